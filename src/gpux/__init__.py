@@ -1,0 +1,105 @@
+"""Pull any model of the Hugging Face Hub, get ONNX proven equal to the original, run it without PyTorch.
+
+>>> from gpux import HuggingFaceManager, pipeline
+>>> model = HuggingFaceManager().pull_model("sentence-transformers/all-MiniLM-L6-v2")
+>>> pipeline("feature-extraction", model=model).encode(["hello"]).shape
+(1, 384)
+
+Public names are loaded on first use, so that ``import gpux`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: public name -> module that defines it
+_PUBLIC = {
+    "CancelToken": "gpux.cancel",
+    "Driving": "gpux.types",
+    "GpuxError": "gpux.errors",
+    "HuggingFaceManager": "gpux.managers.huggingface",
+    "LocalManager": "gpux.managers.local",
+    "Manifest": "gpux.types",
+    "ModelFile": "gpux.types",
+    "ModelInfo": "gpux.types",
+    "ModelManager": "gpux.managers.base",
+    "ModelRef": "gpux.reference",
+    "Pipeline": "gpux.pipelines.base",
+    "Proof": "gpux.types",
+    "Revision": "gpux.types",
+    "Session": "gpux.runtime.session",
+    "Settings": "gpux.settings",
+    "Store": "gpux.store",
+    "StoredModel": "gpux.types",
+    "TensorSpec": "gpux.types",
+    "pipeline": "gpux.pipelines",
+    "pull_model": "gpux.pull",
+}
+
+__all__ = [
+    "CancelToken",
+    "Driving",
+    "GpuxError",
+    "HuggingFaceManager",
+    "LocalManager",
+    "Manifest",
+    "ModelFile",
+    "ModelInfo",
+    "ModelManager",
+    "ModelRef",
+    "Pipeline",
+    "Proof",
+    "Revision",
+    "Session",
+    "Settings",
+    "Store",
+    "StoredModel",
+    "TensorSpec",
+    "__version__",
+    "errors",
+    "pipeline",
+    "pull_model",
+]
+
+if TYPE_CHECKING:
+    from gpux import errors
+    from gpux.cancel import CancelToken
+    from gpux.errors import GpuxError
+    from gpux.managers.base import ModelManager
+    from gpux.managers.huggingface import HuggingFaceManager
+    from gpux.managers.local import LocalManager
+    from gpux.pipelines import pipeline
+    from gpux.pipelines.base import Pipeline
+    from gpux.pull import pull_model
+    from gpux.reference import ModelRef
+    from gpux.runtime.session import Session
+    from gpux.settings import Settings
+    from gpux.store import Store
+    from gpux.types import (
+        Driving,
+        Manifest,
+        ModelFile,
+        ModelInfo,
+        Proof,
+        Revision,
+        StoredModel,
+        TensorSpec,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("gpux.errors")
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'gpux' has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

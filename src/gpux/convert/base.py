@@ -1,0 +1,93 @@
+"""What a converter is: the request it gets, the report it gives, and the checks around it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gpux.cancel import CancelToken
+from gpux.errors import ConversionError
+from gpux.progress import ProgressCallback, silent
+from gpux.types import Driving, Value
+
+
+@dataclass(frozen=True)
+class ConversionRequest(Value):
+    """One conversion: a folder of source files in, a folder of ONNX and a folder of reference arrays out."""
+
+    source: Path  #: config, weights and tokenizer files of one commit
+    output: Path  #: an empty folder that becomes the variant
+    reference: Path  #: an empty folder for the inputs and the original's outputs, see :mod:`gpux.proof`
+    log: Path  #: file that takes the exporter's own output
+    model_id: str  #: for messages only; nothing is derived from it
+    task: str  #: the Hub's name
+    precision: str = "fp32"
+    trust_remote_code: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ConversionReport(Value):
+    """What a converter wrote."""
+
+    graphs: Mapping[str, str]  #: graph name -> file, relative to the output folder
+    driving: Driving
+    versions: Mapping[str, str]  #: library -> version that took part, Python included
+    seconds: float
+    peak_rss: int | None = None  #: bytes
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Converter(ABC):
+    """Writes ONNX from a model's source files. A new one implements :meth:`_convert` and the two questions."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def refusal(self, config: Mapping[str, Any], task: str) -> str | None:
+        """Why this converter cannot take the model, from its ``config.json`` and the task alone; None if it can.
+
+        Asked before any weights are downloaded.
+        """
+
+    @abstractmethod
+    def check_ready(self) -> None:
+        """Return if the converter can run now.
+
+        Raises:
+            ToolchainMissingError: its environment is not installed; the hint is the command that installs it.
+            ToolchainError: it is there and damaged.
+        """
+
+    @abstractmethod
+    def _convert(self, request: ConversionRequest, progress: ProgressCallback, cancel: CancelToken) -> ConversionReport:
+        """Write the graphs to ``request.output`` and the reference arrays to ``request.reference``."""
+
+    def convert(
+        self,
+        request: ConversionRequest,
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> ConversionReport:
+        """Convert, and check that what the report names is there.
+
+        Raises:
+            ConversionError: or one of its subclasses; ``.log`` names the exporter's own output.
+            UnsupportedError: the exporter refuses the architecture or the task.
+            CancelledError: ``cancel`` was set.
+        """
+        self.check_ready()
+        request.log.parent.mkdir(parents=True, exist_ok=True)
+        report = self._convert(request, progress or silent, cancel or CancelToken())
+        missing = [file for file in report.graphs.values() if not (request.output / file).is_file()]
+        if missing or not report.graphs:
+            raise ConversionError(
+                f"{self.name} reported {', '.join(missing) or 'no graph'} for {request.model_id} and did not write it",
+                hint=f"See {request.log}.",
+                log=request.log,
+            )
+        return report

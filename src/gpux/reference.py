@@ -1,0 +1,151 @@
+"""Model references: what a user types to name a model."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from gpux.errors import InvalidReferenceError
+
+ACCEPTED_FORMS = """accepted forms:
+  org/name                    a model of the Hugging Face Hub
+  name                        the same, by its short name (gpt2)
+  org/name@revision           at a branch, tag, commit or refs/pr/N
+  hf:org/name                 the same, with the scheme spelled out
+  https://HUB/org/name        a page of the Hub, also /tree/REV, /blob/REV/FILE and /resolve/REV/FILE
+  ./folder  /folder  ~/folder a folder on this machine
+  file.onnx                   an ONNX file on this machine"""
+
+#: Hosts of the public Hub, which any configured endpoint (a mirror) stands for.
+PUBLIC_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):(?!//)(.+)$", re.DOTALL)  # two letters or more: `C:` is a drive
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_PAGES = frozenset({"tree", "blob", "resolve", "raw", "commit"})
+_OTHER_KINDS = {
+    "datasets": "a dataset",
+    "spaces": "a Space",
+    "collections": "a collection",
+    "papers": "a paper",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A parsed reference; :meth:`parse` makes it, ``str()`` gives its shortest unambiguous form back."""
+
+    scheme: str  #: which manager: ``hf``, ``local``, or that of a plug-in
+    id: str  #: ``org/name`` or ``name``; a path for ``local``; what follows the colon for other schemes
+    revision: str | None = None  #: branch, tag, ``refs/pr/N`` or commit as typed; None is the default branch
+    file: str | None = None  #: one file of the repository, when the reference names one
+    endpoint: str | None = None  #: origin of the URL that was typed, unless it is the public Hub's
+
+    @classmethod
+    def parse(cls, text: str | ModelRef) -> ModelRef:
+        """Read any accepted form.
+
+        Raises:
+            InvalidReferenceError: ``text`` is none of them; the message shows them all.
+        """
+        if isinstance(text, ModelRef):
+            return text
+        text = os.fspath(text).strip()
+        if not text:
+            raise _invalid(text, "it is empty")
+        if _is_local(text):
+            return cls("local", text)
+        if "://" in text or text.split("/")[0].lower() in PUBLIC_HUB_HOSTS:
+            return _parse_url(text)
+        match = _SCHEME.match(text)
+        if match and match[1] not in ("hf", "local"):
+            name, _, revision = match[2].partition("@")
+            return cls(match[1], name, revision or None)
+        if match and match[1] == "local":
+            return cls("local", match[2])
+        return _parse_hub_id(match[2] if match else text, text)
+
+    @property
+    def is_commit(self) -> bool:
+        """True when the revision is a full commit hash, which needs no resolving."""
+        return self.revision is not None and _COMMIT.match(self.revision) is not None
+
+    def at(self, revision: str | None) -> ModelRef:
+        """The same model at another revision; None leaves it as it is."""
+        return self if revision is None else replace(self, revision=revision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reference as JSON-able values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        prefix = "" if self.scheme in ("hf", "local") else f"{self.scheme}:"
+        return f"{prefix}{self.id}" + (f"@{self.revision}" if self.revision else "")
+
+
+def _invalid(text: str, why: str) -> InvalidReferenceError:
+    return InvalidReferenceError(f"{text!r} is not a model reference: {why}\n{ACCEPTED_FORMS}", reference=text)
+
+
+def _is_local(text: str) -> bool:
+    if text.startswith((".", "/", "~", "\\")) or _DRIVE.match(text):
+        return True
+    if not text.lower().endswith(".onnx") or "://" in text or ":" in text:
+        return False
+    return text.count("/") < 2 or Path(text).exists()  # org/name/onnx/model.onnx names a file of a repository
+
+
+def _parse_url(text: str) -> ModelRef:
+    parts = urlsplit(text if "://" in text else f"https://{text}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _invalid(text, "the URL is not http or https")
+    endpoint = None if parts.hostname.lower() in PUBLIC_HUB_HOSTS else f"{parts.scheme}://{parts.netloc}"
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    if segments[:1] == ["models"]:
+        segments = segments[1:]
+    at = next((i for i, segment in enumerate(segments) if i in (1, 2) and segment in _PAGES), None)
+    if at is None:
+        return replace(_parse_hub_id("/".join(segments), text), endpoint=endpoint)
+    ref = _parse_hub_id("/".join(segments[:at]), text)
+    revision, file = _split_revision(segments[at + 1 :], is_file=segments[at] in ("blob", "resolve", "raw"))
+    if not revision:
+        raise _invalid(text, f"nothing follows /{segments[at]}/")
+    return replace(ref, revision=revision, file=file, endpoint=endpoint)
+
+
+def _split_revision(segments: list[str], *, is_file: bool) -> tuple[str, str | None]:
+    """Revision and file of the path after ``/tree/`` or ``/blob/``; ``refs/pr/N`` spans three segments."""
+    width = 3 if segments[:1] == ["refs"] else 1
+    file = "/".join(segments[width:]) if is_file else ""
+    return "/".join(segments[:width]), file or None
+
+
+def _parse_hub_id(name: str, text: str) -> ModelRef:
+    name, _, revision = name.partition("@")
+    if "@" in text and not revision and text[-1] == "@":
+        raise _invalid(text, "nothing follows the @")
+    segments = name.split("/")
+    if segments[0] in _OTHER_KINDS and len(segments) > 1:
+        raise _invalid(text, f"it names {_OTHER_KINDS[segments[0]]}, and gpux runs models")
+    file = "/".join(segments[2:]) or None
+    _check_hub_id(segments[:2], text)
+    return ModelRef("hf", "/".join(segments[:2]), revision or None, file)
+
+
+def _check_hub_id(segments: list[str], text: str) -> None:
+    """The Hub's rules for names, so that a typing error costs no request."""
+    name = "/".join(segments)
+    if not name or "" in segments:
+        raise _invalid(text, "a part of the name is empty")
+    if re.search(r"[^A-Za-z0-9._/-]", name):
+        raise _invalid(text, "names hold letters, digits, '-', '_' and '.' only")
+    if len(name) > 96:
+        raise _invalid(text, "names have 96 characters at most")
+    if "--" in name or ".." in name or name.endswith(".git"):
+        raise _invalid(text, "names hold neither '--' nor '..', and do not end in '.git'")
+    if any(segment[0] in "-." or segment[-1] in "-." for segment in segments):
+        raise _invalid(text, "a part of a name neither starts nor ends with '-' or '.'")
