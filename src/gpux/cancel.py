@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from gpux.errors import CancelledError
+
+POLL = 0.1  # seconds between looks at the parent
 
 
 class CancelToken:
@@ -13,8 +16,13 @@ class CancelToken:
     Safe to set from any thread and from a signal handler.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: CancelToken | None = None) -> None:
         self._event = threading.Event()
+        self._parent = parent
+
+    def child(self) -> CancelToken:
+        """A token that is set with this one, and can be set alone: to stop a part of the work."""
+        return CancelToken(self)
 
     def cancel(self) -> None:
         """Ask the call to stop at its next safe point."""
@@ -22,14 +30,17 @@ class CancelToken:
 
     @property
     def cancelled(self) -> bool:
-        """True once :meth:`cancel` was called."""
-        return self._event.is_set()
+        """True once :meth:`cancel` was called, here or on the parent."""
+        return self._event.is_set() or (self._parent is not None and self._parent.cancelled)
 
     def check(self) -> None:
         """Raise :class:`~gpux.errors.CancelledError` if the token is set."""
-        if self._event.is_set():
+        if self.cancelled:
             raise CancelledError("cancelled", hint="Run the same command again: what had arrived is kept.")
 
     def wait(self, seconds: float) -> bool:
         """Sleep for up to ``seconds``; True as soon as the token is set."""
-        return self._event.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self.cancelled and (left := deadline - time.monotonic()) > 0:
+            self._event.wait(min(left, POLL))
+        return self.cancelled

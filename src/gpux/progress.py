@@ -5,9 +5,15 @@ A call is silent unless it is given ``progress=``. The terminal renderer is :mod
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
+
+from gpux.types import ModelFile
+
+INTERVAL = 0.05  #: seconds between two byte events of one stage, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +65,26 @@ def silent(event: Event) -> None:
 def event_to_dict(event: Event) -> dict[str, Any]:
     """The event as JSON-able values, with its ``kind``."""
     return {"kind": event.kind, **asdict(event)}
+
+
+class ByteCounter:
+    """Adds up the bytes of several files that arrive in several threads, and reports at most every ``INTERVAL``."""
+
+    def __init__(self, stage: str, files: Iterable[ModelFile], progress: ProgressCallback) -> None:
+        self._stage = stage
+        self._sizes = {file.path: file.size or 0 for file in files}
+        self._done = dict.fromkeys(self._sizes, 0)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def advance(self, file: ModelFile, done: int) -> None:
+        """``done`` bytes of the file are here; the event is emitted in the calling thread."""
+        with self._lock:
+            self._done[file.path] = done
+            here, total = sum(self._done.values()), sum(self._sizes.values())
+            now = time.monotonic()
+            if now < self._next and here < total:
+                return
+            self._next = now + INTERVAL
+            self._progress(BytesAdvanced(self._stage, here, total, file.path))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, Literal
+
+from gpux.errors import UnsafePathError
 
 ProofStatus = Literal["proven", "shipped", "inexact"]
 
@@ -24,6 +27,17 @@ def to_jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_jsonable(item) for item in value]
     return value
+
+
+def check_path(path: str) -> None:
+    """Names of files come from outside: none may lead out of the folder it belongs to, on any system.
+
+    Raises:
+        UnsafePathError: absolute, with a drive, with ``..``, a backslash or a control character, or empty.
+    """
+    parts = path.split("/")
+    if "" in parts or ".." in parts or "." in parts or re.search(r"[\x00-\x1f\\]|^[A-Za-z]:", path):
+        raise UnsafePathError(f"the file name {path!r} could leave its folder", file=path)
 
 
 class Value:
@@ -45,6 +59,9 @@ class ModelFile(Value):
     size: int | None  #: bytes; None where the source does not tell
     blob_id: str | None = None  #: git blob sha1 (of the pointer, for an LFS file)
     sha256: str | None = None  #: of the content; known for LFS files only
+
+    def __post_init__(self) -> None:
+        check_path(self.path)
 
     @property
     def etag(self) -> str | None:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Where models come from."""

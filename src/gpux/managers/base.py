@@ -1,0 +1,84 @@
+"""What a manager is: it resolves, describes and fetches models of one source, nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gpux.cancel import CancelToken
+from gpux.progress import ProgressCallback
+from gpux.reference import ModelRef
+from gpux.settings import Settings
+from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
+
+if TYPE_CHECKING:
+    from gpux.types import StoredModel
+
+
+class ModelManager(ABC):
+    """One source of models, registered under its scheme (entry points ``gpux.managers``).
+
+    Every method takes what a user types or a parsed :class:`~gpux.reference.ModelRef`, and raises
+    :class:`~gpux.errors.ManagerError` or one of its subclasses.
+    """
+
+    scheme: ClassVar[str]
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        self.settings = (settings or Settings.from_env()).with_overrides(**overrides)
+
+    @abstractmethod
+    def resolve(self, ref: str | ModelRef, *, cancel: CancelToken | None = None) -> ModelInfo:
+        """The model at a commit: one request at most.
+
+        Raises:
+            ModelNotFoundError: there is none, or no right to see it.
+            RevisionNotFoundError: it has no such revision.
+        """
+
+    @abstractmethod
+    def fetch(
+        self,
+        info: ModelInfo,
+        paths: Iterable[str],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> SourceSnapshot:
+        """Bring ``paths`` of the model to this machine, every byte checked against its hash.
+
+        Raises:
+            EntryNotFoundError: the model has no such file.
+            CorruptFileError: what arrives is not what was promised, twice.
+            DiskFullError: the source cache has no room.
+            CancelledError: ``cancel`` was set; what arrived is kept.
+        """
+
+    @abstractmethod
+    def search_models(
+        self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
+    ) -> list[ModelInfo]:
+        """Models that match, the most downloaded first."""
+
+    @abstractmethod
+    def list_revisions(self, ref: str | ModelRef) -> list[Revision]:
+        """Branches, tags and pull requests, with their commits."""
+
+    def get_model_info(self, ref: str | ModelRef, *, revision: str | None = None) -> ModelInfo:
+        """What the source knows of the model, weights not included."""
+        return self.resolve(ModelRef.parse(ref).at(revision))
+
+    def list_model_files(self, ref: str | ModelRef, *, revision: str | None = None) -> list[ModelFile]:
+        """Every file of the model at one commit, with sizes and hashes where the source has them."""
+        return list(self.get_model_info(ref, revision=revision).files)
+
+    def detect_format(self, ref: str | ModelRef, *, revision: str | None = None) -> tuple[str, ...]:
+        """The formats in which the model's weights are there, e.g. ``("onnx", "safetensors")``."""
+        return self.get_model_info(ref, revision=revision).formats
+
+    def pull_model(self, ref: str | ModelRef, *, revision: str | None = None, **options: Any) -> StoredModel:
+        """Bring the model into the store, ready to run; ``options`` are those of :func:`gpux.pull.pull_model`."""
+        from gpux.pull import pull_model  # the composition root stands above the managers
+
+        return pull_model(ModelRef.parse(ref).at(revision), manager=self, **options)

@@ -1,0 +1,110 @@
+"""Answers of the Hub's client -> gpux's values. Every field may be missing: mirrors leave much out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from gpux.formats import weight_formats
+from gpux.reference import ModelRef
+from gpux.types import ModelFile, ModelInfo, Revision
+
+
+def model_info(found: Any, ref: ModelRef) -> ModelInfo:
+    """``huggingface_hub.ModelInfo``, of a model's own page or of a listing."""
+    files = tuple(_file(sibling) for sibling in found.siblings or ())
+    config = found.config if isinstance(found.config, dict) else {}
+    return ModelInfo(
+        scheme="hf",
+        id=found.id,
+        requested_id=ref.id,
+        commit=found.sha or "",
+        revision=None if ref.is_commit else ref.revision or "main",
+        files=files,
+        formats=weight_formats(file.path for file in files),
+        task=found.pipeline_tag,
+        library=found.library_name,
+        licence=_licence(found),
+        model_type=config.get("model_type"),
+        architectures=tuple(config.get("architectures") or ()),
+        parameters=getattr(found.safetensors, "total", None),
+        gated=_gated(found.gated),
+        private=bool(found.private),
+        disabled=bool(found.disabled),
+        downloads=found.downloads,
+        likes=found.likes,
+        tags=tuple(found.tags or ()),
+        last_modified=_iso(found.last_modified),
+    )
+
+
+def with_tree(info: ModelInfo, tree: Iterable[Any]) -> ModelInfo:
+    """The same model with sizes and hashes from the tree listing."""
+    files = tuple(_tree_file(entry) for entry in tree)
+    return replace(info, files=files, formats=weight_formats(file.path for file in files))
+
+
+def cached_info(ref: ModelRef, commit: str, files: tuple[ModelFile, ...], folder: Path) -> ModelInfo:
+    """What the source cache alone tells of a model."""
+    config = read_config(folder / "config.json")
+    return ModelInfo(
+        scheme=ref.scheme,
+        id=ref.id,
+        requested_id=ref.id,
+        commit=commit,
+        revision=None if ref.is_commit else ref.revision or "main",
+        files=files,
+        formats=weight_formats(file.path for file in files),
+        model_type=config.get("model_type"),
+        architectures=tuple(config.get("architectures") or ()),
+    )
+
+
+def read_config(file: Path) -> Mapping[str, Any]:
+    """A JSON object from a file, ``{}`` where there is none or it is not one."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def revisions(refs: Any) -> list[Revision]:
+    """``huggingface_hub.GitRefs``: branches first, the default one before the others."""
+    branches = sorted(refs.branches, key=lambda branch: (branch.name != "main", branch.name))
+    found = [Revision(branch.name, "branch", branch.target_commit) for branch in branches]
+    found += [Revision(tag.name, "tag", tag.target_commit) for tag in refs.tags]
+    found += [Revision(ref.ref, "pull_request", ref.target_commit) for ref in refs.pull_requests or ()]
+    return found + [Revision(ref.ref, "convert", ref.target_commit) for ref in refs.converts]
+
+
+def _file(sibling: Any) -> ModelFile:
+    lfs = sibling.lfs
+    return ModelFile(sibling.rfilename, sibling.size, sibling.blob_id, lfs.sha256 if lfs else None)
+
+
+def _tree_file(entry: Any) -> ModelFile:
+    return ModelFile(entry.path, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
+
+
+def _licence(found: Any) -> str | None:
+    card = found.card_data
+    value = card.get("license") if card is not None and hasattr(card, "get") else None
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    tag = next((tag for tag in found.tags or () if tag.startswith("license:")), None)
+    return str(value) if value else (tag.partition(":")[2] if tag else None)
+
+
+def _gated(value: object) -> Literal["auto", "manual"] | None:
+    if value == "auto":
+        return "auto"
+    return "manual" if value else None
+
+
+def _iso(value: object) -> str | None:
+    return value.isoformat() if isinstance(value, datetime) else None

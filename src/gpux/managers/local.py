@@ -1,0 +1,115 @@
+"""Models on this machine's disk: a folder as ``save_pretrained`` writes it, or one ``.onnx`` file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gpux.cancel import CancelToken
+from gpux.errors import EntryNotFoundError, ModelNotFoundError, UnsupportedError
+from gpux.formats import external_data_of, weight_formats
+from gpux.managers.base import ModelManager
+from gpux.managers.hub_values import read_config
+from gpux.progress import ProgressCallback
+from gpux.reference import ModelRef
+from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
+
+CHUNK = 1 << 20
+
+
+class LocalManager(ModelManager):
+    """A folder or an ``.onnx`` file; its "commit" is a hash over the names and contents of its files."""
+
+    scheme = "local"
+
+    def resolve(self, ref: str | ModelRef, *, cancel: CancelToken | None = None) -> ModelInfo:
+        """Hash the files and describe them.
+
+        Raises:
+            ModelNotFoundError: there is no such folder or file.
+        """
+        path = _path(ModelRef.parse(ref))
+        token = cancel or CancelToken()
+        files = tuple(_describe(path, file, token) for file in _files(path))
+        config: Mapping[str, Any] = read_config(_root(path) / "config.json") if path.is_dir() else {}
+        return ModelInfo(
+            scheme=self.scheme,
+            id=str(path),
+            requested_id=str(path),
+            commit=_commit(files),
+            files=files,
+            formats=weight_formats(file.path for file in files),
+            model_type=config.get("model_type"),
+            architectures=tuple(config.get("architectures") or ()),
+        )
+
+    def fetch(
+        self,
+        info: ModelInfo,
+        paths: Iterable[str],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> SourceSnapshot:
+        """Nothing travels: the files are used where they lie."""
+        folder, wanted = _root(Path(info.id)), tuple(paths)
+        for path in wanted:
+            if not (folder / path).is_file():
+                raise EntryNotFoundError(f"{info.id} has no file {path!r}", model=info.id, file=path)
+        return SourceSnapshot(info, folder, wanted)
+
+    def search_models(
+        self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
+    ) -> list[ModelInfo]:
+        """Folders on disk are not searched."""
+        raise UnsupportedError("folders are not searched", hint="Search the Hub with `gpux search`.")
+
+    def list_revisions(self, ref: str | ModelRef) -> list[Revision]:
+        """A folder has no revisions: an empty list."""
+        _path(ModelRef.parse(ref))
+        return []
+
+
+def _path(ref: ModelRef) -> Path:
+    path = Path(ref.id).expanduser().absolute()
+    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".onnx"):
+        return path
+    what = "it is no folder and no .onnx file" if path.exists() else "there is nothing of that name"
+    raise ModelNotFoundError(
+        f"{ref.id}: {what}", hint="A model of the Hub is named org/name, without a leading ./ or /.", model=ref.id
+    )
+
+
+def _root(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _files(path: Path) -> list[Path]:
+    """All of a folder but hidden entries; of an ONNX file, the file and its external data."""
+    if path.is_dir():
+        return sorted(
+            file
+            for file in path.rglob("*")
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        )
+    names = [file.name for file in path.parent.iterdir() if file.is_file()]
+    return [path, *(path.parent / name for name in external_data_of(path.name, names))]
+
+
+def _describe(path: Path, file: Path, cancel: CancelToken) -> ModelFile:
+    digest = hashlib.sha256()
+    with file.open("rb") as source:
+        while chunk := source.read(CHUNK):
+            cancel.check()
+            digest.update(chunk)
+    return ModelFile(file.relative_to(_root(path)).as_posix(), file.stat().st_size, sha256=digest.hexdigest())
+
+
+def _commit(files: Iterable[ModelFile]) -> str:
+    """40 hexadecimal digits, as a git commit has, that change with any name or byte."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path}\0{file.sha256}\0".encode())
+    return digest.hexdigest()[:40]
