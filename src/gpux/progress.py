@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -88,3 +89,23 @@ class ByteCounter:
                 return
             self._next = now + INTERVAL
             self._progress(BytesAdvanced(self._stage, here, total, file.path))
+
+
+class Stages:
+    """Tells a callback where a long call is; each stage's finish carries the time it took."""
+
+    def __init__(self, progress: ProgressCallback = silent) -> None:
+        self.progress = progress
+
+    @contextmanager
+    def stage(self, name: str, message: str) -> Iterator[Callable[[str], None]]:
+        """One stage; the block may call what it is given with a better last word than ``message``."""
+        words = [message]
+        started = time.monotonic()
+        self.progress(StageStarted(name, message))
+        yield words.append
+        self.progress(StageFinished(name, words[-1], time.monotonic() - started))
+
+    def warn(self, message: str) -> None:
+        """Say what the user should know."""
+        self.progress(Warned(message))

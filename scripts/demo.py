@@ -1,0 +1,63 @@
+"""The main job, end to end, on a real model: all-MiniLM-L6-v2 from a Hub on loopback.
+
+Pulls it over HTTP, converts it, proves the ONNX equal to the original, and ranks sentences for a query in a process
+without torch. Needs no network beyond the package index that installed it. Run it with ``nox -s demo``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.hub import HubServer, add_repo, folder_files
+from tests.models.minilm import minilm_repository
+
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+QUERY = "How do I keep my cat from scratching the sofa?"
+SENTENCES = (
+    "A scratching post near the couch gives felines a better place for their claws.",
+    "Trim your kitten's nails every two weeks.",
+    "The sofa was delivered on Tuesday in three boxes.",
+    "Quantum computers factor integers with Shor's algorithm.",
+    "Reward the dog when it stays off the furniture.",
+)
+RANK = """
+import sys
+from gpux import pipeline
+
+with pipeline("feature-extraction", model=sys.argv[1]) as embed:
+    query, *vectors = embed.encode(sys.argv[2:], normalize=True)
+scores = sorted(((float(query @ vector), text) for vector, text in zip(vectors, sys.argv[3:])), reverse=True)
+for score, text in scores:
+    print(f"  {score:.3f}  {text}")
+print(f"  torch in this process: {'torch' in sys.modules}")
+"""
+
+
+def main() -> int:
+    """Run the demo in a folder of its own that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="gpux-demo-") as name:
+        folder = Path(name)
+        source = minilm_repository(folder / "source", onnx=False)
+        add_repo(folder / "hub", MODEL, folder_files(source))
+        with HubServer(folder / "hub") as hub:
+            environment = {**os.environ, **hub.client_env(folder / "hf"), "GPUX_HOME": str(folder / "gpux")}
+            print(f"A Hub on loopback serves {MODEL}: HF_ENDPOINT={hub.url}\n", flush=True)
+            _gpux(environment, "pull", MODEL)
+            print(f"\n$ python rank.py   # {QUERY!r}", flush=True)
+            subprocess.run([sys.executable, "-c", RANK, MODEL, QUERY, *SENTENCES], env=environment, check=True)
+            _gpux(environment, "list")
+            _gpux(environment, "verify", "--proof")
+    return 0
+
+
+def _gpux(environment: dict[str, str], *arguments: str) -> None:
+    print(f"\n$ gpux {' '.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", "gpux", *arguments], env=environment, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""A variant from a snapshot: the repository's own ONNX adopted, or its weights converted and proven.
+
+Both ways end in one atomic commit to the store; whatever fails before it leaves nothing there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux import proof
+from gpux.cancel import CancelToken
+from gpux.convert.base import ConversionReport, ConversionRequest, Converter
+from gpux.errors import NotWritableError, ProofError, UnsupportedTaskError
+from gpux.formats import OnnxVariant
+from gpux.managers.hub_values import read_config
+from gpux.progress import Stages
+from gpux.runtime.session import Session, runtime_version
+from gpux.settings import Settings
+from gpux.store import Staging, Store, place
+from gpux.types import Driving, GraphSpec, Manifest, ModelInfo, Proof, SourceSnapshot, StoredModel, TensorSpec
+
+#: Opens a graph for the proof; a test may hand in its own.
+SessionFactory = Callable[[Path], Session]
+
+GRAPH = "model"
+SHIPPED = "shipped"
+#: task -> rank of the output that its pipeline reads
+_OUTPUT_RANK = {"feature-extraction": 3, "text-classification": 2, "fill-mask": 3}
+#: Families whose positions start after the padding id (transformers: create_position_ids_from_input_ids).
+_POSITIONS_AFTER_PADDING = frozenset(
+    {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is made, whichever way."""
+
+    task: str
+    precision: str
+    run_files: tuple[str, ...]  #: configs, tokenizer … to stand beside the graph
+    replace: bool = False
+    allow_inexact: bool = False
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Builder:
+    """The parts that building a variant needs."""
+
+    store: Store
+    settings: Settings
+    stages: Stages
+    cancel: CancelToken
+    open_session: SessionFactory = lambda path: Session(path, device="cpu")
+
+    def adopt(self, snapshot: SourceSnapshot, onnx: OnnxVariant, recipe: Recipe) -> StoredModel:
+        """Store the repository's own ONNX after it loaded, fits the task and answers with finite numbers.
+
+        Raises:
+            UnsupportedTaskError: its outputs are not those of the task.
+            SessionError: onnxruntime cannot load or run it.
+        """
+        with self.store.staging() as staging:
+            with self.stages.stage("prove", "Checking the repository's own ONNX") as done:
+                graph = PurePosixPath(onnx.graph).name
+                for path in onnx.files:
+                    place(snapshot.path / path, staging.path / PurePosixPath(path).name)
+                _place_run_files(snapshot, recipe, staging)
+                with self.open_session(staging.path / graph) as session:
+                    spec = _graph_spec(session, graph)
+                    _check_task(spec, recipe.task, snapshot.info)
+                    _check_finite(session, snapshot.info)
+                    shipped = Proof(
+                        "shipped", onnxruntime=runtime_version(), execution_provider=session.execution_provider
+                    )
+                done(f"{onnx.graph} loads, fits {recipe.task} and answers with finite numbers")
+            driving = Driving(max_length=_position_limit(read_config(staging.path / "config.json")))
+            manifest = _manifest(snapshot.info, recipe, SHIPPED, spec, driving, shipped, {})
+            return self._commit(staging, manifest, recipe)
+
+    def convert(self, snapshot: SourceSnapshot, converter: Converter, recipe: Recipe) -> StoredModel:
+        """Convert the weights, prove the graph against the original, and store it.
+
+        Raises:
+            ConversionError: or one of its subclasses, with the exporter's log.
+            ProofError: the graph differs from the original beyond tolerance; nothing is stored.
+        """
+        with self.store.staging() as staging:
+            reference = staging.scratch / "reference"
+            reference.mkdir()
+            report = self._export(snapshot, converter, recipe, staging.path, reference)
+            _place_run_files(snapshot, recipe, staging)
+            graph = report.graphs[GRAPH]
+            with self.stages.stage("prove", "Comparing the ONNX with the original") as done:
+                spec, proven = self._prove(staging.path / graph, reference, recipe)
+                done(_verdict(proven, recipe, snapshot.info))
+            proof.keep(reference, proven, staging.path)
+            manifest = _manifest(
+                snapshot.info, recipe, converter.name, spec, report.driving, proven, dict(report.versions)
+            )
+            return self._commit(staging, manifest, recipe)
+
+    def _export(
+        self, snapshot: SourceSnapshot, converter: Converter, recipe: Recipe, output: Path, reference: Path
+    ) -> ConversionReport:
+        info = snapshot.info
+        request = ConversionRequest(
+            source=snapshot.path,
+            output=output,
+            reference=reference,
+            log=self.settings.logs / _log_name(info, recipe.task),
+            model_id=info.id,
+            task=recipe.task,
+            precision=recipe.precision,
+            trust_remote_code=recipe.trust_remote_code,
+        )
+        _make_folder(request.log.parent)
+        with self.stages.stage("convert", f"Converting with {converter.name}") as done:
+            report = converter.convert(request, progress=self.stages.progress, cancel=self.cancel)
+            done(f"converted by {converter.name}")
+        for warning in report.warnings:
+            self.stages.warn(warning)
+        return report
+
+    def _prove(self, graph: Path, reference: Path, recipe: Recipe) -> tuple[GraphSpec, Proof]:
+        with self.open_session(graph) as session:
+            found = proof.prove(
+                reference,
+                session.run,
+                recipe.precision,
+                onnxruntime=runtime_version(),
+                execution_provider=session.execution_provider,
+                cancel=self.cancel,
+            )
+            return _graph_spec(session, graph.name), found
+
+    def _commit(self, staging: Staging, manifest: Manifest, recipe: Recipe) -> StoredModel:
+        with self.stages.stage("store", "Storing") as done:
+            model = staging.commit(manifest, replace=recipe.replace, progress=self.stages.progress, cancel=self.cancel)
+            done(f"stored at {model.path}")
+        return model
+
+
+def _verdict(proven: Proof, recipe: Recipe, info: ModelInfo) -> str:
+    """What the proof found, in a few words.
+
+    Raises:
+        ProofError: it failed, and failing is not allowed.
+    """
+    failed = [case for case in proven.cases if not case.passed]
+    if not failed:
+        return f"proven: {len(proven.cases)} cases, largest difference {proven.max_abs_diff:.1e}"
+    worst = max(failed, key=lambda case: case.max_abs_diff / case.tolerance)
+    message = f"differs from the original by {worst.max_abs_diff:.1e} in case {worst.name}"
+    if recipe.allow_inexact:
+        return f"stored as inexact: {message}, allowed {worst.tolerance:.1e}"
+    raise ProofError(
+        f"the ONNX of {info.id} {message}, allowed {worst.tolerance:.1e}; nothing was stored",
+        hint="`--allow-inexact` stores it all the same, marked as inexact.",
+        model=info.id,
+        max_abs_diff=worst.max_abs_diff,
+        tolerance=worst.tolerance,
+    )
+
+
+def _place_run_files(snapshot: SourceSnapshot, recipe: Recipe, staging: Staging) -> None:
+    """Copy them in; a file that the converter made in their place (tokenizer.json) stays."""
+    for path in recipe.run_files:
+        target = staging.path / path
+        if not target.exists():
+            place(snapshot.path / path, target)
+
+
+def _graph_spec(session: Session, file: str) -> GraphSpec:
+    return GraphSpec(GRAPH, file, tuple(session.inputs), tuple(session.outputs))
+
+
+def _manifest(
+    info: ModelInfo,
+    recipe: Recipe,
+    made_by: str,
+    graph: GraphSpec,
+    driving: Driving,
+    found: Proof,
+    versions: dict[str, str],
+) -> Manifest:
+    return Manifest(
+        scheme=info.scheme,
+        id=info.id,
+        commit=info.commit,
+        task=recipe.task,
+        precision=recipe.precision,
+        recipe=made_by,
+        graphs=(graph,),
+        files=(),
+        driving=driving,
+        proof=found,
+        versions=versions,
+        model_type=info.model_type,
+        licence=info.licence,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _check_task(graph: GraphSpec, task: str, info: ModelInfo) -> None:
+    rank = _OUTPUT_RANK.get(task)
+    if rank is None or any(len(output.shape) == rank for output in graph.outputs):
+        return
+    outputs = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in graph.outputs)
+    raise UnsupportedTaskError(
+        f"the ONNX that {info.id} ships gives {outputs}; {task} needs one of rank {rank}",
+        hint=f"Convert the original weights with `gpux convert {info.id} --task {task}`.",
+    )
+
+
+def _check_finite(session: Session, info: ModelInfo) -> None:
+    answers = session.run({spec.name: _sample(spec) for spec in session.inputs})
+    bad = [name for name, array in answers.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if bad:
+        raise ProofError(f"the ONNX that {info.id} ships answers with NaN or infinity in {', '.join(bad)}")
+
+
+def _sample(spec: TensorSpec) -> NDArray[Any]:
+    """A small input: fixed axes as they are, a batch of 2, 8 of everything else, all ones."""
+    shape = [size if isinstance(size, int) else (2 if axis == 0 else 8) for axis, size in enumerate(spec.shape)]
+    return np.ones(shape, dtype=spec.dtype)
+
+
+def _position_limit(config: Mapping[str, Any]) -> int | None:
+    """Tokens that the model has positions for, by its ``config.json``."""
+    limit = config.get("max_position_embeddings")
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    if config.get("model_type") in _POSITIONS_AFTER_PADDING:
+        return limit - int(config.get("pad_token_id") or 1) - 1
+    return limit
+
+
+def _log_name(info: ModelInfo, task: str) -> str:
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "--", info.id)[-80:]
+    return f"{safe}-{info.commit[:8]}-{task}.log"
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NotWritableError(
+            f"{folder} cannot be written: {exc.strerror}", hint="Let GPUX_HOME name another folder."
+        ) from exc

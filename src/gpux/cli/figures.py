@@ -1,0 +1,32 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+
+def size(count: int | None) -> str:
+    """Bytes with a decimal unit, as the Hub shows them: ``90.9 MB``; ``?`` for None."""
+    if count is None:
+        return "?"
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def count(number: int | None) -> str:
+    """A count with a decimal suffix: ``22.7M``; empty for None."""
+    if number is None:
+        return ""
+    value = float(number)
+    for unit in ("", "k", "M"):
+        if value < 1000:
+            return f"{value:.0f}" if not unit else f"{value:.1f}{unit}"
+        value /= 1000
+    return f"{value:.1f}B"
+
+
+def difference(value: float | None) -> str:
+    """A proof's largest difference: ``2.1e-06``; empty for None."""
+    return "" if value is None else f"{value:.1e}"

@@ -1,0 +1,101 @@
+"""``gpux``: the group of commands, each loaded when it is used, and the one place where errors end."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from gpux import __version__
+from gpux.cli.failures import report_failure
+from gpux.errors import GpuxError
+
+#: command -> the line that `gpux --help` shows; its module is gpux.cli.<command>, loaded on use
+COMMANDS = {
+    "pull": "Bring a model here, ready to run: download, convert, prove, store.",
+    "run": "Run a model on texts.",
+    "search": "Search the Hub for models.",
+    "info": "Show what the Hub knows of a model.",
+    "revisions": "List a model's branches, tags and pull requests.",
+    "list": "List the models in the store.",
+    "verify": "Check stored models against their hashes, or their proof.",
+    "rm": "Remove stored models.",
+    "prune": "Remove what no revision needs any more.",
+    "convert": "Convert a model's original weights, also where it ships ONNX.",
+    "doctor": "Explain what of this machine gpux can use, and why.",
+    "toolchain": "Manage the environments that converters run in.",
+    "completion": "Print the shell's completion script.",
+}
+
+EPILOG = """\b
+Exit codes: 0 done, 2 wrong usage, 3 not found, 4 no access, 5 Hub or network,
+6 disk or store, 7 unsupported, 8 conversion failed, 9 proof failed, 10 run
+failed, 130 interrupted, 1 anything else.
+"""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of ``COMMANDS``."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"gpux.cli.{cmd_name}"), f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for one that does not exist."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+            suggestion = f" Did you mean `gpux {near[0]}`?" if near else ""
+            raise click.UsageError(f"No such command '{name}'.{suggestion}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gpux")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no remarks, only data and errors.")
+@click.pass_context
+def gpux(ctx: click.Context, debug: bool, quiet: bool) -> None:
+    """Pull any model of the Hugging Face Hub, get ONNX proven equal to the original, run it without PyTorch."""
+    ctx.obj = {"debug": debug, "quiet": quiet}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: list[str]) -> int:
+    """Run the command line; the exit code is the error's own."""
+    try:
+        outcome: Any = gpux.main(args, prog_name="gpux", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except (GpuxError, KeyboardInterrupt, click.Abort) as exc:
+        return report_failure(exc, args)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        return 0

@@ -1,0 +1,63 @@
+"""``gpux run``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from gpux.cli.answers import print_answers
+from gpux.cli.installing import with_toolchain
+from gpux.cli.terminal import Terminal, command
+from gpux.errors import UsageError
+from gpux.types import StoredModel
+
+
+@command("run")
+@click.argument("ref")
+@click.argument("inputs", nargs=-1)
+@click.option("--task", help="The task to run it for; by default what the model's own files say.")
+@click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
+@click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub.")
+@click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
+def run_command(
+    terminal: Terminal,
+    ref: str,
+    inputs: tuple[str, ...],
+    task: str | None,
+    revision: str | None,
+    device: str,
+    offline: bool,
+    yes: bool,
+) -> None:
+    """Run a model on texts, one answer for each, in order; pulls the model first if it is not stored.
+
+    Without INPUTS, or with a single -, each line of standard input is a text.
+    """
+    from gpux.pipelines import pipeline
+    from gpux.pull import open_model
+
+    terminal.override(offline=offline or None)
+    texts = _texts(inputs)
+
+    def opened() -> StoredModel:
+        with terminal.progress() as progress:
+            return open_model(ref, task=task, revision=revision, settings=terminal.settings, progress=progress)
+
+    model = with_toolchain(terminal, opened, yes=yes)
+    with pipeline(task or model.task, model=model, device=device) as pipe:
+        answers: list[Any] = pipe.answer(texts)
+    if terminal.as_json:
+        terminal.data(answers)
+    else:
+        print_answers(terminal, texts, answers)
+
+
+def _texts(inputs: tuple[str, ...]) -> list[str]:
+    if inputs and inputs != ("-",):
+        return list(inputs)
+    if sys.stdin.isatty() and not inputs:
+        raise UsageError("there is no text to run on", hint='Give one: gpux run org/name "some text".')
+    return [line.rstrip("\r\n") for line in sys.stdin]

@@ -1,0 +1,121 @@
+"""What every command shares: settings, data to stdout, talk to stderr, and the options ``--json --debug --quiet``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gpux.progress import ProgressCallback, silent
+from gpux.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Sequence[str]
+
+
+class Terminal:
+    """Where a command prints; handed to it as its first argument."""
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._settings: Settings | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What the environment says; read on first use."""
+        if self._settings is None:
+            self._settings = Settings.from_env()
+        return self._settings
+
+    def override(self, **settings: Any) -> None:
+        """Options of the command that stand above the environment."""
+        self._settings = self.settings.with_overrides(**settings)
+
+    @property
+    def interactive(self) -> bool:
+        """True when a person can answer a question."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def data(self, value: Any) -> None:
+        """One JSON document on stdout."""
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+    def line(self, text: str) -> None:
+        """One line of data on stdout."""
+        click.echo(text)
+
+    def say(self, text: str) -> None:
+        """A remark on stderr, unless ``--quiet``."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def table(self, header: Row, rows: Iterable[Row], *, title: str | None = None, right: Sequence[int] = ()) -> None:
+        """A table on a terminal, tab-separated lines in a pipe; ``right`` numbers the columns of figures."""
+        if not sys.stdout.isatty():
+            for row in rows:
+                click.echo("\t".join(row))
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for index, name in enumerate(header):
+            table.add_column(name, justify="right" if index in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        self.console().print(table)
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """A rich console, made when it is needed."""
+        from rich.console import Console
+
+        return Console(stderr=stderr)
+
+    def progress(self) -> AbstractContextManager[ProgressCallback]:
+        """A progress callback for a long call, silent with ``--quiet``."""
+        if self.quiet:
+            return nullcontext(silent)
+        from gpux.progress_display import ProgressDisplay
+
+        return ProgressDisplay(self.console(stderr=True))
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Ask on a terminal; without one, only ``--yes`` says yes."""
+        return yes or (self.interactive and click.confirm(question, err=True))
+
+
+def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+    """A ``click`` command whose function gets a :class:`Terminal` first, with the shared options added."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        def invoke(as_json: bool, debug: bool, quiet: bool, **options: Any) -> Any:
+            inherited = click.get_current_context().obj or {}
+            return function(Terminal(as_json=as_json, quiet=quiet or bool(inherited.get("quiet"))), **options)
+
+        made = click.command(name, help=function.__doc__)(_with_parameters_of(function, invoke))
+        made.params += _shared_options(json_option)
+        return made
+
+    return decorate
+
+
+def _with_parameters_of(function: Callable[..., Any], invoke: Callable[..., Any]) -> Callable[..., Any]:
+    """Move what ``@click.option`` and ``@click.argument`` left on the function to the one click calls."""
+    invoke.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    return invoke
+
+
+def _shared_options(json_option: bool) -> list[click.Parameter]:
+    shared: list[click.Parameter] = [
+        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document.", hidden=not json_option),
+        click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+        click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no remarks."),
+    ]
+    return shared

@@ -1,0 +1,211 @@
+"""A pull from end to end: manager -> source cache -> planner -> converter -> proof -> store.
+
+The composition root: here the parts meet that never import each other. Nothing is visible in the store until it is
+whole and proven; a pull that is killed leaves files in the source cache, where the next one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpux import formats
+from gpux.build import SHIPPED, Builder, Recipe
+from gpux.cancel import CancelToken
+from gpux.convert import planner
+from gpux.convert.base import Converter
+from gpux.convert.registry import converters
+from gpux.errors import NoWeightsError, ProofError, SessionError, UnavailableError, UnsupportedTaskError
+from gpux.managers.base import ModelManager
+from gpux.managers.registry import manager_for
+from gpux.progress import ProgressCallback, Stages, silent
+from gpux.reference import ModelRef
+from gpux.settings import Settings
+from gpux.store import Store
+from gpux.tasks import canonical
+from gpux.types import ModelInfo, SourceSnapshot, StoredModel
+
+
+@dataclass(frozen=True)
+class PullOptions:
+    """What a user may ask of a pull."""
+
+    task: str | None = None  #: the Hub's name or an alias; None takes it from the model's own files
+    precision: str = "fp32"
+    force: bool = False  #: make the variant again although it is stored
+    convert: bool = False  #: convert the original weights although the model ships ONNX
+    allow_inexact: bool = False  #: store a conversion that is beyond tolerance, marked
+    trust_remote_code: bool = False  #: run code of the repository while converting
+
+
+def pull_model(
+    ref: str | ModelRef,
+    *,
+    revision: str | None = None,
+    manager: ModelManager | None = None,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+    **options: Any,
+) -> StoredModel:
+    """Bring a model into the store, ready to run; what is there already costs at most one request.
+
+    Args:
+        ref: any form that :meth:`ModelRef.parse` accepts.
+        revision: branch, tag, ``refs/pr/N`` or commit; a commit that is stored costs no request.
+        manager: where the model comes from; by default the one registered for the reference's scheme.
+        settings: by default the environment's.
+        store: by default the one of the settings.
+        progress: called with progress events, from any thread but one at a time.
+        cancel: set it to end the pull with ``CancelledError``; what arrived is kept.
+        options: fields of :class:`PullOptions`.
+
+    Raises:
+        GpuxError: one of its subclasses; ``.hint`` says what to do next.
+    """
+    if settings is None:
+        settings = manager.settings if manager is not None else Settings.from_env()
+    parsed = ModelRef.parse(ref).at(revision)
+    stages, token, kept = Stages(progress or silent), cancel or CancelToken(), store or Store(settings.store)
+    pull = _Pull(
+        parsed,
+        PullOptions(**options),
+        manager or manager_for(parsed.scheme, settings),
+        kept,
+        converters(settings),
+        Builder(kept, settings, stages, token),
+        stages,
+        token,
+    )
+    return pull.run()
+
+
+def open_model(
+    ref: str | ModelRef,
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    settings: Settings | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> StoredModel:
+    """The model as it is stored, without asking anyone; pulled if it is not there.
+
+    A branch means the commit that it had at the last pull: ``pull_model`` is what looks for a newer one.
+    """
+    settings = settings or Settings.from_env()
+    parsed = ModelRef.parse(ref).at(revision)
+    if parsed.scheme != "local":
+        found = Store(settings.store).find_ref(parsed, task=canonical(task) if task else None)
+        if found is not None:
+            return found
+    return pull_model(parsed, task=task, settings=settings, progress=progress, cancel=cancel)
+
+
+@dataclass
+class _Pull:
+    """One pull; its steps share these parts."""
+
+    ref: ModelRef
+    options: PullOptions
+    manager: ModelManager
+    store: Store
+    converters: Mapping[str, Converter]
+    builder: Builder
+    stages: Stages
+    cancel: CancelToken
+
+    def run(self) -> StoredModel:
+        asked = canonical(self.options.task) if self.options.task else None
+        if self.ref.is_commit and not self.options.force:
+            found = self.store.find_ref(self.ref, task=asked, precision=self.options.precision)
+            if found is not None and self._serves(found):
+                return found
+        try:
+            info = self._resolve()
+        except UnavailableError as exc:
+            return self._fall_back(exc, asked)
+        task = planner.choose_task(info, asked)
+        with self.store.lock(
+            info.scheme, info.id, info.commit, task, self.options.precision, cancel=self.cancel, on_wait=self._on_wait
+        ):
+            model = (None if self.options.force else self._find(info, task)) or self._make(info, task)
+            self.store.record_ref(info.scheme, info.requested_id, info.id, self.ref.revision, info.commit)
+        return model
+
+    def _resolve(self) -> ModelInfo:
+        with self.stages.stage("resolve", f"Looking up {self.ref}") as done:
+            info = self.manager.resolve(self.ref, cancel=self.cancel)
+            done(f"{info.id} at {info.commit[:12]}")
+        return info
+
+    def _fall_back(self, exc: UnavailableError, task: str | None) -> StoredModel:
+        """The Hub cannot be asked: what is stored serves, and the user is told."""
+        found = self.store.find_ref(self.ref, task=task, precision=self.options.precision)
+        if found is None or self.options.force or not self._serves(found):
+            raise exc
+        self.stages.warn(f"{exc.message}; using {found.id} at {found.commit[:12]} as it was stored")
+        return found
+
+    def _find(self, info: ModelInfo, task: str) -> StoredModel | None:
+        found = self.store.find(info.scheme, info.id, info.commit, task=task, precision=self.options.precision)
+        return found if found is not None and self._serves(found) else None
+
+    def _serves(self, model: StoredModel) -> bool:
+        """A variant of the repository's own ONNX is not what ``convert`` asks for; an inexact one must be allowed."""
+        manifest = model.manifest
+        if self.options.convert and manifest.recipe == SHIPPED:
+            return False
+        return manifest.proof.status != "inexact" or self.options.allow_inexact
+
+    def _on_wait(self) -> None:
+        self.stages.warn("another process is working on this model; waiting for it")
+
+    def _make(self, info: ModelInfo, task: str) -> StoredModel:
+        paths = [file.path for file in info.files]
+        recipe = Recipe(
+            task,
+            self.options.precision,
+            formats.run_files(paths),
+            replace=self.options.force,
+            allow_inexact=self.options.allow_inexact,
+            trust_remote_code=self.options.trust_remote_code,
+        )
+        shipped = None if self.options.convert else formats.shipped_onnx(paths, recipe.precision)
+        weights = formats.source_weights(paths)
+        if shipped is not None:
+            try:
+                return self.builder.adopt(self._fetch(info, recipe.run_files + shipped.files), shipped, recipe)
+            except (UnsupportedTaskError, SessionError, ProofError) as exc:
+                if not weights:
+                    raise
+                self.stages.warn(f"{exc.message}; converting the original weights instead")
+        if not weights:
+            raise _no_weights(info, recipe.precision)
+        return self._convert(info, recipe, weights)
+
+    def _convert(self, info: ModelInfo, recipe: Recipe, weights: tuple[str, ...]) -> StoredModel:
+        """The first converter that takes the model; whether it can run is asked before the weights travel."""
+        config = {"model_type": info.model_type, "architectures": list(info.architectures)}
+        converter = planner.choose_converters(info.id, config, recipe.task, recipe.precision, self.converters)[0]
+        converter.check_ready()
+        return self.builder.convert(self._fetch(info, recipe.run_files + weights), converter, recipe)
+
+    def _fetch(self, info: ModelInfo, paths: tuple[str, ...]) -> SourceSnapshot:
+        size = sum(file.size or 0 for file in info.files if file.path in paths)
+        with self.stages.stage("download", f"Downloading {len(paths)} files") as done:
+            snapshot = self.manager.fetch(info, paths, progress=self.stages.progress, cancel=self.cancel)
+            done(f"{len(paths)} files, {size / 1e6:,.1f} MB, every hash right")
+        return snapshot
+
+
+def _no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
+    found = f"it has {', '.join(info.formats)}" if info.formats else "it has none at all"
+    return NoWeightsError(
+        f"{info.id} has no weights that gpux can use ({precision} as safetensors, PyTorch or ONNX): {found}",
+        hint=f"See its files with `gpux info {info.id} --files`, or look for another model with `gpux search`.",
+        model=info.id,
+        formats=list(info.formats),
+    )

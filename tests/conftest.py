@@ -1,0 +1,58 @@
+"""Every test gets a home of its own: no folder, token or endpoint of the machine is seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["tests.fixtures_hub"]
+
+# Read by huggingface_hub when it is imported, so they are set before any test module is.
+os.environ.update(
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_UPDATE_CHECK="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    NO_PROXY="127.0.0.1,localhost",
+    no_proxy="127.0.0.1,localhost",
+)
+_FOREIGN = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home; its ``gpux`` and ``hf`` are where the product writes."""
+    for name in _FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("GPUX_HOME", str(folder / "gpux"))
+    monkeypatch.setenv("HF_HOME", str(folder / "hf"))
+    return folder
+
+
+@pytest.fixture
+def toolchain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of installed toolchains that this run shares."""
+    folder = os.environ.get("GPUX_TOOLCHAINS")
+    if not folder or not (Path(folder) / "optimum" / "toolchain.json").is_file():
+        pytest.skip("no toolchain: GPUX_TOOLCHAINS names no folder in which `gpux toolchain install optimum` was run")
+    yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A folder that all workers of a parallel run share, for what is slow to make."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def make(name: str) -> Path:
+        folder = root / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    return make

