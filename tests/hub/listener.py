@@ -1,0 +1,194 @@
+"""A listening port: threads that read requests, have them answered and record them."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import Message
+from functools import partial
+from typing import Any
+
+from tests.hub.faults import FaultPlan
+from tests.hub.messages import HubError, Listener, Reply, Request
+from tests.hub.transfer import Transfer, will_reset
+
+HOST = "127.0.0.1"
+URL_HOSTS: dict[Listener, str] = {"origin": HOST, "cdn": "localhost"}
+"""The hosts in the two URLs. Clients take a redirect for one to the CDN by its scheme, host and port, but 1.x by the
+host alone: on one host it would follow the redirect and miss the headers of the file."""
+MAX_BODY_SIZE = 10_000_000
+
+
+@dataclass
+class RecordedRequest:
+    """One request as it came in. `path` includes the query; `headers` are found in any case of their names.
+
+    It is recorded on arrival. `status` is 0 until the answer begins (for good, if the connection was
+    dropped), and `bytes_sent` grows while the body is on its way; it counts what was handed to the socket,
+    without the headers.
+    """
+
+    method: str
+    path: str
+    headers: Message
+    listener: Listener
+    status: int = 0
+    bytes_sent: int = 0
+    time: float = field(default_factory=time.time)
+
+
+class Recorder:
+    """The requests so far, and the exceptions that answering them raised."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: list[RecordedRequest] = []
+        self.errors: list[BaseException] = []
+
+    def add(self, request: Request) -> RecordedRequest:
+        """Records a request; whoever answers it goes on to fill in the record."""
+        record = RecordedRequest(request.method, request.target, request.headers, request.listener)
+        with self._lock:
+            self._requests.append(record)
+        return record
+
+    def all(self) -> list[RecordedRequest]:
+        """The records in the order of arrival."""
+        with self._lock:
+            return list(self._requests)
+
+    def clear(self) -> None:
+        """Forgets the requests, not the errors."""
+        with self._lock:
+            self._requests.clear()
+
+
+class ListeningServer(http.server.ThreadingHTTPServer):
+    """One port. Every connection has a thread that does not keep the process alive."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+    allow_reuse_address = True
+
+    def __init__(
+        self,
+        name: Listener,
+        port: int,
+        answer: Callable[[Request], Reply],
+        faults: FaultPlan,
+        recorder: Recorder,
+    ) -> None:
+        self.name = name
+        self.answer = answer
+        self.faults = faults
+        self.recorder = recorder
+        self.stopping = threading.Event()
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        super().__init__((HOST, port), Connection)
+
+    @property
+    def url(self) -> str:
+        """Where clients reach this port."""
+        return f"http://{URL_HOSTS[self.name]}:{self.server_address[1]}"
+
+    def server_bind(self) -> None:
+        """Binds without the look-up of the host's name that HTTPServer makes, which can take seconds."""
+        socket_address = self.server_address
+        if self.allow_reuse_address:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(socket_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
+    def start(self) -> None:
+        """Serves in a thread of its own."""
+        serve = partial(self.serve_forever, poll_interval=0.05)
+        threading.Thread(target=serve, name=f"hub-{self.name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stops listening and closes all connections; a client that kept one alive is refused at its next
+        try."""
+        self.stopping.set()
+        self.shutdown()
+        self.server_close()
+        with self._open_lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remembers the connection, for `stop`, and starts its thread."""
+        with self._open_lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Closes a connection. One that is to be reset is not shut down first, which would send FIN."""
+        with self._open_lock:
+            self._open.discard(request)
+        with suppress(OSError):
+            if not will_reset(request):
+                request.shutdown(socket.SHUT_WR)
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that went away are no error. Anything else is, and is kept for the test to see."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self.recorder.errors.append(error)
+            traceback.print_exception(error)
+
+
+class Connection(http.server.BaseHTTPRequestHandler):
+    """One connection with its requests, one after the other."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: ListeningServer
+
+    def _handle(self) -> None:
+        body = self._read_body()
+        request = Request(self.command, self.path, self.headers, self.server.name, body or b"")
+        record = self.server.recorder.add(request)
+
+        def count(status: int, sent: int) -> None:
+            record.status = status
+            record.bytes_sent += sent
+
+        reply = self._answer(request) if body is not None else HubError(413, "Request body too large").reply()
+        faults = self.server.faults.take(request, reply)
+        transfer = Transfer(self.connection, self.server.stopping, count)
+        keep_alive = not self.close_connection and body is not None
+        kept = transfer.send(reply, faults, head_only=self.command == "HEAD", keep_alive=keep_alive)
+        self.close_connection = not kept
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _handle  # noqa: N815 (http.server)
+
+    def _answer(self, request: Request) -> Reply:
+        """The application's reply; 500 if it raised, which is a defect of this server and no fault on
+        demand."""
+        try:
+            return self.server.answer(request)
+        except Exception as error:
+            self.server.recorder.errors.append(error)
+            traceback.print_exception(error)
+            return HubError(500, f"Internal Server Error: {type(error).__name__}").reply()
+
+    def _read_body(self) -> bytes | None:
+        """The request's body; None if it is too large or of unknown length, after which the connection is of
+        no use."""
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > MAX_BODY_SIZE:
+            return None
+        return self.rfile.read(int(length))
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is logged: requests are recorded."""

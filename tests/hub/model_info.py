@@ -1,0 +1,206 @@
+"""The JSON of one model: a table from each key to the function that computes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+from tests.hub.card import read_card
+from tests.hub.contents import Blob, Commit
+from tests.hub.messages import HubError
+from tests.hub.repository import Repository
+from tests.hub.safetensors import count_parameters
+
+CONFIG_KEYS = ("architectures", "model_type", "auto_map", "quantization_config")
+TOKENIZER_KEYS = (
+    *("bos_token", "cls_token", "eos_token", "mask_token", "pad_token", "sep_token", "unk_token"),
+    *("chat_template", "use_default_system_prompt"),
+)
+PHANTOM_OID = "0" * 40
+
+
+class Model:
+    """A repository at one commit, as its JSON is made from; what is costly is computed when first asked
+    for."""
+
+    def __init__(self, repository: Repository, label: str, commit: Commit) -> None:
+        self.repository = repository
+        self.settings = repository.settings
+        self.label = label
+        self.commit = commit
+
+    def json_file(self, path: str) -> dict[str, Any]:
+        """A JSON object among the files; empty if the file is missing or something else."""
+        try:
+            value = json.loads(self.commit.files[path].file.read_bytes())
+        except (KeyError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @cached_property
+    def card(self) -> dict[str, Any] | None:
+        """`cardData`: that of the settings, else the front matter of README.md, else None."""
+        if self.settings.card_data is not None:
+            return dict(self.settings.card_data)
+        readme = self.commit.files.get("README.md")
+        card = read_card(readme.file.read_text(encoding="utf-8", errors="replace")) if readme else {}
+        return card or None
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The part of config.json and tokenizer_config.json which the Hub repeats; never the whole files."""
+        config, tokenizer = self.json_file("config.json"), self.json_file("tokenizer_config.json")
+        found = {key: config[key] for key in CONFIG_KEYS if key in config}
+        if kept := {key: tokenizer[key] for key in TOKENIZER_KEYS if key in tokenizer}:
+            found["tokenizer_config"] = kept
+        return found or None
+
+    @cached_property
+    def library(self) -> str | None:
+        """`library_name`: that of the settings or card, else the one whose files are there."""
+        stated = self.settings.library_name or (self.card or {}).get("library_name")
+        if stated:
+            return str(stated)
+        if {"modules.json", "config_sentence_transformers.json"} & self.commit.files.keys():
+            return "sentence-transformers"
+        return "transformers" if "model_type" in (self.config or {}) else None
+
+    @cached_property
+    def pipeline_tag(self) -> str | None:
+        """The task: that of the settings, else of the card."""
+        return self.settings.pipeline_tag or (self.card or {}).get("pipeline_tag")
+
+    @cached_property
+    def tags(self) -> list[str]:
+        """What the Hub's search filters on: library, file formats, model type, the card's tags, licence,
+        region."""
+        card = self.card or {}
+        found = [self.library, *_formats(self.commit.files), (self.config or {}).get("model_type")]
+        found += [self.pipeline_tag, *as_list(card.get("tags")), *as_list(card.get("language"))]
+        for key, prefix in (("datasets", "dataset"), ("base_model", "base_model"), ("license", "license")):
+            found += [f"{prefix}:{value}" for value in as_list(card.get(key))]
+        found += [*self.settings.tags, "region:us"]
+        return list(dict.fromkeys(str(tag) for tag in found if tag))
+
+    def siblings(self, blobs: bool = False) -> list[dict[str, Any]]:
+        """The list of files; with sizes and ids if `blobs`."""
+        listed = [_sibling(blob, blobs) for blob in self.commit.files.values()]
+        for name in self.settings.phantom_files:
+            listed.append({"rfilename": name, **({"blobId": PHANTOM_OID, "size": 0} if blobs else {})})
+        return listed
+
+
+FIELDS: dict[str, Callable[[Model], Any]] = {
+    "_id": lambda m: hashlib.sha1(m.repository.id.encode()).hexdigest()[:24],
+    "id": lambda m: m.repository.id,
+    "modelId": lambda m: m.repository.id,
+    "author": lambda m: m.repository.author,
+    "sha": lambda m: m.commit.sha,
+    "lastModified": lambda m: m.settings.last_modified or m.repository.date(m.label),
+    "createdAt": lambda m: m.settings.created_at,
+    "private": lambda m: m.settings.private,
+    "gated": lambda m: m.settings.gated,
+    "disabled": lambda m: m.settings.disabled,
+    "downloads": lambda m: m.settings.downloads,
+    "downloadsAllTime": lambda m: m.settings.downloads,
+    "likes": lambda m: m.settings.likes,
+    "trendingScore": lambda m: m.settings.trending_score,
+    "usedStorage": lambda m: m.commit.size,
+    "library_name": lambda m: m.library,
+    "pipeline_tag": lambda m: m.pipeline_tag,
+    "mask_token": lambda m: _token_text(m.json_file("tokenizer_config.json").get("mask_token")),
+    "tags": lambda m: m.tags,
+    "cardData": lambda m: m.card,
+    "config": lambda m: m.config,
+    "safetensors": lambda m: count_parameters(m.commit),
+    "siblings": lambda m: m.siblings(),
+    "spaces": lambda m: [],
+    "baseModels": lambda m: None,
+    "childrenModelCount": lambda m: None,
+    "evalResults": lambda m: None,
+    "gguf": lambda m: None,
+    "inference": lambda m: None,
+    "inferenceProviderMapping": lambda m: None,
+    "model-index": lambda m: None,
+    "resourceGroup": lambda m: None,
+    "transformersInfo": lambda m: None,
+    "widgetData": lambda m: None,
+}
+
+EXPANDABLE = tuple(sorted(FIELDS.keys() - {"_id", "id", "modelId"}))
+_NOT_BY_DEFAULT = {"trendingScore", "downloadsAllTime", "baseModels", "childrenModelCount", "evalResults"}
+INFO_KEYS = tuple(key for key in FIELDS if key not in _NOT_BY_DEFAULT)
+LIST_KEYS = (
+    *("_id", "id", "modelId", "likes", "trendingScore", "private", "downloads", "tags", "pipeline_tag"),
+    *("library_name", "createdAt"),
+)
+FULL_KEYS = (*LIST_KEYS, "author", "sha", "lastModified", "gated", "siblings")
+
+
+def render(model: Model, keys: Iterable[str]) -> dict[str, Any]:
+    """The JSON of a model with the given keys, without those that have no value. `extra` wins over the
+    table."""
+    extra = model.settings.extra
+    values = {key: extra[key] if key in extra else FIELDS[key](model) for key in keys}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def expanded_keys(expand: Iterable[str]) -> tuple[str, ...]:
+    """The keys for `expand`: those asked for and the two ids. Raises HubError (400) for an unknown one."""
+    wanted = tuple(expand)
+    for key in wanted:
+        if key not in EXPANDABLE:
+            raise HubError(400, f'Invalid expand value "{key}", expected one of: {", ".join(EXPANDABLE)}')
+    return ("_id", "id", *wanted)
+
+
+def model_json(model: Model, *, expand: list[str], blobs: bool, security: bool) -> dict[str, Any]:
+    """The answer to a request for one model."""
+    if expand:
+        return render(model, expanded_keys(expand))
+    unlisted = {key: value for key, value in model.settings.extra.items() if key not in FIELDS}
+    found = {**render(model, INFO_KEYS), **unlisted}
+    if blobs:
+        found["siblings"] = model.siblings(blobs=True)
+    if security:
+        found["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": []}
+    return found
+
+
+def _sibling(blob: Blob, blobs: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"rfilename": blob.path}
+    if blobs:
+        entry |= {"blobId": blob.oid, "size": blob.size}
+        if blob.sha256:
+            entry["lfs"] = {"sha256": blob.sha256, "size": blob.size, "pointerSize": blob.pointer_size}
+    return entry
+
+
+def _formats(paths: Iterable[str]) -> list[str]:
+    """The tags for formats of weights, by file name."""
+    endings = {
+        "onnx": (".onnx",),
+        "safetensors": (".safetensors",),
+        "gguf": (".gguf",),
+        "pytorch": ("pytorch_model.bin", ".pt", ".pth"),
+        "tf": ("tf_model.h5",),
+    }
+    names = list(paths)
+    return [tag for tag, ends in endings.items() if any(name.endswith(ends) for name in names)]
+
+
+def _token_text(token: object) -> str | None:
+    """A special token as text; tokenizer_config.json may hold it as an object with `content`."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def as_list(value: object) -> list[Any]:
+    """A list, or one scalar, as a list; None is an empty one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

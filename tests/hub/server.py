@@ -1,0 +1,159 @@
+"""The server: two listeners, one application, and what a test needs to drive and watch them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.hub.access import Gatekeeper
+from tests.hub.application import Application
+from tests.hub.faults import Fault, FaultPlan
+from tests.hub.listener import ListeningServer, RecordedRequest, Recorder
+from tests.hub.settings import Options, User
+from tests.hub.store import RepoStore
+
+PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH"})
+
+
+class HubServer:
+    """A Hub on loopback that serves the repositories below `root`.
+
+    `users` maps tokens to accounts; any other token is unknown. `aliases` maps ids to the present ids of
+    repositories. `options` are the fields of Options. A port of 0 is chosen at the first start and kept for
+    later ones, so a server can go away and come back. Usable as a context manager.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        users: Mapping[str, User] | None = None,
+        port: int = 0,
+        cdn_port: int = 0,
+        **options: Any,
+    ) -> None:
+        self.options = Options(**options)
+        self._store = RepoStore(Path(root), self.options)
+        self._application = Application(self._store, Gatekeeper(users or {}, self.options), self.options)
+        self._faults = FaultPlan()
+        self._recorder = Recorder()
+        self._ports = [port, cdn_port]
+        self._listeners: list[ListeningServer] = []
+
+    def start(self) -> Self:
+        """Starts both listeners. Raises OSError if a given port is taken."""
+        if self._listeners:
+            raise RuntimeError("the server is running")
+        answer, faults, recorder = self._application.answer, self._faults, self._recorder
+        origin = ListeningServer("origin", self._ports[0], answer, faults, recorder)
+        try:
+            cdn = ListeningServer("cdn", self._ports[1], answer, faults, recorder)
+        except OSError:
+            origin.server_close()
+            raise
+        self._listeners = [origin, cdn]
+        self._ports = [listener.server_address[1] for listener in self._listeners]
+        self._application.base_url, self._application.cdn.base_url = origin.url, cdn.url
+        for listener in self._listeners:
+            listener.start()
+        return self
+
+    def stop(self) -> None:
+        """Stops both listeners and closes their connections; nothing happens if they are not running."""
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The origin's URL without a trailing slash: the clients' HF_ENDPOINT."""
+        return self._listener(0).url
+
+    @property
+    def cdn_url(self) -> str:
+        """The CDN's URL. Its host and port are others than the origin's: clients send it no token."""
+        return self._listener(1).url
+
+    def _listener(self, index: int) -> ListeningServer:
+        if not self._listeners:
+            raise RuntimeError("the server is not running")
+        return self._listeners[index]
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """All requests since the start or the last `clear_requests`, in the order of arrival; a new list."""
+        return self._recorder.all()
+
+    def clear_requests(self) -> None:
+        """Forgets the requests so far."""
+        self._recorder.clear()
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """Exceptions inside the server, which no test should leave unseen."""
+        return list(self._recorder.errors)
+
+    def add_fault(self, fault: Fault) -> None:
+        """Plans a fault. Faults of one kind strike in the order of planning."""
+        self._faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Forgets all planned faults."""
+        self._faults.clear()
+
+    def strikes(self, fault: Fault) -> int:
+        """How often a planned fault has struck."""
+        return self._faults.strikes(fault)
+
+    def commit(self, repo_id: str, revision: str = "main") -> str:
+        """The hash of a revision's commit. Raises KeyError without such a repository."""
+        repository = self._store.open(repo_id)
+        if repository is None:
+            raise KeyError(repo_id)
+        return repository.resolve(revision).commit.sha
+
+    def move_branch(self, repo_id: str, branch: str, label: str) -> None:
+        """Points a branch, new or not, to the commit of another label."""
+        self._store.move_branch(repo_id, branch, label)
+
+    def expire_cdn_urls(self) -> None:
+        """Makes the CDN refuse all URLs that were handed out so far."""
+        self._application.cdn.expire_all()
+
+    def refresh(self) -> None:
+        """Reads all files anew, for those that were changed in place."""
+        self._store.cache.clear()
+
+    def env(self, hf_home: Path) -> dict[str, str]:
+        """The whole environment of a client process: this server, an empty home, no token, no Xet, no telemetry.
+
+        The clients read these at import. Only what a process needs to run is taken from the present
+        environment.
+        """
+        kept = {key: value for key, value in os.environ.items() if key.upper() in PASSED_ON}
+        return kept | self.client_env(hf_home)
+
+    def client_env(self, hf_home: Path) -> dict[str, str]:
+        """The variables of `env` that concern the client alone."""
+        return {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(hf_home),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+            "HF_HUB_ETAG_TIMEOUT": "3",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "3",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }
