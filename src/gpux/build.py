@@ -127,8 +127,6 @@ class Builder:
         with self.stages.stage("convert", f"Converting with {converter.name}") as done:
             report = converter.convert(request, progress=self.stages.progress, cancel=self.cancel)
             done(f"converted by {converter.name}")
-        for warning in report.warnings:
-            self.stages.warn(warning)
         return report
 
     def _prove(self, graph: Path, reference: Path, recipe: Recipe) -> tuple[GraphSpec, Proof]:

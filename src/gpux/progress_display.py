@@ -43,6 +43,8 @@ class ProgressDisplay:
                 self._start(event)
             case BytesAdvanced():
                 self._advance(event)
+            case StageFinished(message=""):  # a part of a stage
+                self._stop()
             case StageFinished():
                 self._stop()
                 took = f" [dim]({event.seconds:.1f} s)[/]" if event.seconds >= 0.05 else ""

@@ -20,7 +20,7 @@ from gpux.errors import NoWeightsError, ProofError, SessionError, UnavailableErr
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.progress import ProgressCallback, Stages, silent
-from gpux.reference import ModelRef
+from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.store import Store
 from gpux.tasks import canonical
@@ -40,7 +40,7 @@ class PullOptions:
 
 
 def pull_model(
-    ref: str | ModelRef,
+    ref: Reference,
     *,
     revision: str | None = None,
     manager: ModelManager | None = None,
@@ -83,7 +83,7 @@ def pull_model(
 
 
 def open_model(
-    ref: str | ModelRef,
+    ref: Reference,
     *,
     task: str | None = None,
     revision: str | None = None,

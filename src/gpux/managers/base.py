@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpux.cancel import CancelToken
 from gpux.progress import ProgressCallback
-from gpux.reference import ModelRef
+from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
 
@@ -29,7 +29,7 @@ class ModelManager(ABC):
         self.settings = (settings or Settings.from_env()).with_overrides(**overrides)
 
     @abstractmethod
-    def resolve(self, ref: str | ModelRef, *, cancel: CancelToken | None = None) -> ModelInfo:
+    def resolve(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelInfo:
         """The model at a commit: one request at most.
 
         Raises:
@@ -62,22 +62,22 @@ class ModelManager(ABC):
         """Models that match, the most downloaded first."""
 
     @abstractmethod
-    def list_revisions(self, ref: str | ModelRef) -> list[Revision]:
+    def list_revisions(self, ref: Reference) -> list[Revision]:
         """Branches, tags and pull requests, with their commits."""
 
-    def get_model_info(self, ref: str | ModelRef, *, revision: str | None = None) -> ModelInfo:
+    def get_model_info(self, ref: Reference, *, revision: str | None = None) -> ModelInfo:
         """What the source knows of the model, weights not included."""
         return self.resolve(ModelRef.parse(ref).at(revision))
 
-    def list_model_files(self, ref: str | ModelRef, *, revision: str | None = None) -> list[ModelFile]:
+    def list_model_files(self, ref: Reference, *, revision: str | None = None) -> list[ModelFile]:
         """Every file of the model at one commit, with sizes and hashes where the source has them."""
         return list(self.get_model_info(ref, revision=revision).files)
 
-    def detect_format(self, ref: str | ModelRef, *, revision: str | None = None) -> tuple[str, ...]:
+    def detect_format(self, ref: Reference, *, revision: str | None = None) -> tuple[str, ...]:
         """The formats in which the model's weights are there, e.g. ``("onnx", "safetensors")``."""
         return self.get_model_info(ref, revision=revision).formats
 
-    def pull_model(self, ref: str | ModelRef, *, revision: str | None = None, **options: Any) -> StoredModel:
+    def pull_model(self, ref: Reference, *, revision: str | None = None, **options: Any) -> StoredModel:
         """Bring the model into the store, ready to run; ``options`` are those of :func:`gpux.pull.pull_model`."""
         from gpux.pull import pull_model  # the composition root stands above the managers
 

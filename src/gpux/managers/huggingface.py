@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from gpux.managers import hub_errors, hub_values
 from gpux.managers.base import ModelManager
 from gpux.managers.hub_cache import HubCache
 from gpux.progress import ByteCounter, ProgressCallback, silent
-from gpux.reference import ModelRef
+from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpux.managers.transfer import Transfer
 
 PARALLEL_FILES = 4
+POLL = 0.1  # seconds between looks at the cancel token
 
 
 class HuggingFaceManager(ModelManager):
@@ -38,7 +39,7 @@ class HuggingFaceManager(ModelManager):
         super().__init__(settings, **overrides)
         self._client: HubClient | None = None
 
-    def resolve(self, ref: str | ModelRef, *, cancel: CancelToken | None = None) -> ModelInfo:
+    def resolve(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelInfo:
         """The model at a commit, by one request; from the source cache when offline.
 
         Raises:
@@ -95,13 +96,13 @@ class HuggingFaceManager(ModelManager):
         )
         return [hub_values.model_info(item, ModelRef("hf", item.id)) for item in found]
 
-    def list_revisions(self, ref: str | ModelRef) -> list[Revision]:
+    def list_revisions(self, ref: Reference) -> list[Revision]:
         """Branches, tags, pull requests and the Hub's own conversions, with their commits: one request."""
         parsed = self._own(ref)
         self._refuse_offline("list revisions")
         return hub_values.revisions(self._hub().refs(parsed.id))
 
-    def _own(self, ref: str | ModelRef) -> ModelRef:
+    def _own(self, ref: Reference) -> ModelRef:
         """The parsed reference, if it is one of this manager's Hub."""
         parsed = ModelRef.parse(ref)
         if parsed.scheme != self.scheme:
@@ -161,14 +162,12 @@ class HuggingFaceManager(ModelManager):
         ):
             jobs = [pool.submit(self._fetch_one, transfer, info, file, cache, counter, stop) for file in files]
             try:
-                wait(jobs, return_when=FIRST_EXCEPTION)
+                _await(jobs, cancel)
             finally:
                 stop.cancel()
+                if not all(job.done() for job in jobs):
+                    transfer.abort()
                 pool.shutdown(cancel_futures=True)
-        cancel.check()
-        for job in jobs:
-            if not job.cancelled():
-                job.result()
 
     def _fetch_one(
         self,
@@ -219,3 +218,13 @@ def _hash(path: Path, file: ModelFile) -> str:
     from gpux.managers.transfer import hash_file
 
     return hash_file(path, file)
+
+
+def _await(jobs: Sequence[Future[None]], cancel: CancelToken) -> None:
+    """Return when all are done; raise the first failure, or that of the token, as soon as there is one."""
+    pending: set[Future[None]] = set(jobs)
+    while pending:
+        done, pending = wait(pending, timeout=POLL, return_when=FIRST_EXCEPTION)
+        cancel.check()
+        for job in done:
+            job.result()

@@ -13,7 +13,7 @@ from gpux.formats import external_data_of, weight_formats
 from gpux.managers.base import ModelManager
 from gpux.managers.hub_values import read_config
 from gpux.progress import ProgressCallback
-from gpux.reference import ModelRef
+from gpux.reference import ModelRef, Reference
 from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
 
 CHUNK = 1 << 20
@@ -24,7 +24,7 @@ class LocalManager(ModelManager):
 
     scheme = "local"
 
-    def resolve(self, ref: str | ModelRef, *, cancel: CancelToken | None = None) -> ModelInfo:
+    def resolve(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelInfo:
         """Hash the files and describe them.
 
         Raises:
@@ -66,7 +66,7 @@ class LocalManager(ModelManager):
         """Folders on disk are not searched."""
         raise UnsupportedError("folders are not searched", hint="Search the Hub with `gpux search`.")
 
-    def list_revisions(self, ref: str | ModelRef) -> list[Revision]:
+    def list_revisions(self, ref: Reference) -> list[Revision]:
         """A folder has no revisions: an empty list."""
         _path(ModelRef.parse(ref))
         return []

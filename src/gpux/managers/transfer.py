@@ -20,6 +20,7 @@ import httpx2
 from gpux.cancel import CancelToken
 from gpux.errors import CorruptFileError, HubServerError, NetworkError, RateLimitError
 from gpux.managers import hub_errors
+from gpux.managers.connections import Connections
 from gpux.managers.hub_errors import Asked
 from gpux.types import ModelFile
 
@@ -38,11 +39,16 @@ class Transfer:
     def __init__(self, endpoint: str, token: str | None, timeout: float) -> None:
         self._endpoint = endpoint
         self._token = token
+        self._connections = Connections()
         self._http = httpx2.Client(timeout=timeout, follow_redirects=False, headers={"Accept-Encoding": "identity"})
 
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def abort(self) -> None:
+        """End all transfers at once, those that wait for an answer too; they fail with ``NetworkError``."""
+        self._connections.cut()
 
     def __enter__(self) -> Transfer:
         return self
@@ -111,7 +117,7 @@ class Transfer:
             if response.status_code == 200 and hasher.position:
                 hasher.restart()  # the server ignores ranges
             try:
-                for chunk in response.iter_bytes(CHUNK):
+                for chunk in response.iter_bytes():  # as they come: a cut then loses no buffered rest
                     cancel.check()
                     sink.write(chunk)
                     hasher.update(chunk)
@@ -129,7 +135,10 @@ class Transfer:
             if self._token and _origin(url) == _origin(self._endpoint):
                 headers["Authorization"] = f"Bearer {self._token}"
             try:
-                response = self._http.send(self._http.build_request("GET", url, headers=headers), stream=True)
+                request = self._http.build_request(
+                    "GET", url, headers=headers, extensions={"trace": self._connections.trace}
+                )
+                response = self._http.send(request, stream=True)
             except httpx2.TransportError as exc:
                 raise hub_errors.unreachable(asked, exc) from exc
             try:

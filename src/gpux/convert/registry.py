@@ -1,0 +1,41 @@
+"""The converters by name: everything in the entry point group ``gpux.converters``, gpux's own among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+
+from gpux.convert.base import Converter
+from gpux.errors import UsageError
+from gpux.settings import Settings
+
+GROUP = "gpux.converters"
+
+
+def converters(settings: Settings, points: Iterable[EntryPoint] | None = None) -> dict[str, Converter]:
+    """Every registered converter, made with the settings, by name; gpux's own first, the others by the alphabet.
+
+    Args:
+        settings: what each of them is made with.
+        points: the entry points; default: those of the installed packages.
+
+    Raises:
+        UsageError: two packages register the same name, or something that is no converter.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP) if points is None else points:
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise UsageError(
+                f"two converters are named {point.name!r}: {other.value} and {point.value}",
+                hint="Uninstall one of the packages.",
+            )
+    ordered = sorted(found.values(), key=lambda point: (not point.value.startswith("gpux."), point.name))
+    return {point.name: _make(point, settings) for point in ordered}
+
+
+def _make(point: EntryPoint, settings: Settings) -> Converter:
+    made = point.load()(settings)
+    if not isinstance(made, Converter):
+        raise UsageError(f"the entry point {point.name!r} of {GROUP} is {point.value}, which is no Converter")
+    return made
