@@ -132,7 +132,11 @@ class _Pull:
             info.scheme, info.id, info.commit, task, self.options.precision, cancel=self.cancel, on_wait=self._on_wait
         ):
             model = (None if self.options.force else self._find(info, task)) or self._make(info, task)
-            self.store.record_ref(info.scheme, info.requested_id, info.id, self.ref.revision, info.commit)
+            for revision in {
+                self.ref.revision,
+                info.revision or self.ref.revision,
+            }:  # the default branch also under its own name
+                self.store.record_ref(info.scheme, info.requested_id, info.id, revision, info.commit)
         return model
 
     def _resolve(self) -> ModelInfo:
@@ -154,11 +158,13 @@ class _Pull:
         return found if found is not None and self._serves(found) else None
 
     def _serves(self, model: StoredModel) -> bool:
-        """A variant of the repository's own ONNX is not what ``convert`` asks for; an inexact one must be allowed."""
+        """True if the variant is what was asked for, and all its files are there (their hashes: ``gpux verify``)."""
         manifest = model.manifest
         if self.options.convert and manifest.recipe == SHIPPED:
             return False
-        return manifest.proof.status != "inexact" or self.options.allow_inexact
+        if manifest.proof.status == "inexact" and not self.options.allow_inexact:
+            return False
+        return self.store.verify(model, hashes=False).ok
 
     def _on_wait(self) -> None:
         self.stages.warn("another process is working on this model; waiting for it")

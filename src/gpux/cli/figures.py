@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from gpux.disk import format_bytes
+
 
 def size(count: int | None) -> str:
     """Bytes with a decimal unit, as the Hub shows them: ``90.9 MB``; ``?`` for None."""
-    if count is None:
-        return "?"
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
+    return "?" if count is None else format_bytes(count)
 
 
 def count(number: int | None) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gpux.managers.transfer import Transfer
 
 PARALLEL_FILES = 4
+CACHE_HINT = "Make room or make it writable, or let HF_HOME name another folder."
 POLL = 0.1  # seconds between looks at the cancel token
 
 
@@ -75,7 +76,7 @@ class HuggingFaceManager(ModelManager):
         files = [self._entry(info, path) for path in paths]
         cache = HubCache(self.settings.hf_cache, info.id)
         counter = ByteCounter("download", files, progress or silent)
-        with disk_errors(self.settings.hf_cache):
+        with disk_errors(self.settings.hf_cache, hint=CACHE_HINT):
             self._fetch_all(info, files, cache, counter, cancel or CancelToken())
             if info.revision is not None:
                 cache.record_revision(info.revision, info.commit)

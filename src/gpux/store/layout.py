@@ -1,0 +1,144 @@
+"""Where things lie in the store, and how ids become names that every file system takes.
+
+::
+
+    root/CACHEDIR.TAG                    backup tools skip the folder
+    root/models/<scheme>/<id>/<commit>/<task>--<precision>--<recipe>/   files + manifest.json
+    root/refs/<scheme>/<id>/             alias.json, default.json, revisions/<name>.json
+    root/staging/<unique>/               variant/ and scratch/ of one running pull; <unique>.lock tells that it runs
+    root/trash/<unique>/                 renamed away, not deleted yet
+    root/locks/                          one file per variant that was ever worked on
+
+An id whose parts are plain keeps its look (``org/name`` becomes ``org--name``, which is unambiguous because a part
+that holds ``--`` is not plain); every other becomes ``<its readable end>+<hash>``. ``+`` is in no plain name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from gpux.types import Manifest
+
+_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # Windows opens a device instead
+_LONGEST = 96  # the Hub's own limit for org/name, far below every file system's
+
+
+def quote_id(text: str) -> str:
+    """A model id as one folder name; different ids never get the same."""
+    return _quote(text, text.split("/"))
+
+
+def quote_part(text: str) -> str:
+    """A commit, task, precision or recipe as (a part of) a folder name; different ones never get the same."""
+    return _quote(text, [text])
+
+
+def quote_revision(text: str) -> str:
+    """A branch or tag as a file name; capitals are hashed: git tells ``Main`` from ``main``, a Mac does not."""
+    return _quote(text, [text if text == text.lower() else ""])
+
+
+def _quote(text: str, parts: list[str]) -> str:
+    plain = "--".join(parts)
+    if all(_PLAIN.fullmatch(part) and "--" not in part for part in parts) and len(plain) <= _LONGEST:
+        return plain if not _DEVICES.match(plain) else _hashed(text)
+    return _hashed(text)
+
+
+def _hashed(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower())[-40:].strip("-")
+    return f"{slug or 'x'}+{digest}"
+
+
+def stable_id(scheme: str, id: str) -> str:
+    """What was asked for, as it is filed: a local path must mean the same in every working directory."""
+    return os.path.abspath(os.path.expanduser(id)) if scheme == "local" else id  # noqa: PTH100, PTH111 - keeps symlinks
+
+
+def is_inside(path: str) -> bool:
+    """True for a relative path with forward slashes that stays in its folder on every system."""
+    if not path or any(character in path for character in "\\:\0"):
+        return False
+    parts = path.split("/")
+    return not PurePosixPath(path).is_absolute() and not any(part in ("", ".", "..") for part in parts)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of the store at ``root``; touches no disk."""
+
+    root: Path
+
+    @property
+    def models(self) -> Path:
+        """Folder of everything that is listed."""
+        return self.root / "models"
+
+    @property
+    def refs(self) -> Path:
+        """Folder of what names resolved to."""
+        return self.root / "refs"
+
+    @property
+    def staging(self) -> Path:
+        """Folder of variants in the making."""
+        return self.root / "staging"
+
+    @property
+    def trash(self) -> Path:
+        """Folder of what was removed and is being deleted."""
+        return self.root / "trash"
+
+    @property
+    def locks(self) -> Path:
+        """Folder of lock files."""
+        return self.root / "locks"
+
+    def model(self, scheme: str, id: str) -> Path:
+        """Folder of all commits of a model."""
+        return self.models / quote_part(scheme) / quote_id(id)
+
+    def commit(self, scheme: str, id: str, commit: str) -> Path:
+        """Folder of all variants of a commit."""
+        return self.model(scheme, id) / quote_part(commit)
+
+    def variant(self, manifest: Manifest) -> Path:
+        """Folder of the variant that the manifest describes."""
+        parts = (manifest.task, manifest.precision, manifest.recipe)
+        name = "--".join(quote_part(part) for part in parts)
+        return self.commit(manifest.scheme, manifest.id, manifest.commit) / name
+
+    def variant_lock(self, scheme: str, id: str, commit: str, task: str, precision: str) -> Path:
+        """Lock file of one conversion, whatever its recipe."""
+        return self.lock_of(self.commit(scheme, id, commit) / f"{quote_part(task)}--{quote_part(precision)}--any")
+
+    def lock_of(self, variant: Path) -> Path:
+        """The same lock file, from the variant's folder: that of a damaged one tells no more."""
+        name = variant.relative_to(self.models).as_posix().rpartition("--")[0]
+        return self.locks / f"{variant.parts[-3]}--{hashlib.sha256(name.encode()).hexdigest()[:20]}.lock"
+
+    @property
+    def refs_lock(self) -> Path:
+        """Lock file of everything below :attr:`refs`."""
+        return self.locks / "refs.lock"
+
+    def ref_folder(self, scheme: str, id: str) -> Path:
+        """Folder of what is recorded for an id, canonical or not."""
+        return self.refs / quote_part(scheme) / quote_id(id)
+
+    def alias_file(self, scheme: str, requested_id: str) -> Path:
+        """File that tells the canonical id."""
+        return self.ref_folder(scheme, requested_id) / "alias.json"
+
+    def revision_file(self, scheme: str, id: str, revision: str | None) -> Path:
+        """File that tells the commit of a canonical id's revision; None is the default branch."""
+        folder = self.ref_folder(scheme, id)
+        return (
+            folder / "default.json" if revision is None else folder / "revisions" / f"{quote_revision(revision)}.json"
+        )

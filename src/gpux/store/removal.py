@@ -1,0 +1,231 @@
+"""Removing: first a plan that says what goes, why and how much that frees; then ``execute()``.
+
+The order in which a variant goes: it is renamed out of sight under its lock, then deleted, then the records of names
+that lead to nothing any more. Killed in between, the store is sound and ``Store.prune_plan()`` finds the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from gpux.cancel import CancelToken
+from gpux.disk import disk_errors
+from gpux.errors import ManifestError, NotStoredError
+from gpux.store import locks, tree
+from gpux.store.layout import Layout
+from gpux.store.listing import DEPTH, DamagedVariant, Listing, read_variant, scan
+from gpux.store.refs import Alias, RecordedRef, Refs
+from gpux.store.staging import discard, drop_lock, lock_of
+from gpux.types import StoredModel, Value
+
+RemovalKind = Literal["requested", "superseded", "damaged", "staging", "trash"]
+
+
+@dataclass(frozen=True)
+class Removal(Value):
+    """One folder that goes."""
+
+    path: Path
+    kind: RemovalKind
+    title: str  #: what it is, for a person
+    reason: str
+    size: int  #: bytes on disk
+
+
+@dataclass(frozen=True)
+class RemovalPlan(Value):
+    """What a removal takes away; nothing happens before :meth:`execute`."""
+
+    root: Path  #: of the store
+    removals: tuple[Removal, ...]
+    refs: tuple[RecordedRef, ...] = ()  #: recorded revisions that lead to nothing afterwards
+    aliases: tuple[Alias, ...] = ()  #: recorded names that lead to nothing afterwards
+
+    @property
+    def bytes_freed(self) -> int:
+        """Bytes on disk of all that goes."""
+        return sum(removal.size for removal in self.removals)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as JSON-able values, with ``bytes_freed``."""
+        return {"bytes_freed": self.bytes_freed, **super().to_dict()}
+
+    def execute(self, *, cancel: CancelToken | None = None, on_wait: Callable[[], None] | None = None) -> int:
+        """Carry the plan out; returns the bytes that were freed.
+
+        What changed since the plan was made is looked at again: a folder that came into use, was repaired or is
+        gone stays out. A variant that was asked for by name is waited for while a conversion holds its lock, and
+        ``on_wait`` is called then; anything else that is in use is left for the next time. Do not call it while
+        holding a lock of the store.
+
+        Raises:
+            NotWritableError: a folder refuses; what was removed before stays removed.
+            CancelledError: ``cancel`` was set; the same.
+        """
+        executor = _Executor(Layout(self.root), cancel, on_wait)
+        with disk_errors(self.root):
+            freed = sum(executor.remove(removal) for removal in self.removals)
+        if self.refs or self.aliases:
+            Refs(executor.layout).drop(self.refs, self.aliases)
+        return freed
+
+
+@dataclass(frozen=True)
+class _Executor:
+    layout: Layout
+    cancel: CancelToken | None
+    on_wait: Callable[[], None] | None
+
+    def remove(self, removal: Removal) -> int:
+        """Bytes freed: the removal's own, or none where it stays or is gone."""
+        if self.cancel is not None:
+            self.cancel.check()
+        if removal.kind == "trash":
+            tree.delete(removal.path)
+            return removal.size
+        if removal.kind == "requested":
+            with locks.hold(self.layout.lock_of(removal.path), cancel=self.cancel, on_wait=self.on_wait):
+                return self._discard(removal)
+        lock = lock_of(removal.path) if removal.kind == "staging" else self.layout.lock_of(removal.path)
+        with locks.try_hold(lock) as held:
+            return self._discard(removal) if held and self._still_holds(removal) else 0
+
+    def _discard(self, removal: Removal) -> int:
+        if removal.kind == "staging":
+            drop_lock(removal.path)
+        gone = discard(self.layout, removal.path)
+        if removal.kind != "staging":
+            tree.remove_empty(removal.path.parent, self.layout.models)
+        return removal.size if gone else 0
+
+    def _still_holds(self, removal: Removal) -> bool:
+        """Asked under the lock: is the reason for the removal still one."""
+        if removal.kind == "staging":
+            return True
+        found = read_variant(self.layout, removal.path)
+        if removal.kind == "damaged":
+            return isinstance(found, DamagedVariant)
+        return isinstance(found, StoredModel) and _is_superseded(
+            found, Refs(self.layout), _listing_of(self.layout, found)
+        )
+
+
+def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
+    """A plan for the given variants, and for the names that lead to nothing without them.
+
+    Raises:
+        NotStoredError: one of them lies elsewhere.
+    """
+    going = {model.path: model for model in models}
+    for model in going.values():
+        if model.path != layout.variant(model.manifest):
+            raise NotStoredError(f"{model.path} is not in the store at {layout.root}", path=str(model.path))
+    removals = tuple(_requested(model) for model in going.values())
+    staying = [model for model in scan(layout).models if model.path not in going]
+    commits = {(model.manifest.scheme, model.id, model.commit) for model in going.values()}
+    ids = {(model.manifest.scheme, model.id) for model in going.values()}
+    commits -= {(model.manifest.scheme, model.id, model.commit) for model in staying}
+    refs = tuple(ref for key in sorted(ids) for ref in _refs_of(Refs(layout), *key) if _commit_of(ref) in commits)
+    ids -= {(model.manifest.scheme, model.id) for model in staying}
+    aliases = tuple(alias for alias in Refs(layout).aliases() if (alias.scheme, alias.id) in ids)
+    return RemovalPlan(layout.root, removals, refs, aliases)
+
+
+def plan_prune(layout: Layout) -> RemovalPlan:
+    """A plan for everything that nobody needs: leavings of killed processes, damaged and superseded variants."""
+    listing = scan(layout)
+    removals = (*_dead_staging(layout), *_trash(layout), *_damaged(layout, listing), *_superseded(layout, listing))
+    return RemovalPlan(layout.root, removals)
+
+
+def _listing_of(layout: Layout, model: StoredModel) -> Listing:
+    return scan(layout, layout.model(model.manifest.scheme, model.id))
+
+
+def _requested(model: StoredModel) -> Removal:
+    return Removal(model.path, "requested", _title(model), "asked for", tree.size_of(model.path))
+
+
+def _title(model: StoredModel) -> str:
+    return f"{model.id}@{model.commit[:12]} ({model.task}, {model.manifest.precision})"
+
+
+def _refs_of(refs: Refs, scheme: str, id: str) -> list[RecordedRef]:
+    with suppress(ManifestError):
+        return refs.of(scheme, id)
+    return []
+
+
+def _commit_of(ref: RecordedRef) -> tuple[str, str, str]:
+    return ref.scheme, ref.id, ref.commit
+
+
+def _dead_staging(layout: Layout) -> Iterator[Removal]:
+    for folder in _folders(layout.staging):
+        with locks.try_hold(lock_of(folder)) as held:
+            if held and not folder.exists():  # it ended well at this moment
+                drop_lock(folder)
+            elif held:
+                reason = "the pull that made it ended without finishing"
+                yield Removal(folder, "staging", f"staging {folder.name}", reason, tree.size_of(folder))
+
+
+def _trash(layout: Layout) -> Iterator[Removal]:
+    for folder in _folders(layout.trash):
+        yield Removal(folder, "trash", f"trash {folder.name}", "removed, not deleted yet", tree.size_of(folder))
+
+
+def _damaged(layout: Layout, listing: Listing) -> Iterator[Removal]:
+    for damaged in listing.damaged:
+        inside = damaged.path.relative_to(layout.models)
+        if len(inside.parts) == DEPTH:  # else it is a folder of many that cannot be read
+            yield Removal(damaged.path, "damaged", inside.as_posix(), damaged.message, tree.size_of(damaged.path))
+
+
+def _superseded(layout: Layout, listing: Listing) -> Iterator[Removal]:
+    for model in listing.models:
+        if _is_superseded(model, Refs(layout), listing):
+            reason = "what led here leads to another stored commit now"
+            yield Removal(model.path, "superseded", _title(model), reason, tree.size_of(model.path))
+
+
+def _is_superseded(model: StoredModel, refs: Refs, listing: Listing) -> bool:
+    """No recorded name leads to it, and one of its model began to lead to another stored commit after it was made.
+
+    So a variant whose pull has not recorded its name yet is kept, and one of a model without records, or with a
+    record that cannot be read: nothing shows that another took its place.
+    """
+    try:
+        recorded = refs.of(model.manifest.scheme, model.id)
+    except ManifestError:
+        return False
+    if any(ref.commit == model.commit for ref in recorded):
+        return False
+    stored = {(other.manifest.scheme, other.id, other.commit) for other in listing.models}
+    made = model.manifest.created
+    return any(_commit_of(ref) in stored and _is_later(ref.recorded, made) for ref in recorded)
+
+
+def _is_later(first: str, second: str) -> bool:
+    """Compare two ISO 8601 times; False where one of them is none."""
+    try:
+        return _moment(first) > _moment(second)
+    except ValueError:
+        return False
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.is_symlink())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,168 @@
+"""A variant in the making: invisible until one rename puts it into place, whole and flushed to the disk."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace as with_fields
+from pathlib import Path
+
+from gpux.cancel import CancelToken
+from gpux.disk import disk_errors, make_cache_folder, sync_file
+from gpux.errors import StorageError
+from gpux.progress import ProgressCallback, silent
+from gpux.store import locks, tree
+from gpux.store.layout import Layout
+from gpux.store.listing import read_variant
+from gpux.store.manifest import MANIFEST, timestamp, write_manifest
+from gpux.store.swap import exchange
+from gpux.store.verify import verify
+from gpux.types import Manifest, StoredFile, StoredModel
+
+_ATTEMPTS = 20  # others may remove an empty parent folder or win the place in between; each try makes progress
+_OCCUPIED = frozenset({errno.EEXIST, errno.ENOTEMPTY})
+
+
+class Staging:
+    """Two empty folders of one pull, made by ``Store.staging()``."""
+
+    def __init__(self, layout: Layout, folder: Path) -> None:
+        self._layout = layout
+        self._committed = False
+        self.path = folder / "variant"  #: becomes the variant; on the same file system as the store
+        self.scratch = folder / "scratch"  #: never becomes part of it, and goes with the context
+
+    def commit(
+        self,
+        manifest: Manifest,
+        *,
+        replace: bool = False,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> StoredModel:
+        """Hash and flush every file of :attr:`path`, write the manifest, and make the variant visible in one step.
+
+        ``manifest.files`` is filled in here, ``created`` too where it is empty. A whole variant that stands there
+        already, since another process was faster, is returned instead; ``replace`` puts the new one in its place.
+
+        Raises:
+            ManifestError: the manifest names a graph that is not there, or cannot be written.
+            StorageError: a file is a link (see ``gpux.store.place``), or this was committed before.
+            NotWritableError: the store's folder refuses.
+            DiskFullError: no room for the manifest.
+            CancelledError: ``cancel`` was set; nothing became visible.
+        """
+        if self._committed:
+            raise StorageError(f"{manifest.id} was committed already: one staging makes one variant")
+        with disk_errors(self._layout.root):
+            files = self._describe(progress or silent, cancel)
+            created = manifest.created or timestamp()
+            described = with_fields(manifest, files=files, created=created)
+            written = write_manifest(self.path / MANIFEST, described)
+            tree.sync_folders(self.path)
+            self._committed = True
+            return self._publish(written, replace)
+
+    def _describe(self, progress: ProgressCallback, cancel: CancelToken | None) -> tuple[StoredFile, ...]:
+        found = list(tree.walk(self.path))
+        shared = next((file for file in found if not file.is_own), None)
+        if shared is not None:
+            hint = "Bring files in with gpux.store.place()."
+            raise StorageError(f"{shared.name} is no file of its own but a link: a variant holds real files", hint=hint)
+        meter = tree.Meter("store", sum(file.size for file in found), progress)
+        return tuple(self._describe_file(file, meter, cancel) for file in found)
+
+    def _describe_file(self, file: tree.Found, meter: tree.Meter, cancel: CancelToken | None) -> StoredFile:
+        digest = tree.sha256_of(file.path, meter.on(file.name), cancel)
+        sync_file(file.path)
+        return StoredFile(file.name, file.size, digest)
+
+    def _publish(self, manifest: Manifest, replace: bool) -> StoredModel:
+        target = self._layout.variant(manifest)
+        for _ in range(_ATTEMPTS):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if self._rename_to(target):
+                return self._published(target, manifest)
+            standing = read_variant(self._layout, target)
+            if not replace and isinstance(standing, StoredModel) and verify(standing, hashes=False).ok:
+                return standing
+            if exchange(self.path, target):  # what stood there goes with the staging folder
+                return self._published(target, manifest)
+            discard(self._layout, target)
+        raise StorageError(f"other processes keep replacing {target}", hint="Run the same command again.")
+
+    def _published(self, target: Path, manifest: Manifest) -> StoredModel:
+        tree.sync_up(target.parent, self._layout.root)
+        return StoredModel(target, manifest)
+
+    def _rename_to(self, target: Path) -> bool:
+        try:
+            self.path.rename(target)
+        except FileNotFoundError:  # a removal took the empty parent: make it again
+            return False
+        except OSError as exc:
+            if exc.errno not in _OCCUPIED:
+                raise
+            return False
+        return True
+
+
+@contextmanager
+def open_staging(layout: Layout) -> Iterator[Staging]:
+    """A new :class:`Staging`; its folders go when the context ends.
+
+    Its lock is held meanwhile, so that what a killed process leaves behind can be told from what is in use.
+
+    Raises:
+        NotWritableError: the store's folder refuses.
+        DiskFullError: no room for a folder.
+    """
+    make_cache_folder(layout.root)
+    with disk_errors(layout.root):
+        layout.staging.mkdir(exist_ok=True)
+    folder = layout.staging / secrets.token_hex(8)
+    try:
+        with locks.hold(lock_of(folder)):
+            try:
+                staging = Staging(layout, folder)
+                with disk_errors(layout.root):
+                    staging.path.mkdir(parents=True)
+                    staging.scratch.mkdir()
+                yield staging
+            finally:
+                # Before the folder, so that no lock file stays behind alone; Windows lets go of it only below.
+                drop_lock(folder)
+                with suppress(OSError):  # what cannot be deleted now is dead without its lock, and prune's
+                    tree.delete(folder)
+    finally:
+        drop_lock(folder)
+
+
+def lock_of(folder: Path) -> Path:
+    """Lock file that is held as long as the staging folder is in use."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def drop_lock(folder: Path) -> None:
+    """Delete the lock file of a staging folder that is done with; a folder without one counts as dead."""
+    with suppress(OSError):
+        lock_of(folder).unlink(missing_ok=True)
+
+
+def discard(layout: Layout, folder: Path) -> bool:
+    """Take a folder out of sight in one step, then delete it; False if it was gone already.
+
+    Raises:
+        OSError: it cannot be renamed. That it cannot be deleted is left to prune.
+    """
+    layout.trash.mkdir(parents=True, exist_ok=True)
+    grave = layout.trash / secrets.token_hex(8)
+    try:
+        folder.rename(grave)
+    except FileNotFoundError:
+        return False
+    with suppress(OSError):
+        tree.delete(grave)
+    return True

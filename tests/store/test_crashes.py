@@ -1,0 +1,90 @@
+"""Processes that are killed, and processes that meet."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpux.store import Store
+from tests.store.processes import run, running
+from tests.store.programs import contents
+from tests.store.variants import COMMIT, ID
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder where flushing costs nothing, if there is one: a process that dies loses no written byte anywhere."""
+    memory = Path("/dev/shm")
+    if not (memory.is_dir() and os.access(memory, os.W_OK)):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="gpux-", dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the program forks")
+def test_kill_at_every_touch_of_the_disk(in_memory: Path) -> None:
+    instants = dict(json.loads(line) for line in run("crashes", in_memory).splitlines())
+    assert set(instants) == {"commit", "replace", "remove", "prune"}
+    assert min(instants.values()) > 10, instants
+
+
+def test_kill_at_any_time(store: Store) -> None:
+    seed = random.Random(7)
+    for _ in range(6):
+        with running("loop", store.root) as process:
+            time.sleep(seed.uniform(0, 0.15))
+            process.kill()
+            process.wait()
+        contents(store)
+    store.prune_plan().execute()
+    assert not list((store.root / "staging").glob("*/"))
+    assert not list((store.root / "trash").glob("*"))
+    assert contents(store)
+
+
+def test_two_processes_commit_the_same_variant(store: Store) -> None:
+    with running("once", store.root) as first, running("once", store.root) as second:
+        for process in (first, second):
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = {process.communicate(timeout=30)[0] for process in (first, second)}
+    assert len(answers) == 1  # the same folder, and the files of whoever was first
+    path, sha256 = json.loads(answers.pop())
+    (model,) = store.models()
+    assert (str(model.path), model.manifest.files[0].sha256) == (path, sha256)
+    assert store.verify(model).ok
+    assert not list((store.root / "staging").iterdir())
+
+
+def test_staging_of_a_killed_process_is_pruned_and_that_of_a_living_one_is_not(store: Store) -> None:
+    with running("stage", store.root) as process:
+        assert not store.prune_plan().removals
+        process.kill()
+        process.wait()
+        plan = store.prune_plan()
+        assert [(removal.kind, removal.size) for removal in plan.removals] == [("staging", 4)]
+        assert plan.execute() == 4
+    assert not list((store.root / "staging").iterdir())
+
+
+def test_lock_is_freed_when_its_holder_is_killed(store: Store) -> None:
+    waits: list[bool] = []
+    with running("hold", store.root) as process:
+
+        def on_wait() -> None:
+            waits.append(True)
+            process.kill()
+
+        with store.lock("hf", ID, COMMIT, "feature-extraction", "fp32", on_wait=on_wait):
+            assert waits == [True]
+        with store.lock("hf", ID, COMMIT, "feature-extraction", "fp32", on_wait=on_wait):
+            assert waits == [True]
