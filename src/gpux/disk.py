@@ -95,7 +95,7 @@ def format_bytes(count: int) -> str:
     """The count in the unit that a person would choose: ``87.3 MB``."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
+        if round(size, 1) < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"

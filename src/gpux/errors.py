@@ -70,8 +70,7 @@ class GpuxError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The error as JSON-able values: ``code``, ``message``, ``hint`` and its ``details``."""
-        details = {key: str(value) if isinstance(value, Path) else value for key, value in self.details.items()}
-        return {"code": self.code, "message": self.message, "hint": self.hint, **details}
+        return {"code": self.code, "message": self.message, "hint": self.hint, **_plain(self.details)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GpuxError:
@@ -79,6 +78,15 @@ class GpuxError(Exception):
         fields = dict(data)
         kind = error_types().get(fields.pop("code", ""), GpuxError)
         return kind(fields.pop("message", ""), hint=fields.pop("hint", None), **fields)
+
+
+def _plain(value: Any) -> Any:
+    """Paths inside a detail as text, tuples as lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _rebuild(kind: type[GpuxError], message: str, hint: str | None, details: dict[str, Any]) -> GpuxError:

@@ -73,8 +73,9 @@ class ByteCounter:
 
     def __init__(self, stage: str, files: Iterable[ModelFile], progress: ProgressCallback) -> None:
         self._stage = stage
-        self._sizes = {file.path: file.size or 0 for file in files}
-        self._done = dict.fromkeys(self._sizes, 0)
+        sizes = {file.path: file.size for file in files}
+        self._total = 0 if None in sizes.values() else sum(size or 0 for size in sizes.values())
+        self._done = dict.fromkeys(sizes, 0)
         self._progress = progress
         self._lock = threading.Lock()
         self._next = 0.0
@@ -83,9 +84,9 @@ class ByteCounter:
         """``done`` bytes of the file are here; the event is emitted in the calling thread."""
         with self._lock:
             self._done[file.path] = done
-            here, total = sum(self._done.values()), sum(self._sizes.values())
+            here, total = sum(self._done.values()), self._total
             now = time.monotonic()
-            if now < self._next and here < total:
+            if now < self._next and (not total or here < total):
                 return
             self._next = now + INTERVAL
             self._progress(BytesAdvanced(self._stage, here, total, file.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -48,9 +49,11 @@ class ProgressDisplay:
             case StageFinished():
                 self._stop()
                 took = f" [dim]({event.seconds:.1f} s)[/]" if event.seconds >= 0.05 else ""
-                self._console.print(f"[green]✓[/] {event.message}{took}", highlight=False)
+                self._console.print(
+                    f"[green]✓[/] {escape(event.message)}{took}", highlight=False, soft_wrap=not self._live
+                )
             case Warned():
-                self._console.print(f"[yellow]![/] {event.message}", highlight=False)
+                self._console.print(f"[yellow]![/] {escape(event.message)}", highlight=False, soft_wrap=not self._live)
 
     def _start(self, event: StageStarted) -> None:
         self._stop()
@@ -60,7 +63,7 @@ class ProgressDisplay:
             SpinnerColumn(), TextColumn("{task.description}"), console=self._console, transient=True
         )
         self._progress.start()
-        self._task = self._progress.add_task(event.message, total=None)
+        self._task = self._progress.add_task(escape(event.message), total=None)
 
     def _advance(self, event: BytesAdvanced) -> None:
         if self._progress is None or self._task is None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from gpux.cancel import CancelToken
@@ -48,10 +51,10 @@ def read_case(file: Path) -> ReferenceCase:
         CorruptFileError: the file is not one.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as raw, NpzFile(raw, allow_pickle=False) as arrays:
             inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}
             outputs = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out:")}
-    except (OSError, ValueError, KeyError, EOFError) as exc:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise CorruptFileError(f"{file} is not a reference case: {exc}", hint="Run `gpux verify`.") from exc
     return ReferenceCase(file.stem, inputs, outputs)
 
@@ -61,6 +64,8 @@ def compare(case: ReferenceCase, run: Runner, tolerance: float, *, kept: bool = 
 
     An output that is missing, of another shape, or not finite where the reference is, counts as infinitely far.
     """
+    if not case.outputs:
+        raise ProofError(f"the reference case {case.name} has no outputs, so it proves nothing")
     answers = run(case.inputs)
     measured = [_measure(answers.get(name), expected, tolerance) for name, expected in case.outputs.items()]
     worst, allowed = max(measured, key=lambda pair: pair[0] / pair[1])
@@ -78,7 +83,7 @@ def _distance(actual: NDArray[Any] | None, expected: NDArray[Any]) -> float:
     if actual is None or actual.shape != expected.shape:
         return float("inf")
     finite = np.isfinite(expected)
-    if not np.array_equal(finite, np.isfinite(actual)):
+    if not np.array_equal(expected[~finite], actual[~finite], equal_nan=True) or not np.isfinite(actual[finite]).all():
         return float("inf")
     difference = np.abs(actual[finite].astype(np.float64) - expected[finite].astype(np.float64))
     return float(difference.max(initial=0.0))
@@ -148,6 +153,8 @@ def replay(model: StoredModel, run: Runner) -> tuple[ProofCase, ...]:
     Raises:
         ProofError: a case is beyond its tolerance.
     """
+    if not any(case.kept for case in model.manifest.proof.cases):
+        return ()
     tolerance = TOLERANCE[model.manifest.precision]
     cases = tuple(
         compare(read_case(model.path / FOLDER / f"{case.name}.npz"), run, tolerance, kept=True)

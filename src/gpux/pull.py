@@ -16,7 +16,15 @@ from gpux.cancel import CancelToken
 from gpux.convert import planner
 from gpux.convert.base import Converter
 from gpux.convert.registry import converters
-from gpux.errors import NoWeightsError, ProofError, SessionError, UnavailableError, UnsupportedTaskError
+from gpux.disk import format_bytes
+from gpux.errors import (
+    NoWeightsError,
+    ProofError,
+    SessionError,
+    UnavailableError,
+    UnsupportedError,
+    UnsupportedTaskError,
+)
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.progress import ProgressCallback, Stages, silent
@@ -67,7 +75,7 @@ def pull_model(
     """
     if settings is None:
         settings = manager.settings if manager is not None else Settings.from_env()
-    parsed = ModelRef.parse(ref).at(revision)
+    parsed = _whole_model(ModelRef.parse(ref).at(revision))
     stages, token, kept = Stages(progress or silent), cancel or CancelToken(), store or Store(settings.store)
     pull = _Pull(
         parsed,
@@ -96,12 +104,21 @@ def open_model(
     A branch means the commit that it had at the last pull: ``pull_model`` is what looks for a newer one.
     """
     settings = settings or Settings.from_env()
-    parsed = ModelRef.parse(ref).at(revision)
+    parsed = _whole_model(ModelRef.parse(ref).at(revision))
     if parsed.scheme != "local":
         found = Store(settings.store).find_ref(parsed, task=canonical(task) if task else None)
         if found is not None:
             return found
     return pull_model(parsed, task=task, settings=settings, progress=progress, cancel=cancel)
+
+
+def _whole_model(ref: ModelRef) -> ModelRef:
+    if ref.file is not None:
+        raise UnsupportedError(
+            f"{ref.id}: a pull brings a whole model, and the reference names one file of it, {ref.file}",
+            hint=f"Run `gpux pull {ref}`.",
+        )
+    return ref
 
 
 @dataclass
@@ -142,7 +159,7 @@ class _Pull:
     def _resolve(self) -> ModelInfo:
         with self.stages.stage("resolve", f"Looking up {self.ref}") as done:
             info = self.manager.resolve(self.ref, cancel=self.cancel)
-            done(f"{info.id} at {info.commit[:12]}")
+            done(f"found {info.id} at {info.commit[:12]}")
         return info
 
     def _fall_back(self, exc: UnavailableError, task: str | None) -> StoredModel:
@@ -203,7 +220,7 @@ class _Pull:
         size = sum(file.size or 0 for file in info.files if file.path in paths)
         with self.stages.stage("download", f"Downloading {len(paths)} files") as done:
             snapshot = self.manager.fetch(info, paths, progress=self.stages.progress, cancel=self.cancel)
-            done(f"{len(paths)} files, {size / 1e6:,.1f} MB, every hash right")
+            done(f"fetched {len(paths)} files, {format_bytes(size)}, every hash right")
         return snapshot
 
 

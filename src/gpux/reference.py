@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from gpux.errors import InvalidReferenceError
+from gpux.errors import InvalidReferenceError, UnsafePathError
+from gpux.types import check_path
 
 ACCEPTED_FORMS = """accepted forms:
   org/name                    a model of the Hugging Face Hub
@@ -24,6 +25,7 @@ ACCEPTED_FORMS = """accepted forms:
 PUBLIC_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):(?!//)(.+)$", re.DOTALL)  # two letters or more: `C:` is a drive
+_PASSWORD = re.compile(r"//[^/@]*@")  # user:token@ of a URL goes into no message
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _PAGES = frozenset({"tree", "blob", "resolve", "raw", "commit"})
@@ -66,6 +68,8 @@ class ModelRef:
         match = _SCHEME.match(text)
         if match and match[1] not in ("hf", "local"):
             name, _, revision = match[2].partition("@")
+            if not name.strip():
+                raise _invalid(text, "nothing stands before the @")
             return cls(match[1], name, revision or None)
         if match and match[1] == "local":
             return cls("local", match[2])
@@ -74,7 +78,7 @@ class ModelRef:
     @property
     def is_commit(self) -> bool:
         """True when the revision is a full commit hash, which needs no resolving."""
-        return self.revision is not None and _COMMIT.match(self.revision) is not None
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
 
     def at(self, revision: str | None) -> ModelRef:
         """The same model at another revision; None leaves it as it is."""
@@ -85,11 +89,13 @@ class ModelRef:
         return asdict(self)
 
     def __str__(self) -> str:
-        prefix = "" if self.scheme in ("hf", "local") else f"{self.scheme}:"
-        return f"{prefix}{self.id}" + (f"@{self.revision}" if self.revision else "")
+        text = self.id + (f"@{self.revision}" if self.revision else "")
+        bare = self.scheme == ("local" if _is_local(text) else "hf")  # else its scheme is spelled out
+        return text if bare else f"{self.scheme}:{text}"
 
 
 def _invalid(text: str, why: str) -> InvalidReferenceError:
+    text = _PASSWORD.sub("//", text)
     return InvalidReferenceError(f"{text!r} is not a model reference: {why}\n{ACCEPTED_FORMS}", reference=text)
 
 
@@ -98,24 +104,41 @@ def _is_local(text: str) -> bool:
         return True
     if not text.lower().endswith(".onnx") or "://" in text or ":" in text:
         return False
-    return text.count("/") < 2 or Path(text).exists()  # org/name/onnx/model.onnx names a file of a repository
+    return text.count("/") < 2 or _exists(text)  # org/name/onnx/model.onnx names a file of a repository
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # too long for a path, or not ours to look at
+        return False
 
 
 def _parse_url(text: str) -> ModelRef:
-    parts = urlsplit(text if "://" in text else f"https://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+    except ValueError as exc:
+        raise _invalid(text, "it is no URL") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _invalid(text, "the URL is not http or https")
-    endpoint = None if parts.hostname.lower() in PUBLIC_HUB_HOSTS else f"{parts.scheme}://{parts.netloc}"
+    endpoint = (
+        None if parts.hostname.lower() in PUBLIC_HUB_HOSTS else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    )
     segments = [unquote(segment) for segment in parts.path.split("/") if segment]
     if segments[:1] == ["models"]:
         segments = segments[1:]
     at = next((i for i, segment in enumerate(segments) if i in (1, 2) and segment in _PAGES), None)
     if at is None:
-        return replace(_parse_hub_id("/".join(segments), text), endpoint=endpoint)
+        ref = _parse_hub_id("/".join(segments), text)
+        if ref.file:
+            raise _invalid(text, f"/{segments[2]} is no page that names a revision or file")
+        return replace(ref, endpoint=endpoint)
     ref = _parse_hub_id("/".join(segments[:at]), text)
     revision, file = _split_revision(segments[at + 1 :], is_file=segments[at] in ("blob", "resolve", "raw"))
     if not revision:
         raise _invalid(text, f"nothing follows /{segments[at]}/")
+    if file:
+        _check_file(file, text)
     return replace(ref, revision=revision, file=file, endpoint=endpoint)
 
 
@@ -134,8 +157,17 @@ def _parse_hub_id(name: str, text: str) -> ModelRef:
     if segments[0] in _OTHER_KINDS and len(segments) > 1:
         raise _invalid(text, f"it names {_OTHER_KINDS[segments[0]]}, and gpux runs models")
     file = "/".join(segments[2:]) or None
+    if file:
+        _check_file(file, text)
     _check_hub_id(segments[:2], text)
     return ModelRef("hf", "/".join(segments[:2]), revision or None, file)
+
+
+def _check_file(file: str, text: str) -> None:
+    try:
+        check_path(file)
+    except UnsafePathError as exc:
+        raise _invalid(text, exc.message) from exc
 
 
 def _check_hub_id(segments: list[str], text: str) -> None:

@@ -6,20 +6,23 @@ the same cache and the same token.
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from gpux.errors import UsageError
+from gpux.types import Value
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Value):
     """Folders, endpoint, token and switches of one use of gpux."""
 
     home: Path  #: gpux's own folder: store, logs, toolchains
@@ -41,16 +44,16 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         hf_home = _hf_home(env)
-        home = _path(env.get("GPUX_HOME")) or _default_home()
+        home = _path(env.get("GPUX_HOME")) or _default_home(env)
         token_path = _path(env.get("HF_TOKEN_PATH")) or hf_home / "token"
         settings = cls(
             home=home,
             toolchains=_path(env.get("GPUX_TOOLCHAINS")) or home / "toolchains",
             hf_cache=_path(env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE")) or hf_home / "hub",
             token_path=token_path,
-            endpoint=(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
+            endpoint=_endpoint(env.get("HF_ENDPOINT") or DEFAULT_ENDPOINT),
             token=_token(env, token_path),
-            offline=_flag(env.get("HF_HUB_OFFLINE")) or _flag(env.get("TRANSFORMERS_OFFLINE")),
+            offline=_flag(env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE")),
             timeout=_seconds(env, "GPUX_TIMEOUT", 10.0),
             torch_index=env.get("GPUX_TORCH_INDEX") or None,
         )
@@ -62,6 +65,9 @@ class Settings:
         unknown = sorted(set(overrides) - known)
         if unknown:
             raise UsageError(f"unknown settings: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}")
+        home = overrides.get("home")
+        if home is not None and self.toolchains == self.home / "toolchains":
+            overrides = {"toolchains": Path(home) / "toolchains", **overrides}  # they stay below it
         return replace(self, **{name: value for name, value in overrides.items() if value is not None})
 
     @property
@@ -75,7 +81,9 @@ class Settings:
         return self.home / "logs"
 
 
-def _default_home() -> Path:
+def _default_home(env: Mapping[str, str]) -> Path:
+    if env.get("XDG_CACHE_HOME") and sys.platform.startswith("linux"):
+        return Path(env["XDG_CACHE_HOME"]) / "gpux"
     from platformdirs import user_cache_path  # deferred: `import gpux` must stay light
 
     return user_cache_path("gpux", appauthor=False)
@@ -103,6 +111,12 @@ def _token(env: Mapping[str, str], token_path: Path) -> str | None:
         return None
 
 
+def _endpoint(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise UsageError(f"HF_ENDPOINT={value!r} is no http or https URL", hint=f"Try HF_ENDPOINT=https://{value}.")
+    return value.rstrip("/")
+
+
 def _path(value: str | None) -> Path | None:
     return Path(os.path.expandvars(value)).expanduser() if value else None
 
@@ -119,6 +133,6 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
         seconds = float(value)
     except ValueError:
         seconds = -1.0
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise UsageError(f"{name}={value!r} is not a number of seconds above zero")
     return seconds

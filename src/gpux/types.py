@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-from gpux.errors import UnsafePathError
+from gpux.errors import CorruptFileError, UnsafePathError
 
 ProofStatus = Literal["proven", "shipped", "inexact"]
 
@@ -18,6 +19,8 @@ def to_jsonable(value: Any) -> Any:
     """Nested frozen values as plain JSON-able ones: dataclasses to objects, tuples to lists, paths to text."""
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_jsonable(getattr(value, f.name)) for f in fields(value) if f.repr}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has neither infinity nor NaN
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, PurePath):
@@ -36,7 +39,7 @@ def check_path(path: str) -> None:
         UnsafePathError: absolute, with a drive, with ``..``, a backslash or a control character, or empty.
     """
     parts = path.split("/")
-    if "" in parts or ".." in parts or "." in parts or re.search(r"[\x00-\x1f\\]|^[A-Za-z]:", path):
+    if "" in parts or ".." in parts or "." in parts or re.search(r"[\x00-\x1f\\]|^.:", path):
         raise UnsafePathError(f"the file name {path!r} could leave its folder", file=path)
 
 
@@ -258,10 +261,16 @@ class StoredModel(Value):
         """Path, size and the manifest's values on one level."""
         return {"path": str(self.path), "size": self.size, **self.manifest.to_dict()}
 
+    def has_file(self, path: str) -> bool:
+        """True if the variant has a file of that path, by its manifest."""
+        return any(file.path == path for file in self.manifest.files)
+
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the variant, ``{}`` where it is not there."""
         try:
             found = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
+        except ValueError as exc:  # not JSON, or not UTF-8
+            raise CorruptFileError(f"{self.path / name} is not JSON: {exc}", hint="Run `gpux verify`.") from exc
         return found if isinstance(found, dict) else {}

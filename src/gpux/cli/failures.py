@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from gpux.errors import CancelledError, GpuxError
+from gpux.errors import CancelledError, GpuxError, UsageError
 
 
 def report_failure(exc: BaseException, args: Sequence[str]) -> int:
@@ -23,6 +23,14 @@ def report_failure(exc: BaseException, args: Sequence[str]) -> int:
     if error.hint:
         click.echo(click.style("  → ", fg="cyan") + error.hint, err=True, color=_colour())
     return error.exit_code
+
+
+def report_usage(exc: click.ClickException, args: Sequence[str]) -> int:
+    """The same for what click finds wrong with the command itself, in click's own words."""
+    if "--json" in args:
+        click.echo(json.dumps({"error": UsageError(exc.format_message()).to_dict()}, indent=2))
+    exc.show()
+    return exc.exit_code
 
 
 def _interrupted() -> GpuxError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpux.disk import format_bytes
+from gpux.types import Proof
 
 
 def size(count: int | None) -> str:
@@ -16,10 +17,15 @@ def count(number: int | None) -> str:
         return ""
     value = float(number)
     for unit in ("", "k", "M"):
-        if value < 1000:
+        if round(value, 1) < 1000:
             return f"{value:.0f}" if not unit else f"{value:.1f}{unit}"
         value /= 1000
     return f"{value:.1f}B"
+
+
+def proof(found: Proof) -> str:
+    """How a variant was proven, and how exactly: ``proven 2.1e-06``; ``shipped`` has no figure."""
+    return f"{found.status} {difference(found.max_abs_diff)}".strip()
 
 
 def difference(value: float | None) -> str:

@@ -17,7 +17,7 @@ def list_command(terminal: Terminal) -> None:
         terminal.data([model.to_dict() for model in models])
     else:
         terminal.table(
-            ("Model", "Commit", "Task", "Precision", "Size", "Proof", "Difference"),
+            ("Model", "Commit", "Task", "Precision", "Size", "Proof"),
             [
                 (
                     model.id,
@@ -25,12 +25,11 @@ def list_command(terminal: Terminal) -> None:
                     model.task,
                     model.manifest.precision,
                     figures.size(model.size),
-                    model.manifest.proof.status,
-                    figures.difference(model.manifest.proof.max_abs_diff),
+                    figures.proof(model.manifest.proof),
                 )
                 for model in models
             ],
-            right=(4, 6),
+            right=(4,),
         )
         if not models:
             terminal.say("Nothing is stored yet: `gpux pull org/name`.")

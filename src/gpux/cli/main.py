@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import click
 
 from gpux import __version__
-from gpux.cli.failures import report_failure
+from gpux.cli.failures import report_failure, report_usage
 from gpux.errors import GpuxError
 
 #: command -> the line that `gpux --help` shows; its module is gpux.cli.<command>, loaded on use
@@ -38,8 +40,29 @@ failed, 130 interrupted, 1 anything else.
 """
 
 
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """``gpux list | head -1`` is no failure; left alone, click would end with 1."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        raise click.exceptions.Exit(0) from None
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name and imports the one that is called."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse; ``--help`` prints here."""
+        with _reader_may_leave():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _reader_may_leave():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of ``COMMANDS``."""
@@ -90,12 +113,8 @@ def run(args: list[str]) -> int:
         outcome: Any = gpux.main(args, prog_name="gpux", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except click.ClickException as exc:
-        exc.show()
-        return exc.exit_code
+        return report_usage(exc, args)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except (GpuxError, KeyboardInterrupt, click.Abort) as exc:
         return report_failure(exc, args)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
-        return 0

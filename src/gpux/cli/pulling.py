@@ -44,9 +44,4 @@ def pull_and_report(terminal: Terminal, ref: str, *, yes: bool, offline: bool, *
     if terminal.as_json:
         terminal.data(model.to_dict())
     else:
-        proof = model.manifest.proof
-        difference = f", largest difference {figures.difference(proof.max_abs_diff)}" if proof.cases else ""
-        terminal.line(
-            f"{model.id}@{model.commit[:12]}: {model.task}, {model.manifest.precision}, "
-            f"{figures.size(model.size)}, {proof.status}{difference}"
-        )
+        terminal.line(f"{model.id}@{model.commit[:12]}\t{model.task}\t{figures.proof(model.manifest.proof)}")

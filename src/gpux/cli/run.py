@@ -48,7 +48,7 @@ def run_command(
 
     model = with_toolchain(terminal, opened, yes=yes)
     with pipeline(task or model.task, model=model, device=device) as pipe:
-        answers: list[Any] = pipe.answer(texts)
+        answers: list[Any] = pipe.answers(texts)
     if terminal.as_json:
         terminal.data(answers)
     else:

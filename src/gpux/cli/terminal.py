@@ -63,13 +63,14 @@ class Terminal:
                 click.echo("\t".join(row))
             return
         from rich.box import SIMPLE_HEAD
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
         for index, name in enumerate(header):
             table.add_column(name, justify="right" if index in right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         self.console().print(table)
 
     def console(self, *, stderr: bool = False) -> Console:

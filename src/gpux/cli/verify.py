@@ -55,4 +55,4 @@ def _replay(model: StoredModel, device: str) -> str:
     if not cases:
         return "shipped: nothing to replay"
     largest = max(case.max_abs_diff for case in cases)
-    return f"replayed on {session.device}: {len(cases)} cases, {figures.difference(largest)}"
+    return f"{len(cases)} cases on {session.device}: {figures.difference(largest)}"

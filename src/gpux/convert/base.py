@@ -41,13 +41,28 @@ class ConversionReport(Value):
     warnings: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Refusal(Value):
+    """Why a converter cannot take a model."""
+
+    reason: str
+    knows_architecture: bool  #: it would take the model for another task
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class Converter(ABC):
-    """Writes ONNX from a model's source files. A new one implements :meth:`_convert` and the two questions."""
+    """Writes ONNX from a model's source files. A new one implements :meth:`_convert` and the two questions.
+
+    It registers under the entry point group ``gpux.converters`` and is made with the settings as only argument.
+    """
 
     name: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]] = ("fp32",)  #: what it can write
 
     @abstractmethod
-    def refusal(self, config: Mapping[str, Any], task: str) -> str | None:
+    def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:
         """Why this converter cannot take the model, from its ``config.json`` and the task alone; None if it can.
 
         Asked before any weights are downloaded.

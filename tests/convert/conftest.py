@@ -1,0 +1,76 @@
+"""A fake worker as a real process, requests, and the environment that real conversions need."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpux.cancel import CancelToken
+from gpux.convert.base import ConversionRequest
+from gpux.convert.optimum import WORKER
+from gpux.convert.pip import interpreter
+from gpux.convert.process import converse
+from gpux.settings import Settings
+
+FAKE = Path(__file__).parent / "fake_worker.py"
+
+
+@pytest.fixture(scope="session")
+def toolchain_python(toolchains: Path) -> Path:
+    """Its interpreter, which has torch, transformers and optimum."""
+    return interpreter(toolchains / "optimum")
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return Settings.from_env()
+
+
+@pytest.fixture
+def make_request(tmp_path: Path) -> Callable[..., ConversionRequest]:
+    def make(source: Path | None = None, task: str = "feature-extraction", **values: object) -> ConversionRequest:
+        for name in ("output", "reference"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        return ConversionRequest(
+            source or tmp_path,
+            tmp_path / "output",
+            tmp_path / "reference",
+            tmp_path / "logs" / "conversion.log",
+            "org/name",
+            task,
+            **values,  # type: ignore[arg-type]
+        )
+
+    return make
+
+
+@pytest.fixture
+def fake_python(tmp_path: Path) -> Callable[[str], Path]:
+    """An "interpreter" that, whatever program it is told to run, is the fake worker with one behaviour."""
+
+    def make(behaviour: str) -> Path:
+        file = tmp_path / f"python-{behaviour}"
+        file.write_text(f"#!/bin/sh\nexec {sys.executable} -I {FAKE} {behaviour}\n")
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+        return file
+
+    return make
+
+
+@pytest.fixture
+def ask_worker(tmp_path: Path) -> Callable[..., dict[str, object]]:
+    """The worker's result for a request, in an interpreter."""
+
+    def ask(python: Path, request: dict[str, object]) -> dict[str, object]:
+        events: list[Mapping[str, Any]] = []
+        log = tmp_path / "worker.log"
+        converse([python, "-I", WORKER], request, log=log, on_event=events.append, cancel=CancelToken())
+        assert events[-1]["event"] == "result", (events[-1], log.read_text())
+        return dict(events[-1])
+
+    return ask

@@ -1,0 +1,127 @@
+"""A worker that does what a test tells it to: the behaviour is its argument, or in its request."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Request = dict[str, Any]
+
+
+def send(event: str, **values: object) -> None:
+    print(json.dumps({"event": event, **values}), flush=True)
+
+
+def echo(request: Request) -> None:
+    send("result", request=request, environment=dict(os.environ))
+
+
+def noise(request: Request) -> None:
+    print("not json", "[1, 2]", '"text"', "{}", sep="\n", flush=True)
+    os.write(1, b"\xff\xfe binary\n")
+    print("on stderr", file=sys.stderr, flush=True)
+    send("result")
+
+
+def good(request: Request) -> None:
+    send("stage", stage="load", message="Loading")
+    send("stage", stage="export", message="Exporting")
+    send("warning", message="careful")
+    (Path(request["output"]) / "model.onnx").write_bytes(b"onnx")
+    no_file(request)
+
+
+def no_file(request: Request) -> None:
+    driving = {"padding_side": "right", "max_length": 7, "position_inputs": False}
+    send("result", graphs={"model": "model.onnx"}, driving=driving, versions={"torch": "1"}, peak_rss=5)
+
+
+def failure(request: Request) -> None:
+    send("failure", code="unsupported_task", message="no", hint="do that", cause="KeyError: 'x'")
+    sys.exit(1)
+
+
+def unknown_failure(request: Request) -> None:
+    send("failure", code="never heard of", message="no", hint=None, cause=None)
+    sys.exit(1)
+
+
+def last_words(request: Request) -> None:
+    print("the last words", file=sys.stderr, flush=True)
+    sys.exit(3)
+
+
+def silent(request: Request) -> None:
+    sys.exit(0)
+
+
+def killed(request: Request) -> None:
+    print("so much memory", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang(request: Request) -> None:
+    time.sleep(600)
+
+
+def deaf(request: Request) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _child(deaf=True)
+    time.sleep(600)
+
+
+def orphans(request: Request) -> None:
+    _child(deaf=False)
+    os._exit(0)
+
+
+def closed(request: Request) -> None:
+    os.close(1)
+    time.sleep(600)
+
+
+def lifeline(request: Request) -> None:
+    sys.path.insert(0, request["worker"])
+    from protocol import die_with_parent
+
+    _child(deaf=True)
+    die_with_parent()
+    time.sleep(600)
+
+
+def _child(*, deaf: bool) -> None:
+    """A child that holds our output open, and says its process id."""
+    setup = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" if deaf else ""
+    started = subprocess.Popen([sys.executable, "-I", "-c", f"{setup} import time; print(flush=True); time.sleep(600)"])
+    send("child", pid=started.pid)
+
+
+BEHAVIOURS: tuple[Callable[[Request], None], ...] = (
+    echo,
+    noise,
+    good,
+    no_file,
+    failure,
+    unknown_failure,
+    last_words,
+    silent,
+    killed,
+    hang,
+    deaf,
+    orphans,
+    closed,
+    lifeline,
+)
+
+if __name__ == "__main__":
+    asked = json.loads(sys.stdin.buffer.readline())
+    name = sys.argv[1] if len(sys.argv) > 1 else asked["behaviour"]
+    send("started", pid=os.getpid())
+    {behaviour.__name__: behaviour for behaviour in BEHAVIOURS}[name](asked)

@@ -1,0 +1,197 @@
+"""Toolchains, with the real venv and the real pip, on tiny wheels and without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gpux.cancel import CancelToken
+from gpux.convert.toolchain import MARKER, Toolchain, toolchain_names
+from gpux.errors import CancelledError, ToolchainError, ToolchainMissingError, UsageError
+from gpux.progress import Event, StageFinished, StageStarted
+from gpux.settings import Settings
+from tests.convert.wheels import PACKAGES, write_wheels
+
+REQUIREMENTS = Path(str(sys.modules["gpux.convert.toolchain"].__file__)).parent / "requirements"
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A requirement file for tiny wheels, which are all that pip can find."""
+    folder = tmp_path / "wheels"
+    requirements = tmp_path / "optimum.txt"
+    requirements.write_text(write_wheels(folder, local="+cpu"))
+    monkeypatch.setattr("gpux.convert.toolchain._requirements", lambda name: requirements)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    yield folder
+
+
+@pytest.fixture
+def toolchain(settings: Settings, wheels: Path) -> Toolchain:
+    return Toolchain("optimum", settings)
+
+
+def test_its_life(toolchain: Toolchain) -> None:
+    assert toolchain.status() == "missing"
+    assert toolchain.versions() == {}
+    heard: list[Event] = []
+    toolchain.install(heard.append)
+    assert [event.message for event in heard if isinstance(event, StageStarted)][1] == "Installing torch==1.0"
+    assert isinstance(heard[-1], StageFinished)
+    assert toolchain.status() == "ready"
+    toolchain.check_ready()
+    assert toolchain.versions()["torch"] == "1.0+cpu"
+    assert toolchain.integrity() == toolchain.versions()
+    assert toolchain.size() > 1_000_000
+
+    made = (toolchain.path / MARKER).stat().st_mtime_ns
+    toolchain.install()
+    assert (toolchain.path / MARKER).stat().st_mtime_ns == made, "a ready toolchain is left alone"
+
+    plan = toolchain.remove()
+    assert (plan.path, plan.size) == (toolchain.path, toolchain.size())
+    assert toolchain.status() == "ready", "a plan does nothing"
+    plan.execute()
+    assert (toolchain.status(), toolchain.path.exists()) == ("missing", False)
+    plan.execute()  # gone already: nothing to do
+
+
+def test_damage_is_found(toolchain: Toolchain) -> None:
+    toolchain.install()
+    packages = next(toolchain.path.rglob("site-packages"))
+    (packages / "torch-1.0+cpu.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2\n")
+    with pytest.raises(ToolchainError, match=r"torch 2 instead of 1\.0\+cpu"):
+        toolchain.integrity()
+    (packages / "optimum" / "exporters" / "onnx" / "__init__.py").write_text("import nowhere")
+    with pytest.raises(ToolchainError, match="nowhere"):
+        toolchain.integrity()
+    toolchain.python.unlink()
+    assert toolchain.status() == "incomplete"
+    with pytest.raises(ToolchainMissingError, match="incomplete"):
+        toolchain.integrity()
+    toolchain.install()
+    assert toolchain.integrity() == toolchain.versions()
+
+
+def test_other_requirements_make_it_outdated(toolchain: Toolchain) -> None:
+    toolchain.path.mkdir(parents=True)
+    toolchain.python.parent.mkdir()
+    toolchain.python.touch()
+    assert toolchain.status() == "incomplete"
+    (toolchain.path / MARKER).write_text(json.dumps({"schema": 1, "requirements": "of yesterday", "versions": {}}))
+    assert toolchain.status() == "outdated"
+    with pytest.raises(ToolchainMissingError, match="outdated"):
+        toolchain.check_ready()
+    (toolchain.path / MARKER).write_text("cut off {")
+    assert toolchain.status() == "incomplete"
+
+
+def test_what_pip_cannot_find(toolchain: Toolchain, wheels: Path) -> None:
+    next(wheels.glob("onnxruntime-*")).unlink()
+    with pytest.raises(ToolchainError, match=r"onnxruntime==1\.0") as caught:
+        toolchain.install()
+    assert caught.value.log == toolchain.log
+    assert toolchain.status() == "incomplete"
+    with pytest.raises(ToolchainError, match=r"onnxruntime==1\.0"):
+        toolchain.size_report()
+
+
+def test_a_cancelled_installation_leaves_no_marker(toolchain: Toolchain) -> None:
+    token = CancelToken()
+
+    def listener(event: Event) -> None:
+        if isinstance(event, StageStarted) and "torch" in event.message:
+            threading.Timer(0.1, token.cancel).start()
+
+    with pytest.raises(CancelledError):
+        toolchain.install(listener, token)
+    assert toolchain.status() == "incomplete"
+    assert toolchain.path.is_dir()
+
+
+def test_the_size_is_that_of_the_files(toolchain: Toolchain, wheels: Path) -> None:
+    report = toolchain.size_report()
+    assert {package.name for package in report.packages} == set(PACKAGES)
+    assert report.download == sum(file.stat().st_size for file in wheels.iterdir())
+    assert report.unknown == ()
+    assert report.largest[0].bytes == max(file.stat().st_size for file in wheels.iterdir())
+    assert toolchain.status() == "missing", "nothing was installed"
+    assert json.loads(json.dumps(report.to_dict()))["download"] == report.download
+
+
+INSTALL = """
+import sys
+from pathlib import Path
+from gpux.convert import toolchain
+from gpux.settings import Settings
+toolchain._requirements = lambda name: Path(sys.argv[1])
+heard = []
+toolchain.Toolchain("optimum", Settings.from_env()).install(heard.append)
+print(len(heard))
+"""
+
+
+def test_two_processes_install_once(toolchain: Toolchain) -> None:
+    command = [sys.executable, "-c", INSTALL, str(toolchain.requirements)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    heard = sorted(int(process.communicate(timeout=120)[0]) for process in running)
+    assert heard[0] == 0 < heard[1], "one of them waited and found it ready"
+    assert toolchain.status() == "ready"
+
+
+def test_the_torch_index_is_asked_for_torch_alone(
+    settings: Settings, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr("gpux.convert.toolchain.make_environment", lambda folder, log, cancel: Path(sys.executable))
+    monkeypatch.setattr("gpux.convert.toolchain.pip", lambda python, arguments, **_: calls.append(list(arguments)))
+    monkeypatch.setattr(Toolchain, "_ask_versions", lambda self, cancel: {})
+    monkeypatch.setattr(Toolchain, "_write_marker", lambda self, versions: None)
+    Toolchain("optimum", settings.with_overrides(torch_index="file:///torch")).install()
+    assert ["--extra-index-url" in call for call in calls] == [True, False]
+    assert "torch==1.0" in calls[0]
+
+
+def test_an_unknown_name(settings: Settings) -> None:
+    assert toolchain_names() == ("optimum",)
+    with pytest.raises(UsageError, match="no toolchain"):
+        Toolchain("../optimum", settings)
+
+
+def pins() -> dict[str, str]:
+    lines = (REQUIREMENTS / "optimum.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_every_requirement_is_pinned_for_every_platform() -> None:
+    lines = [line for line in (REQUIREMENTS / "optimum.txt").read_text().splitlines() if line]
+    for line in lines:
+        assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9.]*", line), line
+    names = [re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if not line.startswith("#")]
+    assert len(names) == len(set(names))
+    assert {"torch", "optimum-onnx", "optimum", "transformers", "accelerate", "sentencepiece", "onnxruntime"} < set(
+        names
+    )
+
+
+def test_the_table_of_architectures_is_of_the_pinned_versions() -> None:
+    table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())
+    assert table["versions"] == {name: pins()[name] for name in table["versions"]}
+
+
+@pytest.mark.toolchain
+def test_the_table_of_architectures_is_what_optimum_knows(
+    toolchain_python: Path, ask_worker: Callable[..., dict[str, object]]
+) -> None:
+    table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())
+    answer = ask_worker(toolchain_python, {"command": "architectures"})
+    assert answer["architectures"] == table["architectures"], "run scripts/update_architectures.py"
+    assert answer["others"] == table["others"], "run scripts/update_architectures.py"
