@@ -34,7 +34,7 @@ SessionFactory = Callable[[Path], Session]
 GRAPH = "model"
 SHIPPED = "shipped"
 #: task -> rank of the output that its pipeline reads
-_OUTPUT_RANK = {"feature-extraction": 3, "text-classification": 2, "fill-mask": 3}
+OUTPUT_RANK = {"feature-extraction": 3, "text-classification": 2, "fill-mask": 3}
 #: Families whose positions start after the padding id (transformers: create_position_ids_from_input_ids).
 _POSITIONS_AFTER_PADDING = frozenset(
     {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
@@ -210,9 +210,19 @@ def _manifest(
     )
 
 
+def check_runnable(info: ModelInfo, task: str) -> None:
+    """Raise ``UnsupportedTaskError`` for a task whose graphs gpux cannot check and run."""
+    if task not in OUTPUT_RANK:
+        raise UnsupportedTaskError(
+            f"{info.id} is for {task}, which gpux does not run yet",
+            hint=f"It runs {', '.join(sorted(OUTPUT_RANK))}; name one with --task if the model serves it.",
+            model=info.id,
+        )
+
+
 def _check_task(graph: GraphSpec, task: str, info: ModelInfo) -> None:
-    rank = _OUTPUT_RANK.get(task)
-    if rank is None or any(len(output.shape) == rank for output in graph.outputs):
+    rank = OUTPUT_RANK[task]
+    if any(len(output.shape) == rank for output in graph.outputs):
         return
     outputs = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in graph.outputs)
     raise UnsupportedTaskError(

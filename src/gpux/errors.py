@@ -46,6 +46,7 @@ command line ends with. ``hint`` is the next thing to do, usually a command to t
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,6 +56,10 @@ class GpuxError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+
+    def __init_subclass__(cls) -> None:
+        """The code is the class's name: ``ModelNotFoundError`` has ``model_not_found``."""
+        cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
         super().__init__(message)
@@ -107,173 +112,130 @@ def error_types() -> dict[str, type[GpuxError]]:
 class UsageError(GpuxError):
     """An argument or option that cannot be meant."""
 
-    code = "usage"
     exit_code = 2
 
 
 class InvalidReferenceError(UsageError):
     """A model reference in no accepted form; the message shows the accepted ones."""
 
-    code = "invalid_reference"
-
 
 class ManagerError(GpuxError):
     """The place where models come from answered with an error."""
 
-    code = "manager"
     exit_code = 5
 
 
 class ModelNotFoundError(ManagerError):
     """No such model, or no right to see it: the Hub does not tell which."""
 
-    code = "model_not_found"
     exit_code = 3
 
 
 class RevisionNotFoundError(ManagerError):
     """The model has no such branch, tag, pull request or commit."""
 
-    code = "revision_not_found"
     exit_code = 3
 
 
 class EntryNotFoundError(ManagerError):
     """The model has no such file at this revision."""
 
-    code = "entry_not_found"
     exit_code = 3
 
 
 class AccessError(ManagerError):
     """The model exists and this user may not have it."""
 
-    code = "access"
     exit_code = 4
 
 
 class InvalidTokenError(AccessError):
     """The token was refused."""
 
-    code = "invalid_token"
-
 
 class GatedModelError(AccessError):
     """Access is granted on the model's page, by the owner or by accepting terms."""
-
-    code = "gated"
 
 
 class DisabledModelError(AccessError):
     """The Hub switched this model off."""
 
-    code = "disabled"
-
 
 class UnavailableError(ManagerError):
     """The same request may work later."""
-
-    code = "unavailable"
 
 
 class NetworkError(UnavailableError):
     """Nothing answered: no network, no name, no route, a refused, cut or timed out connection."""
 
-    code = "network"
-
 
 class HubServerError(UnavailableError):
     """The Hub answered 5xx, or nothing that can be understood."""
-
-    code = "hub_server"
 
 
 class RateLimitError(UnavailableError):
     """The Hub answered 429; ``details["retry_after"]`` is in seconds where it said so."""
 
-    code = "rate_limit"
-
 
 class OfflineError(UnavailableError):
     """Offline was asked for and what is needed is not on this machine."""
-
-    code = "offline"
 
 
 class UnsafePathError(ManagerError):
     """A file name of the repository leads out of the folder it belongs to."""
 
-    code = "unsafe_path"
     exit_code = 6
 
 
 class StorageError(GpuxError):
     """This machine's disk: the store, the source cache, the toolchains."""
 
-    code = "storage"
     exit_code = 6
 
 
 class NotWritableError(StorageError):
     """A folder that gpux must write to refuses."""
 
-    code = "not_writable"
-
 
 class DiskFullError(StorageError):
     """Not enough space; ``details`` has ``needed`` and ``free`` in bytes where they are known."""
-
-    code = "disk_full"
 
 
 class CorruptFileError(StorageError):
     """Size or hash of a file is not the promised one; ``details`` has ``expected`` and ``actual``."""
 
-    code = "corrupt_file"
-
 
 class ManifestError(StorageError):
     """A manifest that is damaged, or of a schema that this version does not read."""
-
-    code = "manifest"
 
 
 class NotStoredError(StorageError):
     """The store has no such model."""
 
-    code = "not_stored"
     exit_code = 3
 
 
 class UnsupportedError(GpuxError):
     """gpux cannot run this model, and says why."""
 
-    code = "unsupported"
     exit_code = 7
 
 
 class NoWeightsError(UnsupportedError):
     """The repository holds no weights in a format that gpux reads."""
 
-    code = "no_weights"
-
 
 class UnsupportedArchitectureError(UnsupportedError):
     """No converter knows the model's architecture."""
-
-    code = "unsupported_architecture"
 
 
 class UnsupportedTaskError(UnsupportedError):
     """No converter or pipeline for this task, or no task to be found in the model's files."""
 
-    code = "unsupported_task"
-
 
 class ConversionError(GpuxError):
     """The converter failed; ``log`` is the file that holds its own output."""
 
-    code = "conversion"
     exit_code = 8
 
     @property
@@ -286,55 +248,40 @@ class ConversionError(GpuxError):
 class ToolchainMissingError(ConversionError):
     """The environment that the converter runs in is not installed."""
 
-    code = "toolchain_missing"
-
 
 class ToolchainError(ConversionError):
     """A toolchain could not be installed, or is damaged."""
-
-    code = "toolchain"
 
 
 class WorkerCrashedError(ConversionError):
     """The conversion process ended without a result: killed, out of memory, crashed."""
 
-    code = "worker_crashed"
-
 
 class ProofError(ConversionError):
     """The ONNX outputs differ from the original's beyond tolerance."""
 
-    code = "proof"
     exit_code = 9
 
 
 class RunError(GpuxError):
     """A model that is stored could not be run."""
 
-    code = "run"
     exit_code = 10
 
 
 class DeviceError(RunError):
     """The device that was asked for is not there, or would not run the whole graph."""
 
-    code = "device"
-
 
 class InputError(RunError):
     """An input of the wrong type, shape, dtype or length."""
-
-    code = "input"
 
 
 class SessionError(RunError):
     """onnxruntime refused the graph, or failed while it ran."""
 
-    code = "session"
-
 
 class CancelledError(GpuxError):
     """The caller's cancel token was set; what had arrived is kept for the next try."""
 
-    code = "cancelled"
     exit_code = 130

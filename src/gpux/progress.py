@@ -1,10 +1,12 @@
 """Progress events: plain frozen values that a long call hands to a callback. Nothing here prints.
 
-A call is silent unless it is given ``progress=``. The terminal renderer is :mod:`gpux.progress_display`.
+A library call is silent unless it is given ``progress=``, or runs in a notebook. What draws the events for a person is
+:mod:`gpux.progress_display`.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -61,6 +63,17 @@ ProgressCallback = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """The default callback: says nothing."""
+
+
+def callback(progress: ProgressCallback | bool | None) -> ProgressCallback:
+    """What a call reports to: the caller's own function, a drawing for True and in a notebook, else nothing."""
+    if callable(progress):
+        return progress
+    if progress or (progress is None and "ipykernel" in sys.modules):
+        from gpux.progress_display import ProgressDisplay  # imports rich
+
+        return ProgressDisplay()
+    return silent
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:

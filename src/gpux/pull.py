@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpux import formats
-from gpux.build import SHIPPED, Builder, Recipe
+from gpux.build import OUTPUT_RANK, SHIPPED, Builder, Recipe, check_runnable
 from gpux.cancel import CancelToken
 from gpux.convert import planner
 from gpux.convert.base import Converter
@@ -27,7 +27,7 @@ from gpux.errors import (
 )
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
-from gpux.progress import ProgressCallback, Stages, silent
+from gpux.progress import ProgressCallback, Stages, callback
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.store import Store
@@ -54,7 +54,7 @@ def pull_model(
     manager: ModelManager | None = None,
     settings: Settings | None = None,
     store: Store | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
     **options: Any,
 ) -> StoredModel:
@@ -66,7 +66,8 @@ def pull_model(
         manager: where the model comes from; by default the one registered for the reference's scheme.
         settings: by default the environment's.
         store: by default the one of the settings.
-        progress: called with progress events, from any thread but one at a time.
+        progress: called with progress events, from any thread but one at a time; True draws them on stderr, None does
+            so in a notebook only.
         cancel: set it to end the pull with ``CancelledError``; what arrived is kept.
         options: fields of :class:`PullOptions`.
 
@@ -76,7 +77,7 @@ def pull_model(
     if settings is None:
         settings = manager.settings if manager is not None else Settings.from_env()
     parsed = _whole_model(ModelRef.parse(ref).at(revision))
-    stages, token, kept = Stages(progress or silent), cancel or CancelToken(), store or Store(settings.store)
+    stages, token, kept = Stages(callback(progress)), cancel or CancelToken(), store or Store(settings.store)
     pull = _Pull(
         parsed,
         PullOptions(**options),
@@ -96,7 +97,7 @@ def open_model(
     task: str | None = None,
     revision: str | None = None,
     settings: Settings | None = None,
-    progress: ProgressCallback | None = None,
+    progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> StoredModel:
     """The model as it is stored, without asking anyone; pulled if it is not there.
@@ -198,8 +199,9 @@ class _Pull:
         )
         shipped = None if self.options.convert else formats.shipped_onnx(paths, recipe.precision)
         weights = formats.source_weights(paths)
-        if shipped is not None:
+        if shipped is not None and (recipe.task in OUTPUT_RANK or not weights):
             try:
+                check_runnable(info, recipe.task)
                 return self.builder.adopt(self._fetch(info, recipe.run_files + shipped.files), shipped, recipe)
             except (UnsupportedTaskError, SessionError, ProofError) as exc:
                 if not weights:
