@@ -1,1 +1,64 @@
-"""TODO"""
+"""A stored model with what its task needs before and after: :func:`pipeline` opens one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpux.errors import UnsupportedTaskError
+
+if TYPE_CHECKING:
+    from gpux.pipelines.base import Pipeline
+    from gpux.reference import ModelRef
+    from gpux.settings import Settings
+    from gpux.types import StoredModel
+
+__all__ = ["pipeline"]
+
+
+def pipeline(
+    task: str | None = None,
+    model: StoredModel | ModelRef | str | Path | None = None,
+    *,
+    device: str = "auto",
+    revision: str | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Pipeline:
+    """Open a model, ready to answer; it is pulled first where it is not stored yet.
+
+    >>> pipeline("feature-extraction", model="sentence-transformers/all-MiniLM-L6-v2")("hello")
+
+    Args:
+        task: the Hub's name of a task, or an alias; by default the model's own.
+        model: a stored model, or a reference as a user types it.
+        device: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …) or an execution provider's full name.
+        revision: branch, tag or commit of a reference.
+        settings: folders, token and switches; by default those of the environment.
+        options: of the pipeline (``threads``, ``allow_cpu_nodes``) and defaults for its calls.
+
+    Raises:
+        UnsupportedTaskError: no pipeline for the task, or the model is stored for another one.
+        UsageError: an unknown option, or no model.
+        DeviceError: the device is not there.
+    """
+    from gpux.errors import UsageError
+    from gpux.pipelines.registry import pipeline_class
+    from gpux.tasks import canonical
+    from gpux.types import StoredModel
+
+    if model is None:
+        raise UsageError("no model was given", hint='pipeline("feature-extraction", model="org/name")')
+    wanted = None if task is None else canonical(task)
+    if wanted is not None:
+        pipeline_class(wanted)  # an unknown task is refused before anything is pulled
+    if not isinstance(model, StoredModel):
+        from gpux.pull import open_model
+
+        model = open_model(model, task=wanted, revision=revision, settings=settings)
+    stored = canonical(model.task)
+    if wanted not in (None, stored):
+        raise UnsupportedTaskError(
+            f"{model.id} is stored for {stored}, not for {wanted}", hint=f"Run `gpux pull {model.id} --task {wanted}`."
+        )
+    return pipeline_class(stored)(model, device=device, settings=settings, **options)

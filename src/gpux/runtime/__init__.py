@@ -1,1 +1,1 @@
-"""TODO"""
+"""How ONNX runs: devices, sessions, and what this machine offers."""

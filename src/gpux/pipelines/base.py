@@ -1,0 +1,120 @@
+"""What every pipeline is: a stored variant, its session, and what comes before and after a run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+from gpux.errors import UsageError
+from gpux.pipelines.replays import replay_once
+from gpux.runtime.session import Session
+from gpux.settings import Settings
+from gpux.types import StoredModel
+
+
+class Pipeline(ABC):
+    """A stored model, ready to answer. Safe to use from many threads.
+
+    A new task subclasses this, names its ``task`` and the ``call_options`` that may also be given when the pipeline
+    is made, implements :meth:`__call__`, and registers under the entry point group ``gpux.pipelines``.
+
+    Pickles as its model and options; the copy opens its own session, and pulls the model again at the same commit
+    where this machine's folder is not there.
+
+    Args:
+        model: the stored variant.
+        device: ``auto``, a short name (``cuda``, ``cuda:1`` …) or an execution provider's full name.
+        threads: threads of one run; by default what this process may use.
+        allow_cpu_nodes: accept that a device asked for by name leaves computation to the CPU.
+        settings: used when an unpickled copy has to pull the model.
+        options: defaults for the options of a call.
+
+    Raises:
+        DeviceError: the device is not there, or does not take the whole graph.
+        ProofError: this onnxruntime or device answers otherwise than the original model did.
+        UnsupportedError: the variant lacks something that the task needs.
+        UsageError: an unknown option.
+    """
+
+    task: ClassVar[str]  #: the Hub's name
+    call_options: ClassVar[frozenset[str]] = frozenset()  #: options of a call that may be set for all calls
+
+    def __init__(
+        self,
+        model: StoredModel,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        allow_cpu_nodes: bool = False,
+        settings: Settings | None = None,
+        **options: Any,
+    ) -> None:
+        self._check_options(options)
+        self.model = model
+        self._arguments = {"device": device, "threads": threads, "allow_cpu_nodes": allow_cpu_nodes, **options}
+        self._settings = settings
+        self._options = options
+        file = model.path / model.graph().file
+        self.session = Session(file, device=device, threads=threads, allow_cpu_nodes=allow_cpu_nodes)
+        replay_once(model, self.session)
+
+    @abstractmethod
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Answer as ``transformers.pipeline`` does for the task."""
+
+    def answers(self, inputs: Sequence[Any]) -> list[Any]:
+        """One JSON-able answer for each input, in order, also where a call of the pipeline would unwrap a single one.
+
+        What the command line prints and a server sends.
+        """
+        return list(self(list(inputs)))
+
+    @property
+    def device(self) -> str:
+        """The short name of the device that runs the model: ``cpu``, ``cuda`` …"""
+        return self.session.device
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the loaded model holds, about: the size of its weights."""
+        return self.session.memory_bytes
+
+    def close(self) -> None:
+        """Let go of the model's memory. May be called twice; a later call of the pipeline is a ``SessionError``."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_reopen, (type(self), self.model, self._settings, self._arguments))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.model.id}@{self.model.commit[:7]} on {self.device}>"
+
+    def _merged(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a call over those of the pipeline."""
+        self._check_options(options)
+        return {**self._options, **options}
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        unknown = sorted(set(options) - self.call_options)
+        if unknown:
+            raise UsageError(
+                f"{self.task} has no option {', '.join(unknown)}",
+                hint=f"It has: {', '.join(sorted(self.call_options)) or 'none'}.",
+            )
+
+
+def _reopen(kind: type[Pipeline], model: StoredModel, settings: Settings | None, arguments: dict[str, Any]) -> Pipeline:
+    if model.path.is_dir():
+        return kind(model, settings=settings, **arguments)
+    from gpux.pipelines import pipeline  # deferred: that package imports this module
+    from gpux.reference import ModelRef
+
+    reference = ModelRef(model.manifest.scheme, model.id, model.commit or None)
+    return pipeline(kind.task, reference, settings=settings, **arguments)

@@ -1,0 +1,43 @@
+"""Which class answers which task. Built-ins and plug-ins register alike, under the entry points ``gpux.pipelines``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+
+from gpux.errors import GpuxError, UnsupportedTaskError
+from gpux.pipelines.base import Pipeline
+
+GROUP = "gpux.pipelines"
+
+
+def pipelines(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
+    """Task -> entry point of its pipeline class; a new dict each time.
+
+    Raises:
+        GpuxError: two packages register the same task.
+    """
+    known: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP) if found is None else found:
+        other = known.setdefault(point.name, point)
+        if other.value != point.value:
+            raise GpuxError(
+                f"two pipelines register the task {point.name}: {other.value} and {point.value}",
+                hint="Uninstall one of the two packages.",
+            )
+    return known
+
+
+def pipeline_class(task: str) -> type[Pipeline]:
+    """The pipeline class of a task.
+
+    Raises:
+        UnsupportedTaskError: there is none; the message lists the known tasks.
+    """
+    known = pipelines()
+    if task not in known:
+        raise UnsupportedTaskError(
+            f"no pipeline for the task {task!r}; there is one for {', '.join(sorted(known))}", task=task
+        )
+    kind: type[Pipeline] = known[task].load()
+    return kind

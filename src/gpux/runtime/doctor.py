@@ -1,0 +1,175 @@
+"""What is there to run models on this machine, what is not, and why. ``gpux doctor`` prints it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from gpux.errors import DeviceError, SessionError
+from gpux.runtime import cuda
+from gpux.runtime.devices import CPU, DEVICES, Device, candidates, resolve
+from gpux.runtime.machine import cpu_quota, cpu_threads, memory_limit, usable_cpus
+from gpux.runtime.session import available_providers, cuda_version, probe, runtime_version
+from gpux.settings import Settings
+from gpux.types import Value
+
+Status = Literal["ok", "warning", "problem"]
+
+#: The libraries that gpux stands on.
+DEPENDENCIES = (
+    "click", "filelock", "httpx2", "huggingface_hub", "jinja2", "numpy", "onnx", "platformdirs", "rich", "tokenizers",
+)  # fmt: skip
+#: Free space below which a pull of a middling model fails.
+_LITTLE = 5_000_000_000
+
+
+@dataclass(frozen=True)
+class Check(Value):
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    message: str  #: what was found
+    hint: str | None = None  #: what to do about it
+
+
+@dataclass(frozen=True)
+class DoctorReport(Value):
+    """Everything that was looked at, in the order in which it is worth reading."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True without a problem; warnings do not count."""
+        return all(check.status != "problem" for check in self.checks)
+
+
+def doctor(settings: Settings) -> DoctorReport:
+    """Look at Python, onnxruntime, devices, libraries, folders and the machine. Nothing is changed or downloaded."""
+    return DoctorReport(
+        (
+            Check("python", "ok", f"{platform.python_version()} on {platform.platform()}, {sys.executable}"),
+            check_onnxruntime(runtime_packages()),
+            *check_devices(available_providers()),
+            *check_dependencies(),
+            check_torch(),
+            *check_folders(settings),
+            check_machine(),
+        )
+    )
+
+
+def runtime_packages(found: Iterable[metadata.Distribution] | None = None) -> list[str]:
+    """Installed packages that bring the module ``onnxruntime``, as ``name version``."""
+    owners = []
+    for distribution in metadata.distributions() if found is None else found:
+        record = distribution.read_text("RECORD") or ""
+        if "onnxruntime/__init__.py," in record:
+            owners.append(f"{distribution.metadata['Name']} {distribution.version}")
+    return sorted(owners)
+
+
+def check_onnxruntime(packages: list[str]) -> Check:
+    """Two packages that bring the same module overwrite each other's files, whichever was installed last."""
+    if len(packages) > 1:
+        names = [package.split()[0] for package in packages]
+        keep = next((name for name in names if name != "onnxruntime"), names[0])
+        return Check(
+            "onnxruntime",
+            "problem",
+            f"{' and '.join(packages)} are installed over each other: what runs is a mixture of them",
+            f"`pip uninstall -y {' '.join(names)}`, then `pip install {keep}`.",
+        )
+    source = packages[0] if packages else "no installed package"
+    built = f", built with CUDA {cuda_version()}" if cuda_version() else ""
+    return Check("onnxruntime", "ok", f"{runtime_version()} from {source}{built}")
+
+
+def check_devices(available: tuple[str, ...]) -> Iterator[Check]:
+    """Each device that this onnxruntime was built with, started once; then those that it was not built with."""
+    absent = []
+    for device in DEVICES:
+        if not any(name in available for name in device.execution_providers):
+            absent.append(device.name)
+        else:
+            yield _started(device, available)
+    usable = candidates("auto", available)
+    yield Check("device auto", "ok", f"tries {', then '.join(choice.device for choice in usable)}")
+    yield Check("other devices", "ok", f"not part of this onnxruntime: {', '.join(absent)}")
+    if "CUDAExecutionProvider" not in available and not cuda.missing(None):
+        yield Check(
+            "NVIDIA GPU", "warning", "a driver is here, and this onnxruntime cannot use it", f"{_install('cuda')}."
+        )
+
+
+def _started(device: Device, available: tuple[str, ...]) -> Check:
+    name, choice = f"device {device.name}", resolve(device.name, available)
+    try:
+        probe(choice)
+    except (DeviceError, SessionError) as exc:
+        status: Status = "problem" if choice.execution_provider == CPU else "warning"
+        return Check(name, status, str(exc), exc.hint)
+    return Check(name, "ok", f"{choice.execution_provider} starts")
+
+
+def _install(name: str) -> str:
+    return next(device.install for device in DEVICES if device.name == name)
+
+
+def check_dependencies() -> Iterator[Check]:
+    """Versions of the libraries that gpux stands on."""
+    versions = {name: _version(name) for name in DEPENDENCIES}
+    here = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    yield Check("libraries", "ok", f"gpux {_version('gpux') or 'from source'}, {here}")
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        yield Check("missing libraries", "problem", ", ".join(missing), "`pip install --force-reinstall gpux`.")
+
+
+def check_torch() -> Check:
+    """Running a model needs none; converting one has a toolchain of its own."""
+    version = _version("torch")
+    found = f"{version} is installed" if version else "is not installed"
+    return Check("torch", "ok", f"{found}; running models does not need it")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_folders(settings: Settings) -> Iterator[Check]:
+    """The folders that gpux writes to: whether it can, and the free space."""
+    folders = {"store": settings.store, "source cache": settings.hf_cache, "toolchains": settings.toolchains}
+    for name, folder in folders.items():
+        yield _folder(name, folder)
+
+
+def _folder(name: str, folder: Path) -> Check:
+    here = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+    if not here.is_dir() or not os.access(here, os.W_OK | os.X_OK):
+        blame = f"{here} is no folder" if not here.is_dir() else f"{here} cannot be written"
+        return Check(name, "problem", f"{folder}: {blame}", "Set GPUX_HOME or HF_HOME to a folder that can be written.")
+    free = shutil.disk_usage(here).free
+    state = "" if here == folder else ", made when it is needed"
+    status: Status = "warning" if free < _LITTLE else "ok"
+    hint = "`gpux prune` makes room." if free < _LITTLE else None
+    return Check(name, status, f"{folder}{state}: {free / 1e9:.1f} GB free", hint)
+
+
+def check_machine() -> Check:
+    """Cores and memory that this process may use, and the threads that come of it."""
+    quota, memory = cpu_quota(), memory_limit()
+    limits = f", limited to {quota:g} by its control group" if quota else ""
+    size = f"{memory / 1e9:.1f} GB of memory" if memory else "unknown memory"
+    return Check("machine", "ok", f"{len(usable_cpus())} processors{limits}, {cpu_threads()} threads per run, {size}")

@@ -1,0 +1,219 @@
+"""What all pipelines share: opening, options, pickling, closing, and the replay of the proof."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpux.pull
+from gpux import Settings, pipeline
+from gpux.errors import DeviceError, GpuxError, ProofError, SessionError, UnsupportedTaskError, UsageError
+from gpux.pipelines.batching import overlapped, plan
+from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
+from gpux.pipelines.registry import pipeline_class, pipelines
+from gpux.pipelines.replays import replays_file
+from gpux.runtime.session import runtime_version
+from gpux.types import Proof, ProofCase, StoredModel
+from tests.pipelines.conftest import Build, stored
+
+
+def test_by_task_alias_and_the_model_s_own_task(build: Build) -> None:
+    model = build()
+    for task in ("feature-extraction", "sentence-similarity", None):
+        with pipeline(task, model=model, device="cpu") as pipe:
+            assert isinstance(pipe, FeatureExtractionPipeline)
+            assert repr(pipe) == "<FeatureExtractionPipeline tests/tiny-bert@0000000 on cpu>"
+            assert pipe.memory_bytes > 0
+
+
+def test_a_model_stored_for_another_task(build: Build) -> None:
+    with pytest.raises(UnsupportedTaskError, match="stored for feature-extraction, not for fill-mask") as caught:
+        pipeline("fill-mask", model=build())
+    assert caught.value.hint == "Run `gpux pull tests/tiny-bert --task fill-mask`."
+
+
+def test_an_unknown_task_is_refused_before_anything_is_pulled() -> None:
+    with pytest.raises(UnsupportedTaskError, match=r"'juggling'; there is one for.*feature-extraction, fill-mask"):
+        pipeline("juggling", model="org/name", settings=Settings.from_env(offline=True))
+
+
+def test_no_model() -> None:
+    with pytest.raises(UsageError, match="no model"):
+        pipeline("fill-mask")
+
+
+def test_an_unknown_option(build: Build) -> None:
+    with pytest.raises(UsageError, match="no option speed") as caught:
+        pipeline(model=build(), speed=11)
+    assert caught.value.hint is not None and "truncation" in caught.value.hint
+
+
+def test_a_device_that_is_not_there(build: Build) -> None:
+    with pytest.raises(DeviceError):
+        pipeline(model=build(), device="hardcore-cpu")
+
+
+def test_a_reference_is_opened(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = build(), []
+
+    def open_model(ref: Any, **options: Any) -> StoredModel:
+        asked.append((str(ref), options["task"], options["revision"]))
+        return model
+
+    monkeypatch.setattr(gpux.pull, "open_model", open_model)
+    pipeline("sentence-similarity", model="org/name", revision="v1").close()
+    assert asked == [("org/name", "feature-extraction", "v1")]
+
+
+def test_built_in_pipelines_and_a_copy_of_their_registry() -> None:
+    known = pipelines()
+    assert {"feature-extraction", "text-classification", "fill-mask"} <= known.keys()
+    known.clear()
+    assert pipelines()
+    for task in pipelines():
+        assert pipeline_class(task).task == task
+
+
+def test_two_pipelines_for_one_task() -> None:
+    points = [EntryPoint("a", value, "gpux.pipelines") for value in ("x:X", "y:Y")]
+    with pytest.raises(GpuxError, match="two pipelines register the task a: x:X and y:Y"):
+        pipelines(points)
+    assert pipelines([points[0], points[0]]).keys() == {"a"}
+
+
+def test_pickled_as_model_and_options(build: Build) -> None:
+    with pipeline(model=build(), device="cpu", threads=1, return_arrays=True) as pipe:
+        data = pickle.dumps(pipe)
+        assert len(data) < 5_000
+        with pickle.loads(data) as copy:
+            assert copy.session is not pipe.session
+            assert copy.session.threads == 1
+            assert np.array_equal(copy("fox"), pipe("fox"))
+
+
+def test_unpickled_where_the_folder_is_not(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    with pipeline(model=model) as pipe:
+        data = pickle.dumps(pipe)
+    elsewhere = stored(Path(shutil.move(model.path, model.path.with_name("elsewhere"))), model.task)
+    asked = []
+
+    def open_model(ref: Any, **_: Any) -> StoredModel:
+        asked.append(str(ref))
+        return elsewhere
+
+    monkeypatch.setattr(gpux.pull, "open_model", open_model)
+    with pickle.loads(data) as copy:
+        assert copy.model is elsewhere
+    assert asked == [f"tests/tiny-bert@{'0' * 40}"]
+
+
+def test_closed(build: Build) -> None:
+    with pipeline(model=build()) as pipe:
+        pass
+    pipe.close()
+    with pytest.raises(SessionError, match="closed"):
+        pipe("fox")
+
+
+def proven(model: StoredModel, *, version: str, shift: float = 0.0) -> StoredModel:
+    """The model with one kept proof case, made under another version of onnxruntime."""
+    feed = {name: np.ones((1, 4), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    with FeatureExtractionPipeline(model) as pipe:
+        answer = pipe.session.run(feed)["last_hidden_state"] + np.float32(shift)
+    (model.path / "proof").mkdir()
+    arrays = {f"in:{name}": array for name, array in feed.items()}
+    np.savez(model.path / "proof" / "small.npz", **arrays, **{"out:last_hidden_state": answer})
+    case = ProofCase("small", {}, 0.0, 1e-4, kept=True)
+    return stored(model.path, model.task, proof=Proof("proven", (case,), {}, version, "CPUExecutionProvider"))
+
+
+def test_the_proof_is_replayed_once_per_onnxruntime(build: Build) -> None:
+    model = proven(build(), version="1.0.0")
+    FeatureExtractionPipeline(model).close()
+    assert json.loads(replays_file(model).read_text()) == [[runtime_version(), "CPUExecutionProvider"]]
+    assert replays_file(model).name == "model.replays.json"
+    shutil.rmtree(model.path / "proof")  # a second replay would miss it
+    FeatureExtractionPipeline(model).close()
+
+
+def test_the_pair_that_was_proven_is_not_replayed(build: Build) -> None:
+    model = proven(build(), version=runtime_version())
+    FeatureExtractionPipeline(model).close()
+    assert not replays_file(model).exists()
+
+
+def test_other_answers_than_the_original_s_are_an_error(build: Build) -> None:
+    model = proven(build(), version="1.0.0", shift=0.5)
+    with pytest.raises(ProofError, match="otherwise than when it was proven"):
+        FeatureExtractionPipeline(model)
+    assert not replays_file(model).exists()
+
+
+def test_a_damaged_memory_of_replays_is_forgotten(build: Build) -> None:
+    model = proven(build(), version="1.0.0")
+    replays_file(model).write_text("{")
+    FeatureExtractionPipeline(model).close()
+    assert json.loads(replays_file(model).read_text())
+
+
+def test_where_nothing_can_be_written_it_is_replayed_again(build: Build) -> None:
+    model = proven(build(), version="1.0.0")
+    replays_file(model).mkdir()  # stands in the way of the file, for root as well
+    FeatureExtractionPipeline(model).close()
+    assert list(replays_file(model).parent.glob("*.replays.json.*")) == []
+
+
+def test_a_plan_keeps_to_its_budget() -> None:
+    lengths = [3, 90, 10, 10, 500, 2, 40]
+    batches = plan(lengths, budget=100)
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
+    assert batches[0] == [4]  # longer than the budget: alone
+    for batch in batches[1:]:
+        assert len(batch) * max(lengths[index] for index in batch) <= 100
+    assert max(len(batch) for batch in plan([1] * 10, 100, largest=3)) == 3
+    assert plan([], 100) == []
+
+
+def test_overlapped_runs_keep_their_order_and_stop_at_an_error() -> None:
+    begun = []
+
+    def run(item: int) -> int:
+        begun.append(item)
+        return 1 // (item - 5)
+
+    assert list(overlapped(lambda item: item * 2, range(20), 4)) == [item * 2 for item in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        list(overlapped(run, range(100), 2))
+    assert len(begun) < 20
+
+
+def test_running_a_stored_model_imports_little(build: Build, tmp_path: Path) -> None:
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps(build()))
+    code = """
+import pickle, sys
+from pathlib import Path
+from gpux import pipeline
+model = pickle.loads(Path(sys.argv[1]).read_bytes())
+print(pipeline("feature-extraction", model=model).encode("fox").shape)
+print({"torch", "transformers", "onnx", "huggingface_hub", "rich", "httpx2", "click", "jinja2"} & set(sys.modules))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.pickle")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ},
+    )
+    assert run.stdout.split("\n")[:2] == ["(32,)", "set()"]
+    assert run.stderr == ""

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpux.errors import InputError, UsageError
+from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
+from gpux.types import Driving
+from tests.models.cases import SENTENCES, words
+from tests.pipelines.conftest import Build
+
+MIXED = [words(count) for count in (7, 1, 60, 3, 25, 25, 0, 90, 12)]
+
+
+def test_arrays_in_place_of_lists(embed: FeatureExtractionPipeline) -> None:
+    lists, arrays = embed(MIXED), embed(MIXED, return_arrays=True)
+    assert [array.shape for array in arrays] == [np.array(item).shape for item in lists]
+    assert all(array.dtype == np.float32 for array in arrays)
+    assert embed("fox", return_arrays=True).shape == (1, 3, 32)
+
+
+def test_answers_keep_the_order_of_the_texts(embed: FeatureExtractionPipeline) -> None:
+    together = embed.encode(MIXED)
+    for index, text in enumerate(MIXED):
+        assert np.allclose(embed.encode(text), together[index], atol=1e-5)
+        assert np.allclose(embed(text, return_arrays=True)[0], embed(MIXED, return_arrays=True)[index][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_batches_do_not_change_answers(embed: FeatureExtractionPipeline, batch_size: int) -> None:
+    assert np.allclose(embed.encode(MIXED, batch_size=batch_size), embed.encode(MIXED), atol=1e-5)
+
+
+def test_more_texts_than_are_tokenized_at_once(
+    embed: FeatureExtractionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = embed.encode(MIXED)
+    monkeypatch.setattr("gpux.pipelines.feature_extraction._CHUNK", 2)
+    assert np.allclose(embed.encode(MIXED), whole, atol=1e-5)
+
+
+def test_padding_on_the_left(build: Build, embed: FeatureExtractionPipeline) -> None:
+    """This BERT counts positions from the left, so other vectors come out; what is asked is the right rows."""
+    model = build(name="left", driving=Driving(padding_side="left", max_length=64))
+    with FeatureExtractionPipeline(model) as left:
+        assert [a.shape for a in left(MIXED, return_arrays=True)] == [a.shape for a in embed(MIXED, return_arrays=True)]
+        assert np.allclose(left.encode(MIXED[:1]), embed.encode(MIXED[:1]), atol=1e-5)
+
+
+def test_nothing_in_nothing_out(embed: FeatureExtractionPipeline) -> None:
+    assert embed([]) == []
+    assert embed.encode([]).shape == (0, 32)
+    assert embed.encode([]).dtype == np.float32
+
+
+def test_the_empty_text_is_its_special_tokens(embed: FeatureExtractionPipeline) -> None:
+    assert embed("", return_arrays=True).shape == (1, 2, 32)
+    assert embed.encode("").shape == (32,)
+
+
+@pytest.mark.parametrize("texts", [("a", "b"), np.array(["a", "b"]), (text for text in "ab"), {"a": 1}.keys()])
+def test_any_iterable_of_texts(embed: FeatureExtractionPipeline, texts: Any) -> None:
+    assert len(embed.encode(texts)) in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "texts", [None, 3, b"bytes", ["a", None], ["a", 3], [["a"]], {"text": "a"}, ["a", float("nan")]]
+)
+def test_what_is_no_text(embed: FeatureExtractionPipeline, texts: Any) -> None:
+    with pytest.raises(InputError, match="text"):
+        embed.encode(texts)
+    with pytest.raises(InputError, match="text"):
+        embed(texts)
+
+
+def test_long_texts_are_cut_or_refused(embed: FeatureExtractionPipeline) -> None:
+    assert embed(words(200), return_arrays=True).shape == (1, 64, 32)
+    with pytest.raises(InputError, match="text 1 has 202 tokens, and the limit is 64") as caught:
+        embed(["fox", words(200)], truncation=False)
+    assert caught.value.details == {"index": 1, "tokens": 202, "limit": 64}
+    with pytest.raises(InputError, match="202 tokens"):
+        embed.encode(words(200), truncation=False)
+    assert embed.encode(words(62), truncation=False).shape == (32,)
+
+
+def test_a_smaller_limit(embed: FeatureExtractionPipeline) -> None:
+    assert embed(words(20), max_length=5, return_arrays=True).shape == (1, 5, 32)
+    assert np.allclose(embed.encode(words(20), max_length=5), embed.encode(words(3)), atol=1e-5)
+
+
+def test_a_limit_beyond_the_graph_is_the_graph_s(embed: FeatureExtractionPipeline) -> None:
+    assert embed(words(90), max_length=1000, return_arrays=True).shape == (1, 64, 32)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"top_k": 1}, "no option top_k"),
+        ({"max_length": 0}, "max_length is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"tokenize_kwargs": {"stride": 2}}, "stride is not known"),
+        ({"tokenize_kwargs": {"truncation": True}, "truncation": True}, "truncation is given twice"),
+    ],
+)
+def test_options_that_cannot_be_meant(embed: FeatureExtractionPipeline, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        embed("fox", **options)
+
+
+def test_normalize_overrules_the_repository(build: Build) -> None:
+    with FeatureExtractionPipeline(build(sentence_transformers={"normalize": True})) as pipe:
+        as_said, left_out = pipe.encode(SENTENCES), pipe.encode(SENTENCES, normalize=False)
+        assert np.allclose(np.linalg.norm(as_said, axis=1), 1, atol=1e-6)
+        assert not np.allclose(np.linalg.norm(left_out, axis=1), 1, atol=1e-2)
+        assert np.allclose(pipe.encode(SENTENCES, normalize=True), as_said, atol=1e-6)
+
+
+def test_an_unknown_prompt(build: Build) -> None:
+    with FeatureExtractionPipeline(build(sentence_transformers={"prompts": {"query": "query: "}})) as pipe:
+        with pytest.raises(UsageError, match="no prompt 'passage'") as caught:
+            pipe.encode("fox", prompt_name="passage")
+        assert caught.value.hint == "It has: query."
+
+
+def test_threads_get_the_answers_of_one(embed: FeatureExtractionPipeline) -> None:
+    wanted = embed.encode(MIXED)
+    answers: list[Any] = []
+
+    def work() -> None:
+        answers.extend(embed.encode(MIXED) for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 40
+    assert all(np.array_equal(answer, wanted) for answer in answers)

@@ -1,0 +1,130 @@
+"""text-classification and fill-mask where the golden files do not reach: options, bad input, missing files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gpux.errors import InputError, UnsupportedError, UsageError
+from gpux.pipelines.fill_mask import FillMaskPipeline
+from gpux.pipelines.text_classification import TextClassificationPipeline
+from gpux.types import StoredModel
+from tests.models.cases import MASKED, OTHER, PAIR, SHORT, TWO_MASKS, words
+from tests.pipelines.conftest import Build
+
+
+def edit(model: StoredModel, name: str, **changes: Any) -> StoredModel:
+    """Change a JSON file of the model; None takes a key away."""
+    content = {**model.read_json(name), **changes}
+    kept = {key: value for key, value in content.items() if value is not None}
+    (model.path / name).write_text(json.dumps(kept))
+    return model
+
+
+@pytest.fixture
+def classify(build: Build) -> TextClassificationPipeline:
+    return TextClassificationPipeline(build("text-classification"))
+
+
+@pytest.fixture
+def fill(build: Build) -> FillMaskPipeline:
+    return FillMaskPipeline(build("fill-mask"))
+
+
+def test_options_of_the_pipeline_hold_for_every_call(build: Build) -> None:
+    """transformers wraps a single text's answer unless the call itself names top_k, even where the pipeline does."""
+    pipe = TextClassificationPipeline(build("text-classification"), top_k=None)
+    assert [len(answer) for answer in pipe([SHORT, OTHER])] == [3, 3]
+    assert len(pipe(SHORT)) == 1 and len(pipe(SHORT)[0]) == 3
+    assert len(pipe(SHORT, top_k=2)) == 2
+
+
+def test_labels_without_names(build: Build) -> None:
+    model = edit(build("text-classification"), "config.json", id2label=None, num_labels=3)
+    assert TextClassificationPipeline(model)(SHORT)[0]["label"].startswith("LABEL_")
+
+
+def test_labels_and_scores_of_different_number(build: Build) -> None:
+    model = edit(build("text-classification"), "config.json", id2label={"0": "yes", "1": "no"})
+    with pytest.raises(UnsupportedError, match=r"gives 3 scores, and its config\.json has 2 labels"):
+        TextClassificationPipeline(model)
+
+
+def test_a_pair_of_one(classify: TextClassificationPipeline) -> None:
+    assert classify({"text": SHORT})["score"] == pytest.approx(classify(SHORT)[0]["score"])
+    assert classify({"text": SHORT, "text_pair": None}) == classify({"text": SHORT})
+
+
+def test_padding_is_taken_and_changes_nothing(classify: TextClassificationPipeline) -> None:
+    assert classify([SHORT, OTHER], padding=True, truncation=True) == classify([SHORT, OTHER])
+
+
+def test_long_pairs_lose_the_end_of_the_longer_text(classify: TextClassificationPipeline) -> None:
+    long = {"text": words(100), "text_pair": "a fox"}
+    assert classify(long) == classify({"text": words(59), "text_pair": "a fox"})
+    with pytest.raises(InputError, match="text 0 has 105 tokens"):
+        classify(long, truncation=False)
+
+
+@pytest.mark.parametrize(
+    "inputs", [None, 5, b"text", [None], [[SHORT, OTHER]], [{"text": 1}], [{"texts": "a"}], [PAIR, 1]]
+)
+def test_what_is_neither_text_nor_pair(classify: TextClassificationPipeline, inputs: Any) -> None:
+    with pytest.raises(InputError, match="text"):
+        classify(inputs)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"function_to_apply": "tanh"}, {"targets": "a"}])
+def test_options_of_labels(classify: TextClassificationPipeline, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        classify(SHORT, **options)
+
+
+def test_no_texts(classify: TextClassificationPipeline, fill: FillMaskPipeline) -> None:
+    assert classify([]) == []
+    assert fill([]) == []
+
+
+def test_scores_are_sorted(classify: TextClassificationPipeline, fill: FillMaskPipeline) -> None:
+    for answer in (classify(SHORT, top_k=None), fill(MASKED, top_k=50)):
+        scores = [entry["score"] for entry in answer]
+        assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("text", ["", "no mask here", f"{words(200)} [MASK]"])
+def test_a_text_without_a_mask(fill: FillMaskPipeline, text: str) -> None:
+    with pytest.raises(InputError, match=r"text 1 has no mask token \[MASK\]"):
+        fill([MASKED, text])
+
+
+def test_more_candidates_than_words(fill: FillMaskPipeline) -> None:
+    vocabulary = fill.session.outputs[0].shape[2]
+    assert len(fill(MASKED, top_k=10**6)) == vocabulary
+
+
+def test_targets_that_name_nothing(fill: FillMaskPipeline) -> None:
+    with pytest.raises(UsageError, match="names no token"):
+        fill(MASKED, targets=[""])
+    with pytest.raises(InputError):
+        fill(MASKED, targets=[3])
+    assert [entry["token_str"] for entry in fill(MASKED, targets=["fox", "fox", ""])] == ["fox"]
+
+
+def test_masks_in_batches_of_mixed_length(fill: FillMaskPipeline) -> None:
+    texts = [MASKED, f"{words(40)} [MASK]", TWO_MASKS, "[MASK]"]
+    for answer, text in zip(fill(texts), texts, strict=True):
+        masks, alone = (found if isinstance(found[0], list) else [found] for found in (answer, fill(text)))
+        assert [[entry["sequence"] for entry in mask] for mask in masks] == [
+            [entry["sequence"] for entry in mask] for mask in alone
+        ]
+
+
+def test_a_tokenizer_without_a_mask(build: Build) -> None:
+    model = build("fill-mask")
+    file = model.path / "tokenizer.json"
+    file.write_text(file.read_text().replace("[MASK]", "[HOLE]"))
+    edit(edit(model, "tokenizer_config.json", mask_token=None), "special_tokens_map.json", mask_token=None)
+    with pytest.raises(UnsupportedError, match="no mask token"):
+        FillMaskPipeline(model)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import tokenizers
+
+from gpux.errors import CorruptFileError, InputError, UnsupportedError
+from gpux.pipelines.tokenization import Tokenizer, shares
+from gpux.types import Driving, StoredModel
+from tests.models.cases import OTHER, SHORT, words
+from tests.pipelines.conftest import Build
+
+
+def edit(model: StoredModel, name: str, **changes: Any) -> None:
+    content = {**model.read_json(name), **changes}
+    (model.path / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def reference(model: StoredModel, limit: int) -> tokenizers.Tokenizer:
+    """The library's own truncation, which ours must equal."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(model.path / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(limit)
+    return tokenizer
+
+
+def test_what_the_file_ships_with_is_reset(build: Build) -> None:
+    tokenizer = Tokenizer(build(tokenizer_limits=True))
+    assert [len(tokens) for tokens in tokenizer([words(40), "fox"], limit=None)] == [42, 3]
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5, 8, 13, 40])  # the library panics below the number of special tokens
+@pytest.mark.parametrize(
+    "text",
+    [
+        SHORT,
+        words(90),
+        "",
+        (SHORT, OTHER),
+        (words(50), "fox"),
+        ("fox", words(50)),
+        (words(33), words(40)),
+        ("", words(9)),
+    ],
+)
+def test_cut_as_the_library_cuts(build: Build, text: Any, limit: int) -> None:
+    model = build()
+    first, second = text if isinstance(text, tuple) else (text, None)
+    wanted = reference(model, limit).encode(first, second)
+    found = Tokenizer(model)([text], limit=limit)[0]
+    assert (found.ids, found.type_ids) == (wanted.ids, wanted.type_ids)
+
+
+def test_cut_on_the_left_where_the_model_says_so(build: Build) -> None:
+    model = build()
+    edit(model, "tokenizer_config.json", truncation_side="left")
+    tokens = Tokenizer(model)([words(20)], limit=5)[0]
+    whole = Tokenizer(model)([words(20)], limit=None)[0]
+    assert tokens.ids == [whole.ids[0], *whole.ids[-4:]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room", "left"),
+    [
+        ([5], 9, [5]),
+        ([12], 9, [9]),
+        ([3, 4], 9, [3, 4]),
+        ([3, 40], 9, [3, 6]),
+        ([40, 3], 9, [6, 3]),
+        ([9, 9], 9, [4, 5]),
+    ],
+)
+def test_shares(sizes: list[int], room: int, left: list[int]) -> None:
+    assert shares(sizes, room) == left
+
+
+@pytest.mark.parametrize(
+    ("model_max", "driving", "limit"), [(64, 64, 64), (10**30, 64, 64), (32, 64, 32), (None, 64, 64), (512, None, 64)]
+)
+def test_limits(build: Build, model_max: int | None, driving: int | None, limit: int) -> None:
+    model = build(driving=Driving(max_length=driving))  # config.json says 64 positions
+    edit(model, "tokenizer_config.json", model_max_length=model_max)
+    assert Tokenizer(model).limit == limit
+
+
+def test_special_tokens_from_wherever_they_stand(build: Build) -> None:
+    model = build()
+    wanted = Tokenizer(model)
+    assert wanted.mask_token == "[MASK]" and wanted.pad_id == 0
+    edit(model, "tokenizer_config.json", mask_token={"content": "[MASK]", "lstrip": True}, pad_token=None)
+    assert Tokenizer(model).mask_id == wanted.mask_id
+    (model.path / "tokenizer_config.json").unlink()
+    (model.path / "special_tokens_map.json").unlink()
+    assert (Tokenizer(model).mask_id, Tokenizer(model).pad_id) == (wanted.mask_id, 0)
+
+
+def test_tokenizer_config_overrules_the_normalizer(build: Build) -> None:
+    """As transformers: a tokenizer.json that lower-cases, under a configuration that does not."""
+    model = build()
+    assert Tokenizer(model)(["FOX"], limit=None) == Tokenizer(model)(["fox"], limit=None)
+    edit(model, "tokenizer_config.json", do_lower_case=False)
+    assert Tokenizer(model)(["FOX"], limit=None) != Tokenizer(model)(["fox"], limit=None)
+
+
+def test_no_tokenizer(build: Build) -> None:
+    model = build()
+    (model.path / "tokenizer.json").write_text('{"version": "9"}')
+    with pytest.raises(CorruptFileError, match=r"tokenizer\.json is not a tokenizer"):
+        Tokenizer(model)
+    (model.path / "tokenizer.json").unlink()
+    with pytest.raises(UnsupportedError, match=r"no tokenizer\.json") as caught:
+        Tokenizer(model)
+    assert caught.value.hint
+
+
+def test_a_text_without_any_token(build: Build) -> None:
+    model = build()
+    content = json.loads((model.path / "tokenizer.json").read_text())
+    (model.path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}))
+    with pytest.raises(InputError, match="text 1 has no tokens"):
+        Tokenizer(model)(["fox", ""], limit=None)
+
+
+def test_files_of_a_module_s_own_folder_come_first(build: Build) -> None:
+    model = build()
+    folder = model.path / "0_Transformer"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model.path / name).rename(folder / name)
+    edit(model, "0_Transformer/tokenizer_config.json", model_max_length=20)
+    assert Tokenizer(model, subfolder="0_Transformer").limit == 20

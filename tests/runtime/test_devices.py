@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+from gpux.errors import DeviceError
+from gpux.runtime.devices import AUTO_ORDER, CPU, DEVICES, DeviceChoice, candidates, computation, resolve
+
+GPU_BUILD = ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU)
+CPU_BUILD = ("AzureExecutionProvider", CPU)
+
+
+def asked(choice: DeviceChoice) -> list[str]:
+    return [name for name, _ in choice.execution_providers]
+
+
+@pytest.mark.parametrize("requested", ["cuda", "CUDA", " cuda ", "gpu", "CUDAExecutionProvider"])
+def test_names_of_one_device(requested: str) -> None:
+    choice = resolve(requested, GPU_BUILD)
+    assert (choice.device, choice.execution_provider, choice.explicit) == ("cuda", "CUDAExecutionProvider", True)
+    assert asked(choice) == ["CUDAExecutionProvider", CPU]
+
+
+def test_a_number_picks_the_device() -> None:
+    assert resolve("cuda:1", GPU_BUILD).options == {"device_id": "1"}
+    assert resolve("cuda", GPU_BUILD).options == {}
+
+
+def test_tensorrt_leaves_the_rest_to_cuda() -> None:
+    assert asked(resolve("tensorrt", GPU_BUILD)) == ["TensorrtExecutionProvider", "CUDAExecutionProvider", CPU]
+
+
+def test_cpu_is_the_cpu_alone() -> None:
+    assert asked(resolve("cpu", GPU_BUILD)) == [CPU]
+
+
+def test_auto_follows_its_order_and_is_not_explicit() -> None:
+    assert [choice.device for choice in candidates("auto", GPU_BUILD)] == ["cuda", "cpu"]
+    assert not resolve("auto", GPU_BUILD).explicit
+    assert resolve("auto", CPU_BUILD).device == "cpu"
+
+
+def test_auto_never_takes_what_compiles_for_minutes() -> None:
+    everything = [name for device in DEVICES for name in device.execution_providers]
+    assert [choice.device for choice in candidates("auto", everything)] == list(AUTO_ORDER)
+
+
+def test_rocm_is_migraphx_where_only_that_is_built() -> None:
+    choice = resolve("rocm", ("MIGraphXExecutionProvider", CPU))
+    assert (choice.device, choice.execution_provider) == ("rocm", "MIGraphXExecutionProvider")
+
+
+def test_an_execution_provider_that_only_this_build_knows() -> None:
+    choice = resolve("azureexecutionprovider", CPU_BUILD)
+    assert (choice.device, choice.execution_provider) == ("azure", "AzureExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    ("requested", "suggestion"),
+    [("hardcore-cpu", "'cpu'"), ("cudaa", "'cuda'"), ("open-vino", "'openvino'"), ("cpu:x", "'cpu'"), ("", "Known")],
+)
+def test_an_unknown_device_names_the_known_ones(requested: str, suggestion: str) -> None:
+    with pytest.raises(DeviceError, match=r"is no device.*Known: auto, cpu, cuda") as caught:
+        resolve(requested, CPU_BUILD)
+    assert suggestion in caught.value.message
+    assert caught.value.hint is not None and "gpux doctor" in caught.value.hint
+
+
+def test_a_device_that_this_build_lacks_says_what_to_install() -> None:
+    with pytest.raises(DeviceError, match=r"needs CUDAExecutionProvider.*has only Azure") as caught:
+        resolve("cuda", CPU_BUILD)
+    assert caught.value.hint is not None and "onnxruntime-gpu" in caught.value.hint
+
+
+def test_a_device_without_numbers() -> None:
+    with pytest.raises(DeviceError, match="takes no device number"):
+        resolve("cpu:1", CPU_BUILD)
+
+
+def test_every_device_says_how_to_get_it() -> None:
+    assert all(device.install and not device.install.endswith(".") for device in DEVICES)
+    assert len({device.name for device in DEVICES}) == len(DEVICES)
+
+
+def test_shapes_on_the_cpu_are_no_computation() -> None:
+    assert computation({"Shape": 3, "Gather": 2, "Concat": 1}) == {}
+    assert computation({"Shape": 3, "MatMul": 2}) == {"MatMul": 2}
