@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-COLUMNS, LINES = 110, 60
+COLUMNS, LINES = 114, 60
 _ANSI = {"brown": "yellow", "default": None}  # pyte's name for ANSI colour 3, and its word for none
 
 

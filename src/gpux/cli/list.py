@@ -21,7 +21,7 @@ def list_command(terminal: Terminal) -> None:
             [
                 (
                     model.id,
-                    model.commit[:12],
+                    model.commit[:7],
                     model.task,
                     model.manifest.precision,
                     figures.size(model.size),

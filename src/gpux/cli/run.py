@@ -50,7 +50,7 @@ def run_command(
     with pipeline(task or model.task, model=model, device=device) as pipe:
         answers: list[Any] = pipe.answers(texts)
     if terminal.as_json:
-        terminal.data(answers)
+        terminal.data(answers, compact=True)
     else:
         print_answers(terminal, texts, answers)
 

@@ -43,9 +43,9 @@ class Terminal:
         """True when a person can answer a question."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
-    def data(self, value: Any) -> None:
-        """One JSON document on stdout."""
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    def data(self, value: Any, *, compact: bool = False) -> None:
+        """One JSON document on stdout; ``compact`` puts it on one line, as suits long lists of numbers."""
+        click.echo(json.dumps(value, indent=None if compact else 2, ensure_ascii=False))
 
     def line(self, text: str) -> None:
         """One line of data on stdout."""

@@ -27,7 +27,7 @@ def verify_command(terminal: Terminal, refs: tuple[str, ...], proof: bool, devic
     for model, report in zip(models, reports, strict=True):
         replayed = _replay(model, device) if proof and report.ok else None
         rows.append(
-            (model.id, model.commit[:12], model.task, _files(report.ok, report.files, report.size), replayed or "")
+            (model.id, model.commit[:7], model.task, _files(report.ok, report.files, report.size), replayed or "")
         )
         results.append({**report.to_dict(), "ok": report.ok, "replay": replayed})
     if terminal.as_json:
