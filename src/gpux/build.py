@@ -21,7 +21,6 @@ from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.disk import format_bytes
 from gpux.errors import NotWritableError, ProofError, UnsupportedTaskError
 from gpux.formats import OnnxVariant
-from gpux.managers.hub_values import read_config
 from gpux.progress import Stages
 from gpux.runtime.session import Session, runtime_version
 from gpux.settings import Settings
@@ -84,7 +83,7 @@ class Builder:
                         "shipped", onnxruntime=runtime_version(), execution_provider=session.execution_provider
                     )
                 done(f"{onnx.graph} loads, fits {recipe.task} and answers with finite numbers")
-            driving = Driving(max_length=_position_limit(read_config(staging.path / "config.json")))
+            driving = Driving(max_length=_position_limit(snapshot.read_json("config.json")))
             manifest = _manifest(snapshot.info, recipe, SHIPPED, spec, driving, shipped, {})
             return self._commit(staging, manifest, recipe)
 

@@ -7,6 +7,7 @@ whole and proven; a pull that is killed leaves files in the source cache, where 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,8 @@ from gpux.settings import Settings
 from gpux.store import Store
 from gpux.tasks import canonical
 from gpux.types import ModelInfo, SourceSnapshot, StoredModel
+
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,27 @@ class _Pull:
         except UnavailableError as exc:
             return self._fall_back(exc, asked)
         task = planner.choose_task(info, asked)
-        with self.store.lock(
-            info.scheme, info.id, info.commit, task, self.options.precision, cancel=self.cancel, on_wait=self._on_wait
-        ):
-            model = (None if self.options.force else self._find(info, task)) or self._make(info, task)
-            for revision in {
-                self.ref.revision,
-                info.revision or self.ref.revision,
-            }:  # the default branch also under its own name
-                self.store.record_ref(info.scheme, info.requested_id, info.id, revision, info.commit)
+        model = self._find(info, task)
+        if model is None:
+            with self._locked(info, task):
+                model = self._find(info, task) or self._make(info, task)  # another process may have been faster
+                self._record(info)
+        else:
+            self._record(info)
         return model
+
+    def _locked(self, info: ModelInfo, task: str) -> AbstractContextManager[None]:
+        def on_wait() -> None:
+            self.stages.warn("another process is working on this model; waiting for it")
+
+        return self.store.lock(
+            info.scheme, info.id, info.commit, task, self.options.precision, cancel=self.cancel, on_wait=on_wait
+        )
+
+    def _record(self, info: ModelInfo) -> None:
+        """Note what the reference led to; the default branch under its own name too."""
+        for revision in {self.ref.revision, info.revision or self.ref.revision}:
+            self.store.record_ref(info.scheme, info.requested_id, info.id, revision, info.commit)
 
     def _resolve(self) -> ModelInfo:
         with self.stages.stage("resolve", f"Looking up {self.ref}") as done:
@@ -172,6 +186,8 @@ class _Pull:
         return found
 
     def _find(self, info: ModelInfo, task: str) -> StoredModel | None:
+        if self.options.force:
+            return None
         found = self.store.find(info.scheme, info.id, info.commit, task=task, precision=self.options.precision)
         return found if found is not None and self._serves(found) else None
 
@@ -183,9 +199,6 @@ class _Pull:
         if manifest.proof.status == "inexact" and not self.options.allow_inexact:
             return False
         return self.store.verify(model, hashes=False).ok
-
-    def _on_wait(self) -> None:
-        self.stages.warn("another process is working on this model; waiting for it")
 
     def _make(self, info: ModelInfo, task: str) -> StoredModel:
         paths = [file.path for file in info.files]
@@ -213,10 +226,17 @@ class _Pull:
 
     def _convert(self, info: ModelInfo, recipe: Recipe, weights: tuple[str, ...]) -> StoredModel:
         """The first converter that takes the model; whether it can run is asked before the weights travel."""
-        config = {"model_type": info.model_type, "architectures": list(info.architectures)}
+        config = self._config(info)
         converter = planner.choose_converters(info.id, config, recipe.task, recipe.precision, self.converters)[0]
         converter.check_ready()
         return self.builder.convert(self._fetch(info, recipe.run_files + weights), converter, recipe)
+
+    def _config(self, info: ModelInfo) -> Mapping[str, Any]:
+        """What tells the architecture: the Hub's own reading of config.json, else the file."""
+        if info.model_type or info.file(CONFIG) is None:
+            return {"model_type": info.model_type, "architectures": list(info.architectures)}
+        snapshot = self.manager.fetch(info, [CONFIG], cancel=self.cancel)
+        return snapshot.read_json(CONFIG)
 
     def _fetch(self, info: ModelInfo, paths: tuple[str, ...]) -> SourceSnapshot:
         size = sum(file.size or 0 for file in info.files if file.path in paths)

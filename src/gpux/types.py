@@ -43,6 +43,21 @@ def check_path(path: str) -> None:
         raise UnsafePathError(f"the file name {path!r} could leave its folder", file=path)
 
 
+def read_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file, ``{}`` where there is no such file or it holds another kind of value.
+
+    Raises:
+        CorruptFileError: the file is not JSON.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as exc:  # not JSON, or not UTF-8
+        raise CorruptFileError(f"{file} is not JSON: {exc}", hint="Run `gpux verify`.") from exc
+    return found if isinstance(found, dict) else {}
+
+
 class Value:
     """Base of the frozen values: one ``to_dict`` for all."""
 
@@ -126,6 +141,10 @@ class SourceSnapshot(Value):
     info: ModelInfo
     path: Path  #: folder in which ``files`` lie
     files: tuple[str, ...]
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object from one of the files, ``{}`` where it is not there; see :func:`read_json`."""
+        return read_json(self.path / name)
 
 
 @dataclass(frozen=True)
@@ -266,11 +285,5 @@ class StoredModel(Value):
         return any(file.path == path for file in self.manifest.files)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON file of the variant, ``{}`` where it is not there."""
-        try:
-            found = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as exc:  # not JSON, or not UTF-8
-            raise CorruptFileError(f"{self.path / name} is not JSON: {exc}", hint="Run `gpux verify`.") from exc
-        return found if isinstance(found, dict) else {}
+        """A JSON object from a file of the variant, ``{}`` where it is not there; see :func:`read_json`."""
+        return read_json(self.path / name)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 
 from gpux.formats import weight_formats
 from gpux.reference import ModelRef
-from gpux.types import ModelFile, ModelInfo, Revision
+from gpux.types import ModelFile, ModelInfo, Revision, read_json
 
 
 def model_info(found: Any, ref: ModelRef) -> ModelInfo:
@@ -50,7 +49,7 @@ def with_tree(info: ModelInfo, tree: Iterable[Any]) -> ModelInfo:
 
 def cached_info(ref: ModelRef, commit: str, files: tuple[ModelFile, ...], folder: Path) -> ModelInfo:
     """What the source cache alone tells of a model."""
-    config = read_config(folder / "config.json")
+    config = read_json(folder / "config.json")
     return ModelInfo(
         scheme=ref.scheme,
         id=ref.id,
@@ -62,15 +61,6 @@ def cached_info(ref: ModelRef, commit: str, files: tuple[ModelFile, ...], folder
         model_type=config.get("model_type"),
         architectures=tuple(config.get("architectures") or ()),
     )
-
-
-def read_config(file: Path) -> Mapping[str, Any]:
-    """A JSON object from a file, ``{}`` where there is none or it is not one."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def revisions(refs: Any) -> list[Revision]:

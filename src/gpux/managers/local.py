@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from gpux.cancel import CancelToken
 from gpux.errors import EntryNotFoundError, ModelNotFoundError, UnsupportedError
 from gpux.formats import external_data_of, weight_formats
 from gpux.managers.base import ModelManager
-from gpux.managers.hub_values import read_config
 from gpux.progress import ProgressCallback
 from gpux.reference import ModelRef, Reference
-from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
+from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot, read_json
 
 CHUNK = 1 << 20
 
@@ -33,7 +31,7 @@ class LocalManager(ModelManager):
         path = _path(ModelRef.parse(ref))
         token = cancel or CancelToken()
         files = tuple(_describe(path, file, token) for file in _files(path))
-        config: Mapping[str, Any] = read_config(_root(path) / "config.json") if path.is_dir() else {}
+        config = read_json(_root(path) / "config.json") if path.is_dir() else {}
         return ModelInfo(
             scheme=self.scheme,
             id=str(path),
