@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.errors import InputError, UsageError
+from gpux.errors import InputError, SessionError, UsageError
 from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
 from gpux.types import Driving
 from tests.models.cases import SENTENCES, words
@@ -40,6 +40,27 @@ def test_more_texts_than_are_tokenized_at_once(
     whole = embed.encode(MIXED)
     monkeypatch.setattr("gpux.pipelines.feature_extraction._CHUNK", 2)
     assert np.allclose(embed.encode(MIXED), whole, atol=1e-5)
+
+
+def test_much_text_runs_in_lanes_of_one_thread(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FeatureExtractionPipeline(build(), device="cpu", threads=3) as pipe:
+        whole, before = pipe.encode(MIXED), pipe.memory_bytes
+        monkeypatch.setattr("gpux.pipelines.text.LANES_FROM", 1)
+        monkeypatch.setattr("gpux.pipelines.text.LANE_TOKENS", 30)
+        assert np.allclose(pipe.encode(MIXED), whole, atol=1e-5)
+        assert pipe.memory_bytes == 2 * before
+        assert np.allclose(pipe(MIXED[0], return_arrays=True)[0].mean(axis=0), whole[0], atol=1e-5)
+    with pytest.raises(SessionError, match="closed"):
+        pipe.encode(MIXED)
+
+
+def test_a_large_graph_is_never_loaded_twice(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpux.pipelines.text.LANES_FROM", 1)
+    monkeypatch.setattr("gpux.pipelines.text.LANES_BYTES", 1)
+    with FeatureExtractionPipeline(build(), device="cpu", threads=3) as pipe:
+        before = pipe.memory_bytes
+        pipe.encode(MIXED)
+        assert pipe.memory_bytes == before
 
 
 def test_padding_on_the_left(build: Build, embed: FeatureExtractionPipeline) -> None:

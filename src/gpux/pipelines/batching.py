@@ -15,16 +15,15 @@ from gpux.pipelines.tokenization import Tokens
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Tokens of one run on the CPU: its activations stay in the caches. On all-MiniLM-L6-v2, 256 to 512 are alike, 64 and
-#: 4096 cost a fifth.
-CPU_TOKENS = 512
+#: Tokens of one run per thread of the CPU: its activations stay in the caches. On all-MiniLM-L6-v2, 128 to 512 are
+#: alike, 32 and 2048 cost a fifth.
+CPU_TOKENS_PER_THREAD = 256
+#: Tokens of one run of a session with one thread, of which several go on at once.
+LANE_TOKENS = 384
 #: Tokens of one run elsewhere: enough to fill a large accelerator, small enough for its memory.
 DEVICE_TOKENS = 16_384
 #: Bytes of one run's largest output at most: a vocabulary of 250,000 makes a megabyte of every token.
 OUTPUT_BYTES = 64_000_000
-#: Runs at once on the CPU at most. One batch per core beats one batch on all cores, whose threads wait for each other
-#: after every operator; beyond this the Python side is the limit.
-CPU_RUNS = 16
 
 
 def plan(lengths: Sequence[int], budget: int, largest: int | None = None) -> list[list[int]]:

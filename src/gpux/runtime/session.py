@@ -110,7 +110,6 @@ class Session:
         self.inputs: tuple[TensorSpec, ...] = tuple(_spec(arg) for arg in self._session.get_inputs())
         self.outputs: tuple[TensorSpec, ...] = tuple(_spec(arg) for arg in self._session.get_outputs())
         self.memory_bytes: int = graph_bytes(self.path)
-        log.debug("%s runs on %s with %d threads", self.path, self.execution_provider, self.threads)
 
     def _open(self, device: str, allow_cpu_nodes: bool) -> tuple[DeviceChoice, Any]:
         """The first candidate that starts; with ``auto`` the others are noted, else there is only one."""
@@ -127,6 +126,11 @@ class Session:
                 self.notes += (f"auto passed over {choice.device}: {exc}",)
                 log.info(self.notes[-1])
         raise DeviceError("this onnxruntime has no execution provider", hint="Run `gpux doctor`.")
+
+    @property
+    def closed(self) -> bool:
+        """True after :meth:`close`."""
+        return self._session is None
 
     @property
     def device(self) -> str:
