@@ -64,6 +64,13 @@ def tests(session: nox.Session, hub: str) -> None:
 
 
 @nox.session
+def interop(session: nox.Session) -> None:
+    """Pull through olah, a caching mirror that was not written here."""
+    session.install("-e", ".", "olah", *_group("test"))
+    session.run("pytest", "tests/managers/test_olah.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The main job on a real model: pull over HTTP, convert, prove, rank sentences."""
     session.install("-e", ".", *_group("models"))

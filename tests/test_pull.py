@@ -211,8 +211,15 @@ def test_four_processes_pull_one_model_once(hub: HubServer, repositories: Path, 
     assert len(fetched) == 1
 
 
-def test_ctrl_c_leaves_nothing_half_written(hub: HubServer, settings: Settings, home: Path, tmp_path: Path) -> None:
-    fault = Fault("stall", path="model.onnx", after=1000, seconds=20, listener="cdn")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("hang", path="/api/models", seconds=20),
+        Fault("stall", path="model.onnx", after=1000, seconds=20, listener="cdn"),
+    ],
+    ids=["resolve", "download"],
+)
+def test_ctrl_c_leaves_nothing_half_written(hub: HubServer, settings: Settings, fault: Fault) -> None:
     hub.add_fault(fault)
     command = [sys.executable, "-m", "gpux", "pull", "tiny/classify"]
     with subprocess.Popen(command, env={**os.environ, "GPUX_TIMEOUT": "30"}, stderr=subprocess.PIPE) as process:

@@ -48,6 +48,8 @@ def run_command(
 
     model = with_toolchain(terminal, opened, yes=yes)
     with pipeline(task or model.task, model=model, device=device) as pipe:
+        for note in pipe.session.notes:  # what `auto` passed over, and why
+            terminal.say(f"! {note}")
         answers: list[Any] = pipe.answers(texts)
     if terminal.as_json:
         terminal.data(answers, compact=True)
