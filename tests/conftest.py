@@ -20,7 +20,15 @@ os.environ.update(
     no_proxy="127.0.0.1,localhost",
 )
 _FOREIGN = (
-    *("GPUX_TOOLCHAINS", "GPUX_TORCH_INDEX", "GPUX_TIMEOUT", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE"),
+    *(
+        "GPUX_TOOLCHAINS",
+        "GPUX_TORCH_INDEX",
+        "GPUX_TIMEOUT",
+        "GPUX_MAX_CACHE",
+        "HF_ENDPOINT",
+        "HF_HUB_OFFLINE",
+        "HF_HUB_CACHE",
+    ),
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
 )
 

@@ -36,6 +36,11 @@ def write_repositories(root: Path, scratch: Path) -> None:
     add_repo(root, "odd/no-weights", {"README.md": b"# nothing\n", "config.json": b'{"model_type": "bert"}'})
     add_repo(root, "odd/gguf", {"README.md": b"# gguf\n", "model-q4.gguf": b"GGUF" + bytes(100)})
     add_repo(root, "odd/unknown", _unknown_architecture(weights))
+    card = b"---\nsdk: gradio\nmodels:\n- tiny/embed\n- tiny/classify\n---\n# Demo\n"
+    add_repo(root, "acme/demo", {"README.md": card, "app.py": b"pass\n"}, kind="spaces")
+    add_repo(root, "acme/bare", {"README.md": b"# Bare\n"}, kind="spaces")
+    add_repo(root, "acme/secret", {"README.md": card}, kind="spaces", private=True)
+    add_repo(root, "odd/empty", {})
     add_repo(root, "odd/traversal", classify, phantom_files=("../outside.txt",))
 
 

@@ -18,8 +18,8 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name
 
 EXIT_CODES = {
     1: ["GpuxError"],
-    2: ["InvalidReferenceError", "UsageError"],
-    3: ["EntryNotFoundError", "ModelNotFoundError", "NotStoredError", "RevisionNotFoundError"],
+    2: ["InvalidReferenceError", "UsageError", "WrongKindError"],
+    3: ["EntryNotFoundError", "JobNotFoundError", "ModelNotFoundError", "NotStoredError", "RevisionNotFoundError"],
     4: ["AccessError", "DisabledModelError", "GatedModelError", "InvalidTokenError"],
     5: ["HubServerError", "ManagerError", "NetworkError", "OfflineError", "RateLimitError", "UnavailableError"],
     6: ["CorruptFileError", "DiskFullError", "ManifestError", "NotWritableError", "StorageError", "UnsafePathError"],

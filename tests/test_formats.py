@@ -180,7 +180,9 @@ REPOSITORIES = {
     "flax": Repository(files="config.json flax_model.msgpack", formats="flax", run="config.json"),
     "TensorFlow": Repository(files="saved_model.pb tf_model-00001-of-00002.h5 model.ckpt.index", formats="tensorflow"),
     "an adapter": Repository(
-        files="adapter_config.json adapter_model.safetensors adapter_model.bin", formats="safetensors pytorch"
+        files="adapter_config.json adapter_model.safetensors adapter_model.bin",
+        formats="safetensors pytorch",
+        run="adapter_config.json",
     ),
     "a diffusion pipeline": Repository(
         files="model_index.json unet/config.json unet/model.safetensors tokenizer/vocab.json tokenizer/merges.txt",

@@ -30,13 +30,16 @@ _PUBLIC = {
     "Pipeline": "gpux.pipelines.base",
     "Proof": "gpux.types",
     "Revision": "gpux.types",
+    "Selection": "gpux.formats",
     "Session": "gpux.runtime.session",
     "Settings": "gpux.settings",
     "Store": "gpux.store",
     "StoredModel": "gpux.types",
     "TensorSpec": "gpux.types",
     "pipeline": "gpux.pipelines",
+    "pull_files": "gpux.files",
     "pull_model": "gpux.pull",
+    "pull_models": "gpux.several",
 }
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "Pipeline",
     "Proof",
     "Revision",
+    "Selection",
     "Session",
     "Settings",
     "Store",
@@ -61,13 +65,17 @@ __all__ = [
     "__version__",
     "errors",
     "pipeline",
+    "pull_files",
     "pull_model",
+    "pull_models",
 ]
 
 if TYPE_CHECKING:
     from gpux import errors
     from gpux.cancel import CancelToken
     from gpux.errors import GpuxError
+    from gpux.files import pull_files
+    from gpux.formats import Selection
     from gpux.managers.base import ModelManager
     from gpux.managers.huggingface import HuggingFaceManager
     from gpux.managers.local import LocalManager
@@ -77,6 +85,7 @@ if TYPE_CHECKING:
     from gpux.reference import ModelRef
     from gpux.runtime.session import Session
     from gpux.settings import Settings
+    from gpux.several import pull_models
     from gpux.store import Store
     from gpux.types import (
         Driving,

@@ -6,7 +6,9 @@ Both ways end in one atomic commit to the store; whatever fails before it leaves
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -20,8 +22,8 @@ from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.disk import format_bytes
 from gpux.errors import NotWritableError, ProofError, UnsupportedTaskError
-from gpux.formats import OnnxVariant
 from gpux.progress import Stages
+from gpux.route import Route
 from gpux.runtime.session import Session, runtime_version
 from gpux.settings import Settings
 from gpux.store import Staging, Store, place
@@ -30,6 +32,7 @@ from gpux.types import Driving, GraphSpec, Manifest, ModelInfo, Proof, SourceSna
 #: Opens a graph for the proof; a test may hand in its own.
 SessionFactory = Callable[[Path], Session]
 
+_CONVERTING = threading.Lock()
 GRAPH = "model"
 SHIPPED = "shipped"
 #: task -> rank of the output that its pipeline reads
@@ -41,13 +44,10 @@ _POSITIONS_AFTER_PADDING = frozenset(
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What is made, whichever way."""
+class Terms:
+    """What the user allows."""
 
-    task: str
-    precision: str
-    run_files: tuple[str, ...]  #: configs, tokenizer … to stand beside the graph
-    replace: bool = False
+    replace: bool = False  #: put the variant in the place of an equal one
     allow_inexact: bool = False
     trust_remote_code: bool = False
 
@@ -60,34 +60,37 @@ class Builder:
     settings: Settings
     stages: Stages
     cancel: CancelToken
+    terms: Terms = Terms()
     open_session: SessionFactory = lambda path: Session(path, device="cpu")
 
-    def adopt(self, snapshot: SourceSnapshot, onnx: OnnxVariant, recipe: Recipe) -> StoredModel:
+    def adopt(self, snapshot: SourceSnapshot, route: Route) -> StoredModel:
         """Store the repository's own ONNX after it loaded, fits the task and answers with finite numbers.
 
         Raises:
             UnsupportedTaskError: its outputs are not those of the task.
             SessionError: onnxruntime cannot load or run it.
         """
+        onnx = route.onnx
+        assert onnx is not None
         with self.store.staging() as staging:
             with self.stages.stage("prove", "Checking the repository's own ONNX") as done:
                 graph = PurePosixPath(onnx.graph).name
                 for path in onnx.files:
                     place(snapshot.path / path, staging.path / PurePosixPath(path).name)
-                _place_run_files(snapshot, recipe, staging)
+                _place_run_files(snapshot, route, staging)
                 with self.open_session(staging.path / graph) as session:
                     spec = _graph_spec(session, graph)
-                    _check_task(spec, recipe.task, snapshot.info)
+                    _check_task(spec, route.task, snapshot.info)
                     _check_finite(session, snapshot.info)
                     shipped = Proof(
                         "shipped", onnxruntime=runtime_version(), execution_provider=session.execution_provider
                     )
-                done(f"{onnx.graph} loads, fits {recipe.task} and answers with finite numbers")
+                done(f"{onnx.graph} loads, fits {route.task} and answers with finite numbers")
             driving = Driving(max_length=_position_limit(snapshot.read_json("config.json")))
-            manifest = _manifest(snapshot.info, recipe, SHIPPED, spec, driving, shipped, {})
-            return self._commit(staging, manifest, recipe)
+            manifest = _manifest(snapshot.info, route, SHIPPED, spec, driving, shipped, {})
+            return self._commit(staging, manifest)
 
-    def convert(self, snapshot: SourceSnapshot, converter: Converter, recipe: Recipe) -> StoredModel:
+    def convert(self, snapshot: SourceSnapshot, converter: Converter, route: Route) -> StoredModel:
         """Convert the weights, prove the graph against the original, and store it.
 
         Raises:
@@ -97,58 +100,71 @@ class Builder:
         with self.store.staging() as staging:
             reference = staging.scratch / "reference"
             reference.mkdir()
-            report = self._export(snapshot, converter, recipe, staging.path, reference)
-            _place_run_files(snapshot, recipe, staging)
+            report = self._export(snapshot, converter, route, staging.path, reference)
+            _place_run_files(snapshot, route, staging)
             graph = report.graphs[GRAPH]
             with self.stages.stage("prove", "Comparing the ONNX with the original") as done:
-                spec, proven = self._prove(staging.path / graph, reference, recipe)
-                done(_verdict(proven, recipe, snapshot.info))
+                spec, proven = self._prove(staging.path / graph, reference, route)
+                done(_verdict(proven, snapshot.info, allow_inexact=self.terms.allow_inexact))
             proof.keep(reference, proven, staging.path)
             manifest = _manifest(
-                snapshot.info, recipe, converter.name, spec, report.driving, proven, dict(report.versions)
+                snapshot.info, route, converter.name, spec, report.driving, proven, dict(report.versions)
             )
-            return self._commit(staging, manifest, recipe)
+            return self._commit(staging, manifest)
 
     def _export(
-        self, snapshot: SourceSnapshot, converter: Converter, recipe: Recipe, output: Path, reference: Path
+        self, snapshot: SourceSnapshot, converter: Converter, route: Route, output: Path, reference: Path
     ) -> ConversionReport:
         info = snapshot.info
         request = ConversionRequest(
             source=snapshot.path,
             output=output,
             reference=reference,
-            log=self.settings.logs / _log_name(info, recipe.task),
+            log=self.settings.logs / _log_name(info, route.task),
             model_id=info.id,
-            task=recipe.task,
-            precision=recipe.precision,
-            trust_remote_code=recipe.trust_remote_code,
+            task=route.task,
+            precision=route.precision,
+            trust_remote_code=self.terms.trust_remote_code,
         )
         _make_folder(request.log.parent)
-        with self.stages.stage("convert", f"Converting with {converter.name}") as done:
+        with _turn(self.cancel), self.stages.stage("convert", f"Converting with {converter.name}") as done:
             report = converter.convert(request, progress=self.stages.progress, cancel=self.cancel)
             done(f"converted by {converter.name}")
         return report
 
-    def _prove(self, graph: Path, reference: Path, recipe: Recipe) -> tuple[GraphSpec, Proof]:
+    def _prove(self, graph: Path, reference: Path, route: Route) -> tuple[GraphSpec, Proof]:
         with self.open_session(graph) as session:
             found = proof.prove(
                 reference,
                 session.run,
-                recipe.precision,
+                route.precision,
                 onnxruntime=runtime_version(),
                 execution_provider=session.execution_provider,
                 cancel=self.cancel,
             )
             return _graph_spec(session, graph.name), found
 
-    def _commit(self, staging: Staging, manifest: Manifest, recipe: Recipe) -> StoredModel:
+    def _commit(self, staging: Staging, manifest: Manifest) -> StoredModel:
         with self.stages.stage("store", "Storing") as done:
-            model = staging.commit(manifest, replace=recipe.replace, progress=self.stages.progress, cancel=self.cancel)
+            model = staging.commit(
+                manifest, replace=self.terms.replace, progress=self.stages.progress, cancel=self.cancel
+            )
             done(f"stored, {format_bytes(model.size)}")
         return model
 
 
-def _verdict(proven: Proof, recipe: Recipe, info: ModelInfo) -> str:
+@contextmanager
+def _turn(cancel: CancelToken) -> Iterator[None]:
+    """Conversions of one process take turns: each may need several times its model in memory."""
+    while not _CONVERTING.acquire(timeout=0.1):
+        cancel.check()
+    try:
+        yield
+    finally:
+        _CONVERTING.release()
+
+
+def _verdict(proven: Proof, info: ModelInfo, *, allow_inexact: bool) -> str:
     """What the proof found, in a few words.
 
     Raises:
@@ -159,7 +175,7 @@ def _verdict(proven: Proof, recipe: Recipe, info: ModelInfo) -> str:
         return f"proven: {len(proven.cases)} cases, largest difference {proven.max_abs_diff:.1e}"
     worst = max(failed, key=lambda case: case.max_abs_diff / case.tolerance)
     message = f"differs from the original by {worst.max_abs_diff:.1e} in case {worst.name}"
-    if recipe.allow_inexact:
+    if allow_inexact:
         return f"stored as inexact: {message}, allowed {worst.tolerance:.1e}"
     raise ProofError(
         f"the ONNX of {info.id} {message}, allowed {worst.tolerance:.1e}; nothing was stored",
@@ -170,9 +186,9 @@ def _verdict(proven: Proof, recipe: Recipe, info: ModelInfo) -> str:
     )
 
 
-def _place_run_files(snapshot: SourceSnapshot, recipe: Recipe, staging: Staging) -> None:
+def _place_run_files(snapshot: SourceSnapshot, route: Route, staging: Staging) -> None:
     """Copy them in; a file that the converter made in their place (tokenizer.json) stays."""
-    for path in recipe.run_files:
+    for path in route.run_files:
         target = staging.path / path
         if not target.exists():
             place(snapshot.path / path, target)
@@ -184,7 +200,7 @@ def _graph_spec(session: Session, file: str) -> GraphSpec:
 
 def _manifest(
     info: ModelInfo,
-    recipe: Recipe,
+    route: Route,
     made_by: str,
     graph: GraphSpec,
     driving: Driving,
@@ -195,8 +211,8 @@ def _manifest(
         scheme=info.scheme,
         id=info.id,
         commit=info.commit,
-        task=recipe.task,
-        precision=recipe.precision,
+        task=route.task,
+        precision=route.precision,
         recipe=made_by,
         graphs=(graph,),
         files=(),
@@ -207,16 +223,6 @@ def _manifest(
         licence=info.licence,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def check_runnable(info: ModelInfo, task: str) -> None:
-    """Raise ``UnsupportedTaskError`` for a task whose graphs gpux cannot check and run."""
-    if task not in OUTPUT_RANK:
-        raise UnsupportedTaskError(
-            f"{info.id} is for {task}, which gpux does not run yet",
-            hint=f"It runs {', '.join(sorted(OUTPUT_RANK))}; name one with --task if the model serves it.",
-            model=info.id,
-        )
 
 
 def _check_task(graph: GraphSpec, task: str, info: ModelInfo) -> None:

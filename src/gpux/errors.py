@@ -5,6 +5,7 @@
     GpuxError
     ├── UsageError                 an argument or option that cannot be meant
     │   └── InvalidReferenceError  a model reference in no accepted form
+    │       └── WrongKindError     it names a dataset, a Space, a collection or a paper
     ├── ManagerError               the place where models come from
     │   ├── ModelNotFoundError     no such repository, or no right to see it
     │   ├── RevisionNotFoundError
@@ -24,7 +25,8 @@
     │   ├── DiskFullError
     │   ├── CorruptFileError       the bytes are not the ones that were promised
     │   ├── ManifestError
-    │   └── NotStoredError
+    │   ├── NotStoredError
+    │   └── JobNotFoundError
     ├── UnsupportedError           gpux cannot run this model
     │   ├── NoWeightsError
     │   ├── UnsupportedArchitectureError
@@ -119,6 +121,14 @@ class InvalidReferenceError(UsageError):
     """A model reference in no accepted form; the message shows the accepted ones."""
 
 
+class WrongKindError(InvalidReferenceError):
+    """The reference names something else of the Hub than a model.
+
+    ``details`` has ``kind`` (``dataset``, ``space``, ``collection``, ``paper``), ``id`` without its prefix, and
+    ``endpoint``, the origin of a URL that is not the public Hub's.
+    """
+
+
 class ManagerError(GpuxError):
     """The place where models come from answered with an error."""
 
@@ -211,6 +221,12 @@ class ManifestError(StorageError):
 
 class NotStoredError(StorageError):
     """The store has no such model."""
+
+    exit_code = 3
+
+
+class JobNotFoundError(StorageError):
+    """No background job has this id."""
 
     exit_code = 3
 

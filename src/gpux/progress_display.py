@@ -82,3 +82,38 @@ class ProgressDisplay:
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+
+
+class PullsDisplay:
+    """Several pulls on one display: a live line for each on a terminal, labelled lines elsewhere."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live = self._console.is_terminal or self._console.is_jupyter
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        self._progress = Progress(*columns, console=self._console, transient=True, disable=not self._live)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> PullsDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, label: str, event: Event) -> None:
+        """Draw one event of the pull of that name; safe to call from several threads."""
+        if label not in self._tasks:
+            self._tasks[label] = self._progress.add_task(escape(label), total=None)
+        task = self._tasks[label]
+        match event:
+            case StageStarted():
+                self._progress.update(task, description=f"{escape(label)}: {escape(event.message)}", total=None)
+            case BytesAdvanced():
+                self._progress.update(task, completed=event.done, total=event.total or None)
+            case StageFinished(stage="store") | Warned():
+                mark = "[yellow]![/]" if isinstance(event, Warned) else "[green]✓[/]"
+                message = f"{mark} {escape(label)}: {escape(event.message)}"
+                self._progress.console.print(message, highlight=False, soft_wrap=not self._live)

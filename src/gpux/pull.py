@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpux import formats
-from gpux.build import OUTPUT_RANK, SHIPPED, Builder, Recipe, check_runnable
+from gpux.build import OUTPUT_RANK, SHIPPED, Builder, Terms
 from gpux.cancel import CancelToken
 from gpux.convert import planner
 from gpux.convert.base import Converter
 from gpux.convert.registry import converters
 from gpux.disk import format_bytes
 from gpux.errors import (
-    NoWeightsError,
     ProofError,
     SessionError,
     UnavailableError,
@@ -28,10 +26,14 @@ from gpux.errors import (
 )
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
+from gpux.managers.report import TransferReport, combined
+from gpux.preflight import check_space
+from gpux.preview import pull_needs
 from gpux.progress import ProgressCallback, Stages, callback
 from gpux.reference import ModelRef, Reference
+from gpux.route import Route, choose_route
 from gpux.settings import Settings
-from gpux.store import Store
+from gpux.store import Store, keep_within
 from gpux.tasks import canonical
 from gpux.types import ModelInfo, SourceSnapshot, StoredModel
 
@@ -48,6 +50,8 @@ class PullOptions:
     convert: bool = False  #: convert the original weights although the model ships ONNX
     allow_inexact: bool = False  #: store a conversion that is beyond tolerance, marked
     trust_remote_code: bool = False  #: run code of the repository while converting
+    discard_source: bool = False  #: remove the source files from the shared cache when the variant is stored
+    ignore_disk_space: bool = False  #: begin although the disk looks too full
 
 
 def pull_model(
@@ -81,15 +85,17 @@ def pull_model(
         settings = manager.settings if manager is not None else Settings.from_env()
     parsed = _whole_model(ModelRef.parse(ref).at(revision))
     stages, token, kept = Stages(callback(progress)), cancel or CancelToken(), store or Store(settings.store)
+    chosen = PullOptions(**options)
     pull = _Pull(
         parsed,
-        PullOptions(**options),
+        chosen,
         manager or manager_for(parsed.scheme, settings),
         kept,
         converters(settings),
-        Builder(kept, settings, stages, token),
+        Builder(kept, settings, stages, token, Terms(chosen.force, chosen.allow_inexact, chosen.trust_remote_code)),
         stages,
         token,
+        settings.max_cache,
     )
     return pull.run()
 
@@ -110,8 +116,10 @@ def open_model(
     settings = settings or Settings.from_env()
     parsed = _whole_model(ModelRef.parse(ref).at(revision))
     if parsed.scheme != "local":
-        found = Store(settings.store).find_ref(parsed, task=canonical(task) if task else None)
+        store = Store(settings.store)
+        found = store.find_ref(parsed, task=canonical(task) if task else None)
         if found is not None:
+            store.touch(found)
             return found
     return pull_model(parsed, task=task, settings=settings, progress=progress, cancel=cancel)
 
@@ -137,8 +145,15 @@ class _Pull:
     builder: Builder
     stages: Stages
     cancel: CancelToken
+    max_cache: int | None = None  #: bytes that the store may hold
+    transfers: list[TransferReport] = field(default_factory=list)
 
     def run(self) -> StoredModel:
+        model = self._run()
+        self.store.touch(model)
+        return replace(model, report=combined(self.transfers))
+
+    def _run(self) -> StoredModel:
         asked = canonical(self.options.task) if self.options.task else None
         if self.ref.is_commit and not self.options.force:
             found = self.store.find_ref(self.ref, task=asked, precision=self.options.precision)
@@ -154,9 +169,19 @@ class _Pull:
             with self._locked(info, task):
                 model = self._find(info, task) or self._make(info, task)  # another process may have been faster
                 self._record(info)
+            self._make_room(info, model)
         else:
             self._record(info)
         return model
+
+    def _make_room(self, info: ModelInfo, model: StoredModel) -> None:
+        """What the user wants gone after something new came: the source files, the least recently used variants."""
+        if self.options.discard_source and not self.store.busy(info.scheme, info.id):
+            freed = self.manager.discard(info)
+            if freed:
+                self.stages.warn(f"discarded the source files, {format_bytes(freed)}")
+        if self.max_cache is not None:
+            keep_within(self.store, self.max_cache, [model], self.stages.warn)
 
     def _locked(self, info: ModelInfo, task: str) -> AbstractContextManager[None]:
         def on_wait() -> None:
@@ -201,35 +226,30 @@ class _Pull:
         return self.store.verify(model, hashes=False).ok
 
     def _make(self, info: ModelInfo, task: str) -> StoredModel:
-        paths = [file.path for file in info.files]
-        recipe = Recipe(
-            task,
-            self.options.precision,
-            formats.run_files(paths),
-            replace=self.options.force,
-            allow_inexact=self.options.allow_inexact,
-            trust_remote_code=self.options.trust_remote_code,
-        )
-        shipped = None if self.options.convert else formats.shipped_onnx(paths, recipe.precision)
-        weights = formats.source_weights(paths)
-        if shipped is not None and (recipe.task in OUTPUT_RANK or not weights):
+        route = choose_route(info, task, self.options.precision, OUTPUT_RANK, convert=self.options.convert)
+        converter = self._ready_converter(info, route) if route.kind == "convert" else None
+        self._check_space(info, route)
+        if converter is None:
             try:
-                check_runnable(info, recipe.task)
-                return self.builder.adopt(self._fetch(info, recipe.run_files + shipped.files), shipped, recipe)
+                return self.builder.adopt(self._fetch(info, route.paths), route)
             except (UnsupportedTaskError, SessionError, ProofError) as exc:
-                if not weights:
+                other = route.converted
+                if other is None:
                     raise
                 self.stages.warn(f"{exc.message}; converting the original weights instead")
-        if not weights:
-            raise _no_weights(info, recipe.precision)
-        return self._convert(info, recipe, weights)
+                route, converter = other, self._ready_converter(info, other)
+        return self.builder.convert(self._fetch(info, route.paths), converter, route)
 
-    def _convert(self, info: ModelInfo, recipe: Recipe, weights: tuple[str, ...]) -> StoredModel:
+    def _ready_converter(self, info: ModelInfo, route: Route) -> Converter:
         """The first converter that takes the model; whether it can run is asked before the weights travel."""
         config = self._config(info)
-        converter = planner.choose_converters(info.id, config, recipe.task, recipe.precision, self.converters)[0]
+        converter = planner.choose_converters(info.id, config, route.task, route.precision, self.converters)[0]
         converter.check_ready()
-        return self.builder.convert(self._fetch(info, recipe.run_files + weights), converter, recipe)
+        return converter
+
+    def _check_space(self, info: ModelInfo, route: Route) -> None:
+        if not self.options.ignore_disk_space:
+            check_space(pull_needs(info, route, self.manager, self.store))
 
     def _config(self, info: ModelInfo) -> Mapping[str, Any]:
         """What tells the architecture: the Hub's own reading of config.json, else the file."""
@@ -243,14 +263,6 @@ class _Pull:
         with self.stages.stage("download", f"Downloading {len(paths)} files") as done:
             snapshot = self.manager.fetch(info, paths, progress=self.stages.progress, cancel=self.cancel)
             done(f"fetched {len(paths)} files, {format_bytes(size)}, every hash right")
+        if snapshot.report is not None:
+            self.transfers.append(snapshot.report)
         return snapshot
-
-
-def _no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
-    found = f"it has {', '.join(info.formats)}" if info.formats else "it has none at all"
-    return NoWeightsError(
-        f"{info.id} has no weights that gpux can use ({precision} as safetensors, PyTorch or ONNX): {found}",
-        hint=f"See its files with `gpux info {info.id} --files`, or look for another model with `gpux search`.",
-        model=info.id,
-        formats=list(info.formats),
-    )

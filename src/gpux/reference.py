@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from gpux.errors import InvalidReferenceError, UnsafePathError
+from gpux.errors import InvalidReferenceError, UnsafePathError, WrongKindError
 from gpux.types import check_path
 
 ACCEPTED_FORMS = """accepted forms:
@@ -29,11 +29,17 @@ _PASSWORD = re.compile(r"//[^/@]*@")  # user:token@ of a URL goes into no messag
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _PAGES = frozenset({"tree", "blob", "resolve", "raw", "commit"})
+_PAGE_HINT = "Its page names models: pull one of those."
+#: first segment -> the kind, what it is called, and what to do with one
 _OTHER_KINDS = {
-    "datasets": "a dataset",
-    "spaces": "a Space",
-    "collections": "a collection",
-    "papers": "a paper",
+    "datasets": (
+        "dataset",
+        "a dataset",
+        "`datasets.load_dataset({id!r})` loads it, `hf download --repo-type dataset {id}` brings its files.",
+    ),
+    "spaces": ("space", "a Space", "`gpux info spaces/{id}` lists the models that it uses."),
+    "collections": ("collection", "a collection", _PAGE_HINT),
+    "papers": ("paper", "a paper", _PAGE_HINT),
 }
 
 
@@ -52,6 +58,7 @@ class ModelRef:
         """Read any accepted form; a ``Path`` is always a place on this machine.
 
         Raises:
+            WrongKindError: it is a dataset, a Space, a collection or a paper; the hint says what to do with one.
             InvalidReferenceError: ``text`` is none of them; the message shows them all.
         """
         if isinstance(text, ModelRef):
@@ -99,6 +106,14 @@ def _invalid(text: str, why: str) -> InvalidReferenceError:
     return InvalidReferenceError(f"{text!r} is not a model reference: {why}\n{ACCEPTED_FORMS}", reference=text)
 
 
+def _wrong_kind(segments: list[str], text: str, endpoint: str | None) -> WrongKindError:
+    kind, called, hint = _OTHER_KINDS[segments[0]]
+    name = "/".join(segments[1:3])
+    found = _invalid(text, f"it names {called}, and gpux runs models")
+    details = {**found.details, "kind": kind, "id": name, "endpoint": endpoint}
+    return WrongKindError(found.message, hint=hint.format(id=name), **details)
+
+
 def _is_local(text: str) -> bool:
     if text.startswith((".", "/", "~", "\\")) or _DRIVE.match(text):
         return True
@@ -129,17 +144,17 @@ def _parse_url(text: str) -> ModelRef:
         segments = segments[1:]
     at = next((i for i, segment in enumerate(segments) if i in (1, 2) and segment in _PAGES), None)
     if at is None:
-        ref = _parse_hub_id("/".join(segments), text)
+        ref = _parse_hub_id("/".join(segments), text, endpoint)
         if ref.file:
             raise _invalid(text, f"/{segments[2]} is no page that names a revision or file")
-        return replace(ref, endpoint=endpoint)
-    ref = _parse_hub_id("/".join(segments[:at]), text)
+        return ref
+    ref = _parse_hub_id("/".join(segments[:at]), text, endpoint)
     revision, file = _split_revision(segments[at + 1 :], is_file=segments[at] in ("blob", "resolve", "raw"))
     if not revision:
         raise _invalid(text, f"nothing follows /{segments[at]}/")
     if file:
         _check_file(file, text)
-    return replace(ref, revision=revision, file=file, endpoint=endpoint)
+    return replace(ref, revision=revision, file=file)
 
 
 def _split_revision(segments: list[str], *, is_file: bool) -> tuple[str, str | None]:
@@ -149,18 +164,18 @@ def _split_revision(segments: list[str], *, is_file: bool) -> tuple[str, str | N
     return "/".join(segments[:width]), file or None
 
 
-def _parse_hub_id(name: str, text: str) -> ModelRef:
+def _parse_hub_id(name: str, text: str, endpoint: str | None = None) -> ModelRef:
     name, _, revision = name.partition("@")
     if "@" in text and not revision and text[-1] == "@":
         raise _invalid(text, "nothing follows the @")
     segments = name.split("/")
     if segments[0] in _OTHER_KINDS and len(segments) > 1:
-        raise _invalid(text, f"it names {_OTHER_KINDS[segments[0]]}, and gpux runs models")
+        raise _wrong_kind(segments, text, endpoint)
     file = "/".join(segments[2:]) or None
     if file:
         _check_file(file, text)
     _check_hub_id(segments[:2], text)
-    return ModelRef("hf", "/".join(segments[:2]), revision or None, file)
+    return ModelRef("hf", "/".join(segments[:2]), revision or None, file, endpoint)
 
 
 def _check_file(file: str, text: str) -> None:

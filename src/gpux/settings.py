@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from gpux.errors import UsageError
+from gpux.errors import StorageError, UsageError
 from gpux.types import Value
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _TRUE = frozenset({"1", "on", "yes", "true"})
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt]i?)b?|b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource(Value):
+    """One place that holds a token."""
+
+    kind: Literal["environment", "file", "keyring", "argument"]
+    place: str  #: the variable, the file, or the name of the key store
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,10 @@ class Settings(Value):
     token: str | None = field(default=None, repr=False)
     offline: bool = False
     timeout: float = 10.0  #: seconds to wait for the Hub's answer to one request
+    ca_bundle: Path | None = None  #: certificates to trust instead of the usual ones; SSL_CERT_FILE needs no setting
     torch_index: str | None = None  #: extra package index that pip asks for torch when it makes a toolchain
+    max_cache: int | None = None  #: bytes that the store's variants may take; a pull evicts the least recently used
+    job_events: Path | None = None  #: where a background job writes its progress events; set by what starts it
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
@@ -55,7 +70,10 @@ class Settings(Value):
             token=_token(env, token_path),
             offline=_flag(env.get("HF_HUB_OFFLINE") or env.get("TRANSFORMERS_OFFLINE")),
             timeout=_seconds(env, "GPUX_TIMEOUT", 10.0),
+            ca_bundle=_ca_bundle(env),
             torch_index=env.get("GPUX_TORCH_INDEX") or None,
+            max_cache=_bytes(env, "GPUX_MAX_CACHE"),
+            job_events=_path(env.get("GPUX_JOB_EVENTS")),
         )
         return settings.with_overrides(**overrides)
 
@@ -69,6 +87,25 @@ class Settings(Value):
         if home is not None and self.toolchains == self.home / "toolchains":
             overrides = {"toolchains": Path(home) / "toolchains", **overrides}  # they stay below it
         return replace(self, **{name: value for name, value in overrides.items() if value is not None})
+
+    def to_env(self) -> dict[str, str]:
+        """The variables from which another process reads the same settings; without the token, which is not copied."""
+        optional = {
+            "REQUESTS_CA_BUNDLE": self.ca_bundle,
+            "GPUX_TORCH_INDEX": self.torch_index,
+            "GPUX_MAX_CACHE": self.max_cache,
+            "GPUX_JOB_EVENTS": self.job_events,
+        }
+        return {
+            "GPUX_HOME": str(self.home.absolute()),
+            "GPUX_TOOLCHAINS": str(self.toolchains.absolute()),
+            "HF_HUB_CACHE": str(self.hf_cache.absolute()),
+            "HF_TOKEN_PATH": str(self.token_path.absolute()),
+            "HF_ENDPOINT": self.endpoint,
+            "HF_HUB_OFFLINE": "1" if self.offline else "0",
+            "GPUX_TIMEOUT": repr(self.timeout),
+            **{name: str(value) for name, value in optional.items() if value is not None},
+        }
 
     @property
     def store(self) -> Path:
@@ -97,18 +134,62 @@ def _hf_home(env: Mapping[str, str]) -> Path:
     return base / "huggingface"
 
 
-def _token(env: Mapping[str, str], token_path: Path) -> str | None:
-    """First of ``HF_TOKEN``, ``HUGGING_FACE_HUB_TOKEN`` and the token file; an empty one does not count."""
-    if _flag(env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN")):
-        return None
+def token_sources(token_path: Path, environ: Mapping[str, str] | None = None) -> Iterator[TokenSource]:
+    """Every place that holds a token, the one that counts first; an empty one does not count.
+
+    ``HF_TOKEN``, ``HUGGING_FACE_HUB_TOKEN``, the token file, and the system's key store if ``gpux auth login
+    --keyring`` left its mark beside the token file: only then is the key store looked at, and its library loaded.
+
+    Raises:
+        StorageError: the key store holds the token and does not hand it out.
+    """
+    env = os.environ if environ is None else environ
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         value = env.get(name, "").strip()
         if value:
-            return value
+            yield TokenSource("environment", name, value)
     try:
-        return token_path.read_text(encoding="utf-8").strip() or None
+        value = token_path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
+        value = ""
+    if value:
+        yield TokenSource("file", str(token_path), value)
+    if has_key_store_mark(token_path):
+        from gpux import keystore  # loads a library that few need
+
+        kept = keystore.read(token_path)
+        if kept:
+            yield TokenSource("keyring", keystore.name(), kept)
+
+
+def key_store_mark(token_path: Path) -> Path:
+    """The empty file that says: the token that would be in ``token_path`` is in the system's key store."""
+    return token_path.with_name(f"{token_path.name}.keyring")
+
+
+def has_key_store_mark(token_path: Path) -> bool:
+    """True if that file is there, and ours to see."""
+    try:
+        return key_store_mark(token_path).exists()
+    except OSError:  # a folder that this user may not enter
+        return False
+
+
+def _token(env: Mapping[str, str], token_path: Path) -> str | None:
+    """The token of the first source."""
+    if _flag(env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN")):
         return None
+    try:
+        first = next(token_sources(token_path, env), None)
+    except StorageError:  # a locked key store stops no command that needs no token; `gpux auth status` tells
+        return None
+    return first.token if first else None
+
+
+def _ca_bundle(env: Mapping[str, str]) -> Path | None:
+    """``REQUESTS_CA_BUNDLE``, which httpx2 does not read; what httpx2 does read (``SSL_CERT_FILE``) goes first."""
+    named = env.get("SSL_CERT_FILE") or env.get("SSL_CERT_DIR")
+    return None if named else _path(env.get("REQUESTS_CA_BUNDLE"))
 
 
 def _endpoint(value: str) -> str:
@@ -136,3 +217,15 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < seconds < math.inf:
         raise UsageError(f"{name}={value!r} is not a number of seconds above zero")
     return seconds
+
+
+def _bytes(env: Mapping[str, str], name: str) -> int | None:
+    """A size as people write it: ``20GB``, ``1.5 TiB``, ``500000000``."""
+    value = env.get(name, "").strip()
+    if not value:
+        return None
+    match = _SIZE.fullmatch(value)
+    size = int(float(match[1]) * _UNITS[(match[2] or "").lower()]) if match else 0
+    if size <= 0:
+        raise UsageError(f"{name}={value!r} is no size above zero", hint=f"Try {name}=20GB.")
+    return size

@@ -8,9 +8,12 @@ import re
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpux.errors import CorruptFileError, UnsafePathError
+
+if TYPE_CHECKING:
+    from gpux.managers.report import TransferReport
 
 ProofStatus = Literal["proven", "shipped", "inexact"]
 
@@ -141,6 +144,7 @@ class SourceSnapshot(Value):
     info: ModelInfo
     path: Path  #: folder in which ``files`` lie
     files: tuple[str, ...]
+    report: TransferReport | None = None  #: what it took to bring them, where a manager counts
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object from one of the files, ``{}`` where it is not there; see :func:`read_json`."""
@@ -244,6 +248,8 @@ class StoredModel(Value):
 
     path: Path
     manifest: Manifest
+    #: what the pull that answered with this value brought over the network; None for a value read from the store
+    report: TransferReport | None = field(default=None, compare=False, repr=False)
 
     @property
     def id(self) -> str:

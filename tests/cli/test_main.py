@@ -91,7 +91,7 @@ def test_every_command_has_its_help(name: str, capsys: Captured) -> None:
     assert capsys.readouterr().out.startswith(f"Usage: gpux {name} ")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("toolchain", "completion")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("toolchain", "auth", "completion")])
 def test_every_command_that_prints_data_prints_json(name: str, capsys: Captured) -> None:
     run([name, "--help"])
     shown = capsys.readouterr().out
@@ -285,6 +285,7 @@ def test_completion_scripts(shell: str, capsys: Captured) -> None:
         ("gpux pu", {"pull"}),
         ("gpux re", {"revisions"}),
         ("gpux toolchain ", {"install", "list", "remove", "show"}),
+        ("gpux auth ", {"login", "logout", "status"}),
         ("gpux completion z", {"zsh"}),
         ("gpux list --js", {"--json"}),
     ],
@@ -302,7 +303,7 @@ def test_the_group_knows_its_commands() -> None:
     assert gpux.list_commands(context) == list(COMMANDS)
     assert gpux.get_command(context, "pulll") is None
     assert {name: type(gpux.get_command(context, name)).__name__ for name in COMMANDS} == {
-        name: "Group" if name == "toolchain" else "Command" for name in COMMANDS
+        name: "Group" if name in ("toolchain", "auth", "jobs") else "Command" for name in COMMANDS
     }
 
 

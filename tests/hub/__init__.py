@@ -9,7 +9,8 @@
 
 It speaks the part of the Hub's HTTP protocol that reads models: metadata, search, trees, refs, commits,
 accounts and files, the large ones by redirect to a CDN on a second port. It does not speak Xet, takes no
-uploads, and knows no data sets or Spaces. `python -m tests.hub --root DIR` runs it in the foreground.
+uploads, knows no data sets, and of Spaces only what they are (`add_repo(..., kind="spaces")`).
+`python -m tests.hub --root DIR` runs it in the foreground.
 """
 
 from tests.hub.faults import Fault, FaultKind

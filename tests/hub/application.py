@@ -13,6 +13,7 @@ from tests.hub.files import Cdn, find_blob, redirect_to_cache, send_regular
 from tests.hub.messages import HubError, Reply, Request, json_reply, redirect
 from tests.hub.repository import Repository, Revision
 from tests.hub.settings import Options, User
+from tests.hub.spaces import space_endpoint
 from tests.hub.store import RepoStore
 
 SUBRESOURCES = frozenset(
@@ -34,8 +35,9 @@ RATE_QUOTAS = {"api": 500, "resolvers": 3000, "pages": 100}
 class Application:
     """Answers requests of both listeners. `base_url` is the origin's, for links."""
 
-    def __init__(self, store: RepoStore, gatekeeper: Gatekeeper, options: Options) -> None:
+    def __init__(self, store: RepoStore, spaces: RepoStore, gatekeeper: Gatekeeper, options: Options) -> None:
         self.store = store
+        self.spaces = spaces
         self.gatekeeper = gatekeeper
         self.options = options
         self.cdn = Cdn()
@@ -68,11 +70,13 @@ class Application:
                 return api.list_models(self, user, request)
             case ("api", "models", *rest):
                 return self._answer_model(user, tuple(rest), request)
+            case ("api", "spaces", owner, name, *rest):
+                return self._answer_space(user, f"{unquote(owner)}/{unquote(name)}", tuple(rest), request)
             case ("api", "resolve-cache", "models", *rest):
                 return self._answer_file(user, tuple(rest), request, cached=True)
             case (_, "resolve", *_) | (_, _, "resolve", *_):
                 return self._answer_file(user, request.segments, request, cached=False)
-        # Datasets and Spaces end here: to a client they are missing repositories.
+        # Datasets and files of Spaces end here: to a client they are missing repositories.
         raise self.gatekeeper.not_found(user)
 
     def _answer_model(self, user: User | None, segments: tuple[str, ...], request: Request) -> Reply:
@@ -83,6 +87,13 @@ class Application:
         if repository.id != repo_id:
             return _moved(request, "/".join(("", "api", "models", quote(repository.id), *rest)))
         return api.model_endpoint(self, user, repository, rest, request)
+
+    def _answer_space(self, user: User | None, repo_id: str, rest: tuple[str, ...], request: Request) -> Reply:
+        found = self.spaces.open(repo_id) or self.spaces.successor(repo_id)
+        repository = self.gatekeeper.check_visible(user, found)
+        if repository.id != repo_id:
+            return _moved(request, "/".join(("", "api", "spaces", quote(repository.id), *rest)))
+        return space_endpoint(repository, rest, request)
 
     def _answer_file(self, user: User | None, segments: tuple[str, ...], request: Request, *, cached: bool) -> Reply:
         """`{id}/resolve/{rev}/{path}`, or `{id}/{sha}/{path}` of the cached form."""

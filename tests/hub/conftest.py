@@ -59,6 +59,7 @@ def fill(root: Path) -> None:
     add_repo(root, "acme/empty", {})
     add_repo(root, "acme/large", {"model.bin": bytes(24 << 20)})
     add_repo(root, "acme/many", {f"d{number % 7}/{number:04}.txt": b"%d" % number for number in range(1200)})
+    add_repo(root, "acme/demo", {"README.md": b"---\nsdk: gradio\nmodels: [acme/plain]\n---\n"}, kind="spaces")
     for number in range(12):
         add_repo(root, f"crowd/m{number:02}", {"a.txt": b"a"}, likes=number, tags=("crowd",))
 

@@ -13,7 +13,7 @@ from tests.hub.application import Application
 from tests.hub.faults import Fault, FaultPlan
 from tests.hub.listener import ListeningServer, RecordedRequest, Recorder
 from tests.hub.settings import Options, User
-from tests.hub.store import RepoStore
+from tests.hub.store import SPACES, RepoStore
 
 PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH"})
 
@@ -37,7 +37,9 @@ class HubServer:
     ) -> None:
         self.options = Options(**options)
         self._store = RepoStore(Path(root), self.options)
-        self._application = Application(self._store, Gatekeeper(users or {}, self.options), self.options)
+        self._spaces = RepoStore(Path(root), self.options, SPACES)
+        gatekeeper = Gatekeeper(users or {}, self.options)
+        self._application = Application(self._store, self._spaces, gatekeeper, self.options)
         self._faults = FaultPlan()
         self._recorder = Recorder()
         self._ports = [port, cdn_port]
@@ -134,6 +136,7 @@ class HubServer:
     def refresh(self) -> None:
         """Reads all files anew, for those that were changed in place."""
         self._store.cache.clear()
+        self._spaces.cache.clear()
 
     def env(self, hf_home: Path) -> dict[str, str]:
         """The whole environment of a client process: this server, an empty home, no token, no Xet, no telemetry.

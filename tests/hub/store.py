@@ -1,4 +1,4 @@
-"""The folder of repositories: `models/<org>/<name>/`, or `models/<name>/` for legacy ids."""
+"""The folder of repositories: `models/<org>/<name>/`, or `models/<name>/` for legacy ids; Spaces in `spaces/`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.hub.repository import MAIN, REVISIONS, CommitCache, Repository, is_re
 from tests.hub.settings import Options, RepoSettings
 
 MODELS = "models"
+SPACES = "spaces"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
 
 
@@ -22,15 +23,15 @@ class RepoStore:
     """Finds repositories. It looks at the disk each time, so a repository may be added to a running
     server."""
 
-    def __init__(self, root: Path, options: Options) -> None:
-        self.root = root
+    def __init__(self, root: Path, options: Options, kind: str = MODELS) -> None:
+        self.root = root / kind
         self.options = options
         self.cache = CommitCache()
 
     def ids(self) -> Iterator[str]:
         """The ids of all repositories, sorted."""
-        for owner in _names_in(self.root / MODELS):
-            folder = self.root / MODELS / owner
+        for owner in _names_in(self.root):
+            folder = self.root / owner
             if is_repository(folder):
                 yield owner
                 continue
@@ -42,7 +43,7 @@ class RepoStore:
         Each part of the id is compared with the names in its folder, never joined to a path first: so neither
         `..` nor, on a file system that ignores case, a different case leads anywhere.
         """
-        folder = self.root / MODELS
+        folder = self.root
         for part in repo_id.split("/"):
             if not is_valid_name(part) or part not in _names_in(folder):
                 return None
@@ -76,7 +77,13 @@ class RepoStore:
 
 
 def add_repo(
-    root: Path, repo_id: str, files: Mapping[str, bytes | Path], *, label: str = MAIN, **settings: Any
+    root: Path,
+    repo_id: str,
+    files: Mapping[str, bytes | Path],
+    *,
+    label: str = MAIN,
+    kind: str = MODELS,
+    **settings: Any,
 ) -> Path:
     """Writes a repository, or a further label of one, and returns its folder.
 
@@ -84,12 +91,12 @@ def add_repo(
     that is possible, so a large model costs nothing; do not write to it in place. `settings` are fields of
     RepoSettings; on an existing repository they replace those of the same name. The label's folder is
     replaced in one step, thus a running server sees all or nothing. Raises ValueError for an id, label or
-    file name that could leave `root`.
+    file name that could leave `root`. `kind` is `models` or `spaces`.
     """
     _check_id(repo_id)
     if not is_valid_name(label):
         raise ValueError(f"{label!r} is not a plain name")
-    folder = root / MODELS / repo_id
+    folder = root / kind / repo_id
     (folder / REVISIONS).mkdir(parents=True, exist_ok=True)
     RepoSettings.from_json({**asdict(RepoSettings.load(folder)), **settings}).save(folder)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:

@@ -50,6 +50,12 @@ def test_siblings_are_identified_as_git_does(client: Client) -> None:
     assert found["onnx/model.onnx"][2] == digest
 
 
+def test_a_space_names_its_models(client: Client) -> None:
+    found = client.value("(lambda s: [s.id, s.sdk, s.models, s.datasets, s.private])(space_info('acme/demo'))")
+    assert found == ["acme/demo", "gradio", ["acme/plain"], [], False]
+    assert client.error("space_info('acme/missing')").name == "RepositoryNotFoundError"
+
+
 def test_expand(client: Client) -> None:
     assert client.value("model_info('acme/plain', expand=['downloads', 'gated']).downloads") == 7
     assert client.value("model_info('acme/plain', expand=['downloads']).tags") is None

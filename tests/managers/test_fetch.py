@@ -14,7 +14,8 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings, errors
 from gpux.cancel import CancelToken
-from gpux.managers import transfer
+from gpux.managers import retry
+from gpux.managers.retry import Patience
 from gpux.progress import BytesAdvanced, Event
 from tests.hub import Fault, HubServer, add_repo
 
@@ -34,7 +35,7 @@ def repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "BACKOFF", (0.01, 0.02, 0.02))
+    monkeypatch.setattr(retry, "PATIENCE", Patience(deadline=2.0, first=0.01, longest=0.05))
 
 
 def fetch(manager: HuggingFaceManager, *paths: str, cancel: CancelToken | None = None) -> bytes:

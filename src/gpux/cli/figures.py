@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gpux.disk import format_bytes
 from gpux.types import Proof
+
+if TYPE_CHECKING:
+    from gpux.managers.report import TransferReport
 
 
 def size(count: int | None) -> str:
@@ -28,6 +33,26 @@ def proof(found: Proof) -> str:
     return f"{found.status} {difference(found.max_abs_diff)}".strip()
 
 
+def transfer(report: TransferReport) -> str:
+    """What a pull took: bytes, seconds, speed, requests, retries, files from the cache, hashes."""
+    speed = size(round(report.bytes_per_second))
+    return (
+        f"{size(report.received)} in {report.seconds:.1f} s ({speed}/s), {report.requests} requests, "
+        f"{report.retries} retries, {report.cache_hits} files from the cache, {report.verified} hashes checked"
+    )
+
+
 def difference(value: float | None) -> str:
     """A proof's largest difference: ``2.1e-06``; empty for None."""
     return "" if value is None else f"{value:.1e}"
+
+
+def ago(seconds: float) -> str:
+    """An age in its largest unit: ``3 hours ago``."""
+    if seconds < 0:
+        return "a time that is still to come by this machine's clock"
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        number = int(seconds // length)
+        if number:
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "less than a minute ago"

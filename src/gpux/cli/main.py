@@ -19,16 +19,24 @@ from gpux.errors import GpuxError
 #: command -> the line that `gpux --help` shows; its module is gpux.cli.<command>, loaded on use
 COMMANDS = {
     "pull": "Bring a model here, ready to run: download, convert, prove, store.",
+    "jobs": "List, follow and cancel what `gpux pull --detach` started.",
     "run": "Run a model on texts.",
     "search": "Search the Hub for models.",
     "info": "Show what the Hub knows of a model.",
     "revisions": "List a model's branches, tags and pull requests.",
-    "list": "List the models in the store.",
-    "verify": "Check stored models against their hashes, or their proof.",
-    "rm": "Remove stored models.",
+    "check": "Tell whether models can be downloaded, with and without the token.",
+    "list": "List the models on this machine.",
+    "outdated": "Tell which stored models are behind their branch.",
+    "update": "Pull outdated models again.",
+    "verify": "Check models and their source files against their hashes; repair them.",
+    "du": "Show what takes how much of the disk.",
+    "pin": "Keep stored models from being evicted or pruned.",
+    "unpin": "End that.",
+    "rm": "Remove stored models, and their source files if asked.",
     "prune": "Remove what no revision needs any more.",
     "convert": "Convert a model's original weights, also where it ships ONNX.",
     "doctor": "Explain what of this machine gpux can use, and why.",
+    "auth": "Log in to the Hub, log out, show whose token is in use.",
     "toolchain": "Manage the environments that converters run in.",
     "completion": "Print the shell's completion script.",
 }
@@ -99,7 +107,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def gpux(ctx: click.Context, debug: bool, quiet: bool) -> None:
     """Pull any model of the Hugging Face Hub, get ONNX proven equal to the original, run it without PyTorch."""
-    ctx.obj = {"debug": debug, "quiet": quiet}
+    ctx.obj = {**(ctx.obj or {}), "debug": debug, "quiet": quiet}
 
 
 def main(args: list[str] | None = None) -> None:
@@ -110,7 +118,7 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """Run the command line; the exit code is the error's own."""
     try:
-        outcome: Any = gpux.main(args, prog_name="gpux", standalone_mode=False)
+        outcome: Any = gpux.main(args, prog_name="gpux", standalone_mode=False, obj={"arguments": args})
         return outcome if isinstance(outcome, int) else 0
     except click.ClickException as exc:
         return report_usage(exc, args)

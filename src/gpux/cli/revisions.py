@@ -9,11 +9,13 @@ from gpux.cli.terminal import Terminal, command
 
 @command("revisions")
 @click.argument("ref")
-def revisions_command(terminal: Terminal, ref: str) -> None:
+@click.option("--offline", is_flag=True, help="Ask no Hub: only a folder of this machine can be listed then.")
+def revisions_command(terminal: Terminal, ref: str, offline: bool) -> None:
     """List a model's branches, tags and pull requests with their commits."""
     from gpux.managers.registry import manager_for
     from gpux.reference import ModelRef
 
+    terminal.override(offline=offline or None)
     parsed = ModelRef.parse(ref)
     found = manager_for(parsed.scheme, terminal.settings).list_revisions(parsed)
     if terminal.as_json:

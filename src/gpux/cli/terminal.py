@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpux.progress import ProgressCallback, silent
+from gpux.progress import Event, ProgressCallback, silent
 from gpux.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ class Terminal:
         self._settings = self.settings.with_overrides(**settings)
 
     @property
+    def arguments(self) -> list[str]:
+        """What was typed after ``gpux``."""
+        return list((click.get_current_context().obj or {}).get("arguments", ()))
+
+    @property
     def interactive(self) -> bool:
         """True when a person can answer a question."""
         return sys.stdin.isatty() and sys.stderr.isatty()
@@ -55,6 +60,12 @@ class Terminal:
         """A remark on stderr, unless ``--quiet``."""
         if not self.quiet:
             click.echo(text, err=True)
+
+    def warn(self, message: str, hint: str | None = None) -> None:
+        """Something that went wrong while the rest goes on: on stderr, also with ``--quiet``."""
+        click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+        if hint:
+            click.echo(click.style("  → ", fg="cyan") + hint, err=True)
 
     def table(self, header: Row, rows: Iterable[Row], *, title: str | None = None, right: Sequence[int] = ()) -> None:
         """A table on a terminal, tab-separated lines in a pipe; ``right`` numbers the columns of figures."""
@@ -80,12 +91,32 @@ class Terminal:
         return Console(stderr=stderr)
 
     def progress(self) -> AbstractContextManager[ProgressCallback]:
-        """A progress callback for a long call, silent with ``--quiet``."""
+        """A progress callback for a long call, silent with ``--quiet``; of a background job, it writes events."""
+        if self.settings.job_events is not None:
+            from gpux.jobs.events import EventLog
+
+            return EventLog(self.settings.job_events)
         if self.quiet:
             return nullcontext(silent)
         from gpux.progress_display import ProgressDisplay
 
         return ProgressDisplay(self.console(stderr=True))
+
+    @contextmanager
+    def labelled_progress(self) -> Iterator[Callable[[str, Event], None]]:
+        """The same for several pulls at once: the callback gets the reference with each event, from any thread."""
+        if self.settings.job_events is not None:
+            from gpux.jobs.events import EventLog
+
+            with EventLog(self.settings.job_events) as log:
+                yield log.labelled
+        elif self.quiet:
+            yield lambda label, event: None
+        else:
+            from gpux.progress_display import PullsDisplay
+
+            with PullsDisplay(self.console(stderr=True)) as display:
+                yield display
 
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask on a terminal; without one, only ``--yes`` says yes."""
@@ -98,7 +129,8 @@ def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., A
     def decorate(function: Callable[..., Any]) -> click.Command:
         def invoke(as_json: bool, debug: bool, quiet: bool, **options: Any) -> Any:
             inherited = click.get_current_context().obj or {}
-            return function(Terminal(as_json=as_json, quiet=quiet or bool(inherited.get("quiet"))), **options)
+            as_json, quiet = as_json or inherited.get("json", False), quiet or inherited.get("quiet", False)
+            return function(Terminal(as_json=as_json, quiet=quiet), **options)
 
         made = click.command(name, help=function.__doc__)(_with_parameters_of(function, invoke))
         made.params += _shared_options(json_option)

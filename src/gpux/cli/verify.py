@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from gpux.cli import figures
+from gpux.cli import health, replaying
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import CorruptFileError
-from gpux.types import StoredModel
+from gpux.errors import CorruptFileError, UsageError
+
+if TYPE_CHECKING:
+    from gpux.repair import Repair
 
 
 @command("verify")
 @click.argument("refs", nargs=-1)
-@click.option("--proof", is_flag=True, help="Replay the kept proof inputs too, without torch.")
+@click.option("--store-only", is_flag=True, help="Only variants, not the source files in the Hugging Face cache.")
+@click.option("--source-only", is_flag=True, help="Only source files, not variants.")
+@click.option("--repair", "mend", is_flag=True, help="Fetch, copy or make again what is damaged, and nothing else.")
+@click.option("--offline", is_flag=True, help="Repair with what is on this machine.")
+@click.option("--proof", is_flag=True, help="Replay the kept proof inputs too, without torch; implies --store-only.")
 @click.option("--device", default="cpu", show_default=True, help="Where to replay them: cpu, cuda, coreml, auto …")
-def verify_command(terminal: Terminal, refs: tuple[str, ...], proof: bool, device: str) -> None:
-    """Check stored models, offline: every file against its hash, and with --proof every answer against its proof."""
-    from gpux.reference import ModelRef
+def verify_command(
+    terminal: Terminal,
+    refs: tuple[str, ...],
+    store_only: bool,
+    source_only: bool,
+    mend: bool,
+    offline: bool,
+    proof: bool,
+    device: str,
+) -> None:
+    """Check models offline: every file against its hash, and with --proof every answer against its proof.
+
+    Variants are compared with their manifests, source files in the Hugging Face cache with the hashes in their names.
+    """
+    if source_only and (store_only or proof):
+        raise UsageError("--source-only leaves nothing to check", hint="Leave it out.")
+    from gpux.inventory import check, covered, everything, only
     from gpux.store import Store
 
+    terminal.override(offline=offline or None)
     store = Store(terminal.settings.store)
-    models = [store.get(ModelRef.parse(ref)) for ref in refs] if refs else store.models()
+    found = covered(refs, terminal.settings, store) if refs else everything(terminal.settings, store)
+    found = only(found, variants=not source_only, sources=not (store_only or proof))
     with terminal.progress() as progress:
-        reports = [store.verify(model, progress=progress) for model in models]
-    rows, results = [], []
-    for model, report in zip(models, reports, strict=True):
-        replayed = _replay(model, device) if proof and report.ok else None
-        rows.append(
-            (model.id, model.commit[:7], model.task, _files(report.ok, report.files, report.size), replayed or "")
-        )
-        results.append({**report.to_dict(), "ok": report.ok, "replay": replayed})
+        checked = check(found, store, progress=progress)
+    repairs: list[Repair] = []
+    if mend:
+        from gpux.repair import repair
+
+        with terminal.progress() as progress:
+            repairs = repair(checked, terminal.settings, store, progress=progress)
+    mended = {done.path for done in repairs if done.repaired}
+    replays = replaying.replay_sound(checked, mended, store, device) if proof else {}
+    rows, entries = health.shown(checked, repairs, replays)
     if terminal.as_json:
-        terminal.data(results)
+        terminal.data(entries)
     else:
-        terminal.table(("Model", "Commit", "Task", "Files", "Proof"), rows)
-    problems = [problem for report in reports for problem in report.problems]
-    for problem in problems:
-        terminal.say(f"! {problem.message}")
-    if problems:
-        raise CorruptFileError(f"{len(problems)} problems found", hint="Pull the model again with `gpux pull --force`.")
+        terminal.table(health.HEADER, rows)
+    left = health.remarks(terminal, checked, repairs)
+    if left:
+        _fail(terminal, left, mend=mend)
 
 
-def _files(ok: bool, files: int, size: int) -> str:
-    return f"{'ok' if ok else 'DAMAGED'} ({files}, {figures.size(size)})"
-
-
-def _replay(model: StoredModel, device: str) -> str:
-    """Replay the kept cases; what came out, in a few words."""
-    from gpux.proof import replay
-    from gpux.runtime.session import Session
-
-    with Session(model.path / model.graph().file, device=device) as session:
-        cases = replay(model, session.run)
-    if not cases:
-        return "shipped: nothing to replay"
-    largest = max(case.max_abs_diff for case in cases)
-    return f"{len(cases)} cases on {session.device}: {figures.difference(largest)}"
+def _fail(terminal: Terminal, left: int, *, mend: bool) -> None:
+    """End with the exit code of damage; what is damaged was printed."""
+    if terminal.as_json:  # one document, which tells all
+        raise click.exceptions.Exit(CorruptFileError.exit_code)
+    hint: Any = None if mend else "`gpux verify --repair` fetches or makes again what is damaged, and nothing else."
+    count = f"{left} {'problem' if left == 1 else 'problems'}"
+    raise CorruptFileError(f"{count} {'left' if mend else 'found'}", hint=hint)

@@ -55,6 +55,20 @@ class ModelManager(ABC):
             CancelledError: ``cancel`` was set; what arrived is kept.
         """
 
+    def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
+        """Which of ``paths`` are on this machine already, in full length; their hashes are checked when fetched."""
+        return set()
+
+    def discard(self, info: ModelInfo) -> int:
+        """Remove the model's source files at this commit from this machine, where nothing else needs them.
+
+        Returns the bytes that this freed: none for a source whose files are not copies.
+
+        Raises:
+            NotWritableError: the source cache refuses.
+        """
+        return 0
+
     @abstractmethod
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20

@@ -7,8 +7,9 @@ import socket
 import threading
 from typing import Any
 
-#: Events of httpcore's "trace" extension that hand over a new stream (https://www.encode.io/httpcore/extensions/).
-_OPENED = frozenset({"connection.connect_tcp.complete", "connection.start_tls.complete"})
+#: Ends of those events of httpcore's "trace" extension that hand over a new stream, direct or through a proxy
+#: (https://www.encode.io/httpcore/extensions/).
+_OPENED = (".connect_tcp.complete", ".start_tls.complete")
 
 
 class Connections:
@@ -21,7 +22,7 @@ class Connections:
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Called by the HTTP library; keeps the streams of new connections."""
-        if event in _OPENED:
+        if event.endswith(_OPENED):
             with self._lock:
                 self._streams.append(info["return_value"])
                 if self._cut:

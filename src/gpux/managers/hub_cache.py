@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
@@ -20,6 +21,15 @@ from gpux.cancel import CancelToken
 from gpux.types import ModelFile
 
 LOCK_POLL = 0.1  # seconds
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one blob lies: whole, growing, and the journal of its ranges."""
+
+    blob: Path
+    partial: Path
+    journal: Path
 
 
 class HubCache:
@@ -37,6 +47,14 @@ class HubCache:
     def partial(self, etag: str) -> Path:
         """Where it grows until it is whole."""
         return self.repository / "blobs" / f"{etag}.gpux.incomplete"
+
+    def journal(self, etag: str) -> Path:
+        """What tells which ranges of the partial file are good."""
+        return self.repository / "blobs" / f"{etag}.gpux.journal"
+
+    def places(self, etag: str) -> Places:
+        """All of these."""
+        return Places(self.blob(etag), self.partial(etag), self.journal(etag))
 
     def snapshot(self, commit: str) -> Path:
         """The folder of one commit."""

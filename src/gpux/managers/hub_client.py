@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import (
     DisabledRepoError,
     EntryNotFoundError,
@@ -27,6 +27,7 @@ from gpux import errors
 from gpux.cancel import CancelToken
 from gpux.managers import hub_errors
 from gpux.managers.hub_errors import Asked
+from gpux.managers.tokens import check_token
 
 T = TypeVar("T")
 
@@ -82,6 +83,8 @@ class HubClient:
     """Metadata calls, each with a deadline, each raising gpux's errors only."""
 
     def __init__(self, endpoint: str, token: str | None, timeout: float) -> None:
+        if token is not None:
+            check_token(token)  # the HTTP libraries quote a header that they refuse, token and all
         self._endpoint = endpoint
         self._with_token = token is not None
         self._timeout = timeout
@@ -110,6 +113,27 @@ class HubClient:
             Asked(self._endpoint, model, with_token=self._with_token),
             cancel,
         )
+
+    def head(self, model: str, commit: str, path: str, cancel: CancelToken | None = None) -> None:
+        """Ask whether a file may be downloaded: one HEAD request, which names the CDN and goes no further."""
+        url = hf_hub_url(model, path, revision=commit, endpoint=self._endpoint)
+        self._call(
+            lambda: self._api.get_hf_file_metadata(url=url, timeout=self._timeout),
+            Asked(self._endpoint, model, commit, path, self._with_token),
+            cancel,
+        )
+
+    def space(self, space: str, cancel: CancelToken | None = None) -> Any:
+        """``SpaceInfo`` of the client."""
+        return self._call(
+            lambda: self._api.space_info(space, timeout=self._timeout),
+            Asked(self._endpoint, f"spaces/{space}", with_token=self._with_token, kind="Space"),
+            cancel,
+        )
+
+    def whoami(self, cancel: CancelToken | None = None) -> dict[str, Any]:
+        """The account of the token, as the Hub's JSON; without one, the client looks for another by itself."""
+        return self._call(self._api.whoami, Asked(self._endpoint, with_token=self._with_token), cancel)
 
     def search(self, cancel: CancelToken | None = None, **query: Any) -> list[Any]:
         """``ModelInfo`` values of the client; ``query`` holds arguments that every client line knows."""

@@ -6,8 +6,11 @@ model; the token never appears in one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from gpux.errors import (
     AccessError,
@@ -36,6 +39,7 @@ class Asked:
     revision: str | None = None
     file: str | None = None
     with_token: bool = False
+    kind: str = "model"  #: ``model``, or ``Space``, whose id is then ``spaces/org/name``
 
     @property
     def page(self) -> str:
@@ -54,9 +58,9 @@ def from_response(status: int, headers: Mapping[str, str], asked: Asked) -> Mana
         return gated(asked)
     if message == DISABLED_MESSAGE:
         return disabled(asked)
-    if status == 401 and message.startswith(BAD_TOKEN_MESSAGE):
+    if status == 401 and (message.startswith(BAD_TOKEN_MESSAGE) or not asked.model):
         return invalid_token(asked)
-    if code == "RepoNotFound" or status in (401, 404):  # over http the Hub's 401 carries no code
+    if code == "RepoNotFound" or (asked.model and status in (401, 404)):  # over http the Hub's 401 carries no code
         return model_not_found(asked)
     if status == 403:
         return AccessError(f"the Hub refuses access to {asked.model}: {message or 'HTTP 403'}", model=asked.model)
@@ -75,11 +79,12 @@ def model_not_found(asked: Asked) -> ModelNotFoundError:
     access = (
         "or the token that is in use may not see it"
         if asked.with_token
-        else "or it is private and needs a token (HF_TOKEN, or `hf auth login`)"
+        else "or it is private and needs a token (HF_TOKEN, or `gpux auth login`)"
     )
+    search = f"Look for it with `gpux search {asked.model.rsplit('/', 1)[-1]}`."
     return ModelNotFoundError(
-        f"{asked.model}: no such model at {asked.endpoint}, {access}",
-        hint=f"Look for it with `gpux search {asked.model.rsplit('/', 1)[-1]}`.",
+        f"{asked.model}: no such {asked.kind} at {asked.endpoint}, {access}",
+        hint=search if asked.kind == "model" else f"Its page would be {asked.page}.",
         model=asked.model,
     )
 
@@ -111,7 +116,7 @@ def gated(asked: Asked) -> GatedModelError:
         hint = f"Ask for access at {asked.page}, then run the command again."
     else:
         message = f"{asked.model} is gated and no token was sent"
-        hint = f"Ask for access at {asked.page}, then set HF_TOKEN or run `hf auth login`."
+        hint = f"Ask for access at {asked.page}, then run `gpux auth login` or set HF_TOKEN."
     return GatedModelError(message, hint=hint, model=asked.model, page=asked.page)
 
 
@@ -126,7 +131,7 @@ def invalid_token(asked: Asked) -> InvalidTokenError:
     """A wrong token is refused even for a public model."""
     return InvalidTokenError(
         f"the Hub at {asked.endpoint} refuses the token",
-        hint="Check HF_TOKEN and the token file (`hf auth whoami`), or unset it for public models.",
+        hint="`gpux auth status` says where it comes from, `gpux auth login` replaces it; public models need none.",
     )
 
 
@@ -134,20 +139,29 @@ def rate_limited(asked: Asked, headers: Mapping[str, str]) -> RateLimitError:
     """429, with the waiting time where the answer has one."""
     seconds = retry_after(headers)
     wait = f"in {seconds} s" if seconds is not None else "in some minutes"
-    login = "" if asked.with_token else " Requests with a token have a higher limit (`hf auth login`)."
+    login = "" if asked.with_token else " Requests with a token have a higher limit (`gpux auth login`)."
     return RateLimitError(
         f"the Hub at {asked.endpoint} limits requests", hint=f"Try again {wait}.{login}", retry_after=seconds
     )
 
 
 def retry_after(headers: Mapping[str, str]) -> int | None:
-    """Seconds to wait by ``RateLimit: "api";r=0;t=N`` (IETF draft), else ``Retry-After: N``; None if not told."""
-    for part in headers.get("RateLimit", "").split(";"):
-        key, _, value = part.strip().partition("=")
-        if key == "t" and value.isdigit():
-            return int(value)
+    """Seconds to wait by ``RateLimit: "api";r=0;t=N`` (IETF draft), else ``Retry-After``; None if not told.
+
+    While ``r``, the requests that are left, is above zero, it is no limit that refused. ``Retry-After`` is in seconds
+    or a date (RFC 9110, section 10.2.3).
+    """
+    limits = dict(part.strip().partition("=")[::2] for part in headers.get("RateLimit", "").split(";"))
+    if limits.get("t", "").isdigit() and limits.get("r", "0") == "0":
+        return int(limits["t"])
     value = headers.get("Retry-After", "").strip()
-    return int(value) if value.isdigit() else None
+    if value.isdigit() or not value:
+        return int(value) if value else None
+    try:
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # no date, or one without a zone
+        return None
+    return max(0, math.ceil(seconds))
 
 
 def unreachable(asked: Asked, cause: object) -> NetworkError:

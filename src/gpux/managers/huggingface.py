@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from gpux.cancel import CancelToken
 from gpux.disk import disk_errors
-from gpux.errors import HubServerError, InvalidReferenceError, OfflineError, UsageError
+from gpux.errors import AccessError, HubServerError, InvalidReferenceError, OfflineError, UsageError
 from gpux.managers import hub_errors, hub_values
-from gpux.managers.base import ModelManager
+from gpux.managers.cache_removal import discard_source
 from gpux.managers.hub_cache import HubCache
+from gpux.managers.info_cache import RemembersInfo
+from gpux.managers.spaces import SpaceInfo, space_info
+from gpux.managers.tokens import Account, account_from
 from gpux.progress import ByteCounter, ProgressCallback, silent
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
@@ -20,14 +21,12 @@ from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
 
 if TYPE_CHECKING:
     from gpux.managers.hub_client import HubClient
-    from gpux.managers.transfer import Transfer
 
-PARALLEL_FILES = 4
 CACHE_HINT = "Make room or make it writable, or let HF_HOME name another folder."
-POLL = 0.1  # seconds between looks at the cancel token
+ONLINE_HINT = "Leave out --offline, and unset HF_HUB_OFFLINE if it is set."
 
 
-class HuggingFaceManager(ModelManager):
+class HuggingFaceManager(RemembersInfo):
     """Pulls, searches and describes models of a Hub.
 
     ``HuggingFaceManager()`` reads the environment as every Hugging Face tool does; ``token=``, ``endpoint=``,
@@ -51,10 +50,7 @@ class HuggingFaceManager(ModelManager):
         parsed = self._own(ref)
         if self.settings.offline:
             return self._resolve_offline(parsed)
-        found = hub_values.model_info(self._hub().model(parsed.id, parsed.revision, cancel), parsed)
-        if found.files and any(file.etag is None for file in found.files):
-            found = hub_values.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
-        return found
+        return self.remembered(parsed, lambda: self._resolve_online(parsed, cancel))
 
     def fetch(
         self,
@@ -73,14 +69,26 @@ class HuggingFaceManager(ModelManager):
             OfflineError: offline, and a file is not in the source cache.
             CorruptFileError, DiskFullError, NotWritableError, CancelledError: as :class:`ModelManager` says.
         """
+        from gpux.managers.fetching import Fetching  # imports httpx2
+
         files = [self._entry(info, path) for path in paths]
         cache = HubCache(self.settings.hf_cache, info.id)
         counter = ByteCounter("download", files, progress or silent)
         with disk_errors(self.settings.hf_cache, hint=CACHE_HINT):
-            self._fetch_all(info, files, cache, counter, cancel or CancelToken())
+            report = Fetching(self.settings, info, cache, counter, cancel or CancelToken()).run(files)
             if info.revision is not None:
                 cache.record_revision(info.revision, info.commit)
-        return SourceSnapshot(info, cache.snapshot(info.commit), tuple(file.path for file in files))
+        return SourceSnapshot(info, cache.snapshot(info.commit), tuple(file.path for file in files), report)
+
+    def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
+        """Which of ``paths`` the source cache has in full length."""
+        cache = HubCache(self.settings.hf_cache, info.id)
+        wanted = set(paths)
+        return {file.path for file in info.files if file.path in wanted and cache.present(info.commit, file)}
+
+    def discard(self, info: ModelInfo) -> int:
+        """Remove the files of this commit from the source cache, but for what other commits link to."""
+        return discard_source(info, info.commit, self.settings.hf_cache)
 
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
@@ -103,6 +111,39 @@ class HuggingFaceManager(ModelManager):
         self._refuse_offline("list revisions")
         return hub_values.revisions(self._hub().refs(parsed.id))
 
+    def whoami(self) -> Account:
+        """The account that the token belongs to: one request.
+
+        Raises:
+            AccessError: there is no token.
+            InvalidTokenError: the Hub refuses it.
+            OfflineError: offline.
+        """
+        if self.settings.token is None:
+            raise AccessError("no token is in use", hint="Log in with `gpux auth login`, or set HF_TOKEN.")
+        self._refuse_offline("ask whose token this is")
+        return account_from(self._hub().whoami())
+
+    def check_file(self, info: ModelInfo, path: str, *, cancel: CancelToken | None = None) -> None:
+        """Ask whether this user may download a file of the model: one request, no body.
+
+        Raises:
+            AccessError, ModelNotFoundError, EntryNotFoundError, UnavailableError: why not.
+        """
+        self._refuse_offline("check access")
+        self._hub().head(info.id, info.commit, path, cancel)
+
+    def get_space_info(self, ref: ModelRef) -> SpaceInfo:
+        """A Space and the models that it uses: one request. ``ref.id`` is its name, without ``spaces/``.
+
+        Raises:
+            ModelNotFoundError: there is no such Space, or no right to see it.
+            OfflineError: offline.
+        """
+        parsed = self._own(ref)
+        self._refuse_offline("look at a Space")
+        return space_info(self._hub().space(parsed.id))
+
     def _own(self, ref: Reference) -> ModelRef:
         """The parsed reference, if it is one of this manager's Hub."""
         parsed = ModelRef.parse(ref)
@@ -124,7 +165,13 @@ class HuggingFaceManager(ModelManager):
 
     def _refuse_offline(self, what: str) -> None:
         if self.settings.offline:
-            raise OfflineError(f"offline: cannot {what} without the Hub", hint="Unset HF_HUB_OFFLINE.")
+            raise OfflineError(f"offline: cannot {what} without the Hub", hint=ONLINE_HINT)
+
+    def _resolve_online(self, ref: ModelRef, cancel: CancelToken | None) -> ModelInfo:
+        found = hub_values.model_info(self._hub().model(ref.id, ref.revision, cancel), ref)
+        if found.files and any(file.etag is None for file in found.files):
+            found = hub_values.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
+        return found
 
     def _resolve_offline(self, ref: ModelRef) -> ModelInfo:
         cache = HubCache(self.settings.hf_cache, ref.id)
@@ -132,8 +179,8 @@ class HuggingFaceManager(ModelManager):
         files = cache.files(commit) if commit else ()
         if not commit or not files:
             raise OfflineError(
-                f"offline, and {ref} is not on this machine",
-                hint=f"Unset HF_HUB_OFFLINE and run `gpux pull {ref}` once.",
+                f"offline, and the source cache does not have {ref}",
+                hint=f"Pull it once with `gpux pull {ref}`, without --offline and HF_HUB_OFFLINE.",
                 model=ref.id,
             )
         return hub_values.cached_info(ref, commit, files, cache.snapshot(commit))
@@ -148,84 +195,3 @@ class HuggingFaceManager(ModelManager):
 
     def _asked(self, info: ModelInfo, path: str) -> hub_errors.Asked:
         return hub_errors.Asked(self.settings.endpoint, info.id, info.commit, path)
-
-    def _fetch_all(
-        self, info: ModelInfo, files: list[ModelFile], cache: HubCache, counter: ByteCounter, cancel: CancelToken
-    ) -> None:
-        """Fetch in a few threads; the first failure, or Ctrl-C, stops the others at their next chunk."""
-        from gpux.managers.transfer import Transfer  # imports httpx2
-
-        settings = self.settings
-        stop = cancel.child()
-        with (
-            Transfer(settings.endpoint, settings.token, settings.timeout) as transfer,
-            ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="gpux-fetch") as pool,
-        ):
-            jobs = [pool.submit(self._fetch_one, transfer, info, file, cache, counter, stop) for file in files]
-            try:
-                _await(jobs, cancel)
-            finally:
-                stop.cancel()
-                if not all(job.done() for job in jobs):
-                    transfer.abort()
-                pool.shutdown(cancel_futures=True)
-
-    def _fetch_one(
-        self,
-        transfer: Transfer,
-        info: ModelInfo,
-        file: ModelFile,
-        cache: HubCache,
-        counter: ByteCounter,
-        cancel: CancelToken,
-    ) -> None:
-        cancel.check()
-        if not self._is_cached(info, file, cache):
-            if self.settings.offline:
-                raise OfflineError(f"offline, and {file.path} of {info.id} is not in the source cache")
-            self._download(transfer, info, file, cache, counter, cancel)
-        counter.advance(file, file.size or 0)
-        cache.link(info.commit, file)
-
-    def _is_cached(self, info: ModelInfo, file: ModelFile, cache: HubCache) -> bool:
-        """True when the cache holds the file whole and right; a damaged one is moved out of the way."""
-        path = cache.present(info.commit, file)
-        if path is None:
-            return False
-        if file.etag is None or _hash(path, file) == file.etag:
-            return True
-        path.resolve().unlink()
-        return False
-
-    def _download(
-        self,
-        transfer: Transfer,
-        info: ModelInfo,
-        file: ModelFile,
-        cache: HubCache,
-        counter: ByteCounter,
-        cancel: CancelToken,
-    ) -> None:
-        etag = file.etag or ""
-        with cache.lock(etag, cancel):
-            if cache.present(info.commit, file):
-                return  # another process brought it while this one waited
-            partial = cache.partial(etag)
-            transfer.download(info.id, info.commit, file, partial, lambda done: counter.advance(file, done), cancel)
-            partial.replace(cache.blob(etag))
-
-
-def _hash(path: Path, file: ModelFile) -> str:
-    from gpux.managers.transfer import hash_file
-
-    return hash_file(path, file)
-
-
-def _await(jobs: Sequence[Future[None]], cancel: CancelToken) -> None:
-    """Return when all are done; raise the first failure, or that of the token, as soon as there is one."""
-    pending: set[Future[None]] = set(jobs)
-    while pending:
-        done, pending = wait(pending, timeout=POLL, return_when=FIRST_EXCEPTION)
-        cancel.check()
-        for job in done:
-            job.result()

@@ -58,6 +58,10 @@ class LocalManager(ModelManager):
                 raise EntryNotFoundError(f"{info.id} has no file {path!r}", model=info.id, file=path)
         return SourceSnapshot(info, folder, wanted)
 
+    def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
+        """All of them: they are where they are."""
+        return set(paths)
+
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
     ) -> list[ModelInfo]:

@@ -1,46 +1,50 @@
-"""Download of one blob into the source cache: resumed, hashed as it arrives, retried, cancellable.
+"""Download of one blob into the source cache, from its first byte to its right hash.
 
-The only importer of httpx2 in gpux. The plain ``resolve`` URL serves every file of the Hub. A redirect to another
-origin (the CDN) is followed without the token.
+Large files come in several ranges at once, as many as pay; what has arrived survives the process.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
-from urllib.parse import quote, urljoin, urlsplit
-
-import httpx2
 
 from gpux.cancel import CancelToken
-from gpux.errors import CorruptFileError, HubServerError, NetworkError, RateLimitError
-from gpux.managers import hub_errors
-from gpux.managers.connections import Connections
-from gpux.managers.hub_errors import Asked
+from gpux.errors import CorruptFileError, ManagerError, RateLimitError
+from gpux.managers import retry
+from gpux.managers.hub_cache import Places
+from gpux.managers.hub_errors import unreachable
+from gpux.managers.lanes import CAP, Lanes
+from gpux.managers.partial import Partial, discard, finish
+from gpux.managers.ranges import Range, pieces
+from gpux.managers.report import Tally
+from gpux.managers.requests import HubHttp, Link, RangeRefusedError, RangesIgnoredError
+from gpux.managers.retry import RETRIED, Patience, Retry
 from gpux.types import ModelFile
 
-CHUNK = 1 << 20
-REDIRECTS = 5
-#: Seconds before each further try after one that brought nothing; about +-25 % at random.
-BACKOFF = (0.5, 1.0, 2.0, 4.0)
-LONGEST_WAIT = 60  # seconds that a 429 may ask for before it becomes an error
+LARGE = 32 << 20  #: bytes from which a file comes in several ranges
+PIECE = 16 << 20  #: bytes of one range
 
 OnBytes = Callable[[int], None]  #: how many of the file's bytes have arrived so far
 
 
 class Transfer:
-    """One connection pool to one Hub; safe to use from several threads."""
+    """Downloads from one Hub, which share its connections; safe to use from several threads."""
 
-    def __init__(self, endpoint: str, token: str | None, timeout: float) -> None:
-        self._endpoint = endpoint
-        self._token = token
-        self._connections = Connections()
-        self._http = httpx2.Client(timeout=timeout, follow_redirects=False, headers={"Accept-Encoding": "identity"})
+    def __init__(
+        self,
+        endpoint: str,
+        token: str | None,
+        timeout: float,
+        *,
+        ca_bundle: Path | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._http = HubHttp(endpoint, token, timeout, ca_bundle)
+        self._lanes = Lanes()
+        self._patience = patience or retry.PATIENCE
 
     def close(self) -> None:
         """Close the connections."""
@@ -48,7 +52,7 @@ class Transfer:
 
     def abort(self) -> None:
         """End all transfers at once, those that wait for an answer too; they fail with ``NetworkError``."""
-        self._connections.cut()
+        self._http.cut()
 
     def __enter__(self) -> Transfer:
         return self
@@ -57,167 +61,167 @@ class Transfer:
         self.close()
 
     def download(
-        self, model: str, commit: str, file: ModelFile, partial: Path, on_bytes: OnBytes, cancel: CancelToken
-    ) -> None:
-        """Fill ``partial`` with the file's content, going on from what it holds; its hash is right on return.
-
-        Raises:
-            CorruptFileError: size or hash is wrong, also when fetched anew.
-            NetworkError: the connection fails again and again.
-            ManagerError: the Hub refuses; the subclass says why.
-            CancelledError: ``cancel`` was set; ``partial`` keeps what arrived.
-        """
-        asked = Asked(self._endpoint, model, commit, file.path, with_token=self._token is not None)
-        url = f"{self._endpoint}/{model}/resolve/{quote(commit, safe='')}/{quote(file.path)}"
-        if self._attempt(url, file, partial, asked, on_bytes, cancel) == file.etag:
-            return
-        partial.unlink()
-        actual = self._attempt(url, file, partial, asked, on_bytes, cancel)
-        if actual != file.etag:
-            partial.unlink()
-            raise CorruptFileError(
-                f"{file.path} of {model} arrives damaged: its hash should be {file.etag} and is {actual}",
-                hint="A proxy or mirror on the way may change files. Try again later, or another network.",
-                model=model,
-                file=file.path,
-                expected=file.etag,
-                actual=actual,
-            )
-
-    def _attempt(
-        self, url: str, file: ModelFile, partial: Path, asked: Asked, on_bytes: OnBytes, cancel: CancelToken
-    ) -> str:
-        """Fetch until the file is whole, and return its hash; only tries that bring nothing are counted."""
-        with _open_for_resume(partial) as sink:
-            hasher = _Frontier(file, sink)
-            fruitless = 0
-            while True:
-                before = hasher.position
-                on_bytes(before)
-                try:
-                    self._stream(url, file, sink, hasher, asked, on_bytes, cancel)
-                    return hasher.digest()
-                except (HubServerError, NetworkError, RateLimitError) as exc:
-                    fruitless = 0 if hasher.position > before else fruitless + 1
-                    _wait_or_give_up(exc, fruitless, cancel)
-
-    def _stream(
         self,
-        url: str,
+        model: str,
+        commit: str,
         file: ModelFile,
-        sink: BinaryIO,
-        hasher: _Frontier,
-        asked: Asked,
+        places: Places,
         on_bytes: OnBytes,
         cancel: CancelToken,
+        tally: Tally | None = None,
     ) -> None:
-        if file.size is not None and hasher.position == file.size:
-            return
-        with self._get(url, hasher.position, asked) as response:
-            if response.status_code == 200 and hasher.position:
-                hasher.restart()  # the server ignores ranges
-            try:
-                for chunk in response.iter_bytes():  # as they come: a cut then loses no buffered rest
-                    cancel.check()
-                    sink.write(chunk)
-                    hasher.update(chunk)
-                    on_bytes(hasher.position)
-            except httpx2.TransportError as exc:
-                raise hub_errors.unreachable(asked, exc) from exc
-        if file.size is not None and hasher.position < file.size:
-            raise hub_errors.unreachable(asked, f"{asked.file} ended at byte {hasher.position} of {file.size}")
+        """Bring the blob, going on from what an earlier process left; its hash is right on return.
 
-    @contextmanager
-    def _get(self, url: str, offset: int, asked: Asked) -> Iterator[httpx2.Response]:
-        """GET from ``offset`` on, following redirects by hand; yields a 200 or 206."""
-        for _ in range(REDIRECTS):
-            headers = {"Range": f"bytes={offset}-"} if offset else {}
-            if self._token and _origin(url) == _origin(self._endpoint):
-                headers["Authorization"] = f"Bearer {self._token}"
-            try:
-                request = self._http.build_request(
-                    "GET", url, headers=headers, extensions={"trace": self._connections.trace}
-                )
-                response = self._http.send(request, stream=True)
-            except httpx2.TransportError as exc:
-                raise hub_errors.unreachable(asked, exc) from exc
-            try:
-                if response.is_redirect:
-                    url = urljoin(url, response.headers["Location"])
-                    continue
-                if response.status_code not in (200, 206):
-                    raise hub_errors.from_response(response.status_code, response.headers, asked)
-                yield response
+        It is fetched anew once when the hash is wrong, or when the server says that the file is shorter.
+
+        Raises:
+            CorruptFileError: size or hash is wrong, twice. Nothing is left on the disk.
+            NetworkError, HubServerError, RateLimitError: no byte came until the deadline.
+            ManagerError: the Hub refuses; the subclass says why.
+            CancelledError: ``cancel`` was set; what arrived is kept.
+            OSError: the disk refuses; what arrived is kept.
+        """
+        tally = tally or Tally()
+        link = Link(self._http, model, commit, file, tally)
+        if file.size is None:
+            file = replace(file, size=link.size())
+        actual = ""
+        for _ in range(2):
+            with Partial(places.partial, places.journal, file, sparse=_is_large(file)) as partial:
+                fetch = _Fetch(link, partial, self._lanes, self._patience, on_bytes, tally, self.abort)
+                try:
+                    actual = fetch.run(cancel, parallel=_is_large(file))
+                except RangeRefusedError:
+                    actual = "that of a shorter file"
+            if actual == file.etag:
+                finish(places.partial, places.journal, places.blob)
                 return
-            finally:
-                response.close()
-        raise HubServerError(f"{asked.endpoint} redirects {asked.file} more than {REDIRECTS} times")
+            discard(places.partial, places.journal)
+        raise _wrong(model, file, actual)
 
 
-class _Frontier:
-    """The hash of a file's bytes up to where they have arrived without a gap."""
+class _Fetch:
+    """One try at one file: its gaps, the threads that fill them, and the one that follows with the hash."""
 
-    def __init__(self, file: ModelFile, sink: BinaryIO) -> None:
-        self._file = file
-        self._sink = sink
-        self._begin()
-        if file.size is not None and sink.seek(0, os.SEEK_END) > file.size:
-            sink.truncate(0)  # longer than the whole file: not its prefix
-        sink.seek(0)
-        while chunk := sink.read(CHUNK):
-            self.update(chunk)
+    def __init__(
+        self,
+        link: Link,
+        partial: Partial,
+        lanes: Lanes,
+        patience: Patience,
+        on_bytes: OnBytes,
+        tally: Tally,
+        abort: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._partial = partial
+        self._lanes = lanes
+        self._patience = patience
+        self._on_bytes = on_bytes
+        self._tally = tally
+        self._abort = abort
+        self._pieces: deque[Range] = deque()
+        self._hashes_here = True
 
-    def _begin(self) -> None:
-        self.position = 0
-        self._hash = new_hash(self._file)
+    def run(self, cancel: CancelToken, *, parallel: bool) -> str:
+        """Fetch until the file is whole, and return its hash.
 
-    def update(self, chunk: bytes) -> None:
-        self.position += len(chunk)
-        self._hash.update(chunk)
+        A server that does not honour ranges is asked for the whole file instead; what is here of it is kept.
+        """
+        self._on_bytes(self._partial.arrived)
+        gaps = self._partial.gaps()
+        self._pieces.extend(pieces(gaps, PIECE) if parallel else gaps)
+        try:
+            if parallel:
+                self._hashes_here = False
+                self._in_threads(cancel, min(CAP, len(self._pieces)))
+            else:
+                self._fill_gaps(cancel)
+        except RangesIgnoredError:
+            self._hashes_here = True
+            self._fill((0, self._partial.size), cancel, whole=True)
+        self._partial.catch_up(cancel)
+        return self._partial.hexdigest()
 
-    def restart(self) -> None:
-        self._sink.seek(0)
-        self._sink.truncate()
-        self._begin()
+    def _in_threads(self, cancel: CancelToken, workers: int) -> None:
+        """Fill the gaps in several threads; the first failure stops them all, and is raised."""
+        stop = cancel.child()
+        failures: list[BaseException] = []
 
-    def digest(self) -> str:
-        return self._hash.hexdigest()
+        def ended(job: Future[None]) -> None:
+            if (failure := job.exception()) is not None:
+                failures.append(failure)
+                stop.cancel()
+                if failures[0] is failure and not isinstance(failure, (RangesIgnoredError, RangeRefusedError)):
+                    self._abort()  # the pull ends: nobody waits for what a server still may say
+
+        with ThreadPoolExecutor(workers + 1, thread_name_prefix="gpux-range") as pool:
+            pool.submit(self._partial.follow, stop).add_done_callback(ended)
+            for number in range(workers):
+                pool.submit(self._fill_gaps, stop, further=number > 0).add_done_callback(ended)
+        if failures:
+            raise failures[0]
+
+    def _fill_gaps(self, cancel: CancelToken, *, further: bool = False) -> None:
+        """Fetch piece after piece, the first ones first, so that the hash can follow."""
+        while self._pieces:
+            with self._lanes.lane(cancel, further=further):
+                try:
+                    piece = self._pieces.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                self._fill(piece, cancel)
+
+    def _fill(self, piece: Range, cancel: CancelToken, *, whole: bool = False) -> None:
+        """Fetch a piece, by as many requests as it takes; ``whole`` asks for the file without a range."""
+        tries = Retry(self._patience)
+        while gaps := self._partial.gaps(*piece):
+            start = 0 if whole else gaps[0][0]
+            try:
+                self._read(start, piece[1], cancel)
+                if left := self._partial.gaps(*piece):
+                    raise unreachable(self._link.asked, f"{self._link.asked.file} ended at byte {left[0][0]}")
+            except RETRIED as error:
+                left = self._partial.gaps(*piece)
+                if left:  # else all came, and only the end of the answer is missing
+                    self._tally.retries += 1
+                    self._wait(error, tries.wait_after(error, self._partial.last_arrival, left != gaps), cancel)
+
+    def _read(self, start: int, stop: int, cancel: CancelToken) -> None:
+        """Write what one answer brings."""
+        whole = start == 0 and stop == self._partial.size
+        with self._link.open(None if whole else (start, stop)) as batches:
+            for chunks in batches:
+                came = sum(map(len, chunks))
+                if start + came > stop:  # more than was announced
+                    came, chunks = stop - start, [b"".join(chunks)[: stop - start]]
+                if not came:
+                    return
+                self._partial.write(start, chunks)
+                start += came
+                if self._hashes_here:
+                    self._partial.catch_up(cancel)
+                self._lanes.arrived(came)
+                self._on_bytes(self._partial.arrived)
+                cancel.check()  # after what came is written
+
+    def _wait(self, error: ManagerError, seconds: float, cancel: CancelToken) -> None:
+        if isinstance(error, RateLimitError):
+            self._lanes.close_for(seconds)  # the limit is one for all connections
+        if cancel.wait(seconds):
+            cancel.check()
 
 
-def new_hash(file: ModelFile) -> hashlib._Hash:
-    """The hash that names the file's blob: sha256 for LFS files, else git's sha1 of a header and the content."""
-    if file.sha256:
-        return hashlib.sha256()
-    return hashlib.sha1(b"blob %d\0" % (file.size or 0), usedforsecurity=False)
+def _is_large(file: ModelFile) -> bool:
+    return (file.size or 0) >= LARGE
 
 
-def hash_file(path: Path, file: ModelFile) -> str:
-    """The hash of a file on disk, to be compared with ``file.etag``."""
-    found = new_hash(file)
-    with path.open("rb") as source:
-        while chunk := source.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
-
-
-def _open_for_resume(partial: Path) -> BinaryIO:
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    return os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
-
-
-def _wait_or_give_up(exc: HubServerError | NetworkError | RateLimitError, fruitless: int, cancel: CancelToken) -> None:
-    if fruitless > len(BACKOFF):
-        raise exc
-    seconds = BACKOFF[max(fruitless, 1) - 1] * random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries
-    if isinstance(exc, RateLimitError):
-        asked_for = exc.details.get("retry_after")
-        if asked_for is None or asked_for > LONGEST_WAIT:
-            raise exc
-        seconds = asked_for + seconds / 4
-    if cancel.wait(seconds):
-        cancel.check()
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _wrong(model: str, file: ModelFile, actual: str) -> CorruptFileError:
+    return CorruptFileError(
+        f"{file.path} of {model} arrives damaged: its hash should be {file.etag} and is {actual}",
+        hint="A proxy or mirror on the way may change files. Try again later, or another network.",
+        model=model,
+        file=file.path,
+        expected=file.etag,
+        actual=actual,
+    )

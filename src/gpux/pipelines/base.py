@@ -10,6 +10,7 @@ from gpux.errors import UsageError
 from gpux.pipelines.replays import replay_once
 from gpux.runtime.session import Session
 from gpux.settings import Settings
+from gpux.store.state import touch
 from gpux.types import StoredModel
 
 
@@ -58,6 +59,7 @@ class Pipeline(ABC):
         file = model.path / model.graph().file
         self.session = Session(file, device=device, threads=threads, allow_cpu_nodes=allow_cpu_nodes)
         replay_once(model, self.session)
+        touch(model)
 
     @abstractmethod
     def __call__(self, inputs: Any, **options: Any) -> Any:

@@ -5,9 +5,11 @@ The layout is that of :mod:`gpux.store.layout`; every write is atomic, so that a
 
 from __future__ import annotations
 
+from gpux.store.layout import VariantParts
 from gpux.store.listing import DamagedVariant
 from gpux.store.manifest import MANIFEST, read_manifest, write_manifest
 from gpux.store.placing import place
+from gpux.store.quota import keep_within
 from gpux.store.refs import Alias, RecordedRef
 from gpux.store.removal import Removal, RemovalPlan
 from gpux.store.staging import Staging
@@ -24,7 +26,9 @@ __all__ = [
     "RemovalPlan",
     "Staging",
     "Store",
+    "VariantParts",
     "VerifyReport",
+    "keep_within",
     "place",
     "read_manifest",
     "write_manifest",

@@ -25,6 +25,7 @@ from gpux.types import Manifest
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # Windows opens a device instead
+_DIGITS = 20  # of a hash, in the name of a lock file
 _LONGEST = 96  # the Hub's own limit for org/name, far below every file system's
 
 
@@ -67,6 +68,18 @@ def is_inside(path: str) -> bool:
         return False
     parts = path.split("/")
     return not PurePosixPath(path).is_absolute() and not any(part in ("", ".", "..") for part in parts)
+
+
+@dataclass(frozen=True)
+class VariantParts:
+    """What tells one variant from all others."""
+
+    scheme: str
+    id: str
+    commit: str
+    task: str
+    precision: str
+    recipe: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,15 @@ class Layout:
         name = "--".join(quote_part(part) for part in parts)
         return self.commit(manifest.scheme, manifest.id, manifest.commit) / name
 
+    def variant_parts(self, folder: Path) -> VariantParts | None:
+        """What the place of a variant's folder tells of it; None where a name is too odd to be read back."""
+        parts = folder.relative_to(self.models).parts
+        if len(parts) != 4 or any("+" in part for part in parts):
+            return None
+        scheme, id, commit, name = parts
+        words = name.split("--")
+        return VariantParts(scheme, id.replace("--", "/"), commit, *words) if len(words) == 3 else None
+
     def variant_lock(self, scheme: str, id: str, commit: str, task: str, precision: str) -> Path:
         """Lock file of one conversion, whatever its recipe."""
         return self.lock_of(self.commit(scheme, id, commit) / f"{quote_part(task)}--{quote_part(precision)}--any")
@@ -121,7 +143,11 @@ class Layout:
     def lock_of(self, variant: Path) -> Path:
         """The same lock file, from the variant's folder: that of a damaged one tells no more."""
         name = variant.relative_to(self.models).as_posix().rpartition("--")[0]
-        return self.locks / f"{variant.parts[-3]}--{hashlib.sha256(name.encode()).hexdigest()[:20]}.lock"
+        return self.locks / f"{variant.parts[-3]}--{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}.lock"
+
+    def locks_of(self, scheme: str, id: str) -> list[Path]:
+        """The lock files of all conversions of a model that ever were (and of one of that id in another scheme)."""
+        return sorted(self.locks.glob(f"{self.model(scheme, id).name}--{'?' * _DIGITS}.lock"))
 
     @property
     def refs_lock(self) -> Path:

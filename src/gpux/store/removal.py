@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpux.cancel import CancelToken
-from gpux.disk import disk_errors
+from gpux.disk import disk_errors, format_bytes
 from gpux.errors import ManifestError, NotStoredError
-from gpux.store import locks, tree
+from gpux.store import locks, state, tree
 from gpux.store.layout import Layout
 from gpux.store.listing import DEPTH, DamagedVariant, Listing, read_variant, scan
 from gpux.store.refs import Alias, RecordedRef, Refs
 from gpux.store.staging import discard, drop_lock, lock_of
 from gpux.types import StoredModel, Value
 
-RemovalKind = Literal["requested", "superseded", "damaged", "staging", "trash"]
+RemovalKind = Literal["requested", "superseded", "evicted", "damaged", "state", "staging", "trash"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Removal(Value):
     title: str  #: what it is, for a person
     reason: str
     size: int  #: bytes on disk
+    last_used: str | None = None  #: ISO 8601, UTC; of what goes because it was not used for long
 
 
 @dataclass(frozen=True)
@@ -98,21 +99,38 @@ class _Executor:
     def _discard(self, removal: Removal) -> int:
         if removal.kind == "staging":
             drop_lock(removal.path)
-        gone = discard(self.layout, removal.path)
-        if removal.kind != "staging":
+        gone = self._gone(removal)
+        if removal.kind != "staging" and not removal.path.exists():
+            state.drop(removal.path)
             tree.remove_empty(removal.path.parent, self.layout.models)
         return removal.size if gone else 0
+
+    def _gone(self, removal: Removal) -> bool:
+        if removal.kind == "state":
+            return True
+        try:
+            return discard(self.layout, removal.path)
+        except PermissionError:
+            if removal.kind != "evicted":
+                raise
+            return False  # Windows moves nothing that a session has open; another variant may go next time
 
     def _still_holds(self, removal: Removal) -> bool:
         """Asked under the lock: is the reason for the removal still one."""
         if removal.kind == "staging":
             return True
+        if state.is_pinned(removal.path) and removal.path.exists():
+            return False
         found = read_variant(self.layout, removal.path)
+        if removal.kind == "state":
+            return found is None
         if removal.kind == "damaged":
             return isinstance(found, DamagedVariant)
-        return isinstance(found, StoredModel) and _is_superseded(
-            found, Refs(self.layout), _listing_of(self.layout, found)
-        )
+        if not isinstance(found, StoredModel):
+            return False
+        if removal.kind == "evicted":
+            return state.last_used(found).isoformat() == removal.last_used
+        return _is_superseded(found, Refs(self.layout), _listing_of(self.layout, found))
 
 
 def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
@@ -125,7 +143,33 @@ def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
     for model in going.values():
         if model.path != layout.variant(model.manifest):
             raise NotStoredError(f"{model.path} is not in the store at {layout.root}", path=str(model.path))
-    removals = tuple(_requested(model) for model in going.values())
+    return _with_names(layout, going, tuple(_requested(model) for model in going.values()))
+
+
+def plan_eviction(layout: Layout, limit: int, keep: Iterable[StoredModel] = ()) -> RemovalPlan:
+    """A plan for the least recently used variants, as many as are needed for the rest to fit into ``limit`` bytes.
+
+    Pinned ones and those in ``keep`` stay, so that the rest may be larger all the same.
+    """
+    kept = {model.path for model in keep}
+    models = scan(layout).models
+    sizes = {model.path: tree.size_of(model.path) for model in models}
+    excess = sum(sizes.values()) - limit
+    going, removals = {}, []
+    for model in sorted(models, key=lambda model: (state.last_used(model), model.path)):
+        if excess <= 0:
+            break
+        if model.path not in kept and not state.is_pinned(model.path):
+            used, size = state.last_used(model), sizes[model.path]
+            reason = f"last used {used:%Y-%m-%d %H:%M} UTC; the store may hold {format_bytes(limit)}"
+            removals.append(Removal(model.path, "evicted", _title(model), reason, size, used.isoformat()))
+            going[model.path] = model
+            excess -= size
+    return _with_names(layout, going, tuple(removals))
+
+
+def _with_names(layout: Layout, going: dict[Path, StoredModel], removals: tuple[Removal, ...]) -> RemovalPlan:
+    """The plan, with the names that lead to nothing without the variants that go."""
     staying = [model for model in scan(layout).models if model.path not in going]
     commits = {(model.manifest.scheme, model.id, model.commit) for model in going.values()}
     ids = {(model.manifest.scheme, model.id) for model in going.values()}
@@ -137,10 +181,15 @@ def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
 
 
 def plan_prune(layout: Layout) -> RemovalPlan:
-    """A plan for everything that nobody needs: leavings of killed processes, damaged and superseded variants."""
+    """A plan for everything that nobody needs: leavings of killed processes, damaged and superseded variants.
+
+    Pinned variants stay, damaged ones too: they can be repaired.
+    """
     listing = scan(layout)
-    removals = (*_dead_staging(layout), *_trash(layout), *_damaged(layout, listing), *_superseded(layout, listing))
-    return RemovalPlan(layout.root, removals)
+    leavings = (*_dead_staging(layout), *_trash(layout), *_left_state(layout))
+    removals = (*leavings, *_damaged(layout, listing), *_superseded(layout, listing))
+    kept = {removal.path for removal in removals if removal.kind != "state" and state.is_pinned(removal.path)}
+    return RemovalPlan(layout.root, tuple(removal for removal in removals if removal.path not in kept))
 
 
 def _listing_of(layout: Layout, model: StoredModel) -> Listing:
@@ -148,7 +197,8 @@ def _listing_of(layout: Layout, model: StoredModel) -> Listing:
 
 
 def _requested(model: StoredModel) -> Removal:
-    return Removal(model.path, "requested", _title(model), "asked for", tree.size_of(model.path))
+    reason = "asked for, although pinned" if state.is_pinned(model.path) else "asked for"
+    return Removal(model.path, "requested", _title(model), reason, tree.size_of(model.path))
 
 
 def _title(model: StoredModel) -> str:
@@ -178,6 +228,12 @@ def _dead_staging(layout: Layout) -> Iterator[Removal]:
 def _trash(layout: Layout) -> Iterator[Removal]:
     for folder in _folders(layout.trash):
         yield Removal(folder, "trash", f"trash {folder.name}", "removed, not deleted yet", tree.size_of(folder))
+
+
+def _left_state(layout: Layout) -> Iterator[Removal]:
+    for variant in state.left_alone(layout.models.glob("*/*/*")):
+        title = variant.relative_to(layout.models).as_posix()
+        yield Removal(variant, "state", title, "notes on a variant that is gone", state.size_of(variant))
 
 
 def _damaged(layout: Layout, listing: Listing) -> Iterator[Removal]:

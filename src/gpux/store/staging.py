@@ -12,6 +12,7 @@ from pathlib import Path
 from gpux.cancel import CancelToken
 from gpux.disk import disk_errors, make_cache_folder, sync_file
 from gpux.errors import StorageError
+from gpux.hashing import HashJob, Meter, hash_files
 from gpux.progress import ProgressCallback, silent
 from gpux.store import locks, tree
 from gpux.store.layout import Layout
@@ -71,11 +72,13 @@ class Staging:
         if shared is not None:
             hint = "Bring files in with gpux.store.place()."
             raise StorageError(f"{shared.name} is no file of its own but a link: a variant holds real files", hint=hint)
-        meter = tree.Meter("store", sum(file.size for file in found), progress)
-        return tuple(self._describe_file(file, meter, cancel) for file in found)
+        jobs = [HashJob(file.path, "sha256", file.size, file.name) for file in found]
+        digests = hash_files(jobs, Meter("store", sum(job.size for job in jobs), progress), cancel)
+        return tuple(self._described(file, digest) for file, digest in zip(found, digests, strict=True))
 
-    def _describe_file(self, file: tree.Found, meter: tree.Meter, cancel: CancelToken | None) -> StoredFile:
-        digest = tree.sha256_of(file.path, meter.on(file.name), cancel)
+    def _described(self, file: tree.Found, digest: str | OSError) -> StoredFile:
+        if isinstance(digest, OSError):
+            raise digest
         sync_file(file.path)
         return StoredFile(file.name, file.size, digest)
 

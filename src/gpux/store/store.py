@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from gpux.cancel import CancelToken
-from gpux.disk import make_cache_folder
+from gpux.disk import disk_errors, make_cache_folder
 from gpux.errors import NotStoredError
 from gpux.progress import ProgressCallback
 from gpux.reference import ModelRef
-from gpux.store import locks
-from gpux.store.layout import Layout
+from gpux.store import locks, state
+from gpux.store.choosing import choose, not_stored
+from gpux.store.layout import Layout, VariantParts
 from gpux.store.listing import DamagedVariant, scan
 from gpux.store.refs import Refs
-from gpux.store.removal import RemovalPlan, plan_prune, plan_removal
+from gpux.store.removal import RemovalPlan, plan_eviction, plan_prune, plan_removal
+from gpux.store.restore import restore
 from gpux.store.staging import Staging, open_staging
-from gpux.store.verify import VerifyReport, verify
+from gpux.store.verify import VerifyReport, verify, verify_all
 from gpux.types import StoredModel
 
 _PREFIX = re.compile(r"[0-9a-f]{7,39}")
-#: Which variant is meant where nothing was said: what a plain pull makes comes first.
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
-_PROOFS = ("proven", "shipped", "inexact")
 
 
 class Store:
@@ -63,8 +62,7 @@ class Store:
         Where several fit: the highest precision, then the best proven, then the newest.
         """
         stored = scan(self._layout, self._layout.commit(scheme, id, commit)).models
-        fitting = [model for model in stored if _fits(model, task, precision)]
-        return min(sorted(fitting, key=_created, reverse=True), key=_rank, default=None)
+        return choose(stored, task, precision)
 
     def find_ref(self, ref: ModelRef, *, task: str | None = None, precision: str | None = None) -> StoredModel | None:
         """The variant that a reference leads to, from what earlier pulls recorded and without network, or None.
@@ -77,6 +75,18 @@ class Store:
             return None
         return self.find(ref.scheme, *resolved, task=task, precision=precision)
 
+    def matching(self, ref: ModelRef, *, task: str | None = None) -> list[StoredModel]:
+        """Every variant that the reference covers: of one commit where it names a revision, else of all.
+
+        Raises:
+            NotStoredError: there is none; as :meth:`get` says.
+        """
+        first = self.get(ref, task=task)
+        under = self._layout.model(ref.scheme, first.id)
+        stored = scan(self._layout, under).models
+        at = None if ref.revision is None else first.commit
+        return [model for model in stored if at in (None, model.commit) and task in (None, model.task)]
+
     def get(self, ref: ModelRef, *, task: str | None = None, precision: str | None = None) -> StoredModel:
         """As :meth:`find_ref`.
 
@@ -86,7 +96,7 @@ class Store:
         """
         found = self.find_ref(ref, task=task, precision=precision)
         if found is None:
-            raise self._not_stored(ref, task, precision)
+            raise not_stored(ref, self._refs.canonical_id(ref.scheme, ref.id), self.models(), task, precision)
         return found
 
     def record_ref(self, scheme: str, requested_id: str, id: str, revision: str | None, commit: str) -> None:
@@ -110,6 +120,10 @@ class Store:
         if commit is None and ref.revision is not None and _PREFIX.fullmatch(ref.revision):
             commit = self._commit_beginning(ref.scheme, id, ref.revision)
         return (id, commit) if commit is not None else None
+
+    def canonical_id(self, scheme: str, id: str) -> str:
+        """What an id stands for, as far as a pull recorded it; itself else."""
+        return self._refs.canonical_id(scheme, id)
 
     def staging(self) -> AbstractContextManager[Staging]:
         """Two empty folders for a variant in the making and for what is needed on the way; see :class:`Staging`.
@@ -162,6 +176,89 @@ class Store:
         """
         return verify(model, hashes=hashes, progress=progress, cancel=cancel)
 
+    def verify_all(
+        self,
+        models: Sequence[StoredModel],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> list[VerifyReport]:
+        """As :meth:`verify`, of many at once, their files hashed in parallel.
+
+        Raises:
+            CancelledError: ``cancel`` was set.
+        """
+        return verify_all(models, progress=progress, cancel=cancel)
+
+    def restore(
+        self,
+        model: StoredModel,
+        sources: Mapping[str, Path],
+        extra: Iterable[str] = (),
+        *,
+        cancel: CancelToken | None = None,
+    ) -> tuple[str, ...]:
+        """Replace files of a variant by copies that are what its manifest promises; returns the names replaced.
+
+        Raises:
+            NotWritableError: the store's folder refuses.
+            DiskFullError: no room for a copy.
+            CancelledError: ``cancel`` was set; each file is the old one or the new one.
+        """
+        return restore(self._layout, model, sources, extra, cancel=cancel)
+
+    def touch(self, model: StoredModel) -> None:
+        """Record that the variant is used now; cheap, and silent where the store cannot be written."""
+        state.touch(model)
+
+    def last_used(self, model: StoredModel) -> datetime:
+        """When the variant was last used, or else made; in UTC."""
+        return state.last_used(model)
+
+    def pin(self, model: StoredModel) -> None:
+        """Keep the variant from being evicted or pruned.
+
+        Raises:
+            NotStoredError: it is not there any more.
+            NotWritableError: the store's folder refuses.
+        """
+        if not model.path.is_dir():
+            raise NotStoredError(f"{model.path} is not in the store at {self.root}", path=str(model.path))
+        with disk_errors(self.root):
+            state.pin(model)
+
+    def unpin(self, model: StoredModel) -> None:
+        """End :meth:`pin`; it need not be pinned.
+
+        Raises:
+            NotWritableError: the store's folder refuses.
+        """
+        with disk_errors(self.root):
+            state.unpin(model)
+
+    def pinned(self, model: StoredModel) -> bool:
+        """Is it kept from being evicted and pruned."""
+        return state.is_pinned(model.path)
+
+    def busy(self, scheme: str, id: str) -> bool:
+        """Is a variant of the model being made or removed at this moment, by any process.
+
+        Raises:
+            NotWritableError: the store's folder refuses lock files.
+        """
+        return any(not free for free in map(_is_free, self._layout.locks_of(scheme, id)))
+
+    def parts_of(self, variant: Path) -> VariantParts | None:
+        """What the place of a damaged variant tells of it; None where its name is too odd to be read back."""
+        return self._layout.variant_parts(variant)
+
+    def eviction_plan(self, limit_bytes: int, keep: Iterable[StoredModel] = ()) -> RemovalPlan:
+        """What goes so that the variants fit into ``limit_bytes``: the least recently used first.
+
+        Pinned ones, those in ``keep`` and, when executed, those in use stay: what is left may be larger all the same.
+        """
+        return plan_eviction(self._layout, limit_bytes, keep)
+
     def removal_plan(self, models: Iterable[StoredModel]) -> RemovalPlan:
         """What removing these variants takes away; ``execute()`` does it.
 
@@ -185,38 +282,7 @@ class Store:
         commits = {model.commit for model in stored if model.commit.startswith(prefix)}
         return commits.pop() if len(commits) == 1 else None
 
-    def _not_stored(self, ref: ModelRef, task: str | None, precision: str | None) -> NotStoredError:
-        models = self.models()
-        id = self._refs.canonical_id(ref.scheme, ref.id)
-        wanted = ", ".join(part for part in (task, precision) if part)
-        message = f"{ref} is not in the store" + (f" with {wanted}" if wanted else "")
-        own = [model for model in models if (model.manifest.scheme, model.id) == (ref.scheme, id)]
-        if own:
-            message += "; stored: " + ", ".join(f"{m.commit[:12]} ({m.task}, {m.manifest.precision})" for m in own)
-        near = [] if own else _near(ref.id, {model.id for model in models})
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        hint += f"`gpux list` shows what is stored, `gpux pull {ref}` fetches it."
-        return NotStoredError(message, hint=hint, reference=str(ref), near=near)
 
-
-def _fits(model: StoredModel, task: str | None, precision: str | None) -> bool:
-    return task in (None, model.task) and precision in (None, model.manifest.precision)
-
-
-def _created(model: StoredModel) -> tuple[str, str]:
-    return model.manifest.created, model.path.name
-
-
-def _rank(model: StoredModel) -> tuple[int, int]:
-    precision, status = model.manifest.precision, model.manifest.proof.status
-    place = _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
-    return place, _PROOFS.index(status)
-
-
-def _near(name: str, ids: set[str]) -> list[str]:
-    """Stored ids that look like the name, in full or without their organisation."""
-    low = name.lower()
-    by_look = {id.lower(): id for id in ids} | {id.lower().rpartition("/")[2]: id for id in ids}
-    found = difflib.get_close_matches(low, by_look, n=3, cutoff=0.6)
-    found += difflib.get_close_matches(low.rpartition("/")[2], by_look, n=3, cutoff=0.6)
-    return list(dict.fromkeys(by_look[look] for look in found))[:3]
+def _is_free(lock: Path) -> bool:
+    with locks.try_hold(lock) as held:
+        return held

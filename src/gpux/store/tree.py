@@ -1,21 +1,16 @@
-"""A folder of files: walk it, measure it, hash it, flush it, delete it. Links are never followed."""
+"""A folder of files: walk it, measure it, flush it, delete it. Links are never followed."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpux.cancel import CancelToken
 from gpux.disk import sync_folder
-from gpux.progress import BytesAdvanced, ProgressCallback
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -63,42 +58,6 @@ def size_of(folder: Path) -> int:
         else:
             total = folder.lstat().st_size
     return total
-
-
-def sha256_of(path: Path, on_bytes: Callable[[int], None], cancel: CancelToken | None) -> str:
-    """Hash of the content; ``on_bytes`` is told the length of every chunk.
-
-    Raises:
-        CancelledError: ``cancel`` was set.
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            on_bytes(len(chunk))
-            if cancel is not None:
-                cancel.check()
-    return digest.hexdigest()
-
-
-class Meter:
-    """Adds up the bytes of one stage and reports them."""
-
-    def __init__(self, stage: str, total: int, progress: ProgressCallback) -> None:
-        self._stage = stage
-        self._total = total
-        self._progress = progress
-        self._done = 0
-
-    def on(self, file: str) -> Callable[[int], None]:
-        """A counter of bytes of that file."""
-
-        def count(length: int) -> None:
-            self._done += length
-            self._progress(BytesAdvanced(self._stage, self._done, self._total, file))
-
-        return count
 
 
 def sync_folders(folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from gpux.cancel import CancelToken
 from gpux.errors import ManifestError
+from gpux.hashing import HashJob, Meter, hash_files
 from gpux.progress import ProgressCallback, silent
 from gpux.store import tree
 from gpux.store.manifest import MANIFEST, read_manifest
@@ -49,6 +50,14 @@ class VerifyReport(Value):
         return {"ok": self.ok, **super().to_dict()}
 
 
+@dataclass(frozen=True)
+class _Hashed:
+    """A file that looks right from outside."""
+
+    file: StoredFile
+    path: Path
+
+
 def verify(
     model: StoredModel,
     *,
@@ -61,16 +70,54 @@ def verify(
     Raises:
         CancelledError: ``cancel`` was set.
     """
+    return verify_all([model], hashes=hashes, progress=progress, cancel=cancel)[0]
+
+
+def verify_all(
+    models: Sequence[StoredModel],
+    *,
+    hashes: bool = True,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> list[VerifyReport]:
+    """As :func:`verify`, of many: their files are hashed in parallel, and the progress is that of all.
+
+    Raises:
+        CancelledError: ``cancel`` was set.
+    """
+    looked = [list(_look(model)) for model in models]
+    pending = [finding for findings in looked for finding in findings if isinstance(finding, _Hashed)]
+    if not hashes:
+        pending.clear()
+    jobs = [HashJob(entry.path, "sha256", entry.file.size, entry.file.path) for entry in pending]
+    meter = Meter("verify", sum(job.size for job in jobs), progress or silent)
+    digests = dict(zip(pending, hash_files(jobs, meter, cancel), strict=True))
+    return [_report(model, findings, digests) for model, findings in zip(models, looked, strict=True)]
+
+
+def _report(
+    model: StoredModel, findings: list[Problem | _Hashed], digests: dict[_Hashed, str | OSError]
+) -> VerifyReport:
+    problems = []
+    for finding in findings:
+        problem = finding if isinstance(finding, Problem) else _hash_problem(finding.file, digests.get(finding))
+        if problem is not None:
+            problems.append(problem)
     manifest = model.manifest
-    meter = tree.Meter("verify", model.size, progress or silent)
-    problems = tuple(_problems(model, meter if hashes else None, cancel))
-    count = len(manifest.files)
     return VerifyReport(
-        model.path, manifest.id, manifest.commit, manifest.task, manifest.precision, count, model.size, problems
+        path=model.path,
+        id=manifest.id,
+        commit=manifest.commit,
+        task=manifest.task,
+        precision=manifest.precision,
+        files=len(manifest.files),
+        size=model.size,
+        problems=tuple(problems),
     )
 
 
-def _problems(model: StoredModel, meter: tree.Meter | None, cancel: CancelToken | None) -> Iterator[Problem]:
+def _look(model: StoredModel) -> Iterator[Problem | _Hashed]:
+    """What shows without reading any content but the manifest's, and the files whose content is left to read."""
     try:
         present = {found.name: found for found in tree.walk(model.path)}
     except OSError as exc:
@@ -79,10 +126,7 @@ def _problems(model: StoredModel, meter: tree.Meter | None, cancel: CancelToken 
     yield from _manifest_problems(model)
     present.pop(MANIFEST, None)
     for file in model.manifest.files:
-        found = present.pop(file.path, None)
-        problem = _file_problem(file, found, meter, cancel)
-        if problem is not None:
-            yield problem
+        yield _look_at_file(file, present.pop(file.path, None))
     for name in present:
         yield Problem(name, "extra", f"{name} is not in the manifest")
 
@@ -97,23 +141,20 @@ def _manifest_problems(model: StoredModel) -> Iterator[Problem]:
         yield Problem(MANIFEST, "manifest", f"{MANIFEST} changed after it was read")
 
 
-def _file_problem(
-    file: StoredFile, found: tree.Found | None, meter: tree.Meter | None, cancel: CancelToken | None
-) -> Problem | None:
+def _look_at_file(file: StoredFile, found: tree.Found | None) -> Problem | _Hashed:
     if found is None:
         return Problem(file.path, "missing", f"{file.path} is missing")
     if not found.is_own:
         return Problem(file.path, "link", f"{file.path} is no file of its own but a link")
     if found.size != file.size:
         return Problem(file.path, "size", f"{file.path} has {found.size} bytes, expected {file.size}")
-    return _hash_problem(file, found, meter, cancel) if meter is not None else None
+    return _Hashed(file, found.path)
 
 
-def _hash_problem(file: StoredFile, found: tree.Found, meter: tree.Meter, cancel: CancelToken | None) -> Problem | None:
-    try:
-        actual = tree.sha256_of(found.path, meter.on(file.path), cancel)
-    except OSError as exc:
-        return Problem(file.path, "unreadable", f"{file.path} cannot be read: {exc.strerror}")
-    if actual != file.sha256:
+def _hash_problem(file: StoredFile, actual: str | OSError | None) -> Problem | None:
+    """None for ``actual`` means that nobody asked."""
+    if isinstance(actual, OSError):
+        return Problem(file.path, "unreadable", f"{file.path} cannot be read: {actual.strerror}")
+    if actual is not None and actual != file.sha256:
         return Problem(file.path, "hash", f"{file.path} has sha256 {actual}, expected {file.sha256}")
     return None

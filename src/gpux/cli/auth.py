@@ -1,0 +1,80 @@
+"""``gpux auth``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from gpux.cli.terminal import Terminal, command
+from gpux.errors import UsageError
+
+_LONGEST = 4096  # bytes of standard input that a token may take
+
+
+@click.group("auth")
+def auth_command() -> None:
+    """Log in to the Hub, log out, show whose token is in use. The token file is that of every Hugging Face tool."""
+
+
+@command("login")
+@click.argument("refused", nargs=-1, metavar="")
+@click.option("--keyring", is_flag=True, help="Keep it in the system's key store, which only gpux then reads.")
+def login_command(terminal: Terminal, refused: tuple[str, ...], keyring: bool) -> None:
+    """Keep a token, typed or from standard input.
+
+    It is not shown while it is typed, and kept only if the Hub says whose it is.
+    """
+    from gpux.managers import tokens
+
+    if refused:  # click would repeat it in its message
+        raise UsageError("a token is never an argument, which others could read", hint="Try `gpux auth login < file`.")
+    kept = tokens.login(_read_token(), terminal.settings, keyring=keyring)
+    if terminal.as_json:
+        terminal.data(kept.to_dict())
+    elif kept.account:
+        terminal.say(f"Logged in as {kept.account.name}; the token is in {kept.place}.")
+    if kept.overridden_by:
+        terminal.say(f"! {kept.overridden_by} is set and stands above it.")
+
+
+@command("logout")
+def logout_command(terminal: Terminal) -> None:
+    """Remove the token from the token file and from the key store."""
+    from gpux.managers import tokens
+
+    done = tokens.logout(terminal.settings)
+    if terminal.as_json:
+        terminal.data(done.to_dict())
+    else:
+        terminal.say(f"Removed the token from {' and '.join(done.removed)}." if done.removed else "Nothing to remove.")
+    if done.still_set:
+        terminal.say(f"! {done.still_set} is set and still provides a token: unset it.")
+    if done.other_tokens:
+        terminal.say(f"! {done.other_tokens} holds tokens that `hf auth login` saved; `hf auth logout` removes them.")
+
+
+@command("status")
+def status_command(terminal: Terminal) -> None:
+    """Show whose token is in use and where it lies."""
+    from gpux.managers import tokens
+
+    found = tokens.status(terminal.settings)
+    if terminal.as_json:
+        terminal.data(found.to_dict())
+        return
+    account, facts = found.account, {"token from": f"{found.place} ({found.source})"}
+    if account is not None:
+        facts = {"user": account.name, "organizations": " ".join(account.orgs), "role": account.role or "", **facts}
+    facts |= {"token's name": account.token_name or "" if account else "", "not used": ", ".join(found.unused)}
+    terminal.table(("", ""), [(name, value) for name, value in facts.items() if value])
+
+
+def _read_token() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Token (it is not shown)", hide_input=True, err=True))
+    return sys.stdin.buffer.read(_LONGEST).decode("utf-8-sig", "replace")
+
+
+for _command in (login_command, logout_command, status_command):
+    auth_command.add_command(_command)

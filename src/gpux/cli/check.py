@@ -1,0 +1,56 @@
+"""``gpux check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gpux.cli import figures
+from gpux.cli.terminal import Terminal, command
+
+if TYPE_CHECKING:
+    from gpux.managers.access import AccessReport
+
+_ANSWER = {True: "yes", False: "no", None: "?"}
+
+
+@command("check")
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--files", is_flag=True, help="List the files of each model instead.")
+def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool) -> int:
+    """Tell whether models can be downloaded, with and without the token, and how large they are.
+
+    Downloads nothing. Exit code 0 if all of them can be downloaded with what you have, else that of the first error.
+    """
+    from gpux.managers.access import check_many
+
+    reports = check_many(refs, terminal.settings)
+    if terminal.as_json:
+        terminal.data([report.to_dict() for report in reports])
+    elif files:
+        terminal.table(
+            ("Model", "File", "Size", "Downloads"),
+            [(r.id, file.path, figures.size(file.size), _ANSWER[r.downloads]) for r in reports for file in r.files],
+            right=(2,),
+        )
+    else:
+        header = ("Model", "Verdict", "Files", "Size", "Without token", "With token")
+        has_token = terminal.settings.token is not None
+        terminal.table(header, [_row(report, has_token) for report in reports], right=(2, 3))
+    hints = dict.fromkeys(report.error.hint for report in reports if report.error and report.error.hint)
+    for hint in hints:  # each once, however many models it is for
+        terminal.say(f"→ {hint}")
+    return next((report.error.exit_code for report in reports if report.error), 0)
+
+
+def _row(report: AccessReport, has_token: bool) -> tuple[str, ...]:
+    found = bool(report.id)
+    return (
+        report.id or report.reference,
+        report.verdict,
+        str(len(report.files)) if found else "",
+        figures.size(report.size) if found else "",
+        _ANSWER[report.without_token],
+        _ANSWER[report.with_token] if has_token else "",
+    )

@@ -1,0 +1,75 @@
+"""Choosing files for ``gpux pull``: the options, and a pull of files as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from gpux.cli.terminal import Terminal
+from gpux.formats import FORMATS, Selection
+from gpux.reference import ModelRef
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the options say; a :class:`Selection` for one reference."""
+
+    format: str | None
+    precision: str | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    everything: bool
+
+    def wants_files(self, refs: Sequence[str]) -> bool:
+        """True when files are wanted as they are, not a runnable model."""
+        chosen = self.format or self.include or self.exclude or self.everything
+        return bool(chosen) or any(ModelRef.parse(ref).file for ref in refs)
+
+    def selection(self, ref: ModelRef) -> Selection:
+        """What to bring of one model."""
+        return Selection(self.format, self.precision, self.include, self.exclude, self.everything, ref.file)
+
+
+_OPTIONS = (
+    click.option("--format", type=click.Choice(list(FORMATS)), help="Bring weights in this format, as they are."),
+    click.option("--precision", help="fp16, int8, q4 …: of ONNX that the repository ships, or with --format of files."),
+    click.option("--include", multiple=True, help="Bring exactly the files that match, e.g. 'Model.mlpackage/**'."),
+    click.option("--exclude", multiple=True, help="Bring all but the files that match."),
+    click.option("--all", "everything", is_flag=True, help="Bring every file, in every format."),
+)
+
+
+def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options, and hand them over as one ``choice``."""
+
+    def gathered(*args: Any, **options: Any) -> Any:
+        names = ("format", "precision", "include", "exclude", "everything")
+        return function(*args, choice=Choice(**{name: options.pop(name) for name in names}), **options)
+
+    gathered.__doc__ = function.__doc__
+    gathered.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    decorated: Callable[..., Any] = gathered
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def fetch_files(terminal: Terminal, refs: Sequence[str], choice: Choice, revision: str | None, ignore: bool) -> int:
+    """Bring files of each model, and print where they are."""
+    from gpux.files import place_of, pull_files
+    from gpux.managers.registry import manager_for
+
+    fetched = []
+    for ref in (ModelRef.parse(text).at(revision) for text in refs):
+        manager = manager_for(ref.scheme, terminal.settings)
+        with terminal.progress() as progress:
+            snapshot = pull_files(ref, manager, choice.selection(ref), ignore_disk_space=ignore, progress=progress)
+        fetched.append({"place": str(place_of(snapshot)), **snapshot.to_dict()})
+        if not terminal.as_json:
+            terminal.line(str(place_of(snapshot)))
+    if terminal.as_json:
+        terminal.data(fetched[0] if len(refs) == 1 else fetched)
+    return 0

@@ -1,0 +1,140 @@
+"""Progress events in a file: written by the job, read by whoever follows it, at once or later."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, get_args
+
+from gpux.progress import BytesAdvanced, Event, event_to_dict
+
+INTERVAL = 0.5  #: seconds between two byte events of one stage, at least: a file of a few MB after hours
+_TAIL = 64 * 1024  # bytes at the end of the file that tell where a job is
+_KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """An event, and when it was written (UTC, ISO 8601)."""
+
+    event: Event
+    time: str
+    label: str = ""  #: the reference that it belongs to, in a job that pulls several
+
+
+class EventLog:
+    """A callback for ``progress=`` and a context manager: appends events to a file, from any thread.
+
+    What the disk refuses is left out: the work that it tells of is worth more than the telling.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+        self._lock = threading.Lock()
+        self._next: dict[tuple[str, str], float] = {}  # label and stage -> when its next byte event is due
+        self._torn = True  # the file may end in the middle of a line
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(OSError):
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._torn = os.fstat(self._file).st_size > 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+            self._file = None
+
+    def __call__(self, event: Event) -> None:
+        """Append one event."""
+        self.labelled("", event)
+
+    def labelled(self, label: str, event: Event) -> None:
+        """Append one event of one of several pulls."""
+        with self._lock:
+            if self._file is not None and self._is_due(label, event):
+                self._write(self._file, label, event)
+
+    def _is_due(self, label: str, event: Event) -> bool:
+        if not isinstance(event, BytesAdvanced):
+            return True
+        now, key = time.monotonic(), (label, event.stage)
+        if now < self._next.get(key, now) and not (event.total and event.done >= event.total):
+            return False
+        self._next[key] = now + INTERVAL
+        return True
+
+    def _write(self, file: int, label: str, event: Event) -> None:
+        about = {"label": label} if label else {}
+        document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **about, **event_to_dict(event)}
+        line = b"\n" * self._torn + json.dumps(document).encode("ascii") + b"\n"
+        with contextlib.suppress(OSError):
+            self._torn = os.write(file, line) < len(line)  # one call: a reader sees no mixture of two lines
+
+
+class EventReader:
+    """Reads what was appended since the last time; a line that is not whole yet waits for the next time."""
+
+    def __init__(self, path: Path, *, start: int = 0) -> None:
+        self._path = path
+        self._position = start
+
+    def read(self) -> list[Record]:
+        """The new events. A line that says nothing (torn, or of a newer version) is passed over.
+
+        Raises:
+            OSError: the file is there and cannot be read.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                found = file.read()
+        except FileNotFoundError:  # nothing was said yet
+            return []
+        whole = found[: found.rfind(b"\n") + 1]
+        self._position += len(whole)
+        return [record for line in whole.splitlines() if (record := _record(line)) is not None]
+
+
+def last_records(path: Path) -> list[Record]:
+    """The events at the end of the file, however long it is."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        return []
+    return EventReader(path, start=max(0, size - _TAIL)).read()  # the first line may be torn, and is passed over then
+
+
+def without_overtaken(records: Iterable[Record]) -> Iterator[Record]:
+    """The same, without byte counts that a newer one of their stage replaces before anything else happens."""
+    held: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if isinstance(record.event, BytesAdvanced):
+            held[record.label, record.event.stage] = record
+            continue
+        yield from held.values()
+        held.clear()
+        yield record
+    yield from held.values()
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        found = json.loads(line)
+        kind = _KINDS[found["kind"]]
+        values = {field.name: found[field.name] for field in fields(kind) if field.name in found}
+        return Record(kind(**values), found["time"], found.get("label", ""))
+    except (ValueError, KeyError, TypeError):
+        return None

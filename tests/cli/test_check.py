@@ -1,0 +1,134 @@
+"""``gpux check`` in real processes, and ``gpux info`` of what is no model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.hub import Fault, HubServer
+
+pytestmark = [pytest.mark.hub, pytest.mark.usefixtures("hub")]
+
+GPUX = [sys.executable, "-m", "gpux"]
+TOKENS = ("hf_good", "hf_other", "hf_bad")
+
+
+def gpux(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """The finished process; no token may be in what it shows."""
+    result = subprocess.run([*GPUX, *args], env=os.environ | environ, capture_output=True, text=True, timeout=60)
+    assert not [token for token in TOKENS if token in result.stdout + result.stderr]
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_one_line_for_each_model(hub: HubServer) -> None:
+    done = gpux("check", "tiny/embed", "acme/gated", "tiny/missing")
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["tiny/embed", "acme/gated", "tiny/missing"]
+    assert [line[1] for line in lines] == [
+        "public: downloads without a token",
+        f"gated: ask at {hub.url}/acme/gated, then log in",
+        "missing, or private and needs a token",
+    ]
+    assert [line[4:] for line in lines] == [["yes", ""], ["no", ""], ["?", ""]]
+    assert lines[0][2].isdigit()
+    assert lines[0][3].endswith(" kB")
+    assert f"→ Ask for access at {hub.url}/acme/gated" in done.stderr
+    assert done.returncode == 4  # the first error's
+
+
+@pytest.mark.parametrize(
+    ("refs", "token", "code"),
+    [
+        (["tiny/embed", "gpt2"], "", 0),
+        (["acme/gated", "acme/private"], "hf_good", 0),
+        (["tiny/embed", "acme/private"], "", 3),
+        (["acme/gated"], "hf_other", 4),
+        (["tiny/missing", "acme/gated"], "hf_other", 3),
+        (["tiny/embed"], "hf_bad", 4),
+        (["spaces/acme/demo"], "", 2),
+        (["odd/traversal"], "", 6),
+        ([], "", 2),
+    ],
+    ids=str,
+)
+def test_exit_codes(refs: list[str], token: str, code: int) -> None:
+    assert gpux("check", *refs, HF_TOKEN=token).returncode == code
+
+
+def test_no_network_is_5() -> None:
+    done = gpux("check", "tiny/embed", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (done.returncode, "not known" in done.stdout) == (5, True)
+
+
+def test_json() -> None:
+    done = gpux("check", "--json", "tiny/fill", "acme/gated", HF_TOKEN="hf_other")
+    fill, gated = json.loads(done.stdout)
+    assert (fill["downloads"], fill["without_token"], fill["with_token"], fill["error"]) == (True, True, True, None)
+    assert fill["size"] == sum(file["size"] for file in fill["files"])
+    assert (gated["downloads"], gated["gated"], gated["error"]["code"]) == (False, "manual", "gated_model")
+    assert done.returncode == 4
+
+
+def test_files() -> None:
+    done = gpux("check", "--files", "tiny/fill", "acme/gated")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert ["tiny/fill", "onnx/model.onnx"] in [row[:2] for row in rows]
+    assert {(row[0], row[3]) for row in rows} == {("tiny/fill", "yes"), ("acme/gated", "no")}
+
+
+def test_ctrl_c(hub: HubServer) -> None:
+    hub.add_fault(Fault("hang", seconds=30, times=None))
+    command = [*GPUX, "check", "tiny/embed", "tiny/fill"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not hub.requests:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, remarks = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in remarks
+
+
+# What is no model
+
+
+def test_info_of_a_space_lists_its_models(hub: HubServer) -> None:
+    for ref in ("spaces/acme/demo", f"{hub.url}/spaces/acme/demo/tree/main", "hf:spaces/acme/demo"):
+        done = gpux("info", ref)
+        assert (done.returncode, done.stdout) == (0, "tiny/embed\ntiny/classify\n")
+        assert done.stderr == "acme/demo is a Space (gradio, running) that uses 2 models.\n"
+    assert "names no models" in gpux("info", "spaces/acme/bare").stderr
+    found = json.loads(gpux("info", "--json", "spaces/acme/demo").stdout)
+    assert (found["id"], found["models"], found["sdk"]) == ("acme/demo", ["tiny/embed", "tiny/classify"], "gradio")
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "code", "said"),
+    [
+        (["info", "spaces/acme/missing"], {}, 3, "no such Space"),
+        (["info", "spaces/acme/secret"], {}, 3, "gpux auth login"),
+        (["info", "spaces/acme/secret"], {"HF_TOKEN": "hf_good"}, 0, "private"),
+        (["info", "spaces/acme/demo"], {"HF_HUB_OFFLINE": "1"}, 5, "offline"),
+        (["info", "http://127.0.0.1:1/spaces/acme/demo"], {}, 2, "HF_ENDPOINT"),
+        (["info", "spaces/acme/demo", "--files"], {}, 2, "a Space"),
+        (["info", "datasets/acme/x"], {}, 2, "hf download --repo-type dataset acme/x"),
+        (["pull", "spaces/acme/demo"], {}, 2, "`gpux info spaces/acme/demo` lists the models"),
+        (["pull", "datasets/acme/x"], {}, 2, "a dataset"),
+    ],
+    ids=str,
+)
+def test_answers_about_spaces_and_datasets(args: list[str], environ: dict[str, str], code: int, said: str) -> None:
+    done = gpux(*args, **environ)
+    assert done.returncode == code
+    assert said in done.stderr
+    shown = gpux(*args, "--json", **environ)
+    if code == 2 and "127.0.0.1" not in args[1]:
+        error = json.loads(shown.stdout)["error"]
+        assert error["code"] == "wrong_kind"
+        assert (error["kind"], error["id"]) == tuple(args[1].replace("s/", "\0", 1).split("\0"))

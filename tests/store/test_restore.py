@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from gpux.cancel import CancelToken
+from gpux.errors import CancelledError
+from gpux.store import Store
+from tests.store.variants import FILES, ID, commit, names
+
+
+@pytest.fixture
+def originals(tmp_path: Path) -> dict[str, Path]:
+    """Sound copies of every file of a variant."""
+    for name, content in FILES.items():
+        path = tmp_path / "originals" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return {name: tmp_path / "originals" / name for name in FILES}
+
+
+def test_files_come_back_one_by_one(store: Store, originals: dict[str, Path]) -> None:
+    model = commit(store)
+    (model.path / "model.onnx").write_bytes(b"damaged")
+    (model.path / "onnx" / "weights.bin").unlink()
+    (model.path / "onnx").rmdir()
+    (model.path / "tokenizer.json").unlink()
+    (model.path / "tokenizer.json").symlink_to(originals["tokenizer.json"])
+    before = (model.path / "manifest.json").stat().st_mtime_ns
+    assert store.restore(model, originals) == tuple(FILES)
+    assert store.verify(model).ok
+    assert (model.path / "manifest.json").stat().st_mtime_ns == before
+    assert list((store.root / "staging").iterdir()) == []
+    assert originals["tokenizer.json"].read_bytes() == FILES["tokenizer.json"]
+
+
+def test_other_bytes_than_the_promised_stay_out(store: Store, originals: dict[str, Path]) -> None:
+    model = commit(store)
+    (model.path / "model.onnx").write_bytes(b"damaged")
+    same_size = bytearray(FILES["model.onnx"])
+    same_size[0] ^= 1
+    for wrong in (b"other", bytes(same_size)):
+        originals["model.onnx"].write_bytes(wrong)
+        assert store.restore(model, {"model.onnx": originals["model.onnx"]}) == ()
+        assert (model.path / "model.onnx").read_bytes() == b"damaged"
+
+
+def test_what_was_not_promised_goes(store: Store) -> None:
+    model = commit(store)
+    (model.path / "deep" / "er").mkdir(parents=True)
+    (model.path / "deep" / "er" / "extra").write_text("")
+    assert store.restore(model, {}, ["deep/er/extra", "model.onnx", "manifest.json"]) == ()
+    assert names(model.path) == {*FILES, "manifest.json"}
+    assert store.verify(model).ok
+
+
+def test_a_folder_in_the_place_of_a_file(store: Store, originals: dict[str, Path]) -> None:
+    model = commit(store)
+    (model.path / "model.onnx").unlink()
+    (model.path / "model.onnx" / "odd").mkdir(parents=True)
+    assert store.restore(model, {"model.onnx": originals["model.onnx"]}) == ("model.onnx",)
+    assert store.verify(model).ok
+
+
+def test_it_waits_for_a_conversion(store: Store, originals: dict[str, Path]) -> None:
+    model = commit(store)
+    (model.path / "model.onnx").write_bytes(b"damaged")
+    thread = threading.Thread(target=lambda: store.restore(model, originals))
+    with store.lock("hf", ID, model.commit, model.task, "fp32"):
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive() and not store.verify(model).ok
+        token = CancelToken()
+        token.cancel()
+        with pytest.raises(CancelledError):
+            store.restore(model, originals, cancel=token)
+    thread.join(10)
+    assert store.verify(model).ok
+
+
+def test_many_are_verified_at_once(store: Store) -> None:
+    models = [commit(store, precision=precision) for precision in ("fp32", "fp16", "int8")]
+    (models[1].path / "model.onnx").write_bytes(FILES["model.onnx"][::-1])
+    reports = store.verify_all(models)
+    assert [report.ok for report in reports] == [True, False, True]
+    assert [report.precision for report in reports] == ["fp32", "fp16", "int8"]
+    assert store.verify_all([]) == []
