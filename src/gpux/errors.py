@@ -122,11 +122,7 @@ class InvalidReferenceError(UsageError):
 
 
 class WrongKindError(InvalidReferenceError):
-    """The reference names something else of the Hub than a model.
-
-    ``details`` has ``kind`` (``dataset``, ``space``, ``collection``, ``paper``), ``id`` without its prefix, and
-    ``endpoint``, the origin of a URL that is not the public Hub's.
-    """
+    """It names no model but what ``details["kind"]`` says (``dataset``, ``space`` …), of ``id``, at ``endpoint``."""
 
 
 class ManagerError(GpuxError):

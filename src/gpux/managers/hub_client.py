@@ -26,8 +26,7 @@ from huggingface_hub.errors import (
 from gpux import errors
 from gpux.cancel import CancelToken
 from gpux.managers import hub_errors
-from gpux.managers.hub_errors import Asked
-from gpux.managers.tokens import check_token
+from gpux.managers.hub_errors import Asked, check_token
 
 T = TypeVar("T")
 

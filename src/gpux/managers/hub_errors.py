@@ -7,6 +7,7 @@ model; the token never appears in one.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -171,3 +172,16 @@ def unreachable(asked: Asked, cause: object) -> NetworkError:
         hint="Check the network, HTTPS_PROXY and HF_ENDPOINT; `--offline` uses what is on this machine.",
         endpoint=asked.endpoint,
     )
+
+
+def check_token(token: str) -> str:
+    """The token without white space around it, if it can be one.
+
+    Raises:
+        InvalidTokenError: it is empty, or holds what no HTTP header takes.
+    """
+    token = token.strip()
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        why = "holds white space or letters beyond ASCII" if token else "is empty"
+        raise InvalidTokenError(f"the token {why}", hint="Copy it again from the Hub's page of tokens, one line.")
+    return token

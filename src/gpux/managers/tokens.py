@@ -7,7 +7,6 @@ The token file is huggingface_hub's (``utils/_auth.py``): the bare token as text
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from gpux import keystore
 from gpux.disk import disk_errors
 from gpux.errors import AccessError, HubServerError, InvalidTokenError, NotWritableError, StorageError, UsageError
+from gpux.managers.hub_errors import check_token
 from gpux.settings import Settings, TokenSource, token_sources
 from gpux.types import Value
 
@@ -53,19 +53,6 @@ class Logout(Value):
     removed: tuple[str, ...]  #: the places that held a token
     still_set: str | None = None  #: the variable that provides a token all the same
     other_tokens: str | None = None  #: the file in which ``hf auth`` keeps named tokens, if there is one
-
-
-def check_token(token: str) -> str:
-    """The token without white space around it, if it can be one.
-
-    Raises:
-        InvalidTokenError: it is empty, or holds what no HTTP header takes.
-    """
-    token = token.strip()
-    if not re.fullmatch(r"[\x21-\x7e]+", token):
-        why = "holds white space or letters beyond ASCII" if token else "is empty"
-        raise InvalidTokenError(f"the token {why}", hint="Copy it again from the Hub's page of tokens, one line.")
-    return token
 
 
 def account_from(found: dict[str, Any]) -> Account:
