@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpux.disk import FAILED, FULL, REFUSED, disk_errors, format_bytes, free_bytes
+from gpux.disk import FAILED, FULL, REFUSED, disk_errors, format_bytes, free_bytes, make_cache_folder
 from gpux.errors import DiskFullError, GpuxError, NotWritableError, StorageError
 from gpux.store import Store, place
 from tests.store.processes import run
@@ -141,3 +141,20 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
             place(big, staging.path / "model.onnx")
     assert kept in store.models()
     assert all(store.verify(model).ok for model in store.models())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_folder_that_cannot_be_made() -> None:
+    home = Path("/proc/nope")
+    for act in (make_cache_folder, lambda folder: commit(Store(folder / "store"))):
+        with pytest.raises(NotWritableError) as caught:
+            act(home)
+        assert "/proc/nope" in caught.value.message and "GPUX_HOME" in str(caught.value.hint)
+    with pytest.raises(NotWritableError), disk_errors(home):
+        (home / "blobs" / "deep").mkdir(parents=True)
+
+
+def test_a_file_that_is_missing_is_not_taken_for_the_folder(tmp_path: Path) -> None:
+    for guarded in (tmp_path, tmp_path / "file"):
+        with pytest.raises(FileNotFoundError), disk_errors(guarded):
+            (tmp_path / "file").unlink()

@@ -12,6 +12,7 @@ import pytest
 
 from gpux import CancelToken, HuggingFaceManager, Settings, Store, errors, pipeline, pull_model
 from gpux.cli.main import run
+from gpux.cli.outdated import about
 from gpux.outdated import PARALLEL_REQUESTS, Currency, outdated, update
 from gpux.store.layout import Layout
 from tests.hub import Fault, HubServer, add_repo, folder_files
@@ -376,6 +377,52 @@ def test_gpux_outdated_without_a_hub(hub: HubServer, settings: Settings, capsys:
         assert run(["update"]) == 5
     finally:
         hub.start()
+
+
+def test_offline_update_says_that_it_cannot_know(hub: HubServer, settings: Settings, capsys: Captured) -> None:
+    for name in ("org/one", "org/two"):
+        pull_model(name, settings=settings)
+    assert run(["update", "--offline"]) == 5
+    shown, remarks = capsys.readouterr()
+    rows = [line.split("\t") for line in shown.splitlines()]
+    assert [(row[0], row[4]) for row in rows] == [("org/one", "unknown: offline"), ("org/two", "unknown: offline")]
+    assert "Whether 2 of 2 are outdated cannot be known." in remarks and "Nothing is outdated" not in remarks
+    assert run(["update", "--offline", "--json"]) == 5
+    found = json.loads(capsys.readouterr().out)["found"]
+    assert [(one["status"], one["error"]["code"]) for one in found] == [("unknown", "offline")] * 2
+
+
+def test_a_dry_run_as_json_lists_what_would_be_pulled(hub: HubServer, settings: Settings, capsys: Captured) -> None:
+    former = pull_model("org/one", settings=settings)
+    pull_model("org/two", settings=settings)
+    hub.move_branch("org/one", "main", "next")
+    hub.clear_requests()
+    assert run(["update", "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    expected = {"reference": "org/one", "commit": former.commit, "new_commit": hub.commit("org/one")}
+    assert document["would_pull"] == [{**expected, "task": former.task, "precision": "fp32"}]
+    assert document["updates"] == []
+    assert len(hub.requests) == 2
+
+
+def test_a_name_is_said_once(hub: HubServer, root: Path, settings: Settings, capsys: Captured) -> None:
+    hub.move_branch("org/one", "side", "next")
+    for ref in ("org/one@side", "org/two"):
+        pull_model(ref, settings=settings)
+    add_repo(root, "org/one", {"README.md": b""}, branches={})
+    add_repo(root, "org/two", {"README.md": b""}, private=True)
+    for command in ("outdated", "update"):
+        assert run([command]) == 0
+        shown, remarks = capsys.readouterr()
+        assert "! org/one has no revision 'side'" in remarks.splitlines()
+        assert "! org/two: no such model at" in remarks
+        assert "org/two: org/two" not in shown + remarks
+
+
+def test_a_failed_update_says_the_name_once() -> None:
+    assert about("org/x", "org/x: no such model", " (fill-mask)") == "org/x (fill-mask): no such model"
+    assert about("org/x@v1", "offline", " and 2 more") == "org/x@v1 and 2 more: offline"
+    assert about("org/x@v1", "org/x has no revision 'v1'") == "org/x has no revision 'v1'"
 
 
 def test_nothing_is_stored(hub: HubServer, capsys: Captured) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpux.errors import InvalidReferenceError
+from gpux.errors import InvalidReferenceError, UsageError
 from gpux.reference import ACCEPTED_FORMS, ModelRef
 
 HUB = "http://127.0.0.1:8123"
@@ -206,8 +206,12 @@ def test_a_reference_and_a_path_pass() -> None:
 def test_at_and_is_commit() -> None:
     ref = ModelRef.parse("org/name@v1")
     assert ref.at(None) is ref
-    assert ref.at("v2") == replace(ref, revision="v2")
-    assert [ref.at(name).is_commit for name in ("v1", SHA, SHA[:39], SHA.upper(), SHA + "\n")] == [
+    assert ref.at("v1") == ref
+    with pytest.raises(UsageError, match="v2"):
+        ref.at("v2")
+    whole = ModelRef.parse("org/name")
+    assert whole.at("v2") == replace(whole, revision="v2")
+    assert [whole.at(name).is_commit for name in ("v1", SHA, SHA[:39], SHA.upper(), SHA + "\n")] == [
         False,
         True,
         False,

@@ -14,7 +14,9 @@ from gpux import HuggingFaceManager, Selection, Settings, Store, errors, pull_fi
 from gpux.files import place_of
 from gpux.preview import preview_files, preview_pull
 from gpux.progress import Event
+from gpux.pull import open_model
 from tests.hub import HubServer, add_repo
+from tests.models.bert import bert_repository
 
 pytestmark = pytest.mark.hub
 
@@ -151,3 +153,60 @@ def test_the_quota_evicts_what_was_used_least_recently(settings: Settings) -> No
     pull_model("tiny/classify", settings=settings.with_overrides(max_cache=300_000))
 
     assert {model.id for model in Store(settings.store).models()} == {"tiny/fill", "tiny/classify"}
+
+
+def test_a_string_is_one_reference_and_one_pattern(settings: Settings, manager: HuggingFaceManager) -> None:
+    assert [outcome.ref for outcome in pull_models("tiny/fill", settings=settings)] == ["tiny/fill"]
+    assert pull_files("tiny/fill", manager, Selection(include="config.json")).files == ("config.json",)  # type: ignore[arg-type]
+
+
+def test_the_models_own_task_is_meant_where_none_is_named(settings: Settings, tmp_path: Path) -> None:
+    own = pull_model("tiny/embed", settings=settings)
+    other = bert_repository(tmp_path / "masked", "fill-mask", onnx=True)
+    add = pull_model(other, settings=settings, task="fill-mask")
+
+    assert own.manifest.own_task and add.manifest.own_task
+    with pytest.raises(errors.UnsupportedTaskError, match="last_hidden_state"):
+        pull_model(pulled_without_weights(tmp_path), settings=settings, task="fill-mask")
+    assert open_model("tiny/embed", settings=settings) == own
+
+
+def pulled_without_weights(tmp_path: Path) -> Path:
+    return bert_repository(tmp_path / "embed", "feature-extraction", onnx=True, safetensors=False)
+
+
+def test_files_of_several_models_and_one_that_is_missing(hub: HubServer) -> None:
+    done = gpux("pull", "tiny/fill", "tiny/missing", "tiny/embed", "--include", "config.json", "--json")
+
+    assert done.returncode == errors.ModelNotFoundError.exit_code
+    assert [("error" in entry, entry["ref"]) for entry in json.loads(done.stdout)] == [
+        (False, "tiny/fill"),
+        (True, "tiny/missing"),
+        (False, "tiny/embed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("odd/gguf/model-q4.gguf", "tiny/fill"),
+        ("tiny/fill", "--detach", "--dry-run"),
+        ("tiny/fill", "--include", "*.json", "--force"),
+        ("bad ref", "--detach"),
+        ("tiny/fill@v1", "--revision", "v2"),
+        ("tiny/fill", "--all", "--include", "*.json"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_travels(hub: HubServer, arguments: tuple[str, ...]) -> None:
+    done = gpux("pull", *arguments)
+
+    assert done.returncode == 2
+    assert not any("/resolve/" in request.path for request in hub.requests)
+
+
+def test_discarding_the_source_of_what_is_stored(settings: Settings) -> None:
+    pull_model("tiny/fill", settings=settings)
+
+    pull_model("tiny/fill", settings=settings, discard_source=True)
+
+    assert not [blob for blob in settings.hf_cache.rglob("blobs/*") if blob.stat().st_size > 100_000]

@@ -37,6 +37,12 @@ GRAPH = "model"
 SHIPPED = "shipped"
 #: task -> rank of the output that its pipeline reads
 OUTPUT_RANK = {"feature-extraction": 3, "text-classification": 2, "fill-mask": 3}
+#: What exporters name it; an output of another task's name is not taken for its rank alone.
+_OUTPUT_NAMES = {
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+    "text-classification": ("logits",),
+    "fill-mask": ("logits",),
+}
 #: Families whose positions start after the padding id (transformers: create_position_ids_from_input_ids).
 _POSITIONS_AFTER_PADDING = frozenset(
     {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
@@ -219,6 +225,7 @@ def _manifest(
         driving=driving,
         proof=found,
         versions=versions,
+        own_task=route.own_task,
         model_type=info.model_type,
         licence=info.licence,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -226,12 +233,13 @@ def _manifest(
 
 
 def _check_task(graph: GraphSpec, task: str, info: ModelInfo) -> None:
-    rank = OUTPUT_RANK[task]
-    if any(len(output.shape) == rank for output in graph.outputs):
+    rank, names = OUTPUT_RANK[task], _OUTPUT_NAMES[task]
+    others = {name for found in _OUTPUT_NAMES.values() for name in found} - set(names)
+    if any(len(output.shape) == rank and output.name not in others for output in graph.outputs):
         return
     outputs = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in graph.outputs)
     raise UnsupportedTaskError(
-        f"the ONNX that {info.id} ships gives {outputs}; {task} needs one of rank {rank}",
+        f"the ONNX that {info.id} ships gives {outputs}; {task} needs {' or '.join(names)} of rank {rank}",
         hint=f"Convert the original weights with `gpux convert {info.id} --task {task}`.",
     )
 

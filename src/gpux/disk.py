@@ -32,10 +32,11 @@ def disk_errors(path: Path, *, needed: int | None = None, hint: str | None = Non
     """Run a block that writes to the folder ``path``; what the disk refuses comes out typed.
 
     ``needed`` is the number of bytes that the block is about to write, where it is known; ``hint`` replaces the
-    one that names GPUX_HOME. Errors that say nothing about the disk (no such file …) pass unchanged.
+    one that names GPUX_HOME. Errors that say nothing about the disk (no such file …) pass unchanged, but for that
+    of a place where no folder can be made, as in ``/proc``.
 
     Raises:
-        NotWritableError: no permission, a read-only disk, or a file in the place of a folder.
+        NotWritableError: no permission, a read-only disk, a file in the place of a folder, or no place for one.
         DiskFullError: no space, quota or file size limit; ``details`` has ``free`` and ``needed``.
         StorageError: the disk fails.
     """
@@ -51,13 +52,25 @@ def disk_errors(path: Path, *, needed: int | None = None, hint: str | None = Non
 def _typed(exc: OSError, path: Path, needed: int | None, hint: str | None) -> StorageError | None:
     why = exc.strerror or str(exc)
     at = f" ({exc.filename})" if exc.filename and str(exc.filename) != str(path) else ""
-    if exc.errno in REFUSED:
+    if exc.errno in REFUSED or _cannot_be_made(exc, path):
         return NotWritableError(f"cannot write to {path}: {why}{at}", hint=hint or _HOME_HINT, path=str(path))
     if exc.errno in FULL:
         return _full(why + at, path, needed, hint)
     if exc.errno in FAILED:
         return StorageError(f"cannot write to {path}: {why}{at}", hint=hint or _HOME_HINT, path=str(path))
     return None
+
+
+def _cannot_be_made(exc: OSError, path: Path) -> bool:
+    """True where ``mkdir(parents=True)`` found no place for the folder, or one above it is missing.
+
+    That the folder itself is missing may also be the answer to a question about it, which is the caller's to read;
+    ``mkdir`` has met the same error a moment before, as the exception's context tells.
+    """
+    if exc.errno != errno.ENOENT or not exc.filename:
+        return False
+    missing = Path(exc.filename)
+    return missing in path.parents or (missing == path and isinstance(exc.__context__, FileNotFoundError))
 
 
 def _full(why: str, path: Path, needed: int | None, hint: str | None) -> DiskFullError:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from gpux.cancel import CancelToken
 from gpux.disk import format_bytes
+from gpux.errors import EntryNotFoundError
 from gpux.formats import Selection, select, units
 from gpux.managers.base import ModelManager
 from gpux.preflight import check_space, space_needs
@@ -36,13 +37,16 @@ def pull_files(
         info = manager.resolve(ref, cancel=cancel)
         done(f"found {info.id} at {info.commit[:12]}")
     paths = select(info.files, selection).paths
+    if not paths:
+        raise EntryNotFoundError(f"{info.id} has no files at {info.commit[:12]}", model=info.id)
     missing = set(paths) - manager.cached(info, paths)
     size = sum(file.size or 0 for file in info.files if file.path in missing)
     if not ignore_disk_space:
         check_space(space_needs({"the download": (manager.settings.hf_cache, size)}))
     with stages.stage("download", f"Downloading {len(paths)} files") as done:
         snapshot = manager.fetch(info, paths, progress=stages.progress, cancel=cancel)
-        done(f"fetched {len(paths)} files, {format_bytes(size)} of them new, every hash right")
+        travelled = snapshot.report.received if snapshot.report else size
+        done(f"fetched {len(paths)} files, {format_bytes(travelled)} over the network, every hash right")
     return snapshot
 
 

@@ -62,6 +62,13 @@ class Currency(Value):
         """The values as JSON-able ones, with the error's own; without the variants."""
         return {**super().to_dict(), "error": self.error.to_dict() if self.error else None}
 
+    def would_pull(self) -> list[dict[str, Any]]:
+        """What :func:`update` would pull again, each variant as JSON-able values; nothing unless it is outdated."""
+        if self.status != "outdated":
+            return []
+        told = {"reference": self.reference, "commit": self.commit, "new_commit": self.new_commit}
+        return [{**told, "task": one.task, "precision": one.manifest.precision} for one in self.variants]
+
 
 @dataclass(frozen=True)
 class Update(Value):

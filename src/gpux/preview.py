@@ -11,7 +11,7 @@ from gpux.formats import Selection, select
 from gpux.managers.base import ModelManager
 from gpux.preflight import SpaceNeed, space_needs
 from gpux.reference import Reference
-from gpux.route import Route, choose_route, variant_bytes
+from gpux.route import Route, check_weights, choose_route, variant_bytes
 from gpux.store import Store
 from gpux.types import ModelFile, ModelInfo, Value
 
@@ -67,6 +67,7 @@ def preview_pull(
         GpuxError: what the pull itself would raise before its first byte.
     """
     info = manager.resolve(ref)
+    check_weights(info)
     chosen = planner.choose_task(info, task)
     store = Store(manager.settings.store)
     stored = store.find(info.scheme, info.id, info.commit, task=chosen, precision=precision)

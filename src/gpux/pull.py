@@ -31,7 +31,7 @@ from gpux.preflight import check_space
 from gpux.preview import pull_needs
 from gpux.progress import ProgressCallback, Stages, callback
 from gpux.reference import ModelRef, Reference
-from gpux.route import Route, choose_route
+from gpux.route import Route, check_weights, choose_route
 from gpux.settings import Settings
 from gpux.store import Store, keep_within
 from gpux.tasks import canonical
@@ -151,6 +151,7 @@ class _Pull:
     def run(self) -> StoredModel:
         model = self._run()
         self.store.touch(model)
+        self._make_room(model)
         return replace(model, report=combined(self.transfers))
 
     def _run(self) -> StoredModel:
@@ -163,23 +164,24 @@ class _Pull:
             info = self._resolve()
         except UnavailableError as exc:
             return self._fall_back(exc, asked)
+        check_weights(info)
         task = planner.choose_task(info, asked)
         model = self._find(info, task)
         if model is None:
             with self._locked(info, task):
                 model = self._find(info, task) or self._make(info, task)  # another process may have been faster
                 self._record(info)
-            self._make_room(info, model)
         else:
             self._record(info)
         return model
 
-    def _make_room(self, info: ModelInfo, model: StoredModel) -> None:
-        """What the user wants gone after something new came: the source files, the least recently used variants."""
-        if self.options.discard_source and not self.store.busy(info.scheme, info.id):
-            freed = self.manager.discard(info)
-            if freed:
-                self.stages.warn(f"discarded the source files, {format_bytes(freed)}")
+    def _make_room(self, model: StoredModel) -> None:
+        """What the user wants gone when the variant is there: its source files, the least recently used others."""
+        if self.options.discard_source:
+            busy = self.store.busy(model.manifest.scheme, model.id)
+            freed = 0 if busy else self.manager.discard(model.id, model.commit)
+            said = f"discarded the source files, {format_bytes(freed)}" if freed else "no source files to discard"
+            self.stages.warn("the source files are in use by another pull, and stay" if busy else said)
         if self.max_cache is not None:
             keep_within(self.store, self.max_cache, [model], self.stages.warn)
 
@@ -227,6 +229,7 @@ class _Pull:
 
     def _make(self, info: ModelInfo, task: str) -> StoredModel:
         route = choose_route(info, task, self.options.precision, OUTPUT_RANK, convert=self.options.convert)
+        route = replace(route, own_task=planner.own_task(info) in (None, task))
         converter = self._ready_converter(info, route) if route.kind == "convert" else None
         self._check_space(info, route)
         if converter is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from gpux.errors import InvalidReferenceError, UnsafePathError, WrongKindError
+from gpux.errors import InvalidReferenceError, UnsafePathError, UsageError, WrongKindError
 from gpux.types import check_path
 
 ACCEPTED_FORMS = """accepted forms:
@@ -88,7 +88,13 @@ class ModelRef:
         return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
 
     def at(self, revision: str | None) -> ModelRef:
-        """The same model at another revision; None leaves it as it is."""
+        """The same model at a revision; None leaves it as it is.
+
+        Raises:
+            UsageError: the reference names another revision itself.
+        """
+        if revision and self.revision and revision != self.revision:
+            raise UsageError(f"{self} names a revision, and {revision!r} was asked for too", hint="Leave one out.")
         return self if revision is None else replace(self, revision=revision)
 
     def to_dict(self) -> dict[str, Any]:

@@ -111,17 +111,18 @@ class _Mender:
         manifest = model.manifest
         parts = VariantParts(manifest.scheme, model.id, model.commit, model.task, manifest.precision, manifest.recipe)
         before = self._blobs(model.id)
+        extra = sum(problem.kind == "extra" for problem in report.problems)
         methods: list[Method] = []
 
         def mend() -> None:
             if self._restore(model, report):
-                methods.append("restored")
+                methods.append("restored" if extra < len(report.problems) else "removed")
             else:
                 self._rebuild(parts, allow_inexact=manifest.proof.status == "inexact")
 
         failure = _failure_of(mend)
         method = methods[0] if methods else "rebuilt"
-        return self._outcome(parts, model.path, method, failure, self._received(model.id, before))
+        return self._outcome(parts, model.path, method, failure, self._received(model.id, before), extra)
 
     def unreadable(self, entry: DamagedVariant) -> Repair:
         parts = self.store.parts_of(entry.path)
@@ -133,13 +134,12 @@ class _Mender:
         return self._outcome(parts, entry.path, "rebuilt", failure, self._received(parts.id, before))
 
     def _outcome(
-        self, parts: VariantParts, path: Path, method: Method, failure: GpuxError | None, received: int
+        self, parts: VariantParts, path: Path, method: Method, failure: GpuxError | None, received: int, extra: int = 0
     ) -> Repair:
         title = f"{parts.id}@{parts.commit[:12]} ({parts.task}, {parts.precision})"
         whole = next((model for model in self.store.models() if model.path == path), None)
         if whole is not None and self.store.verify(whole).ok:
-            how = "copied from its source files" if method == "restored" else "made and proven again"
-            return Repair(path, title, method, received, how)
+            return Repair(path, title, method, received, _how(method, extra))
         if failure is not None:
             here = self.settings.offline and not isinstance(failure, OfflineError)
             message = f"offline, with what is on this machine: {failure.message}" if here else failure.message
@@ -264,4 +264,14 @@ def _may_be(file: ModelFile, promised: StoredFile) -> bool:
 def _told(fetched: int, removed: int) -> str:
     words = [f"{fetched} {'file' if fetched == 1 else 'files'} fetched again"] if fetched else []
     words += [f"{removed} removed, which no commit used"] if removed else []
+    return ", ".join(words)
+
+
+def _how(method: Method, extra: int) -> str:
+    """How a variant became whole again; ``extra`` counts its files that its manifest does not list."""
+    if method == "rebuilt":
+        return "made and proven again"
+    words = ["copied from its source files"] if method == "restored" else []
+    if extra:
+        words.append(f"removed {extra} {'file that does' if extra == 1 else 'files that do'} not belong")
     return ", ".join(words)

@@ -26,6 +26,7 @@ class Route(Value):
     run_files: tuple[str, ...]  #: configs, tokenizer …
     weights: tuple[str, ...]  #: of the repository's own graph, or what is converted
     onnx: OnnxVariant | None = None  #: for ``shipped``
+    own_task: bool = True  #: the task is the model's own, not only what the user asked for
     source_weights: tuple[str, ...] = ()  #: what could be converted if the shipped graph does not serve
 
     @property
@@ -55,7 +56,8 @@ def choose_route(
     run_files, sources = formats.run_files(paths), formats.source_weights(paths)
     onnx = None if convert else formats.shipped_onnx(paths, precision)
     if onnx is not None and task in runnable:
-        return Route("shipped", task, precision, run_files, onnx.files, onnx, sources if precision == "fp32" else ())
+        convertible = sources if precision == "fp32" else ()
+        return Route("shipped", task, precision, run_files, onnx.files, onnx, source_weights=convertible)
     if onnx is not None and not sources:
         raise UnsupportedTaskError(
             f"{info.id} is for {task}, which gpux does not run yet",
@@ -65,6 +67,17 @@ def choose_route(
     if not sources or precision != "fp32":
         raise _no_weights(info, precision)
     return Route("convert", task, precision, run_files, sources)
+
+
+def check_weights(info: ModelInfo) -> None:
+    """Return if there is anything that could be run or converted; asked before the task, which may not be told.
+
+    Raises:
+        NoWeightsError: the listing has neither ONNX nor weights to convert.
+    """
+    paths = [file.path for file in info.files]
+    if not formats.onnx_variants(paths) and not formats.source_weights(paths):
+        raise _no_weights(info, "fp32")
 
 
 def variant_bytes(info: ModelInfo, route: Route) -> int:
@@ -85,11 +98,12 @@ def _no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
     precisions = formats.onnx_precisions(file.path for file in info.files)
     shipped = f" (onnx in {', '.join(precisions)})" if precisions else ""
     found = f"it has {', '.join(info.formats)}{shipped}" if info.formats else "it has none at all"
+    choice = "--precision " + precisions[0] if precisions else "--format " + next(iter(info.formats), "")
+    bring = f"Try `gpux pull {info.id} {choice}`, or see its files" if info.formats else "See its files"
     return NoWeightsError(
         f"{info.id} has no weights that gpux can run ({precision} as ONNX, or fp32 to be made from safetensors or "
         f"PyTorch): {found}",
-        hint=f"Choose with --precision, bring files as they are with --format, or see them: "
-        f"`gpux info {info.id} --files`.",
+        hint=f"{bring}: `gpux info {info.id} --files`.",
         model=info.id,
         formats=list(info.formats),
     )

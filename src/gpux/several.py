@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from gpux.cancel import CancelToken
 from gpux.errors import GpuxError, UsageError
 from gpux.progress import Event, silent
 from gpux.pull import pull_model
-from gpux.reference import Reference
+from gpux.reference import ModelRef, Reference
 from gpux.types import StoredModel, Value
 
 PARALLEL = 3
@@ -41,7 +42,7 @@ class PullOutcome(Value):
 
 
 def pull_models(
-    refs: Iterable[Reference],
+    refs: Iterable[Reference] | Reference,
     *,
     parallel: int = PARALLEL,
     progress: LabelledCallback | None = None,
@@ -59,6 +60,8 @@ def pull_models(
         UsageError: ``parallel`` is below 1.
         CancelledError: ``cancel`` was set; what had arrived is kept.
     """
+    if isinstance(refs, (str, os.PathLike, ModelRef)):
+        refs = [refs]  # one reference, not one for each of its letters
     if parallel < 1:
         raise UsageError(f"parallel={parallel}: at least one pull must go on")
     token = cancel or CancelToken()

@@ -239,6 +239,7 @@ class Manifest(Value):
     model_type: str | None = None
     licence: str | None = None
     created: str = ""  #: ISO 8601, UTC
+    own_task: bool = True  #: the task is the model's own, which a reference without a task means
     schema: int = 1
 
 

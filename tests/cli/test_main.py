@@ -211,6 +211,26 @@ def test_a_closed_pipe_is_no_error(args: list[str]) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("args", "code"), [(["list", "--json"], 6), (["--help"], 6), (["info", "./no", "--json"], 3)])
+def test_a_full_disk_behind_stdout(args: list[str], code: int) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        result = subprocess.run([*GPUX, *args], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == code
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 2
+    assert ("No space left on device" in result.stderr) is (code == 6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize(("args", "code"), [("list --json", 0), ("list", 0), ("info ./no --json", 3), ("lst", 2)])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_closed_streams(args: str, code: int, closed: str) -> None:
+    command = ["sh", "-c", f'"$0" -m gpux {args} {closed}', sys.executable]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert "Traceback" not in result.stderr
+
+
 # What is printed where
 
 
@@ -223,6 +243,9 @@ def test_a_closed_pipe_is_no_error(args: list[str]) -> None:
         (["--quiet", "list"], "", ""),
         (["--quiet", "list", "--json"], "[]\n", ""),
         (["verify", "--json"], "[]\n", ""),
+        (["jobs"], "", "Nothing was started: `gpux pull --detach org/name` starts a job.\n"),
+        (["jobs", "--json"], "[]\n", ""),
+        (["prune"], "", "Nothing to remove.\n"),
     ],
     ids=str,
 )
@@ -245,6 +268,13 @@ def test_no_colour_in_a_pipe() -> None:
     result = subprocess.run([*GPUX, "info", "./nowhere"], capture_output=True, text=True)
     assert result.stderr.startswith("error: ")
     assert "\x1b" not in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("name", ["jobs", "prune", "outdated", "update"])
+def test_no_table_of_nothing(name: str) -> None:
+    shown = on_terminal(*GPUX, name)
+    assert shown.startswith("Nothing ") and shown.count("\n") == 1
 
 
 TABLE = """

@@ -38,12 +38,13 @@ COMMANDS: list[tuple[list[str], int]] = [
     (["revisions", STORED], OFFLINE),
     (["outdated"], 0),
     (["update"], OFFLINE),
+    (["update", "--dry-run"], OFFLINE),
+    (["check", STORED], OFFLINE),
     (["verify"], 0),
     (["verify", "--repair"], 0),
 ]
 #: without the option; they obey the variable, or never ask anyone
 BY_VARIABLE: list[tuple[list[str], int]] = [
-    (["check", STORED], OFFLINE),
     (["auth", "status"], 4),
     (["list"], 0),
     (["du"], 0),

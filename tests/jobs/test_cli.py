@@ -40,6 +40,14 @@ def test_the_list(typed: list[str], start: Start, slow_job: Job, capsys: Capture
     assert rows[1][3].startswith("no/such: no such model")
 
 
+def test_an_error_of_many_lines_is_one_row(start: Start, capsys: Captured) -> None:
+    job = finished(start("two words"))
+    assert job.error is not None and "\n" in job.error["message"]
+    assert run(["jobs"]) == 0
+    (row,) = capsys.readouterr().out.splitlines()
+    assert row.split("\t")[3] == job.error["message"].splitlines()[0]
+
+
 @pytest.mark.parametrize("typed", [["jobs", "--json"], ["jobs", "list", "--json"], ["jobs", "--json", "list"]])
 def test_the_list_as_json(typed: list[str], start: Start, capsys: Captured) -> None:
     job = finished(start("tiny/embed"))

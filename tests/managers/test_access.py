@@ -37,7 +37,7 @@ VERDICTS: list[tuple[str, str | None, str, bool | None, bool | None, type[errors
     ("tiny/missing", ADA, "missing, or private and closed to this", None, None, errors.ModelNotFoundError),
     ("acme/disabled", ADA, "disabled by the Hub", None, None, errors.DisabledModelError),
     ("odd/empty", NOBODY, "there, but it has no files", True, None, None),
-    ("odd/traversal", NOBODY, "the file name '../outside.txt'", None, None, errors.UnsafePathError),
+    ("odd/traversal", NOBODY, "the file name '../outside.txt' of odd/traversal", None, None, errors.UnsafePathError),
     ("tiny/embed@nope", NOBODY, "tiny/embed has no revision 'nope'", None, None, errors.RevisionNotFoundError),
     ("tiny/embed/nope.bin", NOBODY, "tiny/embed has no file 'nope.bin'", False, None, errors.EntryNotFoundError),
     ("tiny/embed", BAD, "the token is refused; without it: public", True, False, errors.InvalidTokenError),

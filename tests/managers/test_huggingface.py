@@ -169,3 +169,24 @@ def test_a_mirror_that_drops_hashes_is_asked_for_the_tree(hub: HubServer, manage
     hub.add_fault(Fault("status", path="blobs=", status=200, body=body, headers={"Content-Type": "application/json"}))
 
     assert all(file.etag and file.size for file in manager.get_model_info("tiny/embed").files)
+
+
+def test_an_odd_model_hides_no_other_from_a_search(manager: HuggingFaceManager) -> None:
+    found = {info.id: info for info in manager.search_models(limit=100)}
+
+    assert {"tiny/embed", "odd/traversal"} <= set(found)
+    assert found["odd/traversal"].files and not [file for file in found["odd/traversal"].files if ".." in file.path]
+    with pytest.raises(errors.UnsafePathError, match=r"'\.\./outside\.txt' of odd/traversal") as caught:
+        manager.resolve("odd/traversal")
+    assert "odd/traversal" in str(caught.value.hint)
+    assert caught.value.details == {"model": "odd/traversal", "file": "../outside.txt"}
+
+
+def test_offline_a_short_name_finds_the_files_of_its_model(settings: Settings, manager: HuggingFaceManager) -> None:
+    info = manager.get_model_info("gpt2")
+    manager.fetch(info, ["config.json"])
+
+    offline = HuggingFaceManager(settings, offline=True)
+    for ref in ("gpt2", "gpt2@main", f"gpt2@{info.commit}"):
+        found = offline.resolve(ref)
+        assert (found.id, found.requested_id, found.commit) == ("openai-community/gpt2", "gpt2", info.commit)

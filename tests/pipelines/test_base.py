@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -17,13 +18,21 @@ import pytest
 
 import gpux.pull
 from gpux import Settings, pipeline
-from gpux.errors import DeviceError, GpuxError, ProofError, SessionError, UnsupportedTaskError, UsageError
+from gpux.errors import (
+    CorruptFileError,
+    DeviceError,
+    GpuxError,
+    ProofError,
+    SessionError,
+    UnsupportedTaskError,
+    UsageError,
+)
 from gpux.pipelines.batching import overlapped, plan
 from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
 from gpux.pipelines.registry import pipeline_class, pipelines
 from gpux.pipelines.replays import replays_file
 from gpux.runtime.session import runtime_version
-from gpux.types import Proof, ProofCase, StoredModel
+from gpux.types import Proof, ProofCase, StoredFile, StoredModel
 from tests.pipelines.conftest import Build, stored
 
 
@@ -61,6 +70,23 @@ def test_an_unknown_option(build: Build) -> None:
 def test_a_device_that_is_not_there(build: Build) -> None:
     with pytest.raises(DeviceError):
         pipeline(model=build(), device="hardcore-cpu")
+
+
+def test_a_device_by_its_number(build: Build) -> None:
+    with pipeline(model=build(), device=-1) as pipe, pickle.loads(pickle.dumps(pipe)) as copy:
+        assert (pipe.device, copy.device) == ("cpu", "cpu")
+
+
+def test_a_file_that_is_gone(build: Build) -> None:
+    """config.json would be taken for one that the model never had, and its labels with it."""
+    model = build("text-classification")
+    files = tuple(StoredFile(name, 1, "0" * 64) for name in ("config.json", "tokenizer.json", "proof/small.npz"))
+    model = StoredModel(model.path, dataclasses.replace(model.manifest, files=files))
+    pipeline(model=model).close()
+    (model.path / "tokenizer.json").unlink()
+    with pytest.raises(CorruptFileError, match=r"tests/tiny-bert has lost tokenizer\.json of ") as caught:
+        pipeline(model=model)
+    assert caught.value.hint == "Run `gpux verify --repair`."
 
 
 def test_a_reference_is_opened(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,3 +160,11 @@ def test_threads_get_the_answers_of_one(embed: FeatureExtractionPipeline) -> Non
         thread.join()
     assert len(answers) == 40
     assert all(np.array_equal(answer, wanted) for answer in answers)
+
+
+@pytest.mark.parametrize("texts", ["a\udcff", ["fox", "a\udcff", "a much longer text, so that it is tokenized first"]])
+def test_vectors_of_what_is_no_unicode(embed: FeatureExtractionPipeline, texts: str | list[str]) -> None:
+    index = 0 if isinstance(texts, str) else 1
+    for call in (embed, embed.encode):
+        with pytest.raises(InputError, match=f"text {index} is no valid Unicode text"):
+            call(texts)

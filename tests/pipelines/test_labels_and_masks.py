@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import onnx
 import pytest
 
 from gpux.errors import InputError, UnsupportedError, UsageError
@@ -119,6 +120,70 @@ def test_masks_in_batches_of_mixed_length(fill: FillMaskPipeline) -> None:
         assert [[entry["sequence"] for entry in mask] for mask in masks] == [
             [entry["sequence"] for entry in mask] for mask in alone
         ]
+
+
+@pytest.mark.parametrize("bad", ["a\udcff", {"text": SHORT, "text_pair": "\ud83d"}])
+def test_labels_of_what_is_no_unicode(classify: TextClassificationPipeline, bad: Any) -> None:
+    with pytest.raises(InputError, match="text 1 is no valid Unicode text"):
+        classify([SHORT, bad])
+
+
+def test_masks_of_what_is_no_unicode(fill: FillMaskPipeline) -> None:
+    with pytest.raises(InputError, match="text 0 is no valid Unicode text"):
+        fill(f"{MASKED} \udcff")
+    with pytest.raises(InputError, match="target 0 is no valid Unicode text"):
+        fill(MASKED, targets="\udcff")
+
+
+def with_outputs(model: StoredModel, **names: str) -> StoredModel:
+    """The model with outputs of its graph renamed, and more tensors of the graph put out: new name = old name."""
+    file = model.path / "onnx" / "model.onnx"
+    graph = onnx.load(file)
+    inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(graph).graph.value_info}
+    inferred |= {value.name: value for value in graph.graph.output}
+    found = []
+    for new, old in names.items():
+        graph.graph.node.add(op_type="Identity", input=[old], output=[new], name=f"as_{new}")
+        value = onnx.ValueInfoProto()
+        value.CopyFrom(inferred[old])
+        value.name = new
+        found.append(value)
+    del graph.graph.output[:]
+    graph.graph.output.extend(found)
+    onnx.save(graph, file)
+    return model
+
+
+def a_hidden_state(model: StoredModel) -> str:
+    """Name of a tensor of the graph that holds a vector of 32 numbers for each token."""
+    graph = onnx.shape_inference.infer_shapes(onnx.load(model.path / "onnx" / "model.onnx")).graph
+    shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    return next(str(name) for name, shape in shapes.items() if len(shape) == 3 and shape[-1] == 32)
+
+
+def test_scores_under_another_name(build: Build) -> None:
+    model = build("fill-mask")
+    with FillMaskPipeline(model) as pipe:
+        wanted = pipe(MASKED)
+    model = with_outputs(model, hidden=a_hidden_state(model), output_0="logits")
+    with FillMaskPipeline(model) as pipe:
+        assert pipe(MASKED) == wanted
+    model = with_outputs(build("text-classification", name="labels"), output_0="logits")
+    with TextClassificationPipeline(model) as pipe:
+        assert pipe(SHORT)
+
+
+@pytest.mark.parametrize("name", ["last_hidden_state", "output_0"])
+def test_a_graph_of_vectors_alone_fills_no_mask(build: Build, name: str) -> None:
+    model = build("fill-mask")
+    with pytest.raises(UnsupportedError, match=rf"gives {name}, and fill-mask needs scores.*named logits") as caught:
+        FillMaskPipeline(with_outputs(model, **{name: a_hidden_state(model)}))
+    assert caught.value.hint == "Convert the original weights with `gpux convert tests/tiny-bert --task fill-mask`."
+
+
+def test_two_outputs_that_could_be_the_scores(build: Build) -> None:
+    with pytest.raises(UnsupportedError, match="gives one, two, and text-classification needs scores"):
+        TextClassificationPipeline(with_outputs(build("text-classification"), one="logits", two="logits"))
 
 
 def test_a_tokenizer_without_a_mask(build: Build) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -112,7 +113,40 @@ def test_no_tokenizer(build: Build) -> None:
     (model.path / "tokenizer.json").unlink()
     with pytest.raises(UnsupportedError, match=r"no tokenizer\.json") as caught:
         Tokenizer(model)
-    assert caught.value.hint
+    assert caught.value.hint == "`gpux convert tests/tiny-bert` converts its weights, which writes one where " + (
+        "transformers can."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"recipe": "optimum"}, "`gpux pull --force` converts the model again"),
+        ({"scheme": "local", "id": "/models/bert.onnx"}, "into /models, and pull that folder"),
+        ({"scheme": "local", "id": "/models/bert"}, "into /models/bert, and pull that folder"),
+    ],
+)
+def test_how_to_come_to_a_tokenizer(build: Build, changes: dict[str, Any], hint: str) -> None:
+    model = build()
+    (model.path / "tokenizer.json").unlink()
+    with pytest.raises(UnsupportedError) as caught:
+        Tokenizer(StoredModel(model.path, dataclasses.replace(model.manifest, **changes)))
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_configuration_that_is_no_json(build: Build) -> None:
+    model = build()
+    (model.path / "tokenizer_config.json").write_text("")
+    with pytest.raises(CorruptFileError, match=r"tokenizer_config\.json is not JSON"):
+        Tokenizer(model)
+
+
+@pytest.mark.parametrize("text", ["a\udcff", ("fox", "\ud83d")])
+def test_lone_surrogates(build: Build, text: Any) -> None:
+    with pytest.raises(InputError, match=r"text 1 is no valid Unicode text: a lone surrogate, U\+D") as caught:
+        Tokenizer(build())(["fox \U0001f98a", text], limit=None)
+    assert caught.value.details["index"] == 1
+    str(caught.value).encode()
 
 
 def test_a_text_without_any_token(build: Build) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gpux.errors import DeviceError
@@ -23,6 +25,20 @@ def test_names_of_one_device(requested: str) -> None:
 def test_a_number_picks_the_device() -> None:
     assert resolve("cuda:1", GPU_BUILD).options == {"device_id": "1"}
     assert resolve("cuda", GPU_BUILD).options == {}
+
+
+def test_numbers_as_transformers_takes_them() -> None:
+    assert resolve(1, GPU_BUILD) == resolve("cuda:1", GPU_BUILD)
+    assert resolve(-1, GPU_BUILD) == resolve("cpu", GPU_BUILD)
+    with pytest.raises(DeviceError, match="'cuda:0' needs CUDAExecutionProvider"):
+        resolve(0, CPU_BUILD)
+
+
+@pytest.mark.parametrize("requested", [None, True, -2, 1.0, b"cpu"])
+def test_what_names_no_device(requested: Any) -> None:
+    with pytest.raises(DeviceError, match="is no device") as caught:
+        resolve(requested, GPU_BUILD)
+    assert "cuda:0" in (caught.value.hint or "")
 
 
 def test_tensorrt_leaves_the_rest_to_cuda() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,8 +109,17 @@ def test_a_graph_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) ->
     file = tmp_path / "model.onnx"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(SessionError, match=r"model\.onnx"):
-        Session(file)
+    with pytest.raises(SessionError, match=r"model\.onnx") as caught:
+        Session(file, device="cpu")
+    assert caught.value.hint == "Run `gpux verify --repair`: the file may be damaged."
+
+
+def test_external_data_that_was_cut(graph: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(graph.parent, tmp_path / "copy")
+    (copy / "model.onnx_data").write_bytes(b"")
+    with pytest.raises(SessionError) as caught:
+        Session(copy / "model.onnx", device="cpu")
+    assert "gpux verify --repair" in (caught.value.hint or "")
 
 
 def test_every_exception_of_onnxruntime_is_mapped() -> None:

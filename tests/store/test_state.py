@@ -207,6 +207,14 @@ def test_pinned_ones_and_those_to_keep_stay(store: Store) -> None:
     assert store.eviction_plan(0, keep=[kept]).removals == ()
 
 
+def test_an_evicted_model_keeps_its_other_names(store: Store) -> None:
+    model = used(store, 0, 9)
+    store.record_ref("hf", "name", ID, None, model.commit)
+    store.eviction_plan(0).execute()
+    assert store.models() == [] and store.resolve_ref(ModelRef("hf", "name")) is None
+    assert store.canonical_id("hf", "name") == ID
+
+
 def test_what_changed_since_the_plan_stays(store: Store) -> None:
     touched, pinned, working, gone = (used(store, number, 9) for number in range(4))
     plan = store.eviction_plan(0)

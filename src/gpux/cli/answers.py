@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpux.cli.terminal import Terminal
 
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
 
 def print_answers(terminal: Terminal, texts: Sequence[str], answers: Sequence[Any]) -> None:
-    """One line or more for each text: labels with scores, filled texts, or the beginning of a vector."""
-    rows = [(text, *cells) for text, answer in zip(texts, answers, strict=True) for cells in _cells(answer)]
+    """One line or more for each text: labels with scores, filled texts, or the beginning of a vector.
+
+    In a pipe a tab, a line's end or a backslash in a cell is escaped as in C, so that each line has three cells.
+    """
+    rows: list[tuple[str, ...]] = [
+        (text, *cells) for text, answer in zip(texts, answers, strict=True) for cells in _cells(answer)
+    ]
     header = ("Input", "Score", "Answer")
+    if not sys.stdout.isatty():
+        rows = [tuple(cell.translate(_ESCAPES) for cell in row) for row in rows]
     terminal.table(header, rows, right=(1,))
 
 

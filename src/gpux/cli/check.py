@@ -18,13 +18,15 @@ _ANSWER = {True: "yes", False: "no", None: "?"}
 @command("check")
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--files", is_flag=True, help="List the files of each model instead.")
-def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool) -> int:
+@click.option("--offline", is_flag=True, help="Ask no Hub: then nothing can be told.")
+def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool, offline: bool) -> int:
     """Tell whether models can be downloaded, with and without the token, and how large they are.
 
     Downloads nothing. Exit code 0 if all of them can be downloaded with what you have, else that of the first error.
     """
     from gpux.managers.access import check_many
 
+    terminal.override(offline=offline or None)
     reports = check_many(refs, terminal.settings)
     if terminal.as_json:
         terminal.data([report.to_dict() for report in reports])

@@ -58,9 +58,9 @@ def row(job: Job) -> tuple[str, ...]:
 
 
 def where(job: Job) -> str:
-    """How far a job is, or what made it fail."""
+    """How far a job is, or what made it fail, in one line."""
     if job.error is not None:
-        return str(job.error["message"])
+        return str(job.error["message"]).partition("\n")[0]
     found = job.progress
     if found is None or job.status == "finished":
         return ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from gpux.cli import figures
 from gpux.cli.terminal import Terminal
 from gpux.formats import FORMATS, Selection
 from gpux.reference import ModelRef
@@ -23,10 +24,9 @@ class Choice:
     exclude: tuple[str, ...]
     everything: bool
 
-    def wants_files(self, refs: Sequence[str]) -> bool:
-        """True when files are wanted as they are, not a runnable model."""
-        chosen = self.format or self.include or self.exclude or self.everything
-        return bool(chosen) or any(ModelRef.parse(ref).file for ref in refs)
+    def wants_files(self, ref: ModelRef) -> bool:
+        """True when files of this model are wanted as they are, not a runnable model."""
+        return bool(self.format or self.include or self.exclude or self.everything or ref.file)
 
     def selection(self, ref: ModelRef) -> Selection:
         """What to bring of one model."""
@@ -57,19 +57,21 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def fetch_files(terminal: Terminal, refs: Sequence[str], choice: Choice, revision: str | None, ignore: bool) -> int:
-    """Bring files of each model, and print where they are."""
+def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_disk_space: bool) -> dict[str, Any]:
+    """Bring files of one model, and print where they are; what ``--json`` says of them."""
     from gpux.files import place_of, pull_files
     from gpux.managers.registry import manager_for
 
-    fetched = []
-    for ref in (ModelRef.parse(text).at(revision) for text in refs):
-        manager = manager_for(ref.scheme, terminal.settings)
-        with terminal.progress() as progress:
-            snapshot = pull_files(ref, manager, choice.selection(ref), ignore_disk_space=ignore, progress=progress)
-        fetched.append({"place": str(place_of(snapshot)), **snapshot.to_dict()})
-        if not terminal.as_json:
-            terminal.line(str(place_of(snapshot)))
-    if terminal.as_json:
-        terminal.data(fetched[0] if len(refs) == 1 else fetched)
-    return 0
+    manager = manager_for(ref.scheme, terminal.settings)
+    with terminal.progress() as progress:
+        snapshot = pull_files(
+            ref, manager, choice.selection(ref), ignore_disk_space=ignore_disk_space, progress=progress
+        )
+    place = str(place_of(snapshot))
+    if not terminal.as_json:
+        if snapshot.report is not None and snapshot.report.received:
+            terminal.say(figures.transfer(snapshot.report))
+        terminal.line(place)
+    transfer = snapshot.report.to_dict() if snapshot.report else None
+    files = {"path": str(snapshot.path), "files": list(snapshot.files), "id": snapshot.info.id}
+    return {"ref": str(ref), "place": place, **files, "commit": snapshot.info.commit, "transfer": transfer}

@@ -18,6 +18,8 @@ def list_jobs(terminal: Terminal) -> None:
     found = jobs(terminal.settings)
     if terminal.as_json:
         terminal.data([job.to_dict() for job in found])
+    elif not found:
+        terminal.say("Nothing was started: `gpux pull --detach org/name` starts a job.")
     else:
         terminal.table(detaching.COLUMNS, [detaching.row(job) for job in found])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from gpux import __version__
-from gpux.cli.failures import report_failure, report_usage
+from gpux.cli.failures import discard_stdout, open_what_is_closed, report_failure, report_output, report_usage
 from gpux.errors import GpuxError
 
 #: command -> the line that `gpux --help` shows; its module is gpux.cli.<command>, loaded on use
@@ -55,7 +54,7 @@ def _reader_may_leave() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains at exit
+        discard_stdout()
         raise click.exceptions.Exit(0) from None
 
 
@@ -117,6 +116,7 @@ def main(args: list[str] | None = None) -> None:
 
 def run(args: list[str]) -> int:
     """Run the command line; the exit code is the error's own."""
+    open_what_is_closed()
     try:
         outcome: Any = gpux.main(args, prog_name="gpux", standalone_mode=False, obj={"arguments": args})
         return outcome if isinstance(outcome, int) else 0
@@ -126,3 +126,5 @@ def run(args: list[str]) -> int:
         return exc.exit_code
     except (GpuxError, KeyboardInterrupt, click.Abort) as exc:
         return report_failure(exc, args)
+    except OSError as exc:
+        return report_output(exc, args)

@@ -30,7 +30,7 @@ def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool,
     found = outdated(refs or None, settings=terminal.settings)
     if terminal.as_json:
         terminal.data([currency.to_dict() for currency in found])
-    else:
+    elif found:
         terminal.table(HEADER, [_row(currency) for currency in found])
     remarks(terminal, found)
     counts = Counter(currency.status for currency in found)
@@ -51,11 +51,25 @@ def remarks(terminal: Terminal, found: list[Currency]) -> None:
             reasons.setdefault(currency.error.message, []).append(currency.reference)
         if currency.renamed_to is not None:
             terminal.say(f"! {currency.reference} is named {currency.renamed_to} now")
-    for reason, references in reasons.items():
+    for message, references in reasons.items():
         others = f" and {len(references) - 1} more" if len(references) > 1 else ""
-        terminal.say(f"! {references[0]}{others}: {reason}")
+        terminal.say("! " + about(references[0], message, others))
     for hint in dict.fromkeys(c.error.hint for c in found if c.status == "unknown" and c.error and c.error.hint):
         terminal.say(f"→ {hint}")
+
+
+def about(reference: str, message: str, more: str = "") -> str:
+    """A message with what it is about before it, which is not said twice where the message begins with it."""
+    id = reference.partition("@")[0]
+    if message.startswith(f"{id} ") and not more:
+        return message
+    return f"{reference}{more}: {message.removeprefix(f'{id}: ')}"
+
+
+def reason(found: Currency) -> str:
+    """``unknown: …`` or ``gone: …``, in one line and without the name; empty if neither."""
+    message = found.error.message.partition("\n")[0] if found.error else ""
+    return message and f"{found.status}: {message.removeprefix(f'{found.id}: ')}"
 
 
 def _row(currency: Currency) -> tuple[str, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpux.cli import figures
 from gpux.cli.fetching import Choice
@@ -15,26 +14,20 @@ if TYPE_CHECKING:
 
 
 def show_preview(
-    terminal: Terminal, refs: Sequence[str], choice: Choice, *, task: str | None, revision: str | None
-) -> int:
-    """Print what the pull would do."""
+    terminal: Terminal, ref: ModelRef, choice: Choice, *, task: str | None, convert: bool = False
+) -> dict[str, Any]:
+    """Print what the pull of one model would do; what ``--json`` says of it."""
     from gpux.managers.registry import manager_for
     from gpux.preview import preview_files, preview_pull
 
-    previews = []
-    for ref in (ModelRef.parse(text).at(revision) for text in refs):
-        manager = manager_for(ref.scheme, terminal.settings)
-        if choice.wants_files([str(ref)]) or ref.file:
-            previews.append(preview_files(ref, manager, choice.selection(ref)))
-        else:
-            previews.append(preview_pull(ref, manager, task=task, precision=choice.precision or "fp32"))
-    if terminal.as_json:
-        documents = [preview.to_dict() for preview in previews]
-        terminal.data(documents[0] if len(refs) == 1 else documents)
+    manager = manager_for(ref.scheme, terminal.settings)
+    if choice.wants_files(ref):
+        preview = preview_files(ref, manager, choice.selection(ref))
     else:
-        for preview in previews:
-            _print(terminal, preview)
-    return 0
+        preview = preview_pull(ref, manager, task=task, precision=choice.precision or "fp32", convert=convert)
+    if not terminal.as_json:
+        _print(terminal, preview)
+    return {"ref": str(ref), **preview.to_dict()}
 
 
 def _print(terminal: Terminal, preview: PullPreview) -> None:
@@ -44,11 +37,14 @@ def _print(terminal: Terminal, preview: PullPreview) -> None:
         title=f"{preview.id} at {preview.commit[:12]}",
         right=(1,),
     )
-    what = {"stored": "stored already", "shipped": "runs as shipped", "convert": "is converted", "files": "as files"}
+    if preview.kind == "stored":
+        terminal.say(f"{preview.id} at {preview.commit[:12]} is stored for {preview.task}: nothing to do")
+        return
+    what = {"shipped": "runs as shipped", "convert": "is converted", "files": "comes as files"}
     left = sum(file.size or 0 for file in preview.left_out)
     terminal.say(
-        f"{what[preview.kind]}: {figures.size(preview.total_bytes)}, {figures.size(preview.fetch_bytes)} to fetch; "
-        f"{len(preview.left_out)} files of {figures.size(left)} left out"
+        f"{preview.id} at {preview.commit[:12]} {what[preview.kind]}: {figures.size(preview.total_bytes)}, "
+        f"{figures.size(preview.fetch_bytes)} to fetch; {len(preview.left_out)} files of {figures.size(left)} left out"
     )
     for need in preview.space:
         state = "fits" if need.fits else "DOES NOT FIT"

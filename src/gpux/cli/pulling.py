@@ -70,7 +70,7 @@ def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **option
         if outcome.model is not None and not terminal.as_json:
             _say(terminal, outcome.model)
         if outcome.error is not None:
-            terminal.warn(f"{outcome.ref}: {outcome.error.message}", outcome.error.hint)
+            terminal.warn(outcome.error.message, outcome.error.hint)
     return next((outcome.error.exit_code for outcome in outcomes.values() if outcome.error), 0)
 
 

@@ -49,7 +49,7 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
     plans = (*sources, plan)
     removals = [removal for one in (plan, *sources) for removal in one.removals]
     planned = sum(one.bytes_freed for one in plans)
-    if not terminal.as_json:
+    if removals and not terminal.as_json:
         rows = [(removal.title, removal.reason, figures.size(removal.size)) for removal in removals]
         terminal.table(("Removed", "Why", "Size"), rows, right=(2,))
     if not removals:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -60,6 +61,9 @@ def run_command(
 def _texts(inputs: tuple[str, ...]) -> list[str]:
     if inputs and inputs != ("-",):
         return list(inputs)
-    if sys.stdin.isatty() and not inputs:
+    stdin: TextIO | None = sys.stdin  # None where the shell closed it
+    if stdin is None or (stdin.isatty() and not inputs):
         raise UsageError("there is no text to run on", hint='Give one: gpux run org/name "some text".')
-    return [line.rstrip("\r\n") for line in sys.stdin]
+    if isinstance(stdin, io.TextIOWrapper):  # bytes of another encoding reach the check that names the text
+        stdin.reconfigure(errors="surrogateescape")
+    return [line.rstrip("\r\n") for line in stdin]

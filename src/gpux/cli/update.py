@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.cli.installing import with_toolchain
-from gpux.cli.outdated import remarks
+from gpux.cli.outdated import about, reason, remarks
 from gpux.cli.terminal import Terminal, command
 from gpux.reference import Reference
 from gpux.types import StoredModel
@@ -38,11 +38,15 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
 
     done = [] if dry_run else update(found, settings=terminal.settings, pull=pull)
     if terminal.as_json:
-        terminal.data({"found": [c.to_dict() for c in found], "updates": [entry.to_dict() for entry in done]})
+        plan = [one for c in found if dry_run for one in c.would_pull()]
+        updates = [entry.to_dict() for entry in done]
+        terminal.data({"found": [c.to_dict() for c in found], "would_pull": plan, "updates": updates})
     else:
-        terminal.table(HEADER, _plan(found) if dry_run else [_row(entry) for entry in done])
+        told = [_standing(c) for c in found if c.error or (dry_run and c.status == "outdated")]
+        if rows := [_row(entry) for entry in done] + told:
+            terminal.table(HEADER, rows)
     remarks(terminal, found)
-    _conclude(terminal, done, behind=sum(currency.status == "outdated" for currency in found), dry_run=dry_run)
+    _conclude(terminal, found, done, dry_run=dry_run)
     failures = [entry.error for entry in done] + [c.error for c in found if c.status == "unknown"]
     return next((error.exit_code for error in failures if error is not None), 0)
 
@@ -54,21 +58,23 @@ def _pull(terminal: Terminal, ref: Reference, options: dict[str, Any]) -> Stored
         return pull_model(ref, **{**options, "progress": progress})
 
 
-def _plan(found: list[Currency]) -> list[tuple[str, ...]]:
-    behind = [currency for currency in found if currency.status == "outdated"]
-    return [(c.reference, " ".join(c.tasks), c.commit[:12], (c.new_commit or "")[:12], "would pull") for c in behind]
+def _standing(found: Currency) -> tuple[str, ...]:
+    now, result = (found.new_commit or "")[:12], reason(found) or "would pull"
+    return found.reference, " ".join(found.tasks), found.commit[:12], now, result
 
 
 def _row(entry: Update) -> tuple[str, ...]:
-    new = entry.model.commit[:12] if entry.model else ""
-    return entry.reference, entry.task, entry.commit[:12], new, "updated" if entry.model else "FAILED"
+    now, result = (entry.model.commit[:12], "updated") if entry.model else ("", "FAILED")
+    return entry.reference, entry.task, entry.commit[:12], now, result
 
 
-def _conclude(terminal: Terminal, done: list[Update], *, behind: int, dry_run: bool) -> None:
-    for entry in done:
-        if entry.error:
-            terminal.warn(f"{entry.reference} ({entry.task}): {entry.error.message}", entry.error.hint)
-    if not behind:
+def _conclude(terminal: Terminal, found: list[Currency], done: list[Update], *, dry_run: bool) -> None:
+    statuses = [currency.status for currency in found]
+    for entry, error in ((entry, entry.error) for entry in done if entry.error):
+        terminal.warn(about(entry.reference, error.message, f" ({entry.task})"), error.hint)
+    if "unknown" in statuses:
+        terminal.say(f"Whether {statuses.count('unknown')} of {len(found)} are outdated cannot be known.")
+    elif "outdated" not in statuses:
         terminal.say("Nothing is outdated.")
-    elif dry_run or any(entry.model for entry in done):
+    if "outdated" in statuses and (dry_run or any(entry.model for entry in done)):
         terminal.say("The former commits stay until `gpux prune`.")

@@ -17,11 +17,7 @@ def choose_task(info: ModelInfo, asked: str | None = None) -> str:
     Raises:
         UnsupportedTaskError: nothing tells.
     """
-    if asked is not None:
-        return canonical(asked)
-    if info.file("modules.json") is not None:  # sentence-transformers: whatever its tag says, it makes vectors
-        return "feature-extraction"
-    found = canonical(info.task) if info.task else task_of_architectures(info.architectures)
+    found = canonical(asked) if asked is not None else own_task(info)
     if found is None:
         said = f"the architectures {', '.join(info.architectures)}" if info.architectures else "no architectures"
         raise UnsupportedTaskError(
@@ -30,6 +26,13 @@ def choose_task(info: ModelInfo, asked: str | None = None) -> str:
             model=info.id,
         )
     return found
+
+
+def own_task(info: ModelInfo) -> str | None:
+    """The task that a model's own files name, else its page; None where nothing tells."""
+    if info.file("modules.json") is not None:  # sentence-transformers: whatever its tag says, it makes vectors
+        return "feature-extraction"
+    return canonical(info.task) if info.task else task_of_architectures(info.architectures)
 
 
 def choose_converters(

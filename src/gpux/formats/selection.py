@@ -38,6 +38,11 @@ class Selection(Value):
     machine: str | None = None  #: a processor or device that ONNX graphs may be tuned for, see :func:`shipped_onnx`
 
     def __post_init__(self) -> None:
+        for name in ("include", "exclude"):  # a lone string is one pattern, not one for each of its letters
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.everything and self.include:
+            raise UsageError("all files, and only those that match, were asked for", hint="Leave out `--all`.")
         if self.format is not None and self.format not in FORMATS:
             raise UsageError(f"no format is named {self.format!r}", hint=f"Formats are {', '.join(FORMATS)}.")
         if self.format != "gguf" and self.precision and canonical_precision(self.precision) not in PRECISIONS:

@@ -59,8 +59,8 @@ class ModelManager(ABC):
         """Which of ``paths`` are on this machine already, in full length; their hashes are checked when fetched."""
         return set()
 
-    def discard(self, info: ModelInfo) -> int:
-        """Remove the model's source files at this commit from this machine, where nothing else needs them.
+    def discard(self, id: str, commit: str) -> int:
+        """Remove a model's source files at one commit from this machine, where nothing else needs them.
 
         Returns the bytes that this freed: none for a source whose files are not copies.
 

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from gpux.errors import UnsafePathError
 from gpux.formats import weight_formats
 from gpux.reference import ModelRef
 from gpux.types import ModelFile, ModelInfo, Revision, read_json
 
+log = logging.getLogger(__name__)
+
 
 def model_info(found: Any, ref: ModelRef) -> ModelInfo:
-    """``huggingface_hub.ModelInfo``, of a model's own page or of a listing."""
-    files = tuple(_file(sibling) for sibling in found.siblings or ())
+    """``huggingface_hub.ModelInfo`` of a model's own page.
+
+    Raises:
+        UnsafePathError: a file's name leads out of the model's folder.
+    """
+    return _model_info(found, ref, tuple(_file(sibling) for sibling in found.siblings or ()))
+
+
+def listed_info(found: Any, ref: ModelRef) -> ModelInfo:
+    """The same of a listing, without the files of unsafe names: one odd model must not hide all others."""
+    return _model_info(found, ref, tuple(_safe_files(found)))
+
+
+def _model_info(found: Any, ref: ModelRef, files: tuple[ModelFile, ...]) -> ModelInfo:
     config = found.config if isinstance(found.config, dict) else {}
     return ModelInfo(
         scheme="hf",
@@ -47,12 +63,12 @@ def with_tree(info: ModelInfo, tree: Iterable[Any]) -> ModelInfo:
     return replace(info, files=files, formats=weight_formats(file.path for file in files))
 
 
-def cached_info(ref: ModelRef, commit: str, files: tuple[ModelFile, ...], folder: Path) -> ModelInfo:
-    """What the source cache alone tells of a model."""
+def cached_info(ref: ModelRef, id: str, commit: str, files: tuple[ModelFile, ...], folder: Path) -> ModelInfo:
+    """What the source cache alone tells of a model; ``id`` is the canonical one."""
     config = read_json(folder / "config.json")
     return ModelInfo(
         scheme=ref.scheme,
-        id=ref.id,
+        id=id,
         requested_id=ref.id,
         commit=commit,
         revision=None if ref.is_commit else ref.revision or "main",
@@ -70,6 +86,14 @@ def revisions(refs: Any) -> list[Revision]:
     found += [Revision(tag.name, "tag", tag.target_commit) for tag in refs.tags]
     found += [Revision(ref.ref, "pull_request", ref.target_commit) for ref in refs.pull_requests or ()]
     return found + [Revision(ref.ref, "convert", ref.target_commit) for ref in refs.converts]
+
+
+def _safe_files(found: Any) -> Iterator[ModelFile]:
+    for sibling in found.siblings or ():
+        try:
+            yield _file(sibling)
+        except UnsafePathError as exc:
+            log.info("%s: %s; left out", found.id, exc)
 
 
 def _file(sibling: Any) -> ModelFile:

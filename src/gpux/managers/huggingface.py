@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gpux.cancel import CancelToken
 from gpux.disk import disk_errors
-from gpux.errors import AccessError, HubServerError, InvalidReferenceError, OfflineError, UsageError
+from gpux.errors import (
+    AccessError,
+    HubServerError,
+    InvalidReferenceError,
+    OfflineError,
+    UnsafePathError,
+    UsageError,
+)
 from gpux.managers import hub_errors, hub_values
 from gpux.managers.cache_removal import discard_source
 from gpux.managers.hub_cache import HubCache
@@ -46,6 +54,7 @@ class HuggingFaceManager(RemembersInfo):
             ModelNotFoundError: there is none, or no right to see it.
             RevisionNotFoundError: it has no such revision.
             OfflineError: offline, and the source cache does not know the model.
+            UnsafePathError: the name of one of its files leads out of its folder.
         """
         parsed = self._own(ref)
         if self.settings.offline:
@@ -86,16 +95,17 @@ class HuggingFaceManager(RemembersInfo):
         wanted = set(paths)
         return {file.path for file in info.files if file.path in wanted and cache.present(info.commit, file)}
 
-    def discard(self, info: ModelInfo) -> int:
+    def discard(self, id: str, commit: str) -> int:
         """Remove the files of this commit from the source cache, but for what other commits link to."""
-        return discard_source(info, info.commit, self.settings.hf_cache)
+        return discard_source(id, commit, self.settings.hf_cache)
 
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
     ) -> list[ModelInfo]:
         """Models whose name holds ``query``, the most downloaded first.
 
-        ``task`` is the Hub's own name of one (``sentence-similarity``), ``limit`` at least 1.
+        ``task`` is the Hub's own name of one (``sentence-similarity``), ``limit`` at least 1. Files whose names lead
+        out of the model's folder are left out; :meth:`resolve` refuses such a model.
         """
         if limit < 1:
             raise UsageError(f"limit={limit}: at least one result must be asked for")
@@ -103,7 +113,7 @@ class HuggingFaceManager(RemembersInfo):
         found = self._hub().search(
             search=query or None, pipeline_tag=task, author=author, sort="downloads", limit=limit, full=True
         )
-        return [hub_values.model_info(item, ModelRef("hf", item.id)) for item in found]
+        return [hub_values.listed_info(item, ModelRef("hf", item.id)) for item in found]
 
     def list_revisions(self, ref: Reference) -> list[Revision]:
         """Branches, tags, pull requests and the Hub's own conversions, with their commits: one request."""
@@ -168,13 +178,19 @@ class HuggingFaceManager(RemembersInfo):
             raise OfflineError(f"offline: cannot {what} without the Hub", hint=ONLINE_HINT)
 
     def _resolve_online(self, ref: ModelRef, cancel: CancelToken | None) -> ModelInfo:
-        found = hub_values.model_info(self._hub().model(ref.id, ref.revision, cancel), ref)
-        if found.files and any(file.etag is None for file in found.files):
-            found = hub_values.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
+        try:
+            found = hub_values.model_info(self._hub().model(ref.id, ref.revision, cancel), ref)
+            if found.files and any(file.etag is None for file in found.files):
+                found = hub_values.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
+        except UnsafePathError as exc:
+            hint = f"gpux takes no file of such a model: tell its owner at {self.settings.endpoint}/{ref.id}."
+            message = f"the file name {exc.details['file']!r} of {ref.id} could leave its folder"
+            raise UnsafePathError(message, hint=hint, model=ref.id, **exc.details) from exc
         return found
 
     def _resolve_offline(self, ref: ModelRef) -> ModelInfo:
-        cache = HubCache(self.settings.hf_cache, ref.id)
+        id = self._known_id(ref)
+        cache = HubCache(self.settings.hf_cache, id)
         commit = ref.revision if ref.is_commit else cache.revision(ref.revision or "main")
         files = cache.files(commit) if commit else ()
         if not commit or not files:
@@ -183,7 +199,14 @@ class HuggingFaceManager(RemembersInfo):
                 hint=f"Pull it once with `gpux pull {ref}`, without --offline and HF_HUB_OFFLINE.",
                 model=ref.id,
             )
-        return hub_values.cached_info(ref, commit, files, cache.snapshot(commit))
+        return hub_values.cached_info(ref, id, commit, files, cache.snapshot(commit))
+
+    def _known_id(self, ref: ModelRef) -> str:
+        """What the Hub called the model last, which may have been asked for by a short or former name."""
+        if HubCache(self.settings.hf_cache, ref.id).repository.exists():
+            return ref.id
+        known = self.known_model_info(ref) or self.known_model_info(replace(ref, revision=None))
+        return known.info.id if known else ref.id
 
     def _entry(self, info: ModelInfo, path: str) -> ModelFile:
         file = info.file(path)

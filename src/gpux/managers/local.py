@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpux.cancel import CancelToken
@@ -26,12 +27,13 @@ class LocalManager(ModelManager):
         """Hash the files and describe them.
 
         Raises:
-            ModelNotFoundError: there is no such folder or file.
+            ModelNotFoundError: there is no such folder or file, or no right to read all of it.
         """
-        path = _path(ModelRef.parse(ref))
-        token = cancel or CancelToken()
-        files = tuple(_describe(path, file, token) for file in _files(path))
-        config = read_json(_root(path) / "config.json") if path.is_dir() else {}
+        parsed, token = ModelRef.parse(ref), cancel or CancelToken()
+        with _reading(parsed.id):
+            path = _path(parsed)
+            files = tuple(_describe(path, file, token) for file in _files(path))
+            config = read_json(_root(path) / "config.json") if path.is_dir() else {}
         return ModelInfo(
             scheme=self.scheme,
             id=str(path),
@@ -52,10 +54,12 @@ class LocalManager(ModelManager):
         cancel: CancelToken | None = None,
     ) -> SourceSnapshot:
         """Nothing travels: the files are used where they lie."""
-        folder, wanted = _root(Path(info.id)), tuple(paths)
-        for path in wanted:
-            if not (folder / path).is_file():
-                raise EntryNotFoundError(f"{info.id} has no file {path!r}", model=info.id, file=path)
+        wanted = tuple(paths)
+        with _reading(info.id):
+            folder = _root(Path(info.id))
+            for path in wanted:
+                if not (folder / path).is_file():
+                    raise EntryNotFoundError(f"{info.id} has no file {path!r}", model=info.id, file=path)
         return SourceSnapshot(info, folder, wanted)
 
     def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
@@ -70,8 +74,21 @@ class LocalManager(ModelManager):
 
     def list_revisions(self, ref: Reference) -> list[Revision]:
         """A folder has no revisions: an empty list."""
-        _path(ModelRef.parse(ref))
+        parsed = ModelRef.parse(ref)
+        with _reading(parsed.id):
+            _path(parsed)
         return []
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """What the disk refuses, as the error of a model that is not to be had."""
+    try:
+        yield
+    except OSError as exc:
+        at = f" ({exc.filename})" if exc.filename and str(exc.filename) != name else ""
+        hint = "Name a folder that holds a model's files and nothing else, all of which you may read."
+        raise ModelNotFoundError(f"{name} cannot be read: {exc.strerror or exc}{at}", hint=hint, model=name) from exc
 
 
 def _path(ref: ModelRef) -> Path:

@@ -20,7 +20,7 @@ def pipeline(
     task: str | None = None,
     model: StoredModel | ModelRef | str | Path | None = None,
     *,
-    device: str = "auto",
+    device: str | int = "auto",
     revision: str | None = None,
     settings: Settings | None = None,
     **options: Any,
@@ -32,7 +32,8 @@ def pipeline(
     Args:
         task: the Hub's name of a task, or an alias; by default the model's own.
         model: a stored model, or a reference as a user types it.
-        device: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …) or an execution provider's full name.
+        device: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …), an execution provider's full name, or a
+            number as transformers takes it (0 is ``cuda:0``, -1 is ``cpu``).
         revision: branch, tag or commit of a reference.
         settings: folders, token and switches; by default those of the environment.
         options: of the pipeline (``threads``, ``allow_cpu_nodes``) and defaults for its calls.
@@ -40,6 +41,7 @@ def pipeline(
     Raises:
         UnsupportedTaskError: no pipeline for the task, or the model is stored for another one.
         UsageError: an unknown option, or no model.
+        CorruptFileError: a file of the stored model is gone.
         DeviceError: the device is not there.
     """
     from gpux.errors import UsageError

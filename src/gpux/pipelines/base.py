@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from gpux.errors import UsageError
+from gpux.errors import CorruptFileError, UsageError
 from gpux.pipelines.replays import replay_once
 from gpux.runtime.session import Session
 from gpux.settings import Settings
@@ -25,7 +25,8 @@ class Pipeline(ABC):
 
     Args:
         model: the stored variant.
-        device: ``auto``, a short name (``cuda``, ``cuda:1`` …) or an execution provider's full name.
+        device: ``auto``, a short name (``cuda``, ``cuda:1`` …), an execution provider's full name, or a number as
+            transformers takes it (0 is ``cuda:0``, -1 is ``cpu``).
         threads: threads of one run; by default what this process may use.
         allow_cpu_nodes: accept that a device asked for by name leaves computation to the CPU.
         settings: used when an unpickled copy has to pull the model.
@@ -33,6 +34,7 @@ class Pipeline(ABC):
 
     Raises:
         DeviceError: the device is not there, or does not take the whole graph.
+        CorruptFileError: a file of the variant is gone.
         ProofError: this onnxruntime or device answers otherwise than the original model did.
         UnsupportedError: the variant lacks something that the task needs.
         UsageError: an unknown option.
@@ -45,13 +47,14 @@ class Pipeline(ABC):
         self,
         model: StoredModel,
         *,
-        device: str = "auto",
+        device: str | int = "auto",
         threads: int | None = None,
         allow_cpu_nodes: bool = False,
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
         self._check_options(options)
+        _check_files(model)
         self.model = model
         self._arguments = {"device": device, "threads": threads, "allow_cpu_nodes": allow_cpu_nodes, **options}
         self._settings = settings
@@ -110,6 +113,18 @@ class Pipeline(ABC):
                 f"{self.task} has no option {', '.join(unknown)}",
                 hint=f"It has: {', '.join(sorted(self.call_options)) or 'none'}.",
             )
+
+
+def _check_files(model: StoredModel) -> None:
+    """A file that is gone would be taken for one that the model never had. What only a replay needs is left to it."""
+    names = [file.path for file in model.manifest.files if not file.path.startswith("proof/")]
+    gone = [name for name in names if not (model.path / name).is_file()]
+    if gone:
+        raise CorruptFileError(
+            f"{model.id} has lost {', '.join(gone)} of {model.path}",
+            hint="Run `gpux verify --repair`.",
+            path=model.path / gone[0],
+        )
 
 
 def _reopen(kind: type[Pipeline], model: StoredModel, settings: Settings | None, arguments: dict[str, Any]) -> Pipeline:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gpux.pipelines.layers import Normalize
 from gpux.pipelines.pooling import MODES, without_prompt
 from gpux.pipelines.sentence import SentenceConfig, read_sentence_config, transformer_folder
-from gpux.pipelines.text import TextPipeline, as_texts, check_positive, tokenizer_options
+from gpux.pipelines.text import TextPipeline, as_texts, check_positive, hidden_size, tokenizer_options
 from gpux.pipelines.tokenization import Tokenizer
 from gpux.types import StoredModel
 
@@ -56,7 +56,7 @@ class FeatureExtractionPipeline(TextPipeline):
         """
         chosen = self._merged(options)
         limits = tokenizer_options(chosen, "tokenize_kwargs")
-        texts = [inputs] if isinstance(inputs, str) else as_texts(inputs)
+        texts = as_texts(inputs)
         tokens = self._tokenize(texts, **limits)
         found = [v[None] for v in self._run_each(tokens, self._vectors, batch_size=chosen.get("batch_size"))]
         answers = found if chosen.get("return_arrays") else [array.tolist() for array in found]
@@ -133,7 +133,7 @@ class FeatureExtractionPipeline(TextPipeline):
         """
         check_positive(batch_size=batch_size, max_length=max_length, truncate_dim=truncate_dim)
         opening = self.sentence.prompt(prompt, prompt_name)
-        given = [texts] if isinstance(texts, str) else as_texts(texts)
+        given = as_texts(texts)
         vectors = self._pooled(
             [opening + text for text in given],
             batch_size=batch_size,
@@ -180,5 +180,4 @@ class FeatureExtractionPipeline(TextPipeline):
         declared = next(spec.shape[2] for spec in self.session.outputs if spec.name == self._vectors)
         if isinstance(declared, int):
             return declared
-        config = self.model.read_json("config.json")
-        return int(config.get("hidden_size") or config.get("d_model") or config.get("dim") or 0)
+        return hidden_size(self.model) or 0

@@ -34,7 +34,7 @@ class FillMaskPipeline(TextPipeline):
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:
         super().__init__(model, **arguments)
-        self._logits = self._output(("logits",), rank=3)
+        self._logits = self._score_output(3, _vocabulary(model.read_json("config.json")))
         if self.tokenizer.mask_id is None:
             raise UnsupportedError(f"the tokenizer of {model.id} has no mask token", model=model.id)
         self._mask_id = self.tokenizer.mask_id
@@ -58,7 +58,7 @@ class FillMaskPipeline(TextPipeline):
         chosen = self._merged(options)
         targets = self._target_ids(chosen.get("targets"))
         count = self._count(chosen.get("top_k"), targets)
-        texts = [inputs] if isinstance(inputs, str) else as_texts(inputs)
+        texts = as_texts(inputs)
         tokens = self._tokenize(texts, **tokenizer_options(chosen, "tokenizer_kwargs"))
         self._check_masks(tokens)
         answers = [
@@ -115,7 +115,7 @@ class FillMaskPipeline(TextPipeline):
         if targets is None:
             return None
         found: list[int] = []
-        for word in [targets] if isinstance(targets, str) else as_texts(targets, "target"):
+        for word in as_texts(targets, "target"):
             token = self.tokenizer.first_id(word)
             if token is None:
                 log.warning("target %r has no token and is left out", word)
@@ -129,3 +129,8 @@ class FillMaskPipeline(TextPipeline):
         count = _TOP_K if top_k is None else top_k
         check_positive(top_k=count)
         return count if targets is None else min(count, len(targets))
+
+
+def _vocabulary(config: dict[str, Any]) -> int | None:
+    size = config.get("vocab_size")
+    return size if isinstance(size, int) else None

@@ -21,14 +21,16 @@ from gpux.pipelines.batching import (
     plan,
     span,
 )
-from gpux.pipelines.tokenization import TextInput, Tokenizer, Tokens
+from gpux.pipelines.tokenization import TextInput, Tokenizer, Tokens, check_unicode
 from gpux.runtime.session import Session
-from gpux.types import StoredModel
+from gpux.types import StoredModel, TensorSpec
 
 #: Tokens per core from which a session for one-thread runs is worth its loading.
 LANES_FROM = 8_192
 #: Bytes of weights up to which they may be held twice for it.
 LANES_BYTES = 256_000_000
+#: Outputs that are vectors by their names, whatever the sizes of their axes.
+VECTORS = frozenset({"last_hidden_state", "hidden_states", "token_embeddings", "pooler_output", "sentence_embedding"})
 
 
 class TextPipeline(Pipeline):
@@ -154,6 +156,46 @@ class TextPipeline(Pipeline):
             f"an output of rank {rank}"
         )
 
+    def _score_output(self, rank: int, width: int | None) -> str:
+        """The output named logits; of another name, the only one that can be scores and nothing else.
+
+        Args:
+            rank: of the output.
+            width: how many scores there are, as far as the configuration tells.
+
+        Raises:
+            UnsupportedError: the graph has no such output, or several.
+        """
+        outputs = self.session.outputs
+        fitting = [spec for spec in outputs if len(spec.shape) == rank and "float" in spec.dtype]
+        if any(spec.name == "logits" for spec in fitting):
+            return "logits"
+        hidden = hidden_size(self.model)
+        scores = [spec.name for spec in fitting if _may_be_scores(spec, width, hidden)]
+        if len(scores) == 1:
+            return scores[0]
+        raise UnsupportedError(
+            f"the graph of {self.model.id} gives {', '.join(spec.name for spec in outputs)}, and {self.task} needs "
+            f"scores: an output of rank {rank} named logits",
+            hint=f"Convert the original weights with `gpux convert {self.model.id} --task {self.task}`.",
+            model=self.model.id,
+        )
+
+
+def hidden_size(model: StoredModel) -> int | None:
+    """Size of a token's vector, as config.json tells it under one of its names."""
+    config = model.read_json("config.json")
+    sizes = (config.get(name) for name in ("hidden_size", "d_model", "dim"))
+    return next((size for size in sizes if isinstance(size, int) and size > 0), None)
+
+
+def _may_be_scores(spec: TensorSpec, width: int | None, hidden: int | None) -> bool:
+    """By name and last axis; a free axis tells nothing."""
+    last = spec.shape[-1]
+    if spec.name in VECTORS:
+        return False
+    return not isinstance(last, int) or (last != hidden if width is None else last == width)
+
 
 def tokenizer_options(options: dict[str, Any], nested: str) -> dict[str, Any]:
     """``truncation`` and ``max_length`` of a call, given by themselves or in the dict that transformers takes.
@@ -184,15 +226,18 @@ def check_positive(**values: int | None) -> None:
 
 
 def as_texts(inputs: Any, what: str = "text") -> list[str]:
-    """A list of texts, from any iterable of them.
+    """A list of texts, from any iterable of them, or from one text.
 
     Raises:
-        InputError: something in it, or the whole, is no text.
+        InputError: something in it, or the whole, is no text, or no valid Unicode.
     """
+    if isinstance(inputs, str):
+        inputs = [inputs]
     if isinstance(inputs, (bytes, dict)) or not isinstance(inputs, Iterable):
         raise InputError(f"{what} is expected, and {type(inputs).__name__} was given")
     found = list(inputs)
     for index, item in enumerate(found):
         if not isinstance(item, str):
             raise InputError(f"{what} {index} is {type(item).__name__}, not str", index=index)
+    check_unicode(found, what)
     return found

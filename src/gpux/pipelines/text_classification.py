@@ -51,8 +51,8 @@ class TextClassificationPipeline(TextPipeline):
     def __init__(self, model: StoredModel, **arguments: Any) -> None:
         super().__init__(model, **arguments)
         config = model.read_json("config.json")
-        self._logits = self._output(("logits",), rank=2)
         self.labels = _labels(config)
+        self._logits = self._score_output(2, len(self.labels))
         self._function = _default_function(config, len(self.labels))
         self._check_width(len(self.labels))
 

@@ -9,8 +9,7 @@ environment variable ``TOKENIZERS_PARALLELISM`` is left to the user; a single te
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import tokenizers
 from tokenizers import normalizers
 
 from gpux.errors import CorruptFileError, InputError, UnsupportedError
-from gpux.types import StoredModel
+from gpux.types import StoredModel, read_json
 
 _SANE_LIMIT = 1_000_000  #: transformers writes 1e30 for "no limit known"
 _MASK_TOKENS = ("[MASK]", "<mask>")
@@ -89,8 +88,9 @@ class Tokenizer:
             truncation: cut what is longer (of a pair, the longer text first); else refuse it.
 
         Raises:
-            InputError: a text is too long and may not be cut, or has no tokens at all.
+            InputError: a text is no valid Unicode, too long and may not be cut, or has no tokens at all.
         """
+        check_unicode(texts)
         encodings = self._encode(texts, add_special_tokens=True)
         tokens = [Tokens(encoding.ids, encoding.type_ids) for encoding in encodings]
         for index, found in enumerate(tokens):
@@ -159,6 +159,25 @@ class Tokenizer:
         return int(shipped.get("pad_id", 0)) if found is None else found
 
 
+def check_unicode(texts: Iterable[TextInput], what: str = "text") -> None:
+    """Refuse lone surrogates: what Python makes of bytes that are no UTF-8, and no tokenizer takes.
+
+    Raises:
+        InputError: it names the first such text.
+    """
+    for index, text in enumerate(texts):
+        for part in text if isinstance(text, tuple) else (text,):
+            try:
+                part.encode()
+            except UnicodeEncodeError as exc:
+                raise InputError(
+                    f"{what} {index} is no valid Unicode text: a lone surrogate, U+{ord(part[exc.start]):04X}, "
+                    f"at character {exc.start}",
+                    hint="It may come from bytes that are no UTF-8: convert them first, with iconv for instance.",
+                    index=index,
+                ) from exc
+
+
 def shares(sizes: Sequence[int], room: int) -> list[int]:
     """What is left of one or two token lists that share ``room``: the longer one is cut first.
 
@@ -182,7 +201,7 @@ def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Token
     if file is None:
         raise UnsupportedError(
             f"{model.id} has no tokenizer.json, and gpux reads no other tokenizer",
-            hint="`gpux pull --force` converts the model again, which writes one where transformers can.",
+            hint=_where_from(model),
             model=model.id,
         )
     try:
@@ -193,6 +212,17 @@ def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Token
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer, padding
+
+
+def _where_from(model: StoredModel) -> str:
+    """How a model without a tokenizer.json comes to one."""
+    if model.manifest.recipe != "shipped":
+        return "`gpux pull --force` converts the model again, which writes one where transformers can."
+    if model.manifest.scheme != "local":
+        return f"`gpux convert {model.id}` converts its weights, which writes one where transformers can."
+    path = Path(model.id)
+    folder = path.parent if path.suffix.lower() == ".onnx" else path
+    return f"Put the tokenizer.json and config.json of the original model into {folder}, and pull that folder."
 
 
 def _apply_bert_options(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
@@ -211,11 +241,8 @@ def _lower_case_first(tokenizer: tokenizers.Tokenizer) -> None:
 
 def _first_json(folders: Sequence[Path], name: str) -> dict[str, Any]:
     for folder in folders:
-        try:
-            found = json.loads((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue
-        return found if isinstance(found, dict) else {}
+        if (folder / name).is_file():
+            return read_json(folder / name)
     return {}
 
 

@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gpux.errors import DeviceError
 from gpux.types import Value
@@ -126,11 +127,12 @@ class DeviceChoice(Value):
         return [(self.execution_provider, dict(self.options)), *((name, {}) for name in self.also)]
 
 
-def resolve(requested: str, available: Sequence[str]) -> DeviceChoice:
+def resolve(requested: str | int, available: Sequence[str]) -> DeviceChoice:
     """The execution providers for ``requested``.
 
     Args:
-        requested: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …) or an execution provider's full name.
+        requested: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …), an execution provider's full name, or
+            a number as transformers takes it: 0 and above for ``cuda:0`` …, -1 for ``cpu``.
         available: what onnxruntime's ``get_available_providers()`` answers.
 
     Raises:
@@ -139,8 +141,9 @@ def resolve(requested: str, available: Sequence[str]) -> DeviceChoice:
     return candidates(requested, available)[0]
 
 
-def candidates(requested: str, available: Sequence[str]) -> list[DeviceChoice]:
+def candidates(requested: str | int, available: Sequence[str]) -> list[DeviceChoice]:
     """Every choice that would do, best first: one, except for ``auto``. Raises as :func:`resolve`."""
+    requested = _as_name(requested)
     if requested.strip().lower() == "auto":
         found = [_provider(_BY_NAME[name], available) for name in AUTO_ORDER]
         pairs = zip(AUTO_ORDER, found, strict=True)
@@ -156,6 +159,17 @@ def candidates(requested: str, available: Sequence[str]) -> list[DeviceChoice]:
 def computation(operators: Mapping[str, int]) -> dict[str, int]:
     """Those of the counted operators that do more than shapes and indices."""
     return {name: count for name, count in operators.items() if name not in SHAPE_OPERATORS}
+
+
+def _as_name(requested: Any) -> str:
+    """A number as transformers means it; anything else but a name is refused."""
+    if isinstance(requested, str):
+        return requested
+    if isinstance(requested, int) and not isinstance(requested, bool) and requested >= -1:
+        return "cpu" if requested == -1 else f"cuda:{requested}"
+    raise DeviceError(
+        f"{requested!r} is no device", hint='A device is a name: "cuda:0", "cpu", "auto".', device=str(requested)
+    )
 
 
 def _split(requested: str) -> tuple[str, int | None]:

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from gpux.errors import InputError
 from gpux.types import TensorSpec
 
+_DTYPES = {"float": "float32", "double": "float64", "string": "object"}
+
 
 def check_inputs(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
     """The inputs as contiguous arrays of the declared dtypes.
@@ -84,3 +86,13 @@ def _wrong(array: NDArray[Any], spec: TensorSpec, what: str) -> InputError:
         dtype=array.dtype.name,
         shape=list(array.shape),
     )
+
+
+def spec_of(arg: Any) -> TensorSpec:
+    """An input or output as onnxruntime declares it: ``tensor(float)`` and the like as numpy's names.
+
+    A sequence or map keeps onnxruntime's own word.
+    """
+    kind = str(arg.type)
+    inner = kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
+    return TensorSpec(arg.name, _DTYPES.get(inner, inner), tuple(arg.shape))

@@ -20,7 +20,7 @@ from gpux.errors import DeviceError, GpuxError, SessionError
 from gpux.runtime import cuda
 from gpux.runtime.devices import CPU, DeviceChoice, candidates, computation
 from gpux.runtime.graph_files import graph_bytes
-from gpux.runtime.inputs import check_inputs
+from gpux.runtime.inputs import check_inputs, spec_of
 from gpux.runtime.machine import cpu_threads
 from gpux.types import TensorSpec
 
@@ -55,8 +55,9 @@ ERRORS: dict[str, type[GpuxError]] = {
 }
 _KINDS = {getattr(ort_state, name): kind for name, kind in ERRORS.items() if hasattr(ort_state, name)}
 _DAMAGED = frozenset({"InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile"})
-
-_DTYPES = {"float": "float32", "double": "float64", "string": "object"}
+_VERIFY = "Run `gpux verify --repair`: the file may be damaged."
+#: What loading raises besides: for an emptied or overwritten graph, and for external data that is cut or gone.
+_DAMAGED_LOADING = _DAMAGED | {"Fail", "InvalidArgument", "UnicodeDecodeError"}
 
 
 def runtime_version() -> str:
@@ -89,7 +90,8 @@ class Session:
 
     Args:
         path: the ``.onnx`` file; its external data lies beside it.
-        device: ``auto``, a short name (``cuda``, ``cuda:1`` …) or an execution provider's full name.
+        device: ``auto``, a short name (``cuda``, ``cuda:1`` …), an execution provider's full name, or a number as
+            transformers takes it (0 is ``cuda:0``, -1 is ``cpu``).
         threads: threads of one run; by default the physical cores that affinity and control group leave.
         allow_cpu_nodes: accept that a device asked for by name leaves computation to the CPU.
 
@@ -99,7 +101,7 @@ class Session:
     """
 
     def __init__(
-        self, path: Path, *, device: str = "auto", threads: int | None = None, allow_cpu_nodes: bool = False
+        self, path: Path, *, device: str | int = "auto", threads: int | None = None, allow_cpu_nodes: bool = False
     ) -> None:
         self.path = Path(path)
         self.threads = threads or cpu_threads()
@@ -107,11 +109,11 @@ class Session:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._choice, self._session = self._open(device, allow_cpu_nodes)
-        self.inputs: tuple[TensorSpec, ...] = tuple(_spec(arg) for arg in self._session.get_inputs())
-        self.outputs: tuple[TensorSpec, ...] = tuple(_spec(arg) for arg in self._session.get_outputs())
+        self.inputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_inputs()))
+        self.outputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_outputs()))
         self.memory_bytes: int = graph_bytes(self.path)
 
-    def _open(self, device: str, allow_cpu_nodes: bool) -> tuple[DeviceChoice, Any]:
+    def _open(self, device: str | int, allow_cpu_nodes: bool) -> tuple[DeviceChoice, Any]:
         """The first candidate that starts; with ``auto`` the others are noted, else there is only one."""
         choices = candidates(device, available_providers())
         for choice in choices:
@@ -200,17 +202,20 @@ class Session:
 
 
 @contextlib.contextmanager
-def mapped_errors(graph: Path | bytes) -> Iterator[None]:
+def mapped_errors(graph: Path | bytes, *, loading: bool = False) -> Iterator[None]:
     """Turn onnxruntime's exceptions into ours, by type."""
+    damaged = _DAMAGED_LOADING if loading else _DAMAGED
     name = graph.name if isinstance(graph, Path) else "graph"
     try:
         yield
     except tuple(_KINDS) as exc:
         kind = type(exc).__name__
-        hint = "Run `gpux verify`: the file may be damaged." if kind in _DAMAGED else None
+        hint = _VERIFY if kind in damaged else None
         raise _KINDS[type(exc)](f"onnxruntime, {name}: {str(exc).strip()}", hint=hint, kind=kind) from exc
     except (RuntimeError, ValueError) as exc:  # what its bindings raise themselves
-        raise SessionError(f"onnxruntime, {name}: {str(exc).strip()}", kind=type(exc).__name__) from exc
+        kind = type(exc).__name__
+        hint = _VERIFY if kind in damaged else None
+        raise SessionError(f"onnxruntime, {name}: {str(exc).strip()}", hint=hint, kind=kind) from exc
 
 
 def _create(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record: bool = False) -> Any:
@@ -223,7 +228,7 @@ def _create(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record: 
     try:
         session = _load(graph, choice, threads, record=True)
     except SessionError as exc:
-        if exc.details["kind"] in _DAMAGED:
+        if exc.details["kind"] in _DAMAGED or (isinstance(graph, Path) and graph.stat().st_size == 0):
             raise
         raise _not_started(choice, str(exc)) from exc
     finally:
@@ -243,7 +248,7 @@ def _load(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record: bo
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if record:
         options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
-    with mapped_errors(graph):
+    with mapped_errors(graph, loading=True):
         return onnxruntime.InferenceSession(
             str(graph) if isinstance(graph, Path) else graph,
             options,
@@ -291,10 +296,3 @@ def _check_assignment(choice: DeviceChoice, session: Any) -> None:
             device=choice.device,
             cpu_nodes=left,
         )
-
-
-def _spec(arg: Any) -> TensorSpec:
-    """``tensor(float)`` and the like as numpy's names; a sequence or map keeps onnxruntime's own word."""
-    kind = str(arg.type)
-    inner = kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind
-    return TensorSpec(arg.name, _DTYPES.get(inner, inner), tuple(arg.shape))

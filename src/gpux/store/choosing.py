@@ -15,7 +15,7 @@ _PROOFS = ("proven", "shipped", "inexact")
 
 
 def choose(models: Sequence[StoredModel], task: str | None, precision: str | None) -> StoredModel | None:
-    """Of those that fit: the highest precision, then the best proven, then the newest."""
+    """Of those that fit: for the model's own task, of the highest precision, the best proven, the newest."""
     fitting = [model for model in models if _fits(model, task, precision)]
     return min(sorted(fitting, key=_created, reverse=True), key=_rank, default=None)
 
@@ -43,10 +43,10 @@ def _created(model: StoredModel) -> tuple[str, str]:
     return model.manifest.created, model.path.name
 
 
-def _rank(model: StoredModel) -> tuple[int, int]:
-    precision, status = model.manifest.precision, model.manifest.proof.status
-    place = _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
-    return place, _PROOFS.index(status)
+def _rank(model: StoredModel) -> tuple[bool, int, int]:
+    manifest = model.manifest
+    place = _PRECISIONS.index(manifest.precision) if manifest.precision in _PRECISIONS else len(_PRECISIONS)
+    return not manifest.own_task, place, _PROOFS.index(manifest.proof.status)
 
 
 def _near(name: str, ids: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -165,7 +165,8 @@ def plan_eviction(layout: Layout, limit: int, keep: Iterable[StoredModel] = ()) 
             removals.append(Removal(model.path, "evicted", _title(model), reason, size, used.isoformat()))
             going[model.path] = model
             excess -= size
-    return _with_names(layout, going, tuple(removals))
+    # The names stay known: what the source cache still has can be asked for by any of them, also offline.
+    return replace(_with_names(layout, going, tuple(removals)), aliases=())
 
 
 def _with_names(layout: Layout, going: dict[Path, StoredModel], removals: tuple[Removal, ...]) -> RemovalPlan:

@@ -1,0 +1,90 @@
+"""`gpux run` as it is typed: odd texts, no standard input, damaged variants; and what their repair says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpux import Settings, pull_model
+from gpux.cli.main import run
+from gpux.errors import InputError, SessionError
+from gpux.types import StoredModel
+
+pytestmark = pytest.mark.hub
+
+Captured = pytest.CaptureFixture[str]
+ID = "tiny/classify"
+RUN = [sys.executable, "-m", "gpux", "run", ID]
+
+
+@pytest.fixture
+def model(settings: Settings) -> StoredModel:
+    return pull_model(ID, settings=settings)
+
+
+@pytest.mark.parametrize("errors", ["surrogateescape", "strict"])
+def test_bytes_that_are_no_text(model: StoredModel, errors: str) -> None:
+    """Python decodes standard input by the locale: the C locale lets odd bytes through, others are strict."""
+    environ = {**os.environ, "PYTHONIOENCODING": f"utf-8:{errors}"}
+    done = subprocess.run(RUN, input=b"fine\na\xff\xfe b\n", capture_output=True, env=environ)
+    assert done.stderr.startswith(b"error: text 1 is no valid Unicode text: a lone surrogate, U+DCFF, at character 1")
+    assert (done.returncode, done.stdout) == (InputError.exit_code, b"")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes it")
+def test_no_standard_input(model: StoredModel) -> None:
+    for arguments in ([], ["-"]):
+        command = ["sh", "-c", '"$@" <&-', "sh", *RUN, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stderr.startswith("error: there is no text to run on")
+        assert done.returncode == 2
+
+
+def test_a_line_in_a_pipe_has_three_cells(model: StoredModel, capsys: Captured) -> None:
+    assert run(["run", ID, "a\tb\r\nc\\d", "plain é"]) == 0
+    first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert (first[0], len(first)) == (r"a\tb\r\nc\\d", 3)
+    assert (second[0], len(second)) == ("plain é", 3)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.onnx"])
+def test_a_file_of_the_variant_is_gone(model: StoredModel, name: str, capsys: Captured) -> None:
+    (model.path / name).unlink()
+    assert run(["run", ID, "a"]) == 6
+    remarks = capsys.readouterr().err
+    assert f"{ID} has lost {name}" in remarks and "Run `gpux verify --repair`." in remarks
+    assert run(["verify", "--repair", ID]) == 0 and run(["run", ID, "a"]) == 0
+
+
+def test_an_emptied_graph(model: StoredModel, capsys: Captured) -> None:
+    (model.path / "model.onnx").write_bytes(b"")
+    assert run(["run", ID, "a", "--device", "cpu"]) == SessionError.exit_code
+    assert "Run `gpux verify --repair`" in capsys.readouterr().err
+
+
+def test_an_onnx_file_without_tokenizer(model: StoredModel, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "alone").mkdir()
+    file = tmp_path / "alone" / "model.onnx"
+    file.write_bytes((model.path / "model.onnx").read_bytes())
+    assert run(["run", str(file), "a", "--task", "text-classification"]) != 0
+    remarks = capsys.readouterr().err
+    assert "has no tokenizer.json" in remarks and "--force" not in remarks
+
+
+def test_repair_says_what_it_removed(model: StoredModel, capsys: Captured) -> None:
+    for name in ("stray", "other"):
+        (model.path / name).write_text("")
+    (model.path / "config.json").unlink()
+    assert run(["verify", "--repair", ID]) == 0
+    assert "restored: copied from its source files, removed 2 files that do not belong" in capsys.readouterr().err
+    (model.path / "stray").write_text("")
+    assert run(["verify", "--repair", ID, "--json", "--store-only"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["repair"]["method"] == "removed"
+    assert entry["repair"]["message"] == "removed 1 file that does not belong"
+    assert not (model.path / "stray").exists()

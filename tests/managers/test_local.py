@@ -1,0 +1,25 @@
+"""Folders that cannot be read."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gpux.cli.main import run
+from gpux.errors import ModelNotFoundError
+from gpux.managers.local import LocalManager
+
+UNREADABLE = [
+    pytest.param("/proc/1/", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")),
+    "/" + "x" * 5000,  # longer than any system takes
+]
+
+
+@pytest.mark.parametrize("folder", UNREADABLE, ids=["entries", "name"])
+def test_what_cannot_be_read_is_a_typed_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelNotFoundError, match="cannot be read: ") as caught:
+        LocalManager().resolve(folder)
+    assert caught.value.hint
+    assert run(["info", folder]) == 3
+    assert "cannot be read" in capsys.readouterr().err
