@@ -46,7 +46,7 @@ class Terminal:
     @property
     def interactive(self) -> bool:
         """True when a person can answer a question."""
-        return sys.stdin.isatty() and sys.stderr.isatty()
+        return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
     def data(self, value: Any, *, compact: bool = False) -> None:
         """One JSON document on stdout; ``compact`` puts it on one line, as suits long lists of numbers."""
