@@ -19,7 +19,7 @@ POLL = 0.1  # seconds between looks at the cancel token
 class Lanes:
     """A budget of connections, shared by the files of a pull; safe to use from several threads.
 
-    Every file may have one while there are any. Further ones for large files are added in steps, 1, 3, 7, while the
+    Every file may have one while there are any. Further ones of the same file are added in steps, 1, 3, 7, while the
     bytes per second of the whole pull grow with them; a step that does not pay is taken back.
     """
 
@@ -28,7 +28,7 @@ class Lanes:
         self._clock = clock
         self._changed = threading.Condition()
         self._busy = self._further = 0
-        self._allowed, self._before = 0, 0  # further connections: now, and before the last step
+        self._allowed, self._before = 1, 1  # further connections: now, and before the last step
         self._full = False  # all that are allowed were in use
         self._closed_until = 0.0
         self._began = clock()
