@@ -19,7 +19,7 @@ POLL = 0.1  # seconds between looks at the cancel token
 class Lanes:
     """A budget of connections, shared by the files of a pull; safe to use from several threads.
 
-    Every file may have one while there are any. Further ones of the same file are added in steps, 1, 3, 7, while the
+    Every file may have one while there are any. Further ones for large files are added in steps, 1, 3, 7, while the
     bytes per second of the whole pull grow with them; a step that does not pay is taken back.
     """
 
@@ -28,7 +28,7 @@ class Lanes:
         self._clock = clock
         self._changed = threading.Condition()
         self._busy = self._further = 0
-        self._allowed, self._before = 1, 1  # further connections: now, and before the last step
+        self._allowed, self._before = 0, 0  # further connections: now, and before the last step
         self._full = False  # all that are allowed were in use
         self._closed_until = 0.0
         self._began = clock()
@@ -42,26 +42,36 @@ class Lanes:
         return 1 + self._allowed
 
     @contextmanager
-    def lane(self, cancel: CancelToken, *, further: bool) -> Iterator[None]:
-        """Hold one connection; ``further`` for a file that has one already.
+    def lane(self, cancel: CancelToken, *, further: bool, needed: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Hold one connection; ``further`` for a file that has one already. False when it is ``needed`` no more.
 
         Raises:
             CancelledError: ``cancel`` was set while waiting.
         """
+        admitted = self._enter(cancel, further, needed)
+        try:
+            yield admitted
+        finally:
+            if admitted:
+                self._leave(further)
+
+    def _enter(self, cancel: CancelToken, further: bool, needed: Callable[[], bool]) -> bool:
         with self._changed:
             while not self._admits(further):
                 cancel.check()
+                if not needed():
+                    return False
                 self._changed.wait(POLL)
             self._busy += 1
             self._further += further
             self._full |= self._further >= self._allowed
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy -= 1
-                self._further -= further
-                self._changed.notify_all()
+            return True
+
+    def _leave(self, further: bool) -> None:
+        with self._changed:
+            self._busy -= 1
+            self._further -= further
+            self._changed.notify_all()
 
     def close_for(self, seconds: float) -> None:
         """Let nobody in for a while: the server asked for a pause."""

@@ -36,8 +36,6 @@ class Partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             self._here = _found(path, journal, file.etag or "", self.size)
-            if len(list(self._here)) > 1 or self._here.total != self._here.frontier:
-                sparse = True
             self._journal: Journal | None = None
             if sparse or journal.exists():  # stands before the first byte that needs it
                 self._journal = opened.enter_context(Journal(journal, file.etag or "", self.size, self._here))

@@ -165,12 +165,13 @@ class _Fetch:
     def _fill_gaps(self, cancel: CancelToken, *, further: bool = False) -> None:
         """Fetch piece after piece, the first ones first, so that the hash can follow."""
         while self._pieces:
-            with self._lanes.lane(cancel, further=further):
+            with self._lanes.lane(cancel, further=further, needed=lambda: bool(self._pieces)) as admitted:
                 try:
-                    piece = self._pieces.popleft()
+                    piece = self._pieces.popleft() if admitted else None
                 except IndexError:  # another thread took the last one
                     return
-                self._fill(piece, cancel)
+                if piece:
+                    self._fill(piece, cancel)
 
     def _fill(self, piece: Range, cancel: CancelToken, *, whole: bool = False) -> None:
         """Fetch a piece, by as many requests as it takes; ``whole`` asks for the file without a range."""
