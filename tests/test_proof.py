@@ -11,42 +11,55 @@ import pytest
 
 from gpux.cancel import CancelToken
 from gpux.errors import CancelledError, CorruptFileError, ProofError
-from gpux.proof import FOLDER, KEPT_BYTES, TOLERANCE, Arrays, ReferenceCase, compare, keep, prove, read_case, replay
-from gpux.types import Driving, Manifest, Proof, ProofCase, StoredModel
+from gpux.proof import (
+    FOLDER,
+    KEPT_BYTES,
+    MODEL,
+    TOLERANCE,
+    Arrays,
+    Call,
+    ReferenceCase,
+    compare,
+    keep,
+    prove,
+    read_case,
+    replay,
+)
+from gpux.variants import Driving, Manifest, Proof, ProofCase, StoredModel, Threshold
 
 X = np.array([[1.0, -2.0], [3.0, 0.5]], dtype=np.float32)
 
 
-def double(inputs: Arrays) -> Arrays:
+def double(graph: str, inputs: Arrays) -> Arrays:
     """The original: what the reference says."""
     return {"y": inputs["x"] * 2}
 
 
-def slightly_off(inputs: Arrays) -> Arrays:
+def slightly_off(graph: str, inputs: Arrays) -> Arrays:
     return {"y": inputs["x"] * 2 + 1e-6}
 
 
-def triple(inputs: Arrays) -> Arrays:
+def triple(graph: str, inputs: Arrays) -> Arrays:
     return {"y": inputs["x"] * 3}
 
 
 def write_case(folder: Path, name: str, x: np.ndarray[Any, Any] = X) -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}.npz"
-    np.savez(file, **{"in:x": x, **{f"out:{key}": value for key, value in double({"x": x}).items()}})
+    np.savez(file, **{"in:x": x, **{f"out:{key}": value for key, value in double(MODEL, {"x": x}).items()}})
     return file
 
 
 def case(expected: Any) -> ReferenceCase:
-    return ReferenceCase("case", {"x": X}, {"y": np.array(expected)})
+    return ReferenceCase("case", (Call(MODEL, {"x": X}, {"y": np.array(expected)}),))
 
 
 def measured(expected: Any, actual: Any, tolerance: float = 1e-4) -> ProofCase:
-    return compare(case(expected), lambda inputs: {"y": np.array(actual)}, tolerance)
+    return compare(case(expected), lambda _, inputs: {"y": np.array(actual)}, tolerance)
 
 
 def test_equal_answers_pass() -> None:
-    result = compare(ReferenceCase("short", {"x": X}, double({"x": X})), double, 1e-4, kept=True)
+    result = compare(ReferenceCase("short", (Call(MODEL, {"x": X}, double(MODEL, {"x": X})),)), double, 1e-4, kept=True)
     assert result == ProofCase("short", {"x": (2, 2)}, 0.0, pytest.approx(6e-4), True)  # type: ignore[arg-type]
     assert result.passed
 
@@ -102,10 +115,10 @@ def test_infinity_does_not_widen_the_tolerance() -> None:
 
 def test_every_output_must_be_there_and_the_worst_counts() -> None:
     small, large = np.array([1.0]), np.array([1000.0])
-    reference = ReferenceCase("case", {}, {"small": small, "large": large})
-    missing = compare(reference, lambda inputs: {"small": small}, 1e-4)
+    reference = ReferenceCase("case", (Call(MODEL, {}, {"small": small, "large": large}),))
+    missing = compare(reference, lambda _, inputs: {"small": small}, 1e-4)
     assert (missing.max_abs_diff, missing.passed) == (INF, False)
-    worst = compare(reference, lambda inputs: {"small": small + 1e-3, "large": large + 1e-2, "other": small}, 1e-4)
+    worst = compare(reference, lambda _, inputs: {"small": small + 1e-3, "large": large + 1e-2, "other": small}, 1e-4)
     assert worst.max_abs_diff == pytest.approx(1e-3)  # ten times its tolerance; the larger one is within its own
     assert not worst.passed
 
@@ -119,8 +132,9 @@ def test_a_case_without_outputs_proves_nothing(tmp_path: Path) -> None:
 def test_read_case(tmp_path: Path) -> None:
     found = read_case(write_case(tmp_path, "short"))
     assert found.name == "short"
-    np.testing.assert_equal(dict(found.inputs), {"x": X})
-    np.testing.assert_equal(dict(found.outputs), {"y": X * 2})
+    (call,) = found.calls
+    np.testing.assert_equal(dict(call.inputs), {"x": X})
+    np.testing.assert_equal(dict(call.outputs), {"y": X * 2})
 
 
 def damaged(good: bytes) -> dict[str, bytes | None]:
@@ -180,7 +194,7 @@ def test_prove(tmp_path: Path, run: Any, status: str) -> None:
 def test_one_bad_case_of_many_is_enough(tmp_path: Path) -> None:
     write_case(tmp_path, "short")
     write_case(tmp_path, "long", np.repeat(X, 9, axis=0))
-    proof = prove(tmp_path, lambda inputs: double(inputs) if len(inputs["x"]) == 2 else triple(inputs), "fp32")
+    proof = prove(tmp_path, lambda graph, inputs: (double if len(inputs["x"]) == 2 else triple)(graph, inputs), "fp32")
     assert [each.passed for each in proof.cases] == [True, False]
     assert proof.status == "inexact"
 
@@ -188,7 +202,7 @@ def test_one_bad_case_of_many_is_enough(tmp_path: Path) -> None:
 def test_a_lower_precision_may_differ_more(tmp_path: Path) -> None:
     write_case(tmp_path, "short")
 
-    def rough(inputs: Arrays) -> Arrays:
+    def rough(graph: str, inputs: Arrays) -> Arrays:
         return {"y": inputs["x"] * 2 + 5e-3}
 
     assert {precision: prove(tmp_path, rough, precision).status for precision in TOLERANCE} == {
@@ -273,3 +287,79 @@ def test_a_lost_case_is_corrupt(proven: StoredModel) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4", "q4f16"])
 def test_a_shipped_variant_has_nothing_to_replay(tmp_path: Path, precision: str) -> None:
     assert replay(stored(tmp_path, Proof("shipped"), precision), triple) == ()
+
+
+def write_plan(folder: Path, name: str, plan: dict[str, Any], **arrays: np.ndarray[Any, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    encoded = np.frombuffer(json.dumps(plan).encode(), np.uint8)
+    np.savez(folder / f"{name}.npz", plan=encoded, **{key.replace("_", ":", 2): value for key, value in arrays.items()})
+
+
+def counting(graph: str, inputs: Arrays) -> Arrays:
+    """A "decoder": sums what it saw so far, and hands it on."""
+    state = inputs.get("past", np.zeros(1)) + inputs["x"].sum()
+    return {"y": state if graph == "decoder" else -state, "state": state}
+
+
+TWO_CALLS = {"calls": [{"graph": "encoder"}, {"graph": "decoder", "carry": {"past": [0, "state"]}}]}
+
+
+def test_a_call_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
+    write_plan(tmp_path, "steps", TWO_CALLS, **{"0_in_x": X, "1_in_x": X, "1_out_y": np.array([5.0])})
+    (found,) = prove(tmp_path, counting, "fp32").cases
+    assert (found.calls, found.passed, found.max_abs_diff) == (2, True, 0.0)
+    (forgetful,) = prove(tmp_path, lambda graph, inputs: counting(graph, {"x": inputs["x"]}), "fp32").cases
+    assert not forgetful.passed
+
+
+def test_a_cache_that_is_not_handed_on_fails(tmp_path: Path) -> None:
+    write_plan(tmp_path, "steps", TWO_CALLS, **{"0_in_x": X, "1_in_x": X, "1_out_y": np.array([5.0])})
+    assert prove(tmp_path, lambda graph, inputs: {"y": np.array([5.0])}, "fp32").status == "inexact"
+
+
+def test_what_a_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
+    expected = X * 2
+    expected[1] = 99.0
+    arrays = {"0_in_x": X, "0_out_y": expected, "0_mask_y": np.array([True, False])}
+    write_plan(tmp_path, "padded", {"calls": [{"graph": MODEL}]}, **arrays)
+    assert prove(tmp_path, double, "fp32").status == "proven"
+
+
+def by_length(lengths: dict[str, int], folder: Path) -> None:
+    for name, length in lengths.items():
+        x = np.ones((length, 1), np.float32)
+        write_plan(folder, name, {"calls": [{"graph": MODEL}], "length": length}, **{"0_in_x": x, "0_out_y": x * 2})
+
+
+WINDOW, ROPE = Threshold("sliding_window", 8, {MODEL: {"x": 0}}), Threshold("rope_scaling", 32, {MODEL: {"x": 0}})
+
+
+@pytest.mark.parametrize(
+    ("right_up_to", "status", "limit"),
+    [(100, "proven", None), (40, "proven", ROPE), (20, "proven", WINDOW), (5, "inexact", None)],
+)
+def test_what_is_right_up_to_a_threshold_is_proven_so_far(
+    tmp_path: Path, right_up_to: int, status: str, limit: Threshold | None
+) -> None:
+    by_length({"short": 6, "beyond-window": 24, "beyond-rope": 60}, tmp_path)
+
+    def run(graph: str, inputs: Arrays) -> Arrays:
+        return (double if len(inputs["x"]) <= right_up_to else triple)(graph, inputs)
+
+    proof = prove(tmp_path, run, "fp32", thresholds=[WINDOW, ROPE])
+    assert (proof.status, proof.limit) == (status, limit)
+    assert limit is None or max(case.length or 0 for case in proof.cases) <= limit.length
+
+
+def test_a_twin_tells_what_is_too_costly_in_full_size(tmp_path: Path) -> None:
+    by_length({"short": 6}, tmp_path)
+    by_length({"twin-short": 20, "twin-long": 40}, tmp_path / "twin")
+    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], twin=lambda graph, inputs: triple(graph, inputs))
+    assert proof.status == "inexact"  # its short case fails: it shows nothing about the threshold
+
+    def small(graph: str, inputs: Arrays) -> Arrays:
+        return (double if len(inputs["x"]) <= 32 else triple)(graph, inputs)
+
+    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], twin=small)
+    assert (proof.status, proof.limit) == ("proven", ROPE)
+    assert [(case.name, case.twin) for case in proof.cases] == [("short", False), ("twin-short", True)]

@@ -14,22 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpux.errors import CorruptFileError, UnsafePathError
-from gpux.types import (
-    Driving,
-    GraphSpec,
-    Manifest,
-    ModelFile,
-    ModelInfo,
-    Proof,
-    ProofCase,
-    Revision,
-    SourceSnapshot,
-    StoredFile,
-    StoredModel,
-    TensorSpec,
-    Value,
-    to_jsonable,
-)
+from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
+from gpux.values import Value, to_jsonable
+from gpux.variants import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredFile, StoredModel, TensorSpec, Threshold
 
 FILES = (ModelFile("config.json", 10, "b" * 40), ModelFile("model.safetensors", 90, "c" * 40, "d" * 64))
 INFO = ModelInfo("hf", "org/name", "name", "a" * 40, "main", (*FILES, ModelFile("x", None)), ("safetensors",))
@@ -60,6 +47,7 @@ VALUES: list[Value] = [
     GRAPHS[0],
     Driving(),
     CASES[0],
+    Threshold("sliding_window", 8, {"model": {"input_ids": 1}}),
     PROOF,
     StoredFile("model.onnx", 7, "e" * 64),
     MANIFEST,
@@ -74,7 +62,7 @@ def test_no_value_is_forgotten() -> None:
 
 def _outside() -> set[type]:
     """Values that other modules define."""
-    return {kind for kind in Value.__subclasses__() if kind.__module__ != "gpux.types"}
+    return {kind for kind in Value.__subclasses__() if kind.__module__ not in ("gpux.types", "gpux.variants")}
 
 
 @every_value

@@ -18,24 +18,24 @@ __version__ = "0.1.0"
 #: public name -> module that defines it
 _PUBLIC = {
     "CancelToken": "gpux.cancel",
-    "Driving": "gpux.types",
+    "Driving": "gpux.variants",
     "GpuxError": "gpux.errors",
     "HuggingFaceManager": "gpux.managers.huggingface",
     "LocalManager": "gpux.managers.local",
-    "Manifest": "gpux.types",
+    "Manifest": "gpux.variants",
     "ModelFile": "gpux.types",
     "ModelInfo": "gpux.types",
     "ModelManager": "gpux.managers.base",
     "ModelRef": "gpux.reference",
     "Pipeline": "gpux.pipelines.base",
-    "Proof": "gpux.types",
+    "Proof": "gpux.variants",
     "Revision": "gpux.types",
     "Selection": "gpux.formats",
     "Session": "gpux.runtime.session",
     "Settings": "gpux.settings",
     "Store": "gpux.store",
-    "StoredModel": "gpux.types",
-    "TensorSpec": "gpux.types",
+    "StoredModel": "gpux.variants",
+    "TensorSpec": "gpux.variants",
     "pipeline": "gpux.pipelines",
     "pull_files": "gpux.files",
     "pull_model": "gpux.pull",
@@ -87,16 +87,8 @@ if TYPE_CHECKING:
     from gpux.settings import Settings
     from gpux.several import pull_models
     from gpux.store import Store
-    from gpux.types import (
-        Driving,
-        Manifest,
-        ModelFile,
-        ModelInfo,
-        Proof,
-        Revision,
-        StoredModel,
-        TensorSpec,
-    )
+    from gpux.types import ModelFile, ModelInfo, Revision
+    from gpux.variants import Driving, Manifest, Proof, StoredModel, TensorSpec
 
 
 def __getattr__(name: str) -> Any:

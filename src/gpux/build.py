@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gpux import proof
 from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.disk import format_bytes
-from gpux.errors import NotWritableError, ProofError, UnsupportedTaskError
+from gpux.errors import NotWritableError, ProofError
 from gpux.progress import Stages
 from gpux.route import Route
+from gpux.runtime.graphs import Graphs
+from gpux.runtime.limits import write_limits
 from gpux.runtime.session import Session, runtime_version
 from gpux.settings import Settings
+from gpux.shipped import check_finite, check_task, position_limit
 from gpux.store import Staging, Store, place
-from gpux.types import Driving, GraphSpec, Manifest, ModelInfo, Proof, SourceSnapshot, StoredModel, TensorSpec
+from gpux.types import ModelInfo, SourceSnapshot
+from gpux.variants import Driving, GraphSpec, Manifest, Proof, StoredModel, Threshold
 
 #: Opens a graph for the proof; a test may hand in its own.
 SessionFactory = Callable[[Path], Session]
@@ -35,18 +35,6 @@ SessionFactory = Callable[[Path], Session]
 _CONVERTING = threading.Lock()
 GRAPH = "model"
 SHIPPED = "shipped"
-#: task -> rank of the output that its pipeline reads
-OUTPUT_RANK = {"feature-extraction": 3, "text-classification": 2, "fill-mask": 3}
-#: What exporters name it; an output of another task's name is not taken for its rank alone.
-_OUTPUT_NAMES = {
-    "feature-extraction": ("last_hidden_state", "token_embeddings"),
-    "text-classification": ("logits",),
-    "fill-mask": ("logits",),
-}
-#: Families whose positions start after the padding id (transformers: create_position_ids_from_input_ids).
-_POSITIONS_AFTER_PADDING = frozenset(
-    {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
-)
 
 
 @dataclass(frozen=True)
@@ -85,15 +73,15 @@ class Builder:
                     place(snapshot.path / path, staging.path / PurePosixPath(path).name)
                 _place_run_files(snapshot, route, staging)
                 with self.open_session(staging.path / graph) as session:
-                    spec = _graph_spec(session, graph)
-                    _check_task(spec, route.task, snapshot.info)
-                    _check_finite(session, snapshot.info)
+                    spec = _graph_spec(session, GRAPH, graph)
+                    check_task(spec, route.task, snapshot.info)
+                    check_finite(session, snapshot.info)
                     shipped = Proof(
                         "shipped", onnxruntime=runtime_version(), execution_provider=session.execution_provider
                     )
                 done(f"{onnx.graph} loads, fits {route.task} and answers with finite numbers")
-            driving = Driving(max_length=_position_limit(snapshot.read_json("config.json")))
-            manifest = _manifest(snapshot.info, route, SHIPPED, spec, driving, shipped, {})
+            driving = Driving(max_length=position_limit(snapshot.read_json("config.json")))
+            manifest = _manifest(snapshot.info, route, SHIPPED, (spec,), driving, shipped, {})
             return self._commit(staging, manifest)
 
     def convert(self, snapshot: SourceSnapshot, converter: Converter, route: Route) -> StoredModel:
@@ -108,14 +96,14 @@ class Builder:
             reference.mkdir()
             report = self._export(snapshot, converter, route, staging.path, reference)
             _place_run_files(snapshot, route, staging)
-            graph = report.graphs[GRAPH]
             with self.stages.stage("prove", "Comparing the ONNX with the original") as done:
-                spec, proven = self._prove(staging.path / graph, reference, route)
+                specs, proven = self._prove(staging.path, reference, report, route)
                 done(_verdict(proven, snapshot.info, allow_inexact=self.terms.allow_inexact))
             proof.keep(reference, proven, staging.path)
-            manifest = _manifest(
-                snapshot.info, route, converter.name, spec, report.driving, proven, dict(report.versions)
-            )
+            driving = _limited(report.driving, proven.limit)
+            for name, limits in driving.limits.items():
+                write_limits(staging.path / report.graphs[name], limits)
+            manifest = _manifest(snapshot.info, route, converter.name, specs, driving, proven, dict(report.versions))
             return self._commit(staging, manifest)
 
     def _export(
@@ -138,17 +126,22 @@ class Builder:
             done(f"converted by {converter.name}")
         return report
 
-    def _prove(self, graph: Path, reference: Path, route: Route) -> tuple[GraphSpec, Proof]:
-        with self.open_session(graph) as session:
+    def _prove(
+        self, output: Path, reference: Path, report: ConversionReport, route: Route
+    ) -> tuple[tuple[GraphSpec, ...], Proof]:
+        twin = reference / "twin"
+        with Graphs(output, report.graphs, self.open_session) as graphs, Graphs(twin, report.twin) as small:
             found = proof.prove(
                 reference,
-                session.run,
+                graphs.run,
                 route.precision,
+                thresholds=report.thresholds,
+                twin=small.run if report.twin else None,
                 onnxruntime=runtime_version(),
-                execution_provider=session.execution_provider,
+                execution_provider=graphs.session(next(iter(report.graphs))).execution_provider,
                 cancel=self.cancel,
             )
-            return _graph_spec(session, graph.name), found
+            return tuple(_graph_spec(graphs.session(name), name, file) for name, file in report.graphs.items()), found
 
     def _commit(self, staging: Staging, manifest: Manifest) -> StoredModel:
         with self.stages.stage("store", "Storing") as done:
@@ -178,7 +171,8 @@ def _verdict(proven: Proof, info: ModelInfo, *, allow_inexact: bool) -> str:
     """
     failed = [case for case in proven.cases if not case.passed]
     if not failed:
-        return f"proven: {len(proven.cases)} cases, largest difference {proven.max_abs_diff:.1e}"
+        limit = f", up to {proven.limit.length} tokens ({proven.limit.name})" if proven.limit else ""
+        return f"proven: {len(proven.cases)} cases, largest difference {proven.max_abs_diff:.1e}{limit}"
     worst = max(failed, key=lambda case: case.max_abs_diff / case.tolerance)
     message = f"differs from the original by {worst.max_abs_diff:.1e} in case {worst.name}"
     if allow_inexact:
@@ -200,15 +194,28 @@ def _place_run_files(snapshot: SourceSnapshot, route: Route, staging: Staging) -
             place(snapshot.path / path, target)
 
 
-def _graph_spec(session: Session, file: str) -> GraphSpec:
-    return GraphSpec(GRAPH, file, tuple(session.inputs), tuple(session.outputs))
+def _graph_spec(session: Session, name: str, file: str) -> GraphSpec:
+    return GraphSpec(name, file, tuple(session.inputs), tuple(session.outputs))
+
+
+def _limited(driving: Driving, limit: Threshold | None) -> Driving:
+    """How to drive the graphs when they are right only up to a threshold."""
+    if limit is None:
+        return driving
+    limits = {graph: dict(inputs) for graph, inputs in driving.limits.items()}
+    for graph, inputs in limit.axes.items():
+        for name, axis in inputs.items():
+            axes = dict(limits.setdefault(graph, {}).get(name, {}))
+            axes[str(axis)] = min(limit.length, axes.get(str(axis), limit.length))
+            limits[graph][name] = axes
+    return replace(driving, limits=limits, max_length=min(limit.length, driving.max_length or limit.length))
 
 
 def _manifest(
     info: ModelInfo,
     route: Route,
     made_by: str,
-    graph: GraphSpec,
+    graphs: tuple[GraphSpec, ...],
     driving: Driving,
     found: Proof,
     versions: dict[str, str],
@@ -220,7 +227,7 @@ def _manifest(
         task=route.task,
         precision=route.precision,
         recipe=made_by,
-        graphs=(graph,),
+        graphs=graphs,
         files=(),
         driving=driving,
         proof=found,
@@ -230,41 +237,6 @@ def _manifest(
         licence=info.licence,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _check_task(graph: GraphSpec, task: str, info: ModelInfo) -> None:
-    rank, names = OUTPUT_RANK[task], _OUTPUT_NAMES[task]
-    others = {name for found in _OUTPUT_NAMES.values() for name in found} - set(names)
-    if any(len(output.shape) == rank and output.name not in others for output in graph.outputs):
-        return
-    outputs = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in graph.outputs)
-    raise UnsupportedTaskError(
-        f"the ONNX that {info.id} ships gives {outputs}; {task} needs {' or '.join(names)} of rank {rank}",
-        hint=f"Convert the original weights with `gpux convert {info.id} --task {task}`.",
-    )
-
-
-def _check_finite(session: Session, info: ModelInfo) -> None:
-    answers = session.run({spec.name: _sample(spec) for spec in session.inputs})
-    bad = [name for name, array in answers.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    if bad:
-        raise ProofError(f"the ONNX that {info.id} ships answers with NaN or infinity in {', '.join(bad)}")
-
-
-def _sample(spec: TensorSpec) -> NDArray[Any]:
-    """A small input: fixed axes as they are, a batch of 2, 8 of everything else, all ones."""
-    shape = [size if isinstance(size, int) else (2 if axis == 0 else 8) for axis, size in enumerate(spec.shape)]
-    return np.ones(shape, dtype=spec.dtype)
-
-
-def _position_limit(config: Mapping[str, Any]) -> int | None:
-    """Tokens that the model has positions for, by its ``config.json``."""
-    limit = config.get("max_position_embeddings")
-    if not isinstance(limit, int) or limit <= 0:
-        return None
-    if config.get("model_type") in _POSITIONS_AFTER_PADDING:
-        return limit - int(config.get("pad_token_id") or 1) - 1
-    return limit
 
 
 def _log_name(info: ModelInfo, task: str) -> str:

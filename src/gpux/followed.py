@@ -13,7 +13,8 @@ from gpux.reference import ModelRef
 from gpux.store import Store
 from gpux.store.layout import Layout
 from gpux.store.refs import RecordedRef, Refs
-from gpux.types import ModelInfo, StoredModel
+from gpux.types import ModelInfo
+from gpux.variants import StoredModel
 
 LOCAL = "local"  #: the scheme of folders: every pull looks at their files, and none has branches
 DEFAULT_BRANCH = {"hf": "main"}  # scheme -> what its sources call the branch that no revision stands for

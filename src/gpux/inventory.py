@@ -17,7 +17,8 @@ from gpux.progress import ProgressCallback
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.store import DamagedVariant, Store, VerifyReport, tree
-from gpux.types import StoredModel, Value
+from gpux.values import Value
+from gpux.variants import StoredModel
 
 HUB = "hf"  #: the scheme whose source files the cache keeps
 

@@ -33,7 +33,8 @@ from gpux.pull import pull_model
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.store import Store
-from gpux.types import StoredModel, Value
+from gpux.values import Value
+from gpux.variants import StoredModel
 
 PARALLEL_REQUESTS = 4
 _GONE = (ModelNotFoundError, RevisionNotFoundError, DisabledModelError)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpux.disk import format_bytes, free_bytes
 from gpux.errors import DiskFullError
-from gpux.types import Value
+from gpux.values import Value
 
 #: Left alone on every disk: other programs need room too, and estimates are estimates.
 RESERVE = 64_000_000

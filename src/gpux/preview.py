@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpux.build import OUTPUT_RANK
 from gpux.convert import planner
 from gpux.formats import Selection, select
 from gpux.managers.base import ModelManager
 from gpux.preflight import SpaceNeed, space_needs
 from gpux.reference import Reference
 from gpux.route import Route, check_weights, choose_route, variant_bytes
+from gpux.shipped import OUTPUT_RANK
 from gpux.store import Store
-from gpux.types import ModelFile, ModelInfo, Value
+from gpux.types import ModelFile, ModelInfo
+from gpux.values import Value
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpux.build import OUTPUT_RANK, SHIPPED, Builder, Terms
+from gpux.build import SHIPPED, Builder, Terms
 from gpux.cancel import CancelToken
 from gpux.convert import planner
 from gpux.convert.base import Converter
@@ -26,16 +26,18 @@ from gpux.errors import (
 )
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
-from gpux.managers.report import TransferReport, combined
 from gpux.preflight import check_space
 from gpux.preview import pull_needs
 from gpux.progress import ProgressCallback, Stages, callback
 from gpux.reference import ModelRef, Reference
 from gpux.route import Route, check_weights, choose_route
 from gpux.settings import Settings
+from gpux.shipped import OUTPUT_RANK
 from gpux.store import Store, keep_within
 from gpux.tasks import canonical
-from gpux.types import ModelInfo, SourceSnapshot, StoredModel
+from gpux.transfers import TransferReport, combined
+from gpux.types import ModelInfo, SourceSnapshot
+from gpux.variants import StoredModel
 
 CONFIG = "config.json"
 

@@ -26,7 +26,9 @@ from gpux.pull import pull_model
 from gpux.reference import ModelRef
 from gpux.settings import Settings
 from gpux.store import DamagedVariant, Store, VariantParts, VerifyReport
-from gpux.types import ModelFile, ModelInfo, StoredFile, StoredModel, Value
+from gpux.types import ModelFile, ModelInfo
+from gpux.values import Value
+from gpux.variants import StoredFile, StoredModel
 
 _ONLINE = "Run it again without --offline and HF_HUB_OFFLINE."
 Method = Literal["fetched", "removed", "restored", "rebuilt"]

@@ -9,7 +9,8 @@ from typing import Literal
 from gpux import formats
 from gpux.errors import NoWeightsError, UnsupportedTaskError
 from gpux.formats import OnnxVariant
-from gpux.types import ModelInfo, Value
+from gpux.types import ModelInfo
+from gpux.values import Value
 
 #: A fp32 graph holds four bytes for each parameter, and a little structure.
 _BYTES_PER_PARAMETER = 4

@@ -14,7 +14,8 @@ from gpux.errors import GpuxError, UsageError
 from gpux.progress import Event, silent
 from gpux.pull import pull_model
 from gpux.reference import ModelRef, Reference
-from gpux.types import StoredModel, Value
+from gpux.values import Value
+from gpux.variants import StoredModel
 
 PARALLEL = 3
 #: Gets each event with the reference that it belongs to, from several threads.

@@ -13,7 +13,7 @@ import pytest
 from gpux import Settings, pull_model
 from gpux.cli.main import run
 from gpux.errors import InputError, SessionError
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 pytestmark = pytest.mark.hub
 

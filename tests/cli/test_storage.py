@@ -14,7 +14,7 @@ from gpux import HuggingFaceManager, Settings, Store, pull_model
 from gpux.cli.main import run
 from gpux.errors import UsageError
 from gpux.managers.cache_scan import CachedRepository, scan_model
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 from tests.hub import HubServer
 from tests.models.bert import bert_repository
 

@@ -33,7 +33,7 @@ from gpux.errors import (
 )
 from gpux.progress import Event, StageStarted
 from gpux.settings import Settings
-from gpux.types import Proof
+from gpux.variants import Proof
 from tests.models.bert import bert_repository
 from tests.models.minilm import minilm_source
 
@@ -70,7 +70,7 @@ def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
     session = onnxruntime.InferenceSession(request.output / report.graphs["model"], providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
-    def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     return proof.prove(request.reference, run, "fp32")
@@ -102,11 +102,11 @@ def test_the_tasks(converter: OptimumConverter, make_request: MakeRequest, tmp_p
 
 
 def check_padding(case: proof.ReferenceCase, request: ConversionRequest) -> None:
-    assert case.inputs["attention_mask"].sum(axis=1).tolist() == [61, 30]
-    assert set(case.inputs["token_type_ids"].ravel().tolist()) == {0, 1}
-    assert not case.inputs["input_ids"][1, 30:].any()
+    assert case.calls[0].inputs["attention_mask"].sum(axis=1).tolist() == [61, 30]
+    assert set(case.calls[0].inputs["token_type_ids"].ravel().tolist()) == {0, 1}
+    assert not case.calls[0].inputs["input_ids"][1, 30:].any()
     vocabulary = json.loads((request.source / "config.json").read_text())["vocab_size"]
-    assert int(case.inputs["input_ids"].max()) < vocabulary
+    assert int(case.calls[0].inputs["input_ids"].max()) < vocabulary
 
 
 def test_minilm(converter: OptimumConverter, make_request: MakeRequest) -> None:
@@ -120,7 +120,7 @@ def test_minilm(converter: OptimumConverter, make_request: MakeRequest) -> None:
     assert found.status == "proven"
     assert found.max_abs_diff is not None
     assert found.max_abs_diff < 1e-4
-    assert proof.read_case(request.reference / "short.npz").outputs["last_hidden_state"].shape == (1, 5, 384)
+    assert proof.read_case(request.reference / "short.npz").calls[0].outputs["last_hidden_state"].shape == (1, 5, 384)
     assert report.driving.max_length == 512
     assert lengths(found)["longest"] == (1, 512)
 

@@ -23,9 +23,9 @@ from gpux.errors import UsageError
 from gpux.managers import retry
 from gpux.managers.connections import Connections
 from gpux.managers.hub_errors import Asked
-from gpux.managers.report import FileReport, TransferReport
 from gpux.managers.requests import HubHttp
 from gpux.managers.retry import Patience
+from gpux.transfers import FileReport, TransferReport
 from gpux.types import ModelInfo
 from tests.hub import HubServer
 

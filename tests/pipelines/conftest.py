@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
-from gpux.types import Driving, GraphSpec, Manifest, Proof, StoredModel
+from gpux.variants import Driving, GraphSpec, Manifest, Proof, StoredModel
 from tests.models.bert import bert_repository
 from tests.models.minilm import minilm_repository, minilm_source
 

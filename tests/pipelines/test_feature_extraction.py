@@ -8,7 +8,7 @@ import pytest
 
 from gpux.errors import InputError, SessionError, UsageError
 from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
-from gpux.types import Driving
+from gpux.variants import Driving
 from tests.models.cases import SENTENCES, words
 from tests.pipelines.conftest import Build
 

@@ -11,7 +11,7 @@ import pytest
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.pipelines.fill_mask import FillMaskPipeline
 from gpux.pipelines.text_classification import TextClassificationPipeline
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 from tests.models.cases import MASKED, OTHER, PAIR, SHORT, TWO_MASKS, words
 from tests.pipelines.conftest import Build
 

@@ -10,7 +10,7 @@ import pytest
 
 from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
 from gpux.pipelines.registry import pipeline_class
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 from tests.models.cases import MINILM_CALLS, PIPELINE_CASES, SENTENCE_CASES, Case, expected
 from tests.pipelines.conftest import stored
 

@@ -17,7 +17,7 @@ from gpux.pipelines.layers import Dense, Dropout, LayerNorm, Normalize
 from gpux.pipelines.pooling import MODES
 from gpux.pipelines.safetensors import read_floats
 from gpux.pipelines.sentence import read_sentence_config, transformer_folder
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 from tests.models.cases import SENTENCES
 from tests.pipelines.conftest import Build
 

@@ -9,7 +9,7 @@ import tokenizers
 
 from gpux.errors import CorruptFileError, InputError, UnsupportedError
 from gpux.pipelines.tokenization import Tokenizer, shares
-from gpux.types import Driving, StoredModel
+from gpux.variants import Driving, StoredModel
 from tests.models.cases import OTHER, SHORT, words
 from tests.pipelines.conftest import Build
 

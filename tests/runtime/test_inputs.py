@@ -7,7 +7,7 @@ import pytest
 
 from gpux.errors import InputError
 from gpux.runtime.inputs import check_inputs
-from gpux.types import TensorSpec
+from gpux.variants import TensorSpec
 
 IDS = TensorSpec("ids", "int64", ("batch", "tokens"))
 PIXELS = TensorSpec("pixels", "float32", ("batch", 3, None))

@@ -10,7 +10,7 @@ import pytest
 
 from gpux.errors import ManifestError
 from gpux.store import read_manifest, write_manifest
-from gpux.types import Driving, Manifest, Proof, ProofCase, StoredFile
+from gpux.variants import Driving, Manifest, Proof, ProofCase, StoredFile
 from tests.store.variants import manifest
 
 FILE = StoredFile("model.onnx", 3, "0" * 64)

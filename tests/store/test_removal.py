@@ -13,7 +13,7 @@ from gpux.cancel import CancelToken
 from gpux.errors import CancelledError, NotStoredError
 from gpux.reference import ModelRef
 from gpux.store import Store
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 from tests.store.variants import COMMITS, ID, commit, names
 
 

@@ -12,7 +12,7 @@ import pytest
 from gpux.errors import NotStoredError, NotWritableError
 from gpux.reference import ModelRef
 from gpux.store import Store, keep_within, state
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 from tests.store.variants import COMMITS, ID, commit, names
 
 DAY = 86400.0

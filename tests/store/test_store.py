@@ -13,7 +13,7 @@ from gpux.errors import CancelledError, GpuxError, ManifestError, NotStoredError
 from gpux.progress import BytesAdvanced, Event
 from gpux.reference import ModelRef
 from gpux.store import Store
-from gpux.types import Proof
+from gpux.variants import Proof
 from tests.store.variants import COMMIT, COMMITS, FILES, ID, can_exchange, commit, fill, manifest, names
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpux.store import Staging, Store
 from gpux.store.swap import exchange
-from gpux.types import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
+from gpux.variants import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 
 ID = "org/name"
 COMMITS = tuple(character * 40 for character in "abcdef")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpux.disk import format_bytes
-from gpux.types import Proof
+from gpux.variants import Proof
 
 if TYPE_CHECKING:
-    from gpux.managers.report import TransferReport
+    from gpux.transfers import TransferReport
 
 
 def size(count: int | None) -> str:

@@ -12,7 +12,7 @@ from gpux.cli.terminal import Terminal, command
 if TYPE_CHECKING:
     from gpux.managers.cache_scan import CachedCommit
     from gpux.store import Store
-    from gpux.types import StoredModel
+    from gpux.variants import StoredModel
 
 HEADER = ("Model", "Commit", "Task", "Precision", "Variant", "Source", "Proof", "Kept")
 Row = tuple[str, ...]

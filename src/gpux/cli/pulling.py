@@ -10,7 +10,7 @@ import click
 from gpux.cli import figures
 from gpux.cli.installing import install_toolchain, with_toolchain
 from gpux.cli.terminal import Terminal
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 _OPTIONS = (
     click.option("--revision", help="Branch, tag, refs/pr/N or commit."),

@@ -11,7 +11,7 @@ from gpux.cli import figures
 if TYPE_CHECKING:
     from gpux.inventory import Health
     from gpux.store import Store
-    from gpux.types import StoredModel
+    from gpux.variants import StoredModel
 
 
 def replay_sound(checked: Health, mended: Collection[Path], store: Store, device: str) -> dict[Path, str]:
@@ -23,11 +23,12 @@ def replay_sound(checked: Health, mended: Collection[Path], store: Store, device
 
 def _replay(model: StoredModel, device: str) -> str:
     from gpux.proof import replay
-    from gpux.runtime.session import Session
+    from gpux.runtime.graphs import Graphs
 
-    with Session(model.path / model.graph().file, device=device) as session:
-        cases = replay(model, session.run)
+    with Graphs.of(model, device=device) as graphs:
+        cases = replay(model, graphs.run)
+        used = graphs.session(graphs.names[0]).device
     if not cases:
         return "shipped: nothing to replay"
     largest = max(case.max_abs_diff for case in cases)
-    return f"{len(cases)} cases on {session.device}: {figures.difference(largest)}"
+    return f"{len(cases)} cases on {used}: {figures.difference(largest)}"

@@ -14,7 +14,7 @@ from gpux.errors import NotStoredError, StorageError
 if TYPE_CHECKING:
     from gpux.reference import ModelRef
     from gpux.store import Store
-    from gpux.types import StoredModel
+    from gpux.variants import StoredModel
 
 
 @command("rm")

@@ -12,7 +12,7 @@ from gpux.cli.answers import print_answers
 from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 
 @command("run")

@@ -10,7 +10,7 @@ from gpux.cli.installing import with_toolchain
 from gpux.cli.outdated import about, reason, remarks
 from gpux.cli.terminal import Terminal, command
 from gpux.reference import Reference
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 if TYPE_CHECKING:
     from gpux.outdated import Currency, Update

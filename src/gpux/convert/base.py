@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from gpux.cancel import CancelToken
 from gpux.errors import ConversionError
 from gpux.progress import ProgressCallback, silent
-from gpux.types import Driving, Value
+from gpux.values import Value
+from gpux.variants import Driving, Threshold
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class ConversionRequest(Value):
 class ConversionReport(Value):
     """What a converter wrote."""
 
-    graphs: Mapping[str, str]  #: graph name -> file, relative to the output folder
+    graphs: Mapping[str, str]  #: graph name -> file, relative to the output folder; one alone is named ``model``
     driving: Driving
     versions: Mapping[str, str]  #: library -> version that took part, Python included
     seconds: float
     peak_rss: int | None = None  #: bytes
     warnings: tuple[str, ...] = field(default=())
+    thresholds: tuple[Threshold, ...] = field(default=())  #: lengths that the reference cases were made around
+    #: graph name -> file in ``reference/twin``: a small model of the same configuration, its cases beside it
+    twin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

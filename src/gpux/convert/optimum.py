@@ -21,7 +21,7 @@ from gpux.convert.toolchain import Toolchain
 from gpux.errors import ConversionError, GpuxError, WorkerCrashedError, error_types
 from gpux.progress import ProgressCallback, StageFinished, StageStarted, Warned
 from gpux.settings import Settings
-from gpux.types import Driving
+from gpux.variants import Driving, Threshold
 
 WORKER = Path(__file__).parent / "worker"
 TOOLCHAIN = "optimum"
@@ -132,6 +132,8 @@ class _Conversation:
             seconds=seconds,
             peak_rss=result.get("peak_rss"),
             warnings=tuple(self._warnings),
+            thresholds=tuple(Threshold(**found) for found in result.get("thresholds", ())),
+            twin=result.get("twin", {}),
         )
 
 

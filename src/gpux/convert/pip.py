@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from gpux.cancel import CancelToken
 from gpux.convert.process import run_logged, tail
 from gpux.errors import DiskFullError, NotWritableError, ToolchainError
-from gpux.types import Value
+from gpux.values import Value
 
 _QUIET = ("--disable-pip-version-check", "--no-input")
 #: The answer to "how large?" is worth this many seconds per server that does not answer.

@@ -25,7 +25,7 @@ from gpux.convert.process import converse
 from gpux.errors import NotWritableError, ToolchainError, ToolchainMissingError, UsageError
 from gpux.progress import ProgressCallback, StageFinished, StageStarted, silent
 from gpux.settings import Settings
-from gpux.types import Value
+from gpux.values import Value
 
 Status = Literal["missing", "incomplete", "outdated", "ready"]
 MARKER = "toolchain.json"

@@ -13,7 +13,8 @@ from gpux.formats.reasons import Leaving, listing, precisions
 from gpux.formats.run import run_files_beside
 from gpux.formats.units import Unit, complete, units
 from gpux.formats.weights import Choice, choose_weights
-from gpux.types import ModelFile, Value
+from gpux.types import ModelFile
+from gpux.values import Value
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from gpux.errors import CorruptFileError, JobNotFoundError
 from gpux.jobs.events import Record, last_records
 from gpux.jobs.process import ProcessMark, is_alive, is_elsewhere
 from gpux.progress import BytesAdvanced, StageFinished, StageStarted
-from gpux.types import Value, read_json
+from gpux.types import read_json
+from gpux.values import Value
 
 JobStatus = Literal["running", "finished", "failed", "cancelled", "lost"]
 

@@ -19,7 +19,8 @@ from gpux.errors import GpuxError, WrongKindError
 from gpux.managers.huggingface import HuggingFaceManager
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
-from gpux.types import ModelFile, ModelInfo, Value
+from gpux.types import ModelFile, ModelInfo
+from gpux.values import Value
 
 PARALLEL_CHECKS = 8
 _CALLED = {"space": "Space"}

@@ -13,7 +13,7 @@ from gpux.settings import Settings
 from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
 
 if TYPE_CHECKING:
-    from gpux.types import StoredModel
+    from gpux.variants import StoredModel
 
 
 class ModelManager(ABC):

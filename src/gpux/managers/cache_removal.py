@@ -19,7 +19,8 @@ from gpux.cancel import CancelToken
 from gpux.disk import disk_errors
 from gpux.errors import StorageError
 from gpux.managers.cache_scan import CachedCommit, CachedRepository, scan_model
-from gpux.types import ModelInfo, Value
+from gpux.types import ModelInfo
+from gpux.values import Value
 
 _HINT = "Make it writable, or let HF_HOME name another folder."
 

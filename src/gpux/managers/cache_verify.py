@@ -16,7 +16,7 @@ from gpux.cancel import CancelToken
 from gpux.hashing import Algorithm, HashJob, Meter, hash_files
 from gpux.managers.cache_scan import CachedCommit, CachedRepository
 from gpux.progress import ProgressCallback, silent
-from gpux.types import Value
+from gpux.values import Value
 
 SourceProblemKind = Literal["hash", "missing", "unreadable"]
 _HASHES: tuple[tuple[re.Pattern[str], Algorithm], ...] = (

@@ -12,10 +12,10 @@ from gpux.cancel import CancelToken
 from gpux.errors import OfflineError
 from gpux.managers.frontier import hash_file
 from gpux.managers.hub_cache import HubCache
-from gpux.managers.report import FileReport, Tally, TransferReport
 from gpux.managers.transfer import Transfer
 from gpux.progress import ByteCounter
 from gpux.settings import Settings
+from gpux.transfers import FileReport, Tally, TransferReport
 from gpux.types import ModelFile, ModelInfo
 
 PARALLEL_FILES = 8

@@ -30,7 +30,8 @@ from gpux.errors import (
 )
 from gpux.managers.base import ModelManager
 from gpux.reference import ModelRef, Reference
-from gpux.types import ModelFile, ModelInfo, Value
+from gpux.types import ModelFile, ModelInfo
+from gpux.values import Value
 
 KEPT = 500  #: answers at most; the least recently given go first
 SCHEMA = 1

@@ -21,7 +21,7 @@ from gpux.managers.connections import Connections
 from gpux.managers.hub_errors import Asked
 from gpux.managers.lanes import CAP
 from gpux.managers.ranges import Range
-from gpux.managers.report import Tally
+from gpux.transfers import Tally
 from gpux.types import ModelFile
 
 REDIRECTS = 8  #: requests for one answer, at most

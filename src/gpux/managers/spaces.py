@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gpux.types import Value
+from gpux.values import Value
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gpux.disk import disk_errors
 from gpux.errors import AccessError, HubServerError, InvalidTokenError, NotWritableError, StorageError, UsageError
 from gpux.managers.hub_errors import check_token
 from gpux.settings import Settings, TokenSource, token_sources
-from gpux.types import Value
+from gpux.values import Value
 
 LOGIN_HINT = "Log in with `gpux auth login`, or set HF_TOKEN."
 FILE_HINT = "Make it writable, or let HF_TOKEN_PATH or HF_HOME name another place."

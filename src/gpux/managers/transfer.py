@@ -19,9 +19,9 @@ from gpux.managers.hub_errors import unreachable
 from gpux.managers.lanes import CAP, Lanes
 from gpux.managers.partial import Partial, discard, finish
 from gpux.managers.ranges import Range, pieces
-from gpux.managers.report import Tally
 from gpux.managers.requests import HubHttp, Link, RangeRefusedError, RangesIgnoredError
 from gpux.managers.retry import RETRIED, Patience, Retry
+from gpux.transfers import Tally
 from gpux.types import ModelFile
 
 LARGE = 32 << 20  #: bytes from which a file comes in several ranges

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.base import Pipeline
     from gpux.reference import ModelRef
     from gpux.settings import Settings
-    from gpux.types import StoredModel
+    from gpux.variants import StoredModel
 
 __all__ = ["pipeline"]
 
@@ -47,7 +47,7 @@ def pipeline(
     from gpux.errors import UsageError
     from gpux.pipelines.registry import pipeline_class
     from gpux.tasks import canonical
-    from gpux.types import StoredModel
+    from gpux.variants import StoredModel
 
     if model is None:
         raise UsageError("no model was given", hint='pipeline("feature-extraction", model="org/name")')

@@ -11,7 +11,7 @@ from gpux.pipelines.replays import replay_once
 from gpux.runtime.session import Session
 from gpux.settings import Settings
 from gpux.store.state import touch
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 
 class Pipeline(ABC):

@@ -14,7 +14,7 @@ from gpux.pipelines.pooling import MODES, without_prompt
 from gpux.pipelines.sentence import SentenceConfig, read_sentence_config, transformer_folder
 from gpux.pipelines.text import TextPipeline, as_texts, check_positive, hidden_size, tokenizer_options
 from gpux.pipelines.tokenization import Tokenizer
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 Floats = NDArray[np.float32]
 #: Texts that are tokenized at once: enough to sort well, few enough to hold.

@@ -13,7 +13,7 @@ from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.pipelines.text import TextPipeline, as_texts, check_positive, tokenizer_options
 from gpux.pipelines.text_classification import softmax
 from gpux.pipelines.tokenization import Tokens
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 log = logging.getLogger(__name__)
 _TOP_K = 5

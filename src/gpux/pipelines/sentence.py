@@ -18,7 +18,7 @@ from typing import Any
 from gpux.errors import CorruptFileError, UnsupportedError, UsageError
 from gpux.pipelines.layers import LAYERS, Layer
 from gpux.pipelines.pooling import MODES
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 _PACKAGE = re.compile(r"^sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)(\.\w+)*\.(\w+)$")
 _KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")

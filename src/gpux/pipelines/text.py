@@ -23,7 +23,7 @@ from gpux.pipelines.batching import (
 )
 from gpux.pipelines.tokenization import TextInput, Tokenizer, Tokens, check_unicode
 from gpux.runtime.session import Session
-from gpux.types import StoredModel, TensorSpec
+from gpux.variants import StoredModel, TensorSpec
 
 #: Tokens per core from which a session for one-thread runs is worth its loading.
 LANES_FROM = 8_192

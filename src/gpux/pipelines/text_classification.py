@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.pipelines.text import TextPipeline, check_positive, tokenizer_options
 from gpux.pipelines.tokenization import TextInput
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 Floats = NDArray[np.float32]
 

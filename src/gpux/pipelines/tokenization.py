@@ -18,7 +18,8 @@ import tokenizers
 from tokenizers import normalizers
 
 from gpux.errors import CorruptFileError, InputError, UnsupportedError
-from gpux.types import StoredModel, read_json
+from gpux.types import read_json
+from gpux.variants import StoredModel
 
 _SANE_LIMIT = 1_000_000  #: transformers writes 1e30 for "no limit known"
 _MASK_TOKENS = ("[MASK]", "<mask>")

@@ -18,7 +18,7 @@ from gpux.runtime.devices import CPU, DEVICES, Device, candidates, resolve
 from gpux.runtime.machine import cpu_quota, cpu_threads, memory_limit, usable_cpus
 from gpux.runtime.session import available_providers, cuda_version, probe, runtime_version
 from gpux.settings import Settings
-from gpux.types import Value
+from gpux.values import Value
 
 Status = Literal["ok", "warning", "problem"]
 

@@ -21,8 +21,9 @@ from gpux.runtime import cuda
 from gpux.runtime.devices import CPU, DeviceChoice, candidates, computation
 from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.inputs import check_inputs, spec_of
+from gpux.runtime.limits import check_limits, read_limits
 from gpux.runtime.machine import cpu_threads
-from gpux.types import TensorSpec
+from gpux.variants import TensorSpec
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class Session:
         self._choice, self._session = self._open(device, allow_cpu_nodes)
         self.inputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_inputs()))
         self.outputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_outputs()))
+        self.limits = read_limits(self._session.get_modelmeta().custom_metadata_map)  #: input -> axis -> largest size
         self.memory_bytes: int = graph_bytes(self.path)
 
     def _open(self, device: str | int, allow_cpu_nodes: bool) -> tuple[DeviceChoice, Any]:
@@ -167,11 +169,11 @@ class Session:
             One array per output, by name.
 
         Raises:
-            InputError: an input is missing, unknown, or of another rank, shape or dtype than declared.
+            InputError: an input is missing, unknown, not of the declared rank, shape or dtype, or beyond a limit.
             SessionError: the session is closed, or onnxruntime failed.
         """
-        session = self._require()
-        feed = check_inputs(inputs, self.inputs)
+        session, feed = self._require(), check_inputs(inputs, self.inputs)
+        check_limits(feed, self.limits)
         names = [spec.name for spec in self.outputs] if outputs is None else list(outputs)
         options = onnxruntime.RunOptions()
         options.log_severity_level = _FATAL

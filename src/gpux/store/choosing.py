@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gpux.errors import NotStoredError
 from gpux.reference import ModelRef
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 #: Which variant is meant where nothing was said: what a plain pull makes comes first.
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")

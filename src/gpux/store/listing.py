@@ -9,7 +9,8 @@ from pathlib import Path
 from gpux.errors import ManifestError
 from gpux.store.layout import Layout
 from gpux.store.manifest import MANIFEST, read_manifest
-from gpux.types import Manifest, StoredModel, Value
+from gpux.values import Value
+from gpux.variants import Manifest, StoredModel
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 from gpux.errors import ManifestError
 from gpux.store.layout import is_inside
-from gpux.types import Manifest, ProofCase
+from gpux.variants import Manifest, ProofCase
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

@@ -8,7 +8,7 @@ from gpux.disk import format_bytes
 from gpux.errors import StorageError
 from gpux.store import tree
 from gpux.store.store import Store
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 
 def keep_within(store: Store, limit: int, keep: Iterable[StoredModel], say: Callable[[str], None]) -> int:

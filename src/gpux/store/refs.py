@@ -21,7 +21,7 @@ from gpux.store import locks
 from gpux.store.layout import Layout, stable_id
 from gpux.store.manifest import decode, timestamp
 from gpux.store.tree import remove_empty
-from gpux.types import Value
+from gpux.values import Value
 
 
 @dataclass(frozen=True)

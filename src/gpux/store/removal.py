@@ -21,7 +21,8 @@ from gpux.store.layout import Layout
 from gpux.store.listing import DEPTH, DamagedVariant, Listing, read_variant, scan
 from gpux.store.refs import Alias, RecordedRef, Refs
 from gpux.store.staging import discard, drop_lock, lock_of
-from gpux.types import StoredModel, Value
+from gpux.values import Value
+from gpux.variants import StoredModel
 
 RemovalKind = Literal["requested", "superseded", "evicted", "damaged", "state", "staging", "trash"]
 

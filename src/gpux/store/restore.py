@@ -13,7 +13,7 @@ from gpux.store.layout import Layout
 from gpux.store.manifest import MANIFEST
 from gpux.store.placing import place
 from gpux.store.staging import open_staging
-from gpux.types import StoredFile, StoredModel
+from gpux.variants import StoredFile, StoredModel
 
 
 def restore(

@@ -20,7 +20,7 @@ from gpux.store.listing import read_variant
 from gpux.store.manifest import MANIFEST, timestamp, write_manifest
 from gpux.store.swap import exchange
 from gpux.store.verify import verify
-from gpux.types import Manifest, StoredFile, StoredModel
+from gpux.variants import Manifest, StoredFile, StoredModel
 
 _ATTEMPTS = 20  # others may remove an empty parent folder or win the place in between; each try makes progress
 _OCCUPIED = frozenset({errno.EEXIST, errno.ENOTEMPTY})

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 USED = ".used"
 PINNED = ".pinned"

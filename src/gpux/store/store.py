@@ -22,7 +22,7 @@ from gpux.store.removal import RemovalPlan, plan_eviction, plan_prune, plan_remo
 from gpux.store.restore import restore
 from gpux.store.staging import Staging, open_staging
 from gpux.store.verify import VerifyReport, verify, verify_all
-from gpux.types import StoredModel
+from gpux.variants import StoredModel
 
 _PREFIX = re.compile(r"[0-9a-f]{7,39}")
 

@@ -13,7 +13,8 @@ from gpux.hashing import HashJob, Meter, hash_files
 from gpux.progress import ProgressCallback, silent
 from gpux.store import tree
 from gpux.store.manifest import MANIFEST, read_manifest
-from gpux.types import StoredFile, StoredModel, Value
+from gpux.values import Value
+from gpux.variants import StoredFile, StoredModel
 
 ProblemKind = Literal["missing", "size", "hash", "extra", "link", "unreadable", "manifest"]
 

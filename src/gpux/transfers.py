@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gpux.types import Value
+from gpux.values import Value
 
 
 @dataclass

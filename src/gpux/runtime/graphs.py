@@ -1,0 +1,78 @@
+"""The graphs of one variant, by name: opened when they are first run, closed together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from numpy.typing import ArrayLike, NDArray
+
+from gpux.errors import UsageError
+from gpux.runtime.session import Session
+from gpux.variants import StoredModel
+
+
+class Graphs:
+    """Named graphs in one folder, such as an encoder and its decoder. Safe to use from many threads.
+
+    Args:
+        folder: where the files are.
+        files: graph name -> file, relative to the folder.
+        open_session: opens one file; by default on the CPU.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        files: Mapping[str, str],
+        open_session: Callable[[Path], Session] = lambda path: Session(path, device="cpu"),
+    ) -> None:
+        self._paths = {name: folder / file for name, file in files.items()}
+        self._open = open_session
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, model: StoredModel, *, device: str | int = "auto", allow_cpu_nodes: bool = False) -> Self:
+        """The graphs of a stored variant on one device; see :class:`~gpux.runtime.session.Session`."""
+        files = {graph.name: graph.file for graph in model.manifest.graphs}
+        return cls(model.path, files, lambda path: Session(path, device=device, allow_cpu_nodes=allow_cpu_nodes))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the graphs."""
+        return tuple(self._paths)
+
+    def session(self, name: str) -> Session:
+        """The session of one graph, opened now if it was not yet.
+
+        Raises:
+            UsageError: there is no graph of that name.
+            DeviceError: the device cannot run it.
+            SessionError: the graph cannot be loaded.
+        """
+        with self._lock:
+            if name not in self._sessions:
+                if name not in self._paths:
+                    raise UsageError(f"no graph {name!r}", hint=f"There are: {', '.join(self._paths)}.")
+                self._sessions[name] = self._open(self._paths[name])
+            return self._sessions[name]
+
+    def run(self, name: str, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        """Run one graph: one array per input to one array per output, by name; see :meth:`Session.run`."""
+        return self.session(name).run(inputs)
+
+    def close(self) -> None:
+        """Let go of all of them; may be called twice."""
+        with self._lock:
+            for session in self._sessions.values():
+                session.close()
+            self._sessions.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
