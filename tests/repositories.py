@@ -34,7 +34,9 @@ def write_repositories(root: Path, scratch: Path) -> None:
     add_repo(root, "acme/disabled", classify, disabled=True)
     add_repo(root, "openai-community/gpt2", tiny, renamed_from=("gpt2", "old/gpt2"))
     add_repo(root, "odd/no-weights", {"README.md": b"# nothing\n", "config.json": b'{"model_type": "bert"}'})
-    add_repo(root, "odd/gguf", {"README.md": b"# gguf\n", "model-q4.gguf": b"GGUF" + bytes(100)})
+    add_repo(
+        root, "odd/gguf", {"README.md": b"# gguf\n", "model-q4.gguf": b"GGUF" + bytes(100), "model-q8.gguf": b"GGUF"}
+    )
     add_repo(root, "odd/unknown", _unknown_architecture(weights))
     card = b"---\nsdk: gradio\nmodels:\n- tiny/embed\n- tiny/classify\n---\n# Demo\n"
     add_repo(root, "acme/demo", {"README.md": card, "app.py": b"pass\n"}, kind="spaces")

@@ -24,7 +24,7 @@ EXIT_CODES = {
     5: ["HubServerError", "ManagerError", "NetworkError", "OfflineError", "RateLimitError", "UnavailableError"],
     6: ["CorruptFileError", "DiskFullError", "ManifestError", "NotWritableError", "StorageError", "UnsafePathError"],
     7: ["NoWeightsError", "UnsupportedArchitectureError", "UnsupportedError", "UnsupportedTaskError"],
-    8: ["ConversionError", "ToolchainError", "ToolchainMissingError", "WorkerCrashedError"],
+    8: ["ConversionError", "OutOfMemoryError", "ToolchainError", "ToolchainMissingError", "WorkerCrashedError"],
     9: ["ProofError"],
     10: ["DeviceError", "InputError", "RunError", "SessionError"],
     130: ["CancelledError"],

@@ -9,10 +9,8 @@ import pytest
 from gpux import errors
 from gpux.formats import weight_formats
 from gpux.preflight import RESERVE, SpaceNeed, check_space, space_needs
-from gpux.route import choose_route, variant_bytes
+from gpux.route import choose_route, routes, variant_bytes
 from gpux.types import ModelFile, ModelInfo
-
-RUNNABLE = ("feature-extraction", "fill-mask")
 
 
 def info(parameters: int | None = None, **sizes: int) -> ModelInfo:
@@ -27,44 +25,51 @@ FP16 = info(config_dot_json=10, onnx__model_dot_onnx=1100, onnx__model_fp16_dot_
 
 
 def test_its_own_onnx_is_taken_and_could_be_converted() -> None:
-    route = choose_route(SHIPS, "fill-mask", "fp32", RUNNABLE)
+    route = choose_route(SHIPS, "fill-mask", "fp32")
 
     assert (route.kind, set(route.paths)) == ("shipped", {"config.json", "tokenizer.json", "onnx/model.onnx"})
-    assert route.converted is not None and route.converted.weights == ("model.safetensors",)
+    assert [way.kind for way in routes(SHIPS, "fill-mask", "fp32")] == ["shipped", "convert"]
     assert variant_bytes(SHIPS, route) == 10 + 20 + 1100
 
 
 def test_weights_are_converted() -> None:
     for found in (WEIGHTS, SHIPS):
-        route = choose_route(found, "fill-mask", "fp32", RUNNABLE, convert=True)
-        assert (route.kind, route.weights, route.converted) == ("convert", ("model.safetensors",), None)
+        route = choose_route(found, "fill-mask", "fp32", convert=True)
+        assert (route.kind, route.weights) == ("convert", ("model.safetensors",))
+        assert routes(found, "fill-mask", "fp32", convert=True) == (route,)
 
 
 def test_half_precision_weights_become_twice_as_large() -> None:
-    route = choose_route(WEIGHTS, "fill-mask", "fp32", RUNNABLE)
+    route = choose_route(WEIGHTS, "fill-mask", "fp32")
 
     assert variant_bytes(WEIGHTS, route) == 10 + round(4 * 500 * 1.05)
 
 
 def test_a_precision_that_is_shipped() -> None:
-    route = choose_route(FP16, "fill-mask", "fp16", RUNNABLE)
+    route = choose_route(FP16, "fill-mask", "fp16")
 
-    assert (route.weights, route.converted) == (("onnx/model_fp16.onnx",), None)
+    assert (route.kind, route.weights) == ("shipped", ("onnx/model_fp16.onnx",))
+
+
+def test_a_precision_that_is_not_shipped_needs_room_for_both() -> None:
+    route = choose_route(SHIPS, "fill-mask", "int8")
+
+    assert (route.kind, route.weights) == ("reduce", ("onnx/model.onnx",))
+    assert variant_bytes(SHIPS, route) > variant_bytes(SHIPS, choose_route(SHIPS, "fill-mask", "fp32"))
 
 
 @pytest.mark.parametrize(
     ("found", "task", "precision", "kind", "said"),
     [
-        (SHIPS, "fill-mask", "int8", errors.NoWeightsError, "onnx in fp32"),
-        (WEIGHTS, "fill-mask", "fp16", errors.NoWeightsError, "safetensors"),
+        (SHIPS, "fill-mask", "q4f16", errors.NoWeightsError, "onnx in fp32"),
+        (WEIGHTS, "fill-mask", "bf16", errors.NoWeightsError, "safetensors"),
         (info(config_dot_json=1), "fill-mask", "fp32", errors.NoWeightsError, "none at all"),
-        (info(model_dot_gguf=1), "fill-mask", "fp32", errors.NoWeightsError, "gguf"),
-        (FP16, "text-generation", "fp32", errors.UnsupportedTaskError, "does not run"),
+        (info(a_dot_gguf=1, b_dot_gguf=1), "fill-mask", "fp32", errors.NoWeightsError, "gguf"),
     ],
 )
 def test_refusals(found: ModelInfo, task: str, precision: str, kind: type[errors.GpuxError], said: str) -> None:
     with pytest.raises(kind, match=said):
-        choose_route(found, task, precision, RUNNABLE)
+        choose_route(found, task, precision)
 
 
 def test_needs_on_one_disk_are_added_up(tmp_path: Path) -> None:

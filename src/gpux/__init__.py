@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 #: public name -> module that defines it
 _PUBLIC = {
     "CancelToken": "gpux.cancel",
+    "Catalogue": "gpux.catalogue.catalogue",
     "Driving": "gpux.variants",
     "GpuxError": "gpux.errors",
     "HuggingFaceManager": "gpux.managers.huggingface",
@@ -36,6 +37,7 @@ _PUBLIC = {
     "Store": "gpux.store",
     "StoredModel": "gpux.variants",
     "TensorSpec": "gpux.variants",
+    "import_model": "gpux.catalogue.importing",
     "pipeline": "gpux.pipelines",
     "pull_files": "gpux.files",
     "pull_model": "gpux.pull",
@@ -44,6 +46,7 @@ _PUBLIC = {
 
 __all__ = [
     "CancelToken",
+    "Catalogue",
     "Driving",
     "GpuxError",
     "HuggingFaceManager",
@@ -64,6 +67,7 @@ __all__ = [
     "TensorSpec",
     "__version__",
     "errors",
+    "import_model",
     "pipeline",
     "pull_files",
     "pull_model",
@@ -73,6 +77,8 @@ __all__ = [
 if TYPE_CHECKING:
     from gpux import errors
     from gpux.cancel import CancelToken
+    from gpux.catalogue.catalogue import Catalogue
+    from gpux.catalogue.importing import import_model
     from gpux.errors import GpuxError
     from gpux.files import pull_files
     from gpux.formats import Selection

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,13 +18,14 @@ from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.disk import format_bytes
 from gpux.errors import NotWritableError, ProofError
+from gpux.plan import SHIPPED
 from gpux.progress import Stages
 from gpux.route import Route
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
 from gpux.runtime.session import Session, runtime_version
 from gpux.settings import Settings
-from gpux.shipped import check_finite, check_task, position_limit
+from gpux.shipped import check_finite, check_task, driving_of, graph_name
 from gpux.store import Staging, Store, place
 from gpux.types import ModelInfo, SourceSnapshot
 from gpux.variants import Driving, GraphSpec, Manifest, Proof, StoredModel, Threshold
@@ -33,8 +34,6 @@ from gpux.variants import Driving, GraphSpec, Manifest, Proof, StoredModel, Thre
 SessionFactory = Callable[[Path], Session]
 
 _CONVERTING = threading.Lock()
-GRAPH = "model"
-SHIPPED = "shipped"
 
 
 @dataclass(frozen=True)
@@ -57,32 +56,43 @@ class Builder:
     terms: Terms = Terms()
     open_session: SessionFactory = lambda path: Session(path, device="cpu")
 
-    def adopt(self, snapshot: SourceSnapshot, route: Route) -> StoredModel:
+    def adopt(self, snapshot: SourceSnapshot, route: Route, prover: Converter | None = None) -> StoredModel:
         """Store the repository's own ONNX after it loaded, fits the task and answers with finite numbers.
+
+        Args:
+            snapshot: its files; with ``prover`` the original weights too.
+            route: which graphs.
+            prover: asks the original, so that the graphs are proven and not only looked at.
 
         Raises:
             UnsupportedTaskError: its outputs are not those of the task.
             SessionError: onnxruntime cannot load or run it.
+            ProofError: it answers otherwise than the original.
         """
-        onnx = route.onnx
-        assert onnx is not None
         with self.store.staging() as staging:
-            with self.stages.stage("prove", "Checking the repository's own ONNX") as done:
-                graph = PurePosixPath(onnx.graph).name
-                for path in onnx.files:
-                    place(snapshot.path / path, staging.path / PurePosixPath(path).name)
-                _place_run_files(snapshot, route, staging)
-                with self.open_session(staging.path / graph) as session:
-                    spec = _graph_spec(session, GRAPH, graph)
-                    check_task(spec, route.task, snapshot.info)
-                    check_finite(session, snapshot.info)
-                    shipped = Proof(
-                        "shipped", onnxruntime=runtime_version(), execution_provider=session.execution_provider
-                    )
-                done(f"{onnx.graph} loads, fits {route.task} and answers with finite numbers")
-            driving = Driving(max_length=position_limit(snapshot.read_json("config.json")))
-            manifest = _manifest(snapshot.info, route, SHIPPED, (spec,), driving, shipped, {})
-            return self._commit(staging, manifest)
+            files = _place_graphs(snapshot, route, staging)
+            _place_run_files(snapshot, route, staging)
+            specs, found = self._look_at(snapshot, route, staging, files)
+            paths = {name: staging.path / file for name, file in files.items()}
+            driving, versions = driving_of(paths, specs, snapshot.read_json("config.json")), dict[str, str]()
+            if prover is not None:
+                specs, driving, found, versions = self._proven(snapshot, prover, route, staging, files)
+            manifest = _manifest(snapshot.info, route, SHIPPED, specs, driving, found, versions)
+            return self.commit(staging, manifest)
+
+    def _look_at(
+        self, snapshot: SourceSnapshot, route: Route, staging: Staging, files: Mapping[str, str]
+    ) -> tuple[tuple[GraphSpec, ...], Proof]:
+        with (
+            self.stages.stage("prove", "Checking the repository's own ONNX") as done,
+            Graphs(staging.path, files, self.open_session) as graphs,
+        ):
+            specs = _graph_specs(graphs, files)
+            check_task(specs, route.task, snapshot.info)
+            answers = " and answers with finite numbers" if check_finite(graphs, snapshot.info) else ""
+            done(f"{', '.join(graph.graph for graph in route.onnx)} loads, fits {route.task}{answers}")
+            provider = graphs.session(graphs.names[0]).execution_provider
+        return specs, Proof("shipped", onnxruntime=runtime_version(), execution_provider=provider)
 
     def convert(self, snapshot: SourceSnapshot, converter: Converter, route: Route) -> StoredModel:
         """Convert the weights, prove the graph against the original, and store it.
@@ -92,38 +102,58 @@ class Builder:
             ProofError: the graph differs from the original beyond tolerance; nothing is stored.
         """
         with self.store.staging() as staging:
-            reference = staging.scratch / "reference"
-            reference.mkdir()
-            report = self._export(snapshot, converter, route, staging.path, reference)
+            specs, driving, proven, versions = self._proven(snapshot, converter, route, staging, {})
             _place_run_files(snapshot, route, staging)
-            with self.stages.stage("prove", "Comparing the ONNX with the original") as done:
-                specs, proven = self._prove(staging.path, reference, report, route)
-                done(_verdict(proven, snapshot.info, allow_inexact=self.terms.allow_inexact))
-            proof.keep(reference, proven, staging.path)
-            driving = _limited(report.driving, proven.limit)
-            for name, limits in driving.limits.items():
-                write_limits(staging.path / report.graphs[name], limits)
-            manifest = _manifest(snapshot.info, route, converter.name, specs, driving, proven, dict(report.versions))
-            return self._commit(staging, manifest)
+            manifest = _manifest(snapshot.info, route, converter.name, specs, driving, proven, versions)
+            return self.commit(staging, manifest)
+
+    def _proven(
+        self,
+        snapshot: SourceSnapshot,
+        converter: Converter,
+        route: Route,
+        staging: Staging,
+        graphs: Mapping[str, str],
+    ) -> tuple[tuple[GraphSpec, ...], Driving, Proof, dict[str, str]]:
+        """Have graphs written, or take those that are there, and compare them with the original."""
+        reference = staging.scratch / "reference"
+        reference.mkdir()
+        report = self._export(snapshot, converter, route, staging.path, reference, graphs)
+        with self.stages.stage("prove", "Comparing the ONNX with the original") as done:
+            specs, proven = self._prove(staging.path, reference, report, route)
+            done(_verdict(proven, snapshot.info, allow_inexact=self.terms.allow_inexact))
+        proof.keep(reference, proven, staging.path)
+        driving = _limited(report.driving, proven.limit)
+        for name, limits in driving.limits.items():
+            write_limits(staging.path / report.graphs[name], limits)
+        return specs, driving, proven, dict(report.versions)
 
     def _export(
-        self, snapshot: SourceSnapshot, converter: Converter, route: Route, output: Path, reference: Path
+        self,
+        snapshot: SourceSnapshot,
+        converter: Converter,
+        route: Route,
+        output: Path,
+        reference: Path,
+        graphs: Mapping[str, str],
     ) -> ConversionReport:
         info = snapshot.info
         request = ConversionRequest(
             source=snapshot.path,
             output=output,
             reference=reference,
-            log=self.settings.logs / _log_name(info, route.task),
+            log=self.settings.logs / log_name(info, route.task),
             model_id=info.id,
             task=route.task,
             precision=route.precision,
             trust_remote_code=self.terms.trust_remote_code,
+            graphs=graphs,
         )
-        _make_folder(request.log.parent)
-        with _turn(self.cancel), self.stages.stage("convert", f"Converting with {converter.name}") as done:
+        make_folder(request.log.parent)
+        what, said = ("Asking the original", "asked by") if graphs else ("Converting", "converted by")
+        with _turn(self.cancel), self.stages.stage("convert", f"{what} with {converter.name}") as done:
             report = converter.convert(request, progress=self.stages.progress, cancel=self.cancel)
-            done(f"converted by {converter.name}")
+            done(f"{said} {converter.name}")
         return report
 
     def _prove(
@@ -141,9 +171,10 @@ class Builder:
                 execution_provider=graphs.session(next(iter(report.graphs))).execution_provider,
                 cancel=self.cancel,
             )
-            return tuple(_graph_spec(graphs.session(name), name, file) for name, file in report.graphs.items()), found
+            return _graph_specs(graphs, report.graphs), found
 
-    def _commit(self, staging: Staging, manifest: Manifest) -> StoredModel:
+    def commit(self, staging: Staging, manifest: Manifest) -> StoredModel:
+        """Make what is staged a variant of the store."""
         with self.stages.stage("store", "Storing") as done:
             model = staging.commit(
                 manifest, replace=self.terms.replace, progress=self.stages.progress, cancel=self.cancel
@@ -194,8 +225,17 @@ def _place_run_files(snapshot: SourceSnapshot, route: Route, staging: Staging) -
             place(snapshot.path / path, target)
 
 
-def _graph_spec(session: Session, name: str, file: str) -> GraphSpec:
-    return GraphSpec(name, file, tuple(session.inputs), tuple(session.outputs))
+def _place_graphs(snapshot: SourceSnapshot, route: Route, staging: Staging) -> dict[str, str]:
+    """Copy the shipped graphs in, out of their folder where it is one; graph name -> file."""
+    flat = len({graph.folder for graph in route.onnx}) == 1
+    for path in route.weights:
+        place(snapshot.path / path, staging.path / (PurePosixPath(path).name if flat else path))
+    return {graph_name(graph.part): PurePosixPath(graph.graph).name if flat else graph.graph for graph in route.onnx}
+
+
+def _graph_specs(graphs: Graphs, files: Mapping[str, str]) -> tuple[GraphSpec, ...]:
+    sessions = {name: graphs.session(name) for name in files}
+    return tuple(GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs) for name, file in files.items())
 
 
 def _limited(driving: Driving, limit: Threshold | None) -> Driving:
@@ -239,12 +279,18 @@ def _manifest(
     )
 
 
-def _log_name(info: ModelInfo, task: str) -> str:
+def log_name(info: ModelInfo, task: str) -> str:
+    """The name of the log of one conversion."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "--", info.id)[-80:]
     return f"{safe}-{info.commit[:8]}-{task}.log"
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents.
+
+    Raises:
+        NotWritableError: it cannot be.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:

@@ -35,6 +35,7 @@
     │   ├── ToolchainMissingError
     │   ├── ToolchainError         its installation failed or is damaged
     │   ├── WorkerCrashedError
+    │   ├── OutOfMemoryError       it would take, or took, more than there is
     │   └── ProofError             the ONNX differs from the original
     ├── RunError                   what happens in onnxruntime
     │   ├── DeviceError
@@ -102,13 +103,10 @@ def _rebuild(kind: type[GpuxError], message: str, hint: str | None, details: dic
 
 def error_types() -> dict[str, type[GpuxError]]:
     """Every error type by its ``code``."""
-    found: dict[str, type[GpuxError]] = {}
-    pending: list[type[GpuxError]] = [GpuxError]
-    while pending:
-        kind = pending.pop()
-        found[kind.code] = kind
-        pending.extend(kind.__subclasses__())
-    return found
+    kinds: list[type[GpuxError]] = [GpuxError]
+    for kind in kinds:  # grows while it is walked
+        kinds.extend(kind.__subclasses__())
+    return {kind.code: kind for kind in kinds}
 
 
 class UsageError(GpuxError):
@@ -253,8 +251,7 @@ class ConversionError(GpuxError):
     @property
     def log(self) -> Path | None:
         """The exporter's own output, where there is any."""
-        value = self.details.get("log")
-        return Path(value) if value else None
+        return Path(value) if (value := self.details.get("log")) else None
 
 
 class ToolchainMissingError(ConversionError):
@@ -267,6 +264,10 @@ class ToolchainError(ConversionError):
 
 class WorkerCrashedError(ConversionError):
     """The conversion process ended without a result: killed, out of memory, crashed."""
+
+
+class OutOfMemoryError(ConversionError):
+    """Too little memory to begin (``needed``, ``available``), or the worker was ended for its ``peak`` (``limit``)."""
 
 
 class ProofError(ConversionError):

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gpux.build import SHIPPED
 from gpux.cancel import CancelToken
 from gpux.errors import (
     CancelledError,
@@ -28,6 +27,7 @@ from gpux.errors import (
 from gpux.followed import LOCAL, Answer, Followed, all_followed, named
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
+from gpux.plan import is_converted
 from gpux.progress import ProgressCallback
 from gpux.pull import pull_model
 from gpux.reference import ModelRef, Reference
@@ -242,7 +242,7 @@ def _update(
             ModelRef(currency.scheme, currency.id, currency.revision),
             task=variant.task,
             precision=manifest.precision,
-            convert=manifest.recipe != SHIPPED,
+            convert=is_converted(manifest.recipe),
             allow_inexact=manifest.proof.status == "inexact",
             **common,
         )

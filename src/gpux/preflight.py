@@ -1,4 +1,4 @@
-"""Before the first byte: is there room for the download and for what is made from it, on the disks they go to."""
+"""Before the first byte: is there room for the download and for what is made from it, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpux.disk import format_bytes, free_bytes
-from gpux.errors import DiskFullError
+from gpux.errors import DiskFullError, OutOfMemoryError
 from gpux.values import Value
 
 #: Left alone on every disk: other programs need room too, and estimates are estimates.
@@ -62,6 +62,21 @@ def check_space(needs: tuple[SpaceNeed, ...]) -> None:
                 free=need.free,
                 folder=str(need.folder),
             )
+
+
+def check_memory(needed: int, available: int | None, purpose: str = "the conversion") -> None:
+    """Return if that many bytes are available, or if the system does not tell.
+
+    Raises:
+        OutOfMemoryError: with the numbers, in ``details`` too (``needed``, ``available``).
+    """
+    if available is not None and needed > available:
+        raise OutOfMemoryError(
+            f"{purpose} needs about {format_bytes(needed)} of memory, and {format_bytes(available)} are available",
+            hint="Free some, use a larger machine, or try all the same with --ignore-memory.",
+            needed=needed,
+            available=available,
+        )
 
 
 def _device(folder: Path) -> int:

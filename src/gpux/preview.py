@@ -11,7 +11,6 @@ from gpux.managers.base import ModelManager
 from gpux.preflight import SpaceNeed, space_needs
 from gpux.reference import Reference
 from gpux.route import Route, check_weights, choose_route, variant_bytes
-from gpux.shipped import OUTPUT_RANK
 from gpux.store import Store
 from gpux.types import ModelFile, ModelInfo
 from gpux.values import Value
@@ -33,7 +32,7 @@ class PullPreview(Value):
 
     id: str
     commit: str
-    kind: Literal["stored", "shipped", "convert", "files"]
+    kind: Literal["stored", "shipped", "convert", "reduce", "files"]
     task: str | None
     files: tuple[PreviewFile, ...]
     left_out: tuple[PreviewFile, ...]
@@ -74,7 +73,7 @@ def preview_pull(
     stored = store.find(info.scheme, info.id, info.commit, task=chosen, precision=precision)
     if stored is not None and store.verify(stored, hashes=False).ok:
         return PullPreview(info.id, info.commit, "stored", chosen, (), (), ())
-    route = choose_route(info, chosen, precision, OUTPUT_RANK, convert=convert)
+    route = choose_route(info, chosen, precision, convert=convert)
     reasons = dict.fromkeys(route.weights, "the weights") | dict.fromkeys(route.run_files, "needed to run")
     space = pull_needs(info, route, manager, store)
     return PullPreview(info.id, info.commit, route.kind, chosen, *_divided(info, reasons, {}, manager), space)
@@ -99,7 +98,7 @@ def pull_needs(info: ModelInfo, route: Route, manager: ModelManager, store: Stor
     """Room for what has to be downloaded and for the variant made from it."""
     missing = set(route.paths) - manager.cached(info, route.paths)
     download = sum(file.size or 0 for file in info.files if file.path in missing)
-    made = "the conversion" if route.kind == "convert" else "the stored copy"
+    made = "the stored copy" if route.kind == "shipped" else "the conversion"
     return space_needs(
         {"the download": (manager.settings.hf_cache, download), made: (store.root, variant_bytes(info, route))}
     )

@@ -7,53 +7,38 @@ whole and proven; a pull that is killed leaves files in the source cache, where 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from gpux.build import SHIPPED, Builder, Terms
+from gpux.build import Builder, Terms
 from gpux.cancel import CancelToken
+from gpux.catalogue.events import pull_recorded
 from gpux.convert import planner
-from gpux.convert.base import Converter
+from gpux.convert.precision import choose_precision
 from gpux.convert.registry import converters
 from gpux.disk import format_bytes
-from gpux.errors import (
-    ProofError,
-    SessionError,
-    UnavailableError,
-    UnsupportedError,
-    UnsupportedTaskError,
-)
+from gpux.errors import GpuxError, UnavailableError, UnsupportedError
+from gpux.formats import canonical_precision
+from gpux.machine import available_memory
+from gpux.making import Maker, PullOptions
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
-from gpux.preflight import check_space
-from gpux.preview import pull_needs
+from gpux.plan import Plan
 from gpux.progress import ProgressCallback, Stages, callback
 from gpux.reference import ModelRef, Reference
-from gpux.route import Route, check_weights, choose_route
+from gpux.route import check_weights
+from gpux.runtime.devices import candidates
+from gpux.runtime.session import available_providers
 from gpux.settings import Settings
-from gpux.shipped import OUTPUT_RANK
+from gpux.siblings import onnx_siblings
 from gpux.store import Store, keep_within
 from gpux.tasks import canonical
-from gpux.transfers import TransferReport, combined
-from gpux.types import ModelInfo, SourceSnapshot
+from gpux.transfers import combined
+from gpux.types import ModelInfo
+from gpux.values import Value
 from gpux.variants import StoredModel
 
-CONFIG = "config.json"
-
-
-@dataclass(frozen=True)
-class PullOptions:
-    """What a user may ask of a pull."""
-
-    task: str | None = None  #: the Hub's name or an alias; None takes it from the model's own files
-    precision: str = "fp32"
-    force: bool = False  #: make the variant again although it is stored
-    convert: bool = False  #: convert the original weights although the model ships ONNX
-    allow_inexact: bool = False  #: store a conversion that is beyond tolerance, marked
-    trust_remote_code: bool = False  #: run code of the repository while converting
-    discard_source: bool = False  #: remove the source files from the shared cache when the variant is stored
-    ignore_disk_space: bool = False  #: begin although the disk looks too full
+AUTO = "auto"
 
 
 def pull_model(
@@ -83,23 +68,74 @@ def pull_model(
     Raises:
         GpuxError: one of its subclasses; ``.hint`` says what to do next.
     """
+    with pull_recorded(ModelRef.parse(ref), settings):
+        return _prepare(ref, revision, manager, settings, store, progress, cancel, options).run()
+
+
+@dataclass(frozen=True)
+class Explanation(Value):
+    """What :func:`pull_model` would try, in order, and what it leaves aside and why."""
+
+    plan: Plan
+    missing: dict[str, str]  #: converter -> how to get the toolchain that it lacks
+    siblings: tuple[str, ...]  #: repositories of others with ONNX whose card names this model as their base
+    refusal: GpuxError | None = field(default=None, repr=False)  #: what the pull would raise
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan's values on one level, with the error where there is one."""
+        error = self.refusal.to_dict() if self.refusal else None
+        return {**self.plan.to_dict(), "missing": self.missing, "siblings": list(self.siblings), "error": error}
+
+
+def explain_model(
+    ref: Reference,
+    *,
+    revision: str | None = None,
+    manager: ModelManager | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Explanation:
+    """What :func:`pull_model` with the same arguments would try; converted weights rather than shipped ONNX first.
+
+    At most ``config.json`` is fetched; a request for each publisher of others' ONNX tells what else there is.
+
+    Raises:
+        GpuxError: what the pull itself would raise before its plan.
+    """
+    pull = _prepare(ref, revision, manager, settings, None, None, None, options)
+    info, plan = pull.plan()
+    refusal = None if plan.serving else plan.refused(info)
+    siblings = onnx_siblings(info, pull.manager, cancel=pull.maker.cancel)
+    return Explanation(plan, pull.maker.missing(plan), siblings, refusal)
+
+
+def _prepare(
+    ref: Reference,
+    revision: str | None,
+    manager: ModelManager | None,
+    settings: Settings | None,
+    store: Store | None,
+    progress: ProgressCallback | bool | None,
+    cancel: CancelToken | None,
+    options: Mapping[str, Any],
+) -> _Pull:
     if settings is None:
         settings = manager.settings if manager is not None else Settings.from_env()
     parsed = _whole_model(ModelRef.parse(ref).at(revision))
     stages, token, kept = Stages(callback(progress)), cancel or CancelToken(), store or Store(settings.store)
     chosen = PullOptions(**options)
-    pull = _Pull(
-        parsed,
+    chosen = replace(chosen, precision=canonical_precision(chosen.precision))
+    terms = Terms(chosen.force, chosen.allow_inexact, chosen.trust_remote_code)
+    maker = Maker(
         chosen,
         manager or manager_for(parsed.scheme, settings),
         kept,
         converters(settings),
-        Builder(kept, settings, stages, token, Terms(chosen.force, chosen.allow_inexact, chosen.trust_remote_code)),
+        Builder(kept, settings, stages, token, terms),
         stages,
         token,
-        settings.max_cache,
     )
-    return pull.run()
+    return _Pull(parsed, chosen, maker, settings.max_cache)
 
 
 def open_model(
@@ -141,41 +177,57 @@ class _Pull:
 
     ref: ModelRef
     options: PullOptions
-    manager: ModelManager
-    store: Store
-    converters: Mapping[str, Converter]
-    builder: Builder
-    stages: Stages
-    cancel: CancelToken
+    maker: Maker
     max_cache: int | None = None  #: bytes that the store may hold
-    transfers: list[TransferReport] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.manager, self.store, self.stages = self.maker.manager, self.maker.store, self.maker.stages
 
     def run(self) -> StoredModel:
         model = self._run()
         self.store.touch(model)
         self._make_room(model)
-        return replace(model, report=combined(self.transfers))
+        return replace(model, report=combined(self.maker.transfers))
 
     def _run(self) -> StoredModel:
         asked = canonical(self.options.task) if self.options.task else None
-        if self.ref.is_commit and not self.options.force:
+        if self.ref.is_commit and not self.options.force and self.options.precision != AUTO:
             found = self.store.find_ref(self.ref, task=asked, precision=self.options.precision)
-            if found is not None and self._serves(found):
+            if found is not None and self.maker.serves(found):
                 return found
         try:
-            info = self._resolve()
+            info = self.resolve()
         except UnavailableError as exc:
             return self._fall_back(exc, asked)
         check_weights(info)
         task = planner.choose_task(info, asked)
-        model = self._find(info, task)
-        if model is None:
-            with self._locked(info, task):
-                model = self._find(info, task) or self._make(info, task)  # another process may have been faster
-                self._record(info)
-        else:
-            self._record(info)
+        model = self.maker.find_or_make(info, task, self._precision(info, task), force=self.options.force)
+        self._record(info)
         return model
+
+    def plan(self) -> tuple[ModelInfo, Plan]:
+        """What a pull would try, and for which commit."""
+        info = self.resolve()
+        check_weights(info)
+        asked = canonical(self.options.task) if self.options.task else None
+        task = planner.choose_task(info, asked)
+        return info, self.maker.plan(info, task, self._precision(info, task))
+
+    def _precision(self, info: ModelInfo, task: str) -> str:
+        """What was asked for; what suits the device where that was left to us."""
+        if self.options.precision != AUTO:
+            return self.options.precision
+        device = candidates(self.options.device, available_providers())[0].device
+        kind: Literal["decoder", "other"] = "decoder" if task == "text-generation" else "other"
+        choice = choose_precision(device, kind, parameters=info.parameters, available_memory=available_memory())
+        self.stages.warn(f"{choice.precision} for {device}: {choice.reason}")
+        return choice.precision
+
+    def resolve(self) -> ModelInfo:
+        with self.stages.stage("resolve", f"Looking up {self.ref}") as done:
+            info = self.manager.resolve(self.ref, cancel=self.maker.cancel)
+            done(f"found {info.id} at {info.commit[:12]}")
+        return info
 
     def _make_room(self, model: StoredModel) -> None:
         """What the user wants gone when the variant is there: its source files, the least recently used others."""
@@ -187,87 +239,16 @@ class _Pull:
         if self.max_cache is not None:
             keep_within(self.store, self.max_cache, [model], self.stages.warn)
 
-    def _locked(self, info: ModelInfo, task: str) -> AbstractContextManager[None]:
-        def on_wait() -> None:
-            self.stages.warn("another process is working on this model; waiting for it")
-
-        return self.store.lock(
-            info.scheme, info.id, info.commit, task, self.options.precision, cancel=self.cancel, on_wait=on_wait
-        )
-
     def _record(self, info: ModelInfo) -> None:
         """Note what the reference led to; the default branch under its own name too."""
         for revision in {self.ref.revision, info.revision or self.ref.revision}:
             self.store.record_ref(info.scheme, info.requested_id, info.id, revision, info.commit)
 
-    def _resolve(self) -> ModelInfo:
-        with self.stages.stage("resolve", f"Looking up {self.ref}") as done:
-            info = self.manager.resolve(self.ref, cancel=self.cancel)
-            done(f"found {info.id} at {info.commit[:12]}")
-        return info
-
     def _fall_back(self, exc: UnavailableError, task: str | None) -> StoredModel:
         """The Hub cannot be asked: what is stored serves, and the user is told."""
-        found = self.store.find_ref(self.ref, task=task, precision=self.options.precision)
-        if found is None or self.options.force or not self._serves(found):
+        precision = None if self.options.precision == AUTO else self.options.precision
+        found = self.store.find_ref(self.ref, task=task, precision=precision)
+        if found is None or self.options.force or not self.maker.serves(found):
             raise exc
         self.stages.warn(f"{exc.message}; using {found.id} at {found.commit[:12]} as it was stored")
         return found
-
-    def _find(self, info: ModelInfo, task: str) -> StoredModel | None:
-        if self.options.force:
-            return None
-        found = self.store.find(info.scheme, info.id, info.commit, task=task, precision=self.options.precision)
-        return found if found is not None and self._serves(found) else None
-
-    def _serves(self, model: StoredModel) -> bool:
-        """True if the variant is what was asked for, and all its files are there (their hashes: ``gpux verify``)."""
-        manifest = model.manifest
-        if self.options.convert and manifest.recipe == SHIPPED:
-            return False
-        if manifest.proof.status == "inexact" and not self.options.allow_inexact:
-            return False
-        return self.store.verify(model, hashes=False).ok
-
-    def _make(self, info: ModelInfo, task: str) -> StoredModel:
-        route = choose_route(info, task, self.options.precision, OUTPUT_RANK, convert=self.options.convert)
-        route = replace(route, own_task=planner.own_task(info) in (None, task))
-        converter = self._ready_converter(info, route) if route.kind == "convert" else None
-        self._check_space(info, route)
-        if converter is None:
-            try:
-                return self.builder.adopt(self._fetch(info, route.paths), route)
-            except (UnsupportedTaskError, SessionError, ProofError) as exc:
-                other = route.converted
-                if other is None:
-                    raise
-                self.stages.warn(f"{exc.message}; converting the original weights instead")
-                route, converter = other, self._ready_converter(info, other)
-        return self.builder.convert(self._fetch(info, route.paths), converter, route)
-
-    def _ready_converter(self, info: ModelInfo, route: Route) -> Converter:
-        """The first converter that takes the model; whether it can run is asked before the weights travel."""
-        config = self._config(info)
-        converter = planner.choose_converters(info.id, config, route.task, route.precision, self.converters)[0]
-        converter.check_ready()
-        return converter
-
-    def _check_space(self, info: ModelInfo, route: Route) -> None:
-        if not self.options.ignore_disk_space:
-            check_space(pull_needs(info, route, self.manager, self.store))
-
-    def _config(self, info: ModelInfo) -> Mapping[str, Any]:
-        """What tells the architecture: the Hub's own reading of config.json, else the file."""
-        if info.model_type or info.file(CONFIG) is None:
-            return {"model_type": info.model_type, "architectures": list(info.architectures)}
-        snapshot = self.manager.fetch(info, [CONFIG], cancel=self.cancel)
-        return snapshot.read_json(CONFIG)
-
-    def _fetch(self, info: ModelInfo, paths: tuple[str, ...]) -> SourceSnapshot:
-        size = sum(file.size or 0 for file in info.files if file.path in paths)
-        with self.stages.stage("download", f"Downloading {len(paths)} files") as done:
-            snapshot = self.manager.fetch(info, paths, progress=self.stages.progress, cancel=self.cancel)
-            done(f"fetched {len(paths)} files, {format_bytes(size)}, every hash right")
-        if snapshot.report is not None:
-            self.transfers.append(snapshot.report)
-        return snapshot

@@ -19,7 +19,8 @@ ACCEPTED_FORMS = """accepted forms:
   hf:org/name                 the same, with the scheme spelled out
   https://HUB/org/name        a page of the Hub, also /tree/REV, /blob/REV/FILE and /resolve/REV/FILE
   ./folder  /folder  ~/folder a folder on this machine
-  file.onnx                   an ONNX file on this machine"""
+  file.onnx                   an ONNX file on this machine
+  ./file.gguf                 a GGUF file on this machine, for `gpux info`"""
 
 #: Hosts of the public Hub, which any configured endpoint (a mirror) stands for.
 PUBLIC_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})

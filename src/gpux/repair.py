@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.build import SHIPPED
 from gpux.cancel import CancelToken
 from gpux.errors import CancelledError, GpuxError, OfflineError
 from gpux.inventory import HUB, Health
@@ -21,6 +20,7 @@ from gpux.managers.cache_removal import remove_unlinked
 from gpux.managers.cache_scan import CachedCommit, scan_model
 from gpux.managers.cache_verify import Part, SourceReport, verify_sources
 from gpux.managers.registry import manager_for
+from gpux.plan import is_converted
 from gpux.progress import ProgressCallback, silent
 from gpux.pull import pull_model
 from gpux.reference import ModelRef
@@ -204,7 +204,7 @@ class _Mender:
             task=parts.task,
             precision=parts.precision,
             force=True,
-            convert=parts.recipe != SHIPPED,
+            convert=is_converted(parts.recipe),
             allow_inexact=allow_inexact,
         )
 

@@ -28,8 +28,39 @@ ALIASES = {
     "seq2seq-lm": "text2text-generation",
     "speech-to-text": "automatic-speech-recognition",
     "asr": "automatic-speech-recognition",
-    "text-to-audio": "text-to-speech",
+    "text-to-speech": "text-to-audio",
+    "semantic-segmentation": "image-segmentation",
+    "instance-segmentation": "image-segmentation",
+    "panoptic-segmentation": "image-segmentation",
+    "vision2seq": "image-to-text",
+    "image-captioning": "image-to-text",
+    "speech-recognition": "automatic-speech-recognition",
 }
+
+#: Classes whose task their kind of name does not tell, by how the name begins (transformers' auto mappings).
+_CLASSES = (
+    ("Whisper", "automatic-speech-recognition"),
+    ("Speech2Text", "automatic-speech-recognition"),
+    ("SpeechEncoderDecoder", "automatic-speech-recognition"),
+    ("Moonshine", "automatic-speech-recognition"),
+    ("Pix2Struct", "image-to-text"),
+    ("Blip", "image-to-text"),
+    ("VisionEncoderDecoder", "image-to-text"),
+    ("EncoderDecoder", "text2text-generation"),
+    ("Musicgen", "text-to-audio"),
+    ("SpeechT5ForTextToSpeech", "text-to-audio"),
+    ("Vits", "text-to-audio"),
+    ("SamModel", "mask-generation"),
+    ("CLIPModel", "zero-shot-image-classification"),
+    ("ChineseCLIPModel", "zero-shot-image-classification"),
+    ("MetaClip2Model", "zero-shot-image-classification"),
+    ("SiglipModel", "zero-shot-image-classification"),
+    ("Siglip2Model", "zero-shot-image-classification"),
+    ("PatchTS", "time-series-forecasting"),
+    ("DecisionTransformer", "reinforcement-learning"),
+)
+#: The same, for classes named after both the kind and a purpose, which counts more.
+_PURPOSES = ("ForAudioClassification", "ForSequenceClassification", "ForQuestionAnswering")
 
 #: End of a class name in ``architectures`` of config.json -> Hub's name. The first that fits counts, so that the bare
 #: ``Model`` comes last.
@@ -41,25 +72,43 @@ _SUFFIXES = (
     ("ForMultipleChoice", "multiple-choice"),
     ("ForCausalLM", "text-generation"),
     ("LMHeadModel", "text-generation"),
+    ("MTModel", "text2text-generation"),
+    ("ForConditionalGeneration", "text2text-generation"),
     ("ForImageClassification", "image-classification"),
+    ("ForImageClassificationWithTeacher", "image-classification"),
     ("ForObjectDetection", "object-detection"),
     ("ForSemanticSegmentation", "image-segmentation"),
+    ("ForInstanceSegmentation", "image-segmentation"),
+    ("ForUniversalSegmentation", "image-segmentation"),
+    ("ForImageSegmentation", "image-segmentation"),
+    ("ForSegmentation", "image-segmentation"),
     ("ForDepthEstimation", "depth-estimation"),
+    ("ForPoseEstimation", "keypoint-detection"),
+    ("ForImageSuperResolution", "image-to-image"),
     ("ForAudioClassification", "audio-classification"),
+    ("ForAudioFrameClassification", "audio-frame-classification"),
+    ("ForXVector", "audio-xvector"),
     ("ForCTC", "automatic-speech-recognition"),
     ("Model", "feature-extraction"),
 )
 
 
 def canonical(name: str) -> str:
-    """The Hub's name of a task; a name that is no alias is taken as it is, apart from case and underscores."""
-    plain = name.strip().lower().replace("_", "-")
+    """The Hub's name of a task; a name that is no alias is taken as it is, apart from case and underscores.
+
+    Optimum's ``-with-past`` is dropped: a decoder always has its cache here.
+    """
+    plain = name.strip().lower().replace("_", "-").removesuffix("-with-past")
     return ALIASES.get(plain, plain)
 
 
 def task_of_architectures(architectures: Sequence[str]) -> str | None:
     """The task that the model's classes were made for, by their names in config.json; None where they do not say."""
     for architecture in architectures:
+        if not architecture.endswith(_PURPOSES):
+            for prefix, task in _CLASSES:
+                if architecture.startswith(prefix):
+                    return task
         for suffix, task in _SUFFIXES:
             if architecture.endswith(suffix):
                 return task

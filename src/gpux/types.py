@@ -85,7 +85,7 @@ class ModelInfo(Value):
     licence: str | None = None
     model_type: str | None = None
     architectures: tuple[str, ...] = ()
-    parameters: int | None = None  #: count, from the safetensors headers
+    parameters: int | None = None  #: count, from the headers of safetensors or GGUF files
     gated: Literal["auto", "manual"] | None = None
     private: bool = False
     disabled: bool = False

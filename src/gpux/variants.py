@@ -39,8 +39,8 @@ class Driving(Value):
     padding_side: Literal["right", "left"] = "right"
     max_length: int | None = None  #: tokens; longer inputs are outside what was proven
     chunks_after_cache: bool = False  #: may several tokens follow a key-value cache in one call
-    chunk_rows: int | None = None  #: most rows of such a call; None: any
     position_inputs: bool = False  #: positions are an input of the graph
+    chunk_rows: int | None = None  #: most rows of a call in which several tokens follow a cache; None: any
     #: graph -> input -> axis -> largest size; written into the graph too, where ``Session`` reads and enforces it
     limits: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 

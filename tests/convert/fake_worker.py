@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -103,6 +104,29 @@ def _child(*, deaf: bool) -> None:
     send("child", pid=started.pid)
 
 
+def eat(request: Request) -> None:
+    """Memory of its own, a tenth at a time; ``child`` lets another process do it, which then waits."""
+    size = request["bytes"] // 10
+    if request.get("child"):
+        code = f"import time; kept = [bytes([1]) * {size} for _ in range(10)]; time.sleep(600)"
+        subprocess.Popen([sys.executable, "-I", "-c", code])
+        time.sleep(600)
+    kept = []
+    for _ in range(10):
+        kept.append(bytes([1]) * size)
+        time.sleep(0.1)
+    time.sleep(request.get("seconds", 0))
+    send("result", held=len(kept))
+
+
+def map_file(request: Request) -> None:
+    """A file that is mapped and read, as weights are: pages that the system may drop at any time."""
+    with Path(request["file"]).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
+        total = sum(pages[place] for place in range(0, len(pages), 4096))
+        time.sleep(1)
+    send("result", total=total)
+
+
 BEHAVIOURS: tuple[Callable[[Request], None], ...] = (
     echo,
     noise,
@@ -118,6 +142,8 @@ BEHAVIOURS: tuple[Callable[[Request], None], ...] = (
     orphans,
     closed,
     lifeline,
+    eat,
+    map_file,
 )
 
 if __name__ == "__main__":

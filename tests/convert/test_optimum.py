@@ -33,7 +33,8 @@ def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_r
     report = OptimumConverter(settings, python=fake_python("good")).convert(make_request(), progress=heard.append)
     assert report.graphs == {"model": "model.onnx"}
     assert report.driving.max_length == 7
-    assert (report.peak_rss, report.warnings, dict(report.versions)) == (5, ("careful",), {"torch": "1"})
+    assert (report.warnings, dict(report.versions)) == (("careful",), {"torch": "1"})
+    assert (report.peak_rss or 0) >= 5  # what the worker says, or what its group was seen to hold
     assert report.seconds > 0
     assert [type(event) for event in heard] == [StageStarted, StageFinished, StageStarted, Warned, StageFinished]
     assert pickle.loads(pickle.dumps(report)) == report
@@ -117,9 +118,7 @@ def test_the_encoders_are_taken(settings: Settings, model_type: str, task: str) 
     ("model_type", "task", "knows", "words"),
     [
         ("bert", "text-generation", True, "fill-mask"),
-        ("vit", "image-classification", True, "does not convert yet"),
         ("distilbart", "fill-mask", False, "distilbert"),
-        ("mixtral", "text-generation", False, "mistral"),
         (None, "fill-mask", False, "''"),
     ],
 )

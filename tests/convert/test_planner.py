@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -9,9 +10,12 @@ import pytest
 
 from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.convert.planner import choose_converters, choose_task
-from gpux.errors import UnsupportedArchitectureError, UnsupportedTaskError, UsageError
+from gpux.convert.planner import _preferences, assess, choose_task, nobody_takes, preference
+from gpux.convert.registry import converters
+from gpux.errors import NoWeightsError, UnsupportedArchitectureError, UnsupportedTaskError, UsageError
+from gpux.plan import Plan, make_plan
 from gpux.progress import ProgressCallback
+from gpux.settings import Settings
 from gpux.tasks import ALIASES, canonical, task_of_architectures
 from gpux.types import ModelFile, ModelInfo
 
@@ -69,25 +73,87 @@ def test_no_task_to_be_found(architectures: tuple[str, ...]) -> None:
     assert "--task" in str(caught.value.hint)
 
 
-def test_the_converters_that_take_it_in_their_order() -> None:
-    no = Refusal("no", False)
-    all_of_them = {"a": Stub(), "b": Stub(no), "c": Stub(), "d": Stub(precisions=("fp16",))}
-    chosen = choose_converters("org/name", {"model_type": "bert"}, "fill-mask", "fp32", all_of_them)
-    assert chosen == [all_of_them["a"], all_of_them["c"]]
+NO = Refusal("has no heart", False)
+
+
+def test_what_each_converter_says() -> None:
+    stubs = {"a": Stub(), "b": Stub(NO), "c": Stub(), "d": Stub(precisions=("fp16",))}
+    found = assess({"model_type": "bert"}, "fill-mask", "fp32", stubs)
+    assert list(found) == ["a", "b", "c", "d"]
+    assert (found["a"], found["b"], found["c"]) == (None, NO, None)
+    assert str(found["d"]) == "writes fp16, not fp32"
+
+
+def test_measured_converters_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpux.convert.planner._preferences", lambda: {"fill-mask": {"bert": ["c", "a"]}})
+    assert preference("fill-mask", "bert", ["a", "b", "c"]) == ["c", "a", "b"]
+    assert preference("fill-mask", "gpt2", ["b", "a"]) == ["b", "a"]
+
+
+def test_the_preferences_are_measured_and_known() -> None:
+    names = converters(Settings.from_env())
+    for by_type in _preferences().values():
+        for order in by_type.values():
+            assert set(order) <= set(names)
 
 
 @pytest.mark.parametrize(("knows", "kind"), [(True, UnsupportedTaskError), (False, UnsupportedArchitectureError)])
 def test_refused_by_all(knows: bool, kind: type[Exception]) -> None:
-    all_of_them = {"a": Stub(Refusal("has no heart", False)), "b": Stub(Refusal("is tired", knows))}
-    with pytest.raises(kind, match=r"org/name \(model type bert\).* a has no heart; b is tired") as caught:
-        choose_converters("org/name", {"model_type": "bert"}, "fill-mask", "fp32", all_of_them)
-    assert type(caught.value) is kind
+    reasons = {"a": NO, "b": Refusal("is tired", knows)}
+    error = nobody_takes("org/name", {"model_type": "bert"}, "fill-mask", reasons)
+    assert type(error) is kind
+    assert "org/name (model type bert)" in error.message and "a has no heart; b is tired" in error.message
 
 
-@pytest.mark.parametrize("all_of_them", [{}, {"a": Stub()}])
-def test_a_precision_that_nobody_writes(all_of_them: dict[str, Converter]) -> None:
-    with pytest.raises(UsageError, match="int3"):
-        choose_converters("org/name", {}, "fill-mask", "int3", all_of_them)
+def listing(*files: str) -> ModelInfo:
+    return ModelInfo("hf", "org/name", "org/name", "c" * 40, files=tuple(ModelFile(path, 1) for path in files))
+
+
+def plan(*files: str, precision: str = "fp32", stubs: dict[str, Converter] | None = None, **options: Any) -> Plan:
+    chosen = stubs if stubs is not None else {"a": Stub(NO), "b": Stub()}
+    return make_plan(listing(*files), "fill-mask", precision, lambda route: {"model_type": "bert"}, chosen, **options)
+
+
+WEIGHTS = ("config.json", "model.safetensors")
+BOTH = (*WEIGHTS, "onnx/model.onnx")
+
+
+def test_its_own_onnx_comes_first_and_conversion_behind() -> None:
+    found = plan(*BOTH)
+    assert [(way.name, way.serves) for way in found.ways] == [("shipped", True), ("a", False), ("b", True)]
+    assert "onnx/model.onnx" in found.ways[0].reason and "has no heart" in found.ways[1].reason
+
+
+def test_what_was_asked_for_rules_ways_out() -> None:
+    assert [way.name for way in plan(*BOTH, convert=True).serving] == ["b"]
+    assert [way.name for way in plan(*BOTH, convert=True, only="b").ways] == ["shipped", "b"]
+    with pytest.raises(UsageError, match="no converter 'x'"):
+        plan(*BOTH, only="x")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_a_precision_that_is_not_shipped_is_made_from_fp32(precision: str) -> None:
+    (first, way) = plan(*BOTH, precision=precision).ways
+    assert (first.name, first.serves, way.name, way.serves) == ("shipped", False, "quantizer", True)
+    assert "onnx in fp32, not in" in first.reason.lower()
+    assert way.route is not None and way.route.weights == ("onnx/model.onnx",)
+
+
+def test_parts_are_one_model() -> None:
+    parts = ("onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx", "onnx/decoder_model.onnx")
+    (way,) = plan("config.json", *parts).ways
+    assert way.route is not None
+    assert [graph.part for graph in way.route.onnx] == ["decoder_model_merged", "encoder_model"]
+
+
+def test_a_plan_without_a_way_says_why() -> None:
+    refused = plan(*WEIGHTS, stubs={"a": Stub(NO)})
+    assert refused.serving == ()
+    assert isinstance(refused.refused(listing(*WEIGHTS)), UnsupportedArchitectureError)
+    bare = plan("config.json")
+    assert isinstance(bare.refused(listing("config.json")), NoWeightsError)
+    assert "no ONNX of its own" in bare.ways[0].reason
+    assert json.loads(json.dumps(refused.to_dict()))["ways"][1]["serves"] is False
 
 
 def test_aliases_lead_to_names_that_are_no_aliases() -> None:
@@ -99,3 +165,31 @@ def test_aliases_lead_to_names_that_are_no_aliases() -> None:
 def test_the_first_class_that_says_something_counts() -> None:
     assert task_of_architectures(["Something", "BertForMaskedLM", "BertModel"]) == "fill-mask"
     assert task_of_architectures(["Something"]) is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("MarianMTModel", "text2text-generation"),
+        ("WhisperForConditionalGeneration", "automatic-speech-recognition"),
+        ("WhisperForAudioClassification", "audio-classification"),
+        ("Wav2Vec2ForCTC", "automatic-speech-recognition"),
+        ("VisionEncoderDecoderModel", "image-to-text"),
+        ("EncoderDecoderModel", "text2text-generation"),
+        ("CLIPModel", "zero-shot-image-classification"),
+        ("CLIPVisionModel", "feature-extraction"),
+        ("ViTForImageClassification", "image-classification"),
+        ("DetrForObjectDetection", "object-detection"),
+        ("SamModel", "mask-generation"),
+        ("MusicgenForConditionalGeneration", "text-to-audio"),
+        ("VitsModel", "text-to-audio"),
+    ],
+)
+def test_classes_tell_their_task(architecture: str, task: str) -> None:
+    assert task_of_architectures([architecture]) == task
+
+
+def test_optimum_s_names_of_tasks_are_understood() -> None:
+    assert canonical("text-generation-with-past") == "text-generation"
+    assert canonical("semantic-segmentation") == "image-segmentation"

@@ -18,7 +18,7 @@ import pytest
 from gpux.cancel import CancelToken
 from gpux.convert.optimum import WORKER
 from gpux.convert.process import Exit, converse, run_logged, tail
-from gpux.errors import CancelledError, NotWritableError, ToolchainError
+from gpux.errors import CancelledError, NotWritableError, OutOfMemoryError, ToolchainError
 
 FAKE = Path(__file__).parent / "fake_worker.py"
 Events = list[Mapping[str, Any]]
@@ -124,6 +124,59 @@ def test_an_error_of_the_listener_ends_the_worker(log: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         talk("hang", log, [], on_event=listener)
     wait_until_gone(seen[0]["pid"])
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="tells its own memory from that of files")
+
+
+def order(log: Path, request: dict[str, Any], **options: Any) -> tuple[Exit, Events]:
+    """A fake worker that does as the request says."""
+    events: Events = []
+    end = converse(
+        [sys.executable, "-I", FAKE], request, log=log, on_event=events.append, cancel=CancelToken(), **options
+    )
+    return end, events
+
+
+def test_what_it_took_is_told(log: Path) -> None:
+    end, events = order(log, {"behaviour": "eat", "bytes": 100_000_000, "seconds": 0.5})
+    assert events[-1]["event"] == "result"
+    if end.peak_rss is not None:
+        assert 100_000_000 < end.peak_rss < 300_000_000
+
+
+@linux
+@pytest.mark.parametrize("child", [False, True])
+def test_a_worker_that_takes_too_much_is_ended(log: Path, child: bool) -> None:
+    events: Events = []
+    request = {"behaviour": "eat", "bytes": 400_000_000, "child": child, "seconds": 600}
+    command = [sys.executable, "-I", FAKE]
+    with pytest.raises(OutOfMemoryError, match=r"the limit was 200\.0 MB") as caught:
+        converse(
+            command, request, log=log, on_event=events.append, cancel=CancelToken(), grace=0.3, memory_limit=200_000_000
+        )
+    assert caught.value.log == log
+    assert caught.value.details["peak"] > caught.value.details["limit"] == 200_000_000
+    assert str(log) in (caught.value.hint or "")
+    for pid in pids(events):
+        wait_until_gone(pid)
+
+
+@linux
+def test_mapped_files_do_not_count(log: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(200_000_000))
+    end, events = order(log, {"behaviour": "map_file", "file": str(file)}, memory_limit=100_000_000)
+    assert events[-1]["event"] == "result"
+    assert (end.peak_rss or 0) > 200_000_000
+
+
+@linux
+def test_a_machine_without_memory_ends_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpux.machine.available_memory", lambda: 1_000_000)
+    with pytest.raises(OutOfMemoryError, match="were left to the machine") as caught:
+        order(log, {"behaviour": "eat", "bytes": 500_000_000, "seconds": 600}, memory_limit=10**12)
+    assert caught.value.details["available"] == 1_000_000
 
 
 PARENT = """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +21,10 @@ from gpux.progress import Event, StageFinished, StageStarted
 from gpux.settings import Settings
 from tests.convert.wheels import PACKAGES, write_wheels
 
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+NAMES = ("mobius", "optimum")
+#: What of a toolchain decides what the graphs look like, besides torch and transformers.
+EXPORTER = {"mobius": ("mobius-onnx",), "optimum": ("optimum-onnx", "optimum")}
 REQUIREMENTS = Path(str(sys.modules["gpux.convert.toolchain"].__file__)).parent / "requirements"
 
 
@@ -161,30 +167,62 @@ def test_the_torch_index_is_asked_for_torch_alone(
 
 
 def test_an_unknown_name(settings: Settings) -> None:
-    assert toolchain_names() == ("optimum",)
+    assert toolchain_names() == NAMES
     with pytest.raises(UsageError, match="no toolchain"):
         Toolchain("../optimum", settings)
 
 
-def pins() -> dict[str, str]:
-    lines = (REQUIREMENTS / "optimum.txt").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("name", "missing", "present"), [("optimum", "optimum", "mobius"), ("mobius", "mobius", "optimum")]
+)
+def test_each_needs_its_own_exporter(settings: Settings, wheels: Path, name: str, missing: str, present: str) -> None:
+    toolchain = Toolchain(name, settings)
+    toolchain.install()
+    packages = next(toolchain.path.rglob("site-packages"))
+    shutil.rmtree(packages / present)
+    assert toolchain.integrity() == toolchain.versions(), "the other one's exporter does not matter"
+    shutil.rmtree(packages / missing)
+    with pytest.raises(ToolchainError, match=missing) as caught:
+        toolchain.integrity()
+    assert f"gpux toolchain install {name}" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("optimum", "convert"), ("mobius", "mobius")])
+def test_the_hint_names_the_extra(settings: Settings, name: str, extra: str) -> None:
+    with pytest.raises(ToolchainMissingError) as caught:
+        Toolchain(name, settings).check_ready()
+    assert f"gpux[{extra}]" in str(caught.value.hint)
+    assert extra in tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
+
+
+def test_what_each_converts(settings: Settings) -> None:
+    found = {name: Toolchain(name, settings).converts() for name in NAMES}
+    assert list(found["mobius"]) == ["text-generation"]
+    assert found["optimum"]["feature-extraction"] > 20
+    assert list(found["optimum"].values()) == sorted(found["optimum"].values(), reverse=True)
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = (REQUIREMENTS / f"{name}.txt").read_text().splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-def test_every_requirement_is_pinned_for_every_platform() -> None:
-    lines = [line for line in (REQUIREMENTS / "optimum.txt").read_text().splitlines() if line]
+@pytest.mark.parametrize("name", NAMES)
+def test_every_requirement_is_pinned_for_every_platform(settings: Settings, name: str) -> None:
+    lines = [line for line in (REQUIREMENTS / f"{name}.txt").read_text().splitlines() if line]
     for line in lines:
         assert line.startswith("#") or re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][0-9.]*", line), line
     names = [re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if not line.startswith("#")]
     assert len(names) == len(set(names))
-    assert {"torch", "optimum-onnx", "optimum", "transformers", "accelerate", "sentencepiece", "onnxruntime"} < set(
-        names
-    )
+    assert {"torch", "transformers", "accelerate", "sentencepiece", "onnxruntime", *EXPORTER[name]} < set(names)
+    assert Toolchain(name, settings).pins() == pins(name)
 
 
-def test_the_table_of_architectures_is_of_the_pinned_versions() -> None:
-    table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())
-    assert table["versions"] == {name: pins()[name] for name in table["versions"]}
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_of_architectures_is_of_the_pinned_versions(name: str) -> None:
+    table = json.loads((REQUIREMENTS.parent / f"{name}_architectures.json").read_text())
+    assert table["versions"] == {package: pins(name)[package] for package in table["versions"]}
+    assert set(EXPORTER[name]) <= set(table["versions"])
 
 
 @pytest.mark.toolchain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-#: Distribution -> importable module, for everything that the worker's ``versions`` command imports.
+#: Distribution -> importable module, for everything that the worker's ``versions`` command imports, with any exporter.
 PACKAGES = {
     "torch": "torch",
     "onnx": "onnx",
@@ -14,6 +14,9 @@ PACKAGES = {
     "tokenizers": "tokenizers",
     "transformers": "transformers",
     "optimum-onnx": "optimum/exporters/onnx",
+    "mobius-onnx": "mobius",
+    "onnx-ir": "onnx_ir",
+    "onnxscript": "onnxscript",
 }
 
 

@@ -74,6 +74,19 @@ class Model:
         return self.settings.pipeline_tag or (self.card or {}).get("pipeline_tag")
 
     @cached_property
+    def relation(self) -> str:
+        """What the model is to its base: as the card says, else as the Hub works it out from the files."""
+        card = self.card or {}
+        if stated := card.get("base_model_relation"):
+            return str(stated)
+        if len(as_list(card.get("base_model"))) > 1:
+            return "merge"
+        if "adapter_config.json" in self.commit.files:
+            return "adapter"
+        quantized = any(path.endswith(".gguf") for path in self.commit.files)
+        return "quantized" if quantized or "quantization_config" in (self.config or {}) else "finetune"
+
+    @cached_property
     def tags(self) -> list[str]:
         """What the Hub's search filters on: library, file formats, model type, the card's tags, licence,
         region."""
@@ -82,6 +95,7 @@ class Model:
         found += [self.pipeline_tag, *as_list(card.get("tags")), *as_list(card.get("language"))]
         for key, prefix in (("datasets", "dataset"), ("base_model", "base_model"), ("license", "license")):
             found += [f"{prefix}:{value}" for value in as_list(card.get(key))]
+        found += [f"base_model:{self.relation}:{value}" for value in as_list(card.get("base_model"))]
         found += [*self.settings.tags, "region:us"]
         return list(dict.fromkeys(str(tag) for tag in found if tag))
 
@@ -124,7 +138,7 @@ FIELDS: dict[str, Callable[[Model], Any]] = {
     "gguf": lambda m: None,
     "inference": lambda m: None,
     "inferenceProviderMapping": lambda m: None,
-    "model-index": lambda m: None,
+    "model-index": lambda m: (m.card or {}).get("model-index"),
     "resourceGroup": lambda m: None,
     "transformersInfo": lambda m: None,
     "widgetData": lambda m: None,
@@ -166,7 +180,9 @@ def model_json(model: Model, *, expand: list[str], blobs: bool, security: bool) 
     if blobs:
         found["siblings"] = model.siblings(blobs=True)
     if security:
-        found["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": []}
+        levels = {path: scan.get("level", "safe") for path, scan in model.settings.scans.items()}
+        issues = [{"path": path, "level": level} for path, level in levels.items() if level != "safe"]
+        found["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": issues}
     return found
 
 

@@ -47,6 +47,8 @@ class RepoSettings:
     - `parents`: label to the label of the preceding commit; `titles`: label to commit title
     - `tags`, `pipeline_tag`, `library_name`, `card_data`: added to, or winning over, what the files say
     - `lfs_patterns`, `lfs_threshold`: None for the server's values
+    - `scans`: path to what the security scan says of a file: `level` (safe, unsafe, suspicious ...) and `imports`, each
+      with `module`, `name` and `safety`; files without an entry are safe
     - `phantom_files`: names listed but without content, for testing clients against hostile listings
     - `extra`: further keys of the model's JSON, such as `gguf` or `inference`
     """
@@ -73,6 +75,7 @@ class RepoSettings:
     lfs_patterns: tuple[str, ...] | None = None
     lfs_threshold: int | None = None
     phantom_files: tuple[str, ...] = ()
+    scans: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -68,8 +68,11 @@ def _expansion(repository: Repository, revision: Revision, entry: dict[str, Any]
     last = {"id": revision.commit.sha, "title": title, "date": repository.date(revision.label)}
     if entry["type"] == "directory":
         return {"lastCommit": last}
+    found = repository.settings.scans.get(entry["path"], {})
+    level = found.get("level", "safe")
     scan = {"status": "safe", "message": "No security issues detected"}
-    status = {"status": "safe", "avScan": scan, "pickleImportScan": {**scan, "pickleImports": []}}
+    imports = {"status": level, "message": "", "pickleImports": found.get("imports", [])}
+    status = {"status": level, "avScan": scan, "pickleImportScan": imports}
     return {"lastCommit": last, "securityFileStatus": status}
 
 

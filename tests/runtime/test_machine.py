@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpux.runtime.machine import cpu_quota, cpu_threads, memory_limit, usable_cpus
+from gpux.machine import available_memory, cpu_quota, cpu_threads, memory_limit, usable_cpus
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -59,6 +59,45 @@ def test_version_1(tmp_path: Path) -> None:
     )
     assert cpu_quota(root) == 2
     assert memory_limit(root) == 123
+
+
+def test_available_memory_without_limits(tmp_path: Path) -> None:
+    assert available_memory(tmp_path) is None
+    meminfo = "MemTotal:  4096 kB\nMemAvailable:  1024 kB\n"
+    root = write(tmp_path, {"proc/self/cgroup": "0::/\n", "proc/meminfo": meminfo})
+    assert available_memory(root) == 1024 * 1024
+
+
+def test_available_memory_of_version_2(tmp_path: Path) -> None:
+    """The parent is the tighter one; what it holds of files is free."""
+    root = v2(
+        tmp_path,
+        **{
+            "pod/box/memory.max": "max",
+            "pod/box/memory.current": "900000",
+            "pod/memory.max": "1000000",
+            "pod/memory.current": "900000",
+            "pod/memory.stat": "anon 500000\ninactive_file 300000\nactive_file 50000\nshmem 10\n",
+        },
+    )
+    write(root, {"proc/meminfo": "MemAvailable:  1000000 kB\n"})
+    assert available_memory(root) == 450_000
+
+
+def test_available_memory_of_version_1(tmp_path: Path) -> None:
+    folder = "sys/fs/cgroup/memory/box"
+    files = {
+        "proc/self/cgroup": "5:memory:/box\n",
+        f"{folder}/memory.limit_in_bytes": "1000000",
+        f"{folder}/memory.usage_in_bytes": "900000",
+        f"{folder}/memory.stat": "inactive_file 1\nactive_file 1\ntotal_inactive_file 100000\ntotal_active_file 0\n",
+    }
+    assert available_memory(write(tmp_path, files)) == 200_000
+
+
+def test_a_group_beyond_its_limit_has_nothing_left(tmp_path: Path) -> None:
+    root = v2(tmp_path, **{"pod/box/memory.max": "1000", "pod/box/memory.current": "2000"})
+    assert available_memory(root) == 0
 
 
 @pytest.mark.parametrize("text", ["max 100000", "-1", "100000 0", "", "words and more"])

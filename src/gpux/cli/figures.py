@@ -29,8 +29,13 @@ def count(number: int | None) -> str:
 
 
 def proof(found: Proof) -> str:
-    """How a variant was proven, and how exactly: ``proven 2.1e-06``; ``shipped`` has no figure."""
-    return f"{found.status} {difference(found.max_abs_diff)}".strip()
+    """How a variant was proven, and how exactly: ``proven 2.1e-06``; ``shipped`` has no figure.
+
+    A reduced precision has the loss in place of the difference: ``proven cosine_mean 0.992``.
+    """
+    loss = ", ".join(f"{name} {value:.4g}" for name, value in found.loss.items())
+    limit = f", up to {found.limit.length} tokens ({found.limit.name})" if found.limit else ""
+    return f"{found.status} {loss or difference(found.max_abs_diff)}".strip() + limit
 
 
 def transfer(report: TransferReport) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any
 
 import click
@@ -22,6 +23,8 @@ COMMANDS = {
     "run": "Run a model on texts.",
     "search": "Search the Hub for models.",
     "info": "Show what the Hub knows of a model.",
+    "import": "Write what is known of models into the catalogue.",
+    "catalogue": "List, show, export and refresh the catalogue of models.",
     "revisions": "List a model's branches, tags and pull requests.",
     "check": "Tell whether models can be downloaded, with and without the token.",
     "list": "List the models on this machine.",
@@ -79,7 +82,8 @@ class LazyGroup(click.Group):
         """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"gpux.cli.{cmd_name}"), f"{cmd_name}_command")
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(import_module(f"gpux.cli.{module}"), f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -40,7 +40,7 @@ def _print(terminal: Terminal, preview: PullPreview) -> None:
     if preview.kind == "stored":
         terminal.say(f"{preview.id} at {preview.commit[:12]} is stored for {preview.task}: nothing to do")
         return
-    what = {"shipped": "runs as shipped", "convert": "is converted", "files": "comes as files"}
+    what = {"shipped": "runs as shipped", "convert": "is converted", "reduce": "is reduced", "files": "comes as files"}
     left = sum(file.size or 0 for file in preview.left_out)
     terminal.say(
         f"{preview.id} at {preview.commit[:12]} {what[preview.kind]}: {figures.size(preview.total_bytes)}, "

@@ -16,10 +16,12 @@ _OPTIONS = (
     click.option("--revision", help="Branch, tag, refs/pr/N or commit."),
     click.option("--task", help="The task to run it for; by default what the model's own files say."),
     click.option("--force", is_flag=True, help="Make it again although it is stored."),
+    click.option("--prove", is_flag=True, help="Prove a model's own ONNX against its original weights."),
     click.option("--allow-inexact", is_flag=True, help="Store a conversion beyond tolerance, marked as inexact."),
     click.option("--trust-remote-code", is_flag=True, help="Run the repository's own code while converting."),
     click.option("--discard-source", is_flag=True, help="Remove the source files when the model is stored."),
     click.option("--ignore-disk-space", is_flag=True, help="Begin although the disk looks too full."),
+    click.option("--ignore-memory", is_flag=True, help="Begin although the memory looks too small."),
     click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub."),
     click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking."),
 )

@@ -2,44 +2,116 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
 import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
+from gpux.formats import FORMATS
+from gpux.managers.searching import SORTS, SearchQuery, read_count
+from gpux.types import ModelInfo
+
+#: Results that --runnable looks at for each one that is asked for, at most.
+_LOOKED_AT = 50
 
 
 @command("search")
 @click.argument("query", nargs=-1)
 @click.option("--task", help="The Hub's name of a task, e.g. text-classification.")
 @click.option("--author", help="Only models of this user or organization.")
+@click.option("--library", help="Only models of this library, e.g. sentence-transformers.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), help="Only models with weights in this format.")
+@click.option("--licence", "--license", "licence", help="Only models under this licence, e.g. apache-2.0.")
+@click.option("--gated/--not-gated", default=None, help="Only models whose files need access, or none that does.")
+@click.option("--min-size", metavar="COUNT", help="Parameters at least, e.g. 350M.")
+@click.option("--max-size", metavar="COUNT", help="Parameters at most, e.g. 7B.")
+@click.option("--runnable", is_flag=True, help="Only models that gpux runs as they are or can convert.")
+@click.option("--sort", type=click.Choice(list(SORTS)), default="downloads", show_default=True, help="Order.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Results at most.")
 @click.option("--offline", is_flag=True, help="Ask no Hub: then there is nothing to search.")
 def search_command(
-    terminal: Terminal, query: tuple[str, ...], task: str | None, author: str | None, limit: int, offline: bool
+    terminal: Terminal, query: tuple[str, ...], limit: int, offline: bool, runnable: bool, **filters: Any
 ) -> None:
     """Search the Hub for models, the most downloaded first."""
-    from gpux.managers.huggingface import HuggingFaceManager
+    from gpux.managers.huggingface import PAGE, HuggingFaceManager
 
     terminal.override(offline=offline or None)
-    found = HuggingFaceManager(terminal.settings).search_models(" ".join(query), task=task, author=author, limit=limit)
+    filters["format"] = filters.pop("format_")
+    for name in ("min", "max"):
+        filters[f"{name}_parameters"] = _count(filters.pop(f"{name}_size"))
+    wanted = SearchQuery(" ".join(query), **filters)
+    page = PAGE if runnable else min(limit, PAGE)
+    results = HuggingFaceManager(terminal.settings).iter_models(wanted, page=page)
+    kept = _runnable(terminal, results, limit) if runnable else ((info, None) for info in results)
+    found = list(islice(kept, limit))
     if terminal.as_json:
-        terminal.data([info.to_dict() for info in found])
+        terminal.data([info.to_dict() | ({"runs": how} if runnable else {}) for info, how in found])
         return
-    terminal.table(
-        ("Model", "Task", "Parameters", "Downloads", "Likes", "Licence", "Formats"),
-        [
-            (
-                info.id,
-                info.task or "",
-                figures.count(info.parameters),
-                figures.count(info.downloads),
-                figures.count(info.likes),
-                info.licence or "",
-                " ".join(info.formats),
-            )
-            for info in found
-        ],
-        right=(2, 3, 4),
-    )
+    _show(terminal, found)
     if not found:
         terminal.say("Nothing found.")
+
+
+def _runnable(terminal: Terminal, results: Iterator[ModelInfo], limit: int) -> Iterator[tuple[ModelInfo, str | None]]:
+    """Those that gpux could run, with how; the search ends where too many others stand between them."""
+    from gpux.know_runnable import runnable
+
+    how: Callable[[ModelInfo], str | None] = runnable(terminal.settings)
+    most = _LOOKED_AT * limit
+    for number, info in enumerate(results, 1):
+        if (way := how(info)) is not None:
+            yield info, way
+        if number == most:
+            terminal.say(f"! {most} models were looked at; narrow the search to look further")
+            return
+
+
+def _count(text: str | None) -> int | None:
+    return None if text is None else read_count(text)
+
+
+def _show(terminal: Terminal, found: Sequence[tuple[ModelInfo, str | None]]) -> None:
+    """A column for each fact in a pipe; on a terminal, where ten columns are none, the words together in one."""
+    if sys.stdout.isatty():
+        rows = [_brief(*each) for each in found]
+        terminal.table(("Model", "About", "Downl.", "Likes", "Updated"), rows, right=(2, 3))
+    else:
+        terminal.table((), [_row(*each) for each in found])
+
+
+def _brief(info: ModelInfo, how: str | None) -> tuple[str, ...]:
+    runs = {None: "", "onnx": "runs as it is"}.get(how, f"converts with {how}")
+    words = (
+        info.task,
+        figures.count(info.parameters),
+        info.licence,
+        info.gated and "gated",
+        " ".join(info.formats),
+        runs,
+    )
+    return (
+        info.id,
+        ", ".join(word for word in words if word),
+        figures.count(info.downloads),
+        figures.count(info.likes),
+        (info.last_modified or "")[:7],
+    )
+
+
+def _row(info: ModelInfo, how: str | None) -> tuple[str, ...]:
+    row = (
+        info.id,
+        info.task or "",
+        figures.count(info.parameters),
+        figures.count(info.downloads),
+        figures.count(info.likes),
+        info.licence or "",
+        " ".join(info.formats),
+        "gated" if info.gated else "",
+        (info.last_modified or "")[:10],
+    )
+    return row if how is None else (*row, how)

@@ -50,7 +50,8 @@ class Terminal:
 
     def data(self, value: Any, *, compact: bool = False) -> None:
         """One JSON document on stdout; ``compact`` puts it on one line, as suits long lists of numbers."""
-        click.echo(json.dumps(value, indent=None if compact else 2, ensure_ascii=False))
+        text = json.dumps(value, indent=None if compact else 2, ensure_ascii=False)
+        click.echo(text.encode("utf-8", "replace").decode())  # half a surrogate in somebody's file is no text
 
     def line(self, text: str) -> None:
         """One line of data on stdout."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpux.cli import figures
+from gpux.cli.environments import describe, main_versions, summary
 from gpux.cli.installing import install_toolchain
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
@@ -22,18 +23,19 @@ def toolchain_command() -> None:
 
 @command("list")
 def list_toolchains(terminal: Terminal) -> None:
-    """List the toolchains, installed or not."""
+    """List the toolchains, installed or not, and what each converts."""
     from gpux.convert.toolchain import Toolchain, toolchain_names
 
     found = [Toolchain(name, terminal.settings) for name in toolchain_names()]
     if terminal.as_json:
-        terminal.data([_describe(toolchain) for toolchain in found])
+        terminal.data([describe(toolchain) for toolchain in found])
         return
-    terminal.table(
-        ("Toolchain", "Status", "Size", "Folder"),
-        [(t.name, t.status(), figures.size(t.size()) if t.path.is_dir() else "", str(t.path)) for t in found],
-        right=(2,),
-    )
+    terminal.table(("Toolchain", "Status", "Size", "Versions", "Converts"), [_row(one) for one in found], right=(2,))
+
+
+def _row(toolchain: Toolchain) -> tuple[str, ...]:
+    size = figures.size(toolchain.size()) if toolchain.path.is_dir() else ""
+    return toolchain.name, toolchain.status(), size, main_versions(toolchain), summary(toolchain)
 
 
 @command("install")
@@ -43,7 +45,7 @@ def install(terminal: Terminal, name: str, yes: bool) -> None:
     """Make the environment of a converter, after showing what it downloads."""
     toolchain = install_toolchain(terminal, name, yes=yes)
     if terminal.as_json:
-        terminal.data(_describe(toolchain))
+        terminal.data(describe(toolchain))
 
 
 @command("remove")
@@ -66,25 +68,11 @@ def remove(terminal: Terminal, name: str, yes: bool) -> None:
 @command("show")
 @click.argument("name", default="optimum")
 def show(terminal: Terminal, name: str) -> None:
-    """Check an installed toolchain by running it, and show its versions."""
+    """Show a toolchain: what it is made of, and, by running it, whether it is intact."""
+    from gpux.cli.environments import show_toolchain
     from gpux.convert.toolchain import Toolchain
 
-    toolchain = Toolchain(name, terminal.settings)
-    versions = toolchain.integrity()
-    if terminal.as_json:
-        terminal.data({**_describe(toolchain), "versions": versions})
-    else:
-        terminal.table(("Package", "Version"), sorted(versions.items()))
-
-
-def _describe(toolchain: Toolchain) -> dict[str, object]:
-    return {
-        "name": toolchain.name,
-        "status": toolchain.status(),
-        "path": str(toolchain.path),
-        "size": toolchain.size() if toolchain.path.is_dir() else 0,
-        "versions": toolchain.versions(),
-    }
+    show_toolchain(terminal, Toolchain(name, terminal.settings))
 
 
 for _command in (list_toolchains, install, remove, show):

@@ -28,6 +28,8 @@ class ConversionRequest(Value):
     precision: str = "fp32"
     trust_remote_code: bool = False
     seed: int = 0
+    #: graph name -> file, of graphs that are in ``output`` already: nothing is exported, the original is only asked
+    graphs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Converter(ABC):
 
     name: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)  #: what it can write
+    proves_others: ClassVar[bool] = False  #: it answers requests with ``graphs``: what somebody else exported
 
     @abstractmethod
     def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import difflib
 import json
-import site
 import sys
-import time
 from collections.abc import Mapping
 from functools import cache
-from importlib.machinery import PathFinder
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.convert.process import Exit, converse, tail
-from gpux.convert.toolchain import Toolchain
-from gpux.errors import ConversionError, GpuxError, WorkerCrashedError, error_types
-from gpux.progress import ProgressCallback, StageFinished, StageStarted, Warned
+from gpux.convert.conversation import convert_in_worker, has_modules
+from gpux.convert.refusals import reason
+from gpux.convert.toolchain import WORKER, Toolchain
+from gpux.progress import ProgressCallback
 from gpux.settings import Settings
-from gpux.variants import Driving, Threshold
 
-WORKER = Path(__file__).parent / "worker"
+__all__ = ["TOOLCHAIN", "WORKER", "OptimumConverter", "installed_here"]
+
 TOOLCHAIN = "optimum"
 
 
 class OptimumConverter(Converter):
-    """Converts what Optimum's registry knows, for tasks of text encoders.
+    """Converts what Optimum's registry knows, and what a relative's description in it serves.
 
     Args:
         settings: says where toolchains are.
@@ -37,23 +34,25 @@ class OptimumConverter(Converter):
     """
 
     name = "optimum"
+    proves_others = True
 
     def __init__(self, settings: Settings, *, python: Path | None = None) -> None:
         self.toolchain = Toolchain(TOOLCHAIN, settings)
         self._python = python
 
     def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:
-        """Why not, from the table of what the pinned Optimum knows; None if it can."""
+        """Why not, from what the pinned Optimum knows and from what is known of its graphs; None if it can."""
         model_type = str(config.get("model_type") or "")
-        table = _table()
-        convertible, others = table["architectures"].get(model_type, []), table["others"].get(model_type, [])
-        if task in convertible:
+        known = _table()["architectures"]
+        if why := reason(config, task):
+            return Refusal(why, model_type in known)
+        if task in known.get(model_type, ()):
             return None
-        if convertible:
-            return Refusal(f"converts {model_type} for {', '.join(convertible)}, not for {task}", True)
-        if others:
-            return Refusal(f"knows {model_type} for {', '.join(others)}, which gpux does not convert yet", True)
-        near = difflib.get_close_matches(model_type, sorted({*table["architectures"], *table["others"]}), n=3)
+        if model_type in known:
+            return Refusal(f"converts {model_type} for {', '.join(known[model_type])}, not for {task}", True)
+        if "auto_map" in config:
+            return Refusal(f"does not know the model type {model_type!r}, which code in the repository defines", False)
+        near = difflib.get_close_matches(model_type, sorted(known), n=3)
         nearest = f"; the nearest that it knows: {', '.join(near)}" if near else ""
         return Refusal(f"does not know the model type {model_type!r}{nearest}", False)
 
@@ -70,89 +69,7 @@ class OptimumConverter(Converter):
         return self.toolchain.python
 
     def _convert(self, request: ConversionRequest, progress: ProgressCallback, cancel: CancelToken) -> ConversionReport:
-        start = time.monotonic()
-        conversation = _Conversation(progress)
-        end = converse(
-            (self._interpreter(), "-I", WORKER),
-            {"command": "convert", **request.to_dict()},
-            log=request.log,
-            on_event=conversation.hear,
-            cancel=cancel,
-        )
-        return conversation.report(request, end, time.monotonic() - start)
-
-
-class _Conversation:
-    """What the worker said: stages and warnings passed on at once, the last word kept."""
-
-    def __init__(self, progress: ProgressCallback) -> None:
-        self._progress = progress
-        self._stage: tuple[str, float] | None = None
-        self._warnings: list[str] = []
-        self._result: Mapping[str, Any] | None = None
-        self._failure: Mapping[str, Any] | None = None
-
-    def hear(self, event: Mapping[str, Any]) -> None:
-        """Take one event."""
-        kind = event["event"]
-        if kind == "stage":
-            self._finish_stage()
-            self._stage = (event["stage"], time.monotonic())
-            self._progress(StageStarted(event["stage"], event["message"]))
-        elif kind == "warning":
-            self._warnings.append(event["message"])
-            self._progress(Warned(event["message"]))
-        elif kind == "result":
-            self._finish_stage()
-            self._result = event
-        elif kind == "failure":
-            self._failure = event
-
-    def _finish_stage(self) -> None:
-        if self._stage is not None:
-            stage, start = self._stage
-            self._progress(StageFinished(stage, "", time.monotonic() - start))
-            self._stage = None
-
-    def report(self, request: ConversionRequest, end: Exit, seconds: float) -> ConversionReport:
-        """The report behind the result.
-
-        Raises:
-            GpuxError: of the type that the worker named; or WorkerCrashedError, when it ended without a word.
-        """
-        if self._failure is not None:
-            raise _typed(self._failure, request)
-        if self._result is None or end.code != 0:
-            raise _crash(request, end)
-        result = self._result
-        return ConversionReport(
-            graphs=result["graphs"],
-            driving=Driving(**result["driving"]),
-            versions=result["versions"],
-            seconds=seconds,
-            peak_rss=result.get("peak_rss"),
-            warnings=tuple(self._warnings),
-            thresholds=tuple(Threshold(**found) for found in result.get("thresholds", ())),
-            twin=result.get("twin", {}),
-        )
-
-
-def _typed(failure: Mapping[str, Any], request: ConversionRequest) -> GpuxError:
-    kind = error_types().get(failure["code"], ConversionError)
-    details = {"cause": failure["cause"]} if failure.get("cause") else {}
-    message = f"{request.model_id} cannot be converted for {request.task}: {failure['message']}"
-    return kind(message, hint=failure.get("hint") or f"The whole output: {request.log}", log=request.log, **details)
-
-
-def _crash(request: ConversionRequest, end: Exit) -> WorkerCrashedError:
-    last = tail(request.log)
-    message = f"the conversion of {request.model_id} {end} without a result"
-    hint = f"The whole output: {request.log}"
-    if end.signal == "SIGKILL":
-        hint = f"The system kills what takes too much memory: free some, or use a larger machine. {hint}"
-    return WorkerCrashedError(
-        f"{message}; its last words:\n{last}" if last else message, hint=hint, log=request.log, signal=end.signal
-    )
+        return convert_in_worker(self._interpreter(), request, {}, progress, cancel)
 
 
 @cache
@@ -163,13 +80,5 @@ def _table() -> dict[str, Any]:
 
 
 def installed_here() -> bool:
-    """Whether this interpreter has what the worker imports, without importing any of it.
-
-    Only its own site-packages count: the worker runs isolated and sees neither PYTHONPATH nor the user's site.
-    """
-    folders = site.getsitepackages()
-    if not all(PathFinder.find_spec(name, folders) for name in ("torch", "transformers")):
-        return False
-    optimum = PathFinder.find_spec("optimum", folders)  # a namespace: its parts may lie in several places
-    places = (optimum.submodule_search_locations or ()) if optimum is not None else ()
-    return any((Path(place) / "exporters" / "onnx" / "__init__.py").is_file() for place in places)
+    """Whether this interpreter has what the worker imports, without importing any of it."""
+    return has_modules(("torch", "transformers", "optimum.exporters.onnx"))

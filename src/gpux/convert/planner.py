@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from gpux.convert.base import Converter, Refusal
-from gpux.errors import UnsupportedArchitectureError, UnsupportedTaskError, UsageError
+from gpux.errors import UnsupportedArchitectureError, UnsupportedTaskError
 from gpux.tasks import canonical, task_of_architectures
 from gpux.types import ModelInfo
 
@@ -32,47 +35,55 @@ def own_task(info: ModelInfo) -> str | None:
     """The task that a model's own files name, else its page; None where nothing tells."""
     if info.file("modules.json") is not None:  # sentence-transformers: whatever its tag says, it makes vectors
         return "feature-extraction"
-    return canonical(info.task) if info.task else task_of_architectures(info.architectures)
+    found = canonical(info.task) if info.task else task_of_architectures(info.architectures)
+    return found or ("text-generation" if info.formats == ("gguf",) else None)  # llama.cpp's format of decoders
 
 
-def choose_converters(
-    model_id: str, config: Mapping[str, Any], task: str, precision: str, converters: Mapping[str, Converter]
-) -> list[Converter]:
-    """The converters that take the model, in their order, at least one. Whether one is ready to run is not asked here.
+def assess(
+    config: Mapping[str, Any], task: str, precision: str, converters: Mapping[str, Converter]
+) -> dict[str, Refusal | None]:
+    """What each converter says to the model, the preferred one first; None where it takes it.
+
+    The order is measured, see :func:`preference`. Whether a converter is ready to run is not asked here.
 
     Args:
-        model_id: for messages.
-        config: its ``config.json``, or as much of it as is known.
+        config: the model's ``config.json``, or as much of it as is known.
         task: the Hub's name.
         precision: of the graph that is wanted.
-        converters: by name, in the order to try.
-
-    Raises:
-        UnsupportedArchitectureError: no converter knows the architecture; the message has each one's reason.
-        UnsupportedTaskError: one knows it, for other tasks.
-        UsageError: none writes the precision.
+        converters: by name.
     """
-    able = {name: converter for name, converter in converters.items() if precision in converter.precisions}
-    if not able:
-        raise _no_precision(precision, converters)
-    refusals = {name: converter.refusal(config, task) for name, converter in able.items()}
-    taking = [able[name] for name, refusal in refusals.items() if refusal is None]
-    if not taking:
-        reasons = {name: refusal for name, refusal in refusals.items() if refusal is not None}
-        raise _nobody(model_id, config, task, reasons)
-    return taking
+    found: dict[str, Refusal | None] = {}
+    for name in preference(task, str(config.get("model_type")), converters):
+        converter = converters[name]
+        if precision in converter.precisions:
+            found[name] = converter.refusal(config, task)
+        else:
+            found[name] = Refusal(f"writes {', '.join(converter.precisions)}, not {precision}", True)
+    return found
 
 
-def _no_precision(precision: str, converters: Mapping[str, Converter]) -> UsageError:
-    known = sorted({found for converter in converters.values() for found in converter.precisions})
-    return UsageError(f"no converter writes {precision}", hint=f"What there is: {', '.join(known) or 'no converter'}.")
+def preference(task: str, model_type: str, names: Iterable[str]) -> list[str]:
+    """The names, those that the coverage matrix measured as better for such a model first.
+
+    ``preferences.json`` is written by ``nox -s coverage_matrix``: task -> model type -> converters that were proven.
+    """
+    measured = _preferences().get(task, {}).get(model_type, [])
+    return sorted(names, key=lambda name: measured.index(name) if name in measured else len(measured))
 
 
-def _nobody(
+@cache
+def _preferences() -> dict[str, dict[str, list[str]]]:
+    text = (files("gpux.convert") / "preferences.json").read_text(encoding="utf-8")
+    found: dict[str, dict[str, list[str]]] = json.loads(text)
+    return found
+
+
+def nobody_takes(
     model_id: str, config: Mapping[str, Any], task: str, reasons: Mapping[str, Refusal]
 ) -> UnsupportedTaskError | UnsupportedArchitectureError:
+    """The error for a model that every converter refuses: of the task where one knows the architecture."""
     model_type = config.get("model_type")
-    tried = "; ".join(f"{name} {refusal}" for name, refusal in reasons.items())
+    tried = "; ".join(f"{name} {refusal}" for name, refusal in reasons.items()) or "there is no converter"
     message = f"{model_id} (model type {model_type or 'unknown'}) cannot be converted for {task}: {tried}"
     details = {"model": model_id, "model_type": model_type, "task": task}
     if any(refusal.knows_architecture for refusal in reasons.values()):

@@ -17,12 +17,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from gpux import machine
 from gpux.cancel import CancelToken
-from gpux.errors import NotWritableError, ToolchainError
+from gpux.convert.resident import MemoryWatch, default_limit, floor
+from gpux.errors import NotWritableError, OutOfMemoryError, ToolchainError
 
 #: Seconds between asking a process to end and killing it.
 GRACE = 3.0
@@ -39,6 +41,8 @@ class Exit:
     """How a process ended."""
 
     code: int  #: negative: the signal that killed it
+    #: bytes in RAM of all its processes together, the most that was seen; None where the system does not tell
+    peak_rss: int | None = field(default=None, compare=False)
 
     @property
     def signal(self) -> str | None:
@@ -62,17 +66,34 @@ def converse(
     on_event: EventHandler,
     cancel: CancelToken,
     grace: float = GRACE,
+    memory_limit: int | None = None,
 ) -> Exit:
     """Start a worker, hand it the request, pass on its events in the caller's thread until it ends.
 
     When this returns or raises (the token, Ctrl-C, an error in ``on_event``), nothing of the worker's group is left.
 
+    Args:
+        command: the program with its arguments.
+        request: what it is to do, JSON-able.
+        log: file that takes its standard error.
+        on_event: called with each event.
+        cancel: ends it.
+        grace: seconds between asking it to end and killing it.
+        memory_limit: bytes that the group may take, mapped files not counted; default: what is available now less a
+            little. The group is killed when it takes more, or when the machine has nearly none left.
+
     Raises:
         CancelledError: the token was set.
+        OutOfMemoryError: the worker was killed for what it took; ``details`` has ``peak``, and ``limit`` or
+            ``available``.
         ToolchainError: the program cannot be started.
         NotWritableError: the log cannot be written.
     """
-    with _open(log) as errors, _group(command, errors, grace) as process:
+    with (
+        _open(log) as errors,
+        _group(command, errors, grace) as process,
+        _watch(process, memory_limit).running() as watch,
+    ):
         _hand_over(process, request)
         for line in _lines(process, cancel):
             event = _event(line)
@@ -81,7 +102,35 @@ def converse(
                 errors.flush()
             else:
                 on_event(event)
-        return Exit(process.wait())
+        code = process.wait()
+        if watch.excess is not None:
+            raise _out_of_memory(watch, log)
+        return Exit(code, watch.peak_rss)
+
+
+def _watch(process: subprocess.Popen[bytes], limit: int | None) -> MemoryWatch:
+    total = machine.memory_limit()
+
+    def kill() -> None:
+        if process.returncode is None:  # else its id may be another's
+            _kill(process)
+
+    if limit is None:
+        limit = default_limit(machine.available_memory(), total)
+    return MemoryWatch(process.pid, kill, limit=limit, available=machine.available_memory, floor=floor(total))
+
+
+def _out_of_memory(watch: MemoryWatch, log: Path) -> OutOfMemoryError:
+    excess = watch.excess
+    assert excess is not None
+    return OutOfMemoryError(
+        f"the conversion {excess}, so it was ended",
+        hint=f"Free some, or convert on a larger machine. The whole output: {log}",
+        log=log,
+        peak=excess.peak,
+        limit=excess.limit,
+        available=excess.available,
+    )
 
 
 def run_logged(
@@ -219,11 +268,15 @@ def stop(process: subprocess.Popen[bytes], grace: float) -> None:
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
+    _kill(process)
+    process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform != "win32":
         _signal_group(process, signal.SIGKILL)  # the leader may be gone and its children not
     elif process.poll() is None:
         process.kill()
-    process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

@@ -10,6 +10,8 @@ from gpux.errors import UsageError
 from gpux.settings import Settings
 
 GROUP = "gpux.converters"
+#: gpux's own, the one that takes most models first; measured preferences stand above this.
+OWN = ("optimum", "mobius")
 
 
 def converters(settings: Settings, points: Iterable[EntryPoint] | None = None) -> dict[str, Converter]:
@@ -30,8 +32,13 @@ def converters(settings: Settings, points: Iterable[EntryPoint] | None = None) -
                 f"two converters are named {point.name!r}: {other.value} and {point.value}",
                 hint="Uninstall one of the packages.",
             )
-    ordered = sorted(found.values(), key=lambda point: (not point.value.startswith("gpux."), point.name))
+    ordered = sorted(found.values(), key=_rank)
     return {point.name: _make(point, settings) for point in ordered}
+
+
+def _rank(point: EntryPoint) -> tuple[int, str]:
+    own = point.name in OWN and point.value.startswith("gpux.")
+    return (OWN.index(point.name) if own else len(OWN), point.name)
 
 
 def _make(point: EntryPoint, settings: Settings) -> Converter:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,7 +86,7 @@ class Toolchain:
         if status != "ready":
             raise ToolchainMissingError(
                 f"the toolchain {self.name}, which converts models, is {status}",
-                hint=f"Install it with `gpux toolchain install {self.name}`, or `pip install 'gpux[convert]'`.",
+                hint=f"Install it with `gpux toolchain install {self.name}`, or `pip install 'gpux[{self._extra()}]'`.",
                 toolchain=self.name,
                 status=status,
             )
@@ -94,6 +95,16 @@ class Toolchain:
         """Library -> version, from the marker; empty without one."""
         marker = self._marker() or {}
         return {str(name): str(version) for name, version in marker.get("versions", {}).items()}
+
+    def pins(self) -> dict[str, str]:
+        """Package -> version, as the requirement file has them."""
+        lines = self.requirements.read_text(encoding="utf-8").splitlines()
+        return dict(line.split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
+
+    def converts(self) -> dict[str, int]:
+        """Hub task -> how many model types its converter takes for it, most first."""
+        table = json.loads((_FOLDER.parent / f"{self.name}_architectures.json").read_text(encoding="utf-8"))
+        return dict(Counter(task for tasks in table["architectures"].values() for task in tasks).most_common())
 
     def size(self) -> int:
         """Bytes on disk."""
@@ -177,7 +188,11 @@ class Toolchain:
     def _ask_versions(self, cancel: CancelToken) -> dict[str, str]:
         answers: list[Mapping[str, Any]] = []
         end = converse(
-            (self.python, "-I", WORKER), {"command": "versions"}, log=self.log, on_event=answers.append, cancel=cancel
+            (self.python, "-I", WORKER),
+            {"command": "versions", "exporter": self.name},
+            log=self.log,
+            on_event=answers.append,
+            cancel=cancel,
         )
         last: Mapping[str, Any] = answers[-1] if answers else {"event": "failure", "message": f"its process {end}"}
         if last["event"] != "result":
@@ -187,6 +202,10 @@ class Toolchain:
 
     def _again(self) -> str:
         return f"Install it again: `gpux toolchain remove {self.name}`, then `gpux toolchain install {self.name}`."
+
+    def _extra(self) -> str:
+        """The extra of gpux that installs the same packages in the user's own environment."""
+        return "convert" if self.name == "optimum" else self.name
 
     def _write_marker(self, versions: Mapping[str, str]) -> None:
         created = datetime.now(UTC).isoformat(timespec="seconds")

@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("generation config", r"generation_config\.json"),
         (
             "tokenizer",
-            r"(tokenizer|tokenizer_config|special_tokens_map|added_tokens|normalizer|vocab|tekken|encoder|entity_vocab"
+            r"(tokenizer|tokenizer_target|tokenizer_config|special_tokens_map|added_tokens|normalizer|vocab|tekken|encoder|entity_vocab"
             r"|target_vocab|vocab[-_.][\w-]+)\.json"  # fsmt: vocab-src.json; marian: target_vocab.json
             r"|merges\.txt|vocab\.(txt|bpe)|bpe\.codes|spiece\.vocab|[^/]*\.(model|spm|tiktoken|bpe|tokenizer)"
             r"|tokenizer\.model\.v\d+",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpux.cancel import CancelToken
+from gpux.errors import GpuxError, UnsupportedError
+from gpux.managers.pages import ModelPage
+from gpux.managers.reads import FileReads, Part
 from gpux.progress import ProgressCallback
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
@@ -54,6 +57,35 @@ class ModelManager(ABC):
             DiskFullError: the source cache has no room.
             CancelledError: ``cancel`` was set; what arrived is kept.
         """
+
+    def page(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelPage:
+        """The model at a commit and its card: one request at most; raises as :meth:`resolve` does."""
+        return ModelPage(self.resolve(ref, cancel=cancel))
+
+    def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
+        """Parts of the model's files, to be read where they lie; the caller closes it.
+
+        Without ``ask``, only what is on this machine is read.
+
+        Raises:
+            UnsupportedError: this manager brings whole files only.
+        """
+        raise UnsupportedError(f"{self.scheme} models are read whole only", model=info.id)
+
+    def read_range(self, info: ModelInfo, path: str, start: int, stop: int) -> bytes:
+        """The bytes ``[start, stop)`` of one file; fewer where it ends before.
+
+        Raises:
+            EntryNotFoundError: the model has no such file.
+            ManagerError: the source refuses; the subclass says why.
+        """
+        with self.open_reads(info) as reads:
+            return reads.read(path, start, stop)
+
+    def read_ranges(self, info: ModelInfo, parts: Sequence[Part]) -> list[bytes | GpuxError]:
+        """Several ``(path, start, stop)`` at once, a few at a time; in the place of one that fails stands its error."""
+        with self.open_reads(info) as reads:
+            return reads.read_each(parts)
 
     def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
         """Which of ``paths`` are on this machine already, in full length; their hashes are checked when fetched."""

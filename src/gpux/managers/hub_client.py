@@ -6,8 +6,10 @@ each runs in a thread of its own under a deadline; that also makes every call ca
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, hf_hub_url
@@ -22,6 +24,8 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import ModelInfo as HubModelInfo
+from huggingface_hub.utils import build_hf_headers, paginate  # type: ignore[attr-defined]
 
 from gpux import errors
 from gpux.cancel import CancelToken
@@ -29,6 +33,8 @@ from gpux.managers import hub_errors
 from gpux.managers.hub_errors import Asked, check_token
 
 T = TypeVar("T")
+# It warns of odd cards on stderr; what a card holds is judged in gpux.card.
+logging.getLogger("huggingface_hub.repocard_data").setLevel(logging.ERROR)
 
 
 def _transport_error() -> type[Exception]:
@@ -85,6 +91,7 @@ class HubClient:
         if token is not None:
             check_token(token)  # the HTTP libraries quote a header that they refuse, token and all
         self._endpoint = endpoint
+        self._token = token
         self._with_token = token is not None
         self._timeout = timeout
         self._api = HfApi(endpoint=endpoint, token=token or False, library_name="gpux")
@@ -94,6 +101,24 @@ class HubClient:
         return self._call(
             lambda: self._api.model_info(model, revision=revision, files_metadata=True, timeout=self._timeout),
             Asked(self._endpoint, model, revision, with_token=self._with_token),
+            cancel,
+        )
+
+    def page(self, model: str, revision: str | None, cancel: CancelToken | None = None) -> Any:
+        """The same, with the state of the security scan: one request too."""
+        return self._call(
+            lambda: self._api.model_info(
+                model, revision=revision, files_metadata=True, securityStatus=True, timeout=self._timeout
+            ),
+            Asked(self._endpoint, model, revision, with_token=self._with_token),
+            cancel,
+        )
+
+    def scans(self, model: str, commit: str, paths: list[str], cancel: CancelToken | None = None) -> list[Any]:
+        """``RepoFile`` values with the result of the security scan of each: one request."""
+        return self._call(
+            lambda: self._api.get_paths_info(model, paths, expand=True, revision=commit),
+            Asked(self._endpoint, model, commit, with_token=self._with_token),
             cancel,
         )
 
@@ -134,13 +159,24 @@ class HubClient:
         """The account of the token, as the Hub's JSON; without one, the client looks for another by itself."""
         return self._call(self._api.whoami, Asked(self._endpoint, with_token=self._with_token), cancel)
 
-    def search(self, cancel: CancelToken | None = None, **query: Any) -> list[Any]:
-        """``ModelInfo`` values of the client; ``query`` holds arguments that every client line knows."""
-        return self._call(
-            lambda: list(self._api.list_models(**query)),
-            Asked(self._endpoint, with_token=self._with_token),
-            cancel,
-        )
+    def search(self, query: dict[str, Any], cancel: CancelToken | None = None) -> Iterator[Any]:
+        """``ModelInfo`` values of the client, as many pages of ``GET /api/models`` as are taken.
+
+        ``query["limit"]`` is the size of a page, which the Hub may cut.
+        """
+        asked = Asked(self._endpoint, with_token=self._with_token)
+        headers = build_hf_headers(token=self._token or False, library_name="gpux")
+        found = iter(paginate(f"{self._endpoint}/api/models", params=query, headers=headers))
+        size = query["limit"]
+        while page := self._call(lambda: list(islice(found, size)), asked, cancel):
+            yield from (self._listed(item, asked) for item in page)
+
+    @staticmethod
+    def _listed(item: Any, asked: Asked) -> Any:
+        try:
+            return HubModelInfo(**item)  # type: ignore[no-untyped-call]
+        except (TypeError, KeyError, ValueError, AttributeError) as exc:  # what comes is no description of a model
+            raise translate(exc, asked) from exc
 
     def _call(self, call: Callable[[], T], asked: Asked, cancel: CancelToken | None) -> T:
         """Run ``call`` in a thread; a call that outlives its deadline is left to die with its socket."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from gpux.errors import UnsafePathError
 from gpux.formats import weight_formats
+from gpux.managers.pages import ModelPage
 from gpux.reference import ModelRef
 from gpux.types import ModelFile, ModelInfo, Revision, read_json
 
@@ -46,7 +47,7 @@ def _model_info(found: Any, ref: ModelRef, files: tuple[ModelFile, ...]) -> Mode
         licence=_licence(found),
         model_type=config.get("model_type"),
         architectures=tuple(config.get("architectures") or ()),
-        parameters=getattr(found.safetensors, "total", None),
+        parameters=_parameters(found),
         gated=_gated(found.gated),
         private=bool(found.private),
         disabled=bool(found.disabled),
@@ -55,6 +56,48 @@ def _model_info(found: Any, ref: ModelRef, files: tuple[ModelFile, ...]) -> Mode
         tags=tuple(found.tags or ()),
         last_modified=_iso(found.last_modified),
     )
+
+
+def model_page(answers: list[Any], info: ModelInfo) -> ModelPage:
+    """The rest of what the answer that ``info`` was made from tells."""
+    if not answers:
+        return ModelPage(info)
+    found = answers[0]
+    results = found.model_index if isinstance(getattr(found, "model_index", None), list) else []
+    return ModelPage(
+        info,
+        card=_card(found),
+        results=tuple(item for item in results if isinstance(item, dict)),
+        dtypes=_dtypes(found),
+        gguf=found.gguf if isinstance(getattr(found, "gguf", None), dict) else {},
+        scan=found.security_repo_status if isinstance(found.security_repo_status, dict) else None,
+        created=_iso(found.created_at),
+        downloads_all_time=getattr(found, "downloads_all_time", None),
+        trending=getattr(found, "trending_score", None),
+    )
+
+
+def scans(entries: Iterable[Any]) -> dict[str, Mapping[str, Any]]:
+    """Path -> ``{"status", "av_scan", "pickle_import_scan"}`` of those files that were scanned."""
+    return {entry.path: dict(entry.security) for entry in entries if getattr(entry, "security", None)}
+
+
+def _card(found: Any) -> Mapping[str, Any]:
+    card = found.card_data
+    data = card.to_dict() if hasattr(card, "to_dict") else card
+    return data if isinstance(data, dict) else {}
+
+
+def _dtypes(found: Any) -> Mapping[str, int]:
+    told = getattr(found.safetensors, "parameters", None)
+    return {str(name): count for name, count in (told or {}).items() if isinstance(count, int)}
+
+
+def _parameters(found: Any) -> int | None:
+    """As the Hub counted them in the headers of the safetensors files, else of a GGUF file."""
+    gguf = found.gguf if isinstance(getattr(found, "gguf", None), dict) else {}
+    total = getattr(found.safetensors, "total", None) or gguf.get("total")
+    return total if isinstance(total, int) else None
 
 
 def with_tree(info: ModelInfo, tree: Iterable[Any]) -> ModelInfo:

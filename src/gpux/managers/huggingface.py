@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gpux.cancel import CancelToken
@@ -18,8 +19,12 @@ from gpux.errors import (
 )
 from gpux.managers import hub_errors, hub_values
 from gpux.managers.cache_removal import discard_source
+from gpux.managers.card_files import cached_page
 from gpux.managers.hub_cache import HubCache
 from gpux.managers.info_cache import RemembersInfo
+from gpux.managers.pages import ModelPage
+from gpux.managers.reads import FileReads
+from gpux.managers.searching import SearchQuery
 from gpux.managers.spaces import SpaceInfo, space_info
 from gpux.managers.tokens import Account, account_from
 from gpux.progress import ByteCounter, ProgressCallback, silent
@@ -30,6 +35,7 @@ from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
 if TYPE_CHECKING:
     from gpux.managers.hub_client import HubClient
 
+PAGE = 50  #: results of a search that one request brings, at most
 CACHE_HINT = "Make room or make it writable, or let HF_HOME name another folder."
 ONLINE_HINT = "Leave out --offline, and unset HF_HUB_OFFLINE if it is set."
 
@@ -99,21 +105,72 @@ class HuggingFaceManager(RemembersInfo):
         """Remove the files of this commit from the source cache, but for what other commits link to."""
         return discard_source(id, commit, self.settings.hf_cache)
 
+    def page(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelPage:
+        """The model and its card, by one request; when offline, what the source cache has of both."""
+        parsed = self._own(ref)
+        if self.settings.offline:
+            info = self._resolve_offline(parsed)
+            return cached_page(info, HubCache(self.settings.hf_cache, info.id).snapshot(info.commit))
+        found: list[Any] = []
+
+        def ask() -> ModelInfo:
+            found.append(self._hub().page(parsed.id, parsed.revision, cancel))
+            return self._described(found[0], parsed, cancel)
+
+        return hub_values.model_page(found, self.remembered(parsed, ask))
+
+    def scans(self, info: ModelInfo, paths: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """What the Hub's scanners found in files: path -> ``securityFileStatus``. One request.
+
+        Raises:
+            OfflineError: offline.
+            ManagerError: the Hub refuses; the subclass says why.
+        """
+        self._refuse_offline("ask for scans")
+        return hub_values.scans(self._hub().scans(info.id, info.commit, list(paths)))
+
+    def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
+        """Parts of files: from the source cache where it has the file, else by ranged requests."""
+        from gpux.managers.hub_reads import HubReads  # imports httpx2
+
+        return HubReads(self.settings, info, ask=ask)
+
     def search_models(
-        self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
+        self,
+        query: str = "",
+        *,
+        task: str | None = None,
+        author: str | None = None,
+        limit: int = 20,
+        **filters: Any,
     ) -> list[ModelInfo]:
         """Models whose name holds ``query``, the most downloaded first.
 
-        ``task`` is the Hub's own name of one (``sentence-similarity``), ``limit`` at least 1. Files whose names lead
-        out of the model's folder are left out; :meth:`resolve` refuses such a model.
+        ``task`` is the Hub's own name of one (``sentence-similarity``), ``limit`` at least 1, ``filters`` are the other
+        fields of :class:`~gpux.managers.searching.SearchQuery`. Files whose names lead out of the model's folder are
+        left out; :meth:`resolve` refuses such a model.
+
+        Raises:
+            UsageError: a filter that is none, or that cannot be meant.
+            OfflineError: offline.
         """
         if limit < 1:
             raise UsageError(f"limit={limit}: at least one result must be asked for")
+        unknown = filters.keys() - SearchQuery.__dataclass_fields__.keys()
+        if unknown or "text" in filters:
+            raise UsageError(f"no such filter: {', '.join(sorted(unknown)) or 'text'}")
+        wanted = SearchQuery(query, task=task, author=author, **filters)
+        return list(islice(self.iter_models(wanted, page=min(limit, PAGE)), limit))
+
+    def iter_models(
+        self, query: SearchQuery, *, page: int = PAGE, cancel: CancelToken | None = None
+    ) -> Iterator[ModelInfo]:
+        """The same as they come, without an end: a page of results is asked for when it is needed."""
         self._refuse_offline("search")
-        found = self._hub().search(
-            search=query or None, pipeline_tag=task, author=author, sort="downloads", limit=limit, full=True
-        )
-        return [hub_values.listed_info(item, ModelRef("hf", item.id)) for item in found]
+        for item in self._hub().search(query.parameters(page), cancel):
+            info = hub_values.listed_info(item, ModelRef("hf", item.id))
+            if query.accepts(info):
+                yield info
 
     def list_revisions(self, ref: Reference) -> list[Revision]:
         """Branches, tags, pull requests and the Hub's own conversions, with their commits: one request."""
@@ -178,8 +235,11 @@ class HuggingFaceManager(RemembersInfo):
             raise OfflineError(f"offline: cannot {what} without the Hub", hint=ONLINE_HINT)
 
     def _resolve_online(self, ref: ModelRef, cancel: CancelToken | None) -> ModelInfo:
+        return self._described(self._hub().model(ref.id, ref.revision, cancel), ref, cancel)
+
+    def _described(self, answer: Any, ref: ModelRef, cancel: CancelToken | None) -> ModelInfo:
         try:
-            found = hub_values.model_info(self._hub().model(ref.id, ref.revision, cancel), ref)
+            found = hub_values.model_info(answer, ref)
             if found.files and any(file.etag is None for file in found.files):
                 found = hub_values.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
         except UnsafePathError as exc:

@@ -97,7 +97,8 @@ class InfoCache:
 
     def _drop_oldest(self) -> None:
         """Keep the number bounded; what a killed process left half-written counts too."""
-        entries = [(entry.stat().st_mtime_ns, entry.path) for entry in os.scandir(self._folder)]
+        with os.scandir(self._folder) as found:
+            entries = [(entry.stat().st_mtime_ns, entry.path) for entry in found]
         for _, path in sorted(entries, reverse=True)[KEPT:]:
             with suppress(OSError):  # another process was faster
                 Path(path).unlink()

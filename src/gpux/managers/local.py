@@ -1,4 +1,4 @@
-"""Models on this machine's disk: a folder as ``save_pretrained`` writes it, or one ``.onnx`` file."""
+"""Models on this machine's disk: a folder as ``save_pretrained`` writes it, or one file of :data:`ALONE`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from gpux.cancel import CancelToken
 from gpux.errors import EntryNotFoundError, ModelNotFoundError, UnsupportedError
 from gpux.formats import external_data_of, weight_formats
 from gpux.managers.base import ModelManager
+from gpux.managers.card_files import cached_page
+from gpux.managers.pages import ModelPage
+from gpux.managers.reads import FileReads, read_part
 from gpux.progress import ProgressCallback
 from gpux.reference import ModelRef, Reference
 from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot, read_json
 
 CHUNK = 1 << 20
+ALONE = (".onnx", ".gguf", ".safetensors")  #: files that are a model by themselves
 
 
 class LocalManager(ModelManager):
-    """A folder or an ``.onnx`` file; its "commit" is a hash over the names and contents of its files."""
+    """A folder or a file; its "commit" is a hash over the names and contents of its files."""
 
     scheme = "local"
 
@@ -62,6 +66,25 @@ class LocalManager(ModelManager):
                     raise EntryNotFoundError(f"{info.id} has no file {path!r}", model=info.id, file=path)
         return SourceSnapshot(info, folder, wanted)
 
+    def page(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelPage:
+        """The folder or file and its README.md, without reading the weights: no file is hashed, there is no commit."""
+        parsed = ModelRef.parse(ref)
+        with _reading(parsed.id):
+            path = _path(parsed)
+            files = tuple(ModelFile(_relative(path, file), file.stat().st_size) for file in _files(path))
+        info = ModelInfo(
+            scheme=self.scheme,
+            id=str(path),
+            requested_id=str(path),
+            files=files,
+            formats=weight_formats(file.path for file in files),
+        )
+        return cached_page(info, _root(path))
+
+    def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
+        """Parts of the files, where they lie."""
+        return _LocalReads(_root(Path(info.id)), info)
+
     def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
         """All of them: they are where they are."""
         return set(paths)
@@ -80,6 +103,24 @@ class LocalManager(ModelManager):
         return []
 
 
+class _LocalReads(FileReads):
+    """Files below a folder."""
+
+    def __init__(self, folder: Path, info: ModelInfo) -> None:
+        self._folder = folder
+        self._info = info
+
+    def size(self, path: str) -> int:
+        file = self._info.file(path)
+        if file is None or file.size is None:
+            raise EntryNotFoundError(f"{self._info.id} has no file {path!r}", model=self._info.id, file=path)
+        return file.size
+
+    def _read(self, path: str, start: int, stop: int) -> bytes:
+        with _reading(self._info.id):
+            return read_part(self._folder / path, start, stop)
+
+
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
     """What the disk refuses, as the error of a model that is not to be had."""
@@ -93,9 +134,11 @@ def _reading(name: str) -> Iterator[None]:
 
 def _path(ref: ModelRef) -> Path:
     path = Path(ref.id).expanduser().absolute()
-    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".onnx"):
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in ALONE):
         return path
-    what = "it is no folder and no .onnx file" if path.exists() else "there is nothing of that name"
+    what = (
+        "it is no folder and no .onnx, .gguf or .safetensors file" if path.exists() else "there is nothing of that name"
+    )
     raise ModelNotFoundError(
         f"{ref.id}: {what}", hint="A model of the Hub is named org/name, without a leading ./ or /.", model=ref.id
     )
@@ -117,13 +160,17 @@ def _files(path: Path) -> list[Path]:
     return [path, *(path.parent / name for name in external_data_of(path.name, names))]
 
 
+def _relative(path: Path, file: Path) -> str:
+    return file.relative_to(_root(path)).as_posix()
+
+
 def _describe(path: Path, file: Path, cancel: CancelToken) -> ModelFile:
     digest = hashlib.sha256()
     with file.open("rb") as source:
         while chunk := source.read(CHUNK):
             cancel.check()
             digest.update(chunk)
-    return ModelFile(file.relative_to(_root(path)).as_posix(), file.stat().st_size, sha256=digest.hexdigest())
+    return ModelFile(_relative(path, file), file.stat().st_size, sha256=digest.hexdigest())
 
 
 def _commit(files: Iterable[ModelFile]) -> str:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
+from gpux.catalogue.events import record_use
 from gpux.errors import CorruptFileError, UsageError
 from gpux.pipelines.replays import replay_once
 from gpux.runtime.session import Session
@@ -63,6 +64,7 @@ class Pipeline(ABC):
         self.session = Session(file, device=device, threads=threads, allow_cpu_nodes=allow_cpu_nodes)
         replay_once(model, self.session)
         touch(model)
+        record_use(model.id, scheme=model.manifest.scheme, commit=model.commit, settings=settings)
 
     @abstractmethod
     def __call__(self, inputs: Any, **options: Any) -> Any:

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from gpux.errors import DeviceError, GpuxError, SessionError
+from gpux.machine import cpu_threads
 from gpux.runtime import cuda
 from gpux.runtime.devices import CPU, DeviceChoice, candidates, computation
 from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.inputs import check_inputs, spec_of
 from gpux.runtime.limits import check_limits, read_limits
-from gpux.runtime.machine import cpu_threads
 from gpux.variants import TensorSpec
 
 log = logging.getLogger(__name__)

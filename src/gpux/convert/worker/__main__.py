@@ -1,17 +1,21 @@
 """The program that runs inside a toolchain: reads one request, answers with events, never imports gpux.
 
 Requests are ``{"command": "convert", ...}`` (see :mod:`export`), ``{"command": "architectures"}`` and
-``{"command": "versions"}``. Libraries are imported by the command that needs them, after the environment is set.
+``{"command": "versions"}``; ``"exporter"`` says with what: ``optimum``, the default, or ``mobius``. Libraries are
+imported by the command that needs them, after the environment is set.
 """
 
 from __future__ import annotations
 
 import contextlib
 import faulthandler
+import json
 import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from failures import describe
@@ -33,45 +37,75 @@ ENVIRONMENT = {
 }
 #: Installed for other purposes; transformers imports them where it finds them, which takes a second and brings nothing.
 NOT_NEEDED = ("sklearn", "scipy", "pandas", "matplotlib", "tensorflow", "flax", "jax")
+#: Types whose classes make their training loss when they are made, and that with scipy.
+WITH_SCIPY = ("maskformer", "mask2former", "oneformer", "eomt")
 
 
-def prepare() -> None:
+def prepare(request: dict[str, Any]) -> None:
     """Set the process up before any library is imported."""
     faulthandler.enable()
     os.environ.update(ENVIRONMENT)
     for name in NOT_NEEDED:
-        sys.modules[name] = None  # type: ignore[assignment]  # documented: the import system then says "not found"
+        if name != "scipy" or model_type(request) not in WITH_SCIPY:
+            sys.modules[name] = None  # type: ignore[assignment]  # documented: the import system then says "not found"
+
+
+def model_type(request: dict[str, Any]) -> str | None:
+    """What the config of a model that is to be converted says; None for other commands."""
+    try:
+        found = json.loads(Path(request["source"], "config.json").read_text(encoding="utf-8"))
+    except (KeyError, OSError, ValueError):  # said properly by who needs it
+        return None
+    return found.get("model_type") if isinstance(found, dict) else None
 
 
 def answer(request: dict[str, Any], events: Events) -> None:
     """Run the command of the request."""
-    command = request.get("command")
+    command, exporter = request.get("command"), request.get("exporter", "optimum")
     if command == "convert":
         events.stage("prepare", "Starting torch and the exporter")
         with contextlib.ExitStack() as folders:
             if request.get("trust_remote_code"):  # transformers copies the repository's code: not into the user's cache
                 folder = tempfile.TemporaryDirectory(prefix="gpux-modules-")
                 os.environ["HF_MODULES_CACHE"] = folders.enter_context(folder)
-            from export import convert
+            events.result(**converter(exporter)(request, events))
+    elif command == "graph":
+        from mobius_export import write_graph
 
-            events.result(**convert(request, events))
+        events.result(**write_graph(request, events))
     elif command == "architectures":
-        from architectures import architectures
-
-        events.result(**architectures())
+        events.result(**known(exporter))
     elif command == "versions":
         from versions import check_imports
 
-        events.result(versions=check_imports())
+        events.result(versions=check_imports(exporter))
     else:
         events.failure("conversion", f"the worker knows no command {command!r}")
 
 
+def converter(exporter: str) -> Callable[[dict[str, Any], Events], dict[str, Any]]:
+    """The ``convert`` command of an exporter."""
+    if exporter == "mobius":
+        from mobius_export import convert
+    else:
+        from export import convert
+    return convert
+
+
+def known(exporter: str) -> dict[str, Any]:
+    """What an exporter knows."""
+    if exporter == "mobius":
+        from mobius_architectures import architectures
+    else:
+        from architectures import architectures
+    return architectures()
+
+
 def main() -> int:
     """Answer one request; 0 with a result, 1 with a typed failure."""
-    prepare()
     events = Events()
     request = read_request()
+    prepare(request)
     die_with_parent()
     try:
         answer(request, events)

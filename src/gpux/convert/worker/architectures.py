@@ -1,37 +1,57 @@
-"""The ``architectures`` command: what Optimum knows, asked of its own registry."""
+"""The ``architectures`` command: what Optimum converts, asked of its own registry and of transformers."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import optimum.exporters.onnx.model_configs  # noqa: F401 - importing it fills the registry
+from loading import choose_class
 from optimum.exporters.tasks import TasksManager
-from tasks import KNOWN_INPUTS, OPTIMUM_TASK
-from transformers import AutoConfig
+from protocol import Refused
+from siblings import register
+from tasks import PAST, hub_tasks, meant
+from transformers import PretrainedConfig
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from versions import versions
 
 
 def architectures() -> dict[str, Any]:
     """``architectures``: model type -> Hub tasks that can be converted; ``others``: what Optimum knows besides."""
+    from versions import versions
+
+    register()
     converted: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
     for model_type, exporters in sorted(TasksManager._SUPPORTED_MODEL_TYPE.items()):
-        known = exporters.get("onnx", {})
-        able = {task for task, constructor in known.items() if _is_text_encoder(model_type, constructor)}
-        hub = sorted(name for name, task in OPTIMUM_TASK.items() if task in able)
-        rest = sorted(task for task in known if task not in able and not task.endswith("-with-past"))
-        if hub:
-            converted[model_type] = hub
-        if rest:
+        known = set(exporters.get("onnx", {}))
+        able = possible(model_type, known)
+        if found := hub_tasks(model_type, able):
+            converted[model_type] = found
+        if rest := sorted({task.removesuffix(PAST) for task in known} - {task.removesuffix(PAST) for task in able}):
             others[model_type] = rest
     return {"versions": versions(), "architectures": converted, "others": others}
 
 
-def _is_text_encoder(model_type: str, constructor: Any) -> bool:
-    """Whether the graph asks for nothing but text."""
-    task = constructor.keywords["task"]
-    if task not in OPTIMUM_TASK.values() or constructor.keywords.get("use_past") or model_type not in CONFIG_MAPPING:
+def possible(model_type: str, known: Collection[str]) -> set[str]:
+    """Those of Optimum's tasks for which transformers has a class of this type."""
+    if model_type not in CONFIG_MAPPING:
+        return set()
+    config = CONFIG_MAPPING[model_type]
+    return {task for task in known if _has_class(model_type, task) and meant(task, both_ways=_goes_both_ways(config))}
+
+
+def _goes_both_ways(config: type[PretrainedConfig]) -> bool:
+    """Whether a model of this configuration is an encoder-decoder."""
+    try:
+        return bool(config().is_encoder_decoder)
+    except ValueError:  # made of two configurations, which must be given
+        return True
+
+
+def _has_class(model_type: str, task: str) -> bool:
+    try:
+        found = choose_class(model_type, task)
+    except Refused:
         return False
-    described = constructor(AutoConfig.for_model(model_type), int_dtype="int64", float_dtype="fp32")
-    return set(described.inputs) <= KNOWN_INPUTS
+    return not issubclass(found, _BaseAutoModelClass) or CONFIG_MAPPING[model_type] in found._model_mapping

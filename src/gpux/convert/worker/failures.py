@@ -20,11 +20,11 @@ def describe(exc: BaseException) -> dict[str, Any]:
 
 def _classify(exc: BaseException) -> tuple[str, str | None]:
     if isinstance(exc, MemoryError):
-        return "worker_crashed", "Memory ran out: free some, or convert on a larger machine."
+        return "out_of_memory", "Memory ran out: free some, or convert on a larger machine."
     if isinstance(exc, OSError) and exc.errno == errno.ENOSPC:
         return "disk_full", None
     if isinstance(exc, ImportError):
-        return "toolchain", "Install it again with `gpux toolchain install optimum`."
+        return "toolchain", "Install the toolchain again: `gpux toolchain list` names it."
     if isinstance(exc, (_safetensors_error(), pickle.UnpicklingError)):
         return "corrupt_file", "The weights cannot be read: pull the model again with `gpux pull --force`."
     return "conversion", None

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from optimum.exporters.tasks import TasksManager
 from protocol import Refused
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 #: Files that hold PyTorch or safetensors weights, whole or as the index of their parts.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+#: Types whose inputs are sized by their processor.
+PROCESSED = frozenset({"pix2struct"})
 
 
 def load_config(source: Path, *, trust_remote_code: bool) -> PretrainedConfig:
@@ -55,50 +59,62 @@ def load_model(
     """
     if not any((source / name).is_file() for name in WEIGHTS):
         raise Refused("no_weights", f"none of {', '.join(WEIGHTS)} is there")
-    model, info = model_class.from_pretrained(
-        source,
-        local_files_only=True,
-        trust_remote_code=trust_remote_code,
-        torch_dtype=torch.float32,
-        weights_only=True,
-        output_loading_info=True,
-    )
+    try:
+        model, info = model_class.from_pretrained(
+            source,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            torch_dtype=torch.float32,
+            weights_only=True,
+            output_loading_info=True,
+        )
+    except RuntimeError as exc:  # what torch raises for weights of another shape than the configuration's
+        hint = "The repository contradicts itself: try another revision, or tell its author."
+        raise Refused("conversion", "the weights do not fit config.json", hint) from exc
     return model.eval(), sorted(info["missing_keys"])
 
 
-def answer(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the model answers, by name; parts that are not tensors are left out."""
-    with torch.inference_mode():
-        outputs = model(**inputs, return_dict=True)
-    return {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+def choose_class(model_type: str, task: str, architectures: Sequence[str] = ()) -> type[PreTrainedModel]:
+    """transformers' class, or automatic choice of one, for a task by Optimum's name.
 
-
-def refuse_invented(model: PreTrainedModel, missing: list[str], inputs: dict[str, Any], outputs: list[str]) -> None:
-    """Refuse when an output depends on a parameter that the weights do not hold and transformers drew at random.
-
-    A missing pooler does not matter where the pooled vector is no output; a missing head does. NaN in the missing
-    parameters tells: it spreads to every value that depends on them.
+    A sentence encoder that was cut out of an encoder-decoder says so in the config's ``architectures``.
 
     Raises:
-        Refused: an output depends on one.
+        Refused: transformers has none.
     """
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if name in missing}
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-    if not floating:
-        return
-    before = {name: tensor.clone() for name, tensor in floating.items()}
-    for tensor in floating.values():
-        tensor.fill_(float("nan"))
-    answers = answer(model, inputs)
-    for name, tensor in floating.items():
-        tensor.copy_(before[name])
-    if any(name in answers and bool(answers[name].isnan().any()) for name in outputs):
-        raise Refused(
-            "unsupported_task",
-            f"the weights do not hold {_some(sorted(floating))}, which {type(model).__name__} needs",
-            "The model was not trained for this task: name another one with --task.",
-        )
+    import transformers
+
+    encoder = next((name for name in architectures if name.endswith("EncoderModel")), None)
+    if task == "feature-extraction" and encoder is not None and hasattr(transformers, encoder):
+        return getattr(transformers, encoder)  # type: ignore[no-any-return]
+    try:
+        found = TasksManager.get_model_class_for_task(task, framework="pt", model_type=model_type)
+    except (KeyError, ValueError) as exc:
+        raise Refused("unsupported_task", f"transformers has no class of {model_type} for {task}") from exc
+    return found  # type: ignore[no-any-return]
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+def load_preprocessors(source: Path, model_type: str) -> list[Any]:
+    """The tokenizer and the processor, for the types whose graphs depend on them; else nothing is loaded."""
+    if model_type not in PROCESSED:
+        return []
+    from transformers import AutoProcessor, AutoTokenizer
+
+    try:
+        return [kind.from_pretrained(source, local_files_only=True) for kind in (AutoTokenizer, AutoProcessor)]
+    except (OSError, ValueError) as exc:
+        hint = "The repository must hold the processor's files: preprocessor_config.json and a tokenizer."
+        raise Refused("conversion", f"{model_type} cannot be converted without its processor: {exc}", hint) from exc
+
+
+def load_vocoder(source: Path, model_type: str) -> dict[str, Any]:
+    """What speecht5 needs besides itself: the folder of a vocoder.
+
+    Raises:
+        Refused: there is none in ``vocoder/``.
+    """
+    if model_type != "speecht5":
+        return {}
+    if not (source / "vocoder" / "config.json").is_file():
+        raise Refused("conversion", "speecht5 needs a vocoder to speak, and the folder `vocoder` is not there")
+    return {"vocoder": str(source / "vocoder")}

@@ -11,15 +11,22 @@ LIBRARIES = (
     "transformers",
     "optimum",
     "optimum-onnx",
+    "mobius-onnx",
     "onnx",
+    "onnx-ir",
+    "onnxscript",
     "onnxruntime",
     "numpy",
     "safetensors",
     "tokenizers",
     "accelerate",
 )
-#: What must be importable for a conversion to have a chance.
-ENTRANCES = ("torch", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers", "optimum.exporters.onnx")
+_SHARED = ("torch", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers")
+#: Exporter -> what must be importable for a conversion with it to have a chance.
+ENTRANCES = {
+    "optimum": (*_SHARED, "optimum.exporters.onnx"),
+    "mobius": (*_SHARED, "onnx_ir", "onnxscript", "mobius"),
+}
 
 
 def versions() -> dict[str, str]:
@@ -33,8 +40,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_imports() -> dict[str, str]:
-    """The versions, after every library was really imported."""
-    for name in ENTRANCES:
+def check_imports(exporter: str) -> dict[str, str]:
+    """The versions, after every library that an exporter needs was really imported."""
+    for name in ENTRANCES[exporter]:
         import_module(name)
     return versions()

@@ -1,8 +1,8 @@
 """What this process may use of the machine: cores and memory, as affinity masks and Linux control groups limit them.
 
 A container sees every core of its host; only its control group tells that it may use two of them. Sources: the
-kernel's "Control Group v2" document (``cpu.max``, ``memory.max``) and its v1 predecessors (``cpu.cfs_quota_us``,
-``memory.limit_in_bytes``).
+kernel's "Control Group v2" document (``cpu.max``, ``memory.max``, ``memory.current``, ``memory.stat``), its v1
+predecessors (``cpu.cfs_quota_us``, ``memory.limit_in_bytes``, ``memory.usage_in_bytes``), and ``proc_meminfo(5)``.
 """
 
 from __future__ import annotations
@@ -66,9 +66,39 @@ def _memory(folder: Path) -> int | None:
     return int(text) if text.isdigit() and int(text) < _UNLIMITED else None
 
 
+def available_memory(root: Path = _ROOT) -> int | None:
+    """Bytes that could be taken now without anyone swapping or being killed; None where the system does not tell.
+
+    The least of what the machine calls available and what each control group above this process still allows; the
+    copies of files that a group holds are given up when memory is wanted, and count as free.
+    """
+    rooms = [room for folder in _groups(root, "memory") if (room := _room(folder)) is not None]
+    if (available := _meminfo(root, "MemAvailable")) is not None:
+        rooms.append(available)
+    return min(rooms, default=None)
+
+
+def _room(folder: Path) -> int | None:
+    limit, used = _memory(folder), _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes")
+    if limit is None or not used.isdigit():
+        return None
+    return max(0, limit - max(0, int(used) - _reclaimable(folder)))
+
+
+def _reclaimable(folder: Path) -> int:
+    found = dict(line.split(maxsplit=1) for line in _read(folder / "memory.stat").splitlines() if " " in line)
+    names = ("inactive_file", "active_file")
+    totals = [found.get(f"total_{name}", found.get(name, "0")) for name in names]  # v1 counts children in total_ alone
+    return sum(int(text) for text in totals if text.isdigit())
+
+
 def _total_memory(root: Path) -> int | None:
+    return _meminfo(root, "MemTotal")
+
+
+def _meminfo(root: Path, name: str) -> int | None:
     for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return None
 

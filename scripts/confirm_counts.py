@@ -1,0 +1,133 @@
+"""Count the parameters of the golden configurations by building each on torch's meta device (no memory, no weights).
+
+    PYTHON scripts/confirm_counts.py [NAME ...] [--json] [--check]
+
+PYTHON is an interpreter with torch and transformers (the `optimum` toolchain's). Each configuration in
+tests/architecture/configs becomes the class that its `architectures` name, and its parameters are summed, tied ones
+once. `active` leaves out the experts that a token does not use; `embedding` sums the tables of tokens, positions and
+token types and the matrix of output words. --check compares with golden.json and fails on a difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+TESTS = Path(__file__).parents[1] / "tests" / "architecture"
+COUNTED = ("class", "parameters", "active", "embedding")
+#: Tables that are part of attention: positions relative to the reader, not to the text's start.
+RELATIVE = ("relative_attention_bias", "rel_embeddings", "relative_position")
+#: Learned positions that are bare parameters.
+BARE = ("position_embeddings", "position_embedding", "pos_embed")
+
+
+def build(config: dict[str, Any]) -> Any:
+    """The model of the configuration's own class, on the meta device."""
+    made = transformers.AutoConfig.for_model(**config)
+    names = config.get("architectures") or []
+    made_class = getattr(transformers, names[0]) if names else None
+    with torch.device("meta"):
+        model = made_class(made) if made_class else transformers.AutoModel.from_config(made)
+    model.tie_weights()
+    return model
+
+
+def embedding_parameters(model: Any) -> int:
+    """Parameters in lookup tables and in the matrix of output words, tied ones once."""
+    tables = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and not any(part in name for part in RELATIVE):
+            tables[id(module.weight)] = module.weight.numel()
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[2] in BARE:
+            tables[id(parameter)] = parameter.numel()
+    output = model.get_output_embeddings()
+    if output is not None and getattr(output, "weight", None) is not None:
+        tables[id(output.weight)] = output.weight.numel()
+    return sum(tables.values())
+
+
+def used_experts(config: Any) -> tuple[int, int]:
+    """Routed experts, and those that one token uses; (1, 1) for a dense model."""
+    config = config.get_text_config()
+    feed_forward = getattr(config, "ffn_config", config)
+    found = []
+    for names in (
+        ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
+        ("num_experts_per_tok", "moe_top_k", "moe_k"),
+    ):
+        found.append(next((getattr(feed_forward, n) for n in names if getattr(feed_forward, n, None)), 1))
+    return found[0], found[1]
+
+
+def count(config: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one configuration, and the class that they belong to."""
+    model = build(config)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    routed = sum(p.numel() for name, p in model.named_parameters() if is_routed(name))
+    experts, used = used_experts(model.config)
+    return {
+        "class": type(model).__name__,
+        "parameters": total,
+        "active": total - routed + routed * used // experts,
+        "embedding": embedding_parameters(model),
+        "facts": facts(model.config),
+    }
+
+
+def facts(config: Any) -> dict[str, Any]:
+    """What transformers itself makes of the configuration, of the part that reads text; under the summary's names."""
+    text = config.get_text_config(decoder=True) if config.is_encoder_decoder else config.get_text_config()
+    names = {
+        "hidden_size": "hidden_size",
+        "attention_heads": "num_attention_heads",
+        "vocab_size": "vocab_size",
+        "layers": "num_hidden_layers",
+        "kv_heads": "num_key_value_heads",
+    }
+    found = {ours: getattr(text, theirs, None) for ours, theirs in names.items()}
+    return {name: value for name, value in found.items() if isinstance(value, int) and value > 0}
+
+
+def is_routed(name: str) -> bool:
+    """Is the parameter one of the experts that a router chooses among."""
+    inside = (".experts." in name and "shared" not in name) or ".block_sparse_moe.input_linear" in name
+    return inside or ".block_sparse_moe.output_linear" in name
+
+
+def main() -> None:
+    """Print one line, or one JSON object, per configuration."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    asked = parser.parse_args()
+    golden = json.loads((TESTS / "golden.json").read_text(encoding="utf-8")) if asked.check else {}
+    names = asked.names or sorted(path.stem for path in (TESTS / "configs").glob("*.json"))
+    wrong = [name for name in names if not report(name, golden.get(name), asked)]
+    if wrong:
+        sys.exit(f"not confirmed: {', '.join(wrong)}")
+
+
+def report(name: str, golden: dict[str, Any] | None, asked: argparse.Namespace) -> bool:
+    """Print the figures of one configuration; true where they are what was expected, or nothing was."""
+    config = json.loads((TESTS / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+    try:
+        found = count(config)
+    except Exception as exc:  # noqa: BLE001 - one that cannot be built does not stop the rest
+        print(f"{name}: {type(exc).__name__}: {str(exc)[:200]}", file=sys.stderr)
+        return False
+    print(json.dumps({"name": name, **found}) if asked.json else f"{name}: {found}", flush=True)
+    gc.collect()
+    return not asked.check or (golden is not None and all(golden["counts"][key] == found[key] for key in COUNTED))
+
+
+if __name__ == "__main__":
+    main()

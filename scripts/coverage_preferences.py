@@ -1,0 +1,55 @@
+"""Which converter is tried first, as measured: preferences.json from the rows of the coverage matrix."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gpux.convert.memory import conversion_peak
+
+Row = Mapping[str, Any]
+#: Weights, in bytes, at which the appetites of two converters are compared: a decoder of 125 million parameters.
+_WEIGHTS = 500_000_000
+
+
+def preferences(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
+    """Task -> model type -> converters that were proven for it, the best first.
+
+    The one that fails for the fewest variants of the type comes first (what its rules refuse by the configuration is no
+    failure: the plan skips it), then the one that takes less memory, then the faster. One that ever gave something
+    wrong is left out. A tiny model's memory is that of the libraries, which says nothing: it is the appetite measured
+    on real shapes (:mod:`gpux.convert.memory`) that counts.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in _telling(list(rows)):
+        converter = row["asked"] or str(row.get("recipe") or "")
+        if converter:
+            groups[row["hub_task"], row["base"]][converter].append(row)
+    found: dict[str, dict[str, list[str]]] = {}
+    for (task, model_type), tried in sorted(groups.items()):
+        order = _order(tried)
+        if order:
+            found.setdefault(task, {})[model_type] = order
+    return found
+
+
+def _telling(rows: list[Row]) -> list[Row]:
+    """The rows of converters asked for by name; of others, those where nobody was asked by name. No special folders."""
+    named = {row["name"] for row in rows if row["asked"]}
+    return [row for row in rows if row["group"] != "folder" and (row["asked"] or row["name"] not in named)]
+
+
+def _order(tried: Mapping[str, list[Row]]) -> list[str]:
+    proven = {
+        converter: [row for row in rows if row["status"] == "proven"]
+        for converter, rows in tried.items()
+        if not any(row["status"] == "WRONG" for row in rows)
+    }
+    return sorted((converter for converter, rows in proven.items() if rows), key=lambda name: _rank(name, tried[name]))
+
+
+def _rank(converter: str, rows: list[Row]) -> tuple[int, int, float]:
+    failed = sum(row["status"] != "proven" and not row.get("early") for row in rows)
+    seconds = [row.get("seconds") or 0 for row in rows if row["status"] == "proven"]
+    return failed, conversion_peak(converter, _WEIGHTS), sum(seconds) / len(seconds)

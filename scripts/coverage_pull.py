@@ -1,0 +1,122 @@
+"""One entry of the coverage matrix, in a process of its own: plan, convert, prove, store, run; the row as JSON.
+
+    python -m scripts.coverage_pull REQUEST
+
+REQUEST is JSON: ``folder``, ``task``, ``home``, and optionally ``converter`` and ``precisions`` to make besides fp32.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpux import proof
+from gpux.errors import ConversionError, GpuxError, InputError, UnsupportedError, WorkerCrashedError
+from gpux.pull import explain_model, pull_model
+from gpux.runtime.graphs import Graphs
+from gpux.settings import Settings
+from gpux.variants import StoredModel
+
+
+def row(
+    folder: Path, task: str, home: Path, converter: str | None = None, precisions: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What became of it. ``status``: ``proven``, ``refused`` (with a type), ``failed`` (anything else)."""
+    settings = Settings.from_env(home=home, offline=True)
+    options = {"task": task, "converter": converter, "force": True}
+    began = time.perf_counter()
+    found: dict[str, Any] = {"status": "failed", "early": False}
+    try:
+        model = pull_model(folder, settings=settings, **options)
+        found |= _stored(model) | {"seconds": time.perf_counter() - began}
+    except GpuxError as exc:
+        found |= _refusal(exc) | {"early": _early(folder, settings, options)}
+    except Exception as exc:  # noqa: BLE001 - a row of the matrix says what came out
+        found |= {"error": type(exc).__name__, "message": f"{exc}\n{traceback.format_exc(limit=-2)}"[:600]}
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    found["seconds"] = round(found.get("seconds") or time.perf_counter() - began, 2)
+    if found["status"] == "proven":
+        found["precisions"] = {name: _reduced(folder, settings, task, name) for name in precisions}
+    return {**found, "peak_rss": peak}
+
+
+def _reduced(folder: Path, settings: Settings, task: str, precision: str) -> dict[str, Any]:
+    """What a smaller precision of the stored variant loses, or why there is none."""
+    try:
+        model = pull_model(folder, settings=settings, task=task, precision=precision, convert=True)
+        return {"status": model.manifest.proof.status, "loss": model.manifest.proof.loss, "size": model.size}
+    except GpuxError as exc:
+        return {"status": "refused", "error": type(exc).__name__, "message": exc.message[:300]}
+
+
+def _stored(model: StoredModel) -> dict[str, Any]:
+    """The proof's figures, after the variant was opened and its proof replayed."""
+    manifest = model.manifest
+    with Graphs.of(model, device="cpu") as graphs:
+        replayed = proof.replay(model, graphs.run)
+        unheld = [name for name in graphs.names if not _held(graphs, name, manifest.driving.limits.get(name, {}))]
+    if unheld:
+        return {"status": "failed", "error": "limits", "message": f"limits are not enforced in {', '.join(unheld)}"}
+    worst = max(manifest.proof.cases, key=lambda case: case.max_abs_diff / case.tolerance, default=None)
+    return {
+        "status": manifest.proof.status,
+        "recipe": manifest.recipe,
+        "path": str(model.path),
+        "graphs": {graph.name: str(model.path / graph.file) for graph in manifest.graphs},
+        "driving": manifest.driving.to_dict(),
+        "cases": len(manifest.proof.cases),
+        "replayed": len(replayed),
+        "largest": worst.max_abs_diff if worst else None,
+        "tolerance": worst.tolerance if worst else None,
+        "limit": manifest.proof.limit.to_dict() if manifest.proof.limit else None,
+        "size": model.size,
+        "tokenizer": model.has_file("tokenizer.json"),
+    }
+
+
+def _held(graphs: Graphs, name: str, limits: Mapping[str, Mapping[str, int]]) -> bool:
+    """True if the graph refuses an input one larger than each of its limits, as the manifest says."""
+    session = graphs.session(name)
+    return {tensor: {str(axis): size for axis, size in axes.items()} for tensor, axes in session.limits.items()} == {
+        tensor: {str(axis): size for axis, size in axes.items()} for tensor, axes in limits.items()
+    }
+
+
+def _refusal(exc: GpuxError) -> dict[str, Any]:
+    typed = isinstance(exc, UnsupportedError | ConversionError | InputError) or type(exc) is not GpuxError
+    status = "refused" if typed and not isinstance(exc, WorkerCrashedError) else "failed"
+    kinds = [kind.__name__ for kind in type(exc).__mro__ if issubclass(kind, GpuxError)]
+    log = exc.details.get("log")
+    return {
+        "status": status,
+        "error": type(exc).__name__,
+        "kinds": kinds,
+        "message": exc.message[:600],
+        "log": str(log) if log else None,
+    }
+
+
+def _early(folder: Path, settings: Settings, options: Mapping[str, Any]) -> bool:
+    """True if the plan alone refuses: nothing would have travelled."""
+    try:
+        return explain_model(folder, settings=settings, **options).refusal is not None
+    except GpuxError:
+        return True
+
+
+def main() -> int:
+    """Print the row."""
+    request = json.loads(sys.argv[1])
+    places = {name: Path(request.pop(name)) for name in ("folder", "home")}
+    print(json.dumps(row(**places, **request)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

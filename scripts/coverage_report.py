@@ -1,0 +1,149 @@
+"""The coverage matrix as a page, as JSON for programs, and as the table of preferences that the planner reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpux.convert.registry import OWN
+from scripts.coverage_entries import entries
+from scripts.coverage_preferences import preferences
+
+Row = Mapping[str, Any]
+
+#: Group -> share of its entries that must be proven.
+GOALS = {"zoo": 0.96, "extra": 0.60}
+GROUPS = {
+    "zoo": "Registered by Optimum",
+    "extra": "Known to transformers alone",
+    "more": "More types and variants",
+    "folder": "Special folders, ended as is meant",
+}
+_COLUMNS = "| model type | task | result | converter | largest difference | right up to | second opinion | s | MB |"
+_INTRODUCTION = """# Coverage
+
+Written by `nox -s coverage_matrix`. Every entry is a tiny model with random weights, drawn so that wrong masks,
+positions and biases show (`tests/models/zoo.py`). It is pulled from a local folder: planned, converted, proven, stored,
+opened again and its proof replayed. A second opinion that shares nothing with gpux's proof then compares what was
+stored with the original on torch, at other inputs, over cached steps, and beyond every length that the configuration
+speaks of unless a limit in the graph forbids it. A figure there is relative to the larger of 1 and the largest value.
+"""
+
+
+def write_report(rows: Sequence[Row], root: Path, *, write: bool) -> int:
+    """Print the counts, and write the page, the JSON and the preferences; 1 when a stored variant is wrong."""
+    chosen = _by_entry(rows)
+    counts = "\n".join(_counts(chosen))
+    print(counts)
+    if write:
+        (root / "docs" / "coverage.md").write_text(_page(chosen, counts), encoding="utf-8")
+        _write_json(root / "docs" / "coverage.json", [_public(row) for row in rows])
+        _write_json(root / "src" / "gpux" / "convert" / "preferences.json", preferences(rows))
+    return 1 if any(row["status"] == "WRONG" for row in rows) else 0
+
+
+def _by_entry(rows: Sequence[Row]) -> list[Row]:
+    """A row for each entry in the zoo's order: what the planner takes, else the best of those asked for by name."""
+    rank = {"WRONG": 0, "proven": 1, "refused": 2, "failed": 3, "unbuilt": 4}
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["name"], []).append(row)
+    ordered = [found[entry.name] for entry in entries() if entry.name in found]
+    preferred = preferences(rows)
+
+    def key(row: Row) -> tuple[bool, int, int]:
+        order = preferred.get(row["hub_task"], {}).get(row["base"], []) if row["status"] == "proven" else list(OWN)
+        place = order.index(row["asked"]) if row["asked"] in order else len(order)
+        return row["asked"] is not None and row["status"] != "WRONG", rank[row["status"]], place
+
+    return [min(tries, key=key) for tries in ordered]
+
+
+def _counts(rows: Sequence[Row]) -> list[str]:
+    lines = ["| | entries | proven | goal | refused | failed | wrong |", "|---|---|---|---|---|---|---|"]
+    total = Counter(entry.group for entry in entries())
+    for group, title in GROUPS.items():
+        mine = [row for row in rows if row["group"] == group]
+        status = Counter(_counted(row) for row in mine)
+        good, goal = status["proven"], GOALS.get(group)
+        verdict = "" if goal is None else f"≥ {goal:.0%} {'met' if good >= goal * total[group] else 'missed'}"
+        share = f"{good} ({good / len(mine):.1%})" if mine else "0"
+        of = f"{len(mine)}" if len(mine) == total[group] else f"{len(mine)} of {total[group]}"
+        failed = status["failed"] + status["unbuilt"]
+        lines.append(f"| {title} | {of} | {share} | {verdict} | {status['refused']} | {failed} | {status['WRONG']} |")
+    return lines
+
+
+def _counted(row: Row) -> str:
+    """The status; of a special folder ``proven`` where it ended as is meant, in a refusal too, else ``failed``."""
+    if row["group"] != "folder" or row["status"] == "WRONG":
+        return str(row["status"])
+    meant = row.get("error_meant")
+    as_meant = meant in row.get("kinds", ()) if meant else row["status"] == "proven"
+    return "proven" if as_meant else "failed"
+
+
+def _page(rows: Sequence[Row], counts: str) -> str:
+    parts = [_INTRODUCTION, counts, ""]
+    for group, title in GROUPS.items():
+        mine = [row for row in rows if row["group"] == group]
+        if mine:
+            parts += [f"## {title}", "", _COLUMNS, "|---|---|---|---|---|---|---|---|---|", *map(_line, mine), ""]
+    told = [row for row in rows if row["status"] != "proven"]
+    if told:
+        parts += ["## What is not proven, and why", "", *map(_reason, told), ""]
+    return "\n".join(parts)
+
+
+def _line(row: Row) -> str:
+    limit = row.get("limit")
+    cells = (
+        row["model_type"] if row["group"] != "folder" else row["name"],
+        row["hub_task"],
+        row["status"] + (" before weights travel" if row.get("early") else ""),
+        row.get("recipe") or "",
+        f"{row['largest']:.1e}" if row.get("largest") is not None else "",
+        f"{limit['length']} ({limit['name']})" if limit else "",
+        _opinion(row.get("opinion")),
+        f"{row['seconds']:.0f}" if row.get("seconds") else "",
+        f"{row['peak_rss'] / 1e6:.0f}" if row.get("peak_rss") and row.get("recipe") else "",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _opinion(found: Row | None) -> str:
+    if found is None:
+        return ""
+    if found.get("error") or not found.get("compared"):
+        return "none"
+    raised = f", {len(found['raised'])} sizes fail loudly" if found.get("raised") else ""
+    return f"{found['worst']:.1e}{raised}"
+
+
+def _reason(row: Row) -> str:
+    wrong = "; ".join((row.get("opinion") or {}).get("wrong", ()))
+    return f"- {row['name']}: {row.get('error') or row['status']}: {wrong or _scrubbed(row)}"
+
+
+def _scrubbed(row: Row) -> str:
+    """The message on one line, without the folders of this machine."""
+    text = re.sub(r"/\S*/", "", " ".join(str(row.get("message") or "").split()))
+    return text[:300].replace("|", "\\|").replace("<", "\\<")
+
+
+def _public(row: Row) -> dict[str, Any]:
+    """Without what only this machine has."""
+    kept = {key: value for key, value in row.items() if key not in ("path", "graphs", "log", "kinds")}
+    return {
+        **kept,
+        "graphs": sorted(row.get("graphs") or ()),
+        "message": _scrubbed(row) if row.get("message") else None,
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,54 @@
+"""How much memory a conversion will take, from the size of the weights alone. Pure: asked before they travel.
+
+The figures are fits to cold runs of real shapes with random weights on Linux (BERT-base, ViT-base, T5-base,
+whisper-small, Qwen2.5-0.5B, TinyLlama-1.1B; peak resident memory of the process). They are off by up to a tenth there,
+and a model with large activations may take more: what runs is watched all the same (:mod:`gpux.convert.resident`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: A protobuf holds 2 GB at most: larger graphs keep their weights in a file beside, and fewer copies in memory.
+_PROTOBUF = 2_000_000_000
+#: onnxruntime holds the file's weights and its own arrangement of them.
+_PROOF_FACTOR = 2.0
+_PROOF_BASE = 200_000_000
+
+
+@dataclass(frozen=True)
+class Appetite:
+    """What a converter takes: bytes for itself, and a factor of the fp32 weights, below 2 GB of them and above."""
+
+    base: int
+    small: float
+    large: float
+
+    def peak(self, weights: int) -> int:
+        """Bytes at most, for so many bytes of fp32 weights; never less than for fewer weights."""
+        if weights <= _PROTOBUF:
+            return round(self.base + self.small * weights)
+        return round(self.base + max(self.small * _PROTOBUF, self.large * weights))
+
+
+APPETITES = {
+    "optimum": Appetite(400_000_000, small=4.2, large=2.0),
+    "mobius": Appetite(400_000_000, small=2.0, large=2.0),
+}
+#: Of a converter that was never measured: torch, the weights and a graph of the same size.
+_UNKNOWN = Appetite(400_000_000, small=2.0, large=2.0)
+
+
+def conversion_peak(converter: str, fp32_bytes: int) -> int:
+    """Bytes of memory that converting and proving take at most, one after the other.
+
+    Args:
+        converter: its name, as in the registry.
+        fp32_bytes: of the weights in float32, four for each parameter, whatever they are stored as.
+    """
+    return max(APPETITES.get(converter, _UNKNOWN).peak(fp32_bytes), proof_peak(fp32_bytes))
+
+
+def proof_peak(fp32_bytes: int) -> int:
+    """Bytes of memory that loading and running the graph take at most."""
+    return round(_PROOF_BASE + _PROOF_FACTOR * fp32_bytes)

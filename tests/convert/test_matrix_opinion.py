@@ -1,0 +1,72 @@
+"""The second opinion of the coverage matrix says when a graph is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from gpux import Settings, pull_model
+from gpux.variants import StoredModel
+from tests.models import zoo
+
+pytestmark = pytest.mark.toolchain
+
+ROOT = Path(__file__).parents[2]
+Ask = Callable[[StoredModel, Path, list[Path]], list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def python(toolchains: Path) -> Path:
+    return toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+@pytest.fixture
+def ask(python: Path) -> Ask:
+    def opinions(model: StoredModel, source: Path, graphs: list[Path]) -> list[dict[str, Any]]:
+        same = {"folder": str(source), "driving": model.manifest.driving.to_dict()}
+        requests = [json.dumps({**same, "graphs": {"model": str(graph)}}) + "\n" for graph in graphs]
+        done = subprocess.run(
+            [python, "-m", "scripts.coverage_opinion"],
+            cwd=ROOT, input="".join(requests), check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return opinions
+
+
+@pytest.mark.parametrize("entry", [("bert", "fill-mask"), ("gpt2", "text-generation-with-past")], ids=["bert", "gpt2"])
+def test_changed_weights_are_found(
+    entry: tuple[str, str], toolchains: Path, python: Path, ask: Ask, tmp_path: Path
+) -> None:
+    name = zoo.folder_name(*entry)
+    subprocess.run([python, zoo.__file__, tmp_path, name], check=True, capture_output=True)
+    settings = Settings.from_env(toolchains=toolchains, offline=True)
+    model = pull_model(tmp_path / name, task=entry[1], settings=settings)
+    whole = model.path / model.graph().file
+    changed = Path(shutil.copy(whole, tmp_path / "changed.onnx"))
+    disturb(changed)
+
+    good, bad = ask(model, tmp_path / name, [whole, changed])
+
+    assert good["compared"] >= 4, good
+    assert not good["wrong"]
+    assert bad["wrong"]
+
+
+def disturb(graph: Path) -> None:
+    """Change one layer's weights a little."""
+    model = onnx.load(graph)
+    weight = next(found for found in model.graph.initializer if len(found.dims) == 2 and found.dims[0] == found.dims[1])
+    changed = numpy_helper.to_array(weight) * np.float32(1.02)
+    weight.CopyFrom(numpy_helper.from_array(changed, weight.name))
+    onnx.save(model, graph)

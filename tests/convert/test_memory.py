@@ -1,0 +1,156 @@
+"""What a conversion is expected to take, what is measured, and that a worker that takes too much is ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpux.convert.memory import conversion_peak, proof_peak
+from gpux.convert.resident import Excess, MemoryWatch, Usage, default_limit, floor, group_usage
+from gpux.errors import OutOfMemoryError
+from gpux.machine import available_memory
+from gpux.preflight import check_memory
+
+GB = 1_000_000_000
+MB = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("weights", "measured"),
+    [(0.44, 2.4), (0.34, 1.8), (0.89, 4.4), (0.97, 4.9), (2.0, 8.5), (4.4, 9.1)],
+    ids=["bert-base", "vit-base", "t5-base", "whisper-small", "qwen-0.5b", "tinyllama-1.1b"],
+)
+def test_the_estimate_is_near_what_was_measured(weights: float, measured: float) -> None:
+    assert conversion_peak("optimum", round(weights * GB)) / GB == pytest.approx(measured, rel=0.1)
+
+
+def test_a_larger_model_never_needs_less() -> None:
+    peaks = [conversion_peak("optimum", size * 100 * MB) for size in range(100)]
+    assert peaks == sorted(peaks)
+
+
+def test_other_converters() -> None:
+    assert conversion_peak("mobius", GB) < conversion_peak("optimum", GB)
+    assert conversion_peak("of a plug-in", GB) >= proof_peak(GB) > GB
+
+
+def test_a_lack_of_memory_is_told_with_numbers() -> None:
+    with pytest.raises(OutOfMemoryError, match=r"needs about 4\.0 GB of memory, and 1\.0 GB are available") as caught:
+        check_memory(4 * GB, GB)
+    assert (caught.value.exit_code, caught.value.details) == (8, {"needed": 4 * GB, "available": GB})
+    assert "--ignore-memory" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("available", [None, 4 * GB])
+def test_enough_memory_or_no_telling(available: int | None) -> None:
+    check_memory(4 * GB, available)
+
+
+def test_some_memory_is_left_to_the_machine() -> None:
+    assert floor(None) == floor(100 * GB) == 256 * MB
+    assert floor(GB) == 30 * MB
+    assert default_limit(10 * GB, 100 * GB) == 10 * GB - 256 * MB
+    assert default_limit(10 * MB, GB) == 0
+    assert default_limit(None, None) is None
+
+
+def process(proc: Path, pid: int, group: int, session: int, **sizes: int) -> None:
+    folder = proc / str(pid)
+    folder.mkdir(parents=True)
+    (folder / "stat").write_text(f"{pid} (py) thon (x)) S 1 {group} {session} 0 -1\n")
+    lines = [f"{name}:\t  {size} kB\n" for name, size in sizes.items()]
+    (folder / "status").write_text("Name:\tpython\nThreads:\t3\n" + "".join(lines))
+
+
+def test_the_group_is_added_up_without_mapped_files(tmp_path: Path) -> None:
+    process(tmp_path, 7, 7, 7, VmRSS=100, RssAnon=60, RssFile=30, RssShmem=10, VmSwap=5)
+    process(tmp_path, 8, 7, 7, VmRSS=20, RssAnon=20, RssFile=0, RssShmem=0, VmSwap=0)
+    process(tmp_path, 9, 9, 7, VmRSS=1, RssAnon=1)  # left the group, not the session
+    process(tmp_path, 10, 7, 7)  # a zombie
+    process(tmp_path, 11, 5, 5, VmRSS=1000, RssAnon=1000)
+    (tmp_path / "12").mkdir()  # gone while it was looked at
+    (tmp_path / "meminfo").write_text("")
+    assert group_usage(7, tmp_path) == Usage(96 * 1024, 121 * 1024)
+
+
+def test_a_kernel_that_does_not_divide_it(tmp_path: Path) -> None:
+    process(tmp_path, 7, 7, 7, VmRSS=100)
+    assert group_usage(7, tmp_path) == Usage(100 * 1024, 100 * 1024)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no ps")
+def test_without_proc_ps_is_asked(tmp_path: Path) -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-I", "-c", "x = bytes([1]) * 50_000_000; print(flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert started.stdout is not None
+    started.stdout.readline()
+    usage = group_usage(started.pid, tmp_path / "none")
+    started.communicate(b"\n")
+    if usage is not None:  # a machine without ps
+        assert 50 * MB < usage.own == usage.resident < 500 * MB
+
+
+Watch = Callable[..., MemoryWatch]
+
+
+@pytest.fixture
+def watch() -> tuple[Watch, list[str]]:
+    """A watch over this very process's group, whose kill is only written down."""
+    killed: list[str] = []
+
+    def make(limit: int | None = None, available: int | None = None, floor: int = 0) -> MemoryWatch:
+        return MemoryWatch(
+            os.getpgrp(), lambda: killed.append("killed"), limit=limit, available=lambda: available, floor=floor
+        )
+
+    return make, killed
+
+
+def test_within_its_limit(watch: tuple[Watch, list[str]]) -> None:
+    make, killed = watch
+    looking = make(limit=10**15, available=10**12, floor=10**6)
+    looking.look()
+    assert (looking.excess, killed) == (None, [])
+    assert (looking.peak_rss or 0) > MB
+
+
+def test_beyond_its_limit(watch: tuple[Watch, list[str]]) -> None:
+    make, killed = watch
+    looking = make(limit=1000)
+    with looking.running():
+        while looking.excess is None:
+            pass
+    assert killed == ["killed"]
+    assert "the limit was 1.0 kB" in str(looking.excess)
+
+
+def test_when_the_machine_runs_out(watch: tuple[Watch, list[str]]) -> None:
+    make, killed = watch
+    looking = make(available=1000, floor=2000)
+    looking.look()
+    assert killed == ["killed"]
+    assert looking.excess is not None
+    assert looking.excess.available == 1000
+    assert "only 1.0 kB were left" in str(Excess(5, None, 1000))
+
+
+def test_another_program_s_hunger_is_not_the_worker_s(watch: tuple[Watch, list[str]]) -> None:
+    make, killed = watch
+    make(available=1000, floor=10**15).look()
+    assert killed == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_this_machine_tells_what_is_available() -> None:
+    available = available_memory()
+    assert available is not None
+    assert MB < available < 10**15

@@ -1,0 +1,84 @@
+"""Twelve architectures end to end, one or more of each kind: pulled from a folder, proven, stored, opened and run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpux import Settings, proof, pull_model
+from gpux.runtime.graphs import Graphs
+from gpux.tasks import canonical
+from gpux.variants import StoredModel, TensorSpec
+from tests.models import zoo
+
+pytestmark = pytest.mark.toolchain
+
+#: Model type, the zoo's name of the task, the graphs that must be there.
+SLICE = (
+    ("bert", "fill-mask", {"model"}),
+    ("modernbert", "feature-extraction", {"model"}),
+    ("xlm-roberta", "token-classification", {"model"}),
+    ("gpt2", "text-generation-with-past", {"model"}),
+    ("llama", "text-generation-with-past", {"model"}),
+    ("qwen2", "text-generation-with-past", {"model"}),
+    ("mixtral", "text-generation-with-past", {"model"}),
+    ("t5", "text2text-generation-with-past", {"encoder", "decoder"}),
+    ("whisper", "automatic-speech-recognition-with-past", {"encoder", "decoder"}),
+    ("vit", "image-classification", {"model"}),
+    ("clip", "zero-shot-image-classification", {"model"}),
+    ("wav2vec2", "automatic-speech-recognition", {"model"}),
+)
+
+
+@pytest.fixture(scope="module")
+def folders(toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+    """The models of the slice, written once by the toolchain's interpreter."""
+    folder = shared_folder(f"slice-{os.getpid()}")
+    names = [zoo.folder_name(model_type, task) for model_type, task, _ in SLICE]
+    python = toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    subprocess.run([python, zoo.__file__, folder, *names], check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(("model_type", "task", "graphs"), SLICE, ids=[entry[0] for entry in SLICE])
+def test_an_architecture(folders: Path, toolchains: Path, model_type: str, task: str, graphs: set[str]) -> None:
+    settings = Settings.from_env(toolchains=toolchains, offline=True)
+
+    model = pull_model(folders / zoo.folder_name(model_type, task), task=task, settings=settings)
+
+    assert model.manifest.proof.status == "proven"
+    assert model.manifest.proof.cases
+    assert model.task == canonical(task)
+    assert {graph.name for graph in model.manifest.graphs} == graphs
+    with Graphs.of(model, device="cpu") as opened:
+        assert proof.replay(model, opened.run)
+        check_first_graph(model, opened)
+
+
+def check_first_graph(model: StoredModel, graphs: Graphs) -> None:
+    """One run at sizes of our own gives finite numbers."""
+    name = "encoder" if "encoder" in graphs.names else "model"
+    answer = graphs.run(name, {spec.name: made(spec) for spec in model.graph(name).inputs})
+    assert all(np.isfinite(array).all() for array in answer.values() if array.dtype.kind == "f")
+
+
+def made(spec: TensorSpec) -> Any:
+    """Small values of the declared shape: an empty cache, ones for masks and tokens, zeros for pictures and sounds."""
+    shape = [size if isinstance(size, int) else free_size(spec, axis) for axis, size in enumerate(spec.shape)]
+    floating = spec.dtype.startswith("float")
+    return np.zeros(shape, spec.dtype) if floating or spec.name == "position_ids" else np.ones(shape, spec.dtype)
+
+
+def free_size(spec: TensorSpec, axis: int) -> int:
+    if axis == 0:
+        return 1
+    if spec.name.startswith("past_key_values"):
+        return 0
+    sizes = {"pixel_values": (1, 3, 32, 32), "input_values": (1, 4000), "input_features": (1, 16, 3000)}
+    return sizes.get(spec.name, (1, 6, 6, 6))[axis]

@@ -1,0 +1,138 @@
+"""Slow tokenizers' files become a tokenizer.json that reads and writes as they do, or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from gpux.convert.optimum import WORKER
+from tests.convert.tokenizer_trial import PAIR, TEXTS
+
+pytestmark = pytest.mark.toolchain
+
+EQUAL = [
+    "albert", "bart", "bert", "bert-cased", "blenderbot", "byt5", "camembert", "esm", "gpt2", "llama", "llama-legacy",
+    "m2m_100", "marian", "mbart", "mt5", "pegasus", "plbart", "prophetnet", "qwen2", "roberta", "siglip",
+    "speech_to_text", "speecht5", "t5", "vits", "wav2vec2", "wav2vec2-lower", "whisper", "xlm-roberta", "xlnet",
+]  # fmt: skip
+#: What is told of tokenizers whose unusual texts no tokenizer.json can read as they do.
+TOLD = {"llama": "' leading'", "siglip": "</s>"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    folder: Path
+    answers: dict[str, Any]
+
+    def open(self, name: str, file: str = "tokenizer.json") -> Tokenizer:
+        return Tokenizer.from_file(str(self.folder / name / file))
+
+
+@pytest.fixture(scope="module")
+def trial(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Trial:
+    folder = shared_folder(f"tokenizers-{os.getpid()}")
+    here = Path(__file__).parent
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    for command in (
+        [here / "tokenizer_folders.py", folder / "sources"],
+        [here / "tokenizer_trial.py", WORKER, folder / "sources", folder / "written"],
+    ):
+        done = subprocess.run([toolchain_python, "-I", *command], capture_output=True, text=True, env=offline)
+        assert done.returncode == 0, done.stderr[-3000:]
+    return Trial(folder / "written", json.loads((folder / "written" / "answers.json").read_text()))
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_texts_are_read_as_the_slow_tokenizer_reads_them(trial: Trial, name: str) -> None:
+    answer, tokenizer = trial.answers[name], trial.open(name)
+    assert [tokenizer.encode(text).ids for text in TEXTS] == answer["ids"]
+    if name != "blenderbot":  # drops the second text
+        assert tokenizer.encode(*PAIR).ids == answer["pair"]
+
+
+@pytest.mark.parametrize("name", sorted({*EQUAL} - {"vits"}))
+def test_ids_become_the_same_text(trial: Trial, name: str) -> None:
+    answer, tokenizer = trial.answers[name], trial.open(name)
+    found = [tokenizer.decode(ids, skip_special_tokens=not answer["ctc"]) for ids in answer["ids"]]
+    assert [text.replace(" ", "") for text in found] == [text.replace(" ", "") for text in answer["texts"]]
+
+
+def test_only_unusual_texts_are_told_of(trial: Trial) -> None:
+    told = {name: trial.answers[name]["warnings"] for name in EQUAL if trial.answers[name]["warnings"]}
+    assert set(told) == set(TOLD)
+    for name, sample in TOLD.items():
+        assert "differs from the original on unusual texts" in told[name][0]
+        assert sample in told[name][0]
+
+
+def test_ctc_answers_are_joined(trial: Trial) -> None:
+    """Letters that a CTC head repeats count once, unless a blank stands between."""
+    tokenizer = trial.open("wav2vec2")
+    blank, letters = tokenizer.token_to_id("<pad>"), {c: tokenizer.token_to_id(c) for c in "HELO|"}
+    ids = [blank, *(letters[c] for c in "HHELL"), blank, *(letters[c] for c in "LO||HO"), blank]
+    assert tokenizer.decode(ids, skip_special_tokens=False) == "HELLO HO"
+
+
+def test_a_translator_reads_one_language_and_writes_the_other(trial: Trial) -> None:
+    assert trial.answers["marian"]["files"] == ["tokenizer.json"]
+    assert trial.answers["marian"]["warnings"] == []
+    tokenizer = trial.open("marian")
+    coded = tokenizer.encode(">>deu<< hello")
+    assert coded.ids[0] == tokenizer.token_to_id(">>deu<<")
+    assert coded.ids[1:] == tokenizer.encode("hello").ids
+
+
+def test_vocabularies_of_their_own_have_two_files(trial: Trial) -> None:
+    assert trial.answers["marian-separate"]["files"] == ["tokenizer.json", "tokenizer_target.json"]
+    target = trial.open("marian-separate", "tokenizer_target.json")
+    assert target.decode(target.encode("hello world").ids) == "hello world"
+
+
+def test_ranks_of_tiktoken(trial: Trial) -> None:
+    assert trial.answers["tiktoken"]["files"] == ["tokenizer.json"]
+    tokenizer = trial.open("tiktoken")
+    encoding = tokenizer.encode("<|begin_of_text|>hello")
+    assert encoding.tokens[0] == "<|begin_of_text|>"
+    assert tokenizer.decode(encoding.ids) == "hello"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("holes", "tokenizer differs from the original"),
+        ("tiktoken-gap", "do not follow"),
+        ("vits-uroman", "another program"),
+    ],
+)
+def test_what_cannot_be_made_equal_is_not_written(trial: Trial, name: str, why: str) -> None:
+    answer = trial.answers[name]
+    assert answer["files"] == []
+    assert "text cannot be tokenized" in answer["warnings"][0]
+    assert why in answer["warnings"][0]
+
+
+def test_ids_with_gaps_are_kept(trial: Trial) -> None:
+    tokenizer = trial.open("gap")
+    assert tokenizer.token_to_id("<|user|>") == 900
+    assert tokenizer.decode([850]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("damaged", "spiece.model"), ("empty", "spiece.model"), ("no-json", "vocab.json")]
+)
+def test_damaged_files_are_named(trial: Trial, name: str, file: str) -> None:
+    assert trial.answers[name]["refused"] == "corrupt_file"
+    assert file in trial.answers[name]["message"]
+
+
+@pytest.mark.parametrize("name", ["has-one", "none"])
+def test_nothing_to_do(trial: Trial, name: str) -> None:
+    assert trial.answers[name] == {"files": [], "warnings": []}
