@@ -129,10 +129,13 @@ def test_damage_in_the_store_is_found(pulled: StoredModel, tmp_path: Path) -> No
 
 @pytest.mark.toolchain
 def test_a_proof_can_fail(pulled: StoredModel) -> None:
-    def shifted(inputs: Any) -> Any:
+    def plain(_: str, inputs: Any) -> Any:
+        return session.run(inputs)
+
+    def shifted(_: str, inputs: Any) -> Any:
         return {name: array + 0.01 for name, array in session.run(inputs).items()}
 
     with Session(pulled.path / pulled.graph().file, device="cpu") as session:
-        assert all(case.passed for case in replay(pulled, session.run))
+        assert all(case.passed for case in replay(pulled, plain))
         with pytest.raises(errors.ProofError):
             replay(pulled, shifted)

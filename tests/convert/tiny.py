@@ -26,7 +26,7 @@ MODELS = {
     "bert-bare": ("BertModel", SIZES),
     "roberta": ("RobertaForMaskedLM", {**SIZES, "type_vocab_size": 1}),
     "distilbert": ("DistilBertForSequenceClassification", DISTILBERT),
-    "mixtral": ("MixtralForCausalLM", {**SIZES, "num_key_value_heads": 2, "num_local_experts": 2}),
+    "mamba": ("MambaForCausalLM", {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}),
 }
 
 
