@@ -51,7 +51,8 @@ def test_changed_weights_are_found(
     name = zoo.folder_name(*entry)
     subprocess.run([python, zoo.__file__, tmp_path, name], check=True, capture_output=True)
     settings = Settings.from_env(toolchains=toolchains, offline=True)
-    model = pull_model(tmp_path / name, task=entry[1], settings=settings, converter="optimum")  # one file, no data beside
+    # Optimum's graphs are one file, without data beside it.
+    model = pull_model(tmp_path / name, task=entry[1], settings=settings, converter="optimum")
     whole = model.path / model.graph().file
     changed = Path(shutil.copy(whole, tmp_path / "changed.onnx"))
     disturb(changed)
