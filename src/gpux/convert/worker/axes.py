@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from structure import read_structure
 
 #: An attention operator that has its table of rotations as an input, and takes neither left padding nor, in a batch,
 #: several tokens after a cache.
@@ -49,7 +50,7 @@ class Signature:
 
 def read_signature(file: Path) -> Signature:
     """The inputs and outputs of an ONNX file; weights beside it are not read."""
-    graph = onnx.load(file, load_external_data=False).graph
+    graph = read_structure(file).graph
     fused = [node for node in graph.node if node.op_type == FUSED_ATTENTION]
     tables = {node.input[COSINES] for node in fused if len(node.input) > COSINES and node.input[COSINES]}
     rows = [int(weight.dims[0]) for weight in graph.initializer if weight.name in tables]

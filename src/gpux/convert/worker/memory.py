@@ -14,6 +14,7 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import external_data_helper, numpy_helper
+from structure import read_structure
 from torch import nn
 
 #: Smaller than this a weight is not worth a node that turns it.
@@ -45,9 +46,9 @@ def external_file(graph: Path) -> Path:
 
 def gather_external(file: Path) -> None:
     """Join the files that torch writes, one per weight, into one; nothing happens where there is none."""
-    model = onnx.load(file, load_external_data=False)
-    if not any(map(external_data_helper.uses_external_data, _tensors(model))):
+    if not any(map(external_data_helper.uses_external_data, _tensors(read_structure(file)))):
         return
+    model = onnx.load(file, load_external_data=False)
     target = external_file(file)
     with target.open("wb") as joined:
         for tensor in _tensors(model):

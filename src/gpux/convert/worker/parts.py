@@ -16,6 +16,8 @@ from optimum.exporters.onnx.utils import _get_submodels_and_onnx_configs
 from optimum.onnx import merge_decoders
 from optimum.utils import DEFAULT_DUMMY_SHAPES
 from patches import patched
+from sharing import share_across
+from structure import read_structure
 from transformers import PreTrainedModel
 
 #: Optimum's name of a part -> ours; a part that is not here has the same name.
@@ -64,6 +66,8 @@ def export_graphs(
     for name, file in files.items():
         share_weights(file, tied[name])
     merge(files)
+    if len(files) > 1:
+        share_across(files.values())
     descriptions = {name: part for name, (_, part) in parts.items() if name in files}
     if FIRST in files and NEXT in parts and NEXT not in files:
         descriptions[FIRST] = parts[NEXT][1]
@@ -146,7 +150,7 @@ def _override(model: PreTrainedModel, config: OnnxConfig, model_kwargs: dict[str
 def _invented_axes(file: Path, config: OnnxConfig) -> bool:
     """Whether torch left a size of an output open that nothing of the description says is open."""
     named = {axis for axes in (*config.inputs.values(), *config.outputs.values()) for axis in axes.values()}
-    graph = onnx.load(file, load_external_data=False).graph
+    graph = read_structure(file).graph
     dims = [dim for output in graph.output for dim in output.type.tensor_type.shape.dim]
     return any(not dim.HasField("dim_value") and dim.dim_param not in named for dim in dims)
 
