@@ -28,7 +28,7 @@ CLIENT_TESTS = (
     "tests/test_pull.py",
     "tests/test_several.py",
     "tests/test_outdated.py",
-    "tests/test_know.py",
+    "tests/know",
     "tests/cli/test_info_page.py",
 )
 

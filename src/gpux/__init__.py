@@ -21,9 +21,11 @@ _PUBLIC = {
     "Catalogue": "gpux.catalogue.catalogue",
     "Driving": "gpux.variants",
     "GpuxError": "gpux.errors",
+    "Graphs": "gpux.runtime.graphs",
     "HuggingFaceManager": "gpux.managers.huggingface",
     "LocalManager": "gpux.managers.local",
     "Manifest": "gpux.variants",
+    "ModelDescription": "gpux.know.describing",
     "ModelFile": "gpux.types",
     "ModelInfo": "gpux.types",
     "ModelManager": "gpux.managers.base",
@@ -37,6 +39,8 @@ _PUBLIC = {
     "Store": "gpux.store",
     "StoredModel": "gpux.variants",
     "TensorSpec": "gpux.variants",
+    "describe_model": "gpux.know.describing",
+    "explain_model": "gpux.pull",
     "import_model": "gpux.catalogue.importing",
     "pipeline": "gpux.pipelines",
     "pull_files": "gpux.files",
@@ -49,9 +53,11 @@ __all__ = [
     "Catalogue",
     "Driving",
     "GpuxError",
+    "Graphs",
     "HuggingFaceManager",
     "LocalManager",
     "Manifest",
+    "ModelDescription",
     "ModelFile",
     "ModelInfo",
     "ModelManager",
@@ -66,7 +72,9 @@ __all__ = [
     "StoredModel",
     "TensorSpec",
     "__version__",
+    "describe_model",
     "errors",
+    "explain_model",
     "import_model",
     "pipeline",
     "pull_files",
@@ -82,13 +90,15 @@ if TYPE_CHECKING:
     from gpux.errors import GpuxError
     from gpux.files import pull_files
     from gpux.formats import Selection
+    from gpux.know.describing import ModelDescription, describe_model
     from gpux.managers.base import ModelManager
     from gpux.managers.huggingface import HuggingFaceManager
     from gpux.managers.local import LocalManager
     from gpux.pipelines import pipeline
     from gpux.pipelines.base import Pipeline
-    from gpux.pull import pull_model
+    from gpux.pull import explain_model, pull_model
     from gpux.reference import ModelRef
+    from gpux.runtime.graphs import Graphs
     from gpux.runtime.session import Session
     from gpux.settings import Settings
     from gpux.several import pull_models

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from gpux.architecture import ParameterCount, count_parameters, summarize
-from gpux.bandwidth import measure_bandwidth
 from gpux.errors import UsageError
-from gpux.fit import BASE, FitReport, GpuFacts, MachineFacts, estimate
-from gpux.footprint import (
+from gpux.know.bandwidth import measure_bandwidth
+from gpux.know.fit import BASE, FitReport, GpuFacts, MachineFacts, estimate
+from gpux.know.footprint import (
     Precision,
     activation_bytes,
     cache_bytes,

@@ -12,7 +12,7 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings, errors
 from gpux.cli.main import run
-from gpux.know_runnable import runnable
+from gpux.know.runnable import runnable
 from gpux.managers.searching import EXPANDED, SearchQuery, read_count
 from tests.headers.files import safetensors
 from tests.hub import Fault, HubServer, add_repo

@@ -112,7 +112,7 @@ def test_built_in_pipelines_and_a_copy_of_their_registry() -> None:
 
 def test_two_pipelines_for_one_task() -> None:
     points = [EntryPoint("a", value, "gpux.pipelines") for value in ("x:X", "y:Y")]
-    with pytest.raises(GpuxError, match="two pipelines register the task a: x:X and y:Y"):
+    with pytest.raises(GpuxError, match="two packages register the task 'a': x:X and y:Y"):
         pipelines(points)
     assert pipelines([points[0], points[0]]).keys() == {"a"}
 

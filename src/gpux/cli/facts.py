@@ -10,8 +10,8 @@ from gpux.cli.traits import architecture, parameters, precision
 from gpux.tasks import task_of_architectures
 
 if TYPE_CHECKING:
-    from gpux.card import Evaluation, ModelCard, Security
     from gpux.know import ModelDescription
+    from gpux.know.card import Evaluation, ModelCard, Security
     from gpux.managers.info_cache import KnownInfo
     from gpux.types import ModelInfo
     from gpux.variants import StoredModel

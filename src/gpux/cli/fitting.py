@@ -9,15 +9,15 @@ from gpux.cli import figures
 
 if TYPE_CHECKING:
     from gpux.cli.terminal import Terminal
-    from gpux.fit import DeviceFit, FitReport
-    from gpux.footprint import Precision
     from gpux.know import ModelDescription
+    from gpux.know.fit import DeviceFit, FitReport
+    from gpux.know.footprint import Precision
 
 
 def reports(terminal: Terminal, found: ModelDescription, how: dict[str, Any]) -> list[FitReport]:
     """The estimates for what was asked for."""
     from gpux.formats import canonical_precision
-    from gpux.know_fit import PRECISIONS, fit_model, this_machine
+    from gpux.know.fitting import PRECISIONS, fit_model, this_machine
 
     asked = how["precision"]
     wanted = (cast("Precision", canonical_precision(asked)),) if asked else PRECISIONS

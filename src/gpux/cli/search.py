@@ -58,7 +58,7 @@ def search_command(
 
 def _runnable(terminal: Terminal, results: Iterator[ModelInfo], limit: int) -> Iterator[tuple[ModelInfo, str | None]]:
     """Those that gpux could run, with how; the search ends where too many others stand between them."""
-    from gpux.know_runnable import runnable
+    from gpux.know.runnable import runnable
 
     how: Callable[[ModelInfo], str | None] = runnable(terminal.settings)
     most = _LOOKED_AT * limit

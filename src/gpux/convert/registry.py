@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 from gpux.convert.base import Converter
 from gpux.errors import UsageError
+from gpux.plugins import registered
 from gpux.settings import Settings
 
 GROUP = "gpux.converters"
@@ -24,15 +25,7 @@ def converters(settings: Settings, points: Iterable[EntryPoint] | None = None) -
     Raises:
         UsageError: two packages register the same name, or something that is no converter.
     """
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP) if points is None else points:
-        other = found.setdefault(point.name, point)
-        if other.value != point.value:
-            raise UsageError(
-                f"two converters are named {point.name!r}: {other.value} and {point.value}",
-                hint="Uninstall one of the packages.",
-            )
-    ordered = sorted(found.values(), key=_rank)
+    ordered = sorted(registered(GROUP, "converter", points).values(), key=_rank)
     return {point.name: _make(point, settings) for point in ordered}
 
 

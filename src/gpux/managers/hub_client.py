@@ -33,7 +33,7 @@ from gpux.managers import hub_errors
 from gpux.managers.hub_errors import Asked, check_token
 
 T = TypeVar("T")
-# It warns of odd cards on stderr; what a card holds is judged in gpux.card.
+# It warns of odd cards on stderr; what a card holds is judged in gpux.know.card.
 logging.getLogger("huggingface_hub.repocard_data").setLevel(logging.ERROR)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
-from gpux.errors import GpuxError, UnsupportedTaskError
+from gpux.errors import UnsupportedTaskError
 from gpux.pipelines.base import Pipeline
+from gpux.plugins import registered
 
 GROUP = "gpux.pipelines"
 
@@ -15,17 +16,9 @@ def pipelines(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint
     """Task -> entry point of its pipeline class; a new dict each time.
 
     Raises:
-        GpuxError: two packages register the same task.
+        UsageError: two packages register the same task.
     """
-    known: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP) if found is None else found:
-        other = known.setdefault(point.name, point)
-        if other.value != point.value:
-            raise GpuxError(
-                f"two pipelines register the task {point.name}: {other.value} and {point.value}",
-                hint="Uninstall one of the two packages.",
-            )
-    return known
+    return registered(GROUP, "task", found)
 
 
 def pipeline_class(task: str) -> type[Pipeline]:

@@ -1,4 +1,4 @@
-"""Whether a model that was described fits this machine: its numbers and the machine's, put to :mod:`gpux.fit`."""
+"""Whether a model that was described fits this machine: its numbers and the machine's, put to :mod:`gpux.know.fit`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from gpux import formats
 from gpux.architecture import ParameterCount, count_parameters, summarize
-from gpux.bandwidth import measure_bandwidth
-from gpux.fit import FitReport, GpuFacts, MachineFacts, estimate
-from gpux.footprint import Precision
-from gpux.know import ModelDescription
+from gpux.know.bandwidth import measure_bandwidth
+from gpux.know.describing import ModelDescription
+from gpux.know.fit import FitReport, GpuFacts, MachineFacts, estimate
+from gpux.know.footprint import Precision
 from gpux.machine import available_memory, memory_limit
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
@@ -33,7 +33,7 @@ def fit_model(
     Args:
         found: a description, as :func:`gpux.know.describe_model` gives it.
         machine: what there is, as :func:`this_machine` measures it.
-        context: tokens of one sequence; default: that of :func:`gpux.fit.estimate`.
+        context: tokens of one sequence; default: that of :func:`gpux.know.fit.estimate`.
         batch: sequences at a time.
         precisions: of the graphs that would run.
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpux.card import BaseModel, base_chain, card_of, evaluations, with_scans
 from gpux.errors import ModelNotFoundError
+from gpux.know.card import BaseModel, base_chain, card_of, evaluations, with_scans
 from gpux.managers.pages import ModelPage
 from gpux.types import ModelFile, ModelInfo
 

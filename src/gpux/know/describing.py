@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpux.cancel import CancelToken
-from gpux.card import BaseModel, ModelCard, base_chain, card_of, with_scans
 from gpux.errors import EntryNotFoundError, GpuxError, UnavailableError, UnsupportedError
 from gpux.headers.gguf_summary import GgufSummary, as_config
 from gpux.headers.safetensors import SafetensorsSummary
-from gpux.know_config import FoundConfig, read_config
-from gpux.know_parameters import ParameterFacts, parameters_of
-from gpux.know_weights import precision_notes, read_gguf, read_safetensors
+from gpux.know.card import BaseModel, ModelCard, base_chain, card_of, with_scans
+from gpux.know.configuration import FoundConfig, read_config
+from gpux.know.parameters import ParameterFacts, parameters_of
+from gpux.know.weights import precision_notes, read_gguf, read_safetensors
 from gpux.managers.base import ModelManager
 from gpux.managers.info_cache import KnownInfo, RemembersInfo
 from gpux.managers.pages import ModelPage

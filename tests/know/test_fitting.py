@@ -9,9 +9,9 @@ import pytest
 
 from gpux import Settings
 from gpux.errors import UsageError
-from gpux.fit import GpuFacts, MachineFacts
 from gpux.know import describe_model
-from gpux.know_fit import fit_model, gpus, this_machine
+from gpux.know.fit import GpuFacts, MachineFacts
+from gpux.know.fitting import fit_model, gpus, this_machine
 from tests.headers.files import llama
 
 MACHINE = MachineFacts(16_000_000_000, 8_000_000_000, bandwidth=20e9, disk_free=100_000_000_000)

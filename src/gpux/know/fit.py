@@ -1,4 +1,4 @@
-"""Will a model run here, and how fast: estimates from numbers alone (:mod:`gpux.footprint`). All sizes are bytes.
+"""Will a model run here, and how fast: estimates from numbers alone (:mod:`gpux.know.footprint`). All sizes are bytes.
 
 Pure: what the machine has comes in as :class:`MachineFacts`, what the model is as its summary and parameter count.
 """
@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from gpux.architecture import ArchitectureSummary, ParameterCount
 from gpux.errors import UsageError
-from gpux.footprint import (
+from gpux.know.footprint import (
     BITS,
     Precision,
     activation_bytes,
@@ -47,7 +47,7 @@ class MachineFacts(Value):
     ram_total: int | None
     ram_available: int | None  #: what may still be taken, by the control group's limit too
     gpus: tuple[GpuFacts, ...] = ()
-    bandwidth: float | None = None  #: bytes per second of main memory (:func:`gpux.bandwidth.measure_bandwidth`)
+    bandwidth: float | None = None  #: bytes per second of main memory (:func:`gpux.know.bandwidth.measure_bandwidth`)
     disk_free: int | None = None
 
 
