@@ -13,7 +13,7 @@ from gpux.cli.main import run
 from tests.cli.test_main import on_terminal
 from tests.headers.files import llama
 from tests.hub import HubServer
-from tests.test_know import described, hub
+from tests.know.test_describing import described, hub
 
 __all__ = ["described", "hub"]
 

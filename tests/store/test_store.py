@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,9 @@ def test_commit_reports_bytes_and_obeys_cancel(store: Store) -> None:
         fill(staging)
         staging.commit(manifest(), progress=events.append)
     total = sum(map(len, FILES.values()))
-    assert events[-1] == BytesAdvanced("store", total, total, "tokenizer.json")
+    last = events[-1]
+    assert isinstance(last, BytesAdvanced)
+    assert astuple(last)[:3] == ("store", total, total)  # which file is last is up to the threads
     token = CancelToken()
     token.cancel()
     with store.staging() as staging:
