@@ -178,3 +178,17 @@ def test_an_explanation_runs_nothing(stubs: Make, settings: Settings, folder: Pa
     assert json.loads(json.dumps(told.to_dict()))["ways"][1]["reason"] == "a is tired"
     stubs(a={"refuses": "is tired"})
     assert isinstance(explain_model(folder, settings=settings).refusal, errors.UnsupportedTaskError)
+
+
+def test_a_precision_that_nobody_knows(stubs: Make, settings: Settings, folder: Path) -> None:
+    stubs(a={})
+    with pytest.raises(errors.UsageError, match="no precision 'int3'") as caught:
+        pull_model(folder, settings=settings, precision="int3")
+    assert "int8" in str(caught.value.hint)
+
+
+def test_the_automatic_precision_of_an_encoder_on_the_cpu_is_exact(
+    stubs: Make, settings: Settings, folder: Path
+) -> None:
+    stubs(a={})
+    assert pull_model(folder, settings=settings, precision="auto", device="cpu").manifest.precision == "fp32"

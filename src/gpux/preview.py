@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gpux.automatic import AUTO, automatic_precision
 from gpux.convert import planner
 from gpux.formats import Selection, select
 from gpux.managers.base import ModelManager
@@ -69,6 +70,8 @@ def preview_pull(
     info = manager.resolve(ref)
     check_weights(info)
     chosen = planner.choose_task(info, task)
+    if precision == AUTO:
+        precision = automatic_precision(info, chosen)[1].precision
     store = Store(manager.settings.store)
     stored = store.find(info.scheme, info.id, info.commit, task=chosen, precision=precision)
     if stored is not None and store.verify(stored, hashes=False).ok:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
+from gpux.automatic import AUTO, automatic_precision
 from gpux.build import Builder, Terms
 from gpux.cancel import CancelToken
 from gpux.catalogue.events import pull_recorded
 from gpux.convert import planner
-from gpux.convert.precision import choose_precision
 from gpux.convert.registry import converters
 from gpux.disk import format_bytes
-from gpux.errors import GpuxError, UnavailableError, UnsupportedError
-from gpux.formats import canonical_precision
-from gpux.machine import available_memory
+from gpux.errors import GpuxError, UnavailableError, UnsupportedError, UsageError
+from gpux.formats import PRECISIONS, canonical_precision
 from gpux.making import Maker, PullOptions
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
@@ -27,8 +26,6 @@ from gpux.plan import Plan
 from gpux.progress import ProgressCallback, Stages, callback
 from gpux.reference import ModelRef, Reference
 from gpux.route import check_weights
-from gpux.runtime.devices import candidates
-from gpux.runtime.session import available_providers
 from gpux.settings import Settings
 from gpux.siblings import onnx_siblings
 from gpux.store import Store, keep_within
@@ -37,8 +34,6 @@ from gpux.transfers import combined
 from gpux.types import ModelInfo
 from gpux.values import Value
 from gpux.variants import StoredModel
-
-AUTO = "auto"
 
 
 def pull_model(
@@ -124,7 +119,7 @@ def _prepare(
     parsed = _whole_model(ModelRef.parse(ref).at(revision))
     stages, token, kept = Stages(callback(progress)), cancel or CancelToken(), store or Store(settings.store)
     chosen = PullOptions(**options)
-    chosen = replace(chosen, precision=canonical_precision(chosen.precision))
+    chosen = replace(chosen, precision=_known_precision(chosen.precision))
     terms = Terms(chosen.force, chosen.allow_inexact, chosen.trust_remote_code)
     maker = Maker(
         chosen,
@@ -169,6 +164,18 @@ def _whole_model(ref: ModelRef) -> ModelRef:
             hint=f"Run `gpux pull {ref}`.",
         )
     return ref
+
+
+def _known_precision(name: str) -> str:
+    """The precision in its canonical spelling, or ``auto``.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    found = canonical_precision(name)
+    if found not in (*PRECISIONS, AUTO):
+        raise UsageError(f"no precision {name!r}", hint=f"There are: {', '.join((*PRECISIONS, AUTO))}.")
+    return found
 
 
 @dataclass
@@ -217,9 +224,7 @@ class _Pull:
         """What was asked for; what suits the device where that was left to us."""
         if self.options.precision != AUTO:
             return self.options.precision
-        device = candidates(self.options.device, available_providers())[0].device
-        kind: Literal["decoder", "other"] = "decoder" if task == "text-generation" else "other"
-        choice = choose_precision(device, kind, parameters=info.parameters, available_memory=available_memory())
+        device, choice = automatic_precision(info, task, self.options.device)
         self.stages.warn(f"{choice.precision} for {device}: {choice.reason}")
         return choice.precision
 

@@ -35,7 +35,7 @@ class Choice:
 
 _OPTIONS = (
     click.option("--format", type=click.Choice(list(FORMATS)), help="Bring weights in this format, as they are."),
-    click.option("--precision", help="fp16, int8, q4 …: of ONNX that the repository ships, or with --format of files."),
+    click.option("--precision", help="fp16, int8, int4, auto …: shipped, or made from fp32; with --format, of files."),
     click.option("--include", multiple=True, help="Bring exactly the files that match, e.g. 'Model.mlpackage/**'."),
     click.option("--exclude", multiple=True, help="Bring all but the files that match."),
     click.option("--all", "everything", is_flag=True, help="Bring every file, in every format."),

@@ -15,6 +15,7 @@ from gpux.variants import StoredModel
 _OPTIONS = (
     click.option("--revision", help="Branch, tag, refs/pr/N or commit."),
     click.option("--task", help="The task to run it for; by default what the model's own files say."),
+    click.option("--device", default="auto", show_default=True, help="What --precision auto chooses for: cpu, cuda …"),
     click.option("--force", is_flag=True, help="Make it again although it is stored."),
     click.option("--prove", is_flag=True, help="Prove a model's own ONNX against its original weights."),
     click.option("--allow-inexact", is_flag=True, help="Store a conversion beyond tolerance, marked as inexact."),

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from gpux.cancel import CancelToken
-from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.convert.conversation import convert_in_worker, has_modules
+from gpux.convert.base import Refusal
+from gpux.convert.conversation import has_modules
+from gpux.convert.hosted import HostedConverter
 from gpux.convert.mobius_limits import WRONG_TYPES, known_fault
-from gpux.convert.toolchain import Toolchain
-from gpux.progress import ProgressCallback
-from gpux.settings import Settings
-
-TOOLCHAIN = "mobius"
 
 
-class MobiusConverter(Converter):
+class MobiusConverter(HostedConverter):
     """Converts decoders for text generation that mobius has a definition of and is not known to get wrong.
 
     The graphs have onnxruntime's GroupQueryAttention: batches are padded on the right, and several tokens may follow
     a cache in one row only.
-
-    Args:
-        settings: says where toolchains are.
-        python: the interpreter that has torch, transformers 5 and mobius; default: this one where ``gpux[mobius]`` is
-            installed, else the isolated toolchain's.
     """
 
     name = "mobius"
-
-    def __init__(self, settings: Settings, *, python: Path | None = None) -> None:
-        self.toolchain = Toolchain(TOOLCHAIN, settings)
-        self._python = python
+    options: ClassVar[Mapping[str, Any]] = {"exporter": "mobius"}
 
     def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:
         """Why not, from the table of what the pinned mobius knows and what is known to come out wrong."""
@@ -54,20 +39,8 @@ class MobiusConverter(Converter):
         fault = known_fault(config)
         return None if fault is None else Refusal(fault, False)
 
-    def check_ready(self) -> None:
-        """Return if there is an interpreter to work in."""
-        self._interpreter()
-
-    def _interpreter(self) -> Path:
-        if self._python is not None:
-            return self._python
-        if installed_here():
-            return Path(sys.executable)
-        self.toolchain.check_ready()
-        return self.toolchain.python
-
-    def _convert(self, request: ConversionRequest, progress: ProgressCallback, cancel: CancelToken) -> ConversionReport:
-        return convert_in_worker(self._interpreter(), request, {"exporter": TOOLCHAIN}, progress, cancel)
+    def _is_here(self) -> bool:
+        return installed_here()
 
 
 @cache

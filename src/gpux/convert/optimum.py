@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import difflib
 import json
-import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from gpux.cancel import CancelToken
-from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.convert.conversation import convert_in_worker, has_modules
+from gpux.convert.base import Refusal
+from gpux.convert.conversation import has_modules
+from gpux.convert.hosted import HostedConverter
 from gpux.convert.refusals import reason
-from gpux.convert.toolchain import WORKER, Toolchain
-from gpux.progress import ProgressCallback
-from gpux.settings import Settings
+from gpux.convert.toolchain import WORKER
 
-__all__ = ["TOOLCHAIN", "WORKER", "OptimumConverter", "installed_here"]
-
-TOOLCHAIN = "optimum"
+__all__ = ["WORKER", "OptimumConverter", "installed_here"]
 
 
-class OptimumConverter(Converter):
-    """Converts what Optimum's registry knows, and what a relative's description in it serves.
-
-    Args:
-        settings: says where toolchains are.
-        python: the interpreter that has torch, transformers and optimum; default: this one where ``gpux[convert]``
-            is installed, else the isolated toolchain's.
-    """
+class OptimumConverter(HostedConverter):
+    """Converts what Optimum's registry knows, and what a relative's description in it serves."""
 
     name = "optimum"
     proves_others = True
-
-    def __init__(self, settings: Settings, *, python: Path | None = None) -> None:
-        self.toolchain = Toolchain(TOOLCHAIN, settings)
-        self._python = python
 
     def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:
         """Why not, from what the pinned Optimum knows and from what is known of its graphs; None if it can."""
@@ -56,20 +40,8 @@ class OptimumConverter(Converter):
         nearest = f"; the nearest that it knows: {', '.join(near)}" if near else ""
         return Refusal(f"does not know the model type {model_type!r}{nearest}", False)
 
-    def check_ready(self) -> None:
-        """Return if there is an interpreter to work in."""
-        self._interpreter()
-
-    def _interpreter(self) -> Path:
-        if self._python is not None:
-            return self._python
-        if installed_here():
-            return Path(sys.executable)
-        self.toolchain.check_ready()
-        return self.toolchain.python
-
-    def _convert(self, request: ConversionRequest, progress: ProgressCallback, cancel: CancelToken) -> ConversionReport:
-        return convert_in_worker(self._interpreter(), request, {}, progress, cancel)
+    def _is_here(self) -> bool:
+        return installed_here()
 
 
 @cache
