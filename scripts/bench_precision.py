@@ -24,9 +24,9 @@ from safetensors.numpy import save_file
 from tests.models.minilm import minilm_repository
 
 from gpux import Settings, pull_model
-from gpux.convert.precision import Reduction, reduce
 from gpux.pipelines.tokenization import Tokenizer
 from gpux.probes import sentences
+from gpux.reduction import Reduction, reduce
 from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from gpux import proof
 from gpux.build import Builder, log_name, make_folder
-from gpux.convert.precision import Reduction, ReductionOptions, reduce
+from gpux.convert.precision import ReductionOptions
+from gpux.reduction import Reduction, reduce
 from gpux.route import Route
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import runtime_version

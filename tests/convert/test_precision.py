@@ -13,10 +13,11 @@ import pytest
 
 from gpux import errors
 from gpux.cancel import CancelToken
-from gpux.convert.precision import Reduction, ReductionOptions, choose_precision, reduce
+from gpux.convert.precision import ReductionOptions, choose_precision
 from gpux.convert.precision.recipes import exact_dots, recipes
 from gpux.progress import Event, Warned
 from gpux.proof import REPLAY_TOLERANCE, compare, read_case
+from gpux.reduction import Reduction, reduce
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.variants import StoredModel

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.convert.precision.reduction import QUANTIZER
+from gpux.reduction import QUANTIZER
 
 
 @pytest.fixture(scope="module")

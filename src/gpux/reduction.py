@@ -24,7 +24,7 @@ from gpux.proof import FOLDER, REPLAY_TOLERANCE, Arrays, compare
 from gpux.values import Value
 from gpux.variants import ProofCase, StoredModel
 
-QUANTIZER = Path(__file__).parents[1] / "quantizer"
+QUANTIZER = Path(__file__).parent / "convert" / "quantizer"
 
 
 class OpenGraphs(Protocol):
