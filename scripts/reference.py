@@ -60,7 +60,7 @@ def _help(command: click.Command, title: str) -> str:
 
 def errors() -> str:
     """The tree, and a table of codes and exit codes."""
-    tree = inspect.getdoc(sys.modules[GpuxError.__module__]) or ""
+    tree = inspect.getdoc(sys.modules["gpux.errors"]) or ""
     drawing = tree.split("::\n\n", 1)[1].split("\n\n``code``", 1)[0]
     rows = [
         f"| `{code}` | `{kind.__name__}` | {kind.exit_code} | {(inspect.getdoc(kind) or '').splitlines()[0]} |"

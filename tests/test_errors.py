@@ -26,7 +26,10 @@ EXIT_CODES = {
     7: ["NoWeightsError", "UnsupportedArchitectureError", "UnsupportedError", "UnsupportedTaskError"],
     8: ["ConversionError", "OutOfMemoryError", "ToolchainError", "ToolchainMissingError", "WorkerCrashedError"],
     9: ["ProofError"],
-    10: ["DeviceError", "InputError", "RunError", "SessionError"],
+    10: [
+        *["CacheMemoryError", "ChatTemplateError", "ContextLengthError", "DeviceError", "InputError", "NumericError"],
+        *["RunError", "SessionError"],
+    ],
     130: ["CancelledError"],
 }
 

@@ -1,0 +1,146 @@
+"""The prose of CPython 3.11.7 that the small model learns from, as ``tests/models/small/text.jsonl.gz``.
+
+    python3.11 -m scripts.small_text [FOLDER]
+
+Two sources, both under the PSF licence: the language reference (`pydoc_data.topics`) and the docstrings of the standard
+library's Python files. What is read depends on the release, so any text but the known one is refused; training itself
+reads the committed file and needs no particular Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import hashlib
+import inspect
+import json
+import pydoc_data.topics
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "tests" / "models" / "small"
+NAME = "text.jsonl.gz"
+RELEASE = "3.11.7"
+SHA256 = "?"  #: of the uncompressed lines
+HELD_OUT = 20  #: one document in so many is kept from training
+SHORTEST = 40  #: characters of a paragraph worth learning
+LETTERS = 0.86  #: of a paragraph's characters are letters or spaces
+MOST = 40_000  #: characters from one package, so that none of them sets the tone
+#: Tests, data, machine-made files, and what distributions put into packages of their own.
+SKIPPED = frozenset(
+    "distutils encodings ensurepip idlelib lib2to3 msilib pydoc_data site-packages test tests tkinter turtledemo".split()
+)
+#: A file with a licence of its own is left alone: everything read is under one licence.
+OWN_LICENCE = re.compile(r"Permission (is hereby granted|to use)|Redistribution and use|provided ['\"]as[- ]is['\"]", re.I)
+PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "\xa0": " "})  # noqa: RUF001
+PROSE = re.compile(r"[ -~]+")
+CODE = re.compile(r"::=|>>>|\.\.\. |--+|==+|\*\*\*|\|.*\||:\w+:|^\s*[@$+#%]|^ *\w+: ", re.M)
+BULLET = re.compile(r"^\s*([*-]|\d+\.)\s+")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text: where it stands, its paragraphs joined by empty lines, and whether training must not see it."""
+
+    source: str
+    text: str
+    held_out: bool
+
+
+def read_text(folder: Path = FOLDER) -> list[Document]:
+    """The committed documents.
+
+    Raises:
+        ValueError: the file does not hold the text that the recipe was made for
+    """
+    lines = gzip.decompress((folder / NAME).read_bytes())
+    _check(lines, f"{NAME} was changed; take it from the repository again")
+    return [Document(**json.loads(line)) for line in lines.splitlines()]
+
+
+def paragraphs(text: str) -> list[str]:
+    """The paragraphs of running English in `text`, each on one line; code, tables and grammar are left out."""
+    text = inspect.cleandoc(text).translate(PLAIN)
+    blocks = (BULLET.sub("", block) for block in re.split(r"\n\s*\n", text))
+    joined = (_on_one_line(block) for block in blocks if not CODE.search(block))
+    return [line for line in joined if _is_prose(line)]
+
+
+def _on_one_line(block: str) -> str:
+    line = re.sub(r"\s+", " ", block).strip()
+    return re.sub(r"(?<=\w)- (?=[a-z])", "-", line)  # a compound word that was broken at the end of a line
+
+
+def _is_prose(line: str) -> bool:
+    letters = sum(char.isalpha() or char == " " for char in line)
+    sentence = len(line) >= SHORTEST and line[0].isupper() and line[-1] in ".:!?"
+    return sentence and bool(PROSE.fullmatch(line)) and letters > LETTERS * len(line)
+
+
+def _topics() -> Iterator[tuple[str, list[str]]]:
+    for name, text in sorted(pydoc_data.topics.topics.items()):
+        for number, section in enumerate(re.split(r"\n(?=[^\n]+\n[=*~-]{4,}\n)", text)):
+            yield f"topics/{name}/{number}", paragraphs(section)
+
+
+def _docstrings() -> Iterator[tuple[str, list[str]]]:
+    root = Path(ast.__file__).parent
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        relative = path.relative_to(root)
+        if SKIPPED & set(relative.parts) or relative.name.startswith("_sysconfig"):
+            continue
+        source = path.read_text("utf-8")
+        if OWN_LICENCE.search(source):
+            continue
+        module = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
+        yield from ((name, paragraphs(text)) for name, text in _documented(ast.parse(source), module))
+
+
+def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
+    """The public names below `node` that have a docstring, outermost first."""
+    if text := ast.get_docstring(node):
+        yield name, text
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            yield from _documented(child, f"{name}.{child.name}")
+
+
+def _collect() -> Iterator[Document]:
+    seen: set[str] = set()
+    taken: dict[str, int] = {}
+    for source, texts in (*_topics(), *_docstrings()):
+        package = source.split("/")[0] if source.startswith("topics/") else source.split(".")[0]
+        fresh = [text for text in texts if text not in seen]
+        if not fresh or (package != "topics" and taken.get(package, 0) > MOST):
+            continue
+        seen.update(fresh)
+        body = "\n\n".join(fresh)
+        taken[package] = taken.get(package, 0) + len(body)
+        yield Document(source, body, hashlib.sha256(source.encode()).digest()[0] % HELD_OUT == 0)
+
+
+def _lines(documents: Iterable[Document]) -> bytes:
+    return "".join(json.dumps(asdict(document)) + "\n" for document in documents).encode()
+
+
+def _check(lines: bytes, otherwise: str) -> None:
+    found = hashlib.sha256(lines).hexdigest()
+    if found != SHA256:
+        raise ValueError(f"the text has sha256 {found} and not {SHA256}: {otherwise}")
+
+
+def main() -> int:
+    """Read this interpreter's standard library and write the file."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    lines = _lines(_collect())
+    _check(lines, f"this is Python {sys.version.split()[0]}; run it with CPython {RELEASE} as released")
+    (folder / NAME).write_bytes(gzip.compress(lines, 9, mtime=0))
+    print(f"{len(lines):,} bytes of text in {folder / NAME}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
