@@ -7,7 +7,7 @@ from typing import Literal
 from gpux.convert.precision import Choice, choose_precision
 from gpux.machine import available_memory
 from gpux.runtime.devices import candidates
-from gpux.runtime.session import available_providers
+from gpux.runtime.onnx_runtime import available_providers
 from gpux.types import ModelInfo
 
 AUTO = "auto"

@@ -23,7 +23,8 @@ from gpux.progress import Stages
 from gpux.route import Route
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
-from gpux.runtime.session import Session, runtime_version
+from gpux.runtime.onnx_runtime import runtime_version
+from gpux.runtime.session import Session
 from gpux.settings import Settings
 from gpux.shipped import check_finite, check_task, driving_of, graph_name
 from gpux.store import Staging, Store, place

@@ -12,7 +12,7 @@ from gpux.convert.precision import ReductionOptions
 from gpux.reduction import Reduction, reduce
 from gpux.route import Route
 from gpux.runtime.graphs import Graphs
-from gpux.runtime.session import runtime_version
+from gpux.runtime.onnx_runtime import runtime_version
 from gpux.store import Staging, place
 from gpux.types import ModelInfo
 from gpux.variants import GraphSpec, Manifest, Proof, StoredModel

@@ -31,7 +31,7 @@ from gpux.pipelines.batching import overlapped, plan
 from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
 from gpux.pipelines.registry import pipeline_class, pipelines
 from gpux.pipelines.replays import replays_file
-from gpux.runtime.session import runtime_version
+from gpux.runtime.onnx_runtime import runtime_version
 from gpux.variants import Proof, ProofCase, StoredFile, StoredModel
 from tests.pipelines.conftest import Build, stored
 

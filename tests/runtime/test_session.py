@@ -16,7 +16,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from gpux.errors import DeviceError, InputError, SessionError
 from gpux.runtime.devices import CPU, resolve
-from gpux.runtime.session import ERRORS, Session, available_providers, mapped_errors, probe, runtime_version
+from gpux.runtime.onnx_runtime import ERRORS, available_providers, mapped_errors, probe, runtime_version
+from gpux.runtime.session import Session
 from tests.models.bert import bert_repository
 
 FEED: dict[str, Any] = {

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gpux import proof
-from gpux.runtime.session import Session, runtime_version
+from gpux.runtime.onnx_runtime import runtime_version
+from gpux.runtime.session import Session
 from gpux.variants import StoredModel
 
 

@@ -16,7 +16,7 @@ from gpux.errors import DeviceError, SessionError
 from gpux.machine import cpu_quota, cpu_threads, memory_limit, usable_cpus
 from gpux.runtime import cuda
 from gpux.runtime.devices import CPU, DEVICES, Device, candidates, resolve
-from gpux.runtime.session import available_providers, cuda_version, probe, runtime_version
+from gpux.runtime.onnx_runtime import available_providers, cuda_version, probe, runtime_version
 from gpux.settings import Settings
 from gpux.values import Value
 
