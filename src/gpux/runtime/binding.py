@@ -47,12 +47,12 @@ class Buffer:
         return copied
 
     def write(self, data: NDArray[np.uint8]) -> None:
-        """Put bytes at the beginning; of a view that was changed in place nothing is left to do."""
+        """Put bytes at the beginning; after a change of :meth:`read`'s view itself nothing is left to do."""
         if self._host is None:
             whole = self.read()
             whole[: data.size] = data
             self._value.update_inplace(whole)
-        elif data is not self._host:
+        elif data.ctypes.data != self.pointer:
             self._host[: data.size] = data
 
 

@@ -1,0 +1,138 @@
+"""One call of a decoder's graph: token ids, mask and positions in, logits out, all in memory that is bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.errors import UnsupportedError
+from gpux.runtime.generation.cache import CacheTensor
+from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.session import Session
+from gpux.variants import TensorSpec
+
+#: What a text alone gives.
+TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "use_cache_branch"})
+#: Bytes of the logits of one call: of 150,000 words, 512 tokens would take 300 MB.
+LOGITS_BYTES = 96 << 20
+
+
+class Caller:
+    """Feeds one decoder's graph; a step of one token a row binds only what changed since the last.
+
+    Args:
+        session: the graph.
+        caches: its cache tensors, which somebody else binds.
+
+    Raises:
+        UnsupportedError: an input that nothing is known about, or no ``logits``.
+    """
+
+    def __init__(self, session: Session, caches: Sequence[CacheTensor]) -> None:
+        self.binding = session.bind()
+        self.prepared = False  #: ids and logits of a step are bound, and so is a cache that does not move
+        cached = {tensor.past for tensor in caches}
+        self._inputs = {spec.name: spec for spec in session.inputs if spec.name not in cached}
+        unknown = sorted(set(self._inputs) - TOKENS)
+        if unknown:
+            raise UnsupportedError(
+                f"the graph takes {', '.join(unknown)}, which a text alone does not give",
+                hint="Run the graph yourself with gpux.Session.",
+            )
+        self._logits = _logits(session)
+        self.vocabulary = vocabulary(self._logits)
+        self._ones = np.ones((1, 0), self._dtype("attention_mask"))
+        self._ids: NDArray[Any] = np.zeros((0, 1), np.int64)
+        self._positions: NDArray[Any] = np.zeros((0, 1), np.int64)
+        self._out: NDArray[Any] = np.zeros((0, 1, 0), np.float32)
+        self._branch = np.zeros(1, np.bool_)
+
+    def ones(self, total: int) -> NDArray[Any]:
+        """The mask of a single row without padding, ``[1, total]``."""
+        if self._ones.shape[1] < total:
+            self._ones = np.ones((1, max(total, 2 * self._ones.shape[1])), self._ones.dtype)
+        return self._ones[:, :total]
+
+    def call(self, ids: NDArray[np.int64], mask: NDArray[Any], positions: NDArray[Any]) -> Scores:
+        """Any number of tokens; the scores after each, float32 ``[rows, tokens, vocabulary]``."""
+        self.prepared = False
+        out = np.empty((*ids.shape, self.vocabulary), self._logits_dtype())
+        self._feed("input_ids", ids)
+        self._feed("position_ids", positions)
+        self._feed_mask(mask, ids.shape[1])
+        self.binding.fetch(self._logits.name, out)
+        self.binding.run()
+        return _as_float32(out, self._logits)
+
+    def step(self, tokens: Ids, mask: NDArray[Any], positions: Ids) -> Scores:
+        """One token a row, ``[rows]``; the scores ``[rows, vocabulary]``, a view that the next step overwrites."""
+        if not self.prepared:
+            self._prepare(len(tokens))
+        self._ids[:, 0] = tokens
+        self._positions[:, 0] = positions
+        self._feed_mask(mask, 1)
+        self.binding.run()
+        return _as_float32(self._out, self._logits)[:, 0]
+
+    def close(self) -> None:
+        """Let go of all memory; may be called twice."""
+        self.binding.close()
+
+    def _prepare(self, rows: int) -> None:
+        self._ids = np.zeros((rows, 1), self._dtype("input_ids"))
+        self._positions = np.zeros((rows, 1), self._dtype("position_ids"))
+        self._out = np.empty((rows, 1, self.vocabulary), self._logits_dtype())
+        self._feed("input_ids", self._ids)
+        self._feed("position_ids", self._positions)
+        self.binding.fetch(self._logits.name, self._out)
+        self.prepared = True
+
+    def _feed_mask(self, mask: NDArray[Any], added: int) -> None:
+        self._feed("attention_mask", mask)
+        if "use_cache_branch" in self._inputs:
+            self._branch[0] = mask.shape[1] > added
+            self.binding.feed("use_cache_branch", self._branch)
+
+    def _feed(self, name: str, array: NDArray[Any]) -> None:
+        if name in self._inputs:
+            self.binding.feed(name, np.ascontiguousarray(array, self._dtype(name)))
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return np.dtype(self._inputs[name].dtype if name in self._inputs else "int64")
+
+    def _logits_dtype(self) -> np.dtype[Any]:
+        return np.dtype("uint16" if self._logits.dtype == "bfloat16" else self._logits.dtype)
+
+
+def tokens_per_call(vocabulary: int) -> int:
+    """Tokens of one call whose logits stay within :data:`LOGITS_BYTES`; at least 32."""
+    return max(32, LOGITS_BYTES // (4 * vocabulary))
+
+
+def vocabulary(logits: TensorSpec) -> int:
+    """Entries of the vocabulary, by the shape of the logits.
+
+    Raises:
+        UnsupportedError: the shape leaves it open.
+    """
+    size = logits.shape[-1]
+    if not isinstance(size, int):
+        raise UnsupportedError("the graph does not say how many words its logits score")
+    return size
+
+
+def _logits(session: Session) -> TensorSpec:
+    found = next((spec for spec in session.outputs if spec.name == "logits"), None)
+    if found is None:
+        raise UnsupportedError(f"{session.path.name} has no output named logits", hint="It may be no decoder.")
+    return found
+
+
+def _as_float32(out: NDArray[Any], spec: TensorSpec) -> Scores:
+    """The scores as float32; bfloat16 is the upper half of it."""
+    if spec.dtype == "bfloat16":
+        return (out.astype(np.uint32) << 16).view(np.float32)
+    return out if out.dtype == np.float32 else out.astype(np.float32)

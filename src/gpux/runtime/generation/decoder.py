@@ -1,0 +1,260 @@
+"""A decoder's one graph, run the way its manifest says: prompts are read in pieces, then a token a row at a time.
+
+How a graph may be driven stands in :class:`~gpux.variants.Driving`. A graph with GroupQueryAttention (``chunk_rows`` is
+1) wants padding on the right, and several tokens after a cache one row at a time; any other wants it on the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.errors import ContextLengthError, InputError, UnsupportedError
+from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache, find_caches
+from gpux.runtime.generation.calls import Caller, tokens_per_call
+from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.session import Session
+from gpux.variants import Driving
+
+#: Tokens of one call of a prompt: more gain no speed, and cost memory.
+CHUNK = 512
+
+
+class Decoder:
+    """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own.
+
+    Args:
+        session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
+        driving: how it must be driven.
+
+    Raises:
+        UnsupportedError: the graph has no such cache, or takes an input that a text alone does not give.
+    """
+
+    def __init__(self, session: Session, driving: Driving) -> None:
+        self.session, self.driving = session, driving
+        self.tensors = find_caches(session.inputs, session.outputs)
+        if not self.tensors:
+            raise UnsupportedError(
+                f"{session.path.name} keeps no key-value cache",
+                hint="Convert the weights: `gpux pull --force` makes a graph with one.",
+            )
+        self.shares = driving.chunk_rows is not None  #: past and present are one place
+        counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
+        self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
+        self.most_rows: int | None = session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
+        Caller(session, self.tensors)  # refuses what it cannot feed, before anything is generated
+
+    def bytes_per_token(self) -> int:
+        """Bytes that one token of one row takes in the cache."""
+        return sum(tensor.nbytes(1, 1) for tensor in self.tensors) * (1 if self.shares else 2)
+
+    def open(self, room: int) -> DecoderState:
+        """A state for one generation of up to ``room`` tokens after the prompts."""
+        return DecoderState(self, room)
+
+
+class DecoderState:
+    """Rows that a :class:`Decoder` writes; see :class:`~gpux.runtime.generation.state.State`."""
+
+    def __init__(self, decoder: Decoder, room: int) -> None:
+        self.limit = decoder.limit
+        self._decoder, self._room = decoder, room
+        self._caller = Caller(decoder.session, decoder.tensors)
+        self._cache: Cache | None = None
+        self._lengths: Ids = np.zeros(0, np.int64)
+        self._padding: Ids = np.zeros(0, np.int64)  # places before each row's tokens
+
+    @property
+    def rows(self) -> int:
+        """Rows that are still written."""
+        return len(self._lengths)
+
+    @property
+    def lengths(self) -> Ids:
+        """Tokens of each row in the cache, ``[rows]``."""
+        return self._lengths.copy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the cache holds."""
+        return 0 if self._cache is None else self._cache.nbytes
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """Read the prompts, one a row; the scores of each row's next token, ``[rows, vocabulary]``."""
+        sizes = [len(prompt) for prompt in prompts]
+        self._check(sizes)
+        kind = SharedCache if self._decoder.shares else GrowingCache
+        capacity = self._within(max(sizes) + self._room)
+        self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
+        self._lengths = np.zeros(len(prompts), np.int64)
+        self._padding = np.zeros(len(prompts), np.int64)
+        if len(prompts) == 1:
+            return self.append(prompts[0])
+        together = len(prompts) * max(sizes) <= self._per_call()
+        return self._read_together(prompts) if together else self._read_apart(prompts)
+
+    def step(self, tokens: Ids) -> Scores:
+        """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
+        self._reserve(1)
+        cache, caller = self._opened(), self._caller
+        if cache.moves or not caller.prepared:
+            cache.bind(caller.binding, 1)
+        logits = caller.step(tokens, self._mask(1), self._lengths)
+        cache.advance(1)
+        self._lengths += 1
+        return logits
+
+    def extend(self, tokens: Sequence[int]) -> Scores:
+        """Append several tokens to the only row; the scores after each of them, ``[tokens, vocabulary]``."""
+        self._reserve(len(tokens))
+        if self._takes_chunks():
+            return np.asarray(self._call(tokens)[0])
+        return np.concatenate([self.step(np.array([token], np.int64)) for token in tokens])
+
+    def append(self, tokens: Sequence[int]) -> Scores:
+        """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
+        self._reserve(len(tokens))
+        size = self._per_call() if self._decoder.driving.chunks_after_cache else len(tokens)
+        for start in range(0, len(tokens), size):
+            piece = tokens[start : start + size]
+            logits = self._call(piece)[:, -1] if self._takes_chunks() else self.extend(piece)[-1:]
+        return np.asarray(logits)
+
+    def truncate(self, length: int) -> None:
+        """Forget what the only row has beyond ``length`` tokens."""
+        self._opened().truncate(length)
+        self._lengths = np.minimum(self._lengths, length)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order."""
+        chosen = list(rows)
+        if chosen == list(range(self.rows)):
+            return
+        self._check_rows(len(chosen))
+        self._opened().keep(chosen, self._width())
+        self._lengths, self._padding = self._lengths[chosen], self._padding[chosen]
+        self._caller.prepared = False
+
+    def close(self) -> None:
+        """Let go of the cache's memory; may be called twice."""
+        if self._cache is not None:
+            self._cache.close()
+        self._cache = None
+        self._caller.close()
+
+    def _read_together(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """All prompts in one call, padded to the longest."""
+        cache, sizes = self._opened(), np.array([len(prompt) for prompt in prompts], np.int64)
+        width = int(sizes.max())
+        if self._pads_left:
+            self._padding = width - sizes
+        ids = np.zeros((len(prompts), width), np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, self._padding[row] :][: len(prompt)] = prompt
+        mask = self._real(width, sizes)
+        cache.bind(self._caller.binding, width)
+        logits = self._caller.call(ids, mask, np.maximum(np.cumsum(mask, axis=1) - 1, 0))
+        cache.advance(width)
+        self._lengths = sizes
+        return np.asarray(logits[np.arange(len(sizes)), self._padding + sizes - 1])
+
+    def _read_apart(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """One prompt after the other, each in pieces: no padding is computed, and no large logits are held."""
+        cache = self._opened()
+        if isinstance(cache, SharedCache):
+            return np.concatenate([self._read_row(row, prompt) for row, prompt in enumerate(prompts)])
+        singles = [self._decoder.open(0) for _ in prompts]
+        try:
+            found = [single.start([prompt]) for single, prompt in zip(singles, prompts, strict=True)]
+            cache.assemble([one for single in singles if isinstance(one := single._cache, GrowingCache)])
+        finally:
+            for single in singles:
+                single.close()
+        self._lengths = np.array([len(prompt) for prompt in prompts], np.int64)
+        self._padding = self._lengths.max() - self._lengths
+        return np.concatenate(found)
+
+    def _read_row(self, row: int, prompt: Sequence[int]) -> Scores:
+        size = self._per_call()
+        for start in range(0, len(prompt), size):
+            logits = self._call(prompt[start : start + size], row)
+        return logits[:, -1]
+
+    def _call(self, tokens: Sequence[int], row: int = 0) -> Scores:
+        """Several tokens to one row; the scores after each, ``[1, tokens, vocabulary]``."""
+        cache, added = self._opened(), len(tokens)
+        before = int(self._lengths[row])
+        cache.bind(self._caller.binding, added, row)
+        positions = np.arange(before, before + added)[None]
+        logits = self._caller.call(np.array([tokens], np.int64), self._caller.ones(before + added), positions)
+        cache.advance(added)
+        self._lengths[row] += added
+        return logits
+
+    def _takes_chunks(self) -> bool:
+        """Whether several tokens may come now."""
+        return self._decoder.driving.chunks_after_cache or not self._width()
+
+    @property
+    def _pads_left(self) -> bool:
+        return not self._decoder.shares
+
+    def _mask(self, added: int) -> NDArray[Any]:
+        """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
+        total = self._width() + added
+        return self._caller.ones(total) if self.rows == 1 else self._real(total, self._lengths + added)
+
+    def _real(self, total: int, lengths: Ids) -> NDArray[Any]:
+        places, first = np.arange(total), self._padding[:, None]
+        return ((places >= first) & (places < lengths[:, None] + first)).astype(np.int64)
+
+    def _width(self) -> int:
+        """Places that the cache holds: of the longest row, padding included."""
+        return int((self._lengths + self._padding).max(initial=0))
+
+    def _reserve(self, added: int) -> None:
+        """Make room for more tokens, a quarter more than asked so that it seldom happens."""
+        cache, needed = self._opened(), self._width() + added
+        if self.limit is not None and int(self._lengths.max(initial=0)) + added > self.limit:
+            raise self._too_long(needed)
+        if needed > cache.capacity:
+            cache.reserve(max(needed, self._within(needed * 5 // 4)), self._width())
+            self._caller.prepared = False
+
+    def _per_call(self) -> int:
+        return min(CHUNK, tokens_per_call(self._caller.vocabulary))
+
+    def _within(self, tokens: int) -> int:
+        return tokens if self.limit is None else min(tokens, self.limit)
+
+    def _check(self, sizes: Sequence[int]) -> None:
+        self._check_rows(len(sizes))
+        if not sizes or min(sizes) == 0:
+            raise InputError("a prompt has no tokens", hint="Give a text; this tokenizer adds nothing to an empty one.")
+        if self.limit is not None and max(sizes) > self.limit:
+            raise self._too_long(max(sizes))
+
+    def _check_rows(self, rows: int) -> None:
+        most = self._decoder.most_rows
+        if most is not None and rows > most:
+            raise UnsupportedError(
+                f"this graph is right for {most} row(s) at a time, and {rows} were given",
+                hint="Ask for one sequence at a time.",
+            )
+
+    def _too_long(self, tokens: int) -> ContextLengthError:
+        return ContextLengthError(
+            f"{tokens} tokens are more than the {self.limit} that the model reads",
+            hint="Shorten the prompt.",
+            tokens=tokens,
+            limit=self.limit,
+        )
+
+    def _opened(self) -> Cache:
+        if self._cache is None:
+            raise InputError("this generation has not started, or is closed", hint="Start another one.")
+        return self._cache
