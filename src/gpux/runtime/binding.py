@@ -68,7 +68,12 @@ class Binding:
         self._session, self._path = session, path
         self._binding = session.io_binding()
         self._options = run_options()
+        self._inputs = frozenset(arg.name for arg in session.get_inputs())
         self._owners: dict[str, Any] = {}  # the memory behind a bound pointer
+
+    def takes(self, name: str) -> bool:
+        """Whether the graph has an input of that name: the first call of some decoders has no cache."""
+        return name in self._inputs
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Bind an input to an array's memory, which has to be contiguous; later changes of the array are seen."""

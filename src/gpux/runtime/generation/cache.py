@@ -193,7 +193,8 @@ class GrowingCache:
         """Bind all rows, for a call that adds so many tokens to each."""
         for tensor, past, present in zip(self.tensors, self._past, self._present, strict=True):
             before, after = tensor.sized(self.rows, self.length), tensor.sized(self.rows, self.length + added)
-            binding.feed_buffer(tensor.past, past, tensor.element, before)
+            if binding.takes(tensor.past):
+                binding.feed_buffer(tensor.past, past, tensor.element, before)
             binding.fetch_buffer(tensor.present, present, tensor.element, after)
 
     def advance(self, added: int) -> None:
@@ -237,17 +238,6 @@ class GrowingCache:
             buffer = Buffer(tensor.nbytes(self.rows, capacity), self._device)
             buffer.write(self._past[number].read()[:filled])
             self._past[number], self._present[number] = buffer, Buffer(buffer.nbytes, self._device)
-
-    def assemble(self, others: Sequence[GrowingCache]) -> None:
-        """Take one row of each of several caches; the shorter ones stand at the end, as padding on the left wants."""
-        self.length = max(other.length for other in others)
-        for number, tensor in enumerate(self.tensors):
-            whole = tensor.view(self._past[number], self.rows, self.length)
-            rows = np.moveaxis(whole, tensor.axis, 1)
-            for row, other in enumerate(others):
-                source = tensor.view(other._past[number], 1, other.length)
-                rows[row, self.length - other.length :] = np.moveaxis(source, tensor.axis, 1)[0]
-            self._past[number].write(whole.reshape(-1).view(np.uint8))
 
     def close(self) -> None:
         """Let go of the memory."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import UnsupportedError
-from gpux.runtime.generation.cache import CacheTensor
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
 from gpux.variants import TensorSpec
 
 #: What a text alone gives.
-TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "use_cache_branch"})
+TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "cache_position", "use_cache_branch"})
 #: Bytes of the logits of one call: of 150,000 words, 512 tokens would take 300 MB.
 LOGITS_BYTES = 96 << 20
 
@@ -25,17 +24,16 @@ class Caller:
 
     Args:
         session: the graph.
-        caches: its cache tensors, which somebody else binds.
+        others: inputs that somebody else binds: the cache, and what a decoder gets of its encoder.
 
     Raises:
         UnsupportedError: an input that nothing is known about, or no ``logits``.
     """
 
-    def __init__(self, session: Session, caches: Sequence[CacheTensor]) -> None:
+    def __init__(self, session: Session, others: Collection[str]) -> None:
         self.binding = session.bind()
         self.prepared = False  #: ids and logits of a step are bound, and so is a cache that does not move
-        cached = {tensor.past for tensor in caches}
-        self._inputs = {spec.name: spec for spec in session.inputs if spec.name not in cached}
+        self._inputs = {spec.name: spec for spec in session.inputs if spec.name not in others}
         unknown = sorted(set(self._inputs) - TOKENS)
         if unknown:
             raise UnsupportedError(
@@ -92,6 +90,8 @@ class Caller:
 
     def _feed_mask(self, mask: NDArray[Any], added: int) -> None:
         self._feed("attention_mask", mask)
+        if "cache_position" in self._inputs:
+            self._feed("cache_position", np.arange(mask.shape[1] - added, mask.shape[1]))
         if "use_cache_branch" in self._inputs:
             self._branch[0] = mask.shape[1] > added
             self.binding.feed("use_cache_branch", self._branch)

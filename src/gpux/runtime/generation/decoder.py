@@ -46,7 +46,11 @@ class Decoder:
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
         self.most_rows: int | None = session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
-        Caller(session, self.tensors)  # refuses what it cannot feed, before anything is generated
+        self.caller()  # refuses what it cannot feed, before anything is generated
+
+    def caller(self) -> Caller:
+        """What feeds the graph, of a generation's own."""
+        return Caller(self.session, {tensor.past for tensor in self.tensors})
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes in the cache."""
@@ -63,7 +67,7 @@ class DecoderState:
     def __init__(self, decoder: Decoder, room: int) -> None:
         self.limit = decoder.limit
         self._decoder, self._room = decoder, room
-        self._caller = Caller(decoder.session, decoder.tensors)
+        self._caller = decoder.caller()
         self._cache: Cache | None = None
         self._lengths: Ids = np.zeros(0, np.int64)
         self._padding: Ids = np.zeros(0, np.int64)  # places before each row's tokens
@@ -94,8 +98,8 @@ class DecoderState:
         self._padding = np.zeros(len(prompts), np.int64)
         if len(prompts) == 1:
             return self.append(prompts[0])
-        together = len(prompts) * max(sizes) <= self._per_call()
-        return self._read_together(prompts) if together else self._read_apart(prompts)
+        apart = self._decoder.shares and len(prompts) * max(sizes) > self._per_call()
+        return self._read_apart(prompts) if apart else self._read_together(prompts)
 
     def step(self, tokens: Ids) -> Scores:
         """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
@@ -147,36 +151,41 @@ class DecoderState:
         self._caller.close()
 
     def _read_together(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """All prompts in one call, padded to the longest."""
-        cache, sizes = self._opened(), np.array([len(prompt) for prompt in prompts], np.int64)
+        """All prompts at once, padded to the longest; in pieces, where several rows may follow a cache."""
+        sizes = np.array([len(prompt) for prompt in prompts], np.int64)
         width = int(sizes.max())
-        if self._pads_left:
+        if not self._decoder.shares:
             self._padding = width - sizes
         ids = np.zeros((len(prompts), width), np.int64)
         for row, prompt in enumerate(prompts):
             ids[row, self._padding[row] :][: len(prompt)] = prompt
-        mask = self._real(width, sizes)
-        cache.bind(self._caller.binding, width)
-        logits = self._caller.call(ids, mask, np.maximum(np.cumsum(mask, axis=1) - 1, 0))
-        cache.advance(width)
+        last = self._padding + sizes - 1
+        scores = np.empty((len(prompts), self._caller.vocabulary), np.float32)
+        for start, end in self._pieces(width):
+            logits = self._call_all(ids, self._real(width, sizes), start, end)
+            here = np.flatnonzero((last >= start) & (last < end))
+            scores[here] = logits[here, last[here] - start]
         self._lengths = sizes
-        return np.asarray(logits[np.arange(len(sizes)), self._padding + sizes - 1])
+        return scores
+
+    def _pieces(self, width: int) -> list[tuple[int, int]]:
+        """Columns of padded prompts that are read in one call."""
+        driving = self._decoder.driving
+        several = driving.chunks_after_cache and not self._decoder.shares
+        size = max(1, self._per_call() // self.rows) if several else width
+        return [(start, min(start + size, width)) for start in range(0, width, size)]
+
+    def _call_all(self, ids: Ids, mask: Ids, start: int, end: int) -> Scores:
+        cache = self._opened()
+        positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)[:, start:end]
+        cache.bind(self._caller.binding, end - start)
+        logits = self._caller.call(ids[:, start:end], mask[:, :end], positions)
+        cache.advance(end - start)
+        return logits
 
     def _read_apart(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """One prompt after the other, each in pieces: no padding is computed, and no large logits are held."""
-        cache = self._opened()
-        if isinstance(cache, SharedCache):
-            return np.concatenate([self._read_row(row, prompt) for row, prompt in enumerate(prompts)])
-        singles = [self._decoder.open(0) for _ in prompts]
-        try:
-            found = [single.start([prompt]) for single, prompt in zip(singles, prompts, strict=True)]
-            cache.assemble([one for single in singles if isinstance(one := single._cache, GrowingCache)])
-        finally:
-            for single in singles:
-                single.close()
-        self._lengths = np.array([len(prompt) for prompt in prompts], np.int64)
-        self._padding = self._lengths.max() - self._lengths
-        return np.concatenate(found)
+        """One prompt after the other into its place of a shared cache, in pieces, which wants no padding."""
+        return np.concatenate([self._read_row(row, prompt) for row, prompt in enumerate(prompts)])
 
     def _read_row(self, row: int, prompt: Sequence[int]) -> Scores:
         size = self._per_call()
@@ -198,10 +207,6 @@ class DecoderState:
     def _takes_chunks(self) -> bool:
         """Whether several tokens may come now."""
         return self._decoder.driving.chunks_after_cache or not self._width()
-
-    @property
-    def _pads_left(self) -> bool:
-        return not self._decoder.shares
 
     def _mask(self, added: int) -> NDArray[Any]:
         """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""

@@ -1,0 +1,233 @@
+"""An encoder and a decoder that looks at what it made of the input: text to text, and anything else to text.
+
+The encoder runs once. The decoder's first call reads its prompt and makes keys and values of the encoder's answer,
+which stay; every later call adds one token to a cache of the decoder's own. Merged graphs choose between the two by
+``use_cache_branch``; where there are two graphs, the second is for the later calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpux.errors import ContextLengthError, InputError, UnsupportedError
+from gpux.runtime.binding import Binding, Buffer
+from gpux.runtime.generation.cache import CacheTensor, GrowingCache, check_memory, find_caches, present_name
+from gpux.runtime.generation.calls import Caller
+from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.session import Session
+from gpux.variants import TensorSpec
+
+HIDDEN, MASK = "encoder_hidden_states", "encoder_attention_mask"
+
+
+class EncoderDecoder:
+    """The graphs of a model that reads with one part and writes with another. Safe to use from many threads.
+
+    Args:
+        encoder: any inputs in; its first output is what the decoder looks at, ``[rows, places, size]``.
+        decoder: ``input_ids`` and the encoder's answer in, ``logits`` and the cache out.
+        with_past: the graph of the later calls, where ``decoder`` has no cache to read.
+
+    Raises:
+        UnsupportedError: the decoder takes an input that nothing is known about.
+    """
+
+    def __init__(self, encoder: Session, decoder: Session, with_past: Session | None = None) -> None:
+        self.encoder, self.first, self.later = encoder, decoder, with_past or decoder
+        self.tensors = find_caches(self.later.inputs, self.first.outputs)
+        if not self.tensors:
+            raise UnsupportedError(f"{self.later.path.name} keeps no key-value cache", hint="Convert the weights.")
+        self.kept = _kept(self.later.inputs, {spec.name for spec in self.first.outputs})
+        self.limit = _limit(decoder, self.tensors)
+        self.most_rows: int | None = decoder.limits.get("input_ids", {}).get(0)
+        for session in (self.first, self.later):
+            self.caller(session)  # refuses what it cannot feed, before anything is generated
+
+    def caller(self, session: Session) -> Caller:
+        """What feeds one of the decoder's graphs, of a generation's own."""
+        others = {tensor.past for tensor in (*self.tensors, *self.kept)} | {HIDDEN, MASK}
+        return Caller(session, others)
+
+    def bytes_per_token(self) -> int:
+        """Bytes that one token of one row takes in the decoder's cache."""
+        return 2 * sum(tensor.nbytes(1, 1) for tensor in self.tensors)
+
+    def open(self, inputs: Mapping[str, ArrayLike], room: int) -> EncoderDecoderState:
+        """A state for one generation.
+
+        Args:
+            inputs: of the encoder, all rows of a batch.
+            room: tokens after the decoder's prompts.
+        """
+        return EncoderDecoderState(self, inputs, room)
+
+
+class EncoderDecoderState:
+    """Rows that an :class:`EncoderDecoder` writes; see :class:`~gpux.runtime.generation.state.State`."""
+
+    def __init__(self, model: EncoderDecoder, inputs: Mapping[str, ArrayLike], room: int) -> None:
+        self.limit = model.limit
+        self._model, self._inputs, self._room = model, inputs, room
+        self._caller = model.caller(model.later)
+        self._cache: GrowingCache | None = None
+        self._encoded: Encoded | None = None
+        self._width = 0
+        self._rows = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows that are still written."""
+        return self._rows
+
+    @property
+    def lengths(self) -> Ids:
+        """Tokens of each row in the decoder's cache, ``[rows]``: all rows have the same."""
+        return np.full(self._rows, self._width, np.int64)
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """Encode, and read the decoder's prompts, which are equally long; the scores ``[rows, vocabulary]``."""
+        model, sizes = self._model, {len(prompt) for prompt in prompts}
+        if len(sizes) != 1 or 0 in sizes:
+            raise InputError("the decoder's prompts have to be equally long", hint="Give one start token to each row.")
+        self._rows, width = len(prompts), sizes.pop()
+        self._check(width)
+        capacity = width + self._room if self.limit is None else min(width + self._room, self.limit)
+        answer = model.encoder.run(self._inputs)
+        self._encoded = Encoded(model, next(iter(answer.values())), self._inputs.get("attention_mask"))
+        self._cache = GrowingCache(model.tensors, self._rows, capacity, model.later.device)
+        caller = model.caller(model.first)
+        try:
+            return self._first_call(caller, np.array(prompts, np.int64))
+        finally:
+            caller.close()
+
+    def step(self, tokens: Ids) -> Scores:
+        """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
+        cache, encoded = self._opened()
+        self._check(1)
+        if self._width + 1 > cache.capacity:
+            cache.reserve(max(self._width + 1, cache.capacity * 5 // 4), self._width)
+        if not self._caller.prepared:
+            encoded.feed(self._caller.binding)
+        cache.bind(self._caller.binding, 1)
+        logits = self._caller.step(tokens, self._mask(1), self.lengths)
+        cache.advance(1)
+        self._width += 1
+        return logits
+
+    def extend(self, tokens: Sequence[int]) -> Scores:
+        """Append several tokens to the only row, one by one; the scores after each, ``[tokens, vocabulary]``."""
+        return np.concatenate([self.step(np.array([token], np.int64)).copy() for token in tokens])
+
+    def truncate(self, length: int) -> None:
+        """Forget what the only row has beyond ``length`` tokens."""
+        self._opened()[0].truncate(length)
+        self._width = min(self._width, length)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order."""
+        cache, encoded = self._opened()
+        most = self._model.most_rows
+        if most is not None and len(rows) > most:
+            raise UnsupportedError(f"this graph is right for {most} row(s) at a time", hint="Ask for one sequence.")
+        cache.keep(rows, self._width)
+        if encoded.keep(rows) or len(rows) != self._rows:
+            self._caller.prepared = False
+        self._rows = len(rows)
+
+    def close(self) -> None:
+        """Let go of all memory; may be called twice."""
+        if self._cache is not None:
+            self._cache.close()
+        self._cache = self._encoded = None
+        self._caller.close()
+
+    def _first_call(self, caller: Caller, ids: Ids) -> Scores:
+        cache, encoded = self._opened()
+        cache.bind(caller.binding, ids.shape[1])
+        encoded.feed(caller.binding, first=True)
+        positions = np.tile(np.arange(ids.shape[1]), (len(ids), 1))
+        logits = caller.call(ids, self._mask(ids.shape[1]), positions)
+        cache.advance(ids.shape[1])
+        self._width = ids.shape[1]
+        return logits[:, -1]
+
+    def _mask(self, added: int) -> NDArray[Any]:
+        return np.ones((self._rows, self._width + added), np.int64)
+
+    def _check(self, added: int) -> None:
+        if self.limit is not None and self._width + added > self.limit:
+            raise ContextLengthError(
+                f"{self._width + added} tokens are more than the {self.limit} that the decoder takes",
+                hint="Lower max_new_tokens.",
+                tokens=self._width + added,
+                limit=self.limit,
+            )
+
+    def _opened(self) -> tuple[GrowingCache, Encoded]:
+        if self._cache is None or self._encoded is None:
+            raise InputError("this generation has not started, or is closed", hint="Start another one.")
+        return self._cache, self._encoded
+
+
+class Encoded:
+    """What the encoder answered, and the keys and values that the decoder makes of it once."""
+
+    def __init__(self, model: EncoderDecoder, hidden: NDArray[Any], mask: ArrayLike | None) -> None:
+        self._hidden = np.ascontiguousarray(hidden)
+        self._mask = np.ones(hidden.shape[:2], np.int64) if mask is None else np.ascontiguousarray(mask, np.int64)
+        rows, places = hidden.shape[:2]
+        self._tensors, self._device = model.kept, model.later.device
+        check_memory(sum(tensor.nbytes(rows, places) for tensor in self._tensors))
+        self._buffers = [Buffer(tensor.nbytes(rows, places), self._device) for tensor in self._tensors]
+        self._source = np.arange(rows)  # of each row, the row that was encoded
+
+    def feed(self, binding: Binding, *, first: bool = False) -> None:
+        """Bind for the call that makes keys and values, or for one that reads them."""
+        for name, array in ((HIDDEN, self._hidden), (MASK, self._mask)):
+            if binding.takes(name):
+                binding.feed(name, array)
+        rows, places = self._hidden.shape[:2]
+        for tensor, buffer in zip(self._tensors, self._buffers, strict=True):
+            if binding.takes(tensor.past):
+                held = tensor.sized(rows, 0 if first else places)
+                binding.feed_buffer(tensor.past, buffer, tensor.element, held)
+            if first:
+                binding.fetch_buffer(tensor.present, buffer, tensor.element, tensor.sized(rows, places))
+
+    def keep(self, rows: Sequence[int]) -> bool:
+        """Go on with these rows; False where they look at the same inputs as before, as beams of one input do."""
+        source = self._source[list(rows)]
+        if np.array_equal(source, self._source):
+            return False
+        before, places = self._hidden.shape[:2]
+        for number, tensor in enumerate(self._tensors):
+            taken = tensor.view(self._buffers[number], before, places)[list(rows)]
+            if len(rows) > before:
+                self._buffers[number] = Buffer(taken.nbytes, self._device)
+            self._buffers[number].write(taken.reshape(-1).view(np.uint8))
+        self._hidden, self._mask = self._hidden[list(rows)], self._mask[list(rows)]
+        self._source = source
+        return True
+
+
+def _kept(inputs: Sequence[TensorSpec], outputs: set[str]) -> tuple[CacheTensor, ...]:
+    """The tensors that the decoder keeps of its encoder."""
+    found = []
+    for spec in inputs:
+        name = present_name(spec.name, outputs)
+        if name is not None and ".encoder." in spec.name:
+            axes = [axis for axis, size in enumerate(spec.shape) if axis and not isinstance(size, int)]
+            found.append(CacheTensor(spec.name, name, spec.dtype, spec.shape, axes[0] if axes else 2))
+    return tuple(found)
+
+
+def _limit(decoder: Session, tensors: Sequence[CacheTensor]) -> int | None:
+    """Tokens of the decoder, by the limits in its graph: a cache of so many takes one more."""
+    cached = [decoder.limits.get(tensor.past, {}).get(tensor.axis) for tensor in tensors]
+    counted = [decoder.limits.get("input_ids", {}).get(1), *(size + 1 for size in cached if size)]
+    return min((size for size in counted if size), default=None)
