@@ -26,6 +26,8 @@ ALIASES = {
     "conversational": "text-generation",
     "text2text": "text2text-generation",
     "seq2seq-lm": "text2text-generation",
+    "summarization": "text2text-generation",
+    "translation": "text2text-generation",
     "speech-to-text": "automatic-speech-recognition",
     "asr": "automatic-speech-recognition",
     "text-to-speech": "text-to-audio",

@@ -51,9 +51,8 @@ def pipeline(
 
     if model is None:
         raise UsageError("no model was given", hint='pipeline("feature-extraction", model="org/name")')
-    wanted = None if task is None else canonical(task)
-    if wanted is not None:
-        pipeline_class(wanted)  # an unknown task is refused before anything is pulled
+    kind = None if task is None else pipeline_class(task)  # an unknown one is refused before anything is pulled
+    wanted = None if kind is None else kind.model_task
     if not isinstance(model, StoredModel):
         from gpux.pull import open_model
 
@@ -63,4 +62,4 @@ def pipeline(
         raise UnsupportedTaskError(
             f"{model.id} is stored for {stored}, not for {wanted}", hint=f"Run `gpux pull {model.id} --task {wanted}`."
         )
-    return pipeline_class(stored)(model, device=device, settings=settings, **options)
+    return (kind or pipeline_class(stored))(model, device=device, settings=settings, **options)

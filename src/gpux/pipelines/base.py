@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from gpux.catalogue.events import record_use
 from gpux.errors import CorruptFileError, UsageError
 from gpux.pipelines.replays import replay_once
-from gpux.runtime.session import Session
+from gpux.runtime.graphs import Graphs
 from gpux.settings import Settings
 from gpux.store.state import touch
 from gpux.variants import StoredModel
@@ -30,6 +30,8 @@ class Pipeline(ABC):
             transformers takes it (0 is ``cuda:0``, -1 is ``cpu``).
         threads: threads of one run; by default what this process may use.
         allow_cpu_nodes: accept that a device asked for by name leaves computation to the CPU.
+        spinning: let threads that wait burn their core: faster where one caller at a time makes many short runs;
+            by default what fits the task.
         settings: used when an unpickled copy has to pull the model.
         options: defaults for the options of a call.
 
@@ -42,7 +44,15 @@ class Pipeline(ABC):
     """
 
     task: ClassVar[str]  #: the Hub's name
+    #: the task that the model is stored for, where that is another: of ``summarization``, ``text2text-generation``
+    model_task: ClassVar[str]
     call_options: ClassVar[frozenset[str]] = frozenset()  #: options of a call that may be set for all calls
+    spins: ClassVar[bool] = False  #: default of ``spinning``
+
+    def __init_subclass__(cls) -> None:
+        """A task's own name is that of its models, unless the class says otherwise."""
+        if "task" in vars(cls) and "model_task" not in vars(cls):
+            cls.model_task = cls.task
 
     def __init__(
         self,
@@ -51,18 +61,20 @@ class Pipeline(ABC):
         device: str | int = "auto",
         threads: int | None = None,
         allow_cpu_nodes: bool = False,
+        spinning: bool | None = None,
         settings: Settings | None = None,
         **options: Any,
     ) -> None:
         self._check_options(options)
         _check_files(model)
         self.model = model
-        self._arguments = {"device": device, "threads": threads, "allow_cpu_nodes": allow_cpu_nodes, **options}
+        opening = {"device": device, "threads": threads, "allow_cpu_nodes": allow_cpu_nodes}
+        self._arguments = {**opening, "spinning": spinning, **options}
         self._settings = settings
         self._options = options
-        file = model.path / model.graph().file
-        self.session = Session(file, device=device, threads=threads, allow_cpu_nodes=allow_cpu_nodes)
-        replay_once(model, self.session)
+        self.graphs = Graphs.of(model, **opening, spinning=self.spins if spinning is None else spinning)
+        self.session = self.graphs.session(model.manifest.graphs[0].name)  #: of the first graph, often the only one
+        replay_once(model, self.graphs)
         touch(model)
         record_use(model.id, scheme=model.manifest.scheme, commit=model.commit, settings=settings)
 
@@ -85,11 +97,11 @@ class Pipeline(ABC):
     @property
     def memory_bytes(self) -> int:
         """Bytes that the loaded model holds, about: the size of its weights."""
-        return self.session.memory_bytes
+        return self.graphs.memory_bytes
 
     def close(self) -> None:
         """Let go of the model's memory. May be called twice; a later call of the pipeline is a ``SessionError``."""
-        self.session.close()
+        self.graphs.close()
 
     def __enter__(self) -> Self:
         return self

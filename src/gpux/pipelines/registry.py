@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from gpux.errors import UnsupportedTaskError
 from gpux.pipelines.base import Pipeline
 from gpux.plugins import registered
+from gpux.tasks import canonical
 
 GROUP = "gpux.pipelines"
 
@@ -22,15 +23,17 @@ def pipelines(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint
 
 
 def pipeline_class(task: str) -> type[Pipeline]:
-    """The pipeline class of a task.
+    """The pipeline class of a task, by the Hub's name or by an alias.
 
     Raises:
         UnsupportedTaskError: there is none; the message lists the known tasks.
     """
     known = pipelines()
-    if task not in known:
+    plain = task.strip().lower().replace("_", "-")
+    name = plain if plain in known else canonical(task)
+    if name not in known:
         raise UnsupportedTaskError(
             f"no pipeline for the task {task!r}; there is one for {', '.join(sorted(known))}", task=task
         )
-    kind: type[Pipeline] = known[task].load()
+    kind: type[Pipeline] = known[name].load()
     return kind

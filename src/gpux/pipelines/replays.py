@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from gpux import proof
+from gpux.runtime.graphs import Graphs
 from gpux.runtime.onnx_runtime import runtime_version
-from gpux.runtime.session import Session
 from gpux.variants import StoredModel
 
 
-def replay_once(model: StoredModel, session: Session) -> bool:
+def replay_once(model: StoredModel, graphs: Graphs) -> bool:
     """Replay the kept proof cases if this onnxruntime and execution provider are new to the variant.
 
     Returns:
@@ -29,14 +29,14 @@ def replay_once(model: StoredModel, session: Session) -> bool:
         ProofError: the answers are beyond tolerance here.
     """
     proven = model.manifest.proof
-    pair = (runtime_version(), session.execution_provider)
+    pair = (runtime_version(), graphs.session(graphs.names[0]).execution_provider)
     if pair == (proven.onnxruntime, proven.execution_provider) or not any(case.kept for case in proven.cases):
         return False
     file = replays_file(model)
     known = _read(file)
     if list(pair) in known:
         return False
-    proof.replay(model, lambda _, inputs: session.run(inputs))  # pipelines have one graph
+    proof.replay(model, graphs.run)
     with contextlib.suppress(OSError):
         _write(file, [*known, list(pair)])
     return True

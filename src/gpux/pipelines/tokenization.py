@@ -80,6 +80,16 @@ class Tokenizer:
         """The mask token's text, as it stands in an input."""
         return None if self.mask_id is None else self._tokenizer.id_to_token(self.mask_id)
 
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The tokenizer itself; not to be changed."""
+        return self._tokenizer
+
+    def ids(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of one text, of any length; empty where it has none."""
+        check_unicode([text])
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
     def __call__(self, texts: Sequence[TextInput], *, limit: int | None, truncation: bool = True) -> list[Tokens]:
         """Tokenize with special tokens.
 

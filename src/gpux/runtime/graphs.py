@@ -35,15 +35,26 @@ class Graphs:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, model: StoredModel, *, device: str | int = "auto", allow_cpu_nodes: bool = False) -> Self:
-        """The graphs of a stored variant on one device; see :class:`~gpux.runtime.session.Session`."""
+    def of(cls, model: StoredModel, **opening: Any) -> Self:
+        """The graphs of a stored variant.
+
+        Args:
+            model: the variant.
+            opening: how each is opened; the arguments of :class:`~gpux.runtime.session.Session`.
+        """
         files = {graph.name: graph.file for graph in model.manifest.graphs}
-        return cls(model.path, files, lambda path: Session(path, device=device, allow_cpu_nodes=allow_cpu_nodes))
+        return cls(model.path, files, lambda path: Session(path, **opening))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the graphs."""
         return tuple(self._paths)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the graphs hold that were opened, about."""
+        with self._lock:
+            return sum(session.memory_bytes for session in self._sessions.values())
 
     def session(self, name: str) -> Session:
         """The session of one graph, opened now if it was not yet.

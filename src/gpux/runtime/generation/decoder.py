@@ -29,12 +29,13 @@ class Decoder:
     Args:
         session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
         driving: how it must be driven.
+        most_rows: of one call; None for as many as the graph's own limits allow.
 
     Raises:
         UnsupportedError: the graph has no such cache, or takes an input that a text alone does not give.
     """
 
-    def __init__(self, session: Session, driving: Driving) -> None:
+    def __init__(self, session: Session, driving: Driving, *, most_rows: int | None = None) -> None:
         self.session, self.driving = session, driving
         self.tensors = find_caches(session.inputs, session.outputs)
         if not self.tensors:
@@ -45,7 +46,7 @@ class Decoder:
         self.shares = driving.chunk_rows is not None  #: past and present are one place
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
-        self.most_rows: int | None = session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
+        self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
         self.caller()  # refuses what it cannot feed, before anything is generated
 
     def caller(self) -> Caller:
@@ -71,6 +72,8 @@ class DecoderState:
         self._cache: Cache | None = None
         self._lengths: Ids = np.zeros(0, np.int64)
         self._padding: Ids = np.zeros(0, np.int64)  # places before each row's tokens
+        self._known: list[int] | None = None  # the tokens in the cache, where there is one row
+        self.reused = 0  #: tokens of the prompt that the cache held before
 
     @property
     def rows(self) -> int:
@@ -87,10 +90,24 @@ class DecoderState:
         """Bytes that the cache holds."""
         return 0 if self._cache is None else self._cache.nbytes
 
+    def shared(self, prompt: Sequence[int]) -> int:
+        """How many tokens at the beginning of a prompt the only row holds already; the last one is always read anew."""
+        known = self._known or []
+        most = min(len(known), len(prompt) - 1)
+        return next((place for place in range(most) if known[place] != prompt[place]), most)
+
     def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """Read the prompts, one a row; the scores of each row's next token, ``[rows, vocabulary]``."""
+        """Read the prompts, one a row; the scores of each row's next token, ``[rows, vocabulary]``.
+
+        A single prompt goes on from what a state that was used before holds of it.
+        """
         sizes = [len(prompt) for prompt in prompts]
         self._check(sizes)
+        self.reused = self.shared(prompts[0]) if len(prompts) == 1 else 0
+        if self.reused:
+            self.truncate(self.reused)
+            return self.append(prompts[0][self.reused :])
+        self._known = [] if len(prompts) == 1 else None
         kind = SharedCache if self._decoder.shares else GrowingCache
         capacity = self._within(max(sizes) + self._room)
         self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
@@ -110,6 +127,7 @@ class DecoderState:
         logits = caller.step(tokens, self._mask(1), self._lengths)
         cache.advance(1)
         self._lengths += 1
+        self._note(tokens)
         return logits
 
     def extend(self, tokens: Sequence[int]) -> Scores:
@@ -132,6 +150,8 @@ class DecoderState:
         """Forget what the only row has beyond ``length`` tokens."""
         self._opened().truncate(length)
         self._lengths = np.minimum(self._lengths, length)
+        if self._known is not None:
+            del self._known[length:]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order."""
@@ -139,6 +159,7 @@ class DecoderState:
         if chosen == list(range(self.rows)):
             return
         self._check_rows(len(chosen))
+        self._known = None
         self._opened().keep(chosen, self._width())
         self._lengths, self._padding = self._lengths[chosen], self._padding[chosen]
         self._caller.prepared = False
@@ -202,7 +223,12 @@ class DecoderState:
         logits = self._caller.call(np.array([tokens], np.int64), self._caller.ones(before + added), positions)
         cache.advance(added)
         self._lengths[row] += added
+        self._note(tokens)
         return logits
+
+    def _note(self, tokens: Sequence[int] | Ids) -> None:
+        if self._known is not None:
+            self._known.extend(map(int, tokens))
 
     def _takes_chunks(self) -> bool:
         """Whether several tokens may come now."""
