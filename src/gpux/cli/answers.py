@@ -28,6 +28,8 @@ def print_answers(terminal: Terminal, texts: Sequence[str], answers: Sequence[An
 
 def _cells(answer: Any) -> list[tuple[str, str]]:
     """Score and answer of each line."""
+    if isinstance(answer, Mapping) and "text" in answer:  # what was written, and a beam's score
+        return [("" if answer["score"] is None else f"{answer['score']:.4f}", str(answer["text"]))]
     if isinstance(answer, Mapping):
         return [(f"{answer['score']:.4f}", str(answer.get("sequence", answer.get("label", ""))))]
     if answer and isinstance(answer[0], float):

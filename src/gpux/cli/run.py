@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import click
 
 from gpux.cli.answers import print_answers
+from gpux.cli.generating import chosen_options, generation_options, print_text
 from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
@@ -23,6 +24,7 @@ from gpux.variants import StoredModel
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
 @click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
+@generation_options
 def run_command(
     terminal: Terminal,
     ref: str,
@@ -32,12 +34,15 @@ def run_command(
     device: str,
     offline: bool,
     yes: bool,
+    **options: Any,
 ) -> None:
     """Run a model on texts, one answer for each, in order; pulls the model first if it is not stored.
 
-    Without INPUTS, or with a single -, each line of standard input is a text.
+    Without INPUTS, or with a single -, each line of standard input is a text. A model that writes goes on from a single
+    text word by word.
     """
     from gpux.pipelines import pipeline
+    from gpux.pipelines.generation import GenerationPipeline
     from gpux.pull import open_model
 
     terminal.override(offline=offline or None)
@@ -48,9 +53,12 @@ def run_command(
             return open_model(ref, task=task, revision=revision, settings=terminal.settings, progress=progress)
 
     model = with_toolchain(terminal, opened, yes=yes)
-    with pipeline(task or model.task, model=model, device=device) as pipe:
+    with pipeline(task or model.task, model=model, device=device, **chosen_options(**options)) as pipe:
         for note in pipe.session.notes:  # what `auto` passed over, and why
             terminal.say(f"! {note}")
+        if isinstance(pipe, GenerationPipeline) and len(texts) == 1 and pipe.streams and not terminal.as_json:
+            print_text(terminal, pipe, texts[0], before=pipe.opening(texts[0]))
+            return
         answers: list[Any] = pipe.answers(texts)
     if terminal.as_json:
         terminal.data(answers, compact=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -121,11 +122,12 @@ class Pipeline(ABC):
         return {**self._options, **options}
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        unknown = sorted(set(options) - self.call_options)
-        if unknown:
+        for name in sorted(set(options) - self.call_options):
+            near = difflib.get_close_matches(name, self.call_options, 1)
+            known = near or sorted(self.call_options) or ["none"]
             raise UsageError(
-                f"{self.task} has no option {', '.join(unknown)}",
-                hint=f"It has: {', '.join(sorted(self.call_options)) or 'none'}.",
+                f"{self.task} has no option {name}",
+                hint=f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known)}.",
             )
 
 

@@ -127,6 +127,19 @@ class GenerationPipeline(Pipeline):
         """The same for ``async for``."""
         return AsyncTextStreamer(self.stream(item, cancel=cancel, **options))
 
+    def answers(self, inputs: Sequence[Any]) -> list[Any]:
+        """For each input what was written, with tokens, finish reason and timings: one dict a sequence."""
+        return [[one.to_dict() for one in written] for written in self.generate(inputs)]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the options of this pipeline ask for one text an input, which can be given in pieces."""
+        return self._asked(self._options).num_return_sequences == 1
+
+    def opening(self, text: str) -> str:
+        """What of an input stands before the answer when a person reads it."""
+        return ""
+
     @abstractmethod
     def _prompt(self, item: Any, call: Call) -> Prompt:
         """Read one input."""

@@ -84,6 +84,10 @@ class TextGenerationPipeline(GenerationPipeline):
         ]
         return answers if several else answers[0]
 
+    def opening(self, text: str) -> str:
+        """The prompt, from which the text goes on, unless ``return_full_text`` is off."""
+        return text if self._options.get("return_full_text", True) else ""
+
     @property
     def memory_bytes(self) -> int:
         """Bytes that the loaded model holds, about, and the cache that is kept of the last chat."""

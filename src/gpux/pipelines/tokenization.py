@@ -138,7 +138,7 @@ class Tokenizer:
         As sentence-transformers' ``Transformer._get_prompt_length``.
         """
         ids = self([prompt], limit=limit)[0].ids
-        return len(ids) - (1 if ids[-1] in self._special_ids() else 0)
+        return len(ids) - (1 if ids[-1] in self.special_ids else 0)
 
     def first_id(self, text: str) -> int | None:
         """Id of a vocabulary entry, or else of the text's first token; None if it has none."""
@@ -153,7 +153,9 @@ class Tokenizer:
         text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
         return _clean_up(text) if self._config.get("clean_up_tokenization_spaces") else text
 
-    def _special_ids(self) -> frozenset[int]:
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The special tokens' ids."""
         added = self._tokenizer.get_added_tokens_decoder()
         return frozenset(index for index, token in added.items() if token.special)
 

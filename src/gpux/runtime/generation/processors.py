@@ -1,7 +1,8 @@
 """What may come next: scores of the next token, changed by what came before.
 
-Each function takes one row of scores, float32 [vocabulary], and the token ids so far, and answers the changed row; none
-writes into what it is given. The arithmetic is that of transformers' ``generation/logits_process.py``.
+Each function changes one row of scores in place, float32 ``[vocabulary]``; the ids are all tokens so far, the prompt's
+first. Order and arithmetic are those of transformers' ``generation/logits_process.py``, except where a function says
+otherwise.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.errors import UsageError
 from gpux.runtime.generation.options import GenerationOptions
 
 Scores = NDArray[np.float32]
 Ids = NDArray[np.int64]
-#: scores, all ids so far, how many of them are the prompt's -> scores
-Processor = Callable[[Scores, Ids, int], Scores]
+#: scores that are changed, all ids so far, how many of them are the prompt's
+Processor = Callable[[Scores, Ids, int], None]
 _NEVER = np.float32(-np.inf)
 
 
-def processors(options: GenerationOptions) -> list[Processor]:
-    """The processors that the options ask for, in transformers' order; empty where every token may come as it is."""
+def processors(options: GenerationOptions, most: int | None = None) -> list[Processor]:
+    """The processors that the options ask for, in transformers' order; empty where every token may come as it is.
+
+    ``most``: tokens that may be generated, where the context leaves less room than ``max_new_tokens``.
+    """
     found: list[Processor] = []
     if options.repetition_penalty != 1.0:
         found.append(lambda scores, ids, _: penalize_repetition(scores, ids, options.repetition_penalty))
@@ -33,68 +38,67 @@ def processors(options: GenerationOptions) -> list[Processor]:
         )
     if options.no_repeat_ngram_size:
         found.append(lambda scores, ids, _: forbid_repeated_ngrams(scores, ids, options.no_repeat_ngram_size))
-    if options.bad_words:
-        found.append(lambda scores, ids, _: forbid_words(scores, ids, options.bad_words))
-    if options.min_new_tokens and options.eos_token_ids:
-        found.append(lambda scores, ids, prompt: _not_yet(scores, ids.size - prompt, options))
-    if options.forced_bos_token_id is not None or options.forced_eos_token_id is not None:
-        found.append(lambda scores, ids, prompt: _forced(scores, ids.size - prompt, options))
-    if options.suppress_tokens:
-        found.append(lambda scores, ids, _: forbid(scores, options.suppress_tokens))
-    if options.begin_suppress_tokens:
+    if words := [word for word in options.bad_words if not (len(word) == 1 and word[0] in options.eos_token_ids)]:
+        found.append(lambda scores, ids, _: forbid_words(scores, ids, words))
+    return found + _of_places(options, options.max_new_tokens if most is None else most)
+
+
+def _of_places(options: GenerationOptions, most: int) -> list[Processor]:
+    """Those that depend on how many tokens there are and not on which."""
+    found: list[Processor] = []
+    if options.eos_token_ids and options.min_length:
+        found.append(_forbidding(options.eos_token_ids, lambda ids, _: ids.size < options.min_length))
+    if options.eos_token_ids and options.min_new_tokens:
+        found.append(_forbidding(options.eos_token_ids, lambda ids, prompt: ids.size - prompt < options.min_new_tokens))
+    if options.forced_bos_token_id is not None:
+        found.append(_forcing("forced_bos_token_id", (options.forced_bos_token_id,), lambda ids, _: ids.size == 1))
+    if options.forced_eos_token_id:
         found.append(
-            lambda scores, ids, prompt: scores if ids.size > prompt else forbid(scores, options.begin_suppress_tokens)
+            _forcing(
+                "forced_eos_token_id", options.forced_eos_token_id, lambda ids, prompt: ids.size - prompt == most - 1
+            )
         )
+    if options.suppress_tokens:
+        found.append(_forbidding(options.suppress_tokens, lambda *_: True))
+    if options.begin_suppress_tokens:
+        found.append(_forbidding(options.begin_suppress_tokens, lambda ids, prompt: _begins(ids, prompt, options)))
     return found
 
 
-def penalize_repetition(scores: Scores, ids: Ids, penalty: float) -> Scores:
+def penalize_repetition(scores: Scores, ids: Ids, penalty: float) -> None:
     """Positive scores of tokens that came are divided by the penalty, negative ones multiplied (CTRL, 2019)."""
-    seen = np.unique(ids)
-    changed = scores.copy()
-    found = scores[seen]
-    changed[seen] = np.where(found < 0, found * np.float32(penalty), found / np.float32(penalty))
-    return changed
+    seen = ids[ids < scores.size]
+    found = scores[seen]  # a token that came twice is found twice, and written twice with the same value
+    scores[seen] = np.where(found < 0, found * np.float32(penalty), found / np.float32(penalty))
 
 
-def penalize_counts(scores: Scores, generated: Ids, presence: float, frequency: float) -> Scores:
+def penalize_counts(scores: Scores, generated: Ids, presence: float, frequency: float) -> None:
     """``presence`` once and ``frequency`` as often as a token was generated are taken off (OpenAI's API)."""
     seen, counts = np.unique(generated, return_counts=True)
-    changed = scores.copy()
-    changed[seen] -= np.float32(presence) + np.float32(frequency) * counts.astype(np.float32)
-    return changed
+    scores[seen] -= np.float32(presence) + np.float32(frequency) * counts.astype(np.float32)
 
 
-def forbid_repeated_ngrams(scores: Scores, ids: Ids, size: int) -> Scores:
+def forbid_repeated_ngrams(scores: Scores, ids: Ids, size: int) -> None:
     """No token that would repeat a sequence of ``size`` tokens."""
-    if size == 1:
-        return forbid(scores, np.unique(ids))
+    if ids.size < size:
+        return
+    windows = np.lib.stride_tricks.sliding_window_view(ids, size)
     begun = ids[ids.size - size + 1 :]
-    windows = (
-        np.lib.stride_tricks.sliding_window_view(ids, size) if ids.size >= size else np.empty((0, size), ids.dtype)
-    )
-    return forbid(scores, windows[(windows[:, :-1] == begun).all(axis=1), -1])
+    forbid(scores, windows[(windows[:, :-1] == begun).all(axis=1), -1])
 
 
-def forbid_words(scores: Scores, ids: Ids, words: Sequence[tuple[int, ...]]) -> Scores:
-    """No token that would complete one of the sequences."""
-    last = [word[-1] for word in words if _ends_with(ids, word[:-1])]
-    return forbid(scores, last)
+def forbid_words(scores: Scores, ids: Ids, words: Sequence[tuple[int, ...]]) -> None:
+    """No token that would complete one of the sequences.
+
+    transformers lets a word come that begins with the very first token of all; here none comes.
+    """
+    forbid(scores, [word[-1] for word in words if _ends_with(ids, word[:-1])])
 
 
-def forbid(scores: Scores, tokens: Sequence[int] | Ids) -> Scores:
+def forbid(scores: Scores, tokens: Sequence[int] | Ids) -> None:
     """These tokens cannot come."""
     chosen = np.asarray(tokens, np.int64)
-    changed = scores.copy()
-    changed[chosen[chosen < scores.size]] = _NEVER
-    return changed
-
-
-def only(scores: Scores, token: int) -> Scores:
-    """Nothing but this token can come."""
-    changed = np.full_like(scores, _NEVER)
-    changed[token] = 0.0
-    return changed
+    scores[chosen[chosen < scores.size]] = _NEVER
 
 
 def _ends_with(ids: Ids, beginning: tuple[int, ...]) -> bool:
@@ -102,13 +106,35 @@ def _ends_with(ids: Ids, beginning: tuple[int, ...]) -> bool:
     return size == 0 or (ids.size >= size and tuple(ids[ids.size - size :].tolist()) == beginning)
 
 
-def _not_yet(scores: Scores, generated: int, options: GenerationOptions) -> Scores:
-    return forbid(scores, options.eos_token_ids) if generated < options.min_new_tokens else scores
+def _forbidding(tokens: Sequence[int], applies: Callable[[Ids, int], bool]) -> Processor:
+    chosen = np.asarray(tokens, np.int64)
+
+    def process(scores: Scores, ids: Ids, prompt: int) -> None:
+        if applies(ids, prompt):
+            forbid(scores, chosen)
+
+    return process
 
 
-def _forced(scores: Scores, generated: int, options: GenerationOptions) -> Scores:
-    if generated == 0 and options.forced_bos_token_id is not None:
-        return only(scores, options.forced_bos_token_id)
-    if generated == options.max_new_tokens - 1 and options.forced_eos_token_id is not None:
-        return only(scores, options.forced_eos_token_id)
-    return scores
+def _forcing(name: str, tokens: Sequence[int], applies: Callable[[Ids, int], bool]) -> Processor:
+    """Nothing but one of these can come."""
+    chosen = np.asarray(tokens, np.int64)
+
+    def process(scores: Scores, ids: Ids, prompt: int) -> None:
+        if not applies(ids, prompt):
+            return
+        if chosen.max() >= scores.size:
+            raise UsageError(
+                f"{name} is {chosen.max()}, and the model's vocabulary ends at {scores.size - 1}",
+                hint=f"Give another {name}.",
+            )
+        scores.fill(_NEVER)
+        scores[chosen] = 0.0
+
+    return process
+
+
+def _begins(ids: Ids, prompt: int, options: GenerationOptions) -> bool:
+    """Is this the first token that the model chooses, after one that was forced."""
+    forced = prompt == 1 and options.forced_bos_token_id is not None
+    return ids.size - prompt == int(forced)

@@ -1,7 +1,8 @@
 """Which token is taken: the likeliest, or one that is drawn from a distribution that was cut down before.
 
-The filters work on one row of scores, float32 [vocabulary]; what they leave out is -inf. Their arithmetic is that of
-transformers' ``generation/logits_process.py``, with at least one token left.
+The arithmetic of the cuts is that of transformers' ``generation/logits_process.py``, with at least one token left. Each
+takes one row of scores, float32, and answers the ascending indices of those that are left, so that the next one only
+sees these: the first that leaves few makes the others free.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.errors import NumericError, UsageError
 from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.ranking import FEW, first_beyond, log_softmax, reaching, softmax
 
 Scores = NDArray[np.float32]
-Filter = Callable[[Scores], Scores]
-_NEVER = np.float32(-np.inf)
+Indices = NDArray[np.int64]
+Cut = Callable[[Scores], Indices]
+#: How many of the likeliest are tried before all scores are sorted.
+_TRIES = (512, 8192)
+_MARGIN = 1e-4  # of probability, for what float32 loses in a large sum
 
 
-def filters(options: GenerationOptions) -> list[Filter]:
-    """The filters that the options ask for, in transformers' order."""
-    found: list[Filter] = []
-    if options.temperature != 1.0:
-        found.append(lambda scores: scores / np.float32(options.temperature))
+def cuts(options: GenerationOptions) -> list[Cut]:
+    """The cuts that the options ask for, in transformers' order; the temperature comes before them."""
+    found: list[Cut] = []
     if options.top_k:
         found.append(lambda scores: keep_top_k(scores, options.top_k))
     if options.top_p < 1.0:
@@ -34,55 +38,78 @@ def filters(options: GenerationOptions) -> list[Filter]:
     return found
 
 
-def keep_top_k(scores: Scores, count: int) -> Scores:
+def keep_top_k(scores: Scores, count: int) -> Indices:
     """The ``count`` best, and what is as good as the last of them."""
-    if count >= scores.size:
-        return scores
-    worst = np.partition(scores, scores.size - count)[scores.size - count]
-    return np.where(scores < worst, _NEVER, scores)
+    found = reaching(scores, count)
+    if found.size <= count:
+        return found
+    near = scores[found]
+    worst = np.partition(near, near.size - count)[near.size - count]
+    kept: Indices = found[near >= worst]
+    return kept
 
 
-def keep_top_p(scores: Scores, mass: float) -> Scores:
+def keep_top_p(scores: Scores, mass: float) -> Indices:
     """The fewest that together have at least the probability ``mass`` (Holtzman et al., 2020)."""
-    order = np.argsort(scores, kind="stable")  # the worst first
-    cumulated = np.cumsum(softmax(scores[order]))
-    removed = cumulated <= 1 - mass
-    removed[-1] = False
-    return _without(scores, order[removed])
-
-
-def keep_min_p(scores: Scores, share: float) -> Scores:
-    """Those that are at least ``share`` times as likely as the best one."""
+    if scores.size <= FEW:
+        return _heaviest(scores, np.arange(scores.size), softmax(scores), 0.0, mass)
     probabilities = softmax(scores)
-    removed = probabilities < np.float32(share) * probabilities.max()
-    removed[int(np.argmax(scores))] = False
-    return np.where(removed, _NEVER, scores)
+    for count in _TRIES:
+        found = reaching(scores, count)
+        near = probabilities[found]
+        held = float(near.sum(dtype=np.float64))
+        if held >= mass + _MARGIN:  # those left out come before, and are all cut away
+            return _heaviest(scores[found], found, near, 1.0 - held, mass)
+    return _heaviest_of_many(scores, mass)
 
 
-def keep_typical(scores: Scores, mass: float) -> Scores:
+def _heaviest(scores: Scores, indices: Indices, probabilities: Scores, before: float, mass: float) -> Indices:
+    """Of these, what is left when the worst go as long as they have no more than 1 - ``mass`` together."""
+    order = np.argsort(scores, kind="stable")  # the worst first
+    sums = before + np.cumsum(probabilities[order], dtype=np.float64)
+    first = int(np.searchsorted(sums.astype(np.float32), np.float32(1 - mass), side="right"))
+    return indices[np.sort(order[min(first, order.size - 1) :])]
+
+
+def _heaviest_of_many(scores: Scores, mass: float) -> Indices:
+    """The same by sorted values, which is much faster than by sorted indices; of equals, the first go first."""
+    values = np.sort(scores)
+    first = first_beyond(softmax(values), 1 - mass)
+    limit = values[first]
+    equal = np.flatnonzero(scores == limit)
+    kept = scores > limit
+    kept[equal[equal.size - (int(np.searchsorted(values, limit, side="right")) - first) :]] = True
+    return np.flatnonzero(kept)
+
+
+def keep_min_p(scores: Scores, share: float) -> Indices:
+    """Those that are at least ``share`` times as likely as the best one."""
+    best = scores.max()
+    found = np.flatnonzero(scores >= best + np.float32(np.log(share) - 1e-3))  # a little too many, few to raise
+    kept: Indices = found[np.exp(scores[found] - best) >= np.float32(share)]
+    return kept
+
+
+def keep_typical(scores: Scores, mass: float) -> Indices:
     """Those whose surprise is nearest to the distribution's entropy, up to ``mass`` (Meister et al., 2023)."""
     logs = log_softmax(scores)
     probabilities = np.exp(logs)
-    entropy = -np.nansum(np.where(probabilities > 0, logs * probabilities, 0), dtype=np.float32)
-    distance = np.abs(-logs - entropy)
-    order = np.argsort(distance, kind="stable")
-    cumulated = np.cumsum(probabilities[order])
-    last = min(int((cumulated < mass).sum()), scores.size - 1)
-    return np.where(distance > distance[order[last]], _NEVER, scores)
+    entropy = -np.dot(np.maximum(logs, np.float32(-1e30)), probabilities)  # -inf times 0 counts as 0
+    distance = np.abs(logs + entropy)
+    for count in _TRIES if scores.size > FEW else ():
+        found = reaching(-distance, count)
+        if float(probabilities[found].sum(dtype=np.float64)) >= mass + _MARGIN:
+            return found[_nearest(distance[found], probabilities[found], mass)]
+    return np.flatnonzero(_nearest(distance, probabilities, mass))
 
 
-def softmax(scores: Scores) -> Scores:
-    """Probabilities; -inf has none."""
-    raised = np.exp(scores - scores.max())
-    found: Scores = raised / raised.sum()
-    return found
-
-
-def log_softmax(scores: Scores) -> Scores:
-    """Logarithms of the probabilities."""
-    shifted = scores - scores.max()
-    found: Scores = shifted - np.log(np.exp(shifted).sum())
-    return found
+def _nearest(distance: Scores, probabilities: Scores, mass: float) -> NDArray[np.bool_]:
+    """Which are no further than the one with which the nearest have ``mass`` together."""
+    order = np.argsort(distance)  # equals need no order: all of them stay
+    sums = np.cumsum(probabilities[order], dtype=np.float64).astype(np.float32)
+    last = min(int(np.searchsorted(sums, np.float32(mass), side="left")), order.size - 1)
+    near: NDArray[np.bool_] = distance <= distance[order[last]]
+    return near
 
 
 class Chooser:
@@ -94,24 +121,63 @@ class Chooser:
     """
 
     def __init__(self, options: GenerationOptions, stream: int = 0) -> None:
-        self._filters = filters(options) if options.do_sample else []
         self._draws = options.do_sample
-        seed = None if options.seed is None else [options.seed, stream]
-        self._random = np.random.default_rng(seed)
+        self._temperature = np.float32(options.temperature)
+        self._cuts = cuts(options) if options.do_sample else []
+        self._random = np.random.default_rng(None if options.seed is None else [options.seed, stream])
 
     def choose(self, scores: Scores) -> int:
-        """The token, by its scores after all processors."""
+        """The token, by its scores after all processors; they are not written to.
+
+        Raises:
+            NumericError: the scores hold NaN, or are infinite.
+            UsageError: no token may come.
+        """
+        best = int(scores.argmax())  # finds a NaN before any number
+        check_best(scores[best])
         if not self._draws:
-            return int(np.argmax(scores))
-        for cut in self._filters:
-            scores = cut(scores)
-        kept = np.flatnonzero(scores > _NEVER)
-        cumulated = np.cumsum(softmax(scores[kept]), dtype=np.float64)
-        drawn = self._random.random() * cumulated[-1]
-        return int(kept[min(int(np.searchsorted(cumulated, drawn, side="right")), kept.size - 1)])
+            return best
+        scores, tokens = self._distribution(scores, scores[best])
+        weights = np.exp(scores)
+        place = first_beyond(weights, self._random.random() * float(weights.sum()))
+        return place if tokens is None else int(tokens[place])
+
+    def probabilities(self, scores: Scores) -> Scores:
+        """What :meth:`choose` draws from, ``[vocabulary]``."""
+        left, tokens = self._distribution(scores, scores.max())
+        found = np.zeros_like(scores)
+        found[slice(None) if tokens is None else tokens] = softmax(left)
+        return found
+
+    def _distribution(self, scores: Scores, best: np.float32) -> tuple[Scores, Indices | None]:
+        """What is left, with the best at 0, and which tokens these are; None: all."""
+        scores = scores - best  # before the temperature, so that a low one does not overflow
+        if self._temperature != 1.0:
+            scores /= self._temperature
+        tokens: Indices | None = None
+        for cut in self._cuts:
+            kept = cut(scores)
+            scores, tokens = scores[kept], kept if tokens is None else tokens[kept]
+        if tokens is not None:  # typical sampling may have left out the best
+            scores -= scores.max()
+        return scores, tokens
 
 
-def _without(scores: Scores, indices: NDArray[np.int64]) -> Scores:
-    changed = scores.copy()
-    changed[indices] = _NEVER
-    return changed
+def check_best(score: np.float32) -> None:
+    """See that the best score of a row can be the best.
+
+    Raises:
+        NumericError: it is NaN, which stands for any in the row, or infinite.
+        UsageError: it is -inf: no token may come.
+    """
+    if -np.inf < score < np.inf:
+        return
+    if score == -np.inf:
+        raise UsageError(
+            "every next token is forbidden",
+            hint="Relax no_repeat_ngram_size, bad_words, suppress_tokens, min_new_tokens or the answer's format.",
+        )
+    raise NumericError(
+        f"the model's score of the next token is {score}",
+        hint="Its weights are damaged, or it overflows: try --precision fp32, and `gpux verify --proof`.",
+    )

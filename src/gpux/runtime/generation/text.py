@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
-_JOINER = "\u200d"
-_REGIONS = range(0x1F1E6, 0x1F200)  # two of them make a flag
-_SKIN_TONES = range(0x1F3FB, 0x1F400)
+from gpux.runtime.generation.graphemes import last_grapheme
+
+_UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character, or none yet
+_CONTEXT = 8  # tokens of the prompt that decide what the first one begins with
 
 
 class TextStream:
     """Pieces of one row's text. A piece is valid Unicode and ends between graphemes, as far as the text so far tells.
 
+    The pieces together are what the tokenizer makes of all tokens, without what it makes of the prompt alone, up to the
+    first stop text. Which stop text comes first does not depend on how the text is cut into tokens: the one that is
+    complete first, the longer of two.
+
     Args:
         tokenizer: turns ids into text.
-        stops: texts that end the generation; neither they nor a beginning of them is ever given out.
+        stops: texts that end the generation; neither they nor a beginning of them is ever given out. One that is the
+            name of a special token is that token, too.
         prompt: the tokens before, which decide whether the first one begins with a space.
+        skip_special_tokens: leave them out of the text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt: Sequence[int] = ()) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(ids=list(prompt), skip_special_tokens=True)
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str] = (),
+        prompt: Sequence[int] = (),
+        *,
+        skip_special_tokens: bool = True,
+    ) -> None:
+        self._text = _Decoded(tokenizer, prompt, skip_special_tokens)
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
         self.stopped_by: str | None = None  #: the stop text that came
@@ -33,26 +44,110 @@ class TextStream:
         """What can be given out now that this token came; often empty in the middle of a character."""
         if self.stopped_by is not None:
             return ""
-        self._held += self._stream.step(self._tokenizer, token) or ""
-        found = _first_stop(self._held, self._stops)
-        if found is not None:
-            place, self.stopped_by = found
-            return self._release(place, rest="")
-        return self._release(min(_begun_stop(self._held, self._stops), _last_grapheme(self._held)))
+        name = self._text.special.get(token)
+        if name is not None and name in self._stops:
+            self._held += self._text.finish()
+            return self._cut() or self._stop(len(self._held), name)
+        self._held += self._text.push(token)
+        return self._cut() or self._release(min(_begun_stop(self._held, self._stops), last_grapheme(self._held)))
 
     def finish(self) -> str:
         """What was held back, when no token comes any more."""
-        return "" if self.stopped_by is not None else self._release(len(self._held))
+        if self.stopped_by is not None:
+            return ""
+        self._held += self._text.finish()
+        return self._cut() or self._release(len(self._held))
 
-    def _release(self, place: int, rest: str | None = None) -> str:
-        piece, self._held = self._held[:place], self._held[place:] if rest is None else rest
+    def _cut(self) -> str:
+        """End where a stop text came, and give out what is before it."""
+        found = _first_stop(self._held, self._stops) if self.stopped_by is None else None
+        return "" if found is None else self._stop(*found)
+
+    def _stop(self, place: int, stop: str) -> str:
+        self.stopped_by = stop
+        piece, self._held = self._held[:place], ""
+        return piece
+
+    def _release(self, place: int) -> str:
+        piece, self._held = self._held[:place], self._held[place:]
         return piece
 
 
+class _Decoded:
+    """The text of tokens, as far as no later token changes it.
+
+    A few tokens are decoded again with each new one, for a token's text depends on the ones before it (a space after
+    the first, a character in several tokens, ``##ing``). ``DecodeStream`` of the library does the same, but refuses to
+    go on after bytes that make no character.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special_tokens: bool) -> None:
+        self._tokenizer = tokenizer
+        self._skips = skip_special_tokens
+        added = tokenizer.get_added_tokens_decoder()
+        self.special = {token: known.content for token, known in added.items() if known.special}
+        decoder = tokenizer.decoder
+        self._has_bytes = decoder is not None and decoder.decode(["<0x41>"]) == "A"
+        self._tokens = self._ending(prompt)
+        self._before: str | None = self._decode()  #: the prompt's text, until the first piece shows where it ends
+        self._given = 0
+
+    def push(self, token: int) -> str:
+        """The text that became certain with this token."""
+        if self._skips and token in self.special:
+            return ""
+        self._tokens.append(token)
+        if self._is_byte(token):  # a wrong byte turns all bytes of a row of them into marks, those before it too
+            return ""
+        text = self._decode()
+        whole = not text.endswith(_UNFINISHED)
+        piece = self._give(text, len(text) if whole else len(text) - 1)
+        if whole and piece:
+            self._tokens = [token]
+            self._given = len(self._decode())
+        return piece
+
+    def finish(self) -> str:
+        """The rest, when no token comes any more."""
+        text = self._decode()
+        return self._give(text, len(text))
+
+    def _give(self, text: str, end: int) -> str:
+        if self._before is not None:  # the prompt may end in the middle of a character
+            self._given = _agreeing(self._before, text)
+        if end <= self._given:
+            return ""
+        piece, self._given, self._before = text[self._given : end], end, None
+        return piece
+
+    def _ending(self, prompt: Sequence[int]) -> list[int]:
+        """The last tokens of the prompt; a row of bytes with all of its bytes and a token before it."""
+        shown = [token for token in prompt if not (self._skips and token in self.special)]
+        begin = max(len(shown) - _CONTEXT, 0)
+        while begin > 0 and self._is_byte(shown[begin]):
+            begin -= 1
+        return shown[begin:]
+
+    def _is_byte(self, token: int) -> bool:
+        if not self._has_bytes:
+            return False
+        name = self._tokenizer.id_to_token(token)
+        return name is not None and len(name) == 6 and name.startswith("<0x") and name.endswith(">")
+
+    def _decode(self) -> str:
+        return self._tokenizer.decode(self._tokens, skip_special_tokens=self._skips)
+
+
+def _agreeing(one: str, other: str) -> int:
+    """How many characters at the beginning of two texts are the same."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
 def _first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
-    """Where the first stop text begins, and which it is; the longer of two that begin at one place."""
-    found = [(place, -len(stop), stop) for stop in stops if (place := text.find(stop)) >= 0]
-    return (min(found)[0], min(found)[2]) if found else None
+    """Where the stop text begins that is complete first, and which it is; the longest of those that end there."""
+    found = [(place + len(stop), place, stop) for stop in stops if (place := text.find(stop)) >= 0]
+    return min(found)[1:] if found else None
 
 
 def _begun_stop(text: str, stops: Sequence[str]) -> int:
@@ -62,31 +157,3 @@ def _begun_stop(text: str, stops: Sequence[str]) -> int:
         if any(stop.startswith(text[-size:]) for stop in stops):
             return len(text) - size
     return len(text)
-
-
-def _last_grapheme(text: str) -> int:
-    """Where the last grapheme begins if more may still join it; the end of the text if it is plain ASCII.
-
-    A small part of Unicode's UAX #29: marks, joiners, variation selectors, skin tones and flags.
-    """
-    if not text or text[-1].isascii():
-        return len(text)
-    place = len(text) - 1
-    while place > 0 and (_joins(text[place]) or text[place - 1] == _JOINER or _is_second_region(text, place)):
-        place -= 1
-    return place
-
-
-def _joins(character: str) -> bool:
-    return (
-        unicodedata.category(character) in ("Mn", "Mc", "Me") or character == _JOINER or ord(character) in _SKIN_TONES
-    )
-
-
-def _is_second_region(text: str, place: int) -> bool:
-    if ord(text[place]) not in _REGIONS:
-        return False
-    before = 0
-    while before < place and ord(text[place - 1 - before]) in _REGIONS:
-        before += 1
-    return before % 2 == 1

@@ -1,0 +1,195 @@
+"""Answers in a given form: JSON by a schema, any JSON object, or a regular expression, enforced while they are written.
+
+Which tokens may come next is llguidance's work (extra ``structured``); this is its only importer. What may be asked for
+follows ``response_format`` of OpenAI's API, and adds ``{"type": "regex", "pattern": …}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.errors import RunError, UnsupportedError, UsageError
+from gpux.runtime.generation.constraint import Constraint
+
+if TYPE_CHECKING:
+    import tokenizers
+    from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
+
+Scores = NDArray[np.float32]
+_FORMS = (
+    'Give a JSON schema, {"type": "json_schema", "json_schema": {"schema": …}}, {"type": "json_object"} or '
+    '{"type": "regex", "pattern": …}.'
+)
+#: A schema's own ``x-guidance`` may not change these. Space between JSON's signs is bounded: a model that is unsure
+#: would go on with it for ever. What a schema asks for and the library lacks is an error, and not left out.
+_OPTIONS: JsonCompileOptions = {"whitespace_pattern": r"\n? {0,20}", "whitespace_flexible": True, "lenient": False}
+_NEVER = np.float32(-np.inf)
+_KEPT = "_gpux_vocabularies"  # on the tokenizer, so that it goes with it; releases before 0.23 take no weak reference
+_keeping = Lock()
+
+
+class GrammarConstraint:
+    """The form of one answer: what may come next, token by token. For one generation in one thread.
+
+    Args:
+        matcher: at the beginning of the answer.
+    """
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def finished(self) -> bool:
+        """Nothing may come any more but an end token."""
+        return bool(self._matcher.is_stopped())
+
+    def mask(self, scores: Scores) -> Scores:
+        """Scores of the next token, float32 [vocabulary], with -inf for what may not come; written in place.
+
+        An end token may come where the answer may end. Rows beyond the tokenizer's vocabulary are padding: never.
+
+        Raises:
+            RunError: no token may come, or the form became too complex to follow.
+        """
+        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        self._check()
+        forbidden = np.unpackbits(~bits, bitorder="little")[: scores.size].view(np.bool_)
+        if forbidden.all():
+            raise RunError(
+                "the answer cannot go on in the form that was asked for: no token of this model fits",
+                hint="Ask for another form: the tokenizer may lack its characters.",
+            )
+        scores[: forbidden.size][forbidden] = _NEVER
+        scores[forbidden.size :] = _NEVER
+        return scores
+
+    def accept(self, token: int) -> None:
+        """This token came.
+
+        Raises:
+            RunError: it may not come here.
+        """
+        self._matcher.consume_token(token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise RunError(f"the answer cannot be held to its form: {_words(self._matcher.get_error())}")
+
+
+def answer_format(
+    tokenizer: tokenizers.Tokenizer, wanted: Any, end_tokens: Sequence[int] = ()
+) -> Callable[[], Constraint] | None:
+    """What makes the constraint of each answer, for a ``response_format``; None where any text will do.
+
+    Args:
+        tokenizer: the model's own. What is made of its vocabulary is kept as long as it lives.
+        wanted: ``{"type": "text" | "json_object" | "json_schema" | "regex", …}``, a JSON schema, or a class with
+            ``model_json_schema()`` as pydantic's models have it.
+        end_tokens: ids of the tokens that end an answer.
+
+    Raises:
+        UsageError: a form in no such form, a schema or pattern that is wrong or asks for what cannot be enforced.
+        UnsupportedError: llguidance is not installed, or does not read this tokenizer.
+    """
+    written = _grammar(wanted)
+    if written is None:
+        return None
+    what, grammar = written
+    from llguidance import LLMatcher
+
+    first = LLMatcher(_vocabulary(tokenizer, tuple(end_tokens)), grammar, log_level=0)
+    if first.is_error():
+        raise UsageError(f"{what} cannot be used: {_words(first.get_error())}", hint=_FORMS)
+    return lambda: GrammarConstraint(first.deep_copy())
+
+
+def json_constraint(tokenizer: tokenizers.Tokenizer, schema: Any, end_tokens: Sequence[int] = ()) -> Constraint:
+    """The constraint of one answer; see :func:`answer_format`.
+
+    Raises:
+        UsageError: also for ``{"type": "text"}``, which constrains nothing.
+    """
+    make = answer_format(tokenizer, schema, end_tokens)
+    if make is None:
+        raise UsageError("any text is no form to hold an answer to", hint=_FORMS)
+    return make()
+
+
+def _grammar(wanted: Any) -> tuple[str, str] | None:
+    """What is asked for, in words, and its grammar as llguidance writes it."""
+    if hasattr(wanted, "model_json_schema"):
+        return _of_schema(wanted.model_json_schema())
+    if not isinstance(wanted, Mapping):
+        raise UsageError(f"response_format is {type(wanted).__name__}, and must be a dict", hint=_FORMS)
+    kind = wanted.get("type")
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return _of_schema({"type": "object"})
+    if kind == "json_schema":
+        named = wanted.get("json_schema")
+        schema = named.get("schema") if isinstance(named, Mapping) else None
+        if not isinstance(schema, Mapping):
+            raise UsageError('response_format has no schema at ["json_schema"]["schema"]', hint=_FORMS)
+        return _of_schema(schema)
+    return _of_pattern(wanted.get("pattern")) if kind == "regex" else _of_schema(wanted)
+
+
+def _of_schema(schema: Mapping[str, Any]) -> tuple[str, str]:
+    matcher = _matcher_class()
+    try:
+        return "the JSON schema", matcher.grammar_from_json_schema(json.dumps(schema), overrides=_OPTIONS)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise UsageError(f"the JSON schema cannot be used: {_words(str(exc))}", hint=_FORMS) from exc
+
+
+def _of_pattern(pattern: Any) -> tuple[str, str]:
+    if not isinstance(pattern, str) or not pattern:
+        raise UsageError("response_format of the type regex has no pattern", hint=_FORMS)
+    return "the pattern", _matcher_class().grammar_from_regex(pattern)
+
+
+def _matcher_class() -> Any:
+    """The one import that may fail."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError as exc:
+        raise UnsupportedError(
+            "answers in a given form need llguidance, which is not installed",
+            hint="Install it: pip install 'gpux[structured]'.",
+        ) from exc
+    return LLMatcher
+
+
+def _vocabulary(tokenizer: tokenizers.Tokenizer, end_tokens: tuple[int, ...]) -> LLTokenizer:
+    """The tokenizer as llguidance knows it; takes up to a second for a large vocabulary, so it is kept."""
+    from llguidance import LLTokenizer
+
+    known = [token for token in end_tokens if tokenizer.id_to_token(token) is not None]  # some configs name others
+    with _keeping:
+        made: dict[tuple[int, ...], LLTokenizer] | None = getattr(tokenizer, _KEPT, None)
+        if made is None:
+            made = {}
+            setattr(tokenizer, _KEPT, made)
+        if end_tokens not in made:
+            try:
+                made[end_tokens] = LLTokenizer(tokenizer.to_str(), eos_token=known or None)
+            except ValueError as exc:
+                raise UnsupportedError(
+                    f"answers in a given form are not possible with this model's tokenizer: {_words(str(exc))}",
+                    hint="Ask for the form in the prompt, and check the answer.",
+                ) from exc
+        return made[end_tokens]
+
+
+def _words(error: str) -> str:
+    """An error of several lines in one."""
+    return " ".join(error.split())[:300]

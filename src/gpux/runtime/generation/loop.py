@@ -1,0 +1,133 @@
+"""Generation token by token: greedy or sampled, one row or many, each ending for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.cancel import CancelToken
+from gpux.errors import UsageError
+from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted
+from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.results import FinishReason
+from gpux.runtime.generation.sampling import check_best
+from gpux.runtime.generation.state import State
+
+Scores = NDArray[np.float32]
+
+
+def generate(
+    state: State,
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    *,
+    stops: Stops | None = None,
+    constraints: Sequence[Constraint] | None = None,
+    numbers: Sequence[int] | None = None,
+    cancel: CancelToken | None = None,
+    deadline: float | None = None,
+) -> Iterator[Emitted]:
+    """Write ``num_return_sequences`` answers to each prompt; every token is given out before the next is computed.
+
+    A row ends by the model's end token, else by a stop text, else by its length; rows that ended leave the state. When
+    this ends, the state holds the prompts and what was given out, without each row's last token.
+
+    Args:
+        state: new, and closed by the caller.
+        prompts: token ids, one sequence a prompt; of encoder-decoders, the decoder's.
+        options: ``num_beams`` has to be 1.
+        stops: asked for each token but an end token, right before it is given out: did a stop text come with it?
+        constraints: one a sequence.
+        numbers: one a sequence, which of the seed's streams it draws from; by default 0, 1, 2 …
+        cancel: when it is set, every open row ends without a token, as ``cancelled``.
+        deadline: of ``time.monotonic()``; from then on every open row ends without a token, as ``deadline``.
+
+    Raises:
+        InputError, ContextLengthError: a prompt is empty, or leaves no room for an answer.
+        NumericError: the model's scores are not finite.
+        UsageError: options that this cannot do, or that forbid every token.
+    """
+    rows = open_rows(prompts, options, state.limit, constraints, numbers)
+    if not rows:
+        return
+    if reason := interrupted(cancel, deadline):
+        yield from _ended(rows, reason)
+        return
+    scores = _begin(state, prompts, options.num_return_sequences)
+    while True:
+        open_places = []
+        for place, token in enumerate(_choose(rows, scores)):
+            emitted = rows[place].take(token, scores[place], stops)
+            if emitted.finish is None:
+                open_places.append(place)
+            yield emitted
+        if len(open_places) < len(rows):
+            rows = [rows[place] for place in open_places]
+            if not rows:
+                return
+            state.keep(open_places)
+        if reason := interrupted(cancel, deadline):
+            yield from _ended(rows, reason)
+            return
+        scores = state.step(np.array([row.last for row in rows], np.int64))
+
+
+def open_rows(
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    limit: int | None,
+    constraints: Sequence[Constraint] | None,
+    numbers: Sequence[int] | None = None,
+) -> list[Row]:
+    """The rows of all prompts, ``num_return_sequences`` each.
+
+    Raises:
+        UsageError: beams, or another number of constraints or numbers.
+        InputError, ContextLengthError: a prompt is empty, or leaves no room for an answer.
+    """
+    count = options.num_return_sequences
+    if options.num_beams > 1:
+        raise UsageError("num_beams is for beam search, which is not written token by token", hint="Set num_beams=1.")
+    total = count * len(prompts)
+    for name, given in (("constraints", constraints), ("numbers", numbers)):
+        if given is not None and len(given) != total:
+            raise UsageError(f"{len(given)} {name} for {total} sequences", hint="Give one a sequence.")
+    return [
+        Row(
+            row,
+            prompts[row // count],
+            options,
+            limit,
+            constraints[row] if constraints else None,
+            numbers[row] if numbers else row,
+        )
+        for row in range(total)
+    ]
+
+
+def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Scores:
+    """Read each prompt once and follow it so many times; the scores of each row's first token."""
+    scores = state.start(prompts)
+    if copies == 1:
+        return scores
+    order = [prompt for prompt in range(len(prompts)) for _ in range(copies)]
+    state.keep(order)
+    return scores[order]
+
+
+def _choose(rows: Sequence[Row], scores: Scores) -> list[int]:
+    """The next token of each row."""
+    if not all(row.plain for row in rows):
+        return [row.choose(scores[place]) for place, row in enumerate(rows)]
+    best = scores.argmax(axis=1)  # finds a NaN before any number
+    for place, token in enumerate(best):
+        check_best(scores[place, token])
+    return [int(token) for token in best]
+
+
+def _ended(rows: Sequence[Row], reason: FinishReason) -> Iterator[Emitted]:
+    for row in rows:
+        yield Emitted(row.number, None, None, reason)
