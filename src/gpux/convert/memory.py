@@ -3,6 +3,8 @@
 The figures are fits to cold runs of real shapes with random weights on Linux (BERT-base, ViT-base, T5-base,
 whisper-small, Qwen2.5-0.5B, TinyLlama-1.1B; peak resident memory of the process). They are off by up to a tenth there,
 and a model with large activations may take more: what runs is watched all the same (:mod:`gpux.convert.resident`).
+Optimum's are those of an encoder-decoder, whose two decoders are joined in memory; the weights of a model of one graph
+are streamed, and it takes the base and little more than its weights.
 """
 
 from __future__ import annotations

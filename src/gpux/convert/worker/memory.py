@@ -84,13 +84,11 @@ def share_weights(file: Path, sizes: set[int]) -> None:
         file: the graph.
         sizes: elements of the weights in question, see :func:`tied_sizes`.
     """
-    if not sizes:
+    if not sizes or not _have_counterparts(_matrices(read_structure(file), sizes)):
         return
     model = onnx.load(file)
     outside = external_file(file).is_file()
-    found = [
-        tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and int(np.prod(tensor.dims)) in sizes
-    ]
+    found = _matrices(model, sizes)
     doubles = dict(_doubles(found))
     if not doubles:
         return
@@ -98,8 +96,25 @@ def share_weights(file: Path, sizes: set[int]) -> None:
         if tensor.name in doubles:
             model.graph.initializer.remove(tensor)
     for name, original in reversed(doubles.items()):
-        model.graph.node.insert(0, onnx.helper.make_node("Transpose", [original], [name], f"turn.{name}", perm=[1, 0]))
+        model.graph.node.insert(0, turn(original, name))
     save(model, file, outside=outside)
+
+
+def turn(original: str, name: str) -> onnx.NodeProto:
+    """The node that makes the matrix ``name`` of the one that it is the transpose of."""
+    return onnx.helper.make_node("Transpose", [original], [name], f"turn.{name}", perm=[1, 0])
+
+
+def _matrices(model: onnx.ModelProto, sizes: set[int]) -> list[onnx.TensorProto]:
+    return [
+        tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and int(np.prod(tensor.dims)) in sizes
+    ]
+
+
+def _have_counterparts(tensors: list[onnx.TensorProto]) -> bool:
+    """Whether one has the shape of another one, turned: asked before anything large is read."""
+    shapes = [tuple(tensor.dims) for tensor in tensors]
+    return any(shape[::-1] in shapes[:number] for number, shape in enumerate(shapes))
 
 
 def _doubles(tensors: list[onnx.TensorProto]) -> Iterator[tuple[str, str]]:

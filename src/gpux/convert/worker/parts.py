@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from patches import patched
 from sharing import share_across
 from structure import read_structure
 from transformers import PreTrainedModel
+from weights_apart import Weights, attach, weights_apart
 
 #: Optimum's name of a part -> ours; a part that is not here has the same name.
 NAMES = {
@@ -120,20 +122,22 @@ def trace(model: PreTrainedModel, config: OnnxConfig, file: Path, model_kwargs: 
     inputs = dummies(config)
     with torch.no_grad(), patched(model), config.patch_model_for_export(model, model_kwargs=model_kwargs):
         names = config.ordered_inputs(model)
-        torch.onnx.export(
-            model,
-            (inputs,),
-            f=str(file),
-            input_names=list(names),
-            output_names=list(config.outputs),
-            dynamic_axes={**names, **config.outputs},
-            do_constant_folding=True,
-            opset_version=config.DEFAULT_ONNX_OPSET,
-            dynamo=False,
-        )
+        with weights_apart() as weights:
+            torch.onnx.export(
+                model,
+                (inputs,),
+                f=str(file),
+                input_names=list(names),
+                output_names=list(config.outputs),
+                dynamic_axes={**names, **config.outputs},
+                do_constant_folding=True,
+                opset_version=config.DEFAULT_ONNX_OPSET,
+                dynamo=False,
+            )
     gather_external(file)
     if _invented_axes(file, config):
-        config.fix_dynamic_axes(file, device="cpu", input_shapes=_shapes(config), dtype="fp32")
+        _close_axes(file, config, weights)
+    attach(file, weights)
     return file
 
 
@@ -153,6 +157,23 @@ def _invented_axes(file: Path, config: OnnxConfig) -> bool:
     graph = read_structure(file).graph
     dims = [dim for output in graph.output for dim in output.type.tensor_type.shape.dim]
     return any(not dim.HasField("dim_value") and dim.dim_param not in named for dim in dims)
+
+
+def _close_axes(file: Path, config: OnnxConfig, weights: Weights) -> None:
+    """Declare such sizes of outputs as what the graph answers; a copy is run, with its weights in a file beside it."""
+    trial = file.with_name(f"trial-{file.name}")
+    try:
+        shutil.copyfile(file, trial)
+        attach(trial, weights, beside=True)
+        config.fix_dynamic_axes(trial, device="cpu", input_shapes=_shapes(config), dtype="fp32")
+        outputs = onnx.load(trial, load_external_data=False).graph.output
+    finally:
+        for left in (trial, external_file(trial)):
+            left.unlink(missing_ok=True)
+    model = onnx.load(file, load_external_data=False)
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    onnx.save(model, file)
 
 
 def merge(files: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 #: Bytes from which an initializer's data is left out.
 LARGE = 10_000
@@ -25,20 +25,20 @@ def read_structure(file: Path) -> onnx.ModelProto:
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         kept = bytearray()
         for number, begin, content, end in _fields(data, 0, len(data)):
-            kept += _whole(_GRAPH, _light_graph(data, content, end)) if number == _GRAPH else data[begin:end]
+            kept += _whole(GRAPH, _light_graph(data, content, end)) if number == GRAPH else data[begin:end]
         return onnx.ModelProto.FromString(bytes(kept))
 
 
 def _light_graph(data: mmap.mmap, start: int, stop: int) -> bytes:
     kept = bytearray()
     for number, begin, content, end in _fields(data, start, stop):
-        large = number == _INITIALIZER and end - content >= LARGE
-        kept += _whole(_INITIALIZER, _light_tensor(data, content, end)) if large else data[begin:end]
+        large = number == INITIALIZER and end - content >= LARGE
+        kept += _whole(INITIALIZER, _light_tensor(data, content, end)) if large else data[begin:end]
     return bytes(kept)
 
 
 def _light_tensor(data: mmap.mmap, start: int, stop: int) -> bytes:
-    return b"".join(data[begin:end] for number, begin, _, end in _fields(data, start, stop) if number != _RAW_DATA)
+    return b"".join(data[begin:end] for number, begin, _, end in _fields(data, start, stop) if number != RAW_DATA)
 
 
 def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[Field]:
@@ -71,7 +71,12 @@ def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
 
 def _whole(number: int, content: bytes) -> bytes:
     """A field of bytes, with its tag and length."""
-    return _number(number << 3 | _BYTES) + _number(len(content)) + content
+    return start_of(number, len(content)) + content
+
+
+def start_of(number: int, size: int) -> bytes:
+    """What stands before the ``size`` bytes of a field: its tag and length."""
+    return _number(number << 3 | _BYTES) + _number(size)
 
 
 def _number(value: int) -> bytes:
