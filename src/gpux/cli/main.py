@@ -21,6 +21,7 @@ COMMANDS = {
     "pull": "Bring a model here, ready to run: download, convert, prove, store.",
     "jobs": "List, follow and cancel what `gpux pull --detach` started.",
     "run": "Run a model on texts.",
+    "chat": "Talk with a model.",
     "search": "Search the Hub for models.",
     "info": "Show what the Hub knows of a model.",
     "import": "Write what is known of models into the catalogue.",

@@ -62,10 +62,7 @@ class GrammarConstraint:
         self._check()
         forbidden = np.unpackbits(~bits, bitorder="little")[: scores.size].view(np.bool_)
         if forbidden.all():
-            raise RunError(
-                "the answer cannot go on in the form that was asked for: no token of this model fits",
-                hint="Ask for another form: the tokenizer may lack its characters.",
-            )
+            raise _stuck("no token fits")
         scores[: forbidden.size][forbidden] = _NEVER
         scores[forbidden.size :] = _NEVER
         return scores
@@ -81,7 +78,7 @@ class GrammarConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise RunError(f"the answer cannot be held to its form: {_words(self._matcher.get_error())}")
+            raise _stuck(_words(self._matcher.get_error()))
 
 
 def answer_format(
@@ -103,9 +100,10 @@ def answer_format(
     if written is None:
         return None
     what, grammar = written
-    from llguidance import LLMatcher
+    from llguidance import LLMatcher, LLParserLimits
 
-    first = LLMatcher(_vocabulary(tokenizer, tuple(end_tokens)), grammar, log_level=0)
+    brief = LLParserLimits(verbose_errors=False)
+    first = LLMatcher(_vocabulary(tokenizer, tuple(end_tokens)), grammar, log_level=0, limits=brief)
     if first.is_error():
         raise UsageError(f"{what} cannot be used: {_words(first.get_error())}", hint=_FORMS)
     return lambda: GrammarConstraint(first.deep_copy())
@@ -190,6 +188,13 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, end_tokens: tuple[int, ...]) ->
         return made[end_tokens]
 
 
+def _stuck(why: str) -> RunError:
+    return RunError(
+        f"the answer cannot go on in the form that was asked for: {why}",
+        hint="Ask for a simpler form, or one whose characters this model's tokenizer has.",
+    )
+
+
 def _words(error: str) -> str:
     """An error of several lines in one."""
-    return " ".join(error.split())[:300]
+    return " ".join(error.removesuffix("<non-verbose/>").split())[:300]

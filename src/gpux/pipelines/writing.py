@@ -146,7 +146,14 @@ def _searched(
 ) -> Generator[Piece, None, tuple[Generation, ...]]:
     """Beams are known only at the end, so each text is one piece."""
     started = time.monotonic()
-    found = beams.search(state, request.prompts, request.options, cancel=request.cancel, deadline=request.deadline)
+    found = beams.search(
+        state,
+        request.prompts,
+        request.options,
+        ended=_stop_found(request.options.stop, tokenizer),
+        cancel=request.cancel,
+        deadline=request.deadline,
+    )
     timings = Timings(decode=time.monotonic() - started, steps=max(len(beam.tokens) for beam in found))
     rows = _rows(request, tokenizer)
     ends = frozenset(request.options.eos_token_ids)
@@ -158,6 +165,14 @@ def _searched(
         written.append(replace(row.generation(timings), score=beam.score))
         yield number, text
     return tuple(written)
+
+
+def _stop_found(stops: Sequence[str], tokenizer: tokenizers.Tokenizer) -> Callable[[Sequence[int]], bool] | None:
+    """Whether a stop text stands near the end of a hypothesis; None where there is none to look for."""
+    if not stops:
+        return None
+    reach = max(map(len, stops)) + 8  # tokens: each has a character at least, and the first ones may decode otherwise
+    return lambda tokens: any(stop in tokenizer.decode(list(tokens[-reach:])) for stop in stops)
 
 
 def _timings(state: State, started: float, first: float, steps: int) -> Timings:

@@ -14,6 +14,7 @@ _TAGS = range(0xE0020, 0xE0080)
 _JAMO = range(0x1160, 0x1200)  # vowels and final consonants of Hangul letters
 #: Scripts whose letters are usually followed by marks: Hebrew to Tibetan and Myanmar, Hangul letters, Khmer.
 _MARKED = (range(0x0590, 0x1200), range(0x1780, 0x1800))
+_VIRAMA = 9  #: combining class of the signs that tie two letters of Indic scripts to one
 #: More than this is no character of any language, and is not waited for.
 _LONGEST = 32
 
@@ -40,7 +41,12 @@ def _may_go_on(character: str) -> bool:
 
 def _goes_on(text: str, place: int) -> bool:
     """Does what stands there belong to what stands before it."""
-    return _joins(text[place]) or text[place - 1] == _JOINER or _is_second_region(text, place)
+    return (
+        _joins(text[place])
+        or text[place - 1] == _JOINER
+        or (unicodedata.combining(text[place - 1]) == _VIRAMA and unicodedata.category(text[place]) == "Lo")
+        or _is_second_region(text, place)
+    )
 
 
 def _joins(character: str) -> bool:

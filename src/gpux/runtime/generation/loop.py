@@ -114,8 +114,9 @@ def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Score
     if copies == 1:
         return scores
     order = [prompt for prompt in range(len(prompts)) for _ in range(copies)]
+    repeated: Scores = scores[order]
     state.keep(order)
-    return scores[order]
+    return repeated
 
 
 def _choose(rows: Sequence[Row], scores: Scores) -> list[int]:

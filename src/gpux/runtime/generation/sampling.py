@@ -93,22 +93,23 @@ def keep_min_p(scores: Scores, share: float) -> Indices:
 def keep_typical(scores: Scores, mass: float) -> Indices:
     """Those whose surprise is nearest to the distribution's entropy, up to ``mass`` (Meister et al., 2023)."""
     logs = log_softmax(scores)
+    np.maximum(logs, np.float32(-1e30), out=logs)  # 0 times this is 0, as it is not with -inf
     probabilities = np.exp(logs)
-    entropy = -np.dot(np.maximum(logs, np.float32(-1e30)), probabilities)  # -inf times 0 counts as 0
-    distance = np.abs(logs + entropy)
+    logs -= np.dot(logs, probabilities)
+    nearness: Scores = np.negative(np.abs(logs, out=logs), out=logs)
     for count in _TRIES if scores.size > FEW else ():
-        found = reaching(-distance, count)
+        found = reaching(nearness, count)
         if float(probabilities[found].sum(dtype=np.float64)) >= mass + _MARGIN:
-            return found[_nearest(distance[found], probabilities[found], mass)]
-    return np.flatnonzero(_nearest(distance, probabilities, mass))
+            return found[_nearest(nearness[found], probabilities[found], mass)]
+    return np.flatnonzero(_nearest(nearness, probabilities, mass))
 
 
-def _nearest(distance: Scores, probabilities: Scores, mass: float) -> NDArray[np.bool_]:
-    """Which are no further than the one with which the nearest have ``mass`` together."""
-    order = np.argsort(distance)  # equals need no order: all of them stay
+def _nearest(nearness: Scores, probabilities: Scores, mass: float) -> NDArray[np.bool_]:
+    """Which are as near as the one with which the nearest have ``mass`` together."""
+    order = np.argsort(-nearness)  # equals need no order: all of them stay
     sums = np.cumsum(probabilities[order], dtype=np.float64).astype(np.float32)
     last = min(int(np.searchsorted(sums, np.float32(mass), side="left")), order.size - 1)
-    near: NDArray[np.bool_] = distance <= distance[order[last]]
+    near: NDArray[np.bool_] = nearness >= nearness[order[last]]
     return near
 
 
@@ -153,7 +154,8 @@ class Chooser:
         """What is left, with the best at 0, and which tokens these are; None: all."""
         scores = scores - best  # before the temperature, so that a low one does not overflow
         if self._temperature != 1.0:
-            scores /= self._temperature
+            with np.errstate(over="ignore"):  # to -inf, which is meant
+                scores /= self._temperature
         tokens: Indices | None = None
         for cut in self._cuts:
             kept = cut(scores)
