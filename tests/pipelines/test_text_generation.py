@@ -1,0 +1,295 @@
+"""Texts and chats through the pipeline, on a decoder of one layer: options, batches, errors, the kept prefix."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from gpux import CancelToken, pipeline
+from gpux.errors import (
+    CacheMemoryError,
+    ChatTemplateError,
+    ContextLengthError,
+    InputError,
+    NumericError,
+    SessionError,
+    UnsupportedError,
+    UsageError,
+)
+from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.runtime.generation import cache
+from gpux.variants import Driving
+from tests.pipelines.writer import BOS, LIMIT, expected, tokenizer, writer
+from tests.runtime.generation import tiny_graphs
+
+PROMPTS = ["a cat", "the dog ran", "x", "to be or not to be"]
+CHAT = [{"role": "user", "content": "how are you, little model?"}]
+Opened = Callable[..., TextGenerationPipeline]
+
+
+@pytest.fixture(params=["growing", "shared"])
+def kind(request: pytest.FixtureRequest) -> tiny_graphs.Kind:
+    found: tiny_graphs.Kind = request.param
+    return found
+
+
+@pytest.fixture
+def opened(tmp_path: Path, kind: tiny_graphs.Kind) -> Iterator[Opened]:
+    """Opens the writer; keywords go to it, `options` to the pipeline."""
+    pipes: list[TextGenerationPipeline] = []
+
+    def make(options: dict[str, Any] | None = None, **arguments: Any) -> TextGenerationPipeline:
+        model = writer(tmp_path / f"model-{len(pipes)}", kind, **arguments)
+        pipes.append(TextGenerationPipeline(model, device="cpu", **(options or {})))
+        return pipes[-1]
+
+    yield make
+    for pipe in pipes:
+        pipe.close()
+
+
+@pytest.fixture
+def pipe(opened: Opened) -> TextGenerationPipeline:
+    return opened()
+
+
+def test_a_text_goes_on_as_the_model_in_numpy_does(pipe: TextGenerationPipeline) -> None:
+    for prompt in PROMPTS:
+        assert pipe(prompt, max_new_tokens=9) == [{"generated_text": prompt + expected(prompt, 9)}]
+
+
+def test_several_texts_are_written_together(pipe: TextGenerationPipeline) -> None:
+    alone = [pipe(prompt, max_new_tokens=9) for prompt in PROMPTS]
+    assert pipe(PROMPTS, max_new_tokens=9) == alone
+    assert pipe(PROMPTS, max_new_tokens=9, batch_size=3) == alone
+    assert pipe([PROMPTS[0]], max_new_tokens=9) == alone[:1]
+    assert pipe([], max_new_tokens=9) == []
+
+
+def test_only_the_answer(pipe: TextGenerationPipeline) -> None:
+    assert pipe("a cat", max_new_tokens=9, return_full_text=False) == [{"generated_text": expected("a cat", 9)}]
+
+
+def test_an_empty_text_begins_with_the_model_s_begin_token(pipe: TextGenerationPipeline) -> None:
+    written = tokenizer().decode(tiny_graphs.greedy([BOS], 5))
+    assert pipe("", max_new_tokens=5, eos_token_id=[]) == [{"generated_text": written}]
+
+
+def test_the_same_seed_draws_the_same_texts_in_any_batch(pipe: TextGenerationPipeline) -> None:
+    drawn = pipe(PROMPTS, max_new_tokens=9, seed=5, temperature=1.5, num_return_sequences=2)
+    assert drawn == pipe(PROMPTS, max_new_tokens=9, seed=5, temperature=1.5, num_return_sequences=2, batch_size=1)
+    assert drawn != pipe(PROMPTS, max_new_tokens=9, seed=6, temperature=1.5, num_return_sequences=2)
+    assert all(one != other for one, other in drawn)
+
+
+def test_beams_and_their_scores(pipe: TextGenerationPipeline) -> None:
+    found = pipe.generate(["a cat"], max_new_tokens=6, num_beams=4, num_return_sequences=3)[0]
+    best = [one.score for one in found]
+    assert None not in best and best == sorted(best, reverse=True)  # type: ignore[type-var]
+    assert len({one.tokens for one in found}) == 3
+
+
+def test_a_beam_ends_at_a_stop_text(pipe: TextGenerationPipeline) -> None:
+    whole = pipe("a cat", max_new_tokens=8, num_beams=3, return_full_text=False)[0]["generated_text"]
+    cut = pipe.generate(["a cat"], max_new_tokens=8, num_beams=3, stop=whole[2:4])[0][0]
+    assert whole[2:4] not in cut.text
+
+
+def test_guessed_tokens_change_nothing(pipe: TextGenerationPipeline) -> None:
+    prompt = "abcabcabcabcabc"
+    plain = pipe(prompt, max_new_tokens=20)
+    assert pipe(prompt, max_new_tokens=20, prompt_lookup_tokens=4, reuse_prefix=False) == plain
+
+
+def test_logprobs(pipe: TextGenerationPipeline) -> None:
+    (found,) = pipe.generate(["a cat"], max_new_tokens=3, logprobs=2)[0]
+    assert [score.token for score in found.scores] == list(found.tokens)
+    assert all(score.logprob == score.top[0][1] and len(score.top) == 2 for score in found.scores)
+
+
+def test_a_stop_text_ends_it_and_is_not_shown(pipe: TextGenerationPipeline) -> None:
+    whole = expected("a cat", 12)
+    (found,) = pipe.generate(["a cat"], max_new_tokens=12, stop=whole[4:6])[0]
+    assert (found.text, found.finish_reason, found.stopped_by) == (
+        whole[: whole.index(whole[4:6])],
+        "stop",
+        whole[4:6],
+    )
+
+
+def test_the_model_s_own_defaults(opened: Opened) -> None:
+    forbidding = opened(generation_config={"suppress_tokens": list(range(4, 40)), "do_sample": False})
+    assert set(forbidding("a cat", max_new_tokens=6, return_full_text=False)[0]["generated_text"]) <= set("0123456789-")
+    assert opened({"max_new_tokens": 2}).generate(["a cat"])[0][0].finish_reason == "length"
+
+
+def test_a_chat_is_answered_at_its_end(pipe: TextGenerationPipeline) -> None:
+    prompt = "<user>how are you, little model?<assistant>"
+    answer = expected(prompt, 6)
+    assert pipe.prompt_text(CHAT) == prompt
+    assert pipe(CHAT, max_new_tokens=6)[0]["generated_text"] == [*CHAT, {"role": "assistant", "content": answer}]
+    assert pipe([CHAT, CHAT], max_new_tokens=6)[1] == pipe(CHAT, max_new_tokens=6)
+
+
+def test_a_begun_answer_is_continued(pipe: TextGenerationPipeline) -> None:
+    begun = [*CHAT, {"role": "assistant", "content": "well"}]
+    answer = expected("<user>how are you, little model?<assistant>well", 5)
+    assert pipe(begun, max_new_tokens=5)[0]["generated_text"] == [
+        *CHAT,
+        {"role": "assistant", "content": f"well{answer}"},
+    ]
+
+
+def test_the_next_turn_of_a_chat_reads_only_what_is_new(pipe: TextGenerationPipeline) -> None:
+    first = pipe.stream(CHAT, max_new_tokens=4)
+    answer = "".join(first)
+    turn = [*CHAT, {"role": "assistant", "content": answer}, {"role": "user", "content": "and now?"}]
+    fresh = pipe(turn, max_new_tokens=5, reuse_prefix=False)
+    held = pipe.memory_bytes
+
+    second = pipe.stream(turn, max_new_tokens=5)
+    text = "".join(second)
+
+    assert first.result.timings.reused_tokens == 0
+    assert second.result.timings.reused_tokens >= len(tokenizer().encode(pipe.prompt_text(CHAT)).ids)
+    assert text == fresh[0]["generated_text"][-1]["content"]
+    assert held > pipe.graphs.memory_bytes  # the cache is counted
+
+
+def test_no_chat_template(opened: Opened) -> None:
+    with pytest.raises(ChatTemplateError, match="no chat template") as caught:
+        opened(template=None)(CHAT)
+    assert caught.value.hint is not None and "plain prompt" in caught.value.hint
+
+
+def test_a_broken_chat_template(opened: Opened) -> None:
+    with pytest.raises(ChatTemplateError):
+        opened(template="{% for message in messages %}")(CHAT)
+
+
+def test_a_prompt_that_is_too_long(pipe: TextGenerationPipeline) -> None:
+    long = "abcdefgh" * 9
+    with pytest.raises(ContextLengthError, match="72 tokens, and the model reads 63") as caught:
+        pipe(long)
+    assert caught.value.details == {"tokens": 72, "limit": LIMIT - 1}
+    left = pipe.generate([long], truncation=True, eos_token_id=[])[0][0]
+    assert (left.prompt_tokens, left.text) == (LIMIT - 1, expected(long[-(LIMIT - 1) :], 1))
+    right = pipe.generate([long], truncation="right", eos_token_id=[])[0][0]
+    assert right.text == expected(long[: LIMIT - 1], 1)
+    with pytest.raises(UsageError, match="truncation is 'middle'"):
+        pipe(long, truncation="middle")
+
+
+def test_the_context_ends_an_answer(pipe: TextGenerationPipeline) -> None:
+    (found,) = pipe.generate(["a" * 60], max_new_tokens=30, eos_token_id=[])[0]
+    assert (len(found.tokens), found.finish_reason) == (4, "length")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"num_beams": 2, "do_sample": True}, "do not go together"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"stop": [7]}, "stop"),
+        ({"max_tokns": 3}, "no option max_tokns"),
+    ],
+)
+def test_options_that_cannot_be_meant(pipe: TextGenerationPipeline, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        pipe("a cat", **wrong)
+
+
+def test_a_near_name_is_proposed(pipe: TextGenerationPipeline) -> None:
+    with pytest.raises(UsageError) as caught:
+        pipe("a cat", max_new_token=3)
+    assert caught.value.hint == "Did you mean max_new_tokens?"
+
+
+@pytest.mark.parametrize("wrong", [7, None, b"a cat", ["a cat", 7]])
+def test_inputs_that_are_no_text(pipe: TextGenerationPipeline, wrong: Any) -> None:
+    with pytest.raises(InputError):
+        pipe(wrong)
+
+
+def test_scores_that_are_no_numbers(tmp_path: Path) -> None:
+    model = writer(tmp_path)
+    graph = onnx.load(tmp_path / "model.onnx")
+    head = next(tensor for tensor in graph.graph.initializer if tensor.name == "head")
+    head.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(head) * float("nan"), "head"))
+    onnx.save(graph, tmp_path / "model.onnx")
+    with TextGenerationPipeline(model, device="cpu") as pipe, pytest.raises(NumericError):
+        pipe("a cat")
+
+
+def test_too_little_memory_is_said_before_it_is_taken(
+    pipe: TextGenerationPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "available_memory", lambda: 100)
+    with pytest.raises(CacheMemoryError, match="key-value cache") as caught:
+        pipe("a cat")
+    assert caught.value.details["available"] == 100 < caught.value.details["needed"]
+
+
+def test_a_shipped_graph_that_counts_padding_is_run_row_by_row(opened: Opened) -> None:
+    unknown = Driving("left", LIMIT, chunks_after_cache=True)
+    careful = opened(driving=unknown, status="shipped")
+    assert careful(PROMPTS, max_new_tokens=5) == opened()(PROMPTS, max_new_tokens=5)
+    drawn = careful("a cat", max_new_tokens=5, seed=1, temperature=2.0, num_return_sequences=2)
+    assert drawn == opened()("a cat", max_new_tokens=5, seed=1, temperature=2.0, num_return_sequences=2)
+    with pytest.raises(UnsupportedError, match="right for 1 row"):
+        careful("a cat", num_beams=2)
+
+
+def test_many_threads(pipe: TextGenerationPipeline) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda prompt: pipe(prompt, max_new_tokens=9), PROMPTS * 5))
+    assert found == [pipe(prompt, max_new_tokens=9) for prompt in PROMPTS] * 5
+
+
+def test_cancelled_before_and_during(pipe: TextGenerationPipeline) -> None:
+    token = CancelToken()
+    token.cancel()
+    assert pipe.generate(["a cat"], cancel=token)[0][0].finish_reason == "cancelled"
+    assert pipe.generate(["a cat"], timeout=0)[0][0].finish_reason == "deadline"
+
+
+def test_closed(pipe: TextGenerationPipeline) -> None:
+    pipe("a cat", max_new_tokens=2)
+    pipe.close()
+    pipe.close()
+    with pytest.raises(SessionError):
+        pipe("a cat")
+
+
+def test_pickles(pipe: TextGenerationPipeline) -> None:
+    with pickle.loads(pickle.dumps(pipe)) as copy:
+        assert copy("a cat", max_new_tokens=4) == pipe("a cat", max_new_tokens=4)
+
+
+def test_by_its_task(tmp_path: Path) -> None:
+    with pipeline("text-generation", writer(tmp_path), device="cpu", max_new_tokens=3) as pipe:
+        assert isinstance(pipe, TextGenerationPipeline)
+        assert len(pipe.generate(["a cat"])[0][0].tokens) <= 3
+
+
+def test_no_torch_in_the_process(tmp_path: Path) -> None:
+    model = writer(tmp_path)
+    program = (
+        "import pickle, sys; from gpux import pipeline\n"
+        f"model = pickle.loads({pickle.dumps(model)!r})\n"
+        "print(pipeline(model=model, device='cpu')('a cat', max_new_tokens=3)[0]['generated_text'])\n"
+        "assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\n") == "a cat" + expected("a cat", 3)
