@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from gpux.cli.generating import chosen_options, generation_options
 from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
 from gpux.variants import StoredModel
@@ -14,21 +15,19 @@ from gpux.variants import StoredModel
 if TYPE_CHECKING:
     from gpux.pipelines.text_generation import TextGenerationPipeline
 
+_TOKENS = 1024  #: of an answer at most, unless it is said otherwise
+
 
 @command("chat")
 @click.argument("ref")
 @click.option("--system", help="What the model is told before the chat begins.")
-@click.option("--max-new-tokens", type=int, default=1024, show_default=True, help="Tokens of an answer at most.")
-@click.option("--temperature", type=float, help="How far from the likeliest words; 0 takes the likeliest always.")
-@click.option("--top-p", type=float, help="Draw from the likeliest tokens of this share of all probability.")
-@click.option("--top-k", type=int, help="Draw from this many of the likeliest tokens.")
-@click.option("--seed", type=int, help="The same seed draws the same answers.")
 @click.option("--template", help="Name of one of the model's chat templates, or a file with another.")
 @click.option("--stats", is_flag=True, help="After each answer, say how fast it was.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
 @click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
+@generation_options
 def chat_command(
     terminal: Terminal,
     ref: str,
@@ -63,7 +62,7 @@ def chat_command(
     with pipeline("text-generation", model=model, device=device) as pipe:
         for note in pipe.session.notes:  # what `auto` passed over, and why
             terminal.say(f"! {note}")
-        chosen = {name: value for name, value in options.items() if value is not None}
+        chosen = {"max_new_tokens": _TOKENS, **chosen_options(**options)}
         if template is not None:
             chosen["chat_template"] = _template(template)
         Chat(terminal, cast("TextGenerationPipeline", pipe), chosen, system=system, stats=stats).run()

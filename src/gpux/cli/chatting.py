@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +12,7 @@ import click
 
 from gpux.cancel import CancelToken
 from gpux.cli.chat_files import read_messages, write_messages
+from gpux.cli.generating import described, figures, print_piece, stopped_by_interrupt
 from gpux.cli.reading import Lines
 from gpux.cli.terminal import Terminal
 from gpux.errors import GpuxError, UsageError
@@ -23,11 +20,6 @@ from gpux.errors import GpuxError, UsageError
 if TYPE_CHECKING:
     from gpux.pipelines.text_generation import TextGenerationPipeline
     from gpux.runtime.generation.results import Generation
-
-#: Seconds after which a further Ctrl-C no longer waits for an answer to stop.
-_PATIENCE = 2.0
-#: What a model's text must not do to a terminal: control characters other than a new line and a tab.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Chat:
@@ -126,11 +118,10 @@ class Chat:
 
     def _written(self) -> Generation:
         token, whole = CancelToken(), self._terminal.as_json
-        with self._stopped_by_ctrl_c(token), self._pipe.stream(self._all(), cancel=token, **self._chosen()) as stream:
+        with self._stoppable(token), self._pipe.stream(self._all(), cancel=token, **self._chosen()) as stream:
             for piece in stream:
                 if not whole:
-                    shown = _CONTROLS.sub("", piece) if sys.stdout.isatty() else piece
-                    click.echo(shown, nl=False, color=True)  # else click takes out what looks like a colour
+                    print_piece(piece)
             result = stream.result
         if whole:
             self._terminal.data({"role": "assistant", "content": result.text, **figures(result)}, compact=True)
@@ -147,27 +138,12 @@ class Chat:
             return {**self._options, "seed": self._options["seed"] + self._retries}
         return self._options
 
-    @contextmanager
-    def _stopped_by_ctrl_c(self, token: CancelToken) -> Iterator[None]:
+    def _stoppable(self, token: CancelToken) -> AbstractContextManager[None]:
         """Ctrl-C sets the token; in a pipe it ends the program as ever."""
-        if not self._lines.interactive:
-            yield
-            return
-        since = 0.0
+        return stopped_by_interrupt(token, self._note_interrupt) if self._lines.interactive else nullcontext()
 
-        def stop(*_: object) -> None:
-            nonlocal since
-            if token.cancelled and time.monotonic() - since > _PATIENCE:
-                raise KeyboardInterrupt
-            if not token.cancelled:
-                since, self._interrupted = time.monotonic(), True
-                token.cancel()
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def _note_interrupt(self) -> None:
+        self._interrupted = True
 
     # What is typed besides messages
 
@@ -258,30 +234,6 @@ def _path(file: str, typed: str) -> Path:
     with suppress(RuntimeError):  # a home that is not known
         return Path(file).expanduser()
     return Path(file)
-
-
-def figures(result: Generation) -> dict[str, Any]:
-    """What there is to say of an answer, JSON-able; seconds, and tokens a second after the first one."""
-    timings = result.timings
-    return {
-        "finish_reason": result.finish_reason,
-        "prompt_tokens": result.prompt_tokens,
-        "reused_tokens": timings.reused_tokens,
-        "tokens": len(result.tokens),
-        "first_token": round(timings.prefill, 4),
-        "tokens_per_second": round(timings.steps / timings.decode, 2) if timings.decode else None,
-    }
-
-
-def described(result: Generation) -> str:
-    """The same in one line for a person."""
-    found = figures(result)
-    speed = f" at {found['tokens_per_second']:.1f} a second" if found["tokens_per_second"] else ""
-    kept = f", {found['reused_tokens']} of them known from before" if found["reused_tokens"] else ""
-    return (
-        f"{found['tokens']} tokens{speed}, the first after {found['first_token']:.2f} s; "
-        f"a prompt of {found['prompt_tokens']} tokens{kept}; ended by {found['finish_reason']}."
-    )
 
 
 HELP = """\

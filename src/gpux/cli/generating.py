@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
-import threading
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,11 @@ from gpux.errors import UsageError
 if TYPE_CHECKING:
     from gpux.pipelines.generation import GenerationPipeline
     from gpux.runtime.generation.results import Generation
+
+#: Seconds after which a further Ctrl-C no longer waits for an answer to stop.
+_PATIENCE = 2.0
+#: What a model's text must not do to a terminal: control characters other than a new line and a tab.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _OPTIONS = (
     click.option("--max-new-tokens", type=int, help="Tokens that are written at most; 256."),
@@ -63,41 +70,66 @@ def _value(text: str) -> Any:
 
 def print_text(terminal: Terminal, pipe: GenerationPipeline, text: str, *, before: str = "") -> None:
     """Print what the model writes to one text as it comes; Ctrl-C ends the text, and what was written stays."""
-    with stopped_by_interrupt() as cancel, pipe.stream(text, cancel=cancel) as stream:
-        click.echo(before, nl=False)
+    cancel = CancelToken()
+    with stopped_by_interrupt(cancel), pipe.stream(text, cancel=cancel) as stream:
+        print_piece(before)
         for piece in stream:
-            click.echo(piece, nl=False)
+            print_piece(piece)
     click.echo()
-    terminal.say(summary(stream.result))
+    terminal.say(described(stream.result))
 
 
-def summary(result: Generation) -> str:
-    """Tokens, speed and why it ended, in one line."""
-    seconds = result.timings.decode
-    speed = f", {result.timings.steps / seconds:.0f} tokens/s" if result.timings.steps and seconds else ""
+def print_piece(piece: str) -> None:
+    """Print a part of a model's text: on a terminal without control characters, elsewhere as it is."""
+    text = _CONTROLS.sub("", piece) if sys.stdout.isatty() else piece
+    click.echo(text, nl=False, color=True)  # else click takes out what looks like a colour
+
+
+def figures(result: Generation) -> dict[str, Any]:
+    """What there is to say of an answer, JSON-able; seconds, and tokens a second after the first one."""
+    timings = result.timings
+    return {
+        "finish_reason": result.finish_reason,
+        "prompt_tokens": result.prompt_tokens,
+        "reused_tokens": timings.reused_tokens,
+        "tokens": len(result.tokens),
+        "first_token": round(timings.prefill, 4),
+        "tokens_per_second": round(timings.steps / timings.decode, 2) if timings.decode else None,
+    }
+
+
+def described(result: Generation) -> str:
+    """The same in one line for a person."""
+    found = figures(result)
+    speed = f" at {found['tokens_per_second']:.1f} a second" if found["tokens_per_second"] else ""
+    kept = f", {found['reused_tokens']} of them known from before" if found["reused_tokens"] else ""
     return (
-        f"{len(result.tokens)} tokens{speed}, first after {result.timings.prefill:.2f} s, {_ENDS[result.finish_reason]}"
+        f"{found['tokens']} tokens{speed}, the first after {found['first_token']:.2f} s; "
+        f"a prompt of {found['prompt_tokens']} tokens{kept}; ended by {found['finish_reason']}."
     )
 
 
-_ENDS = {
-    "eos": "ended by the model",
-    "stop": "ended by a stop text",
-    "length": "ended by its length",
-    "deadline": "ended by the deadline",
-    "cancelled": "stopped",
-}
-
-
 @contextmanager
-def stopped_by_interrupt() -> Iterator[CancelToken]:
-    """A token that Ctrl-C sets, instead of ending the program."""
-    cancel = CancelToken()
-    if threading.current_thread() is not threading.main_thread():
-        yield cancel
-        return
-    before = signal.signal(signal.SIGINT, lambda number, frame: cancel.cancel())
+def stopped_by_interrupt(cancel: CancelToken, noted: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Ctrl-C sets the token instead of ending the program; one that comes long after, unheard, ends it after all.
+
+    Args:
+        cancel: what is set.
+        noted: called with the first Ctrl-C.
+    """
+    since = 0.0
+
+    def stop(*_: object) -> None:
+        nonlocal since
+        if cancel.cancelled and time.monotonic() - since > _PATIENCE:
+            raise KeyboardInterrupt
+        if not cancel.cancelled:
+            since = time.monotonic()
+            noted()
+            cancel.cancel()
+
+    before = signal.signal(signal.SIGINT, stop)
     try:
-        yield cancel
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

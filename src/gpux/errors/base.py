@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, ClassVar
 
+_ROOM = __name__.rpartition(".")[0]
+
 
 class GpuxError(Exception):
     """Base of the tree: ``message`` says what happened to what, ``hint`` what to do next."""
@@ -15,6 +17,8 @@ class GpuxError(Exception):
 
     def __init_subclass__(cls) -> None:
         """The code is the class's name: ``ModelNotFoundError`` has ``model_not_found``."""
+        if cls.__module__.startswith(f"{_ROOM}."):
+            cls.__module__ = _ROOM  # what a traceback shows is what can be imported
         cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:

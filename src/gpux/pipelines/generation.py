@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -17,11 +18,13 @@ from gpux.pipelines.streaming import AsyncTextStreamer, TextStreamer
 from gpux.pipelines.tokenization import Tokenizer
 from gpux.pipelines.writing import Request, write
 from gpux.runtime.generation.constraint import Constraint
-from gpux.runtime.generation.defaults import from_config
+from gpux.runtime.generation.defaults import from_config, not_followed
 from gpux.runtime.generation.options import OTHER_NAMES, GenerationOptions
 from gpux.runtime.generation.results import Generation
 from gpux.runtime.generation.state import State
 from gpux.variants import StoredModel
+
+log = logging.getLogger(__name__)
 
 #: Options of :class:`~gpux.runtime.generation.options.GenerationOptions`, by each of their names.
 GENERATION_OPTIONS = frozenset({field.name for field in fields(GenerationOptions)} | set(OTHER_NAMES))
@@ -61,7 +64,10 @@ class GenerationPipeline(Pipeline):
         self.tokenizer = Tokenizer(model)
         config = model.read_json("config.json")
         #: what holds where a call says nothing: the model's own ``generation_config.json``
-        self.defaults = from_config(config, model.read_json("generation_config.json"))
+        published = model.read_json("generation_config.json")
+        self.defaults = from_config(config, published)
+        if left := not_followed(published):
+            log.warning("%s asks for %s, which gpux does not do", model.id, ", ".join(left))
         self._asked(self._options)  # options that cannot be meant are refused now
 
     def generate(

@@ -27,9 +27,14 @@ _FORMS = (
     'Give a JSON schema, {"type": "json_schema", "json_schema": {"schema": …}}, {"type": "json_object"} or '
     '{"type": "regex", "pattern": …}.'
 )
-#: A schema's own ``x-guidance`` may not change these. Space between JSON's signs is bounded: a model that is unsure
-#: would go on with it for ever. What a schema asks for and the library lacks is an error, and not left out.
-_OPTIONS: JsonCompileOptions = {"whitespace_pattern": r"\n? {0,20}", "whitespace_flexible": True, "lenient": False}
+#: A schema's own ``x-guidance`` may not change these. Between JSON's signs comes a space, a new line and its indent, or
+#: nothing: a model that is unsure would go on with space for ever. What a schema asks for and the library cannot hold
+#: an answer to is an error, and not left out.
+_OPTIONS: JsonCompileOptions = {
+    "whitespace_pattern": r"( |\n {0,16})?",
+    "whitespace_flexible": True,
+    "lenient": False,
+}
 _NEVER = np.float32(-np.inf)
 _KEPT = "_gpux_vocabularies"  # on the tokenizer, so that it goes with it; releases before 0.23 take no weak reference
 _keeping = Lock()

@@ -129,6 +129,8 @@ def _taken(row: Sequenced, emitted: Emitted) -> str:
     if emitted.finish is not None:
         row.finish = emitted.finish
         piece += row.stream.finish()
+        if row.stream.stopped_by is not None and row.finish in ("eos", "length"):  # it was in what was held back
+            row.finish = "stop"
     return piece
 
 
@@ -154,7 +156,7 @@ def _searched(
         cancel=request.cancel,
         deadline=request.deadline,
     )
-    timings = Timings(decode=time.monotonic() - started, steps=max(len(beam.tokens) for beam in found))
+    timings = Timings(decode=time.monotonic() - started, steps=max((len(beam.tokens) for beam in found), default=0))
     rows = _rows(request, tokenizer)
     ends = frozenset(request.options.eos_token_ids)
     written = []

@@ -95,7 +95,7 @@ class Hypotheses:
         ended = [
             Beam(tokens, self._weighed(score, length), reason)
             for tokens, score, reason in candidates
-            if reason is not None and score > -np.inf
+            if reason is not None and score > _OUT / 2
         ]
         self._finished = sorted([*self._finished, *ended], key=lambda beam: -beam.score)[: self._beams]
 

@@ -27,7 +27,7 @@ class GenerationOptions(Value):
 
     max_new_tokens: int = 256
     min_new_tokens: int = 0
-    min_length: int = 0  #: tokens before which none may end it, those of the (decoder's) prompt counted
+    min_length: int = 0  #: tokens before which none may end it, the decoder's prompt counted; not with min_new_tokens
     do_sample: bool = False  #: draw from the distribution; else the likeliest token is taken
     temperature: float = 1.0  #: greater than 0
     top_k: int = 0  #: 0: all
@@ -73,8 +73,8 @@ class GenerationOptions(Value):
     def with_options(self, **options: Any) -> Self:
         """The same with other values; None leaves a value as it is.
 
-        Sampling options imply ``do_sample``; one token id or one stop text may stand for a tuple of one. What is asked
-        here wins over a model's default that contradicts it.
+        Sampling options and a seed imply ``do_sample``; one token id or one stop text may stand for a tuple of one.
+        What is asked here wins over a model's default that contradicts it.
 
         Raises:
             UsageError: an unknown name, a value that cannot be meant, or two that contradict each other.
@@ -107,7 +107,7 @@ def _smaller(least: int, most: Any) -> int:
 
 def _sampled(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """With ``do_sample`` where other choices imply it; a temperature of 0 is what servers' users call greedy."""
-    named = any(name in chosen for name in _SAMPLING)
+    named = any(name in chosen for name in _SAMPLING) or ("seed" in chosen and "num_beams" not in chosen)
     asked = [name for name, off in _SAMPLING.items() if chosen.get(name, off) != off]
     greedy = chosen.get("temperature") == 0
     if greedy and chosen.get("do_sample") is True:

@@ -46,7 +46,7 @@ def processors(options: GenerationOptions, most: int | None = None) -> list[Proc
 def _of_places(options: GenerationOptions, most: int) -> list[Processor]:
     """Those that depend on how many tokens there are and not on which."""
     found: list[Processor] = []
-    if options.eos_token_ids and options.min_length:
+    if options.eos_token_ids and options.min_length and not options.min_new_tokens:  # which takes precedence
         found.append(_forbidding(options.eos_token_ids, lambda ids, _: ids.size < options.min_length))
     if options.eos_token_ids and options.min_new_tokens:
         found.append(_forbidding(options.eos_token_ids, lambda ids, prompt: ids.size - prompt < options.min_new_tokens))

@@ -1,0 +1,74 @@
+"""Texts as ``transformers.pipeline`` writes them: decoders, encoder-decoders, their tasks, languages and beams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpux import Settings, pipeline, pull_model
+from tests.models import zoo
+from tests.pipelines import writing_reference
+
+pytestmark = pytest.mark.toolchain
+
+TEXT = "The quick brown fox jumps over the lazy dog."
+WITH_PAST = "text2text-generation-with-past"
+#: Zoo's model type, its task, the pipeline's task, inputs, options.
+CALLS: tuple[tuple[str, str, str, Any, dict[str, Any]], ...] = (
+    ("gpt2", "text-generation-with-past", "text-generation", TEXT, {"do_sample": False, "max_new_tokens": 12}),
+    (
+        "gpt2",
+        "text-generation-with-past",
+        "text-generation",
+        [TEXT, "Hello"],
+        {"num_beams": 3, "do_sample": False, "max_new_tokens": 8, "return_full_text": False},
+    ),
+    ("t5", WITH_PAST, "text2text-generation", [TEXT, "Hello"], {"num_beams": 1, "max_new_tokens": 12}),
+    ("t5", WITH_PAST, "text2text-generation", TEXT, {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 9}),
+    ("t5", WITH_PAST, "summarization", TEXT, {"num_beams": 2, "max_new_tokens": 9}),
+    ("m2m_100", WITH_PAST, "translation", TEXT, {"num_beams": 1, "max_new_tokens": 9}),
+)
+
+
+@pytest.fixture(scope="module")
+def folders(toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+    folder = shared_folder(f"writing-{os.getpid()}")
+    names = sorted({zoo.folder_name(kind, task) for kind, task, *_ in CALLS})
+    subprocess.run([python(toolchains), zoo.__file__, folder, *names], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wanted(toolchains: Path, folders: Path) -> list[Any]:
+    """The answers of transformers, in the order of the calls."""
+    calls = [
+        (task, str(folders / zoo.folder_name(kind, zoo_task)), inputs, options)
+        for kind, zoo_task, task, inputs, options in CALLS
+    ]
+    program = [python(toolchains), "-I", writing_reference.__file__]
+    done = subprocess.run(program, input=json.dumps(calls), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.mark.parametrize(
+    "number", range(len(CALLS)), ids=[f"{call[0]}, {call[2]}, {number}" for number, call in enumerate(CALLS)]
+)
+def test_as_transformers(folders: Path, toolchains: Path, wanted: list[Any], number: int) -> None:
+    kind, zoo_task, task, inputs, options = CALLS[number]
+    settings = Settings.from_env(toolchains=toolchains, offline=True)
+    model = pull_model(folders / zoo.folder_name(kind, zoo_task), task=zoo_task, settings=settings)
+    with pipeline(task, model=model, device="cpu") as pipe:
+        assert pipe(inputs, **options) == wanted[number]
+
+
+def python(toolchains: Path) -> Path:
+    """The converter's interpreter."""
+    return toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

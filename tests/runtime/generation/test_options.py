@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from gpux.errors import UsageError
+from gpux.runtime.generation.defaults import from_config, not_followed
+from gpux.runtime.generation.options import GenerationOptions
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_new_tokens", 0),
+        ("max_new_tokens", "5"),
+        ("max_new_tokens", 2.0),
+        ("max_new_tokens", True),
+        ("min_new_tokens", -1),
+        ("min_length", -1),
+        ("temperature", -1.0),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("temperature", "hot"),
+        ("top_k", -1),
+        ("top_k", 1.5),
+        ("top_p", 0.0),
+        ("top_p", 1.01),
+        ("top_p", float("nan")),
+        ("min_p", -0.1),
+        ("min_p", 1.1),
+        ("typical_p", 0),
+        ("repetition_penalty", 0.0),
+        ("presence_penalty", float("nan")),
+        ("frequency_penalty", "a"),
+        ("no_repeat_ngram_size", -1),
+        ("bad_words", [[]]),
+        ("bad_words", 5),
+        ("bad_words", [5]),
+        ("bad_words", [["a"]]),
+        ("suppress_tokens", [-1]),
+        ("suppress_tokens", ["a"]),
+        ("begin_suppress_tokens", [1.5]),
+        ("forced_bos_token_id", -1),
+        ("forced_eos_token_id", -1),
+        ("eos_token_ids", [None]),
+        ("pad_token_id", -1),
+        ("stop", ""),
+        ("stop", 5),
+        ("stop", ["a", 5]),
+        ("stop", [""]),
+        ("num_return_sequences", 0),
+        ("num_beams", 0),
+        ("length_penalty", float("inf")),
+        ("early_stopping", "always"),
+        ("early_stopping", 1),
+        ("do_sample", "yes"),
+        ("renormalize_logits", 1),
+        ("prompt_lookup_tokens", -1),
+        ("seed", -1),
+        ("seed", 1.5),
+        ("logprobs", -1),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=name) as caught:
+        GenerationOptions().with_options(**{name: value})
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"num_beams": 2, "do_sample": True}, ("num_beams", "do_sample")),
+        ({"num_beams": 2, "temperature": 0.5}, ("num_beams", "do_sample")),
+        ({"num_return_sequences": 2}, ("num_return_sequences", "do_sample")),
+        ({"num_return_sequences": 3, "num_beams": 2}, ("num_return_sequences", "num_beams")),
+        ({"min_new_tokens": 5, "max_new_tokens": 4}, ("min_new_tokens", "max_new_tokens")),
+        ({"do_sample": False, "temperature": 0.5}, ("temperature", "do_sample")),
+        ({"do_sample": False, "top_p": 0.5, "top_k": 4}, ("top_k", "top_p", "do_sample")),
+        ({"do_sample": True, "temperature": 0}, ("temperature", "do_sample")),
+        ({"prompt_lookup_tokens": 3, "num_beams": 2}, ("prompt_lookup_tokens", "num_beams")),
+        (
+            {"prompt_lookup_tokens": 3, "num_return_sequences": 2, "do_sample": True},
+            ("prompt_lookup_tokens", "num_return_sequences"),
+        ),
+        ({"num_beams": 2, "logprobs": 0}, ("num_beams", "logprobs")),
+    ],
+)
+def test_contradictions_are_named(options: dict[str, Any], names: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        GenerationOptions().with_options(**options)
+    assert all(name in caught.value.message for name in names)
+    assert caught.value.hint
+
+
+def test_an_unknown_option_is_told_which_there_are() -> None:
+    with pytest.raises(UsageError, match="no generation option max_length, tempature") as caught:
+        GenerationOptions().with_options(tempature=1.0, max_length=3)
+    assert "temperature" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"temperature": 0.5}, {"temperature": 0.5, "do_sample": True}),
+        ({"temperature": 1.0}, {"do_sample": True}),
+        ({"temperature": 0}, {"temperature": 1.0, "do_sample": False}),
+        ({"temperature": 0, "top_p": 0.5}, {"temperature": 1.0, "top_p": 0.5, "do_sample": False}),
+        ({"do_sample": False, "top_p": 1.0}, {"do_sample": False}),
+        ({"stop": "a"}, {"stop": ("a",)}),
+        ({"stop_strings": ["a", "b"]}, {"stop": ("a", "b")}),
+        ({"eos_token_id": 3}, {"eos_token_ids": (3,)}),
+        ({"eos_token_id": [3, 4]}, {"eos_token_ids": (3, 4)}),
+        ({"forced_eos_token_id": 3}, {"forced_eos_token_id": (3,)}),
+        ({"bad_words_ids": [[1], [2, 3]]}, {"bad_words": ((1,), (2, 3))}),
+        ({"max_tokens": 9}, {"max_new_tokens": 9}),
+        ({"early_stopping": "never"}, {"early_stopping": "never"}),
+        ({"seed": None, "top_k": None}, {}),
+    ],
+)
+def test_options_as_users_give_them(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert GenerationOptions().with_options(**given) == GenerationOptions(**expected)
+
+
+@pytest.mark.parametrize(
+    ("default", "asked", "expected"),
+    [
+        ({"num_beams": 4}, {"temperature": 0.5}, {"num_beams": 1, "do_sample": True}),
+        ({"num_beams": 4}, {"do_sample": True}, {"num_beams": 1, "do_sample": True}),
+        ({"num_beams": 4}, {"do_sample": False}, {"num_beams": 4, "do_sample": False}),
+        ({"do_sample": True}, {"num_beams": 3}, {"num_beams": 3, "do_sample": False}),
+        ({"do_sample": True}, {"num_beams": 1}, {"num_beams": 1, "do_sample": True}),
+        ({"do_sample": True, "temperature": 0.7}, {"do_sample": False}, {"do_sample": False}),
+        ({"min_new_tokens": 56}, {"max_new_tokens": 20}, {"min_new_tokens": 20}),
+    ],
+)
+def test_what_is_asked_wins_over_a_default(
+    default: dict[str, Any], asked: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    found = GenerationOptions(**default).with_options(**asked)
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+def test_options_travel() -> None:
+    options = GenerationOptions(bad_words=((1, 2),), stop=("a",), early_stopping="never", seed=3)
+    assert pickle.loads(pickle.dumps(options)) == options
+    assert json.loads(json.dumps(options.to_dict()))["bad_words"] == [[1, 2]]
+
+
+def test_defaults_come_from_the_generation_config() -> None:
+    published = {
+        "do_sample": True,
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "eos_token_id": [1, 2],
+        "max_length": 20,
+        "max_new_tokens": 9,
+        "transformers_version": "4.1",
+    }
+    found = from_config({"eos_token_id": 7, "pad_token_id": 8, "num_beams": 5}, published)
+    assert found == GenerationOptions(
+        do_sample=True, temperature=0.6, top_p=0.95, top_k=50, eos_token_ids=(1, 2), pad_token_id=8
+    )
+
+
+def test_old_models_publish_in_their_config() -> None:
+    config = {"num_beams": 4, "length_penalty": 2.0, "min_length": 56, "max_length": 142, "no_repeat_ngram_size": 3}
+    ends = {"early_stopping": True, "forced_eos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 2}
+    found = from_config({**config, **ends, "decoder_layers": 12}, {})
+    assert (found.num_beams, found.length_penalty, found.min_length, found.no_repeat_ngram_size) == (4, 2.0, 56, 3)
+    assert (found.early_stopping, found.forced_eos_token_id, found.decoder_start_token_id) == (True, (2,), 2)
+    assert (found.max_new_tokens, found.eos_token_ids) == (256, (2,))
+
+
+def test_special_tokens_of_a_part_are_found() -> None:
+    found = from_config({"text_config": {"eos_token_id": 5, "pad_token_id": 6}, "pad_token_id": 1}, {"top_k": 3})
+    assert (found.eos_token_ids, found.pad_token_id, found.top_k) == ((5,), 1, 3)
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"temperature": 0.0, "top_k": -1, "pad_token_id": -1, "top_p": 3, "suppress_tokens": [-1]},
+        {"bad_words_ids": 5, "num_beams": "many", "early_stopping": 3, "eos_token_id": None},
+        {"max_length": 3, "min_p": None, "typical_p": 0},
+    ],
+)
+def test_published_values_that_cannot_be_meant_are_left_out(published: dict[str, Any]) -> None:
+    assert from_config({}, published) == GenerationOptions(top_k=50)
+
+
+def test_published_values_that_contradict_are_taken_in_one_order() -> None:
+    published = {"do_sample": True, "temperature": 0.5, "num_beams": 4}
+    found = from_config({}, published)
+    assert (found.num_beams, found.do_sample) == (4, False)
+    assert not_followed(published) == ("do_sample with num_beams",)
+
+
+def test_what_is_not_followed_is_told() -> None:
+    published = {"guidance_scale": 1.5, "epsilon_cutoff": 0.0, "penalty_alpha": 0.6, "top_k": 4, "sequence_bias": None}
+    assert not_followed(published) == ("guidance_scale", "penalty_alpha")
+    assert not_followed({"num_beam_groups": 1, "encoder_repetition_penalty": 1.0, "forced_decoder_ids": []}) == ()
