@@ -1,4 +1,8 @@
-"""A decoder of one layer as two graphs, with a cache that grows and with one that is shared, and the same in numpy."""
+"""A decoder of one layer as graphs, and the same in numpy.
+
+``growing`` has a cache that grows, ``shared`` one that past and present share; both are told positions. ``rotary`` has
+a growing cache too, and turns queries and keys by the place that they have in it, padding counted in.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from gpux.runtime.limits import write_limits
 
 VOCABULARY, HEADS, SIZE, POSITIONS = 48, 2, 8, 64
 HIDDEN = HEADS * SIZE
-Kind = Literal["growing", "shared"]
+SPEEDS = np.array([1.0, 0.3, 0.1, 0.03], np.float32)  # radians a place, of each pair of a head
+Kind = Literal["growing", "shared", "rotary"]
 Array = NDArray[Any]
 
 
@@ -31,12 +36,14 @@ def weights(seed: int = 0) -> dict[str, Array]:
     return {name: rng.normal(size=shape).astype(np.float32) * 0.7 for name, shape in shapes.items()}
 
 
-def scores(ids: Sequence[int], given: dict[str, Array] | None = None) -> Array:
+def scores(ids: Sequence[int], *, rotary: bool = False) -> Array:
     """The scores after each token of one row, ``[tokens, vocabulary]``, computed at once and without a cache."""
-    w = {name: array.astype(np.float64) for name, array in (given or weights()).items()}
+    w = {name: array.astype(np.float64) for name, array in weights().items()}
     count = len(ids)
-    x = w["words"][list(ids)] + w["places"][:count]
+    x = w["words"][list(ids)] + (0 if rotary else w["places"][:count])
     q, k, v = ((x @ w[name]).reshape(count, HEADS, SIZE).transpose(1, 0, 2) for name in "qkv")
+    if rotary:
+        q, k = _turned(q), _turned(k)
     weighed = q @ k.transpose(0, 2, 1) / SIZE**0.5
     weighed = np.where(np.tri(count, dtype=bool), weighed, -np.inf)
     shares = np.exp(weighed - weighed.max(axis=-1, keepdims=True))
@@ -45,21 +52,28 @@ def scores(ids: Sequence[int], given: dict[str, Array] | None = None) -> Array:
     return np.asarray(np.tanh(x + mixed @ w["o"]) @ w["head"])
 
 
-def greedy(prompt: Sequence[int], count: int) -> list[int]:
+def _turned(heads: Array) -> Array:
+    """Rotary positions from 0 on, ``[heads, tokens, size]``."""
+    angle = np.arange(heads.shape[1])[:, None] * SPEEDS
+    low, high = np.split(heads, 2, axis=-1)
+    return np.concatenate(
+        [low * np.cos(angle) - high * np.sin(angle), low * np.sin(angle) + high * np.cos(angle)], axis=-1
+    )
+
+
+def greedy(prompt: Sequence[int], count: int, *, rotary: bool = False) -> list[int]:
     """What follows a prompt."""
     ids = list(prompt)
     for _ in range(count):
-        ids.append(int(scores(ids)[-1].argmax()))
+        ids.append(int(scores(ids, rotary=rotary)[-1].argmax()))
     return ids[len(prompt) :]
 
 
 def write(file: Path, kind: Kind, *, limit: int | None = None) -> Path:
     """Write the graph; ``limit``: tokens that it is said to be right for."""
-    heads: dict[Kind, Any] = {"growing": _concatenated, "shared": _grouped}
+    heads: dict[Kind, Any] = {"growing": _concatenated, "shared": _grouped, "rotary": _rotary}
     nodes = [
-        helper.make_node("Gather", ["words", "input_ids"], ["word"]),
-        helper.make_node("Gather", ["places", "position_ids"], ["place"]),
-        helper.make_node("Add", ["word", "place"], ["x"]),
+        *_embedded(positions=kind != "rotary"),
         *(helper.make_node("MatMul", ["x", name], [f"{name}_flat"]) for name in "qkv"),
         *heads[kind](),
         helper.make_node("MatMul", ["mixed", "o"], ["answered"]),
@@ -67,7 +81,8 @@ def write(file: Path, kind: Kind, *, limit: int | None = None) -> Path:
         helper.make_node("Tanh", ["sum"], ["bounded"]),
         helper.make_node("MatMul", ["bounded", "head"], ["logits"]),
     ]
-    ids = [_spec(name, TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids", "position_ids")]
+    names = ("input_ids",) if kind == "rotary" else ("input_ids", "position_ids")
+    ids = [_spec(name, TensorProto.INT64, ["batch", "sequence"]) for name in names]
     mask = _spec("attention_mask", TensorProto.INT64, ["batch", "total"])
     logits = _spec("logits", TensorProto.FLOAT, ["batch", "sequence", VOCABULARY])
     past = [_spec(f"past_key_values.0.{part}", TensorProto.FLOAT, ["batch", HEADS, "past", SIZE]) for part in _PARTS]
@@ -113,21 +128,62 @@ def write_with_types(file: Path) -> Path:
 _PARTS = ("key", "value")
 
 
+def _embedded(*, positions: bool) -> list[onnx.NodeProto]:
+    word = helper.make_node("Gather", ["words", "input_ids"], ["word" if positions else "x"])
+    place = helper.make_node("Gather", ["places", "position_ids"], ["place"])
+    return [word, place, helper.make_node("Add", ["word", "place"], ["x"])] if positions else [word]
+
+
 def _concatenated() -> list[onnx.NodeProto]:
     """Attention written out; new keys and values follow the old ones in a tensor of their own."""
-    split = [
+    return [*_by_head("q_heads", "k_heads"), *_seen(), *_attended()]
+
+
+def _rotary() -> list[onnx.NodeProto]:
+    """The same, queries and keys turned by their place in the cache."""
+    angle = [
+        helper.make_node("Cast", ["rows_down"], ["places_down"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["places_down", "speeds"], ["angle"]),
+        helper.make_node("Cos", ["angle"], ["cos"]),
+        helper.make_node("Sin", ["angle"], ["sin"]),
+    ]
+    turned = [node for name in "qk" for node in _turn(name)]
+    return [*_by_head("q_still", "k_still"), *_seen(), *angle, *turned, *_attended()]
+
+
+def _turn(name: str) -> list[onnx.NodeProto]:
+    products = [
+        helper.make_node("Mul", [f"{name}_{part}", function], [f"{name}_{part}_{function}"])
+        for part in ("low", "high")
+        for function in ("cos", "sin")
+    ]
+    return [
+        helper.make_node("Split", [f"{name}_still"], [f"{name}_low", f"{name}_high"], axis=-1),
+        *products,
+        helper.make_node("Sub", [f"{name}_low_cos", f"{name}_high_sin"], [f"{name}_first"]),
+        helper.make_node("Add", [f"{name}_low_sin", f"{name}_high_cos"], [f"{name}_second"]),
+        helper.make_node("Concat", [f"{name}_first", f"{name}_second"], [f"{name}_heads"], axis=-1),
+    ]
+
+
+def _by_head(queries: str, keys: str) -> list[onnx.NodeProto]:
+    return [
         node
-        for name in "qkv"
+        for name, out in zip("qkv", (queries, keys, "v_heads"), strict=True)
         for node in (
             helper.make_node("Reshape", [f"{name}_flat", "by_head"], [f"{name}_split"]),
-            helper.make_node("Transpose", [f"{name}_split"], [f"{name}_heads"], perm=[0, 2, 1, 3]),
+            helper.make_node("Transpose", [f"{name}_split"], [out], perm=[0, 2, 1, 3]),
         )
     ]
+
+
+def _attended() -> list[onnx.NodeProto]:
     joined = [
         helper.make_node("Concat", [f"past_key_values.0.{part}", f"{name}_heads"], [f"present.0.{part}"], axis=2)
         for part, name in zip(_PARTS, "kv", strict=True)
     ]
-    attend = [
+    return [
+        *joined,
         helper.make_node("Transpose", ["present.0.key"], ["turned"], perm=[0, 1, 3, 2]),
         helper.make_node("MatMul", ["q_heads", "turned"], ["raw"]),
         helper.make_node("Mul", ["raw", "scale"], ["scaled"]),
@@ -137,7 +193,6 @@ def _concatenated() -> list[onnx.NodeProto]:
         helper.make_node("Transpose", ["of_heads"], ["of_tokens"], perm=[0, 2, 1, 3]),
         helper.make_node("Reshape", ["of_tokens", "flat"], ["mixed"]),
     ]
-    return [*split, *joined, *_seen(), *attend]
 
 
 def _seen() -> list[onnx.NodeProto]:
@@ -196,6 +251,7 @@ def _save(
         "by_head": np.array([0, 0, HEADS, SIZE], np.int64),
         "flat": np.array([0, 0, HIDDEN], np.int64),
         "scale": np.array(SIZE**-0.5, np.float32),
+        "speeds": SPEEDS,
         "never": np.array(-1e9, np.float32),
         "zero": np.array(0, np.int64),
         "one": np.array(1, np.int64),

@@ -137,8 +137,8 @@ class SharedCache:
     def truncate(self, length: int) -> None:
         """What is beyond is overwritten by what comes."""
 
-    def keep(self, rows: Sequence[int], length: int) -> None:
-        """Go on with these rows, in this order; ``length`` tokens of each are worth keeping."""
+    def keep(self, rows: Sequence[int], length: int, spare: int = 0) -> None:
+        """Go on with these rows, in this order; ``length`` tokens of each are worth keeping. Nothing is padded here."""
         if len(rows) > self._allocated:
             self._resize(rows, self.capacity, length)
         elif list(rows) != list(range(len(rows))):
@@ -202,20 +202,21 @@ class GrowingCache:
         self._past, self._present = self._present, self._past
         self.length += added
 
-    def keep(self, rows: Sequence[int], length: int) -> None:
-        """Go on with these rows, in this order, whole."""
-        if list(rows) == list(range(self.rows)):
+    def keep(self, rows: Sequence[int], length: int, spare: int = 0) -> None:
+        """Go on with these rows, in this order, without the first ``spare`` tokens of each."""
+        if not spare and list(rows) == list(range(self.rows)):
             return
         wider = len(rows) > self.rows
         if wider:
             check_memory(2 * sum(tensor.nbytes(len(rows), self.capacity) for tensor in self.tensors))
         for number, tensor in enumerate(self.tensors):
-            taken = tensor.view(self._past[number], self.rows, self.length)[list(rows)]
+            whole = np.moveaxis(tensor.view(self._past[number], self.rows, self.length), tensor.axis, 1)
+            taken = np.ascontiguousarray(np.moveaxis(whole[list(rows), spare:], 1, tensor.axis))
             if wider:
                 size = tensor.nbytes(len(rows), self.capacity)
                 self._past[number], self._present[number] = Buffer(size, self._device), Buffer(size, self._device)
             self._past[number].write(taken.reshape(-1).view(np.uint8))
-        self.rows = len(rows)
+        self.rows, self.length = len(rows), self.length - spare
 
     def truncate(self, length: int) -> None:
         """Forget the tokens of all rows from ``length`` on."""

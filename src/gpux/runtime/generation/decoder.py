@@ -148,7 +148,7 @@ class DecoderState:
 
     def truncate(self, length: int) -> None:
         """Forget what the only row has beyond ``length`` tokens."""
-        self._opened().truncate(length)
+        self._opened().truncate(length + int(self._padding.max(initial=0)))
         self._lengths = np.minimum(self._lengths, length)
         if self._known is not None:
             del self._known[length:]
@@ -160,8 +160,11 @@ class DecoderState:
             return
         self._check_rows(len(chosen))
         self._known = None
-        self._opened().keep(chosen, self._width())
-        self._lengths, self._padding = self._lengths[chosen], self._padding[chosen]
+        lengths, padding = self._lengths[chosen], self._padding[chosen]
+        # Padding that all of them have can go where positions are told, and are not counted from the cache's beginning.
+        spare = int(padding.min(initial=self._width())) if self._decoder.driving.position_inputs else 0
+        self._opened().keep(chosen, self._width(), spare)
+        self._lengths, self._padding = lengths, padding - spare
         self._caller.prepared = False
 
     def close(self) -> None:
@@ -220,7 +223,8 @@ class DecoderState:
         before = int(self._lengths[row])
         cache.bind(self._caller.binding, added, row)
         positions = np.arange(before, before + added)[None]
-        logits = self._caller.call(np.array([tokens], np.int64), self._caller.ones(before + added), positions)
+        mask = self._caller.ones(before + added) if self._decoder.shares else self._mask(added)
+        logits = self._caller.call(np.array([tokens], np.int64), mask, positions)
         cache.advance(added)
         self._lengths[row] += added
         self._note(tokens)
@@ -237,7 +241,9 @@ class DecoderState:
     def _mask(self, added: int) -> NDArray[Any]:
         """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
         total = self._width() + added
-        return self._caller.ones(total) if self.rows == 1 else self._real(total, self._lengths + added)
+        if self.rows == 1 and not self._padding[0]:
+            return self._caller.ones(total)
+        return self._real(total, self._lengths + added)
 
     def _real(self, total: int, lengths: Ids) -> NDArray[Any]:
         places, first = np.arange(total), self._padding[:, None]
