@@ -20,6 +20,8 @@ _PUBLIC = {
     "CancelToken": "gpux.cancel",
     "Catalogue": "gpux.catalogue.catalogue",
     "Driving": "gpux.variants",
+    "Generation": "gpux.runtime.generation.results",
+    "GenerationOptions": "gpux.runtime.generation.options",
     "GpuxError": "gpux.errors",
     "Graphs": "gpux.runtime.graphs",
     "HuggingFaceManager": "gpux.managers.huggingface",
@@ -39,6 +41,7 @@ _PUBLIC = {
     "Store": "gpux.store",
     "StoredModel": "gpux.variants",
     "TensorSpec": "gpux.variants",
+    "TextStreamer": "gpux.pipelines.streaming",
     "describe_model": "gpux.know.describing",
     "explain_model": "gpux.pull",
     "import_model": "gpux.catalogue.importing",
@@ -52,6 +55,8 @@ __all__ = [
     "CancelToken",
     "Catalogue",
     "Driving",
+    "Generation",
+    "GenerationOptions",
     "GpuxError",
     "Graphs",
     "HuggingFaceManager",
@@ -96,8 +101,11 @@ if TYPE_CHECKING:
     from gpux.managers.local import LocalManager
     from gpux.pipelines import pipeline
     from gpux.pipelines.base import Pipeline
+    from gpux.pipelines.streaming import TextStreamer
     from gpux.pull import explain_model, pull_model
     from gpux.reference import ModelRef
+    from gpux.runtime.generation.options import GenerationOptions
+    from gpux.runtime.generation.results import Generation
     from gpux.runtime.graphs import Graphs
     from gpux.runtime.session import Session
     from gpux.settings import Settings
