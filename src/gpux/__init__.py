@@ -76,6 +76,7 @@ __all__ = [
     "Store",
     "StoredModel",
     "TensorSpec",
+    "TextStreamer",
     "__version__",
     "describe_model",
     "errors",
