@@ -26,7 +26,8 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.pipelines.text_generation import TextGenerationPipeline
-from gpux.runtime.generation import cache
+from gpux.runtime.generation import cache, decoder
+from gpux.runtime.generation.calls import Caller
 from gpux.variants import Driving
 from tests.pipelines.writer import BOS, LIMIT, expected, tokenizer, writer
 from tests.runtime.generation import tiny_graphs
@@ -293,3 +294,22 @@ def test_no_torch_in_the_process(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.rstrip("\n") == "a cat" + expected("a cat", 3)
+
+
+def test_cancelled_while_a_long_prompt_is_read(pipe: TextGenerationPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "CHUNK", 4)
+    token, calls = CancelToken(), []
+    call = Caller.call
+
+    def counted(self: Caller, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            token.cancel()
+        return call(self, *arguments)
+
+    monkeypatch.setattr(Caller, "call", counted)
+    (found,) = pipe.generate(["abcdefghijklmnopqrstuvwxyz"], cancel=token)[0]
+    assert (found.finish_reason, found.tokens, len(calls)) == ("cancelled", (), 2)
+    monkeypatch.undo()
+    again = pipe.stream("abcdefghijklmnopqrstuvwxyz", max_new_tokens=5)
+    assert "".join(again) == expected("abcdefghijklmnopqrstuvwxyz", 5)

@@ -11,6 +11,7 @@ from gpux.cancel import CancelToken
 from gpux.errors import InputError
 from gpux.pipelines.chat_template import ChatTemplate
 from gpux.pipelines.generation import Call, GenerationPipeline, Prompt, too_long, truncated
+from gpux.runtime.generation.choosing import interrupted
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.prefix import PrefixCache
@@ -135,6 +136,7 @@ class TextGenerationPipeline(GenerationPipeline):
         keeps = len(prompts) == 1 and call.chosen.get("reuse_prefix", True) and call.options.num_beams == 1
         state = self._prefix.take(prompts[0].ids) if keeps else None
         state = state or self._decoder.open(call.options.max_new_tokens)
+        state.stopped = lambda: interrupted(call.cancel, call.deadline) is not None
         done = False
         try:
             yield state

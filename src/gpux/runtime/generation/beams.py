@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpux.cancel import CancelToken
 from gpux.errors import UsageError
-from gpux.runtime.generation.choosing import interrupted, room_for
+from gpux.runtime.generation.choosing import interrupted, room_for, started
 from gpux.runtime.generation.hypotheses import Beam, Hypotheses
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.processors import Processor, processors
@@ -96,7 +96,9 @@ def _run(
     """Follow the hypotheses until all are certain; why they are not, where the caller wanted no more."""
     beams = options.num_beams
     open_items = list(items)
-    scores = state.start([item.prompt for item in items])
+    scores = started(state, [item.prompt for item in items])
+    if scores is None:
+        return stopped() or "cancelled"
     logs = np.repeat(_checked(scores), beams, axis=0)
     parents = np.arange(len(items)).repeat(beams).reshape(-1, beams)  # rows that each item's beams go on from
     while True:

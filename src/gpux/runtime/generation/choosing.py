@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.cancel import CancelToken
-from gpux.errors import ContextLengthError, InputError
+from gpux.errors import CancelledError, ContextLengthError, InputError
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.processors import processors
 from gpux.runtime.generation.ranking import likeliest, log_of_sum
 from gpux.runtime.generation.results import FinishReason, TokenScore
 from gpux.runtime.generation.sampling import Chooser
+from gpux.runtime.generation.state import State
 
 Scores = NDArray[np.float32]
 #: (number of the row, token) -> did a stop text come with it
@@ -147,6 +148,14 @@ def token_score(scores: Scores, token: int, count: int) -> TokenScore:
     total = log_of_sum(scores)
     best = [(int(other), float(scores[other]) - total) for other in likeliest(scores, count)] if count else []
     return TokenScore(token, float(scores[token]) - total, tuple(best))
+
+
+def started(state: State, prompts: Sequence[Sequence[int]]) -> Scores | None:
+    """The scores of each prompt's next token; None where the caller wanted no more while they were read."""
+    try:
+        return state.start(prompts)
+    except CancelledError:
+        return None
 
 
 def interrupted(cancel: CancelToken | None, deadline: float | None) -> FinishReason | None:

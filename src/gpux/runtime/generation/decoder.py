@@ -6,15 +6,16 @@ How a graph may be driven stands in :class:`~gpux.variants.Driving`. A graph wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import ContextLengthError, InputError, UnsupportedError
+from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
 from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache, find_caches
-from gpux.runtime.generation.calls import Caller, tokens_per_call
+from gpux.runtime.generation.calls import Caller, placed, tokens_per_call
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
 from gpux.variants import Driving
@@ -74,6 +75,7 @@ class DecoderState:
         self._padding: Ids = np.zeros(0, np.int64)  # places before each row's tokens
         self._known: list[int] | None = None  # the tokens in the cache, where there is one row
         self.reused = 0  #: tokens of the prompt that the cache held before
+        self.stopped: Callable[[], bool] = lambda: False  #: asked between the pieces of a long prompt
 
     @property
     def rows(self) -> int:
@@ -109,7 +111,7 @@ class DecoderState:
             return self.append(prompts[0][self.reused :])
         self._known = [] if len(prompts) == 1 else None
         kind = SharedCache if self._decoder.shares else GrowingCache
-        capacity = self._within(max(sizes) + self._room)
+        capacity = min(max(sizes) + self._room, self.limit or sys.maxsize)
         self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
         self._lengths = np.zeros(len(prompts), np.int64)
         self._padding = np.zeros(len(prompts), np.int64)
@@ -141,8 +143,8 @@ class DecoderState:
         """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
         self._reserve(len(tokens))
         size = self._per_call() if self._decoder.driving.chunks_after_cache else len(tokens)
-        for start in range(0, len(tokens), size):
-            piece = tokens[start : start + size]
+        for start, end in self._heeded(len(tokens), size):
+            piece = tokens[start:end]
             logits = self._call(piece)[:, -1] if self._takes_chunks() else self.extend(piece)[-1:]
         return np.asarray(logits)
 
@@ -186,18 +188,25 @@ class DecoderState:
         last = self._padding + sizes - 1
         scores = np.empty((len(prompts), self._caller.vocabulary), np.float32)
         for start, end in self._pieces(width):
-            logits = self._call_all(ids, self._real(width, sizes), start, end)
+            logits = self._call_all(ids, placed(width, sizes, self._padding), start, end)
             here = np.flatnonzero((last >= start) & (last < end))
             scores[here] = logits[here, last[here] - start]
         self._lengths = sizes
         return scores
 
-    def _pieces(self, width: int) -> list[tuple[int, int]]:
+    def _pieces(self, width: int) -> Iterator[tuple[int, int]]:
         """Columns of padded prompts that are read in one call."""
         driving = self._decoder.driving
         several = driving.chunks_after_cache and not self._decoder.shares
         size = max(1, self._per_call() // self.rows) if several else width
-        return [(start, min(start + size, width)) for start in range(0, width, size)]
+        return self._heeded(width, size)
+
+    def _heeded(self, count: int, size: int) -> Iterator[tuple[int, int]]:
+        """Pieces of so many tokens, as long as the caller wants more."""
+        for start in range(0, count, size):
+            if start and self.stopped():
+                raise CancelledError("cancelled while the prompt was read", hint="Start again.")
+            yield start, min(start + size, count)
 
     def _call_all(self, ids: Ids, mask: Ids, start: int, end: int) -> Scores:
         cache = self._opened()
@@ -213,8 +222,8 @@ class DecoderState:
 
     def _read_row(self, row: int, prompt: Sequence[int]) -> Scores:
         size = self._per_call()
-        for start in range(0, len(prompt), size):
-            logits = self._call(prompt[start : start + size], row)
+        for start, end in self._heeded(len(prompt), size):
+            logits = self._call(prompt[start:end], row)
         return logits[:, -1]
 
     def _call(self, tokens: Sequence[int], row: int = 0) -> Scores:
@@ -243,11 +252,7 @@ class DecoderState:
         total = self._width() + added
         if self.rows == 1 and not self._padding[0]:
             return self._caller.ones(total)
-        return self._real(total, self._lengths + added)
-
-    def _real(self, total: int, lengths: Ids) -> NDArray[Any]:
-        places, first = np.arange(total), self._padding[:, None]
-        return ((places >= first) & (places < lengths[:, None] + first)).astype(np.int64)
+        return placed(total, self._lengths + added, self._padding)
 
     def _width(self) -> int:
         """Places that the cache holds: of the longest row, padding included."""
@@ -259,14 +264,11 @@ class DecoderState:
         if self.limit is not None and int(self._lengths.max(initial=0)) + added > self.limit:
             raise self._too_long(needed)
         if needed > cache.capacity:
-            cache.reserve(max(needed, self._within(needed * 5 // 4)), self._width())
+            cache.reserve(max(needed, min(needed * 5 // 4, self.limit or sys.maxsize)), self._width())
             self._caller.prepared = False
 
     def _per_call(self) -> int:
         return min(CHUNK, tokens_per_call(self._caller.vocabulary))
-
-    def _within(self, tokens: int) -> int:
-        return tokens if self.limit is None else min(tokens, self.limit)
 
     def _check(self, sizes: Sequence[int]) -> None:
         self._check_rows(len(sizes))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpux.cancel import CancelToken
 from gpux.errors import UsageError
-from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted
+from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted, started
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.loop import open_rows
 from gpux.runtime.generation.options import GenerationOptions
@@ -51,7 +51,10 @@ def generate(
     if reason := interrupted(cancel, deadline):
         yield Emitted(row.number, None, None, reason)
         return
-    scores, proposal = state.start(prompts), np.empty(0, np.int64)
+    scores, proposal = started(state, prompts), np.empty(0, np.int64)
+    if scores is None:
+        yield Emitted(row.number, None, None, interrupted(cancel, deadline) or "cancelled")
+        return
     while True:
         with closing(_accepted(row, scores, proposal, state, stops)) as accepted:
             for emitted in accepted:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gpux.cancel import CancelToken
 from gpux.errors import UsageError
-from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted
+from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted, started
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import FinishReason
@@ -57,6 +57,9 @@ def generate(
         yield from _ended(rows, reason)
         return
     scores = _begin(state, prompts, options.num_return_sequences)
+    if scores is None:
+        yield from _ended(rows, interrupted(cancel, deadline) or "cancelled")
+        return
     while True:
         open_places = []
         for place, token in enumerate(_choose(rows, scores)):
@@ -108,10 +111,10 @@ def open_rows(
     ]
 
 
-def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Scores:
-    """Read each prompt once and follow it so many times; the scores of each row's first token."""
-    scores = state.start(prompts)
-    if copies == 1:
+def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Scores | None:
+    """Read each prompt once and follow it so many times; the scores of each row's first token, None if interrupted."""
+    scores = started(state, prompts)
+    if scores is None or copies == 1:
         return scores
     order = [prompt for prompt in range(len(prompts)) for _ in range(copies)]
     repeated: Scores = scores[order]

@@ -29,6 +29,7 @@ class State(Protocol):
         """Read the prompts, one a row, and answer the scores of each row's next token, ``[rows, vocabulary]``.
 
         Raises:
+            CancelledError: the caller wanted no more while a long prompt was read.
             ContextLengthError: a prompt is longer than the model can read.
             CacheMemoryError: the cache would not fit.
         """
