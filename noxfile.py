@@ -135,6 +135,18 @@ def coverage_matrix(session: nox.Session) -> None:
 
 
 @nox.session
+def generation_matrix(session: nox.Session) -> None:
+    """What the zoo's decoders and encoder-decoders write, against transformers, and docs/generation-coverage.md.
+
+    Takes what `coverage_matrix` stored, and pulls the rest; goes on where it was stopped. Arguments go to the runner.
+    """
+    session.install("-e", ".", *_group("models"))
+    env = _shared_toolchain(session, "mobius")
+    session.run("python", "-m", "scripts.generation_matrix", "run", *session.posargs, env=env)
+    session.run("python", "-m", "scripts.generation_matrix", "report")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Check that the generated reference is current, and build the site; ``-- --write`` writes the reference."""
     session.install("-e", ".", *_group("docs"))

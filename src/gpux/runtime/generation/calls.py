@@ -107,12 +107,6 @@ class Caller:
         return np.dtype("uint16" if self._logits.dtype == "bfloat16" else self._logits.dtype)
 
 
-def placed(total: int, lengths: Ids, padding: Ids) -> NDArray[np.int64]:
-    """The mask ``[rows, total]``: 1 where there is a token, behind each row's padding."""
-    places, first = np.arange(total), padding[:, None]
-    return ((places >= first) & (places < lengths[:, None] + first)).astype(np.int64)
-
-
 def tokens_per_call(vocabulary: int) -> int:
     """Tokens of one call whose logits stay within :data:`LOGITS_BYTES`; at least 32."""
     return max(32, LOGITS_BYTES // (4 * vocabulary))

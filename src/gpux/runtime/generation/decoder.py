@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
 from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache, find_caches
-from gpux.runtime.generation.calls import Caller, placed, tokens_per_call
+from gpux.runtime.generation.calls import Caller, tokens_per_call
+from gpux.runtime.generation.rows import Rows
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
 from gpux.variants import Driving
@@ -71,21 +72,19 @@ class DecoderState:
         self._decoder, self._room = decoder, room
         self._caller = decoder.caller()
         self._cache: Cache | None = None
-        self._lengths: Ids = np.zeros(0, np.int64)
-        self._padding: Ids = np.zeros(0, np.int64)  # places before each row's tokens
-        self._known: list[int] | None = None  # the tokens in the cache, where there is one row
+        self._rows = Rows(0)
         self.reused = 0  #: tokens of the prompt that the cache held before
         self.stopped: Callable[[], bool] = lambda: False  #: asked between the pieces of a long prompt
 
     @property
     def rows(self) -> int:
         """Rows that are still written."""
-        return len(self._lengths)
+        return len(self._rows.tokens)
 
     @property
     def lengths(self) -> Ids:
         """Tokens of each row in the cache, ``[rows]``."""
-        return self._lengths.copy()
+        return self._rows.lengths.copy()
 
     @property
     def nbytes(self) -> int:
@@ -93,10 +92,8 @@ class DecoderState:
         return 0 if self._cache is None else self._cache.nbytes
 
     def shared(self, prompt: Sequence[int]) -> int:
-        """How many tokens at the beginning of a prompt the only row holds already; the last one is always read anew."""
-        known = self._known or []
-        most = min(len(known), len(prompt) - 1)
-        return next((place for place in range(most) if known[place] != prompt[place]), most)
+        """How many tokens at the beginning of a prompt the only row holds already."""
+        return self._rows.shared(prompt)
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
         """Read the prompts, one a row; the scores of each row's next token, ``[rows, vocabulary]``.
@@ -109,16 +106,7 @@ class DecoderState:
         if self.reused:
             self.truncate(self.reused)
             return self.append(prompts[0][self.reused :])
-        self._known = [] if len(prompts) == 1 else None
-        kind = SharedCache if self._decoder.shares else GrowingCache
-        capacity = min(max(sizes) + self._room, self.limit or sys.maxsize)
-        self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
-        self._lengths = np.zeros(len(prompts), np.int64)
-        self._padding = np.zeros(len(prompts), np.int64)
-        if len(prompts) == 1:
-            return self.append(prompts[0])
-        apart = self._decoder.shares and len(prompts) * max(sizes) > self._per_call()
-        return self._read_apart(prompts) if apart else self._read_together(prompts)
+        return self._read(prompts)
 
     def step(self, tokens: Ids) -> Scores:
         """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
@@ -126,10 +114,9 @@ class DecoderState:
         cache, caller = self._opened(), self._caller
         if cache.moves or not caller.prepared:
             cache.bind(caller.binding, 1)
-        logits = caller.step(tokens, self._mask(1), self._lengths)
+        logits = caller.step(tokens, self._mask(1), self._rows.lengths)
         cache.advance(1)
-        self._lengths += 1
-        self._note(tokens)
+        self._rows.step(tokens)
         return logits
 
     def extend(self, tokens: Sequence[int]) -> Scores:
@@ -137,7 +124,7 @@ class DecoderState:
         self._reserve(len(tokens))
         if self._takes_chunks():
             return np.asarray(self._call(tokens)[0])
-        return np.concatenate([self.step(np.array([token], np.int64)) for token in tokens])
+        return np.concatenate([self.step(np.array([token], np.int64)).copy() for token in tokens])
 
     def append(self, tokens: Sequence[int]) -> Scores:
         """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
@@ -150,10 +137,8 @@ class DecoderState:
 
     def truncate(self, length: int) -> None:
         """Forget what the only row has beyond ``length`` tokens."""
-        self._opened().truncate(length + int(self._padding.max(initial=0)))
-        self._lengths = np.minimum(self._lengths, length)
-        if self._known is not None:
-            del self._known[length:]
+        self._opened().truncate(length + int(self._rows.padding.max(initial=0)))
+        self._rows.truncate(length)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order."""
@@ -161,12 +146,11 @@ class DecoderState:
         if chosen == list(range(self.rows)):
             return
         self._check_rows(len(chosen))
-        self._known = None
-        lengths, padding = self._lengths[chosen], self._padding[chosen]
         # Padding that all of them have can go where positions are told, and are not counted from the cache's beginning.
-        spare = int(padding.min(initial=self._width())) if self._decoder.driving.position_inputs else 0
-        self._opened().keep(chosen, self._width(), spare)
-        self._lengths, self._padding = lengths, padding - spare
+        told = self._decoder.driving.position_inputs
+        spare = int(self._rows.padding[chosen].min(initial=self._rows.width)) if told else 0
+        self._opened().keep(chosen, self._rows.width, spare)
+        self._rows.keep(chosen, spare)
         self._caller.prepared = False
 
     def close(self) -> None:
@@ -176,22 +160,35 @@ class DecoderState:
         self._cache = None
         self._caller.close()
 
+    def _read(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """Read prompts into a new cache."""
+        kind, longest = SharedCache if self._decoder.shares else GrowingCache, max(map(len, prompts))
+        capacity = min(longest + self._room, self.limit or sys.maxsize)
+        self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
+        self._rows = Rows(len(prompts))
+        self._caller.prepared = False
+        if len(prompts) == 1:
+            return self.append(prompts[0])
+        apart = self._decoder.shares and len(prompts) * longest > self._per_call()
+        return self._read_apart(prompts) if apart else self._read_together(prompts)
+
     def _read_together(self, prompts: Sequence[Sequence[int]]) -> Scores:
         """All prompts at once, padded to the longest; in pieces, where several rows may follow a cache."""
         sizes = np.array([len(prompt) for prompt in prompts], np.int64)
         width = int(sizes.max())
         if not self._decoder.shares:
-            self._padding = width - sizes
+            self._rows.padding = width - sizes
         ids = np.zeros((len(prompts), width), np.int64)
         for row, prompt in enumerate(prompts):
-            ids[row, self._padding[row] :][: len(prompt)] = prompt
-        last = self._padding + sizes - 1
+            ids[row, self._rows.padding[row] :][: len(prompt)] = prompt
+        last = self._rows.padding + sizes - 1
         scores = np.empty((len(prompts), self._caller.vocabulary), np.float32)
         for start, end in self._pieces(width):
-            logits = self._call_all(ids, placed(width, sizes, self._padding), start, end)
+            logits = self._call_all(ids, self._rows.placed(width, sizes), start, end)
             here = np.flatnonzero((last >= start) & (last < end))
             scores[here] = logits[here, last[here] - start]
-        self._lengths = sizes
+        for row, prompt in enumerate(prompts):
+            self._rows.append(row, prompt)
         return scores
 
     def _pieces(self, width: int) -> Iterator[tuple[int, int]]:
@@ -229,42 +226,35 @@ class DecoderState:
     def _call(self, tokens: Sequence[int], row: int = 0) -> Scores:
         """Several tokens to one row; the scores after each, ``[1, tokens, vocabulary]``."""
         cache, added = self._opened(), len(tokens)
-        before = int(self._lengths[row])
+        before = int(self._rows.lengths[row])
         cache.bind(self._caller.binding, added, row)
         positions = np.arange(before, before + added)[None]
         mask = self._caller.ones(before + added) if self._decoder.shares else self._mask(added)
         logits = self._caller.call(np.array([tokens], np.int64), mask, positions)
         cache.advance(added)
-        self._lengths[row] += added
-        self._note(tokens)
+        self._rows.append(row, tokens)
         return logits
-
-    def _note(self, tokens: Sequence[int] | Ids) -> None:
-        if self._known is not None:
-            self._known.extend(map(int, tokens))
 
     def _takes_chunks(self) -> bool:
         """Whether several tokens may come now."""
-        return self._decoder.driving.chunks_after_cache or not self._width()
+        return self._decoder.driving.chunks_after_cache or not self._rows.width
 
     def _mask(self, added: int) -> NDArray[Any]:
         """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
-        total = self._width() + added
-        if self.rows == 1 and not self._padding[0]:
-            return self._caller.ones(total)
-        return placed(total, self._lengths + added, self._padding)
-
-    def _width(self) -> int:
-        """Places that the cache holds: of the longest row, padding included."""
-        return int((self._lengths + self._padding).max(initial=0))
+        if self.rows == 1 and not self._rows.padding[0]:
+            return self._caller.ones(self._rows.width + added)
+        return self._rows.mask(added)
 
     def _reserve(self, added: int) -> None:
         """Make room for more tokens, a quarter more than asked so that it seldom happens."""
-        cache, needed = self._opened(), self._width() + added
-        if self.limit is not None and int(self._lengths.max(initial=0)) + added > self.limit:
-            raise self._too_long(needed)
+        most, longest = self.limit or sys.maxsize, int(self._rows.lengths.max(initial=0))
+        if longest + added > most:
+            raise self._too_long(longest + added)
+        if self._rows.width + added > most:  # rows have padding in common that cannot go: it counts as positions
+            self._read(self._rows.tokens)
+        cache, needed = self._opened(), self._rows.width + added
         if needed > cache.capacity:
-            cache.reserve(max(needed, min(needed * 5 // 4, self.limit or sys.maxsize)), self._width())
+            cache.reserve(max(needed, min(needed * 5 // 4, most)), self._rows.width)
             self._caller.prepared = False
 
     def _per_call(self) -> int:

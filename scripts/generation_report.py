@@ -1,0 +1,117 @@
+"""The matrix of generation as a page."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.coverage_entries import entries
+from scripts.coverage_report import GROUPS
+from scripts.generation_checks import TIE
+from scripts.generation_shard import ROOM, SIZES, TASKS, cell
+
+Row = Mapping[str, Any]
+_COLUMNS = {
+    "batch 1": "batch 1",
+    "ragged": f"ragged {len(SIZES)}",
+    "beams": "beams",
+    "ragged beams": "beams, ragged",
+    "lookup": "prompt lookup",
+    "pieces": "prompt in pieces",
+    "reuse": "second turn",
+    "full": "to the end",
+}
+_INTRODUCTION = f"""# Generation, against transformers
+
+Written by `nox -s generation_matrix`. Every decoder and encoder-decoder of the zoo (`tests/models/zoo.py`: tiny models
+with random weights) writes {ROOM} tokens to {len(SIZES)} rows of {", ".join(map(str, SIZES))} tokens (fewer where the
+context ends), in float32, greedily: without an end, with the model's own end tokens, without repeating a token, and
+with an end that rows come to early and leave. What transformers' `generate` on torch writes to each row alone is the
+reference. A cell counts rows whose tokens are all equal; a **near tie** is a row whose first difference is where
+torch's two best scores are less than {TIE:g} apart; an **unsteady** one is where torch itself takes gpux's token if it
+reads all before it at once instead of with its cache (a router between experts on the very edge of its threshold).
+
+- *batch 1*: each row alone; *ragged {len(SIZES)}*: all of them at once.
+- *beams*: three searches (3 beams; length penalty 1, 2 without repeated pairs, 0.5 with early stopping), every
+  returned hypothesis compared.
+- *prompt lookup*: speculation, each row alone. *prompt in pieces*: prompts read five tokens at a time.
+- *second turn*: a conversation's next turn on the kept cache, against a new one. *to the end*: ragged rows that go on
+  to the end of the context, against each row alone. Both are gpux against gpux; all others are gpux against torch.
+"""
+
+
+def write_report(rows: Sequence[Row], page: Path, *, write: bool) -> int:
+    """Print the counts and write the page; 1 when something is wrong."""
+    listed = _ordered(rows)
+    counts = "\n".join(_counts(listed))
+    print(counts)
+    if write:
+        page.write_text(_page(listed, counts), encoding="utf-8")
+    return 1 if any(row["status"] not in ("equal", "refused") for row in listed) else 0
+
+
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    """In the zoo's order; a refusal only where no converter has a variant."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["name"], []).append(row)
+    listed: list[Row] = []
+    for entry in entries():
+        tries = sorted(found.get(entry.name, ()), key=lambda row: str(row["asked"]))
+        made = [row for row in tries if row["status"] != "refused"]
+        listed += made or tries[:1]
+    return listed
+
+
+def _counts(rows: Sequence[Row]) -> list[str]:
+    lines = ["| | entries | variants | equal | wrong | refused by every converter |", "|---|---|---|---|---|---|"]
+    for task in TASKS:
+        mine = [row for row in rows if row["hub_task"] == task]
+        status = Counter(row["status"] for row in mine)
+        made = len(mine) - status["refused"]
+        names = len({row["name"] for row in mine})
+        wrong = made - status["equal"]
+        lines.append(f"| {task} | {names} | {made} | {status['equal']} | {wrong} | {status['refused']} |")
+    return [*lines, "", *_totals(rows)]
+
+
+def _totals(rows: Sequence[Row]) -> list[str]:
+    lines = ["| check | rows | equal | near ties | unsteady | wrong |", "|---|---|---|---|---|---|"]
+    for name, title in _COLUMNS.items():
+        checks = [row["checks"][name] for row in rows if name in row.get("checks", ())]
+        equal, ties, unsteady = (sum(check.get(key, 0) for check in checks) for key in ("equal", "ties", "unsteady"))
+        wrong = sum(len(check["wrong"]) for check in checks)
+        lines.append(f"| {title} | {equal + ties + unsteady + wrong} | {equal} | {ties} | {unsteady} | {wrong} |")
+    return lines
+
+
+def _page(rows: Sequence[Row], counts: str) -> str:
+    parts = [_INTRODUCTION, counts, ""]
+    head = f"| model type | task | converter | result | {' | '.join(_COLUMNS.values())} |"
+    rule = "|" + "---|" * (len(_COLUMNS) + 4)
+    for group, title in GROUPS.items():
+        mine = [row for row in rows if row["group"] == group and not row["error_meant"]]
+        if mine:
+            parts += [f"## {title}", "", head, rule, *map(_line, mine), ""]
+    told = [line for row in rows for line in _reasons(row)]
+    return "\n".join([*parts, "## What is not equal, and why", "", *told, ""] if told else parts)
+
+
+def _line(row: Row) -> str:
+    name = row["name"] if row["group"] == "folder" else row["model_type"]
+    converter = row["recipe"] or "" if row["status"] != "refused" else ""
+    cells = [cell(row.get("checks", {}).get(check)) for check in _COLUMNS]
+    return f"| {' | '.join((name, row['hub_task'], converter, row['status'], *cells))} |"
+
+
+def _reasons(row: Row) -> list[str]:
+    """Why a row is not equal; nothing of one that is."""
+    if row["status"] == "equal" or row["error_meant"]:
+        return []
+    wrong = [f"{name}: {text}" for name, check in row.get("checks", {}).items() for text in check["wrong"]]
+    said = "; ".join(wrong) or f"{row['status']}: {row.get('error') or ''}: {row.get('message') or ''}"
+    text = re.sub(r"/\S*/", "", " ".join(said.split()))[:400]
+    return [f"- {row['name']} ({row['asked'] or row['recipe'] or 'any converter'}): " + text.replace("|", "\\|")]

@@ -1,0 +1,155 @@
+"""The engine's rows on tiny graphs, with a growing and with a shared cache, against the same model in numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpux.runtime.generation import decoder, lookup, loop
+from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.session import Session
+from gpux.variants import Driving
+from tests.runtime.generation import tiny_graphs
+from tests.runtime.generation.tiny_decoders import DRIVING, PROMPTS, ROOM, Opened, expected, written
+from tests.runtime.generation.tiny_graphs import VOCABULARY, Kind, greedy, scores
+
+
+def test_a_row_alone(made: Opened) -> None:
+    model = made()
+    assert [written(model, [prompt])[0] for prompt in PROMPTS] == expected(PROMPTS)
+
+
+def test_ragged_rows_are_as_each_alone(made: Opened) -> None:
+    assert written(made(), PROMPTS) == expected(PROMPTS)
+
+
+def test_the_scores_are_the_models(made: Opened) -> None:
+    state = made().open(ROOM)
+    found = state.start(PROMPTS)
+    np.testing.assert_allclose(found, [scores(prompt)[-1] for prompt in PROMPTS], atol=1e-4)
+    found = state.step(np.array([1, 2, 3, 4]))
+    wanted = [scores([*prompt, token])[-1] for prompt, token in zip(PROMPTS, [1, 2, 3, 4], strict=True)]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    assert state.lengths.tolist() == [6, 2, 8, 4]
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[2:3]], ids=["ragged", "alone"])
+def test_prompts_in_pieces(made: Opened, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, ...]] = []
+    original = decoder.Caller.call
+
+    def call(self: Any, ids: Any, mask: Any, positions: Any) -> Any:
+        calls.append(ids.shape)
+        return original(self, ids, mask, positions)
+
+    monkeypatch.setattr(decoder.Caller, "call", call)
+    monkeypatch.setattr(decoder, "CHUNK", 3)
+    assert written(made(), prompts) == expected(prompts)
+    assert max(width for _, width in calls) <= 3
+    assert len(calls) > 1
+
+
+def test_a_graph_that_takes_one_token_after_a_cache(made: Opened, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "CHUNK", 3)
+    model = made()
+    model.driving = Driving(position_inputs=True, chunks_after_cache=False, chunk_rows=DRIVING[kind].chunk_rows)
+    assert [written(model, [prompt])[0] for prompt in PROMPTS] == expected(PROMPTS)
+
+
+def test_rows_leave_when_they_end(made: Opened) -> None:
+    wanted = expected(PROMPTS)
+    ends = sorted({wanted[1][3], wanted[2][2], wanted[3][2]} - set(wanted[0]))
+    cut = [tokens[: next((at for at, token in enumerate(tokens) if token in ends), ROOM) + 1] for tokens in wanted]
+    assert len({len(tokens) for tokens in cut}) > 2
+    assert written(made(), PROMPTS, eos_token_ids=tuple(ends)) == cut
+
+
+def test_rows_leave_a_graph_that_counts_places_itself(tmp_path: Path) -> None:
+    """Keys that are turned by their place in the cache, padding counted in, have to stay where they are."""
+    file = tiny_graphs.write(tmp_path / "model.onnx", "rotary")
+    wanted = [greedy(prompt, 20, rotary=True) for prompt in PROMPTS]
+    with Session(file, device="cpu") as session:
+        model = Decoder(session, Driving(padding_side="left", chunks_after_cache=True))
+        assert written(model, PROMPTS, max_new_tokens=20) == wanted
+        for left in ([0, 1, 3], [1, 3], [0], [1]):
+            state = model.open(20)
+            found = state.start(PROMPTS)
+            state.step(found.argmax(axis=1))
+            state.keep(left)
+            after = [[*PROMPTS[row], *wanted[row][:1], 7] for row in left]
+            found = state.step(np.full(len(left), 7))
+            np.testing.assert_allclose(found, [scores(ids, rotary=True)[-1] for ids in after], atol=1e-4)
+            state.close()
+
+
+@pytest.mark.parametrize("kept", [[0], [1], [2], [3], [1, 3], [3, 0], [2, 2, 1, 0, 0, 3, 1]], ids=str)
+def test_rows_are_kept_in_any_order(made: Opened, kept: list[int]) -> None:
+    state = made().open(ROOM)
+    sequences = [list(prompt) for prompt in PROMPTS]
+    found = state.start(PROMPTS)
+    state.keep(kept)
+    sequences, found = [list(sequences[row]) for row in kept], found[kept]
+    for step in range(4):
+        tokens = np.array([(7 * row + step) % VOCABULARY for row in range(len(kept))])
+        found = state.step(tokens)
+        sequences = [[*ids, int(token)] for ids, token in zip(sequences, tokens, strict=True)]
+        np.testing.assert_allclose(found, [scores(ids)[-1] for ids in sequences], atol=1e-4)
+    state.close()
+
+
+def test_several_sequences_of_each_prompt(made: Opened) -> None:
+    model = made()
+    options = {"do_sample": True, "seed": 3, "num_return_sequences": 3}
+    together = written(model, PROMPTS, **options)
+    alone = [tokens for prompt in PROMPTS for tokens in written(model, [prompt], **options)]
+    assert len({tuple(tokens) for tokens in together}) == 12
+    assert together[:3] == alone[:3]  # the first prompt's draw from the same streams
+
+
+def test_guessed_tokens_change_nothing(made: Opened) -> None:
+    model = made()
+    for prompt in PROMPTS:
+        assert written(model, [prompt * 3], generate=lookup.generate, prompt_lookup_tokens=4) == expected([prompt * 3])
+
+
+@pytest.mark.parametrize("common", [1, 4, 9])
+def test_the_common_beginning_is_kept(made: Opened, common: int) -> None:
+    model = made()
+    state = model.open(ROOM)
+    first = [*PROMPTS[2], *written(model, [PROMPTS[2]], state=state)[0]]
+    turn = [*first[:common], 1, 2, 3]
+    assert written(model, [turn], state=state) == expected([turn])
+    assert state.reused == common
+    state.close()
+
+
+def test_the_same_prompt_again_reads_its_last_token(made: Opened) -> None:
+    model = made()
+    state = model.open(ROOM)
+    for _ in range(2):
+        assert written(model, [PROMPTS[0]], state=state) == expected([PROMPTS[0]])
+    assert state.reused == len(PROMPTS[0]) - 1
+    state.close()
+
+
+def test_more_tokens_than_were_announced(made: Opened) -> None:
+    model = made()
+    state = model.open(1)
+    assert written(model, PROMPTS, state=state, max_new_tokens=30) == expected(PROMPTS, 30)
+    state.close()
+
+
+def test_two_generations_at_once(made: Opened) -> None:
+    model = made()
+    states = [model.open(ROOM), model.open(ROOM)]
+    found: list[list[int]] = [[], []]
+    options = GenerationOptions(max_new_tokens=ROOM)
+    pairs = zip(*(loop.generate(state, [PROMPTS[row]], options) for row, state in enumerate(states)), strict=True)
+    for both in pairs:
+        for row, emitted in enumerate(both):
+            found[row].append(emitted.token or 0)
+    assert found == expected(PROMPTS[:2])

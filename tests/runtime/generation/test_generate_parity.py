@@ -1,0 +1,94 @@
+"""What a slice of the zoo writes, token for token against transformers' ``generate`` with one row at a time.
+
+The whole zoo is `nox -s generation_matrix`; requests, references and checks are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripts.generation_shard import compare, request_for
+
+from gpux import Settings, pull_model
+from gpux.convert.pip import interpreter
+from gpux.runtime.graphs import Graphs
+from tests.models import zoo
+
+pytestmark = pytest.mark.toolchain
+
+ROOT = Path(zoo.__file__).parents[2]
+DECODER, PAIR = "text-generation-with-past", "text2text-generation-with-past"
+#: Model type and the zoo's name of the task: a shared cache, positions that are learned, ALiBi, a graph that counts
+#: places itself with a window in every second layer, relative positions, and forced tokens.
+SLICE = (
+    ("llama", DECODER),
+    ("gpt2", DECODER),
+    ("bloom", DECODER),
+    ("gemma2", DECODER),
+    ("t5", PAIR),
+    ("bart", PAIR),
+)
+NAMES = tuple(zoo.folder_name(*entry) for entry in SLICE)
+
+
+@pytest.fixture(scope="module")
+def toolchain_python(toolchains: Path) -> Path:
+    """Its interpreter, which has torch and transformers."""
+    return interpreter(toolchains / "optimum")
+
+
+@pytest.fixture(scope="module")
+def folders(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Path:
+    """The models of the slice, written once by the toolchain's interpreter."""
+    folder = shared_folder(f"parity-{os.getpid()}")
+    subprocess.run([toolchain_python, zoo.__file__, folder, *NAMES], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def requests(folders: Path) -> dict[str, dict[str, Any]]:
+    return {name: request_for(name, folders / name, 128) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def references(toolchain_python: Path, requests: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What transformers writes, all by one process."""
+    said = subprocess.run(
+        [toolchain_python, "-m", "scripts.generation_reference"],
+        input="".join(json.dumps(request) + "\n" for request in requests.values()),
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return dict(zip(requests, map(json.loads, said.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize(("name", "task"), [(name, entry[1]) for name, entry in zip(NAMES, SLICE, strict=True)])
+def test_tokens_and_beams_are_those_of_transformers(
+    name: str,
+    task: str,
+    folders: Path,
+    toolchains: Path,
+    requests: dict[str, dict[str, Any]],
+    references: dict[str, dict[str, Any]],
+) -> None:
+    assert "error" not in references[name]
+    settings = Settings.from_env(toolchains=toolchains, offline=True)
+    model = pull_model(folders / name, task=task, settings=settings)
+
+    with Graphs.of(model, device="cpu") as graphs:
+        checks = compare(graphs, model.manifest.driving, model.path, requests[name], references[name])
+
+    assert [wrong for found in checks.values() for wrong in found["wrong"]] == []
+    assert checks["ragged"]["equal"] + checks["ragged"]["ties"] == 16
+    assert checks["beams"]["equal"] >= 10  # of 12; the others are near ties
+    ended = references[name]["ended"]
+    assert len({len(row["tokens"]) for row in ended}) > 1  # rows left at different times
+    assert len(set(references[name]["varied"][0]["tokens"])) == 64
