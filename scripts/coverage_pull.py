@@ -18,7 +18,7 @@ from typing import Any
 
 from gpux import proof
 from gpux.errors import ConversionError, GpuxError, InputError, UnsupportedError, WorkerCrashedError
-from gpux.pull import explain_model, pull_model
+from gpux.pulling.pull import explain_model, pull_model
 from gpux.runtime.graphs import Graphs
 from gpux.settings import Settings
 from gpux.variants import StoredModel

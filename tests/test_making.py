@@ -14,7 +14,7 @@ from gpux import Settings, Store, errors, pull_model
 from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.progress import Event, ProgressCallback, Warned
-from gpux.pull import explain_model
+from gpux.pulling.pull import explain_model
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.variants import Driving, Threshold
@@ -73,7 +73,7 @@ Make = Callable[..., dict[str, Stub]]
 def stubs(monkeypatch: pytest.MonkeyPatch) -> Make:
     def make(**how: dict[str, Any]) -> dict[str, Stub]:
         found = {name: Stub(name, **each) for name, each in how.items()}
-        monkeypatch.setattr("gpux.pull.converters", lambda settings: found)
+        monkeypatch.setattr("gpux.pulling.pull.converters", lambda settings: found)
         return found
 
     return make

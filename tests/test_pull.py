@@ -16,7 +16,7 @@ import pytest
 from gpux import HuggingFaceManager, Settings, Store, errors, pipeline, pull_model
 from gpux.cancel import CancelToken
 from gpux.progress import Event, StageFinished, Warned
-from gpux.pull import open_model
+from gpux.pulling.pull import open_model
 from tests.hub import Fault, HubServer, add_repo, folder_files
 from tests.models.bert import bert_repository
 

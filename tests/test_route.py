@@ -8,8 +8,8 @@ import pytest
 
 from gpux import errors
 from gpux.formats import weight_formats
-from gpux.preflight import RESERVE, SpaceNeed, check_space, space_needs
-from gpux.route import choose_route, routes, variant_bytes
+from gpux.pulling.preflight import RESERVE, SpaceNeed, check_space, space_needs
+from gpux.pulling.route import choose_route, routes, variant_bytes
 from gpux.types import ModelFile, ModelInfo
 
 

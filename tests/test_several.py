@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gpux import HuggingFaceManager, Selection, Settings, Store, errors, pull_files, pull_model, pull_models
-from gpux.files import place_of
-from gpux.preview import preview_files, preview_pull
 from gpux.progress import Event
-from gpux.pull import open_model
+from gpux.pulling.files import place_of
+from gpux.pulling.preview import preview_files, preview_pull
+from gpux.pulling.pull import open_model
 from tests.hub import HubServer, add_repo
 from tests.models.bert import bert_repository
 
@@ -116,7 +116,7 @@ def test_dry_run_on_the_command_line(hub: HubServer) -> None:
 def test_no_room_is_said_before_the_first_byte(
     hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpux.preflight.RESERVE", 10**18)
+    monkeypatch.setattr("gpux.pulling.preflight.RESERVE", 10**18)
 
     with pytest.raises(errors.DiskFullError, match="ignore-disk-space"):
         raise_with_hint(settings)

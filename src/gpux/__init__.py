@@ -43,12 +43,12 @@ _PUBLIC = {
     "TensorSpec": "gpux.variants",
     "TextStreamer": "gpux.pipelines.streaming",
     "describe_model": "gpux.know.describing",
-    "explain_model": "gpux.pull",
+    "explain_model": "gpux.pulling.pull",
     "import_model": "gpux.catalogue.importing",
     "pipeline": "gpux.pipelines",
-    "pull_files": "gpux.files",
-    "pull_model": "gpux.pull",
-    "pull_models": "gpux.several",
+    "pull_files": "gpux.pulling.files",
+    "pull_model": "gpux.pulling.pull",
+    "pull_models": "gpux.pulling.several",
 }
 
 __all__ = [
@@ -94,7 +94,6 @@ if TYPE_CHECKING:
     from gpux.catalogue.catalogue import Catalogue
     from gpux.catalogue.importing import import_model
     from gpux.errors import GpuxError
-    from gpux.files import pull_files
     from gpux.formats import Selection
     from gpux.know.describing import ModelDescription, describe_model
     from gpux.managers.base import ModelManager
@@ -103,14 +102,15 @@ if TYPE_CHECKING:
     from gpux.pipelines import pipeline
     from gpux.pipelines.base import Pipeline
     from gpux.pipelines.streaming import TextStreamer
-    from gpux.pull import explain_model, pull_model
+    from gpux.pulling.files import pull_files
+    from gpux.pulling.pull import explain_model, pull_model
+    from gpux.pulling.several import pull_models
     from gpux.reference import ModelRef
     from gpux.runtime.generation.options import GenerationOptions
     from gpux.runtime.generation.results import Generation
     from gpux.runtime.graphs import Graphs
     from gpux.runtime.session import Session
     from gpux.settings import Settings
-    from gpux.several import pull_models
     from gpux.store import Store
     from gpux.types import ModelFile, ModelInfo, Revision
     from gpux.variants import Driving, Manifest, Proof, StoredModel, TensorSpec

@@ -27,9 +27,9 @@ from gpux.errors import (
 from gpux.followed import LOCAL, Answer, Followed, all_followed, named
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
-from gpux.plan import is_converted
 from gpux.progress import ProgressCallback
-from gpux.pull import pull_model
+from gpux.pulling.plan import is_converted
+from gpux.pulling.pull import pull_model
 from gpux.reference import ModelRef, Reference
 from gpux.settings import Settings
 from gpux.store import Store
@@ -143,8 +143,8 @@ def update(
         found: what :func:`outdated` returned, or a part of it; what is not outdated is passed over.
         settings: by default the environment's.
         store: by default the one of the settings.
-        pull: called as :func:`gpux.pull.pull_model` is.
-        progress: as for :func:`gpux.pull.pull_model`.
+        pull: called as :func:`gpux.pull_model` is.
+        progress: as for :func:`gpux.pull_model`.
         cancel: set it to end the call with ``CancelledError``; what was pulled before is kept.
 
     Raises:

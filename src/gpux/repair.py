@@ -20,9 +20,9 @@ from gpux.managers.cache_removal import remove_unlinked
 from gpux.managers.cache_scan import CachedCommit, scan_model
 from gpux.managers.cache_verify import Part, SourceReport, verify_sources
 from gpux.managers.registry import manager_for
-from gpux.plan import is_converted
 from gpux.progress import ProgressCallback, silent
-from gpux.pull import pull_model
+from gpux.pulling.plan import is_converted
+from gpux.pulling.pull import pull_model
 from gpux.reference import ModelRef
 from gpux.settings import Settings
 from gpux.store import DamagedVariant, Store, VariantParts, VerifyReport

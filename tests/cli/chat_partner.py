@@ -73,8 +73,9 @@ def _words(text: str) -> Iterator[str]:
 def main() -> None:
     """`gpux chat` with this partner; the terminal on standard input becomes the controlling one, for Ctrl-C."""
     os.close(os.open(os.ttyname(0), os.O_RDWR))
-    from gpux import pipelines, pull
+    from gpux import pipelines
     from gpux.cli.main import run
+    from gpux.pulling import pull
 
     pull.open_model = lambda *_, **__: None  # type: ignore[assignment]
     pipelines.pipeline = lambda *_, **__: Partner()  # type: ignore[assignment, return-value]

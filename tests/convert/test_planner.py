@@ -13,8 +13,8 @@ from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Re
 from gpux.convert.planner import _preferences, assess, choose_task, nobody_takes, preference
 from gpux.convert.registry import converters
 from gpux.errors import NoWeightsError, UnsupportedArchitectureError, UnsupportedTaskError, UsageError
-from gpux.plan import Plan, make_plan
 from gpux.progress import ProgressCallback
+from gpux.pulling.plan import Plan, make_plan
 from gpux.settings import Settings
 from gpux.tasks import ALIASES, canonical, task_of_architectures
 from gpux.types import ModelFile, ModelInfo

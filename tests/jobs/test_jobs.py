@@ -20,7 +20,7 @@ from gpux import CancelToken, Settings, Store, errors, jobs
 from gpux.jobs import Job
 from gpux.jobs.process import is_alive
 from gpux.progress import BytesAdvanced, Event, StageFinished, StageStarted
-from gpux.pull import pull_model
+from gpux.pulling.pull import pull_model
 from tests.hub import HubServer
 from tests.jobs.conftest import SLOW, Start
 

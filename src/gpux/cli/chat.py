@@ -48,7 +48,7 @@ def chat_command(
     """
     from gpux.cli.chatting import Chat
     from gpux.pipelines import pipeline
-    from gpux.pull import open_model
+    from gpux.pulling.pull import open_model
 
     terminal.override(offline=offline or None)
 

@@ -59,8 +59,8 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_disk_space: bool) -> dict[str, Any]:
     """Bring files of one model, and print where they are; what ``--json`` says of them."""
-    from gpux.files import place_of, pull_files
     from gpux.managers.registry import manager_for
+    from gpux.pulling.files import place_of, pull_files
 
     manager = manager_for(ref.scheme, terminal.settings)
     with terminal.progress() as progress:

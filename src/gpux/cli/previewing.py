@@ -10,7 +10,7 @@ from gpux.cli.terminal import Terminal
 from gpux.reference import ModelRef
 
 if TYPE_CHECKING:
-    from gpux.preview import PullPreview
+    from gpux.pulling.preview import PullPreview
 
 
 def show_preview(
@@ -18,7 +18,7 @@ def show_preview(
 ) -> dict[str, Any]:
     """Print what the pull of one model would do; what ``--json`` says of it."""
     from gpux.managers.registry import manager_for
-    from gpux.preview import preview_files, preview_pull
+    from gpux.pulling.preview import preview_files, preview_pull
 
     manager = manager_for(ref.scheme, terminal.settings)
     if choice.wants_files(ref):

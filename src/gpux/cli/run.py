@@ -43,7 +43,7 @@ def run_command(
     """
     from gpux.pipelines import pipeline
     from gpux.pipelines.generation import GenerationPipeline
-    from gpux.pull import open_model
+    from gpux.pulling.pull import open_model
 
     terminal.override(offline=offline or None)
     texts = _texts(inputs)

@@ -52,7 +52,7 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
 
 
 def _pull(terminal: Terminal, ref: Reference, options: dict[str, Any]) -> StoredModel:
-    from gpux.pull import pull_model
+    from gpux.pulling.pull import pull_model
 
     with terminal.progress() as progress:
         return pull_model(ref, **{**options, "progress": progress})

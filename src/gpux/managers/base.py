@@ -124,7 +124,7 @@ class ModelManager(ABC):
         return self.get_model_info(ref, revision=revision).formats
 
     def pull_model(self, ref: Reference, *, revision: str | None = None, **options: Any) -> StoredModel:
-        """Bring the model into the store, ready to run; ``options`` are those of :func:`gpux.pull.pull_model`."""
-        from gpux.pull import pull_model  # the composition root stands above the managers
+        """Bring the model into the store, ready to run; ``options`` are those of :func:`gpux.pull_model`."""
+        from gpux.pulling.pull import pull_model  # the composition root stands above the managers
 
         return pull_model(ModelRef.parse(ref).at(revision), manager=self, **options)

@@ -54,7 +54,7 @@ def pipeline(
     kind = None if task is None else pipeline_class(task)  # an unknown one is refused before anything is pulled
     wanted = None if kind is None else kind.model_task
     if not isinstance(model, StoredModel):
-        from gpux.pull import open_model
+        from gpux.pulling.pull import open_model
 
         model = open_model(model, task=wanted, revision=revision, settings=settings)
     stored = canonical(model.task)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from gpux import proof
-from gpux.build import Builder, log_name, make_folder
 from gpux.convert.precision import ReductionOptions
+from gpux.pulling.build import Builder, log_name, make_folder
+from gpux.pulling.route import Route
 from gpux.reduction import Reduction, reduce
-from gpux.route import Route
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.onnx_runtime import runtime_version
 from gpux.store import Staging, place

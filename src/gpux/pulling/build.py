@@ -18,15 +18,15 @@ from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.disk import format_bytes
 from gpux.errors import NotWritableError, ProofError
-from gpux.plan import SHIPPED
 from gpux.progress import Stages
-from gpux.route import Route
+from gpux.pulling.plan import SHIPPED
+from gpux.pulling.route import Route
+from gpux.pulling.shipped import check_finite, check_task, driving_of, graph_name
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
 from gpux.runtime.onnx_runtime import runtime_version
 from gpux.runtime.session import Session
 from gpux.settings import Settings
-from gpux.shipped import check_finite, check_task, driving_of, graph_name
 from gpux.store import Staging, Store, place
 from gpux.types import ModelInfo, SourceSnapshot
 from gpux.variants import Driving, GraphSpec, Manifest, Proof, StoredModel, Threshold

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpux.build import Builder
 from gpux.cancel import CancelToken
 from gpux.convert import planner
 from gpux.convert.base import Converter
@@ -19,13 +18,14 @@ from gpux.headers.gguf import read_gguf
 from gpux.headers.gguf_summary import as_config
 from gpux.machine import available_memory
 from gpux.managers.base import ModelManager
-from gpux.plan import QUANTIZER, SHIPPED, Plan, Way, make_plan
-from gpux.preflight import check_memory, check_space
-from gpux.preview import pull_needs
 from gpux.progress import Stages
 from gpux.proof import TOLERANCE
-from gpux.reduced import reduce_variant
-from gpux.route import GGUF, Route, choose_route, fp32_bytes
+from gpux.pulling.build import Builder
+from gpux.pulling.plan import QUANTIZER, SHIPPED, Plan, Way, make_plan
+from gpux.pulling.preflight import check_memory, check_space
+from gpux.pulling.preview import pull_needs
+from gpux.pulling.reduced import reduce_variant
+from gpux.pulling.route import GGUF, Route, choose_route, fp32_bytes
 from gpux.store import Store
 from gpux.transfers import TransferReport
 from gpux.types import ModelInfo, SourceSnapshot

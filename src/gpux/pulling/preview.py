@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpux.automatic import AUTO, automatic_precision
 from gpux.convert import planner
 from gpux.formats import Selection, select
 from gpux.managers.base import ModelManager
-from gpux.preflight import SpaceNeed, space_needs
+from gpux.pulling.automatic import AUTO, automatic_precision
+from gpux.pulling.preflight import SpaceNeed, space_needs
+from gpux.pulling.route import Route, check_weights, choose_route, variant_bytes
 from gpux.reference import Reference
-from gpux.route import Route, check_weights, choose_route, variant_bytes
 from gpux.store import Store
 from gpux.types import ModelFile, ModelInfo
 from gpux.values import Value

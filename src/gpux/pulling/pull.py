@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpux.automatic import AUTO, automatic_precision
-from gpux.build import Builder, Terms
 from gpux.cancel import CancelToken
 from gpux.catalogue.events import pull_recorded
 from gpux.convert import planner
@@ -19,15 +17,17 @@ from gpux.convert.registry import converters
 from gpux.disk import format_bytes
 from gpux.errors import GpuxError, UnavailableError, UnsupportedError, UsageError
 from gpux.formats import PRECISIONS, canonical_precision
-from gpux.making import Maker, PullOptions
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
-from gpux.plan import Plan
 from gpux.progress import ProgressCallback, Stages, callback
+from gpux.pulling.automatic import AUTO, automatic_precision
+from gpux.pulling.build import Builder, Terms
+from gpux.pulling.making import Maker, PullOptions
+from gpux.pulling.plan import Plan
+from gpux.pulling.route import check_weights
+from gpux.pulling.siblings import onnx_siblings
 from gpux.reference import ModelRef, Reference
-from gpux.route import check_weights
 from gpux.settings import Settings
-from gpux.siblings import onnx_siblings
 from gpux.store import Store, keep_within
 from gpux.tasks import canonical
 from gpux.transfers import combined

@@ -10,7 +10,7 @@ from gpux.convert import planner
 from gpux.convert.base import Converter, Refusal
 from gpux.errors import GpuxError, UsageError
 from gpux.formats import onnx_precisions
-from gpux.route import Route, no_weights, routes
+from gpux.pulling.route import Route, no_weights, routes
 from gpux.types import ModelInfo
 from gpux.values import Value
 

@@ -9,8 +9,8 @@ from gpux.disk import format_bytes
 from gpux.errors import EntryNotFoundError
 from gpux.formats import Selection, select, units
 from gpux.managers.base import ModelManager
-from gpux.preflight import check_space, space_needs
 from gpux.progress import ProgressCallback, Stages, callback
+from gpux.pulling.preflight import check_space, space_needs
 from gpux.reference import Reference
 from gpux.types import SourceSnapshot
 

@@ -12,7 +12,7 @@ from typing import Any
 from gpux.cancel import CancelToken
 from gpux.errors import GpuxError, UsageError
 from gpux.progress import Event, silent
-from gpux.pull import pull_model
+from gpux.pulling.pull import pull_model
 from gpux.reference import ModelRef, Reference
 from gpux.values import Value
 from gpux.variants import StoredModel
@@ -50,7 +50,7 @@ def pull_models(
     cancel: CancelToken | None = None,
     **options: Any,
 ) -> list[PullOutcome]:
-    """Pull each reference as :func:`gpux.pull.pull_model` does, up to ``parallel`` at a time.
+    """Pull each reference as :func:`gpux.pull_model` does, up to ``parallel`` at a time.
 
     Downloads go on side by side; conversions take turns, since each may need several times its model in memory.
 
