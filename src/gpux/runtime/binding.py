@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import SessionError
-from gpux.runtime.onnx_runtime import device_memory, mapped_errors, run_options
+from gpux.runtime.onnx_runtime import FOREIGN, as_ours, device_memory, run_options
 
 #: Devices whose memory onnxruntime can allocate and bind; the others are handed the host's.
 _OWN_MEMORY = frozenset({"cuda", "rocm"})
@@ -70,6 +70,7 @@ class Binding:
         self._options = run_options()
         self._inputs = frozenset(arg.name for arg in session.get_inputs())
         self._owners: dict[str, Any] = {}  # the memory behind a bound pointer
+        self._places: dict[str, tuple[Any, int]] = {}  # dtype and pointer of what was fed from an array
 
     def takes(self, name: str) -> bool:
         """Whether the graph has an input of that name: the first call of some decoders has no cache."""
@@ -77,8 +78,14 @@ class Binding:
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Bind an input to an array's memory, which has to be contiguous; later changes of the array are seen."""
-        self._owners[name] = array
-        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        pointer = array.ctypes.data
+        self._owners[name], self._places[name] = array, (array.dtype, pointer)
+        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, pointer)
+
+    def resize(self, name: str, shape: tuple[int, ...]) -> None:
+        """Bind an input that was fed before to the beginning of the same memory, in another shape."""
+        dtype, pointer = self._places[name]
+        self._binding.bind_input(name, "cpu", 0, dtype, shape, pointer)
 
     def fetch(self, name: str, array: NDArray[Any]) -> None:
         """Bind an output to an array's memory, of exactly the shape that comes."""
@@ -101,8 +108,10 @@ class Binding:
         """Run the graph; every output that is bound is written."""
         if self._session is None:
             raise SessionError("this binding is closed", hint="Open the model again.")
-        with mapped_errors(self._path):
+        try:  # once a token: a context manager would cost as much as the rest of this
             self._session.run_with_iobinding(self._binding, self._options)
+        except FOREIGN as exc:
+            raise as_ours(exc, self._path) from exc
 
     def close(self) -> None:
         """Let go of the session and of all memory; may be called twice."""

@@ -45,6 +45,8 @@ ERRORS: dict[str, type[GpuxError]] = {
     "RuntimeException": SessionError,
 }
 _KINDS = {getattr(ort_state, name): kind for name, kind in ERRORS.items() if hasattr(ort_state, name)}
+#: What onnxruntime raises: exceptions of its own, and what its bindings raise themselves.
+FOREIGN = (*_KINDS, RuntimeError, ValueError)
 _DAMAGED = frozenset({"InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile"})
 _VERIFY = "Run `gpux verify --repair`: the file may be damaged."
 #: What loading raises besides: for an emptied or overwritten graph, and for external data that is cut or gone.
@@ -79,18 +81,19 @@ def probe(choice: DeviceChoice) -> None:
 @contextlib.contextmanager
 def mapped_errors(graph: Path | bytes, *, loading: bool = False) -> Iterator[None]:
     """Turn onnxruntime's exceptions into ours, by type."""
-    damaged = _DAMAGED_LOADING if loading else _DAMAGED
-    name = graph.name if isinstance(graph, Path) else "graph"
     try:
         yield
-    except tuple(_KINDS) as exc:
-        kind = type(exc).__name__
-        hint = _VERIFY if kind in damaged else None
-        raise _KINDS[type(exc)](f"onnxruntime, {name}: {str(exc).strip()}", hint=hint, kind=kind) from exc
-    except (RuntimeError, ValueError) as exc:  # what its bindings raise themselves
-        kind = type(exc).__name__
-        hint = _VERIFY if kind in damaged else None
-        raise SessionError(f"onnxruntime, {name}: {str(exc).strip()}", hint=hint, kind=kind) from exc
+    except FOREIGN as exc:
+        raise as_ours(exc, graph, loading=loading) from exc
+
+
+def as_ours(exc: Exception, graph: Path | bytes, *, loading: bool = False) -> GpuxError:
+    """Our error for one of :data:`FOREIGN`."""
+    name = graph.name if isinstance(graph, Path) else "graph"
+    kind = type(exc).__name__
+    hint = _VERIFY if kind in (_DAMAGED_LOADING if loading else _DAMAGED) else None
+    ours = next((ours for foreign, ours in _KINDS.items() if isinstance(exc, foreign)), SessionError)
+    return ours(f"onnxruntime, {name}: {str(exc).strip()}", hint=hint, kind=kind)
 
 
 def load(

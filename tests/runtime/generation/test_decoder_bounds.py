@@ -39,7 +39,7 @@ def test_a_row_ends_where_the_model_does(made: Opened, monkeypatch: pytest.Monke
     original = decoder.Caller.step
 
     def step(self: Any, tokens: Any, mask: Any, positions: Any) -> Any:
-        widths.append(mask.shape[1])
+        widths.append(mask if isinstance(mask, int) else mask.shape[1])
         return original(self, tokens, mask, positions)
 
     monkeypatch.setattr(decoder.Caller, "step", step)

@@ -42,6 +42,10 @@ class Caller:
             )
         self._logits = _logits(session)
         self.vocabulary = vocabulary(self._logits)
+        self._masked = "attention_mask" in self._inputs
+        self._placed = "position_ids" in self._inputs
+        self._counted = "cache_position" in self._inputs
+        self._branches = "use_cache_branch" in self._inputs
         self._ones = np.ones((1, 0), self._dtype("attention_mask"))
         self._ids: NDArray[Any] = np.zeros((0, 1), np.int64)
         self._positions: NDArray[Any] = np.zeros((0, 1), np.int64)
@@ -52,6 +56,7 @@ class Caller:
         """The mask of a single row without padding, ``[1, total]``."""
         if self._ones.shape[1] < total:
             self._ones = np.ones((1, max(total, 2 * self._ones.shape[1])), self._ones.dtype)
+            self.prepared = False
         return self._ones[:, :total]
 
     def call(self, ids: NDArray[np.int64], mask: NDArray[Any], positions: NDArray[Any]) -> Scores:
@@ -65,13 +70,22 @@ class Caller:
         self.binding.run()
         return _as_float32(out, self._logits)
 
-    def step(self, tokens: Ids, mask: NDArray[Any], positions: Ids) -> Scores:
-        """One token a row, ``[rows]``; the scores ``[rows, vocabulary]``, a view that the next step overwrites."""
+    def step(self, tokens: Ids, mask: NDArray[Any] | int, positions: Ids) -> Scores:
+        """One token a row, ``[rows]``; the scores ``[rows, vocabulary]``, a view that the next step overwrites.
+
+        What is done here is done once a token, when the graph has just emptied the processor's caches: a mask that is
+        given as its width, of a single row without padding, is bound without being made.
+        """
         if not self.prepared:
             self._prepare(len(tokens))
         self._ids[:, 0] = tokens
-        self._positions[:, 0] = positions
-        self._feed_mask(mask, 1)
+        if self._placed:
+            self._positions[:, 0] = positions
+        if isinstance(mask, int) and mask <= self._ones.shape[1] and not (self._counted or self._branches):
+            if self._masked:
+                self.binding.resize("attention_mask", (1, mask))
+        else:
+            self._feed_mask(self.ones(mask) if isinstance(mask, int) else mask, 1)
         self.binding.run()
         return _as_float32(self._out, self._logits)[:, 0]
 
@@ -86,13 +100,15 @@ class Caller:
         self._feed("input_ids", self._ids)
         self._feed("position_ids", self._positions)
         self.binding.fetch(self._logits.name, self._out)
+        if self._masked:
+            self.binding.feed("attention_mask", self._ones)  # its beginning is the mask of a single row
         self.prepared = True
 
     def _feed_mask(self, mask: NDArray[Any], added: int) -> None:
         self._feed("attention_mask", mask)
-        if "cache_position" in self._inputs:
+        if self._counted:
             self._feed("cache_position", np.arange(mask.shape[1] - added, mask.shape[1]))
-        if "use_cache_branch" in self._inputs:
+        if self._branches:
             self._branch[0] = mask.shape[1] > added
             self.binding.feed("use_cache_branch", self._branch)
 

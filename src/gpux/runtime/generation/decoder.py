@@ -73,6 +73,7 @@ class DecoderState:
         self._caller = decoder.caller()
         self._cache: Cache | None = None
         self._rows = Rows(0)
+        self._free = 0  # steps that may be made before anything has to be looked at
         self.reused = 0  #: tokens of the prompt that the cache held before
         self.stopped: Callable[[], bool] = lambda: False  #: asked between the pieces of a long prompt
 
@@ -110,11 +111,13 @@ class DecoderState:
 
     def step(self, tokens: Ids) -> Scores:
         """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
-        self._reserve(1)
-        cache, caller = self._opened(), self._caller
+        if self._free <= 0:
+            self._reserve(1)
+        self._free -= 1
+        cache, caller, rows = self._opened(), self._caller, self._rows
         if cache.moves or not caller.prepared:
             cache.bind(caller.binding, 1)
-        logits = caller.step(tokens, self._mask(1), self._rows.lengths)
+        logits = caller.step(tokens, len(rows.tokens[0]) + 1 if rows.single else rows.mask(1), rows.lengths)
         cache.advance(1)
         self._rows.step(tokens)
         return logits
@@ -139,6 +142,7 @@ class DecoderState:
         """Forget what the only row has beyond ``length`` tokens."""
         self._opened().truncate(length + int(self._rows.padding.max(initial=0)))
         self._rows.truncate(length)
+        self._free = 0
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order."""
@@ -151,6 +155,7 @@ class DecoderState:
         spare = int(self._rows.padding[chosen].min(initial=self._rows.width)) if told else 0
         self._opened().keep(chosen, self._rows.width, spare)
         self._rows.keep(chosen, spare)
+        self._free = 0
         self._caller.prepared = False
 
     def close(self) -> None:
@@ -166,6 +171,7 @@ class DecoderState:
         capacity = min(longest + self._room, self.limit or sys.maxsize)
         self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
         self._rows = Rows(len(prompts))
+        self._free = 0
         self._caller.prepared = False
         if len(prompts) == 1:
             return self.append(prompts[0])
@@ -233,6 +239,7 @@ class DecoderState:
         logits = self._caller.call(np.array([tokens], np.int64), mask, positions)
         cache.advance(added)
         self._rows.append(row, tokens)
+        self._free = 0
         return logits
 
     def _takes_chunks(self) -> bool:
@@ -241,7 +248,7 @@ class DecoderState:
 
     def _mask(self, added: int) -> NDArray[Any]:
         """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
-        if self.rows == 1 and not self._rows.padding[0]:
+        if self._rows.single:
             return self._caller.ones(self._rows.width + added)
         return self._rows.mask(added)
 
@@ -256,6 +263,7 @@ class DecoderState:
         if needed > cache.capacity:
             cache.reserve(max(needed, min(needed * 5 // 4, most)), self._rows.width)
             self._caller.prepared = False
+        self._free = min(cache.capacity - self._rows.width, most - longest)
 
     def _per_call(self) -> int:
         return min(CHUNK, tokens_per_call(self._caller.vocabulary))

@@ -17,6 +17,7 @@ class Rows:
         self.lengths: Ids = np.zeros(count, np.int64)  #: tokens of each
         self.padding: Ids = np.zeros(count, np.int64)  #: places before them
         self.tokens: list[list[int]] = [[] for _ in range(count)]
+        self.single = count == 1  #: one row without padding
 
     @property
     def width(self) -> int:
@@ -59,3 +60,4 @@ class Rows:
         """Go on with these rows, in this order, each with so much less padding."""
         self.lengths, self.padding = self.lengths[rows], self.padding[rows] - spare
         self.tokens = [list(self.tokens[row]) for row in rows]
+        self.single = len(self.tokens) == 1 and not self.padding[0]
