@@ -6,7 +6,7 @@ tells the same stories on every machine and Python.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from random import Random
 
 HEROES = (
@@ -25,7 +25,7 @@ PLACES = (
 )  # fmt: skip
 THINGS = (
     "red ball", "golden key", "blue kite", "small boat", "silver bell", "warm hat", "green stone", "wooden box",
-    "old book", "bright lamp", "shiny coin", "soft blanket", "little drum", "paper star", "round mirror", "yellow scarf",
+    "old book", "lamp", "shiny coin", "soft blanket", "little drum", "paper star", "round mirror", "yellow scarf",
 )  # fmt: skip
 FOODS = ("apple", "carrot", "cake", "pear", "loaf of bread", "bowl of soup", "pie", "cookie", "piece of cheese", "plum")
 SPOTS = (
@@ -33,9 +33,10 @@ SPOTS = (
     "under the bed", "in a hollow tree", "beside the path", "near the well", "behind the door",
 )  # fmt: skip
 WEATHER = (
-    "The sun was shining", "It was a cold morning", "It was raining", "The wind was blowing", "The sky was clear and blue",
+    "The sun was shining", "It was a cold morning", "It was raining", "The wind was blowing", "The sky was clear",
     "It was a warm day", "Snow was falling", "It was almost dark",
 )  # fmt: skip
+SKILLS = ("swim", "sing", "read", "dance", "cook", "paint", "write", "play the drum", "climb", "skate")
 OPENINGS = (
     "Once upon a time, there was a {trait} {kind} named {name}.",
     "Once upon a time, a {trait} {kind} named {name} lived {place}.",
@@ -68,8 +69,11 @@ PLOTS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("One day, {name} found a {thing} {spot}.", "{weather} when {name} found a {thing} {spot}."),
         ('"What a nice {thing}!" said {name}.', '"Whose {thing} is this?" {he} asked.'),
         ("{He} wanted to keep it.", "{He} picked it up and took it home."),
-        ("Soon {he} met {friend} the {friend_kind}, who was crying.", "Then {he} saw a sad {friend_kind} named {friend}."),
-        ('"I lost my {thing}," said {friend}.', '"I can not find my {thing} anywhere," {friend} said.'),
+        (
+            "Soon {he} met {friend} the {friend_kind}, who was crying.",
+            "Then {he} saw a sad {friend_kind} named {friend}.",
+        ),
+        ('"I lost my {thing}," said {friend}.', '"I cannot find my {thing} anywhere," {friend} said.'),
         ("{name} thought about it.", "{name} was quiet for a moment.", "{name} looked at the {thing} again."),
         ('"Here it is," said {name}. "I found it {spot}."', "{He} gave the {thing} back to {friend}."),
         ("{friend} smiled and thanked {him}.", "{friend} was very happy.", '"You are very kind!" said {friend}.'),
@@ -78,7 +82,10 @@ PLOTS: tuple[tuple[tuple[str, ...], ...], ...] = (
     (
         ("One day, {name} was very hungry.", "{weather}, and {name} was hungry."),
         ("{He} had only one {food}.", "All {he} had was a {food}.", "{His} mother gave {him} a {food}."),
-        ("On the way, {he} met a {friend_kind} named {friend}.", "Then a {friend_kind} named {friend} came to {his} door."),
+        (
+            "On the way, {he} met a {friend_kind} named {friend}.",
+            "Then a {friend_kind} named {friend} came to {his} door.",
+        ),
         ('"I am so hungry," said {friend}.', '"I have not eaten all day," {friend} said.'),
         ("{name} looked at the {food}.", "{name} wanted to eat the {food} alone, but {he} felt sorry for {friend}."),
         ('"We can share it," said {name}.', "{He} broke it in two and gave one half to {friend}."),
@@ -92,13 +99,16 @@ PLOTS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("The noise came again, and it was louder.", "Nobody answered.", "The noise did not stop."),
         ("{name} took a deep breath and went to look.", "{name} wanted to be brave, so {he} opened {his} eyes."),
         ("It was only a {friend_kind} who had hurt a foot.", "It was only a lost {friend_kind}, who was afraid too."),
-        ('"Please help me," said the {friend_kind}. "My name is {friend}."', '"I am {friend}," the {friend_kind} said.'),
+        (
+            '"Please help me," said the {friend_kind}. "My name is {friend}."',
+            '"I am {friend}," the {friend_kind} said.',
+        ),
         ("{name} took {friend} home and made a warm bed.", "{name} stayed with {friend} until the morning."),
         ("In the morning, {friend} felt much better.", "Soon {friend} was not afraid any more."),
         ("{name} was proud because {he} had been brave.", "After that, {name} was never afraid of the dark again."),
     ),
     (
-        ("{name} wanted to learn how to swim.", "{name} wanted to learn how to sing.", "{name} wanted to learn how to read."),
+        ("{name} wanted to learn how to {skill}.", "More than anything, {name} wanted to {skill}."),
         ("{He} tried and tried, but it was too hard.", "It was very hard, and {he} made many mistakes."),
         ('"I will never learn it," said {name}.', "{name} was angry and sat down {spot}."),
         ("{friend} the {friend_kind} saw {him} and smiled.", "An old {friend_kind} named {friend} came to {him}."),
@@ -113,7 +123,10 @@ PLOTS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("{He} walked far away from home and lost {his} way.", "{He} walked too far, and soon {he} was lost."),
         ('"Where am I?" {he} asked.', "{He} sat down {spot} and felt alone.", "Everything looked strange."),
         ("Then {he} saw a {friend_kind} with a {thing}.", "Then a {friend_kind} came along with a {thing}."),
-        ('"My name is {friend}," said the {friend_kind}. "Are you lost?"', '"I am {friend}. Can I help you?" it asked.'),
+        (
+            '"My name is {friend}," said the {friend_kind}. "Are you lost?"',
+            '"I am {friend}. Can I help you?" it asked.',
+        ),
         ('"Yes," said {name}. "I want to go home."', '"I live {place}," said {name}.'),
         ("{friend} knew the way and went with {him}.", '"I know that way," said {friend}. "Come with me."'),
         ("Soon {name} saw {his} home again.", "They walked together until they saw {name}'s home."),
@@ -151,7 +164,7 @@ def story(random: Random, hero: str | None = None) -> str:
     ending = [random.choice(MORALS)] if random.random() < 0.7 else []
     cut = random.randint(3, 5)
     parts = (moments, plot[:cut], plot[cut:] + ending)
-    return "\n\n".join(" ".join(part) for part in parts).format_map(names)
+    return with_articles("\n\n".join(" ".join(part) for part in parts).format_map(names))
 
 
 def _cast(random: Random, hero: str | None) -> dict[str, str]:
@@ -171,20 +184,17 @@ def _cast(random: Random, hero: str | None) -> dict[str, str]:
         "kind": kind,
         "trait": random.choice(TRAITS),
         "place": f"{where} {what}",
-        "thing": _any(random, THINGS),
-        "food": _any(random, FOODS),
+        "thing": random.choice(THINGS),
+        "food": random.choice(FOODS),
         "friend": friend,
         "friend_kind": friend_kind,
         "spot": spot,
         "other_spot": other_spot,
-        "weather": _any(random, WEATHER),
+        "skill": random.choice(SKILLS),
+        "weather": random.choice(WEATHER),
     }
 
 
-def _any(random: Random, choices: Sequence[str]) -> str:
-    return random.choice(choices)
-
-
-def article(noun: str) -> str:
-    """The noun with "a" or "an" before it."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+def with_articles(text: str) -> str:
+    """The text with "an" for "a" before a vowel."""
+    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)

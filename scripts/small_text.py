@@ -2,9 +2,9 @@
 
     python3.11 -m scripts.small_text [FOLDER]
 
-Two sources, both under the PSF licence: the language reference (`pydoc_data.topics`) and the docstrings of the standard
-library's Python files. What is read depends on the release, so any text but the known one is refused; training itself
-reads the committed file and needs no particular Python.
+Two sources, both under the PSF licence: the language reference (`pydoc_data.topics`), and the docstrings and comments
+of the standard library's Python files. What is read depends on the release, so any text but the known one is refused;
+training itself reads the committed file and needs no particular Python.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import inspect
 import json
 import pydoc_data.topics
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,22 +24,30 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "tests" / "models" / "small"
 NAME = "text.jsonl.gz"
+LICENCE = "LICENSE-PYTHON.txt"  #: as the release has it; it goes where the text goes
 RELEASE = "3.11.7"
-SHA256 = "?"  #: of the uncompressed lines
+SHA256 = "fc9781622a5174987174c953cb8aecc94d299e10e4fea101d3a6038587091e36"  #: of the uncompressed lines
 HELD_OUT = 20  #: one document in so many is kept from training
 SHORTEST = 40  #: characters of a paragraph worth learning
 LETTERS = 0.86  #: of a paragraph's characters are letters or spaces
-MOST = 40_000  #: characters from one package, so that none of them sets the tone
+MOST = 60_000  #: characters from one package, so that none of them sets the tone
 #: Tests, data, machine-made files, and what distributions put into packages of their own.
-SKIPPED = frozenset(
-    "distutils encodings ensurepip idlelib lib2to3 msilib pydoc_data site-packages test tests tkinter turtledemo".split()
-)
+SKIPPED = {
+    "distutils", "encodings", "ensurepip", "idlelib", "lib2to3", "msilib", "pydoc_data", "site-packages", "test",
+    "tests", "tkinter", "turtledemo",
+}  # fmt: skip
 #: A file with a licence of its own is left alone: everything read is under one licence.
-OWN_LICENCE = re.compile(r"Permission (is hereby granted|to use)|Redistribution and use|provided ['\"]as[- ]is['\"]", re.I)
-PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "\xa0": " "})  # noqa: RUF001
+OWN_LICENCE = re.compile(
+    r"Permission (is hereby granted|to use)|Redistribution and use|provided ['\"]as[- ]is['\"]", re.I
+)
+PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "...", "\xa0": " "})
 PROSE = re.compile(r"[ -~]+")
 CODE = re.compile(r"::=|>>>|\.\.\. |--+|==+|\*\*\*|\|.*\||:\w+:|^\s*[@$+#%]|^ *\w+: ", re.M)
+COMMENTS = re.compile(r"(?:^[ \t]*#.*\n)+", re.M)
+MARK = re.compile(r"^[ \t]*# ?", re.M)
 BULLET = re.compile(r"^\s*([*-]|\d+\.)\s+")
+
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True)
@@ -86,33 +95,36 @@ def _topics() -> Iterator[tuple[str, list[str]]]:
             yield f"topics/{name}/{number}", paragraphs(section)
 
 
-def _docstrings() -> Iterator[tuple[str, list[str]]]:
+def _library() -> Iterator[tuple[str, list[str]]]:
+    """Docstrings and comments, file by file."""
     root = Path(ast.__file__).parent
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         relative = path.relative_to(root)
-        if SKIPPED & set(relative.parts) or relative.name.startswith("_sysconfig"):
+        if SKIPPED.intersection(relative.parts) or relative.name.startswith("_sysconfig"):
             continue
-        source = path.read_text("utf-8")
-        if OWN_LICENCE.search(source):
+        code = path.read_text("utf-8")
+        if OWN_LICENCE.search(code):
             continue
         module = ".".join(relative.with_suffix("").parts).removesuffix(".__init__")
-        yield from ((name, paragraphs(text)) for name, text in _documented(ast.parse(source), module))
+        yield from ((name, paragraphs(text)) for name, text in _documented(ast.parse(code), module))
+        comments = (MARK.sub("", block) for block in COMMENTS.findall(code))
+        yield f"{module}/comments", [line for comment in comments for line in paragraphs(comment)]
 
 
-def _documented(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Iterator[tuple[str, str]]:
-    """The public names below `node` that have a docstring, outermost first."""
+def _documented(node: _Documented, name: str) -> Iterator[tuple[str, str]]:
+    """The names below `node` that have a docstring, outermost first."""
     if text := ast.get_docstring(node):
         yield name, text
     for child in node.body:
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _documented(child, f"{name}.{child.name}")
 
 
 def _collect() -> Iterator[Document]:
     seen: set[str] = set()
     taken: dict[str, int] = {}
-    for source, texts in (*_topics(), *_docstrings()):
-        package = source.split("/")[0] if source.startswith("topics/") else source.split(".")[0]
+    for source, texts in (*_topics(), *_library()):
+        package = re.split(r"[./]", source)[0]
         fresh = [text for text in texts if text not in seen]
         if not fresh or (package != "topics" and taken.get(package, 0) > MOST):
             continue
@@ -133,11 +145,15 @@ def _check(lines: bytes, otherwise: str) -> None:
 
 
 def main() -> int:
-    """Read this interpreter's standard library and write the file."""
+    """Read this interpreter's standard library, and write the file and its licence."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     lines = _lines(_collect())
-    _check(lines, f"this is Python {sys.version.split()[0]}; run it with CPython {RELEASE} as released")
+    try:
+        _check(lines, f"this is Python {sys.version.split()[0]}; run it with CPython {RELEASE} as released")
+    except ValueError as error:
+        sys.exit(str(error))
     (folder / NAME).write_bytes(gzip.compress(lines, 9, mtime=0))
+    shutil.copyfile(Path(ast.__file__).parent / "LICENSE.txt", folder / LICENCE)
     print(f"{len(lines):,} bytes of text in {folder / NAME}")
     return 0
 

@@ -28,8 +28,8 @@ class TextGenerationPipeline(GenerationPipeline):
 
     >>> pipe("Once upon a time", max_new_tokens=20)
     [{'generated_text': 'Once upon a time, there was a little girl …'}]
-    >>> pipe([{"role": "user", "content": "Hello!"}])[0]["generated_text"][-1]
-    {'role': 'assistant', 'content': 'Hello! How can I help?'}
+    >>> pipe([{"role": "user", "content": "Hello!"}], return_full_text=False)
+    [{'generated_text': 'Hello! How can I help?'}]
 
     The cache of a chat's last turn is kept, so that the next one reads only what is new.
     """
