@@ -55,6 +55,16 @@ def _client_interpreter(session: nox.Session, hub: str) -> Path:
     return python
 
 
+def _genai_interpreter(session: nox.Session) -> Path:
+    """An environment with onnxruntime-genai and what its builder needs."""
+    folder = ROOT / ".nox" / "genai"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    session.run("python", "-m", "venv", str(folder))
+    for wanted in (("torch==2.13.0",), ("-r", "scripts/bench_generation_genai.txt")):
+        session.run(str(python), "-m", "pip", "install", "--quiet", *wanted, external=True)
+    return python
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff's rules and its format."""
@@ -119,6 +129,17 @@ def bench(session: nox.Session) -> None:
     page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
     session.run("python", "-m", "scripts.bench_pull", *peers, *page)
     session.run("python", "-m", "scripts.bench_convert", *page, env=env, success_codes=[0, 1])
+    genai = _genai_interpreter(session)
+    session.run("python", "-m", "scripts.bench_generation", "--genai", str(genai), *page, env=env)
+
+
+@nox.session
+def train_small(session: nox.Session) -> None:
+    """Train the small model of the tests anew, in the toolchain's environment; needs CPython 3.11's own texts."""
+    session.install("-e", ".")
+    folder = Path(_shared_toolchain(session)["GPUX_TOOLCHAINS"]) / "optimum"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    session.run(str(python), "-m", "scripts.train_small", *session.posargs, external=True)
 
 
 @nox.session
