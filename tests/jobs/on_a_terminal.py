@@ -8,6 +8,7 @@ import sys
 
 from gpux import jobs
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a shell that detaches its programs has them ignore it, and so theirs
 os.open(sys.argv[1], os.O_RDWR)  # leader of a session without one: it becomes the controlling terminal
 print(jobs.start(["pull", *sys.argv[2:]], models=sys.argv[2:]).id, flush=True)
 signal.pause()

@@ -154,3 +154,14 @@ def test_a_cancelled_task_frees_the_memory(pipe: TextGenerationPipeline, buffers
     asyncio.run(cancelled())
     gc.collect()
     assert len(buffers) == 0
+
+
+def test_a_stream_that_is_dropped_keeps_nothing(pipe: TextGenerationPipeline, buffers: weakref.WeakSet[Buffer]) -> None:
+    """One that is only cancelled leaves its cache for the next turn."""
+    dropped, cancelled = pipe.stream("a cat", max_new_tokens=40), pipe.stream("a cat", max_new_tokens=40)
+    next(dropped)
+    dropped.drop()
+    assert list(dropped) == [] and len(buffers) == 0
+    next(cancelled)
+    cancelled.cancel()
+    assert list(cancelled) == [] and len(buffers) > 0

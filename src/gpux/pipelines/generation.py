@@ -51,6 +51,7 @@ class Call:
     chosen: Mapping[str, Any]  #: options that are no generation option
     cancel: CancelToken
     deadline: float | None
+    dropped: CancelToken  #: set when nobody reads what is written any more
 
 
 class GenerationPipeline(Pipeline):
@@ -127,7 +128,7 @@ class GenerationPipeline(Pipeline):
             finally:
                 writing.close()
 
-        return TextStreamer(pieces(), call.cancel)
+        return TextStreamer(pieces(), call.cancel, call.dropped)
 
     def astream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> AsyncTextStreamer:
         """The same for ``async for``."""
@@ -172,7 +173,7 @@ class GenerationPipeline(Pipeline):
         chosen = {name: value for name, value in asked.items() if name not in GENERATION_OPTIONS}
         timeout = chosen.get("timeout")
         deadline = None if timeout is None else time.monotonic() + timeout
-        return Call(self._asked(asked), chosen, (cancel or CancelToken()).child(), deadline)
+        return Call(self._asked(asked), chosen, (cancel or CancelToken()).child(), deadline, CancelToken())
 
     def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
         return self.defaults.with_options(**{k: v for k, v in options.items() if k in GENERATION_OPTIONS})

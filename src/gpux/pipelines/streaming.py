@@ -23,11 +23,14 @@ class TextStreamer:
     Args:
         pieces: gives the text and returns what was written.
         cancel: what ends the generation, which then is ``cancelled``.
+        dropped: set when nobody will read on, so that nothing of the generation is kept either.
     """
 
-    def __init__(self, pieces: Generator[str, None, Generation], cancel: CancelToken) -> None:
+    def __init__(
+        self, pieces: Generator[str, None, Generation], cancel: CancelToken, dropped: CancelToken | None = None
+    ) -> None:
         self._pieces = pieces
-        self._cancel = cancel
+        self._cancel, self._dropped = cancel, dropped or CancelToken()
         self._result: Generation | None = None
 
     def __iter__(self) -> Self:
@@ -58,6 +61,11 @@ class TextStreamer:
         """End after the token that is being computed; what was written so far is the result. From any thread."""
         self._cancel.cancel()
 
+    def drop(self) -> None:
+        """As :meth:`cancel`, and free the generation's memory as soon as it has ended."""
+        self._dropped.cancel()
+        self._cancel.cancel()
+
     def close(self) -> None:
         """Free the generation's memory, without a result if it has not ended. May be called twice."""
         self._pieces.close()
@@ -83,7 +91,7 @@ class AsyncTextStreamer:
         try:
             piece = await asyncio.shield(step)
         except asyncio.CancelledError:
-            self._stream.cancel()
+            self._stream.drop()
             await asyncio.wait([step])  # the thread is at most one token away from its end
             self._stream.close()
             raise

@@ -142,7 +142,7 @@ class TextGenerationPipeline(GenerationPipeline):
             yield state
             done = True
         finally:
-            if done and keeps and state.rows == 1 and not self.session.closed:
+            if done and keeps and state.rows == 1 and not (call.dropped.cancelled or self.session.closed):
                 self._prefix.give(state)
             else:
                 state.close()
