@@ -1,12 +1,14 @@
-"""The main job, end to end, on a real model: all-MiniLM-L6-v2 from a Hub on loopback.
+"""The main job, end to end, on real models from a Hub on loopback: all-MiniLM-L6-v2, and a small one that writes.
 
-Pulls it over HTTP, converts it, proves the ONNX equal to the original, and ranks sentences for a query in a process
-without torch. Needs no network beyond the package index that installed it. Run it with ``nox -s demo``.
+Pulls them over HTTP, converts them, proves the ONNX equal to the originals, ranks sentences for a query in a process
+without torch, tells a story and answers a question. Needs no network beyond the package index that installed it. Run it
+with ``nox -s demo``.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -15,7 +17,9 @@ from pathlib import Path
 from tests.hub import HubServer, add_repo, folder_files
 from tests.models.minilm import minilm_repository
 
+SMALL = Path(__file__).parent.parent / "tests" / "models" / "small"
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+WRITER = "gpux/small"
 QUERY = "How do I keep my cat from scratching the sofa?"
 SENTENCES = (
     "A scratching post near the couch gives felines a better place for their claws.",
@@ -43,20 +47,25 @@ def main() -> int:
         folder = Path(name)
         source = minilm_repository(folder / "source", onnx=False)
         add_repo(folder / "hub", MODEL, folder_files(source))
+        add_repo(folder / "hub", WRITER, folder_files(SMALL))
         with HubServer(folder / "hub") as hub:
             environment = {**os.environ, **hub.client_env(folder / "hf"), "GPUX_HOME": str(folder / "gpux")}
-            print(f"A Hub on loopback serves {MODEL}: HF_ENDPOINT={hub.url}", flush=True)
+            print(f"A Hub on loopback serves {MODEL} and {WRITER}: HF_ENDPOINT={hub.url}", flush=True)
             _gpux(environment, "pull", MODEL)
             print(f"\n$ python rank.py   # {QUERY!r}", flush=True)
             subprocess.run([sys.executable, "-c", RANK, MODEL, QUERY, *SENTENCES], env=environment, check=True)
+            _gpux(environment, "run", WRITER, "Once upon a time", "--max-new-tokens", "60", "--seed", "1")
+            _gpux(environment, "chat", WRITER, typed="What is a list?\n")
             _gpux(environment, "list")
             _gpux(environment, "verify", "--proof")
     return 0
 
 
-def _gpux(environment: dict[str, str], *arguments: str) -> None:
-    print(f"\n$ gpux {' '.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, "-m", "gpux", *arguments], env=environment, check=True)
+def _gpux(environment: dict[str, str], *arguments: str, typed: str | None = None) -> None:
+    """Run a command and show it as it would be typed."""
+    before = "" if typed is None else f"echo {shlex.quote(typed.strip())} | "
+    print(f"\n$ {before}gpux {shlex.join(arguments)}", flush=True)
+    subprocess.run([sys.executable, "-m", "gpux", *arguments], env=environment, check=True, input=typed, text=True)
 
 
 if __name__ == "__main__":
