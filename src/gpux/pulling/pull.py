@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from gpux.cancel import CancelToken
@@ -161,7 +162,9 @@ def _whole_model(ref: ModelRef) -> ModelRef:
     if ref.file is not None:
         raise UnsupportedError(
             f"{ref.id}: a pull brings a whole model, and the reference names one file of it, {ref.file}",
-            hint=f"Run `gpux pull {ref}`.",
+            hint=f"For the folder of this machine, write ./{ref}."
+            if Path(str(ref)).is_dir()
+            else f"Run `gpux pull {ref}`.",
         )
     return ref
 

@@ -1,0 +1,81 @@
+"""Perplexity of the small model on its held-out texts, in every precision: what a reduction costs a model that writes.
+
+    python -m scripts.perplexity
+
+Needs the toolchains, as ``nox -s bench`` has them. Formula: exp of the mean negative log-likelihood of each token of a
+window but the first, as ``scripts/small_held_out.py`` cuts them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from gpux import Session, Settings, pull_model
+from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.ranking import log_softmax
+from gpux.variants import StoredModel
+from scripts.small_held_out import held_out_windows
+
+SMALL = Path(__file__).parent.parent / "tests" / "models" / "small"
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+
+
+def main() -> int:
+    """Print a table, and append it to a page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--append", type=Path, help="a page that the table is added to")
+    page = parser.parse_args().append
+    expected = json.loads((SMALL / "expected.json").read_text(encoding="utf-8"))["perplexity"]
+    lines = ["| precision | size | Python's prose | stories |", "|---|---|---|---|"]
+    lines.append(f"| torch, fp32 | | {expected['python']:.3f} | {expected['stories']:.4f} |")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings.from_env().with_overrides(home=Path(folder))
+        for precision in PRECISIONS:
+            model = pull_model(SMALL, precision=precision, settings=settings, allow_inexact=True)
+            found = perplexities(model)
+            lines.append(
+                f"| {precision} | {model.size / 1e6:.1f} MB | {found['python']:.3f} | {found['stories']:.4f} |"
+            )
+            print(lines[-1], flush=True)
+    if page is not None:
+        with page.open("a", encoding="utf-8") as file:
+            file.write("\n## What precisions cost: perplexity of the small model\n\n" + "\n".join(lines) + "\n")
+    return 0
+
+
+def perplexities(model: StoredModel) -> dict[str, float]:
+    """By kind of text."""
+    tokenizer = Tokenizer.from_file(str(model.path / "tokenizer.json"))
+    with Session(model.path / model.graph().file, device="cpu") as session:
+        decoder = Decoder(session, model.manifest.driving)
+        kinds = held_out_windows(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
+        return {kind: perplexity(decoder, windows) for kind, windows in kinds.items()}
+
+
+def perplexity(decoder: Decoder, windows: Iterable[list[int]]) -> float:
+    """Of windows of token ids, each for itself."""
+    total, count = 0.0, 0
+    for window in windows:
+        state = decoder.open(0)
+        try:
+            first = state.start([window[:1]])
+            scores = np.concatenate([first, state.extend(window[1:-1])]) if len(window) > 2 else first
+        finally:
+            state.close()
+        logs = log_softmax(scores.copy())
+        total -= float(logs[np.arange(len(window) - 1), window[1:]].sum(dtype=np.float64))
+        count += len(window) - 1
+    return math.exp(total / count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""The committed small model, converted: it writes the sentences that transformers wrote when it was made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripts.perplexity import SMALL, perplexities
+
+from gpux import Settings, pull_model
+from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.variants import StoredModel
+
+pytestmark = pytest.mark.toolchain
+EXPECTED: dict[str, Any] = json.loads((SMALL / "expected.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def model(toolchains: Path) -> StoredModel:
+    return pull_model(SMALL, settings=Settings.from_env(toolchains=toolchains, offline=True))
+
+
+def test_it_writes_what_it_wrote(model: StoredModel) -> None:
+    assert model.manifest.proof.status == "proven"
+    with TextGenerationPipeline(model, device="cpu") as pipe:
+        for case in EXPECTED["greedy"]:
+            item = [{"role": "user", "content": case["prompt"]}] if case["chat"] else case["prompt"]
+            (found,) = pipe.generate([item], max_new_tokens=EXPECTED["max_new_tokens"])[0]
+            assert list(found.tokens) == case["new_ids"]
+            assert found.prompt_tokens == len(case["prompt_ids"])
+
+
+def test_its_perplexity_is_that_of_the_original(model: StoredModel) -> None:
+    assert perplexities(model) == pytest.approx(EXPECTED["perplexity"], rel=1e-4)
