@@ -4,7 +4,8 @@
     python -m scripts.bench_precision --encoder DIR --decoder DIR  # stored fp32 variants, or one of them
 
 Both sides of a pair run in turn in one process, A B A B; a ratio is the median of the rounds' own ratios, so that a
-machine whose speed drifts treats both alike. A decoder makes 48 tokens after a prompt of 64, one call each.
+machine whose speed drifts treats both alike. A decoder writes 48 tokens after a prompt of 64, with the engine of
+generation and with threads that spin, as its pipeline does; its speed is that of the tokens after the first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from gpux import Settings, pull_model
 from gpux.pipelines.tokenization import Tokenizer
 from gpux.probes import sentences
 from gpux.reduction import Reduction, reduce
+from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.loop import generate
+from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
@@ -51,9 +55,17 @@ LLAMA = {
     "torch_dtype": "float32",
     "hidden_act": "silu",
 }
-HEADER = "| variant | recipe | size | speed | goal | loss |\n|---|---|---|---|---|---|"
+HEADER = "| variant | recipe | size | speed | goal | with its prompt | loss |\n|---|---|---|---|---|---|---|"
 
-Work = Callable[[Session], int]
+Work = Callable[[Session], "Speed"]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Texts, or tokens, per second."""
+
+    steady: float  #: of tokens: from the first one on
+    whole: float  #: of the whole call: of tokens, with the prompt
 
 
 @dataclass(frozen=True)
@@ -63,14 +75,22 @@ class Row:
     name: str
     found: Reduction
     size: float  #: relative to float32
-    speed: float  #: the same
+    speed: Speed  #: the same
     goal: float | None
 
     def __str__(self) -> str:
         loss = ", ".join(f"{name} {value:.4g}" for name, value in self.found.loss.items())
         goal = "" if self.goal is None else f"≥ {self.goal:g}"
-        name = f"{self.name}, {self.found.precision}"
-        return f"| {name} | {self.found.recipe} | {self.size:.2f} × | {self.speed:.2f} × | {goal} | {loss} |"
+        cells = (
+            f"{self.name}, {self.found.precision}",
+            self.found.recipe,
+            f"{self.size:.2f} ×",
+            f"{self.speed.steady:.2f} ×",
+            goal,
+            f"{self.speed.whole:.2f} ×",
+            loss,
+        )
+        return f"| {' | '.join(cells)} |"
 
 
 def write_llama(folder: Path) -> Path:
@@ -108,15 +128,17 @@ def stored(folder: Path) -> StoredModel:
 
 
 def texts_at_once(model: StoredModel) -> Work:
-    """Runs the sentences in padded batches; how many there were."""
+    """Runs the sentences in padded batches."""
     tokenizer = Tokenizer(model)
     rows = sorted((tokenizer([text], limit=128)[0] for text in sentences() * 3), key=len)
     batches = [_padded(model, rows[start : start + BATCH], tokenizer.pad_id) for start in range(0, len(rows), BATCH)]
 
-    def run(session: Session) -> int:
+    def run(session: Session) -> Speed:
+        started = time.perf_counter()
         for batch in batches:
             session.run(batch)
-        return len(rows)
+        rate = len(rows) / (time.perf_counter() - started)
+        return Speed(rate, rate)
 
     return run
 
@@ -129,28 +151,24 @@ def _padded(model: StoredModel, rows: list[Any], pad: int | None) -> dict[str, A
     return {spec.name: found[spec.name] for spec in model.graph().inputs}
 
 
-def decode(session: Session) -> int:
-    """Greedy tokens, one call each; how many."""
-    logits, cache = _step(session, np.arange(PROMPT)[None] * 37 % 30000, 0, {})
-    for done in range(STEPS):
-        logits, cache = _step(session, logits[:, -1].argmax(-1)[None], PROMPT + done, cache)
-    return STEPS
+def tokens_one_by_one(model: StoredModel) -> Work:
+    """Writes tokens after a prompt with the engine that the pipeline runs."""
+    prompt, options = [37 * place % 30000 for place in range(PROMPT)], GenerationOptions(max_new_tokens=STEPS)
+
+    def run(session: Session) -> Speed:
+        started = time.perf_counter()
+        state = Decoder(session, model.manifest.driving).open(STEPS)
+        try:
+            stamps = [time.perf_counter() for _ in generate(state, [prompt], options)]
+        finally:
+            state.close()
+        return Speed((STEPS - 1) / (stamps[-1] - stamps[0]), STEPS / (stamps[-1] - started))
+
+    return run
 
 
-def _step(session: Session, ids: Any, past: int, cache: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": np.ones((1, past + ids.shape[1]), np.int64)}
-    for spec in session.inputs:
-        if spec.name == "position_ids":
-            inputs[spec.name] = np.arange(past, past + ids.shape[1])[None]
-        elif spec.name.startswith("past"):
-            empty = [size if isinstance(size, int) else 1 - min(axis, 1) for axis, size in enumerate(spec.shape)]
-            inputs[spec.name] = cache[spec.name] if past else np.zeros(empty, spec.dtype)
-    found = session.run(inputs)
-    return found["logits"], {name.replace("present", "past_key_values"): found[name] for name in found}
-
-
-def compare(name: str, model: StoredModel, work: Work, rounds: int) -> list[Row]:
-    """Every precision of a variant against it."""
+def compare(name: str, model: StoredModel, work: Work, rounds: int, *, spinning: bool = False) -> list[Row]:
+    """Every precision of a variant against it; ``spinning`` as the task's pipeline opens its session."""
     rows = []
     file = model.graph().file
     for precision in ("fp16", "int8", "int4"):
@@ -161,20 +179,20 @@ def compare(name: str, model: StoredModel, work: Work, rounds: int) -> list[Row]
                 model, folder / "out", precision, open_graphs=Graphs, scratch=folder / "scratch", log=folder / "log"
             )
             size = graph_bytes(folder / "out" / file) / graph_bytes(model.path / file)
-            speed = _ratio(model.path / file, folder / "out" / file, work, rounds)
+            files = model.path / file, folder / "out" / file
+            speed = _ratio(*files, work, rounds, spinning=spinning)
             rows.append(Row(name, found, size, speed, GOALS.get((name, precision))))
     return rows
 
 
-def _ratio(before: Path, after: Path, work: Work, rounds: int) -> float:
-    with Session(before, device="cpu") as full, Session(after, device="cpu") as reduced:
-        pairs = [(_rate(full, work), _rate(reduced, work)) for _ in range(rounds + 1)]
-    return statistics.median(second / first for first, second in pairs[1:])  # the first one warms up
-
-
-def _rate(session: Session, work: Work) -> float:
-    start = time.perf_counter()
-    return work(session) / (time.perf_counter() - start)
+def _ratio(before: Path, after: Path, work: Work, rounds: int, *, spinning: bool) -> Speed:
+    opened = [Session(graph, device="cpu", spinning=spinning) for graph in (before, after)]
+    with opened[0] as full, opened[1] as reduced:
+        pairs = [(work(full), work(reduced)) for _ in range(rounds + 1)][1:]  # the first one warms up
+    return Speed(
+        statistics.median(second.steady / first.steady for first, second in pairs),
+        statistics.median(second.whole / first.whole for first, second in pairs),
+    )
 
 
 def main() -> None:
@@ -197,7 +215,7 @@ def main() -> None:
             model = (
                 stored(options.decoder) if given else pull_model(str(source), task="text-generation", settings=settings)
             )
-            rows += compare("decoder", model, decode, options.rounds)
+            rows += compare("decoder", model, tokens_one_by_one(model), options.rounds, spinning=True)
     print(HEADER, *rows, sep="\n")
 
 

@@ -1,0 +1,206 @@
+"""What the generation benchmark compares: its cases and goals, and the rounds in which contenders take turns."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.bench_generation_models import Made
+from scripts.bench_generation_process import Contender
+
+NEW = 64  #: tokens of one generation
+REST = 0.25  #: seconds in which the threads of whoever ran before go to sleep
+HERE = ("engine", "pipeline", "copying", "bound")  #: contenders in gpux's process
+WORDS = 32000  #: the smaller vocabulary
+_PEER = "scripts.bench_generation_peers"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model with prompts of one length.
+
+    Args:
+        model: name among ``bench_generation_models.SOURCES``.
+        precision: of gpux's variant.
+        prompt: tokens of each prompt.
+        batch: prompts at once.
+        peers: name -> how many times as fast gpux has to be; None: no goal.
+        copying: how many times as fast as the copying loop its steps have to be.
+    """
+
+    model: str
+    precision: str
+    prompt: int
+    batch: int
+    peers: Mapping[str, float | None] = field(default_factory=dict)
+    copying: float | None = None
+
+    @property
+    def name(self) -> str:
+        """For the command line."""
+        return f"{self.model}/{self.precision}/{self.prompt}x{self.batch}"
+
+    @property
+    def prompts(self) -> list[list[int]]:
+        """Token ids, the same in every run."""
+        return prompts(self.prompt, self.batch)
+
+    def rounds(self, asked: int) -> int:
+        """Those with long prompts get half as many."""
+        return max(1, asked // 2) if self.prompt > 100 else asked
+
+
+def _cases(model: str, precision: str, long: int, goals: Mapping[str, float], copying: float | None) -> Iterator[Case]:
+    """Goals hold for one short prompt; torch in float32 stands beside a reduced precision there alone."""
+    yield Case(model, precision, 32, 1, goals)
+    others = dict.fromkeys(peer for peer in goals if precision == "fp32" or peer != "torch")
+    for prompt, batch in ((long, 1), (32, 8), (long, 8)):
+        yield Case(model, precision, prompt, batch, others, copying if (prompt, batch) == (long, 8) else None)
+
+
+#: GPT-2 reads 1,024 tokens, the answer counted.
+CASES = (
+    *_cases("llama-100m", "fp32", 1024, {"torch": 2.5, "optimum": 1.25, "genai": 1.10}, 1.35),
+    *_cases("llama-100m", "int4", 1024, {"torch": 9.0, "genai": 1.10}, 1.5),
+    *_cases("gpt2", "fp32", 1024 - NEW, {"torch": 1.9, "optimum": 1.6}, None),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One generation by one contender."""
+
+    stamps: Sequence[float]  #: seconds until each token; a single one where only the end is known
+    tokens: list[list[int]]
+
+    @property
+    def speed(self) -> float:
+        """Tokens per second of all rows, from the call to the last token."""
+        return sum(map(len, self.tokens)) / self.stamps[-1]
+
+    @property
+    def first(self) -> float:
+        """Seconds to the first token."""
+        return self.stamps[0]
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step after the first token; the median, which a neighbour on the machine moves least."""
+        return float(np.median(np.diff(self.stamps)))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Of two contenders, round by round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The one to quote."""
+        return statistics.median(self.rounds)
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({min(self.rounds):.2f} to {max(self.rounds):.2f})"
+
+
+Rounds = dict[str, list[Run]]
+Entry = Callable[..., Any]  #: takes ``new``, the number of tokens
+
+
+def ratio(above: Sequence[Run], below: Sequence[Run], figure: Callable[[Run], float]) -> Ratio:
+    """The ratio of a figure in each round."""
+    return Ratio(tuple(figure(one) / figure(other) for one, other in zip(above, below, strict=True)))
+
+
+def prompts(tokens: int, rows: int) -> list[list[int]]:
+    """Random token ids, of which each row has its own."""
+    return [np.random.default_rng(row).integers(300, WORDS, tokens).tolist() for row in range(rows)]
+
+
+class Field:
+    """All contenders of one model, started when they are first asked, ended together.
+
+    Args:
+        made: what they run.
+        logs: folder for what they say.
+        skipped: peers that are left out.
+    """
+
+    def __init__(self, made: Made, logs: Path, skipped: Sequence[str] = ()) -> None:
+        self._made, self._logs = made, logs
+        self._skipped = {*skipped, *([] if made.genai else ["genai"])}
+        self._running: dict[tuple[str, ...], Contender] = {}
+
+    def gpux(self, model: str, precision: str) -> Contender:
+        """gpux's process, with the bare loops."""
+        return self._started(
+            ("gpux", model, precision),
+            lambda: (Path(sys.executable), "scripts.bench_generation_gpux", [self._made.variant(model, precision)]),
+        )
+
+    def peer(self, name: str, model: str, precision: str) -> Contender:
+        """Somebody else's process."""
+        made = self._made
+        starts: dict[str, Callable[[], tuple[Path, str, list[object]]]] = {
+            "torch": lambda: (made.toolchain, _PEER, ["transformers", made.source(model)]),
+            "optimum": lambda: (made.toolchain, _PEER, ["optimum", made.exported(model)]),
+            "genai": lambda: (made.genai or Path(), _PEER, ["genai", made.built(model, precision)]),
+        }
+        return self._started((name, model, precision if name == "genai" else "fp32"), starts[name])
+
+    def peers(self, case: Case) -> list[str]:
+        """Names of those that are there."""
+        return [name for name in case.peers if name not in self._skipped]
+
+    def _started(self, key: tuple[str, ...], start: Callable[[], tuple[Path, str, list[object]]]) -> Contender:
+        if key not in self._running:
+            python, module, arguments = start()
+            log = self._logs / f"{'-'.join(key)}.log"
+            self._running[key] = Contender(python, module, arguments, self._made.threads, log)
+        return self._running[key]
+
+    def close(self) -> None:
+        """End all processes."""
+        while self._running:
+            self._running.popitem()[1].close()
+
+
+@contextmanager
+def field_of(made: Made, logs: Path, skipped: Sequence[str]) -> Iterator[Field]:
+    """Contenders that end with the context."""
+    opened = Field(made, logs, skipped)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def race(field: Field, case: Case, rounds: int) -> Rounds:
+    """All contenders in turn, every other round in the opposite order, after one short run of each."""
+    gpux, given = field.gpux(case.model, case.precision), {"prompts": case.prompts}
+    entries: dict[str, Entry] = {how: partial(gpux.call, how, **given) for how in HERE}
+    for name in field.peers(case):
+        entries[name] = partial(field.peer(name, case.model, case.precision).call, "write", **given)
+    return alternate(entries, case.rounds(rounds))
+
+
+def alternate(entries: Mapping[str, Entry], rounds: int, new: int = NEW) -> Rounds:
+    """Call each ``rounds`` times with a number of tokens, A B C, C B A; first each with few, which does not count."""
+    found: Rounds = {name: [] for name in entries}
+    for call in entries.values():
+        call(new=3)
+    for number in range(rounds):
+        for name in list(entries)[:: -1 if number % 2 else 1]:
+            time.sleep(REST)
+            found[name].append(Run(**entries[name](new=new)))
+    return found
