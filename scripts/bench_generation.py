@@ -47,10 +47,9 @@ EXTRAS = {
 }
 INTRODUCTION = (
     "Greedy, 64 new tokens from random token ids, no end token; random weights, so the models are shapes alone. All "
-    "contenders in turn in one run, {threads} threads each; a ratio is the median of the rounds' own ratios (least "
-    "to largest of them), beside it each one's best round. `speed`: tokens per second of all rows, from the call to "
-    "the last token; goals are for one prompt of 32. `step`: the median step after the first token. `prompt × "
-    "rows`."
+    "contenders in turn in one run, {threads} threads each; a ratio is the median of the rounds' own ratios (least to "
+    "largest of them), and beside a median stands the best round. `speed`: tokens per second of all rows, from the "
+    "call to the last token; goals are for one prompt of 32. `step`: the median step after the first token."
 )
 PEERS = "| model | prompt × rows | against | gpux | it | speed | goal | step | first token | its tokens |"
 GRAPH = (

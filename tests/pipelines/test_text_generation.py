@@ -237,6 +237,7 @@ def test_too_little_memory_is_said_before_it_is_taken(
     pipe: TextGenerationPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "available_memory", lambda: 100)
+    monkeypatch.setattr(cache, "SMALL", 0)
     with pytest.raises(CacheMemoryError, match="key-value cache") as caught:
         pipe("a cat")
     assert caught.value.details["available"] == 100 < caught.value.details["needed"]

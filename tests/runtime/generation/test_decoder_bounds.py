@@ -68,10 +68,12 @@ def test_too_little_memory_is_told_before(made: Opened, monkeypatch: pytest.Monk
     model = made()
     needed = 3 * (ROOM + len(PROMPTS[2])) * model.bytes_per_token()
     monkeypatch.setattr(cache, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr(cache, "SMALL", 0)
     with pytest.raises(CacheMemoryError) as caught:
         model.open(ROOM).start(PROMPTS[:3])
     assert (caught.value.details["needed"], caught.value.details["available"]) == (needed, needed - 1)
     monkeypatch.setattr(cache, "available_memory", lambda: needed)
+    monkeypatch.setattr(cache, "SMALL", 0)
     state = model.open(ROOM)
     state.start(PROMPTS[:3])
     assert state.nbytes == needed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from gpux.variants import TensorSpec
 
 #: onnx.TensorProto.BFLOAT16, which numpy has no dtype for
 _BFLOAT16 = 16
+#: Bytes that are taken without a look at the machine's memory, which costs a twentieth of a short prompt's time.
+SMALL = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,14 @@ class CacheTensor:
         fixed[0], fixed[self.axis] = rows, tokens
         return tuple(fixed)
 
+    @cached_property
+    def unit(self) -> int:
+        """Bytes of one token of one row."""
+        return math.prod(self.sized(1, 1)) * self.itemsize
+
     def nbytes(self, rows: int, tokens: int) -> int:
         """Bytes for so many rows and tokens."""
-        return math.prod(self.sized(rows, tokens)) * self.itemsize
+        return rows * tokens * self.unit
 
     def view(self, buffer: Buffer, rows: int, tokens: int) -> NDArray[np.generic]:
         """The buffer's beginning as an array; of a device's memory a copy."""
@@ -90,11 +98,13 @@ def present_name(past: str, outputs: Iterable[str]) -> str | None:
 
 
 def check_memory(needed: int) -> None:
-    """Return if so many bytes can be allocated.
+    """Return if so many bytes can be allocated; as few as :data:`SMALL` are not asked about.
 
     Raises:
         CacheMemoryError: with both figures.
     """
+    if needed <= SMALL:
+        return
     available = available_memory()
     if available is not None and needed > available:
         raise CacheMemoryError(
