@@ -38,7 +38,7 @@ def main() -> int:
     number, count = arguments.shard
     for converter in arguments.converter or [None]:
         name = "-".join(filter(None, [converter, f"{number}of{count}"]))
-        python = arguments.python or _toolchain()
+        python = arguments.python or toolchain_python()
         Shard(folder, name, python, converter, arguments.precisions).run(chosen(arguments.only, (number, count)))
     return 0
 
@@ -61,14 +61,15 @@ def _at_once(arguments: argparse.Namespace) -> list[int]:
     return [shard.wait() for shard in shards]
 
 
-def _toolchain() -> Path:
+def toolchain_python() -> Path:
     """The interpreter of the installed toolchain, whose transformers builds the zoo."""
     found = Toolchain("optimum", Settings.from_env())
     found.check_ready()
     return found.python
 
 
-def _shard(text: str) -> tuple[int, int]:
+def shard_of(text: str) -> tuple[int, int]:
+    """``I/N``: which shard, and of how many."""
     number, _, count = text.partition("/")
     if not 1 <= int(number) <= int(count):
         raise ValueError(text)
@@ -81,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where rows, models and the store are written")
-    parser.add_argument("--shard", type=_shard, metavar="I/N", help="run every N-th entry from the I-th")
+    parser.add_argument("--shard", type=shard_of, metavar="I/N", help="run every N-th entry from the I-th")
     parser.add_argument("--shards", type=int, default=2, help="how many run at once without --shard")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="folders, model types, tasks or groups")
     parser.add_argument(

@@ -14,9 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from gpux.convert.toolchain import Toolchain
-from gpux.settings import Settings
 from scripts.coverage_entries import chosen
+from scripts.coverage_matrix import shard_of, toolchain_python
 from scripts.coverage_shard import ROOT, read_rows
 from scripts.generation_report import write_report
 from scripts.generation_shard import GenerationShard, writes
@@ -32,25 +31,11 @@ def main() -> int:
     if arguments.command == "report":
         return write_report(read_rows(sorted(folder.glob("generation-*.jsonl"))), PAGE, write=not arguments.check)
     entries = [entry for entry in chosen(arguments.only, arguments.shard) if writes(entry)]
-    shard = GenerationShard(folder, arguments.shard, arguments.python or _toolchain(), arguments.converter)
+    shard = GenerationShard(folder, arguments.shard, arguments.python or toolchain_python(), arguments.converter)
     if not arguments.existing:
         shard.pull(entries)
     shard.run(entries)
     return 0
-
-
-def _toolchain() -> Path:
-    """The interpreter of the installed toolchain."""
-    found = Toolchain("optimum", Settings.from_env())
-    found.check_ready()
-    return found.python
-
-
-def _shard(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not 1 <= int(number) <= int(count):
-        raise ValueError(text)
-    return int(number), int(count)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -60,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the coverage matrix")
     parser.add_argument(
-        "--shard", type=_shard, default=(1, 1), metavar="I/N", help="run every N-th entry from the I-th"
+        "--shard", type=shard_of, default=(1, 1), metavar="I/N", help="run every N-th entry from the I-th"
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="folders, model types, tasks or groups")
     parser.add_argument("--converter", nargs="+", default=[], metavar="NAME", help="these alone; default: all rows")

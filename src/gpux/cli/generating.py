@@ -68,11 +68,11 @@ def _value(text: str) -> Any:
         return text
 
 
-def print_text(terminal: Terminal, pipe: GenerationPipeline, text: str, *, before: str = "") -> None:
+def print_text(terminal: Terminal, pipe: GenerationPipeline, text: str) -> None:
     """Print what the model writes to one text as it comes; Ctrl-C ends the text, and what was written stays."""
     cancel = CancelToken()
     with stopped_by_interrupt(cancel), pipe.stream(text, cancel=cancel) as stream:
-        print_piece(before)
+        print_piece(pipe.opening(text))
         for piece in stream:
             print_piece(piece)
     click.echo()

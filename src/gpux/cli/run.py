@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -14,6 +14,9 @@ from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
 from gpux.variants import StoredModel
+
+if TYPE_CHECKING:
+    from gpux.pipelines.generation import GenerationPipeline
 
 
 @command("run")
@@ -42,7 +45,6 @@ def run_command(
     text word by word.
     """
     from gpux.pipelines import pipeline
-    from gpux.pipelines.generation import GenerationPipeline
     from gpux.pulling.pull import open_model
 
     terminal.override(offline=offline or None)
@@ -56,8 +58,8 @@ def run_command(
     with pipeline(task or model.task, model=model, device=device, **chosen_options(**options)) as pipe:
         for note in pipe.session.notes:  # what `auto` passed over, and why
             terminal.say(f"! {note}")
-        if isinstance(pipe, GenerationPipeline) and len(texts) == 1 and pipe.streams and not terminal.as_json:
-            print_text(terminal, pipe, texts[0], before=pipe.opening(texts[0]))
+        if pipe.streams and len(texts) == 1 and not terminal.as_json:
+            print_text(terminal, cast("GenerationPipeline", pipe), texts[0])
             return
         answers: list[Any] = pipe.answers(texts)
     if terminal.as_json:

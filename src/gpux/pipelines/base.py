@@ -91,6 +91,11 @@ class Pipeline(ABC):
         return list(self(list(inputs)))
 
     @property
+    def streams(self) -> bool:
+        """Whether an answer can be given in pieces, by ``stream``, as the options of this pipeline have it."""
+        return False
+
+    @property
     def device(self) -> str:
         """The short name of the device that runs the model: ``cpu``, ``cuda`` …"""
         return self.session.device

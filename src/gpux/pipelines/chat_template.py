@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Self
 
 from gpux.errors import ChatTemplateError, CorruptFileError, UsageError
-from gpux.pipelines.chat_environment import render
 from gpux.pipelines.chat_messages import Message, as_parts, as_text, checked, guarded, plain, shows
 from gpux.pipelines.chat_tools import schemas
 from gpux.types import read_json
@@ -133,6 +132,8 @@ class ChatTemplate:
 
 def _either(source: str, given: Mapping[str, Any], messages: list[Message]) -> str:
     """Render; where the template wants content in the other form, as text or as parts, give it that."""
+    from gpux.pipelines.chat_environment import render  # jinja2 is for those who chat
+
     try:
         text = render(source, {**given, "messages": guarded(messages)})
     except ChatTemplateError:

@@ -63,10 +63,10 @@ class GenerationPipeline(Pipeline):
     def __init__(self, model: StoredModel, **arguments: Any) -> None:
         super().__init__(model, **arguments)
         self.tokenizer = Tokenizer(model)
-        config = model.read_json("config.json")
+        self._config = model.read_json("config.json")
         #: what holds where a call says nothing: the model's own ``generation_config.json``
         published = model.read_json("generation_config.json")
-        self.defaults = from_config(config, published)
+        self.defaults = from_config(self._config, published)
         if left := not_followed(published):
             log.warning("%s asks for %s, which gpux does not do", model.id, ", ".join(left))
         self._asked(self._options)  # options that cannot be meant are refused now

@@ -6,7 +6,6 @@ and nothing back.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Generator
 from typing import Self
 
@@ -87,6 +86,8 @@ class AsyncTextStreamer:
         return self
 
     async def __anext__(self) -> str:
+        import asyncio  # whoever calls this has it; the others need not wait for it
+
         step = asyncio.get_running_loop().run_in_executor(None, next, self._stream, None)
         try:
             piece = await asyncio.shield(step)

@@ -32,7 +32,6 @@ class Text2TextGenerationPipeline(GenerationPipeline):
     call_options: ClassVar[frozenset[str]] = GenerationPipeline.call_options | {"prefix"}
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:
-        self._config = model.read_json("config.json")
         super().__init__(model, **arguments)
         names = self.graphs.names
         if _ENCODER not in names or _DECODER not in names:
