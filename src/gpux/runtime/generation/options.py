@@ -44,7 +44,7 @@ class GenerationOptions(Value):
     forced_bos_token_id: int | None = None  #: after a prompt of one token, as encoder-decoders have
     forced_eos_token_id: Tokens = ()  #: as the last token, where the length ends it; one of several
     eos_token_ids: Tokens = ()
-    pad_token_id: int | None = None  #: taken as transformers takes it; rows that end leave, so nothing is padded with it
+    pad_token_id: int | None = None  #: taken as transformers takes it; rows that end leave, so nothing is padded
     decoder_start_token_id: int | None = None  #: encoder-decoders begin with it
     stop: tuple[str, ...] = ()  #: texts that end a generation and are not part of it
     num_return_sequences: int = 1
