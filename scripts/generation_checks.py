@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from gpux.errors import GpuxError
-from gpux.runtime.generation import beams, decoder, lookup, loop
+from gpux.runtime.generation import beams, calls, lookup, loop
 from gpux.runtime.generation.choosing import Emitted
 from gpux.runtime.generation.hypotheses import Beam
 from gpux.runtime.generation.options import GenerationOptions
@@ -131,7 +131,7 @@ class Checks:
         if self._request["beams"]:
             found |= {"beams": self.beams(alone=True), "ragged beams": self.beams(alone=False)}
         if isinstance(self._model, StoredDecoder):
-            with mock.patch.object(decoder, "CHUNK", _PIECE):
+            with mock.patch.object(calls, "CHUNK", _PIECE):
                 found["pieces"] = self.pieces()
             found["reuse"] = self.reuse(self._model)
             found["full"] = self.full(self._model)

@@ -26,7 +26,7 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.pipelines.text_generation import TextGenerationPipeline
-from gpux.runtime.generation import cache, decoder
+from gpux.runtime.generation import cache, calls
 from gpux.runtime.generation.calls import Caller
 from gpux.variants import Driving
 from tests.pipelines.writer import BOS, LIMIT, expected, tokenizer, writer
@@ -298,19 +298,19 @@ def test_no_torch_in_the_process(tmp_path: Path) -> None:
 
 
 def test_cancelled_while_a_long_prompt_is_read(pipe: TextGenerationPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "CHUNK", 4)
-    token, calls = CancelToken(), []
+    monkeypatch.setattr(calls, "CHUNK", 4)
+    token, made = CancelToken(), []
     call = Caller.call
 
     def counted(self: Caller, *arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
+        made.append(1)
+        if len(made) == 2:
             token.cancel()
         return call(self, *arguments)
 
     monkeypatch.setattr(Caller, "call", counted)
     (found,) = pipe.generate(["abcdefghijklmnopqrstuvwxyz"], cancel=token)[0]
-    assert (found.finish_reason, found.tokens, len(calls)) == ("cancelled", (), 2)
+    assert (found.finish_reason, found.tokens, len(made)) == ("cancelled", (), 2)
     monkeypatch.undo()
     again = pipe.stream("abcdefghijklmnopqrstuvwxyz", max_new_tokens=5)
     assert "".join(again) == expected("abcdefghijklmnopqrstuvwxyz", 5)

@@ -14,8 +14,10 @@ from gpux.variants import TensorSpec
 _DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 
 
-def check_inputs(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec]) -> dict[str, NDArray[Any]]:
-    """The inputs as contiguous arrays of the declared dtypes.
+def check_inputs(
+    inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()
+) -> dict[str, NDArray[Any]]:
+    """The inputs as contiguous arrays of the declared dtypes; ``optional`` ones may be left out.
 
     An array is cast where no value is lost beyond float precision: between floats, from a narrower integer or bool
     to an integer, from a small integer to a float. A wider integer is cast when its values fit.
@@ -23,14 +25,15 @@ def check_inputs(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec]) -
     Raises:
         InputError: a name is missing or unknown, or a rank, fixed dimension or dtype is not the declared one.
     """
-    _check_names(inputs, specs)
-    return {spec.name: _check(inputs[spec.name], spec) for spec in specs}
+    _check_names(inputs, specs, optional)
+    return {spec.name: _check(inputs[spec.name], spec) for spec in (*specs, *optional) if spec.name in inputs}
 
 
-def _check_names(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec]) -> None:
+def _check_names(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec], optional: Sequence[TensorSpec]) -> None:
     declared = [spec.name for spec in specs]
     missing = [name for name in declared if name not in inputs]
-    unknown = [name for name in inputs if name not in declared]
+    known = {*declared, *(spec.name for spec in optional)}
+    unknown = [name for name in inputs if name not in known]
     if missing or unknown:
         parts = [f"missing: {', '.join(missing)}"] if missing else []
         parts += [f"unknown: {', '.join(unknown)}"] if unknown else []

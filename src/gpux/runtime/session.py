@@ -58,6 +58,8 @@ class Session:
         self._process = os.getpid()
         self._choice, self._session = self._open(device, allow_cpu_nodes)
         self.inputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_inputs()))
+        #: inputs with a default, which may be left out
+        self.optional: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_overridable_initializers()))
         self.outputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_outputs()))
         self.limits = read_limits(self._session.get_modelmeta().custom_metadata_map)  #: input -> axis -> largest size
         self.memory_bytes: int = graph_bytes(self.path)
@@ -109,7 +111,8 @@ class Session:
         """Run the graph.
 
         Args:
-            inputs: one array per input, by name; see :func:`gpux.runtime.inputs.check_inputs` for what is cast.
+            inputs: one array per input, by name; those of :attr:`optional` may be left out. See
+                :func:`gpux.runtime.inputs.check_inputs` for what is cast.
             outputs: names of the outputs to compute; all by default.
 
         Returns:
@@ -119,7 +122,7 @@ class Session:
             InputError: an input is missing, unknown, not of the declared rank, shape or dtype, or beyond a limit.
             SessionError: the session is closed, or onnxruntime failed.
         """
-        session, feed = self._require(), check_inputs(inputs, self.inputs)
+        session, feed = self._require(), check_inputs(inputs, self.inputs, self.optional)
         check_limits(feed, self.limits)
         names = [spec.name for spec in self.outputs] if outputs is None else list(outputs)
         with mapped_errors(self.path):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.runtime.generation import decoder, lookup, loop
+from gpux.runtime.binding import Binding
+from gpux.runtime.generation import calls, decoder, lookup, loop
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
@@ -39,22 +40,22 @@ def test_the_scores_are_the_models(made: Opened) -> None:
 
 @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[2:3]], ids=["ragged", "alone"])
 def test_prompts_in_pieces(made: Opened, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
     original = decoder.Caller.call
 
-    def call(self: Any, ids: Any, mask: Any, positions: Any) -> Any:
-        calls.append(ids.shape)
-        return original(self, ids, mask, positions)
+    def call(self: Any, ids: Any, *others: Any) -> Any:
+        shapes.append(ids.shape)
+        return original(self, ids, *others)
 
     monkeypatch.setattr(decoder.Caller, "call", call)
-    monkeypatch.setattr(decoder, "CHUNK", 3)
+    monkeypatch.setattr(calls, "CHUNK", 3)
     assert written(made(), prompts) == expected(prompts)
-    assert max(width for _, width in calls) <= 3
-    assert len(calls) > 1
+    assert max(width for _, width in shapes) <= 3
+    assert len(shapes) > 1
 
 
 def test_a_graph_that_takes_one_token_after_a_cache(made: Opened, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "CHUNK", 3)
+    monkeypatch.setattr(calls, "CHUNK", 3)
     model = made()
     model.driving = Driving(position_inputs=True, chunks_after_cache=False, chunk_rows=DRIVING[kind].chunk_rows)
     assert [written(model, [prompt])[0] for prompt in PROMPTS] == expected(PROMPTS)
@@ -153,3 +154,24 @@ def test_two_generations_at_once(made: Opened) -> None:
         for row, emitted in enumerate(both):
             found[row].append(emitted.token or 0)
     assert found == expected(PROMPTS[:2])
+
+
+def test_no_more_scores_are_computed_than_are_read(
+    made: Opened, kind: Kind, keeps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    fetch = Binding.fetch
+
+    def seen(self: Binding, name: str, array: Any) -> None:
+        shapes.append(array.shape)
+        fetch(self, name, array)
+
+    monkeypatch.setattr(Binding, "fetch", seen)
+    state = made().open(ROOM)
+    state.start(PROMPTS[2:3])
+    assert shapes.pop() == (1, 1 if keeps else 7, VOCABULARY)
+    assert len(state.extend([1, 2, 3])) == 3
+    assert shapes.pop() == (1, 3, VOCABULARY)
+    made().open(ROOM).start(PROMPTS[2:])
+    spread = 5 if kind == "shared" else 1  # padded on the right, the shorter one ends four places before the longer
+    assert shapes.pop() == (2, spread if keeps else 7, VOCABULARY)

@@ -110,15 +110,16 @@ def test_the_likeliest_of_many_are_those_of_a_sort() -> None:
 @settings(max_examples=200, deadline=None)
 def test_what_is_drawn_has_a_weight(weights: list[float], share: float) -> None:
     array = np.array(weights, np.float32)
+    target = share * float(array.sum())
     expected = next(
-        (place for place, total in enumerate(np.cumsum(array)) if total > share * array.sum()),
+        (place for place, total in enumerate(np.cumsum(array)) if total > target),
         int(np.flatnonzero(array)[-1]),
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "FEW", 4)
         patch.setattr(ranking, "_BLOCK", 5)
-        assert ranking.first_beyond(array, share * float(array.sum())) == expected
-    assert ranking.first_beyond(array, share * float(array.sum())) == expected
+        assert ranking.first_beyond(array, target) == expected
+    assert ranking.first_beyond(array, target) == expected
 
 
 def test_tokens_come_as_often_as_they_are_likely() -> None:

@@ -37,6 +37,7 @@ class Signature:
     outputs: dict[str, Tensor]
     fused_attention: bool = False  #: see :data:`FUSED_ATTENTION`
     rotations: int | None = None  #: rows of the table of rotations: positions that the graph has
+    optional: frozenset[str] = frozenset()  #: inputs that have a default, and are not among ``inputs``
 
     def symbols(self) -> dict[str, list[tuple[str, int]]]:
         """Name of a dynamic axis -> the (input, axis) that bear it."""
@@ -60,6 +61,7 @@ def read_signature(file: Path) -> Signature:
         {value.name: _tensor(value) for value in graph.output},
         bool(fused),
         min(rows, default=None),
+        frozenset(value.name for value in graph.input if value.name in weights),
     )
 
 

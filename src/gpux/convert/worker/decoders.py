@@ -6,13 +6,15 @@ answer; the graph is driven as the runtime drives it: padded, with running posit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from axes import Signature, Tensor
 from cases import Arrays, Call, Case
 from inputs import Words, running_positions, text_config
+from logits import INPUT as KEEP
+from logits import LOGITS
 from numpy.typing import NDArray
 from positions import positions
 from protocol import Refused
@@ -32,6 +34,7 @@ class Script:
     prompts: tuple[int, ...]
     steps: int
     chunk: int = 0
+    keep: int = 0  #: last tokens of each call that are scored; 0: all
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -70,13 +73,13 @@ def write_decoder(subject: Subject) -> Findings:
         findings.shorten(limit or 0)
     if not decoder.takes_ragged(findings.padding_side):
         findings.cap(GRAPH, "input_ids", 0, 1)
-    for script in scripts(findings, largest, decoder.ragged):
+    for script in scripts(findings, largest, ragged=decoder.ragged, keeps=KEEP in signature.optional):
         subject.write(decoder.case(script, findings.padding_side))
     subject.release(findings)
     return findings
 
 
-def scripts(findings: Findings, largest: int, ragged: bool) -> list[Script]:
+def scripts(findings: Findings, largest: int, *, ragged: bool, keeps: bool) -> list[Script]:
     """The cases, none beyond what the model takes, each name once."""
     chunk = CHUNK if findings.chunks_after_cache else 0
     batched = chunk if findings.chunk_rows is None else 0
@@ -85,6 +88,7 @@ def scripts(findings: Findings, largest: int, ragged: bool) -> list[Script]:
         Script("single", (17,), 2, chunk),
         Script("long", (61,), 2),
         *([Script("ragged", (9, 5), 3, batched)] if ragged else []),
+        *([Script("last", (19,), 1, keep=2)] if keeps else []),
     ]
     for one in findings.thresholds:
         if one in findings.unaffordable:
@@ -109,6 +113,7 @@ def _fitted(script: Script, most: int) -> Script:
         tuple(max(1, rows - max(0, over - (longest - rows))) for rows in script.prompts),
         script.steps,
         script.chunk,
+        script.keep,
     )
 
 
@@ -168,7 +173,8 @@ class Decoder:
         calls, start = [], 0
         for number, size in enumerate(script.widths):
             end = start + size
-            calls.append(self._call(number, tokens[:, :end], mask[:, :end], start, answers))
+            call = self._call(number, tokens[:, :end], mask[:, :end], start, answers)
+            calls.append(_last(call, script.keep) if script.keep else call)
             start = end
         return Case(script.name, tuple(calls), script.length)
 
@@ -229,6 +235,12 @@ def _present(name: str, signature: Signature) -> str | None:
     """The output that an input of a cache comes from."""
     names = (name.replace("past_key_values", "present"), name.replace("past", "present"))
     return next((one for one in names if one != name and one in signature.outputs), None)
+
+
+def _last(call: Call, keep: int) -> Call:
+    """The call asked for the scores of its last tokens alone."""
+    outputs = {name: value[:, -keep:] if name == LOGITS else value for name, value in call.outputs.items()}
+    return replace(call, inputs={**call.inputs, KEEP: np.array([keep])}, outputs=outputs)
 
 
 def _padded(

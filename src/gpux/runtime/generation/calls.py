@@ -15,6 +15,10 @@ from gpux.variants import TensorSpec
 
 #: What a text alone gives.
 TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "cache_position", "use_cache_branch"})
+#: An input of gpux' own conversions, with a default: how many of the last tokens are scored; 0 is all.
+KEEP = "logits_to_keep"
+#: Tokens of one call of a prompt: more gain no speed, and cost memory.
+CHUNK = 512
 #: Bytes of the logits of one call: of 150,000 words, 512 tokens would take 300 MB.
 LOGITS_BYTES = 96 << 20
 
@@ -51,6 +55,15 @@ class Caller:
         self._positions: NDArray[Any] = np.zeros((0, 1), np.int64)
         self._out: NDArray[Any] = np.zeros((0, 1, 0), np.float32)
         self._branch = np.zeros(1, np.bool_)
+        self._keeps = any(spec.name == KEEP for spec in session.optional)
+        self._kept = np.zeros(1, np.int64)
+        if self._keeps:
+            self.binding.feed(KEEP, self._kept)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one call: :data:`CHUNK`, or as many as have logits of :data:`LOGITS_BYTES` if all are scored."""
+        return CHUNK if self._keeps else min(CHUNK, max(32, LOGITS_BYTES // (4 * self.vocabulary)))
 
     def ones(self, total: int) -> NDArray[Any]:
         """The mask of a single row without padding, ``[1, total]``."""
@@ -59,16 +72,21 @@ class Caller:
             self.prepared = False
         return self._ones[:, :total]
 
-    def call(self, ids: NDArray[np.int64], mask: NDArray[Any], positions: NDArray[Any]) -> Scores:
-        """Any number of tokens; the scores after each, float32 ``[rows, tokens, vocabulary]``."""
+    def call(self, ids: NDArray[np.int64], mask: NDArray[Any], positions: NDArray[Any], keep: int = 0) -> Scores:
+        """Any number of tokens; the scores after the last ``keep`` of them, float32 ``[rows, keep, vocabulary]``.
+
+        0 keeps all. A graph that scores all of them at any rate is not asked for fewer.
+        """
         self.prepared = False
-        out = np.empty((*ids.shape, self.vocabulary), self._logits_dtype())
+        keep = keep or ids.shape[1]
+        self._kept[0] = keep
+        out = np.empty((len(ids), keep if self._keeps else ids.shape[1], self.vocabulary), self._logits_dtype())
         self._feed("input_ids", ids)
         self._feed("position_ids", positions)
         self._feed_mask(mask, ids.shape[1])
         self.binding.fetch(self._logits.name, out)
         self.binding.run()
-        return _as_float32(out, self._logits)
+        return _as_float32(out[:, -keep:], self._logits)
 
     def step(self, tokens: Ids, mask: NDArray[Any] | int, positions: Ids) -> Scores:
         """One token a row, ``[rows]``; the scores ``[rows, vocabulary]``, a view that the next step overwrites.
@@ -94,6 +112,7 @@ class Caller:
         self.binding.close()
 
     def _prepare(self, rows: int) -> None:
+        self._kept[0] = 0
         self._ids = np.zeros((rows, 1), self._dtype("input_ids"))
         self._positions = np.zeros((rows, 1), self._dtype("position_ids"))
         self._out = np.empty((rows, 1, self.vocabulary), self._logits_dtype())
@@ -121,11 +140,6 @@ class Caller:
 
     def _logits_dtype(self) -> np.dtype[Any]:
         return np.dtype("uint16" if self._logits.dtype == "bfloat16" else self._logits.dtype)
-
-
-def tokens_per_call(vocabulary: int) -> int:
-    """Tokens of one call whose logits stay within :data:`LOGITS_BYTES`; at least 32."""
-    return max(32, LOGITS_BYTES // (4 * vocabulary))
 
 
 def vocabulary(logits: TensorSpec) -> int:

@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
 from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache, find_caches
-from gpux.runtime.generation.calls import Caller, tokens_per_call
+from gpux.runtime.generation.calls import Caller
 from gpux.runtime.generation.rows import Rows
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
 from gpux.variants import Driving
-
-#: Tokens of one call of a prompt: more gain no speed, and cost memory.
-CHUNK = 512
 
 
 class Decoder:
@@ -132,10 +129,10 @@ class DecoderState:
     def append(self, tokens: Sequence[int]) -> Scores:
         """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
         self._reserve(len(tokens))
-        size = self._per_call() if self._decoder.driving.chunks_after_cache else len(tokens)
+        size = self._caller.tokens if self._decoder.driving.chunks_after_cache else len(tokens)
         for start, end in self._heeded(len(tokens), size):
             piece = tokens[start:end]
-            logits = self._call(piece)[:, -1] if self._takes_chunks() else self.extend(piece)[-1:]
+            logits = self._call(piece, keep=1)[:, 0] if self._takes_chunks() else self.extend(piece)[-1:]
         return np.asarray(logits)
 
     def truncate(self, length: int) -> None:
@@ -175,7 +172,7 @@ class DecoderState:
         self._caller.prepared = False
         if len(prompts) == 1:
             return self.append(prompts[0])
-        apart = self._decoder.shares and len(prompts) * longest > self._per_call()
+        apart = self._decoder.shares and len(prompts) * longest > self._caller.tokens
         return self._read_apart(prompts) if apart else self._read_together(prompts)
 
     def _read_together(self, prompts: Sequence[Sequence[int]]) -> Scores:
@@ -190,9 +187,10 @@ class DecoderState:
         last = self._rows.padding + sizes - 1
         scores = np.empty((len(prompts), self._caller.vocabulary), np.float32)
         for start, end in self._pieces(width):
-            logits = self._call_all(ids, self._rows.placed(width, sizes), start, end)
             here = np.flatnonzero((last >= start) & (last < end))
-            scores[here] = logits[here, last[here] - start]
+            first = int(last[here].min(initial=end - 1))
+            logits = self._call_all(ids, self._rows.placed(width, sizes), start, end, end - first)
+            scores[here] = logits[here, last[here] - first]
         for row, prompt in enumerate(prompts):
             self._rows.append(row, prompt)
         return scores
@@ -201,7 +199,7 @@ class DecoderState:
         """Columns of padded prompts that are read in one call."""
         driving = self._decoder.driving
         several = driving.chunks_after_cache and not self._decoder.shares
-        size = max(1, self._per_call() // self.rows) if several else width
+        size = max(1, self._caller.tokens // self.rows) if several else width
         return self._heeded(width, size)
 
     def _heeded(self, count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -211,11 +209,11 @@ class DecoderState:
                 raise CancelledError("cancelled while the prompt was read", hint="Start again.")
             yield start, min(start + size, count)
 
-    def _call_all(self, ids: Ids, mask: Ids, start: int, end: int) -> Scores:
+    def _call_all(self, ids: Ids, mask: Ids, start: int, end: int, keep: int) -> Scores:
         cache = self._opened()
         positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)[:, start:end]
         cache.bind(self._caller.binding, end - start)
-        logits = self._caller.call(ids[:, start:end], mask[:, :end], positions)
+        logits = self._caller.call(ids[:, start:end], mask[:, :end], positions, keep)
         cache.advance(end - start)
         return logits
 
@@ -224,19 +222,19 @@ class DecoderState:
         return np.concatenate([self._read_row(row, prompt) for row, prompt in enumerate(prompts)])
 
     def _read_row(self, row: int, prompt: Sequence[int]) -> Scores:
-        size = self._per_call()
+        size = self._caller.tokens
         for start, end in self._heeded(len(prompt), size):
-            logits = self._call(prompt[start:end], row)
-        return logits[:, -1]
+            logits = self._call(prompt[start:end], row, keep=1)
+        return logits[:, 0]
 
-    def _call(self, tokens: Sequence[int], row: int = 0) -> Scores:
-        """Several tokens to one row; the scores after each, ``[1, tokens, vocabulary]``."""
+    def _call(self, tokens: Sequence[int], row: int = 0, keep: int = 0) -> Scores:
+        """Several tokens to one row; the scores after the last ``keep`` (0: all), ``[1, keep, vocabulary]``."""
         cache, added = self._opened(), len(tokens)
         before = int(self._rows.lengths[row])
         cache.bind(self._caller.binding, added, row)
         positions = np.arange(before, before + added)[None]
         mask = self._caller.ones(before + added) if self._decoder.shares else self._mask(added)
-        logits = self._caller.call(np.array([tokens], np.int64), mask, positions)
+        logits = self._caller.call(np.array([tokens], np.int64), mask, positions, keep)
         cache.advance(added)
         self._rows.append(row, tokens)
         self._free = 0
@@ -264,9 +262,6 @@ class DecoderState:
             cache.reserve(max(needed, min(needed * 5 // 4, most)), self._rows.width)
             self._caller.prepared = False
         self._free = min(cache.capacity - self._rows.width, most - longest)
-
-    def _per_call(self) -> int:
-        return min(CHUNK, tokens_per_call(self._caller.vocabulary))
 
     def _check(self, sizes: Sequence[int]) -> None:
         self._check_rows(len(sizes))

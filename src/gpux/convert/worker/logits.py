@@ -1,0 +1,99 @@
+"""A decoder that scores the vocabulary after the last tokens alone, where it is asked to.
+
+Of a prompt, only the last token's scores are wanted, and those of the others take up to a third of a small model's
+time and, of a large vocabulary, most of a call's memory. The graph gets an input that may be left out, named as the
+argument of transformers' models: ``logits_to_keep``, ``int64[1]``; 0, its default, keeps all. A default is an
+initializer of an input's name (ONNX IR, "Graphs": inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+INPUT = "logits_to_keep"
+LOGITS = "logits"
+_PAST = "past_key_values."
+#: What may come after the head, value by value: scales, soft caps, biases.
+_ELEMENTWISE = frozenset({"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub", "Tanh", "Where"})
+#: What may stand between a weight and the head that it is one of.
+_VIEWS = frozenset({"Cast", "Identity", "Transpose"})
+_END = np.iinfo(np.int64).max
+
+
+def let_keep_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool:
+    """Give a decoder's graph the input; whether it could be given.
+
+    It cannot where the graph keeps no cache, reads an encoder, or makes its logits otherwise than by one matrix from
+    what each token has become; the file is left as it is then.
+
+    Args:
+        file: the graph; weights beside it stay where they are.
+        ranks: of weights that the graph has as inputs yet, by name.
+    """
+    model = onnx.load(file, load_external_data=False)
+    graph = model.graph
+    weights = {tensor.name: len(tensor.dims) for tensor in graph.initializer} | dict(ranks or {})
+    head = _head(graph, weights) if _is_decoder(graph) else None
+    if head is None:
+        return False
+    _slice(graph, head)
+    _logits(graph)[0].type.tensor_type.shape.dim[1].dim_param = "kept_length"
+    onnx.save(model, file)
+    return True
+
+
+def _is_decoder(graph: onnx.GraphProto) -> bool:
+    """Whether it keeps a cache, reads no encoder, answers ``[rows, tokens, words]``, and has not the input yet."""
+    names = [value.name for value in graph.input]
+    ranks = [len(value.type.tensor_type.shape.dim) for value in _logits(graph)]
+    cached = any(name.startswith(_PAST) for name in names)
+    return cached and ranks == [3] and not any("encoder" in name or name == INPUT for name in names)
+
+
+def _logits(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    return [value for value in graph.output if value.name == LOGITS]
+
+
+def _head(graph: onnx.GraphProto, weights: Mapping[str, int]) -> onnx.NodeProto | None:
+    """The multiplication by a matrix that the logits come from."""
+    producers = {name: node for node in graph.node for name in node.output}
+    constants = {name for name, node in producers.items() if node.op_type == "Constant"} | set(weights)
+    name = LOGITS
+    while (node := producers.get(name)) is not None:
+        if node.op_type == "MatMul":
+            return node if _rank(node.input[1], producers, weights) == 2 else None
+        computed = [one for one in node.input if one and one not in constants]
+        if node.op_type not in _ELEMENTWISE or len(computed) != 1:
+            return None
+        if any(weights.get(one, 0) > 1 for one in node.input):  # a value for each place, not for each word
+            return None
+        name = computed[0]
+    return None
+
+
+def _rank(name: str, producers: Mapping[str, onnx.NodeProto], weights: Mapping[str, int]) -> int | None:
+    """Of a weight, or of one that is seen turned; None for what is computed from inputs."""
+    while name not in weights:
+        node = producers.get(name)
+        if node is None or node.op_type not in _VIEWS:
+            return None
+        name = node.input[0]
+    return weights[name]
+
+
+def _slice(graph: onnx.GraphProto, head: onnx.NodeProto) -> None:
+    """Put a slice of the last tokens before the head, which others may read whole."""
+    hidden, first, kept = head.input[0], f"{INPUT}.first", f"{INPUT}.hidden"
+    end, axes = f"{INPUT}.end", f"{INPUT}.axes"
+    graph.input.append(helper.make_tensor_value_info(INPUT, onnx.TensorProto.INT64, [1]))
+    for name, value in ((INPUT, 0), (end, _END), (axes, 1)):
+        graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
+    place = next(index for index, node in enumerate(graph.node) if node is head)
+    graph.node.insert(place, helper.make_node("Slice", [hidden, first, end, axes], [kept], name=f"{INPUT}.slice"))
+    graph.node.insert(place, helper.make_node("Neg", [INPUT], [first], name=f"{INPUT}.neg"))
+    head.input[0] = kept

@@ -1,0 +1,135 @@
+"""A decoder's graph that scores the last tokens alone where it is asked to. Without torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from gpux.convert.optimum import WORKER
+from gpux.runtime.session import Session
+from tests.runtime.generation import tiny_graphs
+
+Change = Callable[[Path], bool]
+
+
+@pytest.fixture
+def let_keep_logits(monkeypatch: pytest.MonkeyPatch) -> Change:
+    monkeypatch.syspath_prepend(WORKER)
+    found: Change = importlib.import_module("logits").let_keep_logits
+    return found
+
+
+def feed(count: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    ids = np.arange(count)[None]
+    past = np.zeros((1, tiny_graphs.HEADS, 0, tiny_graphs.SIZE), np.float32)
+    caches = {f"past_key_values.0.{part}": past for part in ("key", "value")}
+    return {"input_ids": ids, "position_ids": ids, "attention_mask": np.ones_like(ids), **caches}
+
+
+@pytest.mark.parametrize("kind", ["growing", "shared"])
+def test_the_last_scores_are_those_of_all(tmp_path: Path, let_keep_logits: Change, kind: tiny_graphs.Kind) -> None:
+    file = tiny_graphs.write(tmp_path / "model.onnx", kind)
+    with Session(file, device="cpu") as session:
+        whole = session.run(feed(9), ["logits"])["logits"]
+        assert session.optional == ()
+    assert let_keep_logits(file)
+    with Session(file, device="cpu") as session:
+        assert [spec.name for spec in session.optional] == ["logits_to_keep"]
+        assert "logits_to_keep" not in {spec.name for spec in session.inputs}
+        for keep in (0, 1, 4, 9, 20):
+            last = session.run({**feed(9), "logits_to_keep": [keep]}, ["logits"])["logits"]
+            np.testing.assert_allclose(last, whole[:, -keep:], atol=1e-6)
+        np.testing.assert_array_equal(session.run(feed(9), ["logits"])["logits"], whole)
+
+
+def test_it_is_given_once(tmp_path: Path, let_keep_logits: Change) -> None:
+    file = tiny_graphs.write(tmp_path / "model.onnx", "shared")
+    assert let_keep_logits(file)
+    before = file.read_bytes()
+    assert not let_keep_logits(file)
+    assert file.read_bytes() == before
+
+
+def head(file: Path, nodes: Sequence[onnx.NodeProto]) -> Path:
+    """The tiny decoder with other nodes in the place of its head."""
+    tiny_graphs.write(file, "growing")
+    model = onnx.load(file)
+    model.graph.node.pop()
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(3), "cap"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(48, np.float32), "bias"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((5, 48), np.float32), "by_place"))
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((48, 16), np.float32), "turned_head"))
+    onnx.save(model, file)
+    return file
+
+
+def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, let_keep_logits: Change) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["turned_head"], ["own_head"], perm=[1, 0]),
+        helper.make_node("MatMul", ["bounded", "own_head"], ["unbounded"]),
+        helper.make_node("Add", ["bias", "unbounded"], ["biased"]),
+        helper.make_node("Div", ["biased", "cap"], ["small"]),
+        helper.make_node("Tanh", ["small"], ["capped"]),
+        helper.make_node("Mul", ["capped", "cap"], ["logits"]),
+    ]
+    file = head(tmp_path / "model.onnx", nodes)
+    assert let_keep_logits(file)
+    with Session(file, device="cpu") as session:
+        assert session.run({**feed(9), "logits_to_keep": [2]}, ["logits"])["logits"].shape == (1, 2, 48)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("MatMul", ["bounded", "head"], ["unbounded"]),
+            helper.make_node("Softmax", ["unbounded"], ["logits"]),
+        ],
+        [
+            helper.make_node("MatMul", ["bounded", "head"], ["unbounded"]),
+            helper.make_node("Mul", ["unbounded", "unbounded"], ["logits"]),
+        ],
+        [
+            helper.make_node("MatMul", ["bounded", "head"], ["unbounded"]),
+            helper.make_node("Add", ["unbounded", "by_place"], ["logits"]),
+        ],
+        [
+            helper.make_node("Transpose", ["bounded"], ["turned_text"], perm=[0, 2, 1]),
+            helper.make_node("MatMul", ["bounded", "turned_text"], ["logits"]),
+        ],
+    ],
+    ids=["softmax", "squared", "by place", "no weight"],
+)
+def test_any_other_head_stays(tmp_path: Path, let_keep_logits: Change, nodes: list[onnx.NodeProto]) -> None:
+    file = head(tmp_path / "model.onnx", nodes)
+    before = file.read_bytes()
+    assert not let_keep_logits(file)
+    assert file.read_bytes() == before
+
+
+def test_graphs_that_are_no_decoders_stay(tmp_path: Path, let_keep_logits: Change) -> None:
+    assert not let_keep_logits(tiny_graphs.write_without_cache(tmp_path / "words.onnx"))
+    file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
+    model = onnx.load(file)
+    states = helper.make_tensor_value_info("encoder_hidden_states", TensorProto.FLOAT, ["batch", "text", 16])
+    model.graph.input.append(states)
+    onnx.save(model, file)
+    assert not let_keep_logits(file)
+
+
+def test_weights_that_are_inputs_yet(tmp_path: Path, let_keep_logits: Change) -> None:
+    file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
+    model = onnx.load(file)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "head")
+    model.graph.initializer.remove(weight)
+    model.graph.input.append(helper.make_tensor_value_info("head", TensorProto.FLOAT, [16, 48]))
+    onnx.save(model, file)
+    assert not let_keep_logits(file)
+    assert importlib.import_module("logits").let_keep_logits(file, {"head": 2})
