@@ -70,7 +70,6 @@ class Binding:
         self._options = run_options()
         self._inputs = frozenset(arg.name for arg in session.get_inputs())
         self._owners: dict[str, Any] = {}  # the memory behind a bound pointer
-        self._places: dict[str, tuple[Any, int]] = {}  # dtype and pointer of what was fed from an array
 
     def takes(self, name: str) -> bool:
         """Whether the graph has an input of that name: the first call of some decoders has no cache."""
@@ -78,14 +77,12 @@ class Binding:
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
         """Bind an input to an array's memory, which has to be contiguous; later changes of the array are seen."""
-        pointer = array.ctypes.data
-        self._owners[name], self._places[name] = array, (array.dtype, pointer)
-        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, pointer)
+        self._binding.bind_cpu_input(name, array)  # keeps the array, too
 
-    def resize(self, name: str, shape: tuple[int, ...]) -> None:
-        """Bind an input that was fed before to the beginning of the same memory, in another shape."""
-        dtype, pointer = self._places[name]
-        self._binding.bind_input(name, "cpu", 0, dtype, shape, pointer)
+    def override(self, name: str, array: NDArray[Any]) -> None:
+        """The same for an optional input, which keeps its default until then."""
+        self._owners[name] = array
+        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def fetch(self, name: str, array: NDArray[Any]) -> None:
         """Bind an output to an array's memory, of exactly the shape that comes."""

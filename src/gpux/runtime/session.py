@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -16,6 +17,7 @@ from gpux.machine import cpu_threads
 from gpux.runtime.binding import Binding
 from gpux.runtime.devices import CPU, DeviceChoice, candidates
 from gpux.runtime.graph_files import graph_bytes
+from gpux.runtime.huge_pages import HugePages
 from gpux.runtime.inputs import check_inputs, spec_of
 from gpux.runtime.limits import check_limits, read_limits
 from gpux.runtime.onnx_runtime import assigned, available_providers, check_assignment, load, mapped_errors, run_options
@@ -56,7 +58,9 @@ class Session:
         self.notes: tuple[str, ...] = ()  #: why ``auto`` passed over a device
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._choice, self._session = self._open(device, allow_cpu_nodes)
+        self._pages = HugePages()
+        with self._pages.watching() if spinning else contextlib.nullcontext():
+            self._choice, self._session = self._open(device, allow_cpu_nodes)
         self.inputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_inputs()))
         #: inputs with a default, which may be left out
         self.optional: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_overridable_initializers()))
@@ -136,8 +140,18 @@ class Session:
         """
         return Binding(self._require(), self.path, self._choice.device)
 
+    def settle(self) -> None:
+        """Prepare for many more runs: weights in this machine's memory go into huge pages, beside the caller.
+
+        Does something once, and only of a session that was opened with ``spinning`` for the CPU, where the system
+        gives such pages to those who ask.
+        """
+        if self.execution_provider == CPU:
+            self._pages.settle()
+
     def close(self) -> None:
         """Let go of the graph's memory; runs in progress end first. May be called twice."""
+        self._pages.stop()
         with self._lock:
             self._session = None
 

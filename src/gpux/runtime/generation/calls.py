@@ -46,11 +46,13 @@ class Caller:
             )
         self._logits = _logits(session)
         self.vocabulary = vocabulary(self._logits)
-        self._masked = "attention_mask" in self._inputs
         self._placed = "position_ids" in self._inputs
         self._counted = "cache_position" in self._inputs
         self._branches = "use_cache_branch" in self._inputs
-        self._ones = np.ones((1, 0), self._dtype("attention_mask"))
+        mask = self._inputs.get("attention_mask")
+        #: Of what a step changes besides its tokens and their places, there is the mask alone.
+        self._plain = mask is not None and mask.dtype == "int64" and not (self._counted or self._branches)
+        self._ones = np.ones(0, self._dtype("attention_mask"))
         self._ids: NDArray[Any] = np.zeros((0, 1), np.int64)
         self._positions: NDArray[Any] = np.zeros((0, 1), np.int64)
         self._out: NDArray[Any] = np.zeros((0, 1, 0), np.float32)
@@ -58,19 +60,18 @@ class Caller:
         self._keeps = any(spec.name == KEEP for spec in session.optional)
         self._kept = np.zeros(1, np.int64)
         if self._keeps:
-            self.binding.feed(KEEP, self._kept)
+            self.binding.override(KEEP, self._kept)
 
     @property
     def tokens(self) -> int:
         """Tokens of one call: :data:`CHUNK`, or as many as have logits of :data:`LOGITS_BYTES` if all are scored."""
         return CHUNK if self._keeps else min(CHUNK, max(32, LOGITS_BYTES // (4 * self.vocabulary)))
 
-    def ones(self, total: int) -> NDArray[Any]:
-        """The mask of a single row without padding, ``[1, total]``."""
-        if self._ones.shape[1] < total:
-            self._ones = np.ones((1, max(total, 2 * self._ones.shape[1])), self._ones.dtype)
-            self.prepared = False
-        return self._ones[:, :total]
+    def ones(self, rows: int, total: int) -> NDArray[Any]:
+        """The mask of rows of one length without padding, ``[rows, total]``."""
+        if self._ones.size < rows * total:
+            self._ones = np.ones(max(rows * total, 2 * self._ones.size), self._ones.dtype)
+        return self._ones[: rows * total].reshape(rows, total)
 
     def call(self, ids: NDArray[np.int64], mask: NDArray[Any], positions: NDArray[Any], keep: int = 0) -> Scores:
         """Any number of tokens; the scores after the last ``keep`` of them, float32 ``[rows, keep, vocabulary]``.
@@ -92,18 +93,19 @@ class Caller:
         """One token a row, ``[rows]``; the scores ``[rows, vocabulary]``, a view that the next step overwrites.
 
         What is done here is done once a token, when the graph has just emptied the processor's caches: a mask that is
-        given as its width, of a single row without padding, is bound without being made.
+        given as its width, of rows of one length without padding, is hardly more than bound.
         """
         if not self.prepared:
             self._prepare(len(tokens))
         self._ids[:, 0] = tokens
         if self._placed:
             self._positions[:, 0] = positions
-        if isinstance(mask, int) and mask <= self._ones.shape[1] and not (self._counted or self._branches):
-            if self._masked:
-                self.binding.resize("attention_mask", (1, mask))
+        if isinstance(mask, int):
+            mask = self.ones(len(tokens), mask)
+        if self._plain:
+            self.binding.feed("attention_mask", mask)
         else:
-            self._feed_mask(self.ones(mask) if isinstance(mask, int) else mask, 1)
+            self._feed_mask(mask, 1)
         self.binding.run()
         return _as_float32(self._out, self._logits)[:, 0]
 
@@ -119,8 +121,6 @@ class Caller:
         self._feed("input_ids", self._ids)
         self._feed("position_ids", self._positions)
         self.binding.fetch(self._logits.name, self._out)
-        if self._masked:
-            self.binding.feed("attention_mask", self._ones)  # its beginning is the mask of a single row
         self.prepared = True
 
     def _feed_mask(self, mask: NDArray[Any], added: int) -> None:

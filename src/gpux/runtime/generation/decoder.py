@@ -21,6 +21,9 @@ from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
 from gpux.variants import Driving
 
+#: Tokens of a generation from which what :meth:`Session.settle` costs comes back within it.
+LONG = 1000
+
 
 class Decoder:
     """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own.
@@ -46,6 +49,7 @@ class Decoder:
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
         self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
+        self._opened = 0
         self.caller()  # refuses what it cannot feed, before anything is generated
 
     def caller(self) -> Caller:
@@ -57,7 +61,13 @@ class Decoder:
         return sum(tensor.nbytes(1, 1) for tensor in self.tensors) * (1 if self.shares else 2)
 
     def open(self, room: int) -> DecoderState:
-        """A state for one generation of up to ``room`` tokens after the prompts."""
+        """A state for one generation of up to ``room`` tokens after the prompts.
+
+        From the second one on, or if it is a long one, the session is told to prepare for more.
+        """
+        self._opened += 1
+        if self._opened > 1 or room >= LONG:
+            self.session.settle()
         return DecoderState(self, room)
 
 
@@ -69,7 +79,7 @@ class DecoderState:
         self._decoder, self._room = decoder, room
         self._caller = decoder.caller()
         self._cache: Cache | None = None
-        self._rows = Rows(0)
+        self._rows = Rows([])
         self._free = 0  # steps that may be made before anything has to be looked at
         self.reused = 0  #: tokens of the prompt that the cache held before
         self.stopped: Callable[[], bool] = lambda: False  #: asked between the pieces of a long prompt
@@ -77,7 +87,7 @@ class DecoderState:
     @property
     def rows(self) -> int:
         """Rows that are still written."""
-        return len(self._rows.tokens)
+        return len(self._rows.lengths)
 
     @property
     def lengths(self) -> Ids:
@@ -114,9 +124,9 @@ class DecoderState:
         cache, caller, rows = self._opened(), self._caller, self._rows
         if cache.moves or not caller.prepared:
             cache.bind(caller.binding, 1)
-        logits = caller.step(tokens, len(rows.tokens[0]) + 1 if rows.single else rows.mask(1), rows.lengths)
+        logits = caller.step(tokens, rows.width + 1 if rows.even else rows.mask(1), rows.lengths)
         cache.advance(1)
-        self._rows.step(tokens)
+        rows.step(tokens)
         return logits
 
     def extend(self, tokens: Sequence[int]) -> Scores:
@@ -167,7 +177,7 @@ class DecoderState:
         kind, longest = SharedCache if self._decoder.shares else GrowingCache, max(map(len, prompts))
         capacity = min(longest + self._room, self.limit or sys.maxsize)
         self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
-        self._rows = Rows(len(prompts))
+        self._rows = Rows([0] * len(prompts))
         self._free = 0
         self._caller.prepared = False
         if len(prompts) == 1:
@@ -180,7 +190,7 @@ class DecoderState:
         sizes = np.array([len(prompt) for prompt in prompts], np.int64)
         width = int(sizes.max())
         if not self._decoder.shares:
-            self._rows.padding = width - sizes
+            self._rows = Rows(width - sizes)
         ids = np.zeros((len(prompts), width), np.int64)
         for row, prompt in enumerate(prompts):
             ids[row, self._rows.padding[row] :][: len(prompt)] = prompt
@@ -233,7 +243,7 @@ class DecoderState:
         before = int(self._rows.lengths[row])
         cache.bind(self._caller.binding, added, row)
         positions = np.arange(before, before + added)[None]
-        mask = self._caller.ones(before + added) if self._decoder.shares else self._mask(added)
+        mask = self._caller.ones(1, before + added) if self._decoder.shares else self._mask(added)
         logits = self._caller.call(np.array([tokens], np.int64), mask, positions, keep)
         cache.advance(added)
         self._rows.append(row, tokens)
@@ -246,9 +256,8 @@ class DecoderState:
 
     def _mask(self, added: int) -> NDArray[Any]:
         """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
-        if self._rows.single:
-            return self._caller.ones(self._rows.width + added)
-        return self._rows.mask(added)
+        rows = self._rows
+        return self._caller.ones(self.rows, rows.width + added) if rows.even else rows.mask(added)
 
     def _reserve(self, added: int) -> None:
         """Make room for more tokens, a quarter more than asked so that it seldom happens."""

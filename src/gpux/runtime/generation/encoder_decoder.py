@@ -114,7 +114,7 @@ class EncoderDecoderState:
         if not self._caller.prepared:
             encoded.feed(self._caller.binding)
         cache.bind(self._caller.binding, 1)
-        logits = self._caller.step(tokens, self._mask(1), self.lengths)
+        logits = self._caller.step(tokens, self._width + 1, self.lengths)
         cache.advance(1)
         self._width += 1
         return logits

@@ -60,22 +60,24 @@ def generate(
     if scores is None:
         yield from _ended(rows, interrupted(cancel, deadline) or "cancelled")
         return
+    plain = all(row.plain for row in rows)
     while True:
+        tokens = _best(scores) if plain else [row.choose(scores[place]) for place, row in enumerate(rows)]
         open_places = []
-        for place, token in enumerate(_choose(rows, scores)):
-            emitted = rows[place].take(token, scores[place], stops)
+        for place, row in enumerate(rows):
+            emitted = row.take(tokens[place], scores[place], stops)
             if emitted.finish is None:
                 open_places.append(place)
             yield emitted
+        if not open_places:
+            return
         if len(open_places) < len(rows):
-            rows = [rows[place] for place in open_places]
-            if not rows:
-                return
+            rows, tokens = [rows[place] for place in open_places], [tokens[place] for place in open_places]
             state.keep(open_places)
         if reason := interrupted(cancel, deadline):
             yield from _ended(rows, reason)
             return
-        scores = state.step(np.array([row.last for row in rows], np.int64))
+        scores = state.step(np.array(tokens, np.int64))
 
 
 def open_rows(
@@ -122,14 +124,12 @@ def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Score
     return repeated
 
 
-def _choose(rows: Sequence[Row], scores: Scores) -> list[int]:
-    """The next token of each row."""
-    if not all(row.plain for row in rows):
-        return [row.choose(scores[place]) for place, row in enumerate(rows)]
-    best = scores.argmax(axis=1)  # finds a NaN before any number
-    for place, token in enumerate(best):
+def _best(scores: Scores) -> list[int]:
+    """The likeliest token of each row, by the model's own scores."""
+    tokens: list[int] = scores.argmax(axis=1).tolist()  # finds a NaN before any number
+    for place, token in enumerate(tokens):
         check_best(scores[place, token])
-    return [int(token) for token in best]
+    return tokens
 
 
 def _ended(rows: Sequence[Row], reason: FinishReason) -> Iterator[Emitted]:

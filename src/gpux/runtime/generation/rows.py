@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,28 @@ Ids = NDArray[np.int64]
 
 
 class Rows:
-    """So many rows without tokens. A row's tokens stand behind its padding, one after the other."""
+    """Rows without tokens. A row's tokens stand behind its padding, one after the other.
 
-    def __init__(self, count: int) -> None:
-        self.lengths: Ids = np.zeros(count, np.int64)  #: tokens of each
-        self.padding: Ids = np.zeros(count, np.int64)  #: places before them
-        self.tokens: list[list[int]] = [[] for _ in range(count)]
-        self.single = count == 1  #: one row without padding
+    Args:
+        padding: places before each row, ``[rows]``.
+    """
+
+    def __init__(self, padding: Sequence[int] | Ids) -> None:
+        self.padding: Ids = np.array(padding, np.int64)
+        self.lengths: Ids = np.zeros_like(self.padding)  #: tokens of each
+        self.width = 0  #: places of the longest row, padding included
+        self.even = True  #: all rows are of one length, without padding
+        self._held: list[list[int]] = [[] for _ in padding]
+        self._newest: list[list[int]] = []  # what came to all rows since, a token each
+        self._measure()
 
     @property
-    def width(self) -> int:
-        """Places of the longest row, padding included."""
-        return int((self.lengths + self.padding).max(initial=0))
+    def tokens(self) -> list[list[int]]:
+        """What each row holds."""
+        for row, held in enumerate(self._held if self._newest else ()):
+            held.extend(step[row] for step in self._newest)
+        self._newest.clear()
+        return self._held
 
     def mask(self, added: int) -> Ids:
         """1 where there is a token once so many came to each row, ``[rows, places]``."""
@@ -33,16 +43,17 @@ class Rows:
         places, first = np.arange(total), self.padding[:, None]
         return ((places >= first) & (places < lengths[:, None] + first)).astype(np.int64)
 
-    def step(self, tokens: Iterable[int]) -> None:
-        """One more token for each row."""
+    def step(self, tokens: Ids) -> None:
+        """One more token for each row, ``[rows]``. Done once a token: what holds for all rows goes on holding."""
         self.lengths += 1
-        for held, token in zip(self.tokens, tokens, strict=True):
-            held.append(int(token))
+        self.width += 1
+        self._newest.append(tokens.tolist())
 
     def append(self, row: int, tokens: Sequence[int]) -> None:
         """Several more tokens for one row."""
-        self.lengths[row] += len(tokens)
         self.tokens[row].extend(map(int, tokens))
+        self.lengths[row] += len(tokens)
+        self._measure()
 
     def shared(self, prompt: Sequence[int]) -> int:
         """How many tokens at the beginning of a prompt the only row holds; not the last, which is always read anew."""
@@ -55,9 +66,14 @@ class Rows:
         self.lengths = np.minimum(self.lengths, length)
         for held in self.tokens:
             del held[length:]
+        self._measure()
 
     def keep(self, rows: Sequence[int], spare: int) -> None:
         """Go on with these rows, in this order, each with so much less padding."""
         self.lengths, self.padding = self.lengths[rows], self.padding[rows] - spare
-        self.tokens = [list(self.tokens[row]) for row in rows]
-        self.single = len(self.tokens) == 1 and not self.padding[0]
+        self._held = [list(self.tokens[row]) for row in rows]
+        self._measure()
+
+    def _measure(self) -> None:
+        self.width = int((self.lengths + self.padding).max(initial=0))
+        self.even = not self.padding.any() and bool((self.lengths == self.width).all())

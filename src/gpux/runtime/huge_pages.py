@@ -1,0 +1,124 @@
+"""A graph's weights in huge pages, which a processor finds faster than as many bytes in small ones.
+
+A token reads every weight once, and on Linux part of that time goes into looking up pages of 4 KB. Where the system
+gives huge pages to those who ask (``madvise`` in ``transparent_hugepage/enabled``), numpy asks for its arrays, and
+onnxruntime for nothing. What was mapped while it loaded a graph can be asked for afterwards: madvise(2),
+``MADV_COLLAPSE``, from Linux 6.1 on. Source: the kernel's "Transparent Hugepage Support".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_FOLDER = "sys/kernel/mm/transparent_hugepage"
+_COLLAPSE = 25  # MADV_COLLAPSE
+_SLICE = 32 << 20  #: bytes of one call, after which it may be stopped
+log = logging.getLogger(__name__)
+
+Range = tuple[int, int]  #: first address, and the one behind the last
+
+
+class HugePages:
+    """Memory that comes to be within :meth:`watching`, put into huge pages when it has shown to be worth it.
+
+    Args:
+        root: of the file system.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._size = page_size(root)
+        self._ranges: list[Range] = []
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """What the process maps meanwhile is remembered, whoever maps it."""
+        before = mapped(self._root) if self._size else []
+        yield
+        if self._size:
+            self._ranges = list(aligned(added(before, mapped(self._root)), self._size))
+
+    def settle(self) -> threading.Thread | None:
+        """Put it into huge pages, in a thread beside the caller's; only the first call does anything.
+
+        The bytes are copied, which takes as long as some hundred tokens save.
+        """
+        with self._lock:
+            ranges, self._ranges = self._ranges, []
+        if not ranges:
+            return None
+        thread = threading.Thread(target=self._collapse, args=(ranges,), name="gpux-huge-pages", daemon=True)
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """The memory is about to go: ask for no more of it."""
+        self._stopped.set()
+        self._ranges = []
+
+    def _collapse(self, ranges: Iterable[Range]) -> None:
+        for start, end in ranges:
+            for piece in range(start, end, _SLICE):
+                if self._stopped.is_set():
+                    return
+                size = min(_SLICE, end - piece)
+                if error := collapse(piece, size):
+                    log.debug("no huge pages for %d bytes: %s", size, os.strerror(error))
+
+
+def page_size(root: Path = Path("/")) -> int:
+    """Bytes of a huge page; 0 where the system has none, gives them to everybody anyway, or to nobody."""
+    try:
+        enabled = (root / _FOLDER / "enabled").read_text(encoding="ascii")
+        size = int((root / _FOLDER / "hpage_pmd_size").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+    return size if "[madvise]" in enabled else 0
+
+
+def mapped(root: Path = Path("/")) -> list[Range]:
+    """Private memory of this process behind which no file is, ascending (proc_pid_maps(5))."""
+    found = []
+    for line in (root / "proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
+        place, rights, _, _, inode, *name = line.split(maxsplit=5)
+        if rights == "rw-p" and inode == "0" and name in ([], ["[heap]"]):
+            start, _, end = place.partition("-")
+            found.append((int(start, 16), int(end, 16)))
+    return found
+
+
+def added(before: Iterable[Range], after: Iterable[Range]) -> Iterator[Range]:
+    """The parts of ``after`` that are in none of ``before``; both ascending, without overlaps."""
+    old = list(before)
+    for start, end in after:
+        for first, last in old:
+            if last <= start or first >= end:
+                continue
+            if first > start:
+                yield start, first
+            start = max(start, last)
+        if start < end:
+            yield start, end
+
+
+def aligned(ranges: Iterable[Range], size: int) -> Iterator[Range]:
+    """The whole pages in each range."""
+    for start, end in ranges:
+        first, last = -(-start // size) * size, end // size * size
+        if first < last:
+            yield first, last
+
+
+def collapse(start: int, size: int) -> int:
+    """Put the pages that are in use into huge ones; 0, or the ``errno`` of the first that could not be."""
+    madvise = ctypes.CDLL(None, use_errno=True).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return ctypes.get_errno() if madvise(start, size, _COLLAPSE) else 0

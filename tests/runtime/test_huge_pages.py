@@ -1,0 +1,126 @@
+"""Huge pages for what is mapped while a graph is loaded: which memory it is, and that the kernel moves it."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpux.runtime.generation.decoder import LONG, Decoder
+from gpux.runtime.huge_pages import HugePages, added, aligned, mapped, page_size
+from gpux.runtime.session import Session
+from tests.runtime.generation.tiny_decoders import DRIVING
+from tests.runtime.generation.tiny_graphs import write
+
+PAGE = 2 << 20
+MAPS = """\
+7f0000000000-7f0000800000 rw-p 00000000 00:00 0
+7f0000800000-7f0000900000 rw-s 00000000 00:01 7   /dev/shm/x
+7f0000900000-7f0000a00000 r--p 00000000 00:00 0
+7f0000a00000-7f0000b00000 rw-p 00000000 08:01 9   /usr/lib/libx.so
+7f0001000000-7f0001800000 rw-p 00000000 00:00 0   [heap]
+7ffd00000000-7ffd00100000 rw-p 00000000 00:00 0   [stack]
+"""
+
+
+def system(root: Path, enabled: str, maps: str = MAPS) -> Path:
+    folder = root / "sys/kernel/mm/transparent_hugepage"
+    folder.mkdir(parents=True)
+    (folder / "enabled").write_text(enabled)
+    (folder / "hpage_pmd_size").write_text(f"{PAGE}\n")
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/maps").write_text(maps)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("enabled", "size"),
+    [("always [madvise] never\n", PAGE), ("[always] madvise never\n", 0), ("always madvise [never]\n", 0)],
+)
+def test_only_where_the_system_gives_them_to_those_who_ask(tmp_path: Path, enabled: str, size: int) -> None:
+    assert page_size(system(tmp_path, enabled)) == size
+
+
+def test_a_system_without_them(tmp_path: Path) -> None:
+    assert page_size(tmp_path) == 0
+    pages = HugePages(tmp_path)
+    with pages.watching():
+        pass
+    assert pages.settle() is None
+
+
+def test_private_memory_without_a_file(tmp_path: Path) -> None:
+    found = mapped(system(tmp_path, "always [madvise] never"))
+    assert found == [(0x7F0000000000, 0x7F0000800000), (0x7F0001000000, 0x7F0001800000)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "new"),
+    [
+        ([], [(0, 5)], [(0, 5)]),
+        ([(0, 5)], [(0, 5)], []),
+        ([(2, 4)], [(0, 9)], [(0, 2), (4, 9)]),
+        ([(0, 4), (6, 7)], [(2, 9)], [(4, 6), (7, 9)]),
+        ([(0, 9)], [(2, 4)], []),
+        ([(0, 2)], [(4, 6), (8, 9)], [(4, 6), (8, 9)]),
+    ],
+)
+def test_what_is_new(before: list[tuple[int, int]], after: list[tuple[int, int]], new: list[tuple[int, int]]) -> None:
+    assert list(added(before, after)) == new
+
+
+def test_whole_pages() -> None:
+    assert list(aligned([(1, 10), (10, 12), (16, 24)], 4)) == [(4, 8), (16, 24)]
+
+
+@pytest.mark.skipif(not page_size(), reason="this system gives huge pages to nobody who asks, or to everybody")
+def test_the_kernel_moves_what_was_mapped() -> None:
+    pages = HugePages()
+    with pages.watching():
+        private = mmap.mmap(-1, 8 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    array = np.frombuffer(private, np.uint8)
+    array[:] = 7
+    before = in_huge_pages(array.ctypes.data)
+    thread = pages.settle()
+    assert thread is not None
+    thread.join()
+    if not in_huge_pages(array.ctypes.data) > before:
+        pytest.skip("the kernel had no huge pages to give, or is older than 6.1")
+    assert (array == 7).all()
+    assert pages.settle() is None
+
+
+def in_huge_pages(address: int) -> int:
+    """Bytes in huge pages of the mapping that holds an address."""
+    for block in re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text()):
+        start, end = (int(part, 16) for part in block.split(maxsplit=1)[0].split("-"))
+        if start <= address < end:
+            return int(re.findall(r"AnonHugePages:\s+(\d+)", block)[0]) * 1024
+    raise AssertionError(address)
+
+
+def test_nothing_is_asked_after_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("gpux.runtime.huge_pages.collapse", lambda start, size: asked.append(size) or 0)
+    pages = HugePages(system(tmp_path, "always [madvise] never", ""))
+    with pages.watching():
+        (tmp_path / "proc/self/maps").write_text(MAPS)
+    pages.stop()
+    assert pages.settle() is None
+    assert asked == []
+
+
+@pytest.mark.parametrize(("rooms", "settled"), [((4,), 0), ((4, 4), 1), ((LONG,), 1)])
+def test_a_decoder_that_is_used_more_than_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rooms: tuple[int, ...], settled: int
+) -> None:
+    calls: list[HugePages] = []
+    monkeypatch.setattr(HugePages, "settle", lambda self: calls.append(self))
+    with Session(write(tmp_path / "model.onnx", "shared"), device="cpu", spinning=True) as session:
+        decoder = Decoder(session, DRIVING["shared"])
+        for room in rooms:
+            decoder.open(room).close()
+    assert len(calls) == settled
