@@ -59,6 +59,16 @@ PROCESSED: tuple[tuple[dict[str, Any], int, int], ...] = (
         4,
         60,
     ),
+    *(({"encoder_no_repeat_ngram_size": size}, 40, 60) for size in (1, 2, 3)),
+    ({"encoder_no_repeat_ngram_size": 4}, 3, 3),
+    ({"encoder_no_repeat_ngram_size": 4}, 2, 2),
+    *(({"encoder_repetition_penalty": value}, 5, 20) for value in (1.4, 0.7)),
+    (
+        {"encoder_repetition_penalty": 1.4, "repetition_penalty": 1.2, "encoder_no_repeat_ngram_size": 2}
+        | {"no_repeat_ngram_size": 2},
+        30,
+        60,
+    ),
 )
 #: What is written, and from which prompts.
 WRITTEN: tuple[dict[str, Any], ...] = (
@@ -86,6 +96,9 @@ WRITTEN: tuple[dict[str, Any], ...] = (
     {"num_beams": 3, "num_return_sequences": 3, "min_length": 10, "forced_eos_token_id": [3], "max_new_tokens": 14},
     {"num_beams": 4, "num_return_sequences": 2, "forced_bos_token_id": 9, "bad_words": [[6]]},
     {"num_beams": 4, "num_return_sequences": 2, "renormalize_logits": True, "bad_words": [[6], [7], [8]]},
+    {"encoder_no_repeat_ngram_size": 1},
+    {"encoder_no_repeat_ngram_size": 2, "encoder_repetition_penalty": 0.6},
+    {"num_beams": 3, "num_return_sequences": 3, "encoder_no_repeat_ngram_size": 1},
 )
 PROMPTS = ((2,), (5, 6), (7, 8, 9, 8), (11, 3, 2))
 
@@ -129,7 +142,9 @@ def processed(model: Tabled, options: dict[str, Any], ids: np.ndarray[Any, Any],
     ends = options.get("eos_token_ids")
     config._eos_token_tensor = torch.tensor(ends) if ends else None
     config.max_length = prompt + options.get("max_new_tokens", 256)
-    found = model._get_logits_processor(config, input_ids_seq_length=prompt, device="cpu")
+    found = model._get_logits_processor(
+        config, input_ids_seq_length=prompt, encoder_input_ids=torch.tensor(ids[None, :prompt]), device="cpu"
+    )
     return found(torch.tensor(ids[None]), torch.tensor(scores[None]).clone())[0].numpy()
 
 

@@ -208,6 +208,7 @@ class GenerationPipeline(Pipeline):
             [prompt.begun for prompt in prompts],
             call.options,
             before=[prompt.before for prompt in prompts],
+            read=[prompt.ids for prompt in prompts],
             numbers=numbers,
             constraint=self._constraint(call),
             cancel=call.cancel,

@@ -29,6 +29,7 @@ class Request:
         prompts: token ids; of encoder-decoders, the decoder's.
         options: for all of them.
         before: token ids that each text goes on from, where a space may depend on them; by default the prompts.
+        read: token ids that an encoder read for each prompt; by default the prompts.
         numbers: of each sequence among all of a call, from which its random numbers come.
         constraint: makes the format of one sequence's answer.
         cancel: ends all rows.
@@ -38,6 +39,7 @@ class Request:
     prompts: Sequence[Sequence[int]]
     options: GenerationOptions
     before: Sequence[Sequence[int]] | None = None
+    read: Sequence[Sequence[int]] | None = None
     numbers: Sequence[int] | None = None
     constraint: Callable[[], Constraint] | None = None
     cancel: CancelToken | None = None
@@ -114,6 +116,7 @@ def _emitted(state: State, request: Request, rows: Sequence[Sequenced]) -> Itera
         stops=stops,
         constraints=constraints,
         numbers=request.numbers,
+        read=request.read,
         cancel=request.cancel,
         deadline=request.deadline,
     )
@@ -153,6 +156,7 @@ def _searched(
         request.prompts,
         request.options,
         ended=_stop_found(request.options.stop, tokenizer),
+        read=request.read,
         cancel=request.cancel,
         deadline=request.deadline,
     )

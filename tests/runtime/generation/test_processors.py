@@ -13,7 +13,7 @@ from tests.runtime.generation.golden import ARRAYS, GOLDEN, name, options
 
 def changed(case_options: GenerationOptions, scores: np.ndarray, ids: list[int], prompt: int) -> np.ndarray:
     found = scores.copy()
-    for process in processors(case_options):
+    for process in processors(case_options, read=ids[:prompt]):
         process(found, np.array(ids, np.int64), prompt)
     return found
 

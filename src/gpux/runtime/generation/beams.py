@@ -52,6 +52,7 @@ def search(
     options: GenerationOptions,
     *,
     ended: Ended | None = None,
+    read: Sequence[Sequence[int]] | None = None,
     cancel: CancelToken | None = None,
     deadline: float | None = None,
 ) -> list[Beam]:
@@ -64,6 +65,7 @@ def search(
         prompts: token ids, one sequence a prompt; of encoder-decoders, the decoder's.
         options: without sampling.
         ended: asked for each hypothesis that may be kept: is there a stop text at its end?
+        read: what an encoder read for each prompt; by default the prompts.
         cancel: when it is set, the best so far are given back, as ``cancelled``.
         deadline: of ``time.monotonic()``; from then on the best so far are given back, as ``deadline``.
 
@@ -74,16 +76,16 @@ def search(
     """
     if options.do_sample or options.logprobs is not None:
         raise UsageError("num_beams goes neither with do_sample nor with logprobs", hint="Leave one of them away.")
-    items = [_item(prompt, options, state.limit) for prompt in prompts]
+    items = [_item(prompt, own, options, state.limit) for prompt, own in zip(prompts, read or prompts, strict=True)]
     reason = interrupted(cancel, deadline)
     if not reason and items:
         reason = _run(state, items, options, ended, lambda: interrupted(cancel, deadline))
     return [beam for item in items for beam in item.hypotheses.best(options.num_return_sequences, reason)]
 
 
-def _item(prompt: Sequence[int], options: GenerationOptions, limit: int | None) -> _Item:
+def _item(prompt: Sequence[int], read: Sequence[int], options: GenerationOptions, limit: int | None) -> _Item:
     room = room_for(len(prompt), options, limit)
-    return _Item(tuple(prompt), processors(options, room), Hypotheses(options, room))
+    return _Item(tuple(prompt), processors(options, room, read), Hypotheses(options, room))
 
 
 def _run(

@@ -45,6 +45,7 @@ class Row:
         limit: tokens that a row may have, prompt included.
         constraint: the format of its answer.
         stream: from which its random numbers come; by default ``number``.
+        read: what an encoder read; by default the prompt.
 
     Raises:
         InputError: an empty prompt.
@@ -59,6 +60,7 @@ class Row:
         limit: int | None = None,
         constraint: Constraint | None = None,
         stream: int | None = None,
+        read: Sequence[int] | None = None,
     ) -> None:
         self.number = number
         self._prompt = len(prompt)
@@ -69,7 +71,7 @@ class Row:
         self._size = len(prompt)
         self._ends = frozenset(options.eos_token_ids)
         self._logprobs = options.logprobs
-        self._processors = processors(options, self.room)
+        self._processors = processors(options, self.room, prompt if read is None else read)
         self._chooser = Chooser(options, number if stream is None else stream)
         self._constraint = constraint
         #: The likeliest token by the model's own scores is the one that comes.

@@ -15,14 +15,13 @@ _PUBLISHED = (
     *("eos_token_ids", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
     *("num_beams", "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
     *("repetition_penalty", "no_repeat_ngram_size", "bad_words", "suppress_tokens", "begin_suppress_tokens"),
+    *("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"),
     *("length_penalty", "early_stopping", "renormalize_logits", "min_length", "min_new_tokens"),
 )
 _SPECIAL = ("eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
 #: What transformers also reads there and gpux does not, and the values that change nothing.
 _OTHERS: dict[str, tuple[Any, ...]] = {
     "sequence_bias": (),
-    "encoder_repetition_penalty": (1.0,),
-    "encoder_no_repeat_ngram_size": (0,),
     "exponential_decay_length_penalty": (),
     "epsilon_cutoff": (0.0,),
     "eta_cutoff": (0.0,),

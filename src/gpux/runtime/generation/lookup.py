@@ -34,6 +34,7 @@ def generate(
     stops: Stops | None = None,
     constraints: Sequence[Constraint] | None = None,
     numbers: Sequence[int] | None = None,
+    read: Sequence[Sequence[int]] | None = None,
     cancel: CancelToken | None = None,
     deadline: float | None = None,
 ) -> Iterator[Emitted]:
@@ -47,7 +48,7 @@ def generate(
             f"prompt_lookup_tokens is {options.prompt_lookup_tokens} for {len(prompts)} prompts, and goes with one",
             hint="Set prompt_lookup_tokens=0, or give one prompt.",
         )
-    row = open_rows(prompts, options, state.limit, constraints, numbers)[0]
+    row = open_rows(prompts, options, state.limit, constraints, numbers, read)[0]
     if reason := interrupted(cancel, deadline):
         yield Emitted(row.number, None, None, reason)
         return

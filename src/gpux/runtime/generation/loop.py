@@ -27,6 +27,7 @@ def generate(
     stops: Stops | None = None,
     constraints: Sequence[Constraint] | None = None,
     numbers: Sequence[int] | None = None,
+    read: Sequence[Sequence[int]] | None = None,
     cancel: CancelToken | None = None,
     deadline: float | None = None,
 ) -> Iterator[Emitted]:
@@ -42,6 +43,7 @@ def generate(
         stops: asked for each token but an end token, right before it is given out: did a stop text come with it?
         constraints: one a sequence.
         numbers: one a sequence, which of the seed's streams it draws from; by default 0, 1, 2 …
+        read: what an encoder read for each prompt; by default the prompts.
         cancel: when it is set, every open row ends without a token, as ``cancelled``.
         deadline: of ``time.monotonic()``; from then on every open row ends without a token, as ``deadline``.
 
@@ -50,7 +52,7 @@ def generate(
         NumericError: the model's scores are not finite.
         UsageError: options that this cannot do, or that forbid every token.
     """
-    rows = open_rows(prompts, options, state.limit, constraints, numbers)
+    rows = open_rows(prompts, options, state.limit, constraints, numbers, read)
     if not rows:
         return
     if reason := interrupted(cancel, deadline):
@@ -86,6 +88,7 @@ def open_rows(
     limit: int | None,
     constraints: Sequence[Constraint] | None,
     numbers: Sequence[int] | None = None,
+    read: Sequence[Sequence[int]] | None = None,
 ) -> list[Row]:
     """The rows of all prompts, ``num_return_sequences`` each.
 
@@ -108,6 +111,7 @@ def open_rows(
             limit,
             constraints[row] if constraints else None,
             numbers[row] if numbers else row,
+            read[row // count] if read else None,
         )
         for row in range(total)
     ]

@@ -37,7 +37,9 @@ class GenerationOptions(Value):
     repetition_penalty: float = 1.0  #: over the prompt too (Keskar et al., 2019)
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    encoder_repetition_penalty: float = 1.0  #: over what was read alone; above 1 invites it
     no_repeat_ngram_size: int = 0
+    encoder_no_repeat_ngram_size: int = 0  #: sequences that were read must not come
     bad_words: tuple[Tokens, ...] = ()  #: sequences of token ids that must not come
     suppress_tokens: Tokens = ()
     begin_suppress_tokens: Tokens = ()  #: not as the first token

@@ -22,12 +22,17 @@ Processor = Callable[[Scores, Ids, int], None]
 _NEVER = np.float32(-np.inf)
 
 
-def processors(options: GenerationOptions, most: int | None = None) -> list[Processor]:
+def processors(options: GenerationOptions, most: int | None = None, read: Sequence[int] = ()) -> list[Processor]:
     """The processors that the options ask for, in transformers' order; empty where every token may come as it is.
 
-    ``most``: tokens that may be generated, where the context leaves less room than ``max_new_tokens``.
+    Args:
+        options: of the generation.
+        most: tokens that may be generated, where the context leaves less room than ``max_new_tokens``.
+        read: what the encoder read; of a decoder alone, the prompt.
     """
-    found: list[Processor] = []
+    found, source = list[Processor](), np.asarray(read, np.int64)
+    if options.encoder_repetition_penalty != 1.0:  # above 1 it invites what was read
+        found.append(lambda scores, *_: penalize_repetition(scores, source, 1 / options.encoder_repetition_penalty))
     if options.repetition_penalty != 1.0:
         found.append(lambda scores, ids, _: penalize_repetition(scores, ids, options.repetition_penalty))
     if options.presence_penalty or options.frequency_penalty:
@@ -38,6 +43,9 @@ def processors(options: GenerationOptions, most: int | None = None) -> list[Proc
         )
     if options.no_repeat_ngram_size:
         found.append(lambda scores, ids, _: forbid_repeated_ngrams(scores, ids, options.no_repeat_ngram_size))
+    if options.encoder_no_repeat_ngram_size:
+        size = options.encoder_no_repeat_ngram_size
+        found.append(lambda scores, ids, _: forbid_following(scores, source, ids[max(0, ids.size - size + 1) :], size))
     if words := [word for word in options.bad_words if not (len(word) == 1 and word[0] in options.eos_token_ids)]:
         found.append(lambda scores, ids, _: forbid_words(scores, ids, words))
     return found + _of_places(options, options.max_new_tokens if most is None else most)
@@ -80,10 +88,15 @@ def penalize_counts(scores: Scores, generated: Ids, presence: float, frequency: 
 
 def forbid_repeated_ngrams(scores: Scores, ids: Ids, size: int) -> None:
     """No token that would repeat a sequence of ``size`` tokens."""
-    if ids.size < size:
+    if ids.size >= size:
+        forbid_following(scores, ids, ids[ids.size - size + 1 :], size)
+
+
+def forbid_following(scores: Scores, read: Ids, begun: Ids, size: int) -> None:
+    """No token that would complete a sequence of ``size`` tokens that was read, of which all but the last has come."""
+    if begun.size != size - 1 or read.size < size:
         return
-    windows = np.lib.stride_tricks.sliding_window_view(ids, size)
-    begun = ids[ids.size - size + 1 :]
+    windows = np.lib.stride_tricks.sliding_window_view(read, size)
     forbid(scores, windows[(windows[:, :-1] == begun).all(axis=1), -1])
 
 
