@@ -31,7 +31,13 @@ CALLS: tuple[tuple[str, str, str, Any, dict[str, Any]], ...] = (
     ),
     ("t5", WITH_PAST, "text2text-generation", [TEXT, "Hello"], {"num_beams": 1, "max_new_tokens": 12}),
     ("t5", WITH_PAST, "text2text-generation", TEXT, {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 9}),
-    ("t5", WITH_PAST, "text2text-generation", TEXT, {"encoder_no_repeat_ngram_size": 1, "max_new_tokens": 12}),
+    (
+        "t5",
+        WITH_PAST,
+        "text2text-generation",
+        TEXT,
+        {"encoder_no_repeat_ngram_size": 1, "num_beams": 1, "max_new_tokens": 12},
+    ),
     (
         "t5",
         WITH_PAST,
