@@ -49,7 +49,7 @@ class Decoder:
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
         self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
-        self._opened = 0
+        self._begun = 0
         self.caller()  # refuses what it cannot feed, before anything is generated
 
     def caller(self) -> Caller:
@@ -61,14 +61,14 @@ class Decoder:
         return sum(tensor.nbytes(1, 1) for tensor in self.tensors) * (1 if self.shares else 2)
 
     def open(self, room: int) -> DecoderState:
-        """A state for one generation of up to ``room`` tokens after the prompts.
-
-        From the second one on, or if it is a long one, the session is told to prepare for more.
-        """
-        self._opened += 1
-        if self._opened > 1 or room >= LONG:
-            self.session.settle()
+        """A state for one generation of up to ``room`` tokens after the prompts."""
         return DecoderState(self, room)
+
+    def begun(self, room: int) -> None:
+        """A generation begins: from the second one on, or if it is a long one, the session prepares for more."""
+        self._begun += 1
+        if self._begun > 1 or room >= LONG:
+            self.session.settle()
 
 
 class DecoderState:
@@ -110,6 +110,7 @@ class DecoderState:
         """
         sizes = [len(prompt) for prompt in prompts]
         self._check(sizes)
+        self._decoder.begun(self._room)
         self.reused = self.shared(prompts[0]) if len(prompts) == 1 else 0
         if self.reused:
             self.truncate(self.reused)
