@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpux.runtime.generation.decoder import LONG, Decoder
-from gpux.runtime.huge_pages import HugePages, added, aligned, mapped, page_size
+from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.huge_pages import WORTH, HugePages, added, aligned, mapped, page_size
 from gpux.runtime.session import Session
 from tests.runtime.generation.tiny_decoders import DRIVING
 from tests.runtime.generation.tiny_graphs import write
@@ -49,7 +49,7 @@ def test_a_system_without_them(tmp_path: Path) -> None:
     pages = HugePages(tmp_path)
     with pages.watching():
         pass
-    assert pages.settle() is None
+    assert pages.expect(WORTH) is None
 
 
 def test_private_memory_without_a_file(tmp_path: Path) -> None:
@@ -84,13 +84,13 @@ def test_the_kernel_moves_what_was_mapped() -> None:
     array = np.frombuffer(private, np.uint8)
     array[:] = 7
     before = in_huge_pages(array.ctypes.data)
-    thread = pages.settle()
+    thread = pages.expect(WORTH)
     assert thread is not None
     thread.join()
     if not in_huge_pages(array.ctypes.data) > before:
         pytest.skip("the kernel had no huge pages to give, or is older than 6.1")
     assert (array == 7).all()
-    assert pages.settle() is None
+    assert pages.expect(WORTH) is None
 
 
 def in_huge_pages(address: int) -> int:
@@ -109,20 +109,27 @@ def test_nothing_is_asked_after_the_end(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pages.watching():
         (tmp_path / "proc/self/maps").write_text(MAPS)
     pages.stop()
-    assert pages.settle() is None
+    assert pages.expect(WORTH) is None
     assert asked == []
 
 
-@pytest.mark.parametrize(("rooms", "settled"), [((4,), 0), ((4, 4), 1), ((LONG,), 1)])
-def test_a_decoder_that_is_used_more_than_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rooms: tuple[int, ...], settled: int
-) -> None:
-    calls: list[HugePages] = []
-    monkeypatch.setattr(HugePages, "settle", lambda self: calls.append(self))
+def test_few_runs_are_not_worth_it(tmp_path: Path) -> None:
+    pages = HugePages(system(tmp_path, "always [madvise] never", ""))
+    with pages.watching():
+        (tmp_path / "proc/self/maps").write_text(MAPS)
+    pages.stop()  # so that nothing is asked of the kernel
+    pages._ranges = [(0, PAGE)]
+    assert pages.expect(WORTH - 1) is None
+    assert pages.expect(1) is not None
+    assert pages.expect(WORTH) is None
+
+
+def test_a_state_says_what_it_is_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected: list[int] = []
+    monkeypatch.setattr(HugePages, "expect", lambda self, runs: expected.append(runs))
     with Session(write(tmp_path / "model.onnx", "shared"), device="cpu", spinning=True) as session:
-        decoder = Decoder(session, DRIVING["shared"])
-        state = decoder.open(rooms[0])
-        for room in rooms:
-            state.start([[1, 2, room % 5]])  # the same state goes on in a chat
+        state = Decoder(session, DRIVING["shared"]).open(7)
+        state.start([[1, 2, 3]])
+        state.start([[1, 2, 4]])  # the same state goes on in a chat
         state.close()
-    assert len(calls) == settled
+    assert expected == [7, 7]

@@ -18,6 +18,8 @@ from pathlib import Path
 
 _FOLDER = "sys/kernel/mm/transparent_hugepage"
 _COLLAPSE = 25  # MADV_COLLAPSE
+#: Runs from which it pays: the bytes are copied, which takes as long as some hundred runs save.
+WORTH = 200
 _SLICE = 32 << 20  #: bytes of one call, after which it may be stopped
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class HugePages:
         self._root = root
         self._size = page_size(root)
         self._ranges: list[Range] = []
+        self._expected = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
@@ -46,15 +49,16 @@ class HugePages:
         if self._size:
             self._ranges = list(aligned(added(before, mapped(self._root)), self._size))
 
-    def settle(self) -> threading.Thread | None:
-        """Put it into huge pages, in a thread beside the caller's; only the first call does anything.
+    def expect(self, runs: int) -> threading.Thread | None:
+        """It will be read so many times more; from :data:`WORTH` times on, put it into huge pages.
 
-        The bytes are copied, which takes as long as some hundred tokens save.
+        That happens once, in the thread that is answered, beside the caller's.
         """
         with self._lock:
+            self._expected += runs
+            if self._expected < WORTH or not self._ranges:
+                return None
             ranges, self._ranges = self._ranges, []
-        if not ranges:
-            return None
         thread = threading.Thread(target=self._collapse, args=(ranges,), name="gpux-huge-pages", daemon=True)
         thread.start()
         return thread

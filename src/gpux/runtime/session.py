@@ -140,14 +140,14 @@ class Session:
         """
         return Binding(self._require(), self.path, self._choice.device)
 
-    def settle(self) -> None:
-        """Prepare for many more runs: weights in this machine's memory go into huge pages, beside the caller.
+    def expect(self, runs: int) -> None:
+        """So many more runs are to come: when they are enough, weights go into huge pages, beside the caller.
 
-        Does something once, and only of a session that was opened with ``spinning`` for the CPU, where the system
-        gives such pages to those who ask.
+        Only of a session that was opened with ``spinning`` for the CPU, where the system gives such pages to those who
+        ask (:mod:`gpux.runtime.huge_pages`).
         """
         if self.execution_provider == CPU:
-            self._pages.settle()
+            self._pages.expect(runs)
 
     def close(self) -> None:
         """Let go of the graph's memory; runs in progress end first. May be called twice."""

@@ -21,9 +21,6 @@ from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
 from gpux.variants import Driving
 
-#: Tokens of a generation from which what :meth:`Session.settle` costs comes back within it.
-LONG = 1000
-
 
 class Decoder:
     """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own.
@@ -49,7 +46,6 @@ class Decoder:
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
         self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
-        self._begun = 0
         self.caller()  # refuses what it cannot feed, before anything is generated
 
     def caller(self) -> Caller:
@@ -63,12 +59,6 @@ class Decoder:
     def open(self, room: int) -> DecoderState:
         """A state for one generation of up to ``room`` tokens after the prompts."""
         return DecoderState(self, room)
-
-    def begun(self, room: int) -> None:
-        """A generation begins: from the second one on, or if it is a long one, the session prepares for more."""
-        self._begun += 1
-        if self._begun > 1 or room >= LONG:
-            self.session.settle()
 
 
 class DecoderState:
@@ -110,7 +100,7 @@ class DecoderState:
         """
         sizes = [len(prompt) for prompt in prompts]
         self._check(sizes)
-        self._decoder.begun(self._room)
+        self._decoder.session.expect(self._room)
         self.reused = self.shared(prompts[0]) if len(prompts) == 1 else 0
         if self.reused:
             self.truncate(self.reused)
