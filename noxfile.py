@@ -129,6 +129,7 @@ def bench(session: nox.Session) -> None:
     page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
     session.run("python", "-m", "scripts.bench_pull", *peers, *page)
     session.run("python", "-m", "scripts.bench_convert", *page, env=env, success_codes=[0, 1])
+    session.run("python", "-m", "scripts.bench_precision", *page, env=env)
     session.run("python", "-m", "scripts.perplexity", *page, env=env)
     genai = _genai_interpreter(session)
     session.run("python", "-m", "scripts.bench_generation", "--genai", str(genai), *page, env=env, success_codes=[0, 1])

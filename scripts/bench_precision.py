@@ -201,6 +201,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path)
     parser.add_argument("--decoder", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--append", type=Path, help="a page that the table is added to")
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="gpux-bench-precision-") as place:
@@ -216,7 +217,11 @@ def main() -> None:
                 stored(options.decoder) if given else pull_model(str(source), task="text-generation", settings=settings)
             )
             rows += compare("decoder", model, tokens_one_by_one(model), options.rounds, spinning=True)
-    print(HEADER, *rows, sep="\n")
+    table = "\n".join([HEADER, *map(str, rows)])
+    print(table)
+    if options.append is not None:
+        with options.append.open("a", encoding="utf-8") as page:
+            page.write(f"\n## Precisions, each beside the float32 that it is made from\n\n{table}\n")
 
 
 if __name__ == "__main__":

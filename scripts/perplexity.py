@@ -48,7 +48,7 @@ def main() -> int:
             print(lines[-1], flush=True)
     if page is not None:
         with page.open("a", encoding="utf-8") as file:
-            file.write("\n## What precisions cost: perplexity of the small model\n\n" + "\n".join(lines) + "\n")
+            file.write("\n## Perplexity of the small model\n\n" + "\n".join(lines) + "\n")
     return 0
 
 
