@@ -1,9 +1,9 @@
 """A decoder that scores the vocabulary after the last tokens alone, where it is asked to.
 
-Of a prompt, only the last token's scores are wanted, and those of the others take much of a small model's time and, of a
-large vocabulary, most of a call's memory. The graph gets an input that may be left out, named as the
-argument of transformers' models: ``logits_to_keep``, ``int64[1]``; 0, its default, keeps all. A default is an
-initializer of an input's name (ONNX IR, "Graphs": inputs).
+Of a prompt, only the last token's scores are wanted. Those of the others take much of a small model's time and, of a
+large vocabulary, most of a call's memory. The graph gets an input that may be left out, named as the argument of
+transformers' models: ``logits_to_keep``, ``int64[1]``; 0, its default, keeps all. A default is an initializer of an
+input's name (ONNX IR, "Graphs": inputs).
 """
 
 from __future__ import annotations
