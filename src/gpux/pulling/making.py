@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gpux.architecture import summarize
 from gpux.cancel import CancelToken
 from gpux.convert import planner
 from gpux.convert.base import Converter
@@ -34,6 +35,8 @@ from gpux.variants import StoredModel
 CONFIG = "config.json"
 #: What ends one way and leaves the others open.
 _FAILURES = (UnsupportedError, ConversionError, SessionError)
+#: Kinds of models that become one graph.
+_OF_ONE_GRAPH = ("encoder", "decoder", "vision")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class Maker:
         if not plan.serving:
             raise plan.refused(info)
         ways, missing = self._ready(plan)
-        self._check_memory(info, ways[0])
+        self._check_memory(info, ways[0], plan.config)
         own = planner.own_task(info) in (None, task)
         failures: dict[str, GpuxError] = {}
         for way in ways:
@@ -208,10 +211,12 @@ class Maker:
         if not self.options.ignore_disk_space:
             check_space(pull_needs(info, route, self.manager, self.store))
 
-    def _check_memory(self, info: ModelInfo, way: Way) -> None:
+    def _check_memory(self, info: ModelInfo, way: Way, config: Mapping[str, Any]) -> None:
         """Before the weights travel."""
         if way.route is not None and way.name in self.converters and not self.options.ignore_memory:
-            check_memory(conversion_peak(way.name, fp32_bytes(info, way.route)), available_memory())
+            one = summarize(config).kind in _OF_ONE_GRAPH
+            needed = conversion_peak(way.name, fp32_bytes(info, way.route), one_graph=one)
+            check_memory(needed, available_memory())
 
     def _config(self, info: ModelInfo, route: Route | None = None) -> Mapping[str, Any]:
         """The model's ``config.json``, or the header of a GGUF file; what the listing tells where there is neither."""
