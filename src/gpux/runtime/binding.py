@@ -65,6 +65,8 @@ class Binding:
 
     def __init__(self, session: Any, path: Path, device: str) -> None:
         self.device = device
+        #: Inputs travel to the device when they are bound: what an array becomes later has to be bound again.
+        self.copies = device != "cpu"
         self._session, self._path = session, path
         self._binding = session.io_binding()
         self._options = run_options()
@@ -76,7 +78,7 @@ class Binding:
         return name in self._inputs
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
-        """Bind an input to an array's memory, which has to be contiguous; later changes of the array are seen."""
+        """Bind an input to an array's memory, which has to be contiguous; see ``copies`` for later changes of it."""
         self._binding.bind_cpu_input(name, array)  # keeps the array, too
 
     def override(self, name: str, array: NDArray[Any]) -> None:

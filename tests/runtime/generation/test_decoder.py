@@ -10,6 +10,7 @@ import pytest
 
 from gpux.runtime.binding import Binding
 from gpux.runtime.generation import calls, decoder, lookup, loop
+from gpux.runtime.generation.cache import CacheTensor, SharedCache
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
@@ -175,3 +176,29 @@ def test_no_more_scores_are_computed_than_are_read(
     made().open(ROOM).start(PROMPTS[2:])
     spread = 5 if kind == "shared" else 1  # padded on the right, the shorter one ends four places before the longer
     assert shapes.pop() == (2, spread if keeps else 7, VOCABULARY)
+
+
+def test_a_device_that_copies_what_is_bound(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CUDA does: an array that changes after it was bound is not seen."""
+    model = made()
+    bind = model.session.bind
+
+    def bound() -> Binding:
+        binding = bind()
+        binding.copies = True
+        return binding
+
+    feed, override = Binding.feed, Binding.override
+    monkeypatch.setattr(model.session, "bind", bound)
+    monkeypatch.setattr(Binding, "feed", lambda self, name, array: feed(self, name, array.copy()))
+    monkeypatch.setattr(Binding, "override", lambda self, name, array: override(self, name, array.copy()))
+    assert written(model, PROMPTS) == expected(PROMPTS)
+    assert [written(model, [prompt], generate=lookup.generate, prompt_lookup_tokens=4)[0] for prompt in PROMPTS] == (
+        expected(PROMPTS)
+    )
+
+
+@pytest.mark.parametrize(("device", "moves"), [("cpu", False), ("dml", True), ("coreml:1", True)])
+def test_the_hosts_memory_is_bound_anew_for_another_device(device: str, moves: bool) -> None:
+    tensor = CacheTensor("past_key_values.0.key", "present.0.key", "float32", ("batch", 2, "past", 8), 2)
+    assert SharedCache([tensor], 1, 4, device).moves is moves

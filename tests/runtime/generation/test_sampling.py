@@ -112,7 +112,7 @@ def test_what_is_drawn_has_a_weight(weights: list[float], share: float) -> None:
     array = np.array(weights, np.float32)
     target = share * float(array.sum())
     expected = next(
-        (place for place, total in enumerate(np.cumsum(array)) if total > target),
+        (place for place, total in enumerate(np.cumsum(array, dtype=np.float64)) if total > target),
         int(np.flatnonzero(array)[-1]),
     )
     with pytest.MonkeyPatch.context() as patch:

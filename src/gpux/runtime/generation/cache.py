@@ -118,14 +118,14 @@ def check_memory(needed: int) -> None:
 class SharedCache:
     """Past and present in one place, ``[rows, heads, capacity, size]``; a row's tokens begin at 0."""
 
-    moves = False  #: once bound, it stays where it is
-
     def __init__(self, tensors: Sequence[CacheTensor], rows: int, capacity: int, device: str) -> None:
         self.tensors, self.rows, self.capacity = tuple(tensors), rows, capacity
         self._allocated = rows
         self._device = device
         check_memory(self.nbytes)
         self._buffers = [Buffer(tensor.nbytes(rows, capacity), device) for tensor in self.tensors]
+        #: Has to be bound for every call: the host's memory for a device that copies what it reads.
+        self.moves = any(buffer.device != device.partition(":")[0] for buffer in self._buffers)
 
     @property
     def nbytes(self) -> int:

@@ -58,9 +58,6 @@ class Caller:
         self._out: NDArray[Any] = np.zeros((0, 1, 0), np.float32)
         self._branch = np.zeros(1, np.bool_)
         self._keeps = any(spec.name == KEEP for spec in session.optional)
-        self._kept = np.zeros(1, np.int64)
-        if self._keeps:
-            self.binding.override(KEEP, self._kept)
 
     @property
     def tokens(self) -> int:
@@ -80,7 +77,7 @@ class Caller:
         """
         self.prepared = False
         keep = keep or ids.shape[1]
-        self._kept[0] = keep
+        self._keep(keep)
         out = np.empty((len(ids), keep if self._keeps else ids.shape[1], self.vocabulary), self._logits_dtype())
         self._feed("input_ids", ids)
         self._feed("position_ids", positions)
@@ -100,6 +97,8 @@ class Caller:
         self._ids[:, 0] = tokens
         if self._placed:
             self._positions[:, 0] = positions
+        if self.binding.copies:
+            self._feed_tokens()
         if isinstance(mask, int):
             mask = self.ones(len(tokens), mask)
         if self._plain:
@@ -114,14 +113,22 @@ class Caller:
         self.binding.close()
 
     def _prepare(self, rows: int) -> None:
-        self._kept[0] = 0
+        self._keep(1)
         self._ids = np.zeros((rows, 1), self._dtype("input_ids"))
         self._positions = np.zeros((rows, 1), self._dtype("position_ids"))
         self._out = np.empty((rows, 1, self.vocabulary), self._logits_dtype())
-        self._feed("input_ids", self._ids)
-        self._feed("position_ids", self._positions)
+        self._feed_tokens()
         self.binding.fetch(self._logits.name, self._out)
         self.prepared = True
+
+    def _feed_tokens(self) -> None:
+        self._feed("input_ids", self._ids)
+        self._feed("position_ids", self._positions)
+
+    def _keep(self, count: int) -> None:
+        """Have so many of the last tokens scored, where the graph can be asked to."""
+        if self._keeps:
+            self.binding.override(KEEP, np.array([count], np.int64))
 
     def _feed_mask(self, mask: NDArray[Any], added: int) -> None:
         self._feed("attention_mask", mask)
