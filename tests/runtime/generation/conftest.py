@@ -38,7 +38,7 @@ def made(tmp_path: Path, kind: Kind, keeps: bool) -> Iterator[Opened]:
     def make(limit: int | None = None, **arguments: Any) -> Decoder:
         file = tiny_graphs.write(tmp_path / f"model-{len(sessions)}.onnx", kind, limit=limit)
         if keeps:
-            assert importlib.import_module("logits").let_keep_logits(file)
+            assert importlib.import_module("logits").let_start_logits(file)
         sessions.append(Session(file, device="cpu"))
         return Decoder(sessions[-1], DRIVING[kind], **arguments)
 

@@ -13,7 +13,7 @@ import numpy as np
 from axes import Signature, Tensor
 from cases import Arrays, Call, Case
 from inputs import Words, running_positions, text_config
-from logits import INPUT as KEEP
+from logits import INPUT as START
 from logits import LOGITS
 from numpy.typing import NDArray
 from positions import positions
@@ -73,13 +73,13 @@ def write_decoder(subject: Subject) -> Findings:
         findings.shorten(limit or 0)
     if not decoder.takes_ragged(findings.padding_side):
         findings.cap(GRAPH, "input_ids", 0, 1)
-    for script in scripts(findings, largest, ragged=decoder.ragged, keeps=KEEP in signature.optional):
+    for script in scripts(findings, largest, ragged=decoder.ragged, starts=START in signature.optional):
         subject.write(decoder.case(script, findings.padding_side))
     subject.release(findings)
     return findings
 
 
-def scripts(findings: Findings, largest: int, *, ragged: bool, keeps: bool) -> list[Script]:
+def scripts(findings: Findings, largest: int, *, ragged: bool, starts: bool) -> list[Script]:
     """The cases, none beyond what the model takes, each name once."""
     chunk = CHUNK if findings.chunks_after_cache else 0
     batched = chunk if findings.chunk_rows is None else 0
@@ -88,7 +88,7 @@ def scripts(findings: Findings, largest: int, *, ragged: bool, keeps: bool) -> l
         Script("single", (17,), 2, chunk),
         Script("long", (61,), 2),
         *([Script("ragged", (9, 5), 3, batched)] if ragged else []),
-        *([Script("last", (19,), 1, keep=2)] if keeps else []),
+        *([Script("last", (19,), 1, keep=2)] if starts else []),
     ]
     for one in findings.thresholds:
         if one in findings.unaffordable:
@@ -240,7 +240,7 @@ def _present(name: str, signature: Signature) -> str | None:
 def _last(call: Call, keep: int) -> Call:
     """The call asked for the scores of its last tokens alone."""
     outputs = {name: value[:, -keep:] if name == LOGITS else value for name, value in call.outputs.items()}
-    return replace(call, inputs={**call.inputs, KEEP: np.array([keep])}, outputs=outputs)
+    return replace(call, inputs={**call.inputs, START: np.array([-keep])}, outputs=outputs)
 
 
 def _padded(

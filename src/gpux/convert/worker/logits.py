@@ -1,9 +1,10 @@
 """A decoder that scores the vocabulary after the last tokens alone, where it is asked to.
 
 Of a prompt, only the last token's scores are wanted. Those of the others take much of a small model's time and, of a
-large vocabulary, most of a call's memory. The graph gets an input that may be left out, named as the argument of
-transformers' models: ``logits_to_keep``, ``int64[1]``; 0, its default, keeps all. A default is an initializer of an
-input's name (ONNX IR, "Graphs": inputs).
+large vocabulary, most of a call's memory. The graph gets an input that may be left out: ``logits_start``, ``int64[1]``,
+the first token of the call that is scored, counted from the end where it is negative (ONNX, Slice: ``starts``, which
+devices read in the host's memory). Its default, 0, scores all. A default is an initializer of an input's name (ONNX IR,
+"Graphs": inputs).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-INPUT = "logits_to_keep"
+INPUT = "logits_start"
 LOGITS = "logits"
 _PAST = "past_key_values."
 #: What may come after the head, value by value: scales, soft caps, biases.
@@ -25,7 +26,7 @@ _VIEWS = frozenset({"Cast", "Identity", "Transpose"})
 _END = np.iinfo(np.int64).max
 
 
-def let_keep_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool:
+def let_start_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool:
     """Give a decoder's graph the input; whether it could be given.
 
     It cannot where the graph keeps no cache, reads an encoder, or makes its logits otherwise than by one matrix from
@@ -42,7 +43,7 @@ def let_keep_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool:
     if head is None:
         return False
     _slice(graph, head)
-    _logits(graph)[0].type.tensor_type.shape.dim[1].dim_param = "kept_length"
+    _logits(graph)[0].type.tensor_type.shape.dim[1].dim_param = "scored_length"
     onnx.save(model, file)
     return True
 
@@ -88,12 +89,10 @@ def _rank(name: str, producers: Mapping[str, onnx.NodeProto], weights: Mapping[s
 
 def _slice(graph: onnx.GraphProto, head: onnx.NodeProto) -> None:
     """Put a slice of the last tokens before the head, which others may read whole."""
-    hidden, first, kept = head.input[0], f"{INPUT}.first", f"{INPUT}.hidden"
-    end, axes = f"{INPUT}.end", f"{INPUT}.axes"
+    hidden, kept, end, axes = head.input[0], f"{INPUT}.hidden", f"{INPUT}.end", f"{INPUT}.axes"
     graph.input.append(helper.make_tensor_value_info(INPUT, onnx.TensorProto.INT64, [1]))
     for name, value in ((INPUT, 0), (end, _END), (axes, 1)):
         graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
     place = next(index for index, node in enumerate(graph.node) if node is head)
-    graph.node.insert(place, helper.make_node("Slice", [hidden, first, end, axes], [kept], name=f"{INPUT}.slice"))
-    graph.node.insert(place, helper.make_node("Neg", [INPUT], [first], name=f"{INPUT}.neg"))
+    graph.node.insert(place, helper.make_node("Slice", [hidden, INPUT, end, axes], [kept], name=f"{INPUT}.slice"))
     head.input[0] = kept

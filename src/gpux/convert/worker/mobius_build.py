@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from logits import let_keep_logits
+from logits import let_start_logits
 from mobius import build_from_gguf, build_from_module, registry
 from mobius._config_resolver import _config_from_hf, _default_task_for_model
 from mobius_weights import read_weights
@@ -65,7 +65,7 @@ def _save(package: Any, parameters: Iterable[ir.Value], output: Path) -> dict[st
     if empty:
         raise Refused("conversion", f"the checkpoint holds nothing for {len(empty)} weights, such as {empty[0]}")
     ir.save(model, output / GRAPH, external_data=DATA)
-    let_keep_logits(output / GRAPH)
+    let_start_logits(output / GRAPH)
     rows = {str(value.name): int(value.shape[0]) for value in values if _is_table(value)}
     # Unmaps the checkpoint: mobius' passes are globals and remember the graph that they worked on last.
     for value in (*parameters, *values):

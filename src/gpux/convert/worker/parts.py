@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 from exported import Exported
-from logits import let_keep_logits
+from logits import let_start_logits
 from memory import external_file, gather_external, release, rename, share_weights, tied_sizes
 from optimum.exporters.onnx.base import OnnxConfig
 from optimum.exporters.onnx.utils import _get_submodels_and_onnx_configs
@@ -138,7 +138,7 @@ def trace(model: PreTrainedModel, config: OnnxConfig, file: Path, model_kwargs: 
     gather_external(file)
     if _invented_axes(file, config):
         _close_axes(file, config, weights)
-    let_keep_logits(file, {name: weight.dim() for name, weight in weights.items()})
+    let_start_logits(file, {name: weight.dim() for name, weight in weights.items()})
     attach(file, weights)
     return file
 

@@ -15,8 +15,8 @@ from gpux.variants import TensorSpec
 
 #: What a text alone gives.
 TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "cache_position", "use_cache_branch"})
-#: An input of gpux' own conversions, with a default: how many of the last tokens are scored; 0 is all.
-KEEP = "logits_to_keep"
+#: An input of gpux' own conversions: the first token that is scored, negative from the end; by default 0, all of them.
+START = "logits_start"
 #: Tokens of one call of a prompt: more gain no speed, and cost memory.
 CHUNK = 512
 #: Bytes of the logits of one call: of 150,000 words, 512 tokens would take 300 MB.
@@ -57,7 +57,7 @@ class Caller:
         self._positions: NDArray[Any] = np.zeros((0, 1), np.int64)
         self._out: NDArray[Any] = np.zeros((0, 1, 0), np.float32)
         self._branch = np.zeros(1, np.bool_)
-        self._keeps = any(spec.name == KEEP for spec in session.optional)
+        self._keeps = any(spec.name == START for spec in session.optional)
 
     @property
     def tokens(self) -> int:
@@ -128,7 +128,7 @@ class Caller:
     def _keep(self, count: int) -> None:
         """Have so many of the last tokens scored, where the graph can be asked to."""
         if self._keeps:
-            self.binding.override(KEEP, np.array([count], np.int64))
+            self.binding.override(START, np.array([-count], np.int64))
 
     def _feed_mask(self, mask: NDArray[Any], added: int) -> None:
         self._feed("attention_mask", mask)
