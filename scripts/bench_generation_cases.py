@@ -19,7 +19,8 @@ from scripts.bench_generation_process import Contender
 
 NEW = 64  #: tokens of one generation
 REST = 0.25  #: seconds in which the threads of whoever ran before go to sleep
-HERE = ("engine", "pipeline", "copying", "bound")  #: contenders in gpux's process
+#: Contenders in gpux's process; those that are nearest to each other stand side by side, as the machine's speed drifts.
+HERE = ("pipeline", "copying", "bound", "engine")
 WORDS = 32000  #: the smaller vocabulary
 _PEER = "scripts.bench_generation_peers"
 
@@ -189,7 +190,7 @@ def race(field: Field, case: Case, rounds: int) -> Rounds:
     """All contenders in turn, every other round in the opposite order, after one short run of each."""
     gpux, given = field.gpux(case.model, case.precision), {"prompts": case.prompts}
     entries: dict[str, Entry] = {how: partial(gpux.call, how, **given) for how in HERE}
-    for name in field.peers(case):
+    for name in reversed(field.peers(case)):  # the fastest is the last of them
         entries[name] = partial(field.peer(name, case.model, case.precision).call, "write", **given)
     return alternate(entries, case.rounds(rounds))
 
