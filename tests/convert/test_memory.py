@@ -31,6 +31,7 @@ def test_the_estimate_is_near_what_was_measured(weights: float, measured: float)
 
 @pytest.mark.parametrize(("weights", "measured"), [(0.091, 0.564), (0.438, 0.976)], ids=["minilm", "bert-base"])
 def test_one_graph_takes_less(weights: float, measured: float) -> None:
+    """The line goes through these two: they guard it, and say nothing of other models."""
     found = conversion_peak("optimum", round(weights * GB), one_graph=True) / GB
     assert found == pytest.approx(measured, rel=0.12)
     assert found < conversion_peak("optimum", round(weights * GB)) / GB

@@ -1,9 +1,10 @@
 """How much memory a conversion will take, from the size of the weights alone. Pure: asked before they travel.
 
-The figures are fits to cold runs on Linux: peak resident memory of the worker for models of several graphs and for
-mobius (T5-base, whisper-small, GPT-2, a Llama of 100M), of a whole pull for Optimum's single graphs (MiniLM and
-BERT-base, docs/benchmarks.md), whose weights are streamed past the exporter. They are off by up to a tenth there, and a
-model with large activations may take more: what runs is watched all the same (:mod:`gpux.convert.resident`).
+The figures are fits to cold runs on Linux. For models of several graphs and for mobius: peak resident memory of the
+worker (T5-base, whisper-small, GPT-2, a Llama of 100M), off by up to a tenth. For Optimum's single graphs, whose
+weights are streamed past the exporter: a line through two whole pulls (MiniLM, BERT-base), so that nothing says yet how
+far off it is for others, least of all for larger ones. What runs is watched all the same
+(:mod:`gpux.convert.resident`).
 """
 
 from __future__ import annotations
