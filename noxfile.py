@@ -137,7 +137,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def train_small(session: nox.Session) -> None:
-    """Train the small model of the tests anew, in the toolchain's environment: about 15 minutes on two cores."""
+    """Train the small model of the tests anew, in the toolchain's environment: about 20 minutes on two cores."""
     session.install("-e", ".")
     folder = Path(_shared_toolchain(session)["GPUX_TOOLCHAINS"]) / "optimum"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

@@ -2,7 +2,7 @@
 
     TOOLCHAIN_PYTHON -m scripts.train_small [--folder FOLDER] [--steps N]
 
-Needs torch and transformers, about 1 GB of memory, and 12 minutes on two cores that multiply bf16 (20 on others). Equal
+Needs torch and transformers, about 1 GB of memory, and 20 minutes on two cores that multiply bf16 (its log). Equal
 seeds give equal weights on one machine with one version of torch; another machine adds numbers up in another order.
 ``OMP_WAIT_POLICY=PASSIVE`` helps where other programs want the cores.
 """

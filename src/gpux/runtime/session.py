@@ -58,8 +58,8 @@ class Session:
         self.notes: tuple[str, ...] = ()  #: why ``auto`` passed over a device
         self._lock = threading.Lock()
         self._process = os.getpid()
-        self._pages = HugePages()
-        with self._pages.watching() if spinning else contextlib.nullcontext():
+        self._pages = HugePages() if spinning else None
+        with self._pages.watching() if self._pages else contextlib.nullcontext():
             self._choice, self._session = self._open(device, allow_cpu_nodes)
         self.inputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_inputs()))
         #: inputs with a default, which may be left out
@@ -146,12 +146,13 @@ class Session:
         Only of a session that was opened with ``spinning`` for the CPU, where the system gives such pages to those who
         ask (:mod:`gpux.runtime.huge_pages`).
         """
-        if self.execution_provider == CPU:
+        if self._pages is not None and self.execution_provider == CPU:
             self._pages.expect(runs)
 
     def close(self) -> None:
         """Let go of the graph's memory; runs in progress end first. May be called twice."""
-        self._pages.stop()
+        if self._pages is not None:
+            self._pages.stop()
         with self._lock:
             self._session = None
 

@@ -82,6 +82,9 @@ def test_tokens_and_beams_are_those_of_transformers(
     assert "error" not in references[name]
     settings = Settings.from_env(toolchains=toolchains, offline=True)
     model = pull_model(folders / name, task=task, settings=settings)
+    proof = model.manifest.proof
+    assert proof is not None
+    assert ("last" in {case.name for case in proof.cases}) is (task == DECODER)  # its last scores alone, asked for
 
     with Graphs.of(model, device="cpu") as graphs:
         checks = compare(graphs, model.manifest.driving, model.path, requests[name], references[name])

@@ -30,9 +30,10 @@ def processors(options: GenerationOptions, most: int | None = None, read: Sequen
         most: tokens that may be generated, where the context leaves less room than ``max_new_tokens``.
         read: what the encoder read; of a decoder alone, the prompt.
     """
-    found, source = list[Processor](), np.asarray(read, np.int64)
+    found: list[Processor] = []
     if options.encoder_repetition_penalty != 1.0:  # above 1 it invites what was read
-        found.append(lambda scores, *_: penalize_repetition(scores, source, 1 / options.encoder_repetition_penalty))
+        invited = np.asarray(read, np.int64)
+        found.append(lambda scores, *_: penalize_repetition(scores, invited, 1 / options.encoder_repetition_penalty))
     if options.repetition_penalty != 1.0:
         found.append(lambda scores, ids, _: penalize_repetition(scores, ids, options.repetition_penalty))
     if options.presence_penalty or options.frequency_penalty:
@@ -44,7 +45,7 @@ def processors(options: GenerationOptions, most: int | None = None, read: Sequen
     if options.no_repeat_ngram_size:
         found.append(lambda scores, ids, _: forbid_repeated_ngrams(scores, ids, options.no_repeat_ngram_size))
     if options.encoder_no_repeat_ngram_size:
-        size = options.encoder_no_repeat_ngram_size
+        size, source = options.encoder_no_repeat_ngram_size, np.asarray(read, np.int64)
         found.append(lambda scores, ids, _: forbid_following(scores, source, ids[max(0, ids.size - size + 1) :], size))
     if words := [word for word in options.bad_words if not (len(word) == 1 and word[0] in options.eos_token_ids)]:
         found.append(lambda scores, ids, _: forbid_words(scores, ids, words))

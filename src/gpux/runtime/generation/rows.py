@@ -20,8 +20,6 @@ class Rows:
     def __init__(self, padding: Sequence[int] | Ids) -> None:
         self.padding: Ids = np.array(padding, np.int64)
         self.lengths: Ids = np.zeros_like(self.padding)  #: tokens of each
-        self.width = 0  #: places of the longest row, padding included
-        self.even = True  #: all rows are of one length, without padding
         self._held: list[list[int]] = [[] for _ in padding]
         self._newest: list[list[int]] = []  # what came to all rows since, a token each
         self._measure()
@@ -75,5 +73,8 @@ class Rows:
         self._measure()
 
     def _measure(self) -> None:
+        """What a step keeps up by itself, since it is asked for once a token."""
+        #: places of the longest row, padding included
         self.width = int((self.lengths + self.padding).max(initial=0))
+        #: all rows are of one length, without padding
         self.even = not self.padding.any() and bool((self.lengths == self.width).all())
