@@ -65,3 +65,10 @@ def test_what_does_not_fit_names_tensor_rank_and_dtype(value: Any, spec: TensorS
 def test_missing_and_unknown_names() -> None:
     with pytest.raises(InputError, match="inputs are ids, flag; missing: flag; unknown: flags"):
         check_inputs({"ids": [[1]], "flags": True}, [IDS, FLAG])
+
+
+def test_optional_inputs_may_be_left_out_and_are_named() -> None:
+    assert list(check_inputs({"ids": [[1]]}, [IDS], [FLAG])) == ["ids"]
+    assert list(check_inputs({"flag": True, "ids": [[1]]}, [IDS], [FLAG])) == ["ids", "flag"]
+    with pytest.raises(InputError, match="inputs are ids, optional flag; unknown: flags"):
+        check_inputs({"ids": [[1]], "flags": True}, [IDS], [FLAG])

@@ -32,14 +32,13 @@ def check_inputs(
 def _check_names(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec], optional: Sequence[TensorSpec]) -> None:
     declared = [spec.name for spec in specs]
     missing = [name for name in declared if name not in inputs]
-    known = {*declared, *(spec.name for spec in optional)}
-    unknown = [name for name in inputs if name not in known]
+    spare = [spec.name for spec in optional]
+    unknown = [name for name in inputs if name not in declared and name not in spare]
     if missing or unknown:
         parts = [f"missing: {', '.join(missing)}"] if missing else []
         parts += [f"unknown: {', '.join(unknown)}"] if unknown else []
-        raise InputError(
-            f"the graph's inputs are {', '.join(declared)}; {'; '.join(parts)}", missing=missing, unknown=unknown
-        )
+        names = ", ".join(declared) + (f", optional {', '.join(spare)}" if spare else "")
+        raise InputError(f"the graph's inputs are {names}; {'; '.join(parts)}", missing=missing, unknown=unknown)
 
 
 def _check(value: ArrayLike, spec: TensorSpec) -> NDArray[Any]:
