@@ -167,6 +167,8 @@ def _value(name: str, example: NDArray[Any], ids: NDArray[np.int64]) -> NDArray[
 def ask(probe: Probe, run: Runner) -> Answers:
     """Make the calls; the float outputs of each that are not handed to a later one, and are no cache.
 
+    What a decoder shows besides its logits is what these are made of, and not asked for.
+
     Raises:
         ProofError: a call hands on what it has not.
     """
@@ -177,7 +179,8 @@ def ask(probe: Probe, run: Runner) -> Answers:
         made.append(run(call.graph, {**call.inputs, **_carried(call, made)}))
         for name, array in made[-1].items():
             floats = np.issubdtype(array.dtype, np.floating)
-            if floats and (number, name) not in carried and not name.startswith(_CACHE):
+            inner = name == "hidden_states" and "logits" in made[-1]
+            if floats and (number, name) not in carried and not inner and not name.startswith(_CACHE):
                 found[number, name] = array
     return found
 

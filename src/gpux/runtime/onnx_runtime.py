@@ -106,7 +106,7 @@ def load(
         choice: what runs it.
         threads: of one run.
         record: keep which execution provider each node was given.
-        spinning: let waiting threads of a run burn their core instead of sleeping.
+        spinning: let waiting threads of a run burn their core instead of sleeping, as long as a run lasts.
 
     Raises:
         DeviceError: the execution provider does not start.
@@ -139,6 +139,8 @@ def _session(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record:
     # Spinning makes a single run up to a fifth faster on an idle machine, and costs a third of the throughput where
     # runs overlap or other processes want the cores, as in a server or a container.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    # Between runs they sleep: a second graph whose runs alternate with these wants the same cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1" if spinning else "0")
     if record:
         options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     with mapped_errors(graph, loading=True):
@@ -196,6 +198,9 @@ def run_options() -> Any:
     """Options of a run: what goes wrong comes as an exception, not on stderr."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = _FATAL
+    # Its default, said outright: onnxruntime 1.32 looks for it at every run, and an entry that is not there costs it an
+    # exception, 25 µs.
+    options.add_run_config_entry("gpu_graph_id", "0")
     return options
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpux.runtime.generation import loop
-from gpux.runtime.generation.decoder import Decoder, DecoderState
+from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.decoder_state import DecoderState
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.variants import Driving
 from tests.runtime.generation.tiny_graphs import greedy

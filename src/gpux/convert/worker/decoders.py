@@ -13,8 +13,8 @@ import numpy as np
 from axes import Signature, Tensor
 from cases import Arrays, Call, Case
 from inputs import Words, running_positions, text_config
+from logits import HIDDEN, LOGITS
 from logits import INPUT as START
-from logits import LOGITS
 from numpy.typing import NDArray
 from positions import positions
 from protocol import Refused
@@ -125,7 +125,7 @@ class Decoder:
         self._inputs = signature.inputs
         self._words = Words(subject.config, subject.rng)
         self._caches = _caches(signature)
-        self._outputs = [name for name in signature.outputs if name not in self._caches.values()]
+        self._outputs = [name for name in signature.outputs if name not in (HIDDEN, *self._caches.values())]
         self._declared = signature.outputs
         self.ragged = True
 

@@ -62,7 +62,7 @@ def generate(
     if scores is None:
         yield from _ended(rows, interrupted(cancel, deadline) or "cancelled")
         return
-    plain = all(row.plain for row in rows)
+    plain, best = all(row.plain for row in rows), _wanted(rows)
     while True:
         tokens = _best(scores) if plain else [row.choose(scores[place]) for place, row in enumerate(rows)]
         open_places = []
@@ -76,10 +76,11 @@ def generate(
         if len(open_places) < len(rows):
             rows, tokens = [rows[place] for place in open_places], [tokens[place] for place in open_places]
             state.keep(open_places)
+            best = _wanted(rows)
         if reason := interrupted(cancel, deadline):
             yield from _ended(rows, reason)
             return
-        scores = state.step(np.array(tokens, np.int64))
+        scores = state.step(np.array(tokens, np.int64), best)
 
 
 def open_rows(
@@ -126,6 +127,12 @@ def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Score
     repeated: Scores = scores[order]
     state.keep(order)
     return repeated
+
+
+def _wanted(rows: Sequence[Row]) -> int | None:
+    """How many of the best scores of each row are wanted; None: all."""
+    counts = [row.best for row in rows]
+    return None if None in counts else max(filter(None, counts), default=None)
 
 
 def _best(scores: Scores) -> list[int]:

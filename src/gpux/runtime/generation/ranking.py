@@ -20,11 +20,16 @@ _BLOCK = 512
 def reaching(values: Scores, count: int) -> Indices:
     """Indices, ascending, of at least ``count`` values: those above a bound, and every other value is below it.
 
-    All of them where there are no more than ``count``.
+    All of them where there are no more than ``count``. Of many that are -inf, as in a short list of scores, none
+    comes where there are enough others.
     """
     if count >= values.size:
         return np.arange(values.size)
-    return np.flatnonzero(values >= _bound(values, count))
+    bound = _bound(values, count)
+    if bound == -np.inf:
+        finite = np.flatnonzero(values > bound)
+        return finite if finite.size >= count else np.arange(values.size)
+    return np.flatnonzero(values >= bound)
 
 
 def _bound(values: Scores, count: int) -> np.float32:

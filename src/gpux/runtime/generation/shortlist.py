@@ -1,0 +1,125 @@
+"""Scores of the few tokens that a choice is about, for most of which a step does not read the head.
+
+The head of a small model is a fifth to a half of its weights, and all of them are read for every token. Where the
+graph shows what its head reads, a step can leave the head out, and a head in 8 bits
+(:mod:`gpux.runtime.generation.rounded`) tells which tokens can be the best; those alone are scored in full. The tokens
+are the same. It takes a quarter of the head's memory, and is made beside the first few hundred tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.errors import GpuxError
+from gpux.runtime.devices import CPU
+from gpux.runtime.generation.calls import START, Caller
+from gpux.runtime.generation.head import HIDDEN, find_head
+from gpux.runtime.generation.rounded import RoundedHead
+from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.session import Session
+
+log = logging.getLogger(__name__)
+
+#: Tokens from which it pays: rounding a head takes as long as some five hundred steps save.
+WORTH = 500
+#: Bytes of a head below which it stays in the processor's caches.
+LEAST = 16 << 20
+#: Tokens that are scored one by one at most.
+MOST = 128
+
+
+class Shortlist:
+    """A graph's rounded head, made when it has shown to be worth it. Safe to use from many threads.
+
+    Args:
+        session: the graph; any graph: one that it cannot be made for is read whole.
+        worth: tokens that have to be expected.
+        least: bytes of the head.
+    """
+
+    def __init__(self, session: Session, *, worth: int = WORTH, least: int = LEAST) -> None:
+        self._session, self._worth, self._least = session, worth, least
+        self._expected = 0
+        self._lock = threading.Lock()
+        self._open = _fits(session)
+        self.head: RoundedHead | None = None  #: None as long as there is none
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        head = self.head
+        return 0 if head is None else head.nbytes
+
+    def expect(self, tokens: int) -> threading.Thread | None:
+        """So many more will be written; when they are enough, the head is rounded, in the thread that is answered."""
+        with self._lock:
+            self._expected += tokens
+            if not self._open or self._expected < self._worth:
+                return None
+            self._open = False
+        thread = threading.Thread(target=self._make, name="gpux-shortlist", daemon=True)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        """Let go of its memory; may be called twice."""
+        with self._lock:
+            self._open, self.head = False, None
+
+    def _make(self) -> None:
+        try:
+            head = find_head(self._session.path)
+            if head is None or head.nbytes < self._least or self._session.closed:
+                return
+            made = RoundedHead.of(head, self._session.threads)
+        except (GpuxError, OSError, MemoryError) as exc:  # the graph itself goes on as before
+            log.info("%s goes without a shortlist: %s", self._session.path, exc)
+            return
+        with self._lock:
+            if not self._session.closed:
+                self.head = made
+
+
+class ShortCaller(Caller):
+    """Steps of a graph that score no token; the best are found by a rounded head.
+
+    Args:
+        session: the graph.
+        others: inputs that somebody else binds.
+        head: of this graph.
+    """
+
+    def __init__(self, session: Session, others: Collection[str], head: RoundedHead) -> None:
+        super().__init__(session, others)
+        self._size = head.head.shape[1]
+        self._scorer = head.scorer()
+        self.best = 1  #: tokens whose scores are wanted
+
+    def step(self, tokens: Ids, mask: NDArray[Any] | int, positions: Ids) -> Scores:
+        """One token a row; the scores of the best, -inf of all others, a buffer that the next step overwrites."""
+        return self._scorer.scores(super().step(tokens, mask, positions), self.best)
+
+    def close(self) -> None:
+        """Let go of all memory; may be called twice."""
+        self._scorer.close()
+        super().close()
+
+    def _prepare(self, rows: int) -> None:
+        super()._prepare(rows)
+        self.binding.override(START, np.array([1], np.int64))  # behind the only token of the call
+        self.binding.fetch(self._logits.name, np.empty((rows, 0, self.vocabulary), np.float32))
+        self._out = np.empty((rows, 1, self._size), np.float32)
+        self.binding.fetch(HIDDEN, self._out)
+
+
+def _fits(session: Session) -> bool:
+    """Whether a graph shows what its head reads, can leave it out, and computes in float32 on the CPU."""
+    shown = {spec.name: spec.dtype for spec in session.outputs}
+    starts = any(spec.name == START for spec in session.optional)
+    return starts and session.execution_provider == CPU and {shown.get("logits"), shown.get(HIDDEN)} == {"float32"}
