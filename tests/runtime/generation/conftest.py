@@ -13,7 +13,7 @@ from gpux.convert.optimum import WORKER
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import DRIVING, Opened
+from tests.runtime.generation.tiny_decoders import DRIVING, Opened, ready
 from tests.runtime.generation.tiny_graphs import Kind
 
 
@@ -23,23 +23,25 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return found
 
 
-@pytest.fixture(params=[False, True], ids=["all-logits", "last-logits"])
-def keeps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the graph can be asked for the scores of the last tokens alone."""
+@pytest.fixture(params=["all-logits", "last-logits", "short-list"])
+def scored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether the graph can be asked for the scores of the last tokens alone, and leave its head out."""
     monkeypatch.syspath_prepend(WORKER)
-    return bool(request.param)
+    return str(request.param)
 
 
 @pytest.fixture
-def made(tmp_path: Path, kind: Kind, keeps: bool) -> Iterator[Opened]:
+def made(tmp_path: Path, kind: Kind, scored: str) -> Iterator[Opened]:
     """Opens the tiny decoder; ``limit`` is written into its graph."""
     sessions: list[Session] = []
 
     def make(limit: int | None = None, **arguments: Any) -> Decoder:
         file = tiny_graphs.write(tmp_path / f"model-{len(sessions)}.onnx", kind, limit=limit)
-        if keeps:
-            assert importlib.import_module("logits").let_start_logits(file)
+        if scored != "all-logits":
+            assert importlib.import_module("logits").let_start_logits(tiny_graphs.tie(file))
         sessions.append(Session(file, device="cpu"))
+        if scored == "short-list":
+            arguments["shortlist"] = ready(sessions[-1])
         return Decoder(sessions[-1], DRIVING[kind], **arguments)
 
     yield make

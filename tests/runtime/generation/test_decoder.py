@@ -158,7 +158,7 @@ def test_two_generations_at_once(made: Opened) -> None:
 
 
 def test_no_more_scores_are_computed_than_are_read(
-    made: Opened, kind: Kind, keeps: bool, monkeypatch: pytest.MonkeyPatch
+    made: Opened, kind: Kind, scored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
     fetch = Binding.fetch
@@ -170,12 +170,12 @@ def test_no_more_scores_are_computed_than_are_read(
     monkeypatch.setattr(Binding, "fetch", seen)
     state = made().open(ROOM)
     state.start(PROMPTS[2:3])
-    assert shapes.pop() == (1, 1 if keeps else 7, VOCABULARY)
+    assert shapes.pop() == (1, 7 if scored == "all-logits" else 1, VOCABULARY)
     assert len(state.extend([1, 2, 3])) == 3
     assert shapes.pop() == (1, 3, VOCABULARY)
     made().open(ROOM).start(PROMPTS[2:])
     spread = 5 if kind == "shared" else 1  # padded on the right, the shorter one ends four places before the longer
-    assert shapes.pop() == (2, spread if keeps else 7, VOCABULARY)
+    assert shapes.pop() == (2, 7 if scored == "all-logits" else spread, VOCABULARY)
 
 
 def test_a_device_that_copies_what_is_bound(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,8 @@ from gpux.runtime.generation import loop
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.decoder_state import DecoderState
 from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.shortlist import Shortlist
+from gpux.runtime.session import Session
 from gpux.variants import Driving
 from tests.runtime.generation.tiny_graphs import greedy
 
@@ -19,6 +21,16 @@ DRIVING: dict[str, Driving] = {
 PROMPTS = [[3, 14, 15, 9, 26], [5], [35, 8, 9, 7, 9, 3, 2], [38, 4, 6]]
 ROOM = 12
 Opened = Callable[..., Decoder]  #: makes the tiny decoder
+
+
+def ready(session: Session) -> Shortlist:
+    """A shortlist from the first token on, however small the head is."""
+    found = Shortlist(session, worth=1, least=0)
+    thread = found.expect(1)
+    assert thread is not None
+    thread.join()
+    assert found.head is not None
+    return found
 
 
 def written(

@@ -31,9 +31,9 @@ def weights(seed: int = 0) -> dict[str, Array]:
         "words": (VOCABULARY, HIDDEN),
         "places": (POSITIONS, HIDDEN),
         **dict.fromkeys(("q", "k", "v", "o"), (HIDDEN, HIDDEN)),
-        "head": (HIDDEN, VOCABULARY),
     }
-    return {name: rng.normal(size=shape).astype(np.float32) * 0.7 for name, shape in shapes.items()}
+    found = {name: rng.normal(size=shape).astype(np.float32) * 0.7 for name, shape in shapes.items()}
+    return {**found, "head": np.ascontiguousarray(found["words"].T)}
 
 
 def scores(ids: Sequence[int], *, rotary: bool = False) -> Array:
@@ -88,6 +88,16 @@ def write(file: Path, kind: Kind, *, limit: int | None = None) -> Path:
     past = [_spec(f"past_key_values.0.{part}", TensorProto.FLOAT, ["batch", HEADS, "past", SIZE]) for part in _PARTS]
     present = [_spec(f"present.0.{part}", TensorProto.FLOAT, ["batch", HEADS, "total", SIZE]) for part in _PARTS]
     return _save(file, nodes, [*ids, mask, *past], [logits, *present], limit)
+
+
+def tie(file: Path) -> Path:
+    """Make the embedding of a written graph its head too, and put it into a file beside."""
+    model = onnx.load(file)
+    graph = model.graph
+    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == "head"))
+    graph.node.insert(0, helper.make_node("Transpose", ["words"], ["head"], perm=[1, 0]))
+    onnx.save(model, file, save_as_external_data=True, location=f"{file.name}_data", size_threshold=1024)
+    return file
 
 
 def write_without_cache(file: Path) -> Path:

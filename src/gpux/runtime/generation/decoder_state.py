@@ -129,7 +129,7 @@ class DecoderState:
         if best is None or best > MOST:
             return self._caller
         self._short = self._short or self._decoder.short_caller()
-        if self._short is None:
+        if self._short is None or not self._short.pays:
             return self._caller
         self._short.best = best
         return self._short

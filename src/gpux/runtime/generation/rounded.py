@@ -13,6 +13,7 @@ sum of two numbers of 7 bits, so that no sum of two products leaves 16 bits, whi
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +24,21 @@ from numpy.typing import NDArray
 from gpux.runtime.binding import Binding
 from gpux.runtime.devices import CPU, candidates
 from gpux.runtime.generation.head import Head, Rows
+from gpux.runtime.generation.rounded_graph import SECOND, graph_of
 from gpux.runtime.onnx_runtime import load
 
 log = logging.getLogger(__name__)
 
-_LEVELS = 63  # of each of the two numbers, on each side of 0
-_ZERO = _LEVELS + 1
-_SECOND = 2 * _LEVELS  # how much finer the second number is
 #: What float32 loses in all sums here, relative to the product of the lengths.
 _ROUNDING = 1e-5
 _PROBES = 4
 #: A protobuf message is smaller than 2 GB.
 _LARGEST = (1 << 31) - (64 << 20)
+#: Share of the tokens that are looked at one by one as fast as the rest of the head is read, about.
+_FEW = 0.01
+_TRIAL = 256  # rows before which a few that cannot be told say nothing yet
+_NEVER = np.float32(-np.inf)
+_Tokens = NDArray[np.int64] | slice
 
 
 @dataclass(frozen=True)
@@ -78,17 +82,20 @@ class RoundedHead:
     """A head in 8 bits, ready to tell the best tokens. Safe to use from many threads: each opens a :class:`Scorer`.
 
     Args:
-        head: of which it is made; closed with it.
+        head: of which it is made.
         made: its rows in 8 bits.
         threads: of one call.
     """
 
     def __init__(self, head: Head, made: Rounded, threads: int) -> None:
-        self.head, self.columns, self.lost, self.lengths = head, made.columns, made.lost, made.lengths
+        self.head, self.lost, self.lengths = head, made.lost, made.lengths
         self.most_lost, self.longest = float(made.lost.max()), float(made.lengths.max())
         self.nbytes = made.matrix.nbytes + 3 * made.scales.nbytes
         choice = candidates("cpu", (CPU,))[0]
-        self.session: Any = load(_graph(made), choice, threads, spinning=True)
+        self.session: Any = load(graph_of(made.matrix, made.scales, made.columns), choice, threads, spinning=True)
+        #: of ``|x - x'|``, in units: half of the last place of the second number in each of its numbers
+        self.missed = math.sqrt(head.shape[1]) / (2 * SECOND)
+        self._asked = self._looked_at = 0
 
     @classmethod
     def of(cls, head: Head, threads: int) -> RoundedHead | None:
@@ -98,11 +105,25 @@ class RoundedHead:
         if made is None:
             return None
         found = cls(head, made, threads)
-        return found if _holds(found) else None
+        return found if _holds(found, made.columns) else None
 
     def scorer(self) -> Scorer:
         """What one caller asks."""
         return Scorer(self)
+
+    @property
+    def pays(self) -> bool:
+        """Whether it leaves so few tokens to be looked at that it is faster than the whole head."""
+        return self._looked_at <= max(self._asked, _TRIAL) * self.head.shape[0] * _FEW
+
+    def count(self, tokens: int) -> None:
+        """Of one row, so many tokens were looked at."""
+        self._asked += 1
+        self._looked_at += tokens
+
+    def errors(self, length: float) -> tuple[float, float]:
+        """What is lost of a row, and its length, times these two numbers is its score's error, in units."""
+        return length, self.missed + _ROUNDING * length
 
 
 class Scorer:
@@ -110,89 +131,68 @@ class Scorer:
 
     def __init__(self, rounded_head: RoundedHead) -> None:
         self._rounded = rounded_head
-        self._rows = 0
         self._binding = Binding(rounded_head.session, Path("head"), "cpu")
-        self._written: list[NDArray[np.int64]] = []
+        self._written: list[_Tokens] = []  # of each row, the tokens that have a score
+        self.hidden: Rows = np.empty((0, 0), np.float32)  #: what the head reads, ``[rows, size]``: filled by the caller
 
-    def scores(self, hidden: Rows, best: int) -> Rows:
-        """Scores of each row's ``best`` tokens and of any that tie with them, -inf of the others.
-
-        Args:
-            hidden: what the head reads, ``[rows, size]``.
-            best: at least 1.
-
-        Returns:
-            ``[rows, vocabulary]``, a buffer that the next call overwrites. All scores of a row that the bounds say too
-            little about, or that is not finite.
-        """
-        if len(hidden) != self._rows:
-            self._prepare(len(hidden))
-        for row, tokens in enumerate(self._written):
-            self._out[row, tokens] = -np.inf
-        known = self.approximate(hidden)
+    def prepare(self, rows: int) -> None:
+        """Make place for so many rows."""
+        words, size = self._rounded.head.shape
+        self.hidden = np.zeros((rows, size), np.float32)
+        self._out = np.full((rows, words), _NEVER)
         self._written = []
-        for row, of_row in enumerate(hidden):
-            chosen = None if known is None else self._candidates(known[0][row], known[1][:, row], best)
-            tokens = np.arange(self._out.shape[1]) if chosen is None else chosen
-            head = self._rounded.head
-            self._out[row, tokens] = head.scores(of_row[None])[0] if chosen is None else head.rows(chosen) @ of_row
-            self._written.append(tokens)
+        self._near = np.empty((rows, words), np.float32)
+        self._unit, self._length = np.empty((rows, 1), np.float32), np.empty((rows, 1), np.float32)
+        self._binding.feed("hidden", self.hidden)
+        for name, array in (("near", self._near), ("unit", self._unit), ("length", self._length)):
+            self._binding.fetch(name, array)
+
+    def scores(self, best: int) -> Rows:
+        """Scores of each row's ``best`` tokens and of any that tie with them, -inf of most others.
+
+        ``[rows, vocabulary]``, a buffer that the next call overwrites. All scores of a row that the bounds say too
+        little about, or that is not finite.
+        """
+        for row, tokens in enumerate(self._written):
+            self._out[row, tokens] = _NEVER
+        near, _, length = self.approximate()
+        self._written = [self._scored(row, near[row], float(length[row, 0]), best) for row in range(len(near))]
         return self._out
+
+    def approximate(self) -> tuple[Rows, Rows, Rows]:
+        """All scores within their errors, ``[rows, vocabulary]``; of each row its unit, and its length in it."""
+        self._binding.run()
+        return self._near, self._unit, self._length
+
+    def _scored(self, row: int, near: Rows, length: float, best: int) -> _Tokens:
+        """Write the scores of one row; which tokens have one."""
+        head, hidden = self._rounded.head, self.hidden[row]
+        tokens = self._candidates(near, length, best)
+        self._rounded.count(near.size if tokens is None else tokens.size)
+        if tokens is None:
+            self._out[row] = head.scores(hidden[None])[0]
+            return slice(None)
+        # Row by row in one order, which a BLAS does not promise: equal rows have equal scores.
+        self._out[row, tokens] = np.einsum("ij,j->i", head.rows(tokens.tolist()), hidden)
+        return tokens
 
     def close(self) -> None:
         """Let go of the memory; may be called twice."""
         self._binding.close()
 
-    def approximate(self, hidden: Rows) -> tuple[Rows, Rows] | None:
-        """Scores up to an error, each row in a unit of its own, ``[rows, vocabulary]``, a buffer; and ``[2, rows]``.
-
-        The error of a token is what rounding took from its row times the first of these two numbers, and the length
-        of its row times the second. None where a row is not finite.
-        """
-        if len(hidden) != self._rows:
-            self._prepare(len(hidden))
-        scaled = hidden * self._rounded.columns
-        unit = np.abs(scaled).max(axis=1)
-        if not np.isfinite(unit).all():
-            return None
-        unit[unit == 0] = 1
-        unit /= np.float32(_LEVELS)
-        scaled /= unit[:, None]
-        first = np.rint(scaled)
-        rest = scaled - first
-        rest *= _SECOND
-        second = np.rint(rest)
-        np.add(first, _ZERO, out=self._planes[: self._rows], casting="unsafe")
-        np.add(second, _ZERO, out=self._planes[self._rows :], casting="unsafe")
-        self._binding.run()
-        rest -= second
-        length = _lengths(scaled)
-        missed = _lengths(rest) / np.float32(_SECOND)
-        coarse, fine = self._products[: self._rows], self._products[self._rows :]
-        fine *= np.float32(1 / _SECOND)
-        fine += coarse
-        return fine, np.stack([length, missed + np.float32(_ROUNDING) * length])
-
-    def _candidates(self, scores: Rows, errors: Rows, best: int) -> NDArray[np.int64] | None:
+    def _candidates(self, near: Rows, length: float, best: int) -> NDArray[np.int64] | None:
         """The tokens that may be among the best, ascending; None if these are too many to be looked at one by one."""
-        rounded_head, (by_lost, by_length) = self._rounded, errors
-        most = rounded_head.most_lost * by_lost + rounded_head.longest * by_length
-        found = np.flatnonzero(scores >= _rank(scores, best) - 2 * most)
+        if not math.isfinite(length):
+            return None
+        whole = self._rounded
+        by_lost, by_length = whole.errors(length)
+        most = whole.most_lost * by_lost + whole.longest * by_length
+        found = np.flatnonzero(near >= _rank(near, best) - np.float32(2 * most))
         if found.size > best:
-            near = scores[found]
-            error = rounded_head.lost[found] * by_lost + rounded_head.lengths[found] * by_length
-            found = found[near + error >= _rank(near - error, best)]
-        return found if found.size <= max(4 * best, scores.size // 64) else None
-
-    def _prepare(self, rows: int) -> None:
-        words, size = self._rounded.head.shape
-        self._rows = rows
-        self._planes = np.empty((2 * rows, size), np.uint8)
-        self._products = np.empty((2 * rows, words), np.float32)
-        self._out = np.full((rows, words), -np.inf, np.float32)
-        self._written = []
-        self._binding.feed("planes", self._planes)
-        self._binding.fetch("products", self._products)
+            scores = near[found]
+            error = whole.lost[found] * np.float32(by_lost) + whole.lengths[found] * np.float32(by_length)
+            found = found[scores + error >= _rank(scores - error, best)]
+        return found if found.size <= max(4 * best, near.size // 64) else None
 
 
 def _lengths(rows: Rows) -> Rows:
@@ -207,46 +207,19 @@ def _rank(scores: Rows, rank: int) -> np.float32:
     return np.float32(np.partition(scores, place)[place])
 
 
-def _holds(found: RoundedHead) -> bool:
+def _holds(found: RoundedHead, columns: Rows) -> bool:
     """Whether this onnxruntime's products are within the bounds, for inputs of every size and of outliers."""
     rng = np.random.default_rng(0)
-    hidden = rng.normal(size=(_PROBES, found.head.shape[1])).astype(np.float32)
-    hidden[1:] *= 10.0 ** np.arange(_PROBES - 1, dtype=np.float32)[:, None]
-    hidden[-1] = np.sign(hidden[-1]) / found.columns  # every product as large as can be
-    exact = found.head.scores(hidden)
     scorer = found.scorer()
-    scores, (by_lost, by_length) = scorer.approximate(hidden) or (exact, np.zeros((2, _PROBES), np.float32))
-    unit = np.abs(hidden * found.columns).max(axis=1, keepdims=True) / np.float32(_LEVELS)
-    allowed = found.lost * by_lost[:, None] + found.lengths * by_length[:, None]
-    held = bool((np.abs(exact / unit - scores) <= allowed).all())
+    scorer.prepare(_PROBES)
+    scorer.hidden[:] = rng.normal(size=scorer.hidden.shape)
+    scorer.hidden[1:, 0] *= 10.0 ** np.arange(_PROBES - 1)
+    scorer.hidden[-1] = np.sign(scorer.hidden[-1]) / columns  # every product as large as can be
+    near, unit, length = scorer.approximate()
+    error = np.abs(found.head.scores(scorer.hidden) / unit - near)
+    allowed = [[found.lost, found.lengths] * np.array(found.errors(one))[:, None] for one in length[:, 0].tolist()]
+    held = bool((error <= np.sum(allowed, axis=1)).all())
     if not held:
         log.info("this onnxruntime multiplies 8-bit numbers otherwise than expected; all of the head is read")
+    scorer.close()
     return held
-
-
-def _graph(made: Rounded) -> bytes:
-    """One product of 7-bit numbers with 8-bit weights, summed exactly, times the scale of each token."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    size, words = made.matrix.shape
-    node = helper.make_node(
-        "MatMulIntegerToFloat",
-        ["planes", "matrix", "one", "scales", "zero"],
-        ["products"],
-        domain="com.microsoft",
-    )
-    weights: dict[str, NDArray[Any]] = {
-        "matrix": made.matrix,
-        "one": np.array(1, np.float32),
-        "scales": made.scales,
-        "zero": np.array(_ZERO, np.uint8),
-    }
-    graph = helper.make_graph(
-        [node],
-        "head",
-        [helper.make_tensor_value_info("planes", TensorProto.UINT8, ["rows", size])],
-        [helper.make_tensor_value_info("products", TensorProto.FLOAT, ["rows", words])],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    return bytes(helper.make_model(graph, ir_version=8, opset_imports=opsets).SerializeToString())

@@ -97,13 +97,18 @@ class ShortCaller(Caller):
 
     def __init__(self, session: Session, others: Collection[str], head: RoundedHead) -> None:
         super().__init__(session, others)
-        self._size = head.head.shape[1]
-        self._scorer = head.scorer()
+        self._head, self._scorer = head, head.scorer()
         self.best = 1  #: tokens whose scores are wanted
+
+    @property
+    def pays(self) -> bool:
+        """Whether such steps are faster than those that read the whole head."""
+        return self._head.pays
 
     def step(self, tokens: Ids, mask: NDArray[Any] | int, positions: Ids) -> Scores:
         """One token a row; the scores of the best, -inf of all others, a buffer that the next step overwrites."""
-        return self._scorer.scores(super().step(tokens, mask, positions), self.best)
+        super().step(tokens, mask, positions)
+        return self._scorer.scores(self.best)
 
     def close(self) -> None:
         """Let go of all memory; may be called twice."""
@@ -114,8 +119,8 @@ class ShortCaller(Caller):
         super()._prepare(rows)
         self.binding.override(START, np.array([1], np.int64))  # behind the only token of the call
         self.binding.fetch(self._logits.name, np.empty((rows, 0, self.vocabulary), np.float32))
-        self._out = np.empty((rows, 1, self._size), np.float32)
-        self.binding.fetch(HIDDEN, self._out)
+        self._scorer.prepare(rows)
+        self.binding.fetch(HIDDEN, self._scorer.hidden[:, None])
 
 
 def _fits(session: Session) -> bool:
