@@ -20,7 +20,10 @@ from scripts.bench_generation_process import Contender
 NEW = 64  #: tokens of one generation
 REST = 0.25  #: seconds in which the threads of whoever ran before go to sleep
 #: Contenders in gpux's process; those that are nearest to each other stand side by side, as the machine's speed drifts.
-HERE = ("pipeline", "copying", "bound", "engine")
+HERE = ("pipeline", "copying", "bound", "whole", "engine")
+#: Tokens that each process writes first, and seconds that it may use to settle: what pays only for many tokens is there
+#: afterwards, in gpux huge pages and the shortlist.
+WARM, SETTLE = 640, 3.0
 WORDS = 32000  #: the smaller vocabulary
 _PEER = "scripts.bench_generation_peers"
 
@@ -167,7 +170,10 @@ class Field:
         if key not in self._running:
             python, module, arguments = start()
             log = self._logs / f"{'-'.join(key)}.log"
-            self._running[key] = Contender(python, module, arguments, self._made.threads, log)
+            started = Contender(python, module, arguments, self._made.threads, log)
+            started.call("engine" if key[0] == "gpux" else "write", prompts=prompts(32, 1), new=WARM)
+            time.sleep(SETTLE)
+            self._running[key] = started
         return self._running[key]
 
     def close(self) -> None:
@@ -187,7 +193,7 @@ def field_of(made: Made, logs: Path, skipped: Sequence[str]) -> Iterator[Field]:
 
 
 def race(field: Field, case: Case, rounds: int) -> Rounds:
-    """All contenders in turn, every other round in the opposite order, after one short run of each."""
+    """All contenders in turn, every other round in the opposite order, each warm."""
     gpux, given = field.gpux(case.model, case.precision), {"prompts": case.prompts}
     entries: dict[str, Entry] = {how: partial(gpux.call, how, **given) for how in HERE}
     for name in reversed(field.peers(case)):  # the fastest is the last of them

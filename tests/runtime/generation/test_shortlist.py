@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from gpux.convert.optimum import WORKER
 from gpux.errors import NumericError
 from gpux.runtime.generation import lookup, loop, rounded, shortlist
 from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.head import find_head
+from gpux.runtime.generation.head import Head, find_head
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.rounded import Scorer
 from gpux.runtime.generation.shortlist import ShortCaller, Shortlist
@@ -189,16 +191,55 @@ def test_it_is_not_kept_for_a_model_that_was_closed_meanwhile(graph: Path, monke
         found = Shortlist(session, worth=1, least=0)
         original = rounded.rounded
 
-        def closing(head: Any) -> Any:
-            session.close()
+        def closing(*arguments: Any) -> Any:
+            made = original(*arguments)
             found.close()
-            return original(head)
+            return made
 
         monkeypatch.setattr(rounded, "rounded", closing)
         thread = found.expect(1)
         assert thread is not None
         thread.join()
         assert found.head is None
+
+
+def test_it_stops_when_the_model_is_closed(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Session(graph, device="cpu") as session:
+        found = Shortlist(session, worth=1, least=0)
+        original, opened = Head.pieces, []
+
+        def pieces(self: Any) -> Any:
+            session.close()
+            return original(self)
+
+        monkeypatch.setattr(Head, "pieces", pieces)
+        monkeypatch.setattr(rounded, "load", lambda *_, **__: opened.append(1))
+        thread = found.expect(1)
+        assert thread is not None
+        thread.join()
+        assert found.head is None
+        assert not opened
+
+
+def test_a_program_that_ends_meanwhile_ends(tmp_path: Path, graph: Path) -> None:
+    """The thread goes on beside the end of the program, and stops at the next piece."""
+    program = f"""
+import time
+from pathlib import Path
+from gpux.runtime.generation import head, shortlist
+from gpux.runtime.session import Session
+original = head.Head.pieces
+def pieces(self):
+    for piece in original(self):
+        time.sleep(0.5)
+        yield piece
+head.Head.pieces = pieces
+head._PIECE = 4 * {HIDDEN}
+shortlist.Shortlist(Session(Path({str(graph)!r}), device="cpu"), worth=1, least=0).expect(1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
 
 
 def test_a_generation_goes_on_when_the_model_is_closed(graph: Path, kind: Kind) -> None:

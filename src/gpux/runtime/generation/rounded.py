@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,13 @@ class Rounded:
     lengths: Rows  #: [vocabulary], of the rows as they were, at least
 
 
-def rounded(head: Head) -> Rounded | None:
-    """Round a head, which is read twice; None where it is not finite."""
+def rounded(head: Head, stopped: Callable[[], bool] = lambda: False) -> Rounded | None:
+    """Round a head, which is read twice; None where it is not finite, or ``stopped`` meanwhile."""
     words, size = head.shape
     squares = np.zeros(size, np.float64)
     for _, piece in head.pieces():
+        if stopped():
+            return None
         squares += np.einsum("ij,ij->j", piece, piece, dtype=np.float64)
     if not np.isfinite(squares).all():
         return None
@@ -66,6 +69,8 @@ def rounded(head: Head) -> Rounded | None:
     made = Rounded(np.empty((size, words), np.int8), scales, columns, lost, lengths)
     for start, piece in head.pieces():
         place = slice(start, start + len(piece))
+        if stopped():
+            return None
         piece /= columns
         lengths[place] = _lengths(piece)
         largest = np.abs(piece).max(axis=1)
@@ -98,11 +103,14 @@ class RoundedHead:
         self._asked = self._looked_at = 0
 
     @classmethod
-    def of(cls, head: Head, threads: int) -> RoundedHead | None:
-        """Of a head; None where it is too large or not finite, or onnxruntime's products are not within the bounds."""
+    def of(cls, head: Head, threads: int, stopped: Callable[[], bool] = lambda: False) -> RoundedHead | None:
+        """Of a head; None where it is too large or not finite, or onnxruntime's products are not within the bounds.
+
+        None too where ``stopped``, which is asked again and again, says that nobody waits for it any more.
+        """
         words, size = head.shape
-        made = rounded(head) if words * size <= _LARGEST else None
-        if made is None:
+        made = rounded(head, stopped) if words * size <= _LARGEST else None
+        if made is None or stopped():
             return None
         found = cls(head, made, threads)
         return found if _holds(found, made.columns) else None
@@ -110,6 +118,11 @@ class RoundedHead:
     def scorer(self) -> Scorer:
         """What one caller asks."""
         return Scorer(self)
+
+    @property
+    def looked_at(self) -> float:
+        """Tokens that were looked at, a row."""
+        return self._looked_at / max(self._asked, 1)
 
     @property
     def pays(self) -> bool:

@@ -47,7 +47,7 @@ class Shortlist:
         self._session, self._worth, self._least = session, worth, least
         self._expected = 0
         self._lock = threading.Lock()
-        self._open = _fits(session)
+        self._open, self._closed = _fits(session), False
         self.head: RoundedHead | None = None  #: None as long as there is none
 
     @property
@@ -63,27 +63,31 @@ class Shortlist:
             if not self._open or self._expected < self._worth:
                 return None
             self._open = False
-        thread = threading.Thread(target=self._make, name="gpux-shortlist", daemon=True)
+        # No daemon: a program that ends while onnxruntime opens a session in a thread may crash.
+        thread = threading.Thread(target=self._make, name="gpux-shortlist")
         thread.start()
         return thread
 
     def close(self) -> None:
         """Let go of its memory; may be called twice."""
         with self._lock:
-            self._open, self.head = False, None
+            self._open, self._closed, self.head = False, True, None
 
     def _make(self) -> None:
         try:
             head = find_head(self._session.path)
-            if head is None or head.nbytes < self._least or self._session.closed:
+            if head is None or head.nbytes < self._least:
                 return
-            made = RoundedHead.of(head, self._session.threads)
+            made = RoundedHead.of(head, self._session.threads, self._stopped)
         except (GpuxError, OSError, MemoryError) as exc:  # the graph itself goes on as before
             log.info("%s goes without a shortlist: %s", self._session.path, exc)
             return
         with self._lock:
-            if not self._session.closed:
-                self.head = made
+            self.head = None if self._closed else made
+
+    def _stopped(self) -> bool:
+        """Whether nobody will use it: the model was closed, or the program ends."""
+        return self._closed or self._session.closed or not threading.main_thread().is_alive()
 
 
 class ShortCaller(Caller):
