@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,11 @@ from gpux.errors import GpuxError
 from gpux.runtime.devices import CPU
 from gpux.runtime.generation.calls import START, Caller
 from gpux.runtime.generation.head import HIDDEN, find_head
-from gpux.runtime.generation.rounded import RoundedHead
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
+
+if TYPE_CHECKING:
+    from gpux.runtime.generation.rounded import RoundedHead
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,9 @@ class Shortlist:
             self._open, self._closed, self.head = False, True, None
 
     def _make(self) -> None:
+        # Deferred: it imports onnx, which most calls never need.
+        from gpux.runtime.generation.rounded import RoundedHead
+
         try:
             head = find_head(self._session.path)
             if head is None or head.nbytes < self._least:
