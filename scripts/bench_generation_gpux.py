@@ -15,8 +15,7 @@ import numpy as np
 
 from gpux import pipeline
 from gpux.pipelines.text_generation import TextGenerationPipeline
-from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.decoder_state import DecoderState
+from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.loop import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.shortlist import Shortlist

@@ -13,8 +13,7 @@ import pytest
 
 from gpux.errors import CacheMemoryError, ContextLengthError, InputError, UnsupportedError
 from gpux.runtime.generation import cache, decoder, loop
-from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.decoder_state import DecoderState
+from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpux.runtime.generation import loop
-from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.decoder_state import DecoderState
+from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.shortlist import Shortlist
 from gpux.runtime.session import Session

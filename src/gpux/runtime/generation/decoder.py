@@ -1,77 +1,274 @@
-"""A decoder's one graph, run the way its manifest says.
-
-How a graph may be driven stands in :class:`~gpux.variants.Driving`. A graph with GroupQueryAttention (``chunk_rows`` is
-1) wants padding on the right, and several tokens after a cache one row at a time; any other wants it on the left.
-"""
+"""A decoder, and the rows that it writes: prompts are read in pieces, then a token a row at a time."""
 
 from __future__ import annotations
 
-from gpux.errors import UnsupportedError
-from gpux.runtime.generation.cache import find_caches
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
+from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache
 from gpux.runtime.generation.calls import Caller
-from gpux.runtime.generation.decoder_state import DecoderState
-from gpux.runtime.generation.shortlist import ShortCaller, Shortlist
-from gpux.runtime.session import Session
-from gpux.variants import Driving
+from gpux.runtime.generation.decoder_graph import DecoderGraph
+from gpux.runtime.generation.rows import Rows
+from gpux.runtime.generation.shortlist import MOST, ShortCaller
+from gpux.runtime.generation.state import Ids, Scores
 
 
-class Decoder:
-    """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own.
-
-    Args:
-        session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
-        driving: how it must be driven.
-        most_rows: of one call; None for as many as the graph's own limits allow.
-        shortlist: tells the best tokens without the graph's head; by default made when it is worth it.
-
-    Raises:
-        UnsupportedError: the graph has no such cache, or takes an input that a text alone does not give.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        driving: Driving,
-        *,
-        most_rows: int | None = None,
-        shortlist: Shortlist | None = None,
-    ) -> None:
-        self.session, self.driving = session, driving
-        self.shortlist = shortlist or Shortlist(session)
-        self.tensors = find_caches(session.inputs, session.outputs)
-        if not self.tensors:
-            raise UnsupportedError(
-                f"{session.path.name} keeps no key-value cache",
-                hint="Convert the weights: `gpux pull --force` makes a graph with one.",
-            )
-        self.shares = driving.chunk_rows is not None  #: past and present are one place
-        counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
-        self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
-        self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
-        self.caller()  # refuses what it cannot feed, before anything is generated
-
-    def caller(self) -> Caller:
-        """What feeds the graph, of a generation's own."""
-        return Caller(self.session, {tensor.past for tensor in self.tensors})
-
-    def short_caller(self) -> ShortCaller | None:
-        """The same for steps that leave the head out; None where that is not possible yet."""
-        head = self.shortlist.head
-        return None if head is None else ShortCaller(self.session, {tensor.past for tensor in self.tensors}, head)
-
-    def expect(self, tokens: int) -> None:
-        """So many more tokens are to be written: what pays only for many is made beside them."""
-        self.session.expect(tokens)
-        self.shortlist.expect(tokens)
-
-    def close(self) -> None:
-        """Let go of what was made beside the graph; may be called twice."""
-        self.shortlist.close()
-
-    def bytes_per_token(self) -> int:
-        """Bytes that one token of one row takes in the cache."""
-        return sum(tensor.nbytes(1, 1) for tensor in self.tensors) * (1 if self.shares else 2)
+class Decoder(DecoderGraph):
+    """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own."""
 
     def open(self, room: int) -> DecoderState:
         """A state for one generation of up to ``room`` tokens after the prompts."""
         return DecoderState(self, room)
+
+
+class DecoderState:
+    """Rows that a :class:`Decoder` writes; see :class:`~gpux.runtime.generation.state.State`."""
+
+    def __init__(self, decoder: DecoderGraph, room: int) -> None:
+        self.limit = decoder.limit
+        self._decoder, self._room = decoder, room
+        self._caller = decoder.caller()
+        self._short: ShortCaller | None = None
+        self._cache: Cache | None = None
+        self._rows = Rows([])
+        self._free = 0  # steps that may be made before anything has to be looked at
+        self.reused = 0  #: tokens of the prompt that the cache held before
+        self.stopped: Callable[[], bool] = lambda: False  #: asked between the pieces of a long prompt
+
+    @property
+    def rows(self) -> int:
+        """Rows that are still written."""
+        return len(self._rows.lengths)
+
+    @property
+    def lengths(self) -> Ids:
+        """Tokens of each row in the cache, ``[rows]``."""
+        return self._rows.lengths.copy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the cache holds."""
+        return 0 if self._cache is None else self._cache.nbytes
+
+    def shared(self, prompt: Sequence[int]) -> int:
+        """How many tokens at the beginning of a prompt the only row holds already."""
+        return self._rows.shared(prompt)
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """Read the prompts, one a row; the scores of each row's next token, ``[rows, vocabulary]``.
+
+        A single prompt goes on from what a state that was used before holds of it.
+        """
+        sizes = [len(prompt) for prompt in prompts]
+        self._check(sizes)
+        self._decoder.expect(self._room)
+        self.reused = self.shared(prompts[0]) if len(prompts) == 1 else 0
+        if self.reused:
+            self.truncate(self.reused)
+            return self.append(prompts[0][self.reused :])
+        return self._read(prompts)
+
+    def step(self, tokens: Ids, best: int | None = None) -> Scores:
+        """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
+        if self._free <= 0:
+            self._reserve(1)
+        self._free -= 1
+        cache, caller, rows = self._opened(), self._stepping(best), self._rows
+        if cache.moves or not caller.prepared:
+            cache.bind(caller.binding, 1)
+        logits = caller.step(tokens, rows.width + 1 if rows.even else rows.mask(1), rows.lengths)
+        cache.advance(1)
+        rows.step(tokens)
+        return logits
+
+    def extend(self, tokens: Sequence[int]) -> Scores:
+        """Append several tokens to the only row; the scores after each of them, ``[tokens, vocabulary]``."""
+        self._reserve(len(tokens))
+        if self._takes_chunks():
+            return np.asarray(self._call(tokens)[0])
+        return np.concatenate([self.step(np.array([token], np.int64)).copy() for token in tokens])
+
+    def append(self, tokens: Sequence[int]) -> Scores:
+        """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
+        self._reserve(len(tokens))
+        size = self._caller.tokens if self._decoder.driving.chunks_after_cache else len(tokens)
+        for start, end in self._heeded(len(tokens), size):
+            piece = tokens[start:end]
+            logits = self._call(piece, keep=1)[:, 0] if self._takes_chunks() else self.extend(piece)[-1:]
+        return np.asarray(logits)
+
+    def truncate(self, length: int) -> None:
+        """Forget what the only row has beyond ``length`` tokens."""
+        self._opened().truncate(length + int(self._rows.padding.max(initial=0)))
+        self._rows.truncate(length)
+        self._free = 0
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order."""
+        chosen = list(rows)
+        if chosen == list(range(self.rows)):
+            return
+        self._check_rows(len(chosen))
+        # Padding that all of them have can go where positions are told, and are not counted from the cache's beginning.
+        told = self._decoder.driving.position_inputs
+        spare = int(self._rows.padding[chosen].min(initial=self._rows.width)) if told else 0
+        self._opened().keep(chosen, self._rows.width, spare)
+        self._rows.keep(chosen, spare)
+        self._unprepare()
+
+    def close(self) -> None:
+        """Let go of the cache's memory; may be called twice."""
+        if self._cache is not None:
+            self._cache.close()
+        self._cache = None
+        self._caller.close()
+        if self._short is not None:
+            self._short.close()
+
+    def _stepping(self, best: int | None) -> Caller:
+        """What makes a step after which so many of the best scores are wanted."""
+        if best is None or best > MOST:
+            return self._caller
+        self._short = self._short or self._decoder.short_caller()
+        if self._short is None or not self._short.pays:
+            return self._caller
+        self._short.best = best
+        return self._short
+
+    def _unprepare(self) -> None:
+        """What was bound for steps is not what it was."""
+        self._free = 0
+        for caller in filter(None, (self._caller, self._short)):
+            caller.prepared = False
+
+    def _read(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """Read prompts into a new cache."""
+        kind, longest = SharedCache if self._decoder.shares else GrowingCache, max(map(len, prompts))
+        capacity = min(longest + self._room, self.limit or sys.maxsize)
+        self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
+        self._rows = Rows([0] * len(prompts))
+        self._unprepare()
+        if len(prompts) == 1:
+            return self.append(prompts[0])
+        apart = self._decoder.shares and len(prompts) * longest > self._caller.tokens
+        return self._read_apart(prompts) if apart else self._read_together(prompts)
+
+    def _read_together(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """All prompts at once, padded to the longest; in pieces, where several rows may follow a cache."""
+        sizes = np.array([len(prompt) for prompt in prompts], np.int64)
+        width = int(sizes.max())
+        if not self._decoder.shares:
+            self._rows = Rows(width - sizes)
+        ids = np.zeros((len(prompts), width), np.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, self._rows.padding[row] :][: len(prompt)] = prompt
+        last = self._rows.padding + sizes - 1
+        scores = np.empty((len(prompts), self._caller.vocabulary), np.float32)
+        for start, end in self._pieces(width):
+            here = np.flatnonzero((last >= start) & (last < end))
+            first = int(last[here].min(initial=end - 1))
+            logits = self._call_all(ids, self._rows.placed(width, sizes), start, end, end - first)
+            scores[here] = logits[here, last[here] - first]
+        for row, prompt in enumerate(prompts):
+            self._rows.append(row, prompt)
+        return scores
+
+    def _pieces(self, width: int) -> Iterator[tuple[int, int]]:
+        """Columns of padded prompts that are read in one call."""
+        driving = self._decoder.driving
+        several = driving.chunks_after_cache and not self._decoder.shares
+        size = max(1, self._caller.tokens // self.rows) if several else width
+        return self._heeded(width, size)
+
+    def _heeded(self, count: int, size: int) -> Iterator[tuple[int, int]]:
+        """Pieces of so many tokens, as long as the caller wants more."""
+        for start in range(0, count, size):
+            if start and self.stopped():
+                raise CancelledError("cancelled while the prompt was read", hint="Start again.")
+            yield start, min(start + size, count)
+
+    def _call_all(self, ids: Ids, mask: Ids, start: int, end: int, keep: int) -> Scores:
+        cache = self._opened()
+        positions = np.maximum(np.cumsum(mask, axis=1) - 1, 0)[:, start:end]
+        cache.bind(self._caller.binding, end - start)
+        logits = self._caller.call(ids[:, start:end], mask[:, :end], positions, keep)
+        cache.advance(end - start)
+        return logits
+
+    def _read_apart(self, prompts: Sequence[Sequence[int]]) -> Scores:
+        """One prompt after the other into its place of a shared cache, in pieces, which wants no padding."""
+        return np.concatenate([self._read_row(row, prompt) for row, prompt in enumerate(prompts)])
+
+    def _read_row(self, row: int, prompt: Sequence[int]) -> Scores:
+        size = self._caller.tokens
+        for start, end in self._heeded(len(prompt), size):
+            logits = self._call(prompt[start:end], row, keep=1)
+        return logits[:, 0]
+
+    def _call(self, tokens: Sequence[int], row: int = 0, keep: int = 0) -> Scores:
+        """Several tokens to one row; the scores after the last ``keep`` (0: all), ``[1, keep, vocabulary]``."""
+        cache, added = self._opened(), len(tokens)
+        before = int(self._rows.lengths[row])
+        cache.bind(self._caller.binding, added, row)
+        positions = np.arange(before, before + added)[None]
+        mask = self._caller.ones(1, before + added) if self._decoder.shares else self._mask(added)
+        logits = self._caller.call(np.array([tokens], np.int64), mask, positions, keep)
+        cache.advance(added)
+        self._rows.append(row, tokens)
+        self._free = 0
+        return logits
+
+    def _takes_chunks(self) -> bool:
+        """Whether several tokens may come now."""
+        return self._decoder.driving.chunks_after_cache or not self._rows.width
+
+    def _mask(self, added: int) -> NDArray[Any]:
+        """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
+        rows = self._rows
+        return self._caller.ones(self.rows, rows.width + added) if rows.even else rows.mask(added)
+
+    def _reserve(self, added: int) -> None:
+        """Make room for more tokens, a quarter more than asked so that it seldom happens."""
+        most, longest = self.limit or sys.maxsize, int(self._rows.lengths.max(initial=0))
+        if longest + added > most:
+            raise self._too_long(longest + added)
+        if self._rows.width + added > most:  # rows have padding in common that cannot go: it counts as positions
+            self._read(self._rows.tokens)
+        cache, needed = self._opened(), self._rows.width + added
+        if needed > cache.capacity:
+            cache.reserve(max(needed, min(needed * 5 // 4, most)), self._rows.width)
+            self._unprepare()
+        self._free = min(cache.capacity - self._rows.width, most - longest)
+
+    def _check(self, sizes: Sequence[int]) -> None:
+        self._check_rows(len(sizes))
+        if not sizes or min(sizes) == 0:
+            raise InputError("a prompt has no tokens", hint="Give a text; this tokenizer adds nothing to an empty one.")
+        if self.limit is not None and max(sizes) > self.limit:
+            raise self._too_long(max(sizes))
+
+    def _check_rows(self, rows: int) -> None:
+        most = self._decoder.most_rows
+        if most is not None and rows > most:
+            raise UnsupportedError(
+                f"this graph is right for {most} row(s) at a time, and {rows} were given",
+                hint="Ask for one sequence at a time.",
+            )
+
+    def _too_long(self, tokens: int) -> ContextLengthError:
+        return ContextLengthError(
+            f"{tokens} tokens are more than the {self.limit} that the model reads",
+            hint="Shorten the prompt.",
+            tokens=tokens,
+            limit=self.limit,
+        )
+
+    def _opened(self) -> Cache:
+        if self._cache is None:
+            raise InputError("this generation has not started, or is closed", hint="Start another one.")
+        return self._cache

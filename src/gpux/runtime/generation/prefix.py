@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from gpux.runtime.generation.decoder_state import DecoderState
+from gpux.runtime.generation.decoder import DecoderState
 
 #: Tokens that a prompt has to share with a kept cache: fewer are computed faster than they are worth.
 LEAST = 16
