@@ -1,6 +1,6 @@
 """Measure generation against the bare graph and against everything else that runs the same weights. ``nox -s bench``.
 
-    python -m scripts.bench_generation --genai PYTHON --rounds 6
+    python -m scripts.bench_generation --genai PYTHON --rounds 12
     python -m scripts.bench_generation --folder DIR --only 'llama-100m/fp32/32x1' '*/deep'
 
 Greedy, 64 tokens, without an end token, from random token ids. All contenders take turns in one run, peers in processes
@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--genai", type=Path, metavar="PYTHON", help="an interpreter with bench_generation_genai.txt")
     parser.add_argument("--only", nargs="+", metavar="CASE", help=f"these alone, * for any part: {names}")
     parser.add_argument("--skip", nargs="+", default=[], metavar="PEER", help="torch, optimum, genai")
-    parser.add_argument("--rounds", type=int, default=6, help="of short prompts; long ones get half as many")
+    parser.add_argument("--rounds", type=int, default=12, help="of short prompts; long ones get half as many")
     parser.add_argument("--folder", type=Path, help="where models are kept (default: a temporary folder)")
     parser.add_argument("--append", metavar="PAGE", help="a Markdown file that the tables are added to")
     return parser

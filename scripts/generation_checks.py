@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from gpux.errors import GpuxError
-from gpux.runtime.generation import beams, calls, lookup, loop, rounded
+from gpux.runtime.generation import beams, calls, lookup, loop, rounded_head
 from gpux.runtime.generation.choosing import Emitted
 from gpux.runtime.generation.hypotheses import Beam
 from gpux.runtime.generation.options import GenerationOptions
@@ -136,7 +136,7 @@ class Checks:
             found["reuse"] = self.reuse(self._model)
             found["full"] = self.full(self._model)
             if self._model.shorten():
-                with mock.patch.object(rounded, "_FEW", 1.0):  # a few tokens are much of a tiny vocabulary
+                with mock.patch.object(rounded_head, "_FEW", 1.0):  # a few tokens are much of a tiny vocabulary
                     found["short"] = self.short()
         return {name: tally.to_dict() for name, tally in found.items()}
 

@@ -34,7 +34,7 @@ class StoredDecoder:
     def shorten(self) -> bool:
         """Have steps leave the head out from now on, however small it is; whether this graph's can be."""
         shortlist = Shortlist(self.decoder.session, worth=1, least=0)
-        if thread := shortlist.expect(1):
+        if thread := shortlist.count(1):
             thread.join()
         self.decoder.shortlist = shortlist
         return shortlist.head is not None

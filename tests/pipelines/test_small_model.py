@@ -11,7 +11,7 @@ from scripts.perplexity import SMALL, perplexities
 
 from gpux import Settings, pull_model
 from gpux.pipelines.text_generation import TextGenerationPipeline
-from gpux.runtime.generation import rounded
+from gpux.runtime.generation import rounded_head
 from gpux.runtime.generation.shortlist import Shortlist
 from gpux.variants import StoredModel
 
@@ -36,11 +36,11 @@ def test_it_writes_what_it_wrote(model: StoredModel) -> None:
 
 def test_it_writes_the_same_without_reading_its_head(model: StoredModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trained head, far below the size from which it pays: of 2,560 tokens, only few can be the best."""
-    monkeypatch.setattr(rounded, "_FEW", 1.0)
+    monkeypatch.setattr(rounded_head, "_FEW", 1.0)
     with TextGenerationPipeline(model, device="cpu") as pipe:
         alone = pipe.memory_bytes
         shortlist = Shortlist(pipe.session, worth=1, least=0)
-        thread = shortlist.expect(1)
+        thread = shortlist.count(1)
         assert thread is not None
         thread.join()
         assert shortlist.head is not None

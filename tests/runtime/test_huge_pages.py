@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_a_system_without_them(tmp_path: Path) -> None:
     pages = HugePages(tmp_path)
     with pages.watching():
         pass
-    assert pages.expect(WORTH) is None
+    assert pages.count(WORTH) is None
 
 
 def test_private_memory_without_a_file(tmp_path: Path) -> None:
@@ -87,12 +88,12 @@ def test_the_kernel_moves_what_was_mapped() -> None:
     with pages.watching():
         array = touched(8)
     before = in_huge_pages(array.ctypes.data)
-    thread = pages.expect(WORTH)
+    thread = pages.count(WORTH)
     assert thread is not None
     thread.join()
     assert in_huge_pages(array.ctypes.data) > before
     assert (array == 7).all()
-    assert pages.expect(WORTH) is None
+    assert pages.count(WORTH) is None
 
 
 def touched(pages: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -118,7 +119,7 @@ def test_nothing_is_asked_after_the_end(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pages.watching():
         (tmp_path / "proc/self/maps").write_text(MAPS)
     pages.stop()
-    assert pages.expect(WORTH) is None
+    assert pages.count(WORTH) is None
     assert asked == []
 
 
@@ -128,17 +129,28 @@ def test_few_runs_are_not_worth_it(tmp_path: Path) -> None:
         (tmp_path / "proc/self/maps").write_text(MAPS)
     pages.stop()  # so that nothing is asked of the kernel
     pages._ranges = [(0, PAGE)]
-    assert pages.expect(WORTH - 1) is None
-    assert pages.expect(1) is not None
-    assert pages.expect(WORTH) is None
+    assert pages.count(WORTH - 1) is None
+    assert pages.count(1) is not None
+    assert pages.count(WORTH) is None
 
 
-def test_a_state_says_what_it_is_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected: list[int] = []
-    monkeypatch.setattr(HugePages, "expect", lambda self, runs: expected.append(runs))
+def test_a_thread_that_cannot_start_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    pages = HugePages(system(tmp_path, "always [madvise] never", ""))
+    pages._ranges = [(0, PAGE)]
+    assert pages.count(WORTH) is None
+
+
+def test_the_steps_of_a_state_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(HugePages, "count", lambda self, runs: counted.append(runs))
     with Session(write(tmp_path / "model.onnx", "shared"), device="cpu", spinning=True) as session:
         state = Decoder(session, DRIVING["shared"]).open(7)
         state.start([[1, 2, 3]])
-        state.start([[1, 2, 4]])  # the same state goes on in a chat
+        state.step(np.array([4]))
+        state.step(np.array([5]), 1)
         state.close()
-    assert expected == [7, 7]
+    assert counted == [1, 1]

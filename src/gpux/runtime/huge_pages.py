@@ -14,11 +14,14 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
+
+from gpux.runtime.background import in_background
 
 _FOLDER = "sys/kernel/mm/transparent_hugepage"
 _COLLAPSE = 25  # MADV_COLLAPSE
-#: Runs from which it pays: the bytes are copied, which takes as long as some hundred runs save.
+#: Runs after which it is done: the bytes are copied, which takes as long as some hundred runs save.
 WORTH = 200
 _SLICE = 32 << 20  #: bytes of one call, after which it may be stopped
 log = logging.getLogger(__name__)
@@ -37,7 +40,7 @@ class HugePages:
         self._root = root
         self._size = page_size(root)
         self._ranges: list[Range] = []
-        self._expected = 0
+        self._runs = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
@@ -49,19 +52,19 @@ class HugePages:
         if self._size:
             self._ranges = list(aligned(added(before, mapped(self._root)), self._size))
 
-    def expect(self, runs: int) -> threading.Thread | None:
-        """It will be read so many times more; from :data:`WORTH` times on, put it into huge pages.
+    def count(self, runs: int = 1) -> threading.Thread | None:
+        """It was read so many times more; after :data:`WORTH` times, put it into huge pages.
 
         That happens once, in the thread that is answered, beside the caller's.
         """
+        if not self._ranges:
+            return None
         with self._lock:
-            self._expected += runs
-            if self._expected < WORTH or not self._ranges:
+            self._runs += runs
+            if self._runs < WORTH or not self._ranges:
                 return None
             ranges, self._ranges = self._ranges, []
-        thread = threading.Thread(target=self._collapse, args=(ranges,), name="gpux-huge-pages", daemon=True)
-        thread.start()
-        return thread
+        return in_background(partial(self._collapse, ranges), "gpux-huge-pages", daemon=True)
 
     def stop(self) -> None:
         """The memory is about to go: ask for no more of it."""

@@ -144,12 +144,14 @@ def _session(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record:
     if record:
         options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     with mapped_errors(graph, loading=True):
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             str(graph) if isinstance(graph, Path) else graph,
             options,
             providers=choice.execution_providers,
             enable_fallback=0,
         )
+    session._model_bytes = None  # kept for its fallback, which is off: as much memory again as the weights
+    return session
 
 
 def _not_started(choice: DeviceChoice, reason: str) -> DeviceError:

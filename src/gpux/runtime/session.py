@@ -54,7 +54,7 @@ class Session:
     ) -> None:
         self.path = Path(path)
         self.threads = threads or cpu_threads()
-        self._spinning = spinning
+        self.spinning = spinning
         self.notes: tuple[str, ...] = ()  #: why ``auto`` passed over a device
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -73,7 +73,7 @@ class Session:
         choices = candidates(device, available_providers())
         for choice in choices:
             try:
-                session = load(self.path, choice, self.threads, spinning=self._spinning)
+                session = load(self.path, choice, self.threads, spinning=self.spinning)
                 if choice.explicit and not allow_cpu_nodes:
                     check_assignment(choice, session)
                 return choice, session
@@ -140,14 +140,14 @@ class Session:
         """
         return Binding(self._require(), self.path, self._choice.device)
 
-    def expect(self, runs: int) -> None:
-        """So many more runs are to come: when they are enough, weights go into huge pages, beside the caller.
+    def count(self, runs: int = 1) -> None:
+        """So many runs were made in a row: when they are enough, weights go into huge pages, beside the caller.
 
         Only of a session that was opened with ``spinning`` for the CPU, where the system gives such pages to those who
         ask (:mod:`gpux.runtime.huge_pages`).
         """
         if self._pages is not None and self.execution_provider == CPU:
-            self._pages.expect(runs)
+            self._pages.count(runs)
 
     def close(self) -> None:
         """Let go of the graph's memory; runs in progress end first. May be called twice."""

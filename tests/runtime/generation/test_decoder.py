@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpux.runtime.binding import Binding
-from gpux.runtime.generation import calls, decoder, lookup, loop
+from gpux.runtime.generation import calls, lookup, loop
 from gpux.runtime.generation.cache import CacheTensor, SharedCache
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.options import GenerationOptions
@@ -42,13 +42,13 @@ def test_the_scores_are_the_models(made: Opened) -> None:
 @pytest.mark.parametrize("prompts", [PROMPTS, PROMPTS[2:3]], ids=["ragged", "alone"])
 def test_prompts_in_pieces(made: Opened, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     shapes: list[tuple[int, ...]] = []
-    original = decoder.Caller.call
+    original = calls.Caller.call
 
     def call(self: Any, ids: Any, *others: Any) -> Any:
         shapes.append(ids.shape)
         return original(self, ids, *others)
 
-    monkeypatch.setattr(decoder.Caller, "call", call)
+    monkeypatch.setattr(calls.Caller, "call", call)
     monkeypatch.setattr(calls, "CHUNK", 3)
     assert written(made(), prompts) == expected(prompts)
     assert max(width for _, width in shapes) <= 3

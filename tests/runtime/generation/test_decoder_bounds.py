@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import CacheMemoryError, ContextLengthError, InputError, UnsupportedError
-from gpux.runtime.generation import cache, decoder, loop
+from gpux.runtime.generation import cache, calls, loop
 from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
@@ -36,13 +36,13 @@ def test_memory_is_flat_from_token_to_token(made: Opened) -> None:
 def test_a_row_ends_where_the_model_does(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is shorter goes on to the end of its own context, and its padding does not count."""
     widths = []
-    original = decoder.Caller.step
+    original = calls.Caller.step
 
     def step(self: Any, tokens: Any, mask: Any, positions: Any) -> Any:
         widths.append(mask if isinstance(mask, int) else mask.shape[1])
         return original(self, tokens, mask, positions)
 
-    monkeypatch.setattr(decoder.Caller, "step", step)
+    monkeypatch.setattr(calls.Caller, "step", step)
     model = made(limit=10)
     assert model.limit == 10
     found = written(model, [PROMPTS[2], PROMPTS[3]], max_new_tokens=50)

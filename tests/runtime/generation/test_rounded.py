@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from gpux.errors import CorruptFileError
-from gpux.runtime.generation import rounded, rounded_graph
+from gpux.runtime.generation import rounded_graph, rounded_head
 from gpux.runtime.generation.head import Head
-from gpux.runtime.generation.rounded import RoundedHead
+from gpux.runtime.generation.rounded import rounded
+from gpux.runtime.generation.rounded_head import RoundedHead
+from gpux.runtime.generation.scorer import Scorer
 
 Array = NDArray[np.float32]
 NEVER = -np.inf
@@ -34,7 +38,7 @@ def opened(folder: Path, matrix: Array) -> RoundedHead:
 
 
 def scored(found: RoundedHead, hidden: Array, best: int) -> Array:
-    scorer = found.scorer()
+    scorer = Scorer(found)
     scorer.prepare(len(hidden))
     scorer.hidden[:] = hidden
     return scorer.scores(best).copy()
@@ -78,6 +82,28 @@ def test_few_tokens_have_a_score(tmp_path: Path) -> None:
     assert found.pays
 
 
+@pytest.mark.parametrize("best", [1, 2])
+def test_bounds_are_wide_enough_where_rounding_turns_the_order(tmp_path: Path, best: int) -> None:
+    """Two rows whose numbers are all rounded away from each other, and as far as Cauchy-Schwarz allows."""
+    size = 64
+    matrix = np.zeros((700, size + 1), np.float32)
+    matrix[0, :size], matrix[1, :size] = 10.499, 10.501  # in units of the scale that the last column sets for both
+    matrix[1, 0] -= 0.3  # by which the first row is the better one
+    matrix[:2, size] = 127
+    others = matrix[:2, size] @ matrix[:2, size] - (matrix[:2, :size] ** 2).sum(axis=0)
+    matrix[2, :size] = np.sqrt(others) * np.where(np.arange(size) % 2, 1, -1)  # columns of one size, a score of 0
+    found = opened(tmp_path, matrix)
+    whole = rounded(found.head)
+    assert whole is not None
+    hidden = (1 / whole[1].columns)[None]
+    hidden[:, size] = 0
+    exact = hidden[0].astype(np.float64) @ matrix.T.astype(np.float64)
+    scores = scored(found, hidden, best)[0]
+    assert exact.argmax() == 0
+    assert scores.argmax() == 0
+    assert np.isfinite(scores[np.argsort(-exact)[:best]]).all()
+
+
 def test_what_ties_with_the_best_has_its_score(tmp_path: Path) -> None:
     matrix = matrix_of(2)
     hidden = np.random.default_rng(3).normal(size=(1, matrix.shape[1])).astype(np.float32)
@@ -90,7 +116,7 @@ def test_what_ties_with_the_best_has_its_score(tmp_path: Path) -> None:
 
 def test_the_next_call_forgets_the_last_one(tmp_path: Path) -> None:
     found = opened(tmp_path, matrix_of(4, 3000, 48))
-    scorer = found.scorer()
+    scorer = Scorer(found)
     scorer.prepare(2)
     rng = np.random.default_rng(5)
     for _ in range(5):
@@ -132,8 +158,43 @@ def test_weights_that_are_not_finite_are_left_alone(tmp_path: Path, bad: float) 
 
 
 def test_a_head_that_is_too_large_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounded, "_LARGEST", 700 * 40 - 1)
+    monkeypatch.setattr(rounded_head, "_LARGEST", 700 * 40 - 1)
     assert RoundedHead.of(write(tmp_path, matrix_of(9)), 1) is None
+
+
+def test_a_head_that_memory_is_too_small_for_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = write(tmp_path, matrix_of(9))
+    monkeypatch.setattr(rounded_head, "available_memory", lambda: head.nbytes - 1)
+    assert RoundedHead.of(head, 1) is None
+    monkeypatch.setattr(rounded_head, "available_memory", lambda: head.nbytes)
+    assert RoundedHead.of(head, 1) is not None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc/self/status, which Linux has")
+def test_it_holds_a_quarter_of_the_heads_memory(tmp_path: Path) -> None:
+    program = f"""
+import gc
+from pathlib import Path
+import numpy as np
+from gpux.runtime.generation.head import Head
+from gpux.runtime.generation.rounded_head import RoundedHead
+shape = (32768, 1024)
+np.random.default_rng(0).normal(size=shape).astype(np.float32).tofile({str(tmp_path / "head")!r})
+small = Path({str(tmp_path / "small")!r})
+small.write_bytes(bytes(64 * 64 * 4))
+RoundedHead.of(Head(small, 0, (64, 64)), 1)  # what is imported and set up once
+def held():
+    gc.collect()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:")) * 1024
+before = held()
+found = RoundedHead.of(Head(Path({str(tmp_path / "head")!r}), 0, shape), 1)
+print(found.nbytes, held() - before)
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    counted, held = map(int, found.stdout.split())
+    assert 32768 * 1024 <= counted <= 1.02 * 32768 * 1024
+    assert held < 1.5 * counted
 
 
 def test_a_processor_that_multiplies_otherwise_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +203,7 @@ def test_a_processor_that_multiplies_otherwise_is_found_out(tmp_path: Path, monk
     def saturating(matrix: NDArray[np.int8], *others: Any) -> bytes:
         return rounded_graph.graph_of(np.clip(matrix, -100, 100), *others)
 
-    monkeypatch.setattr(rounded, "graph_of", saturating)
+    monkeypatch.setattr(rounded_head, "graph_of", saturating)
     assert RoundedHead.of(write(tmp_path, matrix_of(9)), 1) is None
 
 
@@ -161,6 +222,20 @@ def test_rows_and_pieces_are_the_files(tmp_path: Path, monkeypatch: pytest.Monke
     hidden = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
     np.testing.assert_allclose(head.scores(hidden), hidden @ matrix.T, rtol=1e-3, atol=1e-3)
     assert head.nbytes == matrix.nbytes
+
+
+def test_logits_that_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpux.runtime.generation.head._PIECE", 4 * 40 * 64)
+    matrix = matrix_of(10)
+    head = write(tmp_path, matrix)
+    hidden = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    logits = hidden @ matrix.T
+    assert head.made(logits, hidden)
+    assert not head.made(logits[:, :-1], hidden)
+    logits[2, 699] += 1e-4 * np.linalg.norm(hidden[2]) * np.linalg.norm(matrix[699])
+    assert not head.made(logits, hidden)
+    logits[2, 699] = np.nan
+    assert not head.made(logits, hidden)
 
 
 def test_without_preadv_it_seeks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ import pytest
 from onnx import helper, numpy_helper
 
 from gpux.convert.optimum import WORKER
-from gpux.errors import NumericError
-from gpux.runtime.generation import lookup, loop, rounded, shortlist
+from gpux.errors import CorruptFileError, NumericError
+from gpux.runtime.generation import beams, lookup, loop, rounded_head, shortlist
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.head import Head, find_head
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.rounded import Scorer
+from gpux.runtime.generation.rounded_head import RoundedHead
+from gpux.runtime.generation.scorer import Scorer
 from gpux.runtime.generation.shortlist import ShortCaller, Shortlist
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import DRIVING, PROMPTS, ready, written
+from tests.runtime.generation.tiny_decoders import DRIVING, PROMPTS, ROOM, ready, written
 from tests.runtime.generation.tiny_graphs import HIDDEN, VOCABULARY, Kind
 
 Change = Callable[[onnx.ModelProto], None]
@@ -50,7 +52,7 @@ def pair(graph: Path, kind: Kind) -> Iterator[tuple[Decoder, Decoder]]:
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few tokens are much of the tiny vocabulary."""
-    monkeypatch.setattr(rounded, "_FEW", 1.0)
+    monkeypatch.setattr(rounded_head, "_FEW", 1.0)
 
 
 @pytest.fixture
@@ -85,7 +87,7 @@ def test_the_same_is_written(
     without, with_one = (written(model, PROMPTS, **options) for model in pair)
     assert with_one == without
     assert set(asked) == {best}
-    assert len(asked) == max(map(len, without)) - 1, "the first token's scores come from the prompt"
+    assert len(asked) == max(map(len, without)) - 2, "the first scores come from the prompt, the next from a check"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,8 @@ def test_scores_that_are_no_numbers(graph: Path, kind: Kind) -> None:
         model = Decoder(session, DRIVING[kind], shortlist=ready(session))
         state = model.open(10)
         state.start(PROMPTS[:2])
-        caller = state._stepping(1)
+        state.step(np.array([1, 2]), 1)
+        caller = state._steps._short
         assert isinstance(caller, ShortCaller)
         original = caller.binding.run
 
@@ -164,14 +167,14 @@ def test_scores_that_are_no_numbers(graph: Path, kind: Kind) -> None:
 def test_it_waits_until_it_is_worth_it(graph: Path) -> None:
     with Session(graph, device="cpu") as session:
         found = Shortlist(session, worth=10, least=0)
-        assert found.expect(9) is None
+        assert found.count(9) is None
         assert found.head is None
         assert found.nbytes == 0
-        thread = found.expect(1)
+        thread = found.count(1)
         assert thread is not None
         thread.join()
         assert found.nbytes >= VOCABULARY * HIDDEN
-        assert found.expect(100) is None, "it is made once"
+        assert found.count(100) is None, "it is made once"
         found.close()
         found.close()
         assert found.head is None
@@ -180,7 +183,7 @@ def test_it_waits_until_it_is_worth_it(graph: Path) -> None:
 def test_a_small_head_is_read_whole(graph: Path) -> None:
     with Session(graph, device="cpu") as session:
         found = Shortlist(session, worth=1, least=VOCABULARY * HIDDEN * 4 + 1)
-        thread = found.expect(1)
+        thread = found.count(1)
         assert thread is not None
         thread.join()
         assert found.head is None
@@ -189,15 +192,13 @@ def test_a_small_head_is_read_whole(graph: Path) -> None:
 def test_it_is_not_kept_for_a_model_that_was_closed_meanwhile(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Session(graph, device="cpu") as session:
         found = Shortlist(session, worth=1, least=0)
-        original = rounded.rounded
 
-        def closing(*arguments: Any) -> Any:
-            made = original(*arguments)
+        def closing(*_: Any) -> bool:
             found.close()
-            return made
+            return True
 
-        monkeypatch.setattr(rounded, "rounded", closing)
-        thread = found.expect(1)
+        monkeypatch.setattr(RoundedHead, "holds", closing)  # the last that is done
+        thread = found.count(1)
         assert thread is not None
         thread.join()
         assert found.head is None
@@ -213,8 +214,8 @@ def test_it_stops_when_the_model_is_closed(graph: Path, monkeypatch: pytest.Monk
             return original(self)
 
         monkeypatch.setattr(Head, "pieces", pieces)
-        monkeypatch.setattr(rounded, "load", lambda *_, **__: opened.append(1))
-        thread = found.expect(1)
+        monkeypatch.setattr(rounded_head, "load", lambda *_, **__: opened.append(1))
+        thread = found.count(1)
         assert thread is not None
         thread.join()
         assert found.head is None
@@ -235,7 +236,7 @@ def pieces(self):
         yield piece
 head.Head.pieces = pieces
 head._PIECE = 4 * {HIDDEN}
-shortlist.Shortlist(Session(Path({str(graph)!r}), device="cpu"), worth=1, least=0).expect(1)
+shortlist.Shortlist(Session(Path({str(graph)!r}), device="cpu"), worth=1, least=0).count(1)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -257,7 +258,7 @@ def test_weights_that_went_away_are_no_reason_to_fail(graph: Path, kind: Kind) -
     with Session(graph, device="cpu") as session:
         (graph.parent / "model.onnx_data").unlink()
         found = Shortlist(session, worth=1, least=0)
-        thread = found.expect(1)
+        thread = found.count(1)
         assert thread is not None
         thread.join()
         assert found.head is None
@@ -267,10 +268,101 @@ def test_weights_that_went_away_are_no_reason_to_fail(graph: Path, kind: Kind) -
 def test_one_that_tells_too_little_is_left(
     pair: tuple[Decoder, Decoder], asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounded, "_TRIAL", 0)
-    monkeypatch.setattr(rounded, "_FEW", 0.0)
+    monkeypatch.setattr(rounded_head, "_TRIAL", 0)
+    monkeypatch.setattr(rounded_head, "_FEW", 0.0)
     assert written(pair[1], PROMPTS) == written(pair[0], PROMPTS)
     assert len(asked) == 1
+
+
+def test_weights_that_were_replaced_are_not_used(
+    graph: Path, kind: Kind, asked: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a pull into the same folder, after the graph was loaded."""
+    caplog.set_level("INFO")
+    with Session(graph, device="cpu") as session:
+        whole = written(Decoder(session, DRIVING[kind], shortlist=Shortlist(session, worth=1 << 60)), PROMPTS)
+        data = graph.parent / "model.onnx_data"
+        weights = np.frombuffer(data.read_bytes(), np.float32)
+        other = weights + np.random.default_rng(0).normal(size=weights.size).astype(np.float32) / 1000
+        data.with_suffix(".new").write_bytes(other.tobytes())
+        data.with_suffix(".new").replace(data)
+        model = Decoder(session, DRIVING[kind], shortlist=ready(session))
+        assert written(model, PROMPTS) == whole
+        assert not asked
+        assert model.shortlist.head is None
+        assert "not what the graph's head multiplies with" in caplog.text
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), CorruptFileError("the file is shorter")])
+def test_weights_that_cannot_be_read_any_more_are_no_reason_to_fail(
+    pair: tuple[Decoder, Decoder], asked: list[int], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    original = Head.rows
+
+    def rows(self: Head, tokens: Any) -> Any:
+        if len(asked) > 3:
+            raise error
+        return original(self, tokens)
+
+    monkeypatch.setattr(Head, "rows", rows)
+    monkeypatch.setattr(rounded_head, "_FEW", 1.0)
+    assert written(pair[1], PROMPTS) == written(pair[0], PROMPTS)
+    assert len(asked) == 4
+    assert pair[1].shortlist.head is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"repetition_penalty": 1.2}, {"logprobs": 1}, {"do_sample": True, "seed": 1}, {"num_beams": 2}]
+)
+def test_what_cannot_use_it_does_not_make_it(graph: Path, kind: Kind, options: dict[str, Any]) -> None:
+    generate = beams.search if "num_beams" in options else loop.generate
+    with Session(graph, device="cpu") as session:
+        found = Shortlist(session, worth=1, least=0)
+        model = Decoder(session, DRIVING[kind], shortlist=found)
+        state = model.open(ROOM)
+        list(generate(state, PROMPTS[:1], GenerationOptions(max_new_tokens=ROOM, **options)))
+        state.close()
+        assert found.count(0) is None
+        assert found.count(1) is not None, "nothing was counted before"
+
+
+def test_a_thread_that_cannot_start_is_no_reason_to_fail(
+    graph: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with Session(graph, device="cpu") as session:
+        found = Shortlist(session, worth=1, least=0)
+        assert len(written(Decoder(session, DRIVING[kind], shortlist=found), PROMPTS)) == len(PROMPTS)
+        assert found.head is None
+
+
+@pytest.mark.parametrize("spinning", [True, False])
+def test_its_threads_wait_as_the_graphs_do(graph: Path, monkeypatch: pytest.MonkeyPatch, spinning: bool) -> None:
+    asked: list[bool] = []
+    original = rounded_head.load
+
+    def load(*arguments: Any, spinning: bool) -> Any:
+        asked.append(spinning)
+        return original(*arguments, spinning=spinning)
+
+    monkeypatch.setattr(rounded_head, "load", load)
+    with Session(graph, device="cpu", spinning=spinning) as session:
+        ready(session)
+    assert asked == [spinning]
+
+
+def test_a_graph_that_was_overwritten_is_no_reason_to_fail(graph: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with Session(graph, device="cpu") as session:
+        graph.write_bytes(b"\xff" * 100)
+        found = Shortlist(session, worth=1, least=0)
+        thread = found.count(1)
+        assert thread is not None
+        thread.join()
+        assert found.head is None
+    assert not capfd.readouterr().err
 
 
 def _scale(model: onnx.ModelProto) -> None:
@@ -286,6 +378,22 @@ def _copy_head(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(tiny_graphs.weights()["head"], "head"))
 
 
+def _keep_order(model: onnx.ModelProto) -> None:
+    transpose = next(node for node in model.graph.node if node.op_type == "Transpose" and node.output[0] == "head")
+    del transpose.attribute[:]
+    transpose.attribute.append(helper.make_attribute("perm", [0, 1]))
+
+
+def _apart(model: onnx.ModelProto) -> None:
+    """A head of its own, beside the graph as the others are, [size, vocabulary]."""
+    _copy_head(model)
+    head = model.graph.initializer[-1]
+    words = next(tensor for tensor in model.graph.initializer if tensor.name == "words")
+    head.ClearField("raw_data")
+    head.data_location = words.data_location
+    head.external_data.extend(words.external_data)
+
+
 def _inline(model: onnx.ModelProto) -> None:
     words = next(tensor for tensor in model.graph.initializer if tensor.name == "words")
     words.CopyFrom(numpy_helper.from_array(tiny_graphs.weights()["words"], "words"))
@@ -296,7 +404,7 @@ def _unslice(model: onnx.ModelProto) -> None:
     head.input[0] = "hidden_states"
 
 
-@pytest.mark.parametrize("change", [_scale, _copy_head, _inline, _unslice])
+@pytest.mark.parametrize("change", [_scale, _copy_head, _keep_order, _apart, _inline, _unslice])
 def test_a_head_that_is_not_found(graph: Path, change: Change) -> None:
     model = onnx.load(graph, load_external_data=False)
     found = find_head(graph)
@@ -315,13 +423,13 @@ def test_a_graph_that_holds_its_weights_is_not_read(graph: Path, monkeypatch: py
 
 def test_a_graph_that_shows_nothing_is_never_tried(tmp_path: Path, kind: Kind) -> None:
     with Session(tiny_graphs.write(tmp_path / "model.onnx", kind), device="cpu") as session:
-        assert Shortlist(session, worth=1, least=0).expect(1000) is None
+        assert Shortlist(session, worth=1, least=0).count(1000) is None
 
 
 def test_another_device_is_never_tried(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "execution_provider", "CUDAExecutionProvider")
     with Session(graph, device="cpu") as session:
-        assert Shortlist(session, worth=1, least=0).expect(1000) is None
+        assert Shortlist(session, worth=1, least=0).count(1000) is None
 
 
 def test_wishes_of_options() -> None:
@@ -335,3 +443,4 @@ def test_wishes_of_options() -> None:
     assert best(do_sample=True, top_k=50, top_p=0.9) == 50
     assert best(no_repeat_ngram_size=2) is None
     assert best(logprobs=0) is None
+    assert Row(0, [1], GenerationOptions(), constraint=object()).best is None  # type: ignore[arg-type]  # never asked

@@ -25,7 +25,7 @@ Opened = Callable[..., Decoder]  #: makes the tiny decoder
 def ready(session: Session) -> Shortlist:
     """A shortlist from the first token on, however small the head is."""
     found = Shortlist(session, worth=1, least=0)
-    thread = found.expect(1)
+    thread = found.count(1)
     assert thread is not None
     thread.join()
     assert found.head is not None

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
 from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache
-from gpux.runtime.generation.calls import Caller
 from gpux.runtime.generation.decoder_graph import DecoderGraph
 from gpux.runtime.generation.rows import Rows
-from gpux.runtime.generation.shortlist import MOST, ShortCaller
 from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.generation.stepping import Steps
 
 
 class Decoder(DecoderGraph):
@@ -33,7 +32,7 @@ class DecoderState:
         self.limit = decoder.limit
         self._decoder, self._room = decoder, room
         self._caller = decoder.caller()
-        self._short: ShortCaller | None = None
+        self._steps = Steps(decoder, self._caller)
         self._cache: Cache | None = None
         self._rows = Rows([])
         self._free = 0  # steps that may be made before anything has to be looked at
@@ -66,7 +65,6 @@ class DecoderState:
         """
         sizes = [len(prompt) for prompt in prompts]
         self._check(sizes)
-        self._decoder.expect(self._room)
         self.reused = self.shared(prompts[0]) if len(prompts) == 1 else 0
         if self.reused:
             self.truncate(self.reused)
@@ -78,12 +76,10 @@ class DecoderState:
         if self._free <= 0:
             self._reserve(1)
         self._free -= 1
-        cache, caller, rows = self._opened(), self._stepping(best), self._rows
-        if cache.moves or not caller.prepared:
-            cache.bind(caller.binding, 1)
-        logits = caller.step(tokens, rows.width + 1 if rows.even else rows.mask(1), rows.lengths)
+        cache = self._opened()
+        logits = self._steps.step(cache, self._rows, tokens, best)
         cache.advance(1)
-        rows.step(tokens)
+        self._rows.step(tokens)
         return logits
 
     def extend(self, tokens: Sequence[int]) -> Scores:
@@ -127,24 +123,12 @@ class DecoderState:
             self._cache.close()
         self._cache = None
         self._caller.close()
-        if self._short is not None:
-            self._short.close()
-
-    def _stepping(self, best: int | None) -> Caller:
-        """What makes a step after which so many of the best scores are wanted."""
-        if best is None or best > MOST:
-            return self._caller
-        self._short = self._short or self._decoder.short_caller()
-        if self._short is None or not self._short.pays:
-            return self._caller
-        self._short.best = best
-        return self._short
+        self._steps.close()
 
     def _unprepare(self) -> None:
         """What was bound for steps is not what it was."""
         self._free = 0
-        for caller in filter(None, (self._caller, self._short)):
-            caller.prepared = False
+        self._steps.unprepare()
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Scores:
         """Read prompts into a new cache."""

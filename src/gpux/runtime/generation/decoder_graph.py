@@ -56,12 +56,9 @@ class DecoderGraph:
     def short_caller(self) -> ShortCaller | None:
         """The same for steps that leave the head out; None where that is not possible yet."""
         head = self.shortlist.head
-        return None if head is None else ShortCaller(self.session, {tensor.past for tensor in self.tensors}, head)
-
-    def expect(self, tokens: int) -> None:
-        """So many more tokens are to be written: what pays only for many is made beside them."""
-        self.session.expect(tokens)
-        self.shortlist.expect(tokens)
+        if head is None or self.session.closed:
+            return None
+        return ShortCaller(self.session, {tensor.past for tensor in self.tensors}, head)
 
     def close(self) -> None:
         """Let go of what was made beside the graph; may be called twice."""

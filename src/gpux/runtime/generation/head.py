@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The output of gpux' own conversions that the head reads.
 HIDDEN = "hidden_states"
+#: What float32 loses in all the sums of a score, relative to the product of the lengths.
+ROUNDING = 1e-5
 #: Bytes of rows that are read at a time.
 _PIECE = 4 << 20
 #: A graph's file is read as a whole to find the head in it: larger ones hold their weights themselves.
@@ -70,6 +72,16 @@ class Head:
             self._read(piece, start)
             yield start, piece
 
+    def made(self, logits: Rows, hidden: Rows) -> bool:
+        """Whether these logits, ``[rows, vocabulary]``, are what it makes of ``hidden``, ``[rows, size]``."""
+        if (logits.shape[-1], hidden.shape[-1]) != self.shape:
+            return False
+        sizes = lengths(hidden)[:, None] * ROUNDING
+        return all(
+            bool((np.abs(hidden @ piece.T - logits[:, start : start + len(piece)]) <= sizes * lengths(piece)).all())
+            for start, piece in self.pieces()
+        )
+
     def scores(self, hidden: Rows) -> Rows:
         """The scores of all tokens, ``[rows, vocabulary]``, from ``[rows, size]``."""
         found = np.empty((len(hidden), self.shape[0]), np.float32)
@@ -87,6 +99,11 @@ class Head:
                 count = self._file.readinto(room)
         if count != out.nbytes:
             raise CorruptFileError(f"{self.path} is shorter than it was", hint="Run `gpux verify --repair`.")
+
+
+def lengths(rows: Rows) -> Rows:
+    """Euclidean, ``[rows]``."""
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", rows, rows)))
 
 
 def find_head(graph: Path) -> Head | None:
@@ -116,9 +133,15 @@ def _behind_views(name: str, makers: dict[str, Any]) -> tuple[str, bool]:
     """The weight that is seen under this name, and whether it is seen turned."""
     turned = False
     while (node := makers.get(name)) is not None and node.op_type in _VIEWS:
-        turned ^= node.op_type == "Transpose"
+        turned ^= node.op_type == "Transpose" and not _keeps_order(node)
         name = node.input[0]
     return name, turned
+
+
+def _keeps_order(transpose: onnx.NodeProto) -> bool:
+    """Whether a ``Transpose`` leaves all axes where they are; by default it reverses them."""
+    order = [list(attribute.ints) for attribute in transpose.attribute if attribute.name == "perm"]
+    return bool(order) and order[0] == sorted(order[0])
 
 
 def _outside(graph: Path, tensor: onnx.TensorProto) -> Head | None:

@@ -62,7 +62,7 @@ def generate(
     if scores is None:
         yield from _ended(rows, interrupted(cancel, deadline) or "cancelled")
         return
-    plain, best = all(row.plain for row in rows), _wanted(rows)
+    plain, best = all(row.plain for row in rows), rows[0].best  # of all rows: they have the same options
     while True:
         tokens = _best(scores) if plain else [row.choose(scores[place]) for place, row in enumerate(rows)]
         open_places = []
@@ -76,7 +76,6 @@ def generate(
         if len(open_places) < len(rows):
             rows, tokens = [rows[place] for place in open_places], [tokens[place] for place in open_places]
             state.keep(open_places)
-            best = _wanted(rows)
         if reason := interrupted(cancel, deadline):
             yield from _ended(rows, reason)
             return
@@ -127,12 +126,6 @@ def _begin(state: State, prompts: Sequence[Sequence[int]], copies: int) -> Score
     repeated: Scores = scores[order]
     state.keep(order)
     return repeated
-
-
-def _wanted(rows: Sequence[Row]) -> int | None:
-    """How many of the best scores of each row are wanted; None: all."""
-    counts = [row.best for row in rows]
-    return None if None in counts else max(filter(None, counts), default=None)
 
 
 def _best(scores: Scores) -> list[int]:

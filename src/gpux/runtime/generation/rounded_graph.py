@@ -31,7 +31,6 @@ def graph_of(matrix: NDArray[np.int8], scales: NDArray[np.float32], columns: NDA
     """
     size, words = matrix.shape
     weights: dict[str, NDArray[Any]] = {
-        "matrix": matrix,
         "scales": scales,
         "columns": columns,
         "axis": np.array([1], np.int64),
@@ -52,7 +51,11 @@ def graph_of(matrix: NDArray[np.int8], scales: NDArray[np.float32], columns: NDA
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
-    return bytes(helper.make_model(graph, ir_version=8, opset_imports=opsets).SerializeToString())
+    model = helper.make_model(graph, ir_version=8, opset_imports=opsets)
+    # Onnx's helpers would copy the matrix once each.
+    weight = model.graph.initializer.add(name="matrix", data_type=TensorProto.INT8, dims=matrix.shape)
+    weight.raw_data = matrix.tobytes()
+    return bytes(model.SerializeToString())
 
 
 def _rounding() -> list[onnx.NodeProto]:
