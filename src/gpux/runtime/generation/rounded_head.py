@@ -88,11 +88,6 @@ class RoundedHead:
         return found if found.holds(rows.columns) else None
 
     @property
-    def looked_at(self) -> float:
-        """Tokens that were looked at, a row."""
-        return self._looked_at / max(self._asked, 1)
-
-    @property
     def pays(self) -> bool:
         """Whether it is the graph's, and leaves so few tokens to be looked at that it is faster than the head."""
         return not self._wrong and self._looked_at <= max(self._asked, _TRIAL) * self.head.shape[0] * _FEW
@@ -105,8 +100,11 @@ class RoundedHead:
     def check(self, hidden: Rows, logits: Rows) -> None:
         """Compare the head with what the graph itself has made of the same, ``[rows, size]`` to ``[rows, vocabulary]``.
 
-        The file may have been replaced since the graph was loaded. A head that is not the graph's does not pay.
+        The file may have been replaced since the graph was loaded. A head that is not the graph's does not pay. Numbers
+        that are not finite tell nothing.
         """
+        if not np.isfinite(hidden).all():
+            return
         self.checked = True
         if not self.head.made(logits, hidden):
             log.info("%s is not what the graph's head multiplies with; all of the head is read", self.head.path)

@@ -37,10 +37,9 @@ class Steps:
             best: how many of the best scores are wanted; None: all.
         """
         self._decoder.session.count()
-        short = self._shorter() if best is not None and best <= MOST else None
-        if short is None:
+        if best is None or best > MOST or (short := self._shorter()) is None:
             return _step(cache, self._caller, rows, tokens)
-        short.best = best or 1
+        short.best = best
         try:
             return _step(cache, short, rows, tokens)
         except (GpuxError, OSError):
