@@ -23,7 +23,7 @@ from tests.hub import HubServer, add_repo, folder_files
 from tests.models.minilm import minilm_repository
 
 from gpux import HuggingFaceManager, Settings
-from gpux.convert.toolchain import Toolchain
+from gpux.convert.host.toolchain import Toolchain
 
 ROUNDS = 7
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tests.models.minilm import minilm_source
 
-from gpux.convert.toolchain import Toolchain
-from gpux.settings import Settings
+from gpux.convert.host.toolchain import Toolchain
 from gpux.store import Store
+from gpux.system.settings import Settings
 from scripts.measured import Run, measure
 
 ROOT = Path(__file__).parent.parent

@@ -22,8 +22,8 @@ from functools import partial
 from pathlib import Path
 
 from gpux import Settings
-from gpux.convert.toolchain import Toolchain
-from gpux.machine import cpu_threads
+from gpux.convert.host.toolchain import Toolchain
+from gpux.system.machine import cpu_threads
 from scripts.bench_generation_cases import (
     CASES,
     WARM,

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from gpux import pipeline
-from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.model.variant import StoredModel
+from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.loop import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.shortlist import Shortlist
 from gpux.store import MANIFEST, read_manifest
-from gpux.variants import StoredModel
 from scripts.bench_generation_bare import BoundLoop, copying
 from scripts.bench_generation_process import serve
 

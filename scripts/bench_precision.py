@@ -25,9 +25,10 @@ from safetensors.numpy import save_file
 from tests.models.minilm import minilm_repository
 
 from gpux import Settings, pull_model
-from gpux.pipelines.tokenization import Tokenizer
-from gpux.probes import sentences
-from gpux.reduction import Reduction, reduce
+from gpux.model.variant import StoredModel
+from gpux.pipelines.text.tokenization import Tokenizer
+from gpux.quantize.probes import sentences
+from gpux.quantize.reduction import Reduction, reduce
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.loop import generate
 from gpux.runtime.generation.options import GenerationOptions
@@ -35,7 +36,6 @@ from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.store import MANIFEST, read_manifest
-from gpux.variants import StoredModel
 
 PROMPT, STEPS, BATCH = 64, 48, 32
 #: (precision, ratio of speed to float32 at least)

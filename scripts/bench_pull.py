@@ -39,7 +39,8 @@ GPUX = """
 import json, resource, sys, time
 import huggingface_hub, httpx2
 from gpux import HuggingFaceManager
-from gpux.managers import hub_client, transfer
+from gpux.huggingface import client as hub_client
+from gpux.download import transfer
 began = time.perf_counter()
 manager = HuggingFaceManager()
 info = manager.get_model_info(sys.argv[1])

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import transformers
 
-TESTS = Path(__file__).parents[1] / "tests" / "architecture"
+TESTS = Path(__file__).parents[1] / "tests" / "inspect" / "architecture"
 COUNTED = ("class", "parameters", "active", "embedding")
 #: Tables that are part of attention: positions relative to the reader, not to the text's start.
 RELATIVE = ("relative_attention_bias", "rel_embeddings", "relative_position")

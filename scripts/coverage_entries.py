@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.models import zoo
 
-from gpux.tasks import canonical
+from gpux.model.tasks import canonical
 
 PROGRAM = Path(zoo.__file__)
 

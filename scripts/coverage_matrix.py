@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpux.convert.toolchain import Toolchain
-from gpux.settings import Settings
+from gpux.convert.host.toolchain import Toolchain
+from gpux.system.settings import Settings
 from scripts.coverage_entries import chosen
 from scripts.coverage_report import write_report
 from scripts.coverage_shard import ROOT, Shard, read_rows

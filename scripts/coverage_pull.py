@@ -16,12 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpux import proof
 from gpux.errors import ConversionError, GpuxError, InputError, UnsupportedError, WorkerCrashedError
-from gpux.pulling.pull import explain_model, pull_model
+from gpux.model.variant import StoredModel
+from gpux.proof import compare as proof
+from gpux.pull.api import explain_model, pull_model
 from gpux.runtime.graphs import Graphs
-from gpux.settings import Settings
-from gpux.variants import StoredModel
+from gpux.system.settings import Settings
 
 
 def row(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.variants import TensorSpec
+from gpux.model.variant import TensorSpec
 
 #: Sizes of axes that a graph leaves free: samples of a sound, frames of its spectrum.
 _FREE = {"input_values": 8000, "input_features": 96}

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.model.info import read_json
+from gpux.model.variant import Driving
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.defaults import from_config
 from gpux.runtime.generation.encoder_decoder import EncoderDecoder
@@ -16,8 +18,6 @@ from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.shortlist import Shortlist
 from gpux.runtime.generation.state import State
 from gpux.runtime.graphs import Graphs
-from gpux.types import read_json
-from gpux.variants import Driving
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from gpux.errors import GpuxError
+from gpux.model.variant import Driving
 from gpux.runtime.graphs import Graphs
-from gpux.variants import Driving
 from scripts.coverage_entries import Entry
 from scripts.coverage_shard import Opinion, Shard, read_rows
 from scripts.generation_checks import SEARCHES, VARIED, Checks

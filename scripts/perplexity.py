@@ -20,9 +20,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from gpux import Session, Settings, pull_model
+from gpux.model.variant import StoredModel
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.ranking import log_softmax
-from gpux.variants import StoredModel
 from scripts.small_held_out import held_out_windows
 
 SMALL = Path(__file__).parent.parent / "tests" / "models" / "small"

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpux.cancel import CancelToken
-from gpux.convert.process import converse
-from gpux.convert.toolchain import WORKER, Toolchain
-from gpux.settings import Settings
+from gpux.convert.host.toolchain import WORKER, Toolchain
+from gpux.system.cancel import CancelToken
+from gpux.system.process import converse
+from gpux.system.settings import Settings
 
 TABLE = WORKER.parent / "optimum_architectures.json"
 PINNED = ("optimum", "optimum-onnx", "transformers")

@@ -1,4 +1,4 @@
-"""Write src/gpux/architecture/defaults.json: what transformers assumes where a config.json says nothing.
+"""Write src/gpux/inspect/architecture/defaults.json: what transformers assumes where a config.json says nothing.
 
     PYTHON scripts/update_config_defaults.py
 
@@ -17,7 +17,7 @@ from typing import Any
 import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-TABLE = Path(__file__).parents[1] / "src" / "gpux" / "architecture" / "defaults.json"
+TABLE = Path(__file__).parents[1] / "src" / "gpux" / "inspect" / "architecture" / "defaults.json"
 #: Parts of the names of fields that sizes and counts depend on.
 _PARTS = """
     hidden intermediate layer head vocab position window expert lora_rank shared bias state conv embed embd

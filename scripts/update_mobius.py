@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpux.cancel import CancelToken
+from gpux.convert.host.toolchain import WORKER, Toolchain
 from gpux.convert.mobius_limits import WRONG_TYPES
-from gpux.convert.process import converse
-from gpux.convert.toolchain import WORKER, Toolchain
-from gpux.settings import Settings
+from gpux.system.cancel import CancelToken
+from gpux.system.process import converse
+from gpux.system.settings import Settings
 
 TABLE = WORKER.parent / "mobius_architectures.json"
 PINNED = ("mobius-onnx", "transformers")

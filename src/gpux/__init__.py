@@ -17,38 +17,38 @@ __version__ = "0.1.0"
 
 #: public name -> module that defines it
 _PUBLIC = {
-    "CancelToken": "gpux.cancel",
-    "Catalogue": "gpux.catalogue.catalogue",
-    "Driving": "gpux.variants",
+    "CancelToken": "gpux.system.cancel",
+    "Catalogue": "gpux.catalog.catalog",
+    "Driving": "gpux.model.variant",
     "Generation": "gpux.runtime.generation.results",
     "GenerationOptions": "gpux.runtime.generation.options",
     "GpuxError": "gpux.errors",
     "Graphs": "gpux.runtime.graphs",
-    "HuggingFaceManager": "gpux.managers.huggingface",
+    "HuggingFaceManager": "gpux.huggingface.manager",
     "LocalManager": "gpux.managers.local",
-    "Manifest": "gpux.variants",
-    "ModelDescription": "gpux.know.describing",
-    "ModelFile": "gpux.types",
-    "ModelInfo": "gpux.types",
+    "Manifest": "gpux.model.variant",
+    "ModelDescription": "gpux.describe.description",
+    "ModelFile": "gpux.model.info",
+    "ModelInfo": "gpux.model.info",
     "ModelManager": "gpux.managers.base",
-    "ModelRef": "gpux.reference",
+    "ModelRef": "gpux.model.reference",
     "Pipeline": "gpux.pipelines.base",
-    "Proof": "gpux.variants",
-    "Revision": "gpux.types",
-    "Selection": "gpux.formats",
+    "Proof": "gpux.model.variant",
+    "Revision": "gpux.model.info",
+    "Selection": "gpux.inspect.formats",
     "Session": "gpux.runtime.session",
-    "Settings": "gpux.settings",
+    "Settings": "gpux.system.settings",
     "Store": "gpux.store",
-    "StoredModel": "gpux.variants",
-    "TensorSpec": "gpux.variants",
-    "TextStreamer": "gpux.pipelines.streaming",
-    "describe_model": "gpux.know.describing",
-    "explain_model": "gpux.pulling.pull",
-    "import_model": "gpux.catalogue.importing",
-    "pipeline": "gpux.pipelines",
-    "pull_files": "gpux.pulling.files",
-    "pull_model": "gpux.pulling.pull",
-    "pull_models": "gpux.pulling.several",
+    "StoredModel": "gpux.model.variant",
+    "TensorSpec": "gpux.model.variant",
+    "TextStreamer": "gpux.pipelines.generation.streaming",
+    "describe_model": "gpux.describe.description",
+    "explain_model": "gpux.pull.api",
+    "import_model": "gpux.catalog.importing",
+    "pipeline": "gpux.pull.open",
+    "pull_files": "gpux.pull.files",
+    "pull_model": "gpux.pull.api",
+    "pull_models": "gpux.pull.batch",
 }
 
 __all__ = [
@@ -90,30 +90,30 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gpux import errors
-    from gpux.cancel import CancelToken
-    from gpux.catalogue.catalogue import Catalogue
-    from gpux.catalogue.importing import import_model
+    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.importing import import_model
+    from gpux.describe.description import ModelDescription, describe_model
     from gpux.errors import GpuxError
-    from gpux.formats import Selection
-    from gpux.know.describing import ModelDescription, describe_model
+    from gpux.huggingface.manager import HuggingFaceManager
+    from gpux.inspect.formats import Selection
     from gpux.managers.base import ModelManager
-    from gpux.managers.huggingface import HuggingFaceManager
     from gpux.managers.local import LocalManager
-    from gpux.pipelines import pipeline
+    from gpux.model.info import ModelFile, ModelInfo, Revision
+    from gpux.model.reference import ModelRef
+    from gpux.model.variant import Driving, Manifest, Proof, StoredModel, TensorSpec
     from gpux.pipelines.base import Pipeline
-    from gpux.pipelines.streaming import TextStreamer
-    from gpux.pulling.files import pull_files
-    from gpux.pulling.pull import explain_model, pull_model
-    from gpux.pulling.several import pull_models
-    from gpux.reference import ModelRef
+    from gpux.pipelines.generation.streaming import TextStreamer
+    from gpux.pull.api import explain_model, pull_model
+    from gpux.pull.batch import pull_models
+    from gpux.pull.files import pull_files
+    from gpux.pull.open import pipeline
     from gpux.runtime.generation.options import GenerationOptions
     from gpux.runtime.generation.results import Generation
     from gpux.runtime.graphs import Graphs
     from gpux.runtime.session import Session
-    from gpux.settings import Settings
     from gpux.store import Store
-    from gpux.types import ModelFile, ModelInfo, Revision
-    from gpux.variants import Driving, Manifest, Proof, StoredModel, TensorSpec
+    from gpux.system.cancel import CancelToken
+    from gpux.system.settings import Settings
 
 
 def __getattr__(name: str) -> Any:

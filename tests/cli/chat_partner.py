@@ -8,11 +8,11 @@ import time
 from collections.abc import Generator, Iterator
 from typing import Any, Self
 
-from gpux.cancel import CancelToken
 from gpux.errors import ChatTemplateError
-from gpux.pipelines.chat_template import ChatTemplate
-from gpux.pipelines.streaming import TextStreamer
+from gpux.pipelines.chat.template import ChatTemplate
+from gpux.pipelines.generation.streaming import TextStreamer
 from gpux.runtime.generation.results import Generation, Timings
+from gpux.system.cancel import CancelToken
 
 CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 
@@ -75,7 +75,7 @@ def main() -> None:
     os.close(os.open(os.ttyname(0), os.O_RDWR))
     from gpux import pipelines
     from gpux.cli.main import run
-    from gpux.pulling import pull
+    from gpux.pull import api as pull
 
     pull.open_model = lambda *_, **__: None  # type: ignore[assignment]
     pipelines.pipeline = lambda *_, **__: Partner()  # type: ignore[assignment, return-value]

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from gpux import Settings
-from gpux.catalogue import record_use
+from gpux.catalog import record_use
 from gpux.cli.main import run
-from tests.catalogue.conftest import hub, root
-from tests.catalogue.repositories import COUNT, LLAMA, LLAMA_ID, MIXTRAL_ID, text
+from tests.catalog.conftest import hub, root
+from tests.catalog.repositories import COUNT, LLAMA, LLAMA_ID, MIXTRAL_ID, text
 from tests.hub import Fault, HubServer, add_repo
 
 __all__ = ["hub", "root"]  # fixtures: a Hub of its own

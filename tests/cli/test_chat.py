@@ -24,7 +24,7 @@ from gpux.cli.main import gpux, run
 from gpux.cli.reading import Lines
 from gpux.cli.terminal import Terminal
 from gpux.errors import ChatTemplateError, InputError
-from gpux.pulling import pull
+from gpux.pull import api as pull
 from tests.cli import chat_partner
 from tests.cli.chat_partner import Partner
 
@@ -335,7 +335,7 @@ def test_ctrl_c_before_the_first_word_takes_the_message_back(screen: Screen) -> 
 @posix
 def test_ctrl_c_in_a_pipe_ends_the_program() -> None:
     program = (
-        "import sys; from gpux import pipelines; from gpux.pulling import pull; from gpux.cli.main import run\n"
+        "import sys; from gpux import pipelines; from gpux.pull import pull; from gpux.cli.main import run\n"
         "from tests.cli import chat_partner\n"
         "pull.open_model = lambda *a, **b: None; pipelines.pipeline = lambda *a, **b: chat_partner.Partner()\n"
         "sys.exit(run(['chat', 'org/name']))"

@@ -11,9 +11,9 @@ import pytest
 
 from gpux.cli.main import run
 from tests.cli.test_main import on_terminal
-from tests.headers.files import llama
+from tests.describe.test_describing import described, hub
 from tests.hub import HubServer
-from tests.know.test_describing import described, hub
+from tests.inspect.headers.files import llama
 
 __all__ = ["described", "hub"]
 

@@ -13,7 +13,7 @@ import pytest
 from gpux import Settings, pull_model
 from gpux.cli.main import run
 from gpux.errors import InputError, SessionError
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
 
 pytestmark = pytest.mark.hub
 

@@ -13,8 +13,8 @@ import pytest
 from gpux import HuggingFaceManager, Settings, Store, pull_model
 from gpux.cli.main import run
 from gpux.errors import UsageError
-from gpux.managers.cache_scan import CachedRepository, scan_model
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
+from gpux.source_cache.scan import CachedRepository, scan_model
 from tests.hub import HubServer
 from tests.models.bert import bert_repository
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionRequest
+from gpux.convert.host.pip import interpreter
 from gpux.convert.optimum import WORKER
-from gpux.convert.pip import interpreter
-from gpux.convert.process import converse
-from gpux.settings import Settings
+from gpux.system.cancel import CancelToken
+from gpux.system.launch import LAUNCHER
+from gpux.system.process import converse
+from gpux.system.settings import Settings
 
 FAKE = Path(__file__).parent / "fake_worker.py"
 
@@ -69,7 +70,7 @@ def ask_worker(tmp_path: Path) -> Callable[..., dict[str, object]]:
     def ask(python: Path, request: dict[str, object]) -> dict[str, object]:
         events: list[Mapping[str, Any]] = []
         log = tmp_path / "worker.log"
-        converse([python, "-I", WORKER], request, log=log, on_event=events.append, cancel=CancelToken())
+        converse([python, "-I", LAUNCHER, WORKER], request, log=log, on_event=events.append, cancel=CancelToken())
         assert events[-1]["event"] == "result", (events[-1], log.read_text())
         return dict(events[-1])
 

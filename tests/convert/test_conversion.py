@@ -17,8 +17,6 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from gpux import proof
-from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest
 from gpux.convert.optimum import OptimumConverter
 from gpux.errors import (
@@ -31,9 +29,11 @@ from gpux.errors import (
     UnsupportedTaskError,
     WorkerCrashedError,
 )
-from gpux.progress import Event, StageStarted
-from gpux.settings import Settings
-from gpux.variants import Proof
+from gpux.model.variant import Proof
+from gpux.proof import compare as proof
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, StageStarted
+from gpux.system.settings import Settings
 from tests.models.bert import bert_repository
 from tests.models.minilm import minilm_source
 
@@ -289,7 +289,7 @@ def test_a_worker_that_is_killed(converter: OptimumConverter, make_request: Make
     def listener(event: Event) -> None:
         if isinstance(event, StageStarted) and event.stage == "load":
             for folder in Path("/proc").glob("[0-9]*"):
-                if str(os.getpid()) == _parent(folder) and b"convert/worker" in (folder / "cmdline").read_bytes():
+                if str(os.getpid()) == _parent(folder) and b"gpux.convert.worker" in (folder / "cmdline").read_bytes():
                     os.kill(int(folder.name), signal.SIGKILL)
 
     if not Path("/proc/self/stat").exists():

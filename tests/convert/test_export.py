@@ -14,11 +14,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from gpux import proof
 from gpux.convert.base import ConversionReport, ConversionRequest
 from gpux.convert.optimum import OptimumConverter
 from gpux.errors import ConversionError, GpuxError, UnsupportedTaskError
-from gpux.settings import Settings
+from gpux.proof import compare as proof
+from gpux.system.settings import Settings
 from tests.models import zoo
 
 pytestmark = pytest.mark.toolchain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gpux.convert.optimum import WORKER
+from gpux.convert.worker.common import logits
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
 
@@ -20,8 +19,7 @@ Change = Callable[[Path], bool]
 
 @pytest.fixture
 def let_start_logits(monkeypatch: pytest.MonkeyPatch) -> Change:
-    monkeypatch.syspath_prepend(WORKER)
-    found: Change = importlib.import_module("logits").let_start_logits
+    found: Change = logits.let_start_logits
     return found
 
 
@@ -132,7 +130,7 @@ def test_weights_that_are_inputs_yet(tmp_path: Path, let_start_logits: Change) -
     model.graph.input.append(helper.make_tensor_value_info("head", TensorProto.FLOAT, [16, 48]))
     onnx.save(model, file)
     assert not let_start_logits(file)
-    assert importlib.import_module("logits").let_start_logits(file, {"head": 2})
+    assert logits.let_start_logits(file, {"head": 2})
 
 
 @pytest.mark.parametrize("kind", ["growing", "shared"])

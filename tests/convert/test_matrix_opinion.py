@@ -16,7 +16,7 @@ import pytest
 from onnx import numpy_helper
 
 from gpux import Settings, pull_model
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
 from tests.models import zoo
 
 pytestmark = pytest.mark.toolchain

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gpux.convert.memory import conversion_peak, proof_peak
-from gpux.convert.resident import Excess, MemoryWatch, Usage, default_limit, floor, group_usage
 from gpux.errors import OutOfMemoryError
-from gpux.machine import available_memory
-from gpux.pulling.preflight import check_memory
+from gpux.pull.preflight import check_memory
+from gpux.system.machine import available_memory
+from gpux.system.resident import Excess, MemoryWatch, Usage, default_limit, floor, group_usage
 
 GB = 1_000_000_000
 MB = 1_000_000

@@ -15,7 +15,7 @@ from gpux.convert.mobius import MobiusConverter, installed_here
 from gpux.convert.mobius_limits import WRONG_TYPES, known_fault
 from gpux.convert.registry import GROUP, converters
 from gpux.errors import ToolchainMissingError, UnsupportedTaskError
-from gpux.settings import Settings
+from gpux.system.settings import Settings
 
 TASK = "text-generation"
 LLAMA = {

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux import proof
 from gpux.convert.base import ConversionReport, ConversionRequest
+from gpux.convert.host.pip import interpreter
 from gpux.convert.mobius import MobiusConverter
 from gpux.convert.mobius_limits import WRONG_TYPES
-from gpux.convert.pip import interpreter
 from gpux.errors import ConversionError, CorruptFileError, GpuxError, NoWeightsError, UnsupportedTaskError
+from gpux.model.variant import Proof
+from gpux.proof import compare as proof
 from gpux.runtime.graphs import Graphs
-from gpux.settings import Settings
-from gpux.variants import Proof
+from gpux.system.settings import Settings
 
 pytestmark = pytest.mark.toolchain
 TASK = "text-generation"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionRequest
 from gpux.convert.optimum import OptimumConverter, installed_here
 from gpux.errors import (
@@ -21,8 +20,9 @@ from gpux.errors import (
     UnsupportedTaskError,
     WorkerCrashedError,
 )
-from gpux.progress import Event, StageFinished, StageStarted, Warned
-from gpux.settings import Settings
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, StageFinished, StageStarted, Warned
+from gpux.system.settings import Settings
 
 Fake = Callable[[str], Path]
 MakeRequest = Callable[..., ConversionRequest]

@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.convert.planner import _preferences, assess, choose_task, nobody_takes, preference
 from gpux.convert.registry import converters
 from gpux.errors import NoWeightsError, UnsupportedArchitectureError, UnsupportedTaskError, UsageError
-from gpux.progress import ProgressCallback
-from gpux.pulling.plan import Plan, make_plan
-from gpux.settings import Settings
-from gpux.tasks import ALIASES, canonical, task_of_architectures
-from gpux.types import ModelFile, ModelInfo
+from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.tasks import ALIASES, canonical, task_of_architectures
+from gpux.pull.plan import Plan, make_plan
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import ProgressCallback
+from gpux.system.settings import Settings
 
 
 def info(*files: str, task: str | None = None, architectures: tuple[str, ...] = ()) -> ModelInfo:

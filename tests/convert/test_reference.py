@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpux import proof
 from gpux.convert.base import ConversionReport, ConversionRequest
 from gpux.convert.optimum import OptimumConverter
+from gpux.model.tasks import canonical
+from gpux.model.variant import Proof
+from gpux.proof import compare as proof
 from gpux.runtime.graphs import Graphs
-from gpux.settings import Settings
-from gpux.tasks import canonical
-from gpux.variants import Proof
+from gpux.system.settings import Settings
 from tests.models import zoo
 
 pytestmark = pytest.mark.toolchain

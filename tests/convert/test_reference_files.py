@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from gpux import proof
-from gpux.convert.optimum import WORKER
+from gpux.convert.worker.common import axes
+from gpux.convert.worker.reference import axes_trial, cases, single_sizes
 from gpux.errors import InputError
+from gpux.proof import compare as proof
 from gpux.runtime.session import Session
 
 
-@pytest.fixture
-def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """A module of the worker, which imports its neighbours by their bare names."""
-    monkeypatch.syspath_prepend(WORKER)
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "").parent == WORKER:
-            del sys.modules[name]
-
-
-def test_a_case_is_read_as_it_was_written(module: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    cases = module("cases")
+def test_a_case_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     first = cases.Call("encoder", {"x": rows}, {"y": rows + 1}, masks={"y": rows > 0})
     second = cases.Call("decoder", {}, {"z": rows}, {"past": (0, "y")})
@@ -55,16 +40,16 @@ def graph(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_signature(module: Callable[[str], ModuleType], graph: Path) -> None:
-    found = module("axes").read_signature(graph)
+def test_a_signature(graph: Path) -> None:
+    found = axes.read_signature(graph)
     assert found.inputs["image"].shape == ("batch", "height")
     assert found.inputs["image"].dtype == np.float32
     assert found.symbols() == {"batch": [("image", 0)], "height": [("image", 1)]}
     assert not found.fused_attention
 
 
-def test_an_axis_that_is_made_final_is_held(module: Callable[[str], ModuleType], graph: Path) -> None:
-    module("axes").fix_axes(graph, {"image": {1: 3}})
+def test_an_axis_that_is_made_final_is_held(graph: Path) -> None:
+    axes.fix_axes(graph, {"image": {1: 3}})
     with Session(graph, device="cpu") as session:
         assert session.inputs[0].shape == ("batch", 3)
         assert session.run({"image": np.zeros((2, 3), np.float32)})["sum"].shape == (2, 3)
@@ -72,7 +57,7 @@ def test_an_axis_that_is_made_final_is_held(module: Callable[[str], ModuleType],
             session.run({"image": np.zeros((2, 1), np.float32)})
 
 
-def test_a_size_is_tried(module: Callable[[str], ModuleType], graph: Path) -> None:
+def test_a_size_is_tried(graph: Path) -> None:
     ones = np.ones((1, 3), np.float32)
     right = {"sum": ones + np.array([1, 2, 3], np.float32)}
     asked = [
@@ -82,19 +67,19 @@ def test_a_size_is_tried(module: Callable[[str], ModuleType], graph: Path) -> No
         ({"image": np.ones((1, 4), np.float32)}, None),  # the original fails, and so does the graph
         ({"image": np.ones((1, 1), np.float32)}, None),  # the original fails, and the graph answers
     ]
-    assert module("axes_trial").works(graph, asked) == [True, False, False, True, False]
+    assert axes_trial.works(graph, asked) == [True, False, False, True, False]
 
 
-def test_kinds_of_axes(module: Callable[[str], ModuleType]) -> None:
-    kinds = module("single_sizes").kind_of
+def test_kinds_of_axes() -> None:
+    kinds = single_sizes.kind_of
     names = ("text_batch_size", "width", "num_channels", "max_depth", "sequence_length", "point_batch_size")
     assert [kinds(name) for name in names] == ["batch", "size", "channel", "channel", "length", "batch"]
 
 
-def test_cases_of_a_graph_with_images(module: Callable[[str], ModuleType]) -> None:
+def test_cases_of_a_graph_with_images() -> None:
     """One kind of axis at a time differs from the traced size."""
     traced = {"batch_size": 2, "height": 32, "width": 48, "sequence_length": 16}
-    made = {one.name: one for one in module("single_sizes").variations(traced, image=(40, 50), longest=18)}
+    made = {one.name: one for one in single_sizes.variations(traced, image=(40, 50), longest=18)}
     assert made["traced"].sizes == traced
     assert made["batch"].sizes == {**traced, "batch_size": 3}
     assert made["image"].sizes == {**traced, "height": 40, "width": 50}

@@ -8,7 +8,7 @@ import pytest
 
 from gpux.convert.optimum import OptimumConverter
 from gpux.convert.refusals import reason
-from gpux.settings import Settings
+from gpux.system.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from gpux.convert.optimum import OptimumConverter
 from gpux.convert.registry import GROUP, converters
 from gpux.errors import UsageError
-from gpux.settings import Settings
+from gpux.system.settings import Settings
 
 OPTIMUM = EntryPoint("optimum", "gpux.convert.optimum:OptimumConverter", GROUP)
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux import Settings, proof, pull_model
+from gpux import Settings, pull_model
+from gpux.model.tasks import canonical
+from gpux.model.variant import StoredModel, TensorSpec
+from gpux.proof import compare as proof
 from gpux.runtime.graphs import Graphs
-from gpux.tasks import canonical
-from gpux.variants import StoredModel, TensorSpec
 from tests.models import zoo
 
 pytestmark = pytest.mark.toolchain

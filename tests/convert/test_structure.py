@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from gpux.convert.optimum import WORKER
+from gpux.convert.worker.common import structure
+from gpux.convert.worker.optimum import sharing
 from gpux.runtime.graphs import Graphs
-
-
-@pytest.fixture
-def worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(WORKER)
-
-
-def load(name: str) -> ModuleType:
-    """A module of the worker, which imports its neighbours by their bare names."""
-    return importlib.import_module(name)
 
 
 def graph(file: Path, table: np.ndarray, own: np.ndarray) -> Path:  # type: ignore[type-arg]
@@ -41,10 +29,9 @@ def graph(file: Path, table: np.ndarray, own: np.ndarray) -> Path:  # type: igno
 TABLE = np.arange(512 * 640, dtype=np.float32).reshape(512, 640)
 
 
-@pytest.mark.usefixtures("worker")
 def test_a_structure_is_the_graph_without_its_large_weights(tmp_path: Path) -> None:
     file = graph(tmp_path / "model.onnx", TABLE, np.ones(640, np.float32))
-    found = load("structure").read_structure(file)
+    found = structure.read_structure(file)
 
     whole = onnx.load(file)
     table, own = found.graph.initializer
@@ -54,11 +41,10 @@ def test_a_structure_is_the_graph_without_its_large_weights(tmp_path: Path) -> N
     assert found == whole
 
 
-@pytest.mark.usefixtures("worker")
 def test_what_two_graphs_hold_is_written_once_and_they_answer_as_before(tmp_path: Path) -> None:
     offsets = {"one": np.ones(640, np.float32), "two": np.full(640, 2, np.float32)}
     files = {name: graph(tmp_path / f"{name}.onnx", TABLE, own) for name, own in offsets.items()}
-    load("sharing").share_across(files.values())
+    sharing.share_across(files.values())
 
     shared = tmp_path / "shared.onnx_data"
     assert shared.stat().st_size == TABLE.nbytes
@@ -69,8 +55,7 @@ def test_what_two_graphs_hold_is_written_once_and_they_answer_as_before(tmp_path
             np.testing.assert_equal(answer, TABLE[[3, 500]] + own)
 
 
-@pytest.mark.usefixtures("worker")
 def test_graphs_with_nothing_in_common_stay_one_file_each(tmp_path: Path) -> None:
     files = [graph(tmp_path / f"{n}.onnx", TABLE + n, np.ones(640, np.float32)) for n in (0, 1)]
-    load("sharing").share_across(files)
+    sharing.share_across(files)
     assert not (tmp_path / "shared.onnx_data").exists()

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gpux.convert.optimum import WORKER
-
-
-@pytest.fixture
-def thresholds(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(WORKER)
-    yield importlib.import_module("thresholds")
-    sys.modules.pop("thresholds")
+from gpux.convert.worker.reference import thresholds
 
 
 class Config(SimpleNamespace):
@@ -70,6 +60,6 @@ CASES = {
 
 
 @pytest.mark.parametrize(("settings", "expected"), CASES.values(), ids=CASES)
-def test_what_is_found(thresholds: ModuleType, settings: dict[str, Any], expected: list[tuple[str, int, bool]]) -> None:
+def test_what_is_found(settings: dict[str, Any], expected: list[tuple[str, int, bool]]) -> None:
     found = thresholds.find_thresholds(Config(**settings))
     assert [(one.name, one.length, one.capped) for one in found] == expected

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from gpux.convert.optimum import WORKER
 from tests.convert.tokenizer_trial import PAIR, TEXTS
 
 pytestmark = pytest.mark.toolchain
@@ -43,7 +42,7 @@ def trial(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Trial
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     for command in (
         [here / "tokenizer_folders.py", folder / "sources"],
-        [here / "tokenizer_trial.py", WORKER, folder / "sources", folder / "written"],
+        [here / "tokenizer_trial.py", here.parents[1] / "src", folder / "sources", folder / "written"],
     ):
         done = subprocess.run([toolchain_python, "-I", *command], capture_output=True, text=True, env=offline)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from gpux.cancel import CancelToken
-from gpux.convert.toolchain import MARKER, Toolchain, toolchain_names
+from gpux.convert.host.toolchain import MARKER, Toolchain, toolchain_names
 from gpux.errors import CancelledError, ToolchainError, ToolchainMissingError, UsageError
-from gpux.progress import Event, StageFinished, StageStarted
-from gpux.settings import Settings
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, StageFinished, StageStarted
+from gpux.system.settings import Settings
 from tests.convert.wheels import PACKAGES, write_wheels
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = ("mobius", "optimum")
 #: What of a toolchain decides what the graphs look like, besides torch and transformers.
 EXPORTER = {"mobius": ("mobius-onnx",), "optimum": ("optimum-onnx", "optimum")}
-REQUIREMENTS = Path(str(sys.modules["gpux.convert.toolchain"].__file__)).parent / "requirements"
+REQUIREMENTS = Path(str(sys.modules["gpux.convert.host.toolchain"].__file__)).parent / "requirements"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "wheels"
     requirements = tmp_path / "optimum.txt"
     requirements.write_text(write_wheels(folder, local="+cpu"))
-    monkeypatch.setattr("gpux.convert.toolchain._requirements", lambda name: requirements)
+    monkeypatch.setattr("gpux.convert.host.toolchain._requirements", lambda name: requirements)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     yield folder
@@ -136,8 +136,8 @@ def test_the_size_is_that_of_the_files(toolchain: Toolchain, wheels: Path) -> No
 INSTALL = """
 import sys
 from pathlib import Path
-from gpux.convert import toolchain
-from gpux.settings import Settings
+from gpux.convert.host import toolchain
+from gpux.system.settings import Settings
 toolchain._requirements = lambda name: Path(sys.argv[1])
 heard = []
 toolchain.Toolchain("optimum", Settings.from_env()).install(heard.append)
@@ -157,8 +157,10 @@ def test_the_torch_index_is_asked_for_torch_alone(
     settings: Settings, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr("gpux.convert.toolchain.make_environment", lambda folder, log, cancel: Path(sys.executable))
-    monkeypatch.setattr("gpux.convert.toolchain.pip", lambda python, arguments, **_: calls.append(list(arguments)))
+    monkeypatch.setattr(
+        "gpux.convert.host.toolchain.make_environment", lambda folder, log, cancel: Path(sys.executable)
+    )
+    monkeypatch.setattr("gpux.convert.host.toolchain.pip", lambda python, arguments, **_: calls.append(list(arguments)))
     monkeypatch.setattr(Toolchain, "_ask_versions", lambda self, cancel: {})
     monkeypatch.setattr(Toolchain, "_write_marker", lambda self, versions: None)
     Toolchain("optimum", settings.with_overrides(torch_index="file:///torch")).install()

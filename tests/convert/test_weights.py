@@ -11,18 +11,18 @@ import numpy as np
 import onnx
 import pytest
 
-from gpux.convert.optimum import WORKER
 from gpux.runtime.session import Session
 
 pytestmark = pytest.mark.toolchain
 TRIAL = Path(__file__).parent / "weights_trial.py"
+SRC = Path(__file__).parents[2] / "src"
 
 
 @pytest.fixture(scope="module")
 def written(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Path:
     """The folder of the trial's graphs."""
     folder = shared_folder(f"weights-{os.getpid()}")
-    done = subprocess.run([toolchain_python, "-I", TRIAL, WORKER, folder], capture_output=True, text=True)
+    done = subprocess.run([toolchain_python, "-I", TRIAL, SRC, folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

@@ -1,6 +1,6 @@
 """Writes tokenizer.json files with the worker's code, and asks the slow tokenizers for what they ought to answer.
 
-Run in a toolchain: ``python tokenizer_trial.py WORKER FOLDER OUTPUT``; writes ``OUTPUT/answers.json``.
+Run in a toolchain: ``python tokenizer_trial.py SRC FOLDER OUTPUT``; writes ``OUTPUT/answers.json``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Events:
         self.warnings.append(message)
 
 
-def main(worker: str, folder: Path, output: Path) -> None:
-    sys.path.insert(0, worker)
+def main(source_root: str, folder: Path, output: Path) -> None:
+    sys.path.insert(0, source_root)
     answers = {}
     for source in sorted(folder.iterdir()):
         (output / source.name).mkdir(parents=True)
@@ -52,8 +52,8 @@ def main(worker: str, folder: Path, output: Path) -> None:
 
 
 def try_one(source: Path, output: Path) -> dict[str, Any]:
-    from protocol import Refused
-    from tokenizer import write_fast_tokenizer
+    from gpux.convert.worker.common.protocol import Refused
+    from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
 
     events = Events()
     try:

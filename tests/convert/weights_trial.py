@@ -1,6 +1,6 @@
 """Exports of a small model, as torch writes it and past its serializer; run by the toolchain's interpreter.
 
-    TOOLCHAIN_PYTHON weights_trial.py WORKER FOLDER
+    TOOLCHAIN_PYTHON weights_trial.py SRC FOLDER
 
 Writes ``torch.onnx``, ``apart.onnx``, and ``beside.onnx`` with ``beside.onnx_data``.
 """
@@ -43,10 +43,10 @@ def export(model: nn.Module, file: Path) -> None:
     torch.onnx.export(model, (torch.ones(2, 5, dtype=torch.int64),), f=str(file), **names, dynamo=False)
 
 
-def main(worker: Path, folder: Path) -> None:
+def main(source: Path, folder: Path) -> None:
     """Write the three graphs."""
-    sys.path.insert(0, str(worker))
-    import weights_apart
+    sys.path.insert(0, str(source))
+    from gpux.convert.worker.optimum import weights_apart
 
     torch.manual_seed(0)
     model = Lookup().eval()

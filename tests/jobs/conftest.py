@@ -9,7 +9,7 @@ import pytest
 from gpux import CancelToken, Settings, jobs
 from gpux.errors import CancelledError
 from gpux.jobs import Job
-from gpux.progress import BytesAdvanced, Event
+from gpux.system.progress import BytesAdvanced, Event
 from tests.hub import Fault, HubServer
 
 #: Far slower than any test waits; a test that needs the end of the pull does not use it.

@@ -12,7 +12,7 @@ from gpux.cli.terminal import Terminal
 from gpux.jobs.events import EventLog, EventReader, Record, last_records, without_overtaken
 from gpux.jobs.job import read_job
 from gpux.jobs.process import this_process
-from gpux.progress import BytesAdvanced, Event, StageFinished, StageStarted, Warned
+from gpux.system.progress import BytesAdvanced, Event, StageFinished, StageStarted, Warned
 
 EVENTS: list[Event] = [
     StageStarted("download", "Downloading \N{SNOWMAN} \udc80"),

@@ -19,8 +19,8 @@ import pytest
 from gpux import CancelToken, Settings, Store, errors, jobs
 from gpux.jobs import Job
 from gpux.jobs.process import is_alive
-from gpux.progress import BytesAdvanced, Event, StageFinished, StageStarted
-from gpux.pulling.pull import pull_model
+from gpux.pull.api import pull_model
+from gpux.system.progress import BytesAdvanced, Event, StageFinished, StageStarted
 from tests.hub import HubServer
 from tests.jobs.conftest import SLOW, Start
 

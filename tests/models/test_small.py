@@ -19,7 +19,7 @@ from scripts.small_stories import story
 from scripts.small_text import read_text
 from tokenizers import Tokenizer
 
-from gpux.architecture import count_parameters
+from gpux.inspect.architecture import count_parameters
 
 FOLDER = Path(__file__).parent / "small"
 WEIGHTS = FOLDER / "model.safetensors"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
-from gpux.variants import Driving, GraphSpec, Manifest, Proof, StoredModel
+from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, StoredModel
+from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from tests.models.bert import bert_repository
 from tests.models.minilm import minilm_repository, minilm_source
 

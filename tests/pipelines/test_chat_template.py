@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gpux.errors import ChatTemplateError, CorruptFileError, InputError, UsageError
-from gpux.pipelines import chat_environment
-from gpux.pipelines.chat_template import ChatTemplate
-from gpux.pipelines.chat_tools import of_function
+from gpux.pipelines.chat import environment as chat_environment
+from gpux.pipelines.chat.template import ChatTemplate
+from gpux.pipelines.chat.tools import of_function
 from tests.pipelines.chat_shapes import CALLED, NOW, PARTS, SHAPES, SYSTEM, USER, WEATHER, source, write
 
 GOLDENS = json.loads((Path(__file__).parent / "chat_goldens.json").read_text(encoding="utf-8"))["shapes"]

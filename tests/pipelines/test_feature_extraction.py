@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gpux.errors import InputError, SessionError, UsageError
-from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
-from gpux.variants import Driving
+from gpux.model.variant import Driving
+from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from tests.models.cases import SENTENCES, words
 from tests.pipelines.conftest import Build
 
@@ -38,15 +38,15 @@ def test_more_texts_than_are_tokenized_at_once(
     embed: FeatureExtractionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = embed.encode(MIXED)
-    monkeypatch.setattr("gpux.pipelines.feature_extraction._CHUNK", 2)
+    monkeypatch.setattr("gpux.pipelines.text.feature_extraction._CHUNK", 2)
     assert np.allclose(embed.encode(MIXED), whole, atol=1e-5)
 
 
 def test_much_text_runs_in_lanes_of_one_thread(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     with FeatureExtractionPipeline(build(), device="cpu", threads=3) as pipe:
         whole, before = pipe.encode(MIXED), pipe.memory_bytes
-        monkeypatch.setattr("gpux.pipelines.text.LANES_FROM", 1)
-        monkeypatch.setattr("gpux.pipelines.text.LANE_TOKENS", 30)
+        monkeypatch.setattr("gpux.pipelines.text.base.LANES_FROM", 1)
+        monkeypatch.setattr("gpux.pipelines.text.base.LANE_TOKENS", 30)
         assert np.allclose(pipe.encode(MIXED), whole, atol=1e-5)
         assert pipe.memory_bytes == 2 * before
         assert np.allclose(pipe(MIXED[0], return_arrays=True)[0].mean(axis=0), whole[0], atol=1e-5)
@@ -55,8 +55,8 @@ def test_much_text_runs_in_lanes_of_one_thread(build: Build, monkeypatch: pytest
 
 
 def test_a_large_graph_is_never_loaded_twice(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpux.pipelines.text.LANES_FROM", 1)
-    monkeypatch.setattr("gpux.pipelines.text.LANES_BYTES", 1)
+    monkeypatch.setattr("gpux.pipelines.text.base.LANES_FROM", 1)
+    monkeypatch.setattr("gpux.pipelines.text.base.LANES_BYTES", 1)
     with FeatureExtractionPipeline(build(), device="cpu", threads=3) as pipe:
         before = pipe.memory_bytes
         pipe.encode(MIXED)

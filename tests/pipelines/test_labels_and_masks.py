@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from gpux.errors import InputError, UnsupportedError, UsageError
-from gpux.pipelines.fill_mask import FillMaskPipeline
-from gpux.pipelines.text_classification import TextClassificationPipeline
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
+from gpux.pipelines.text.fill_mask import FillMaskPipeline
+from gpux.pipelines.text.text_classification import TextClassificationPipeline
 from tests.models.cases import MASKED, OTHER, PAIR, SHORT, TWO_MASKS, words
 from tests.pipelines.conftest import Build
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.pipelines.feature_extraction import FeatureExtractionPipeline
+from gpux.model.variant import StoredModel
 from gpux.pipelines.registry import pipeline_class
-from gpux.variants import StoredModel
+from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from tests.models.cases import MINILM_CALLS, PIPELINE_CASES, SENTENCE_CASES, Case, expected
 from tests.pipelines.conftest import stored
 

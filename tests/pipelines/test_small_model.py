@@ -10,10 +10,10 @@ import pytest
 from scripts.perplexity import SMALL, perplexities
 
 from gpux import Settings, pull_model
-from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.model.variant import StoredModel
+from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation import rounded_head
 from gpux.runtime.generation.shortlist import Shortlist
-from gpux.variants import StoredModel
 
 pytestmark = pytest.mark.toolchain
 EXPECTED: dict[str, Any] = json.loads((SMALL / "expected.json").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import pytest
 
 from gpux import CancelToken
 from gpux.errors import ContextLengthError, UsageError
-from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.binding import Binding, Buffer
 from tests.pipelines.writer import expected, writer
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from gpux.errors import RunError, UnsupportedError, UsageError
-from gpux.pipelines import structured
-from gpux.pipelines.structured import answer_format, json_constraint
+from gpux.pipelines.generation import structured
+from gpux.pipelines.generation.structured import answer_format, json_constraint
 from gpux.runtime.generation.constraint import Constraint
 
 ENDS = (0, 2)  #: both end an answer; id 1 is a special token that does not

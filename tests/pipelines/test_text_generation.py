@@ -25,10 +25,10 @@ from gpux.errors import (
     UnsupportedError,
     UsageError,
 )
-from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.model.variant import Driving
+from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation import cache, calls
 from gpux.runtime.generation.calls import Caller
-from gpux.variants import Driving
 from tests.pipelines.writer import BOS, LIMIT, expected, tokenizer, writer
 from tests.runtime.generation import tiny_graphs
 

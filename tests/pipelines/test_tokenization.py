@@ -8,8 +8,8 @@ import pytest
 import tokenizers
 
 from gpux.errors import CorruptFileError, InputError, UnsupportedError
-from gpux.pipelines.tokenization import Tokenizer, shares
-from gpux.variants import Driving, StoredModel
+from gpux.model.variant import Driving, StoredModel
+from gpux.pipelines.text.tokenization import Tokenizer, shares
 from tests.models.cases import OTHER, SHORT, words
 from tests.pipelines.conftest import Build
 

@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from gpux.variants import Driving, GraphSpec, Manifest, Proof, ProofStatus, StoredModel
+from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofStatus, StoredModel
 from tests.runtime.generation import tiny_graphs
 
 EOS, BOS, USER, ASSISTANT = 0, 1, 2, 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import SessionError
-from gpux.pipelines.text_generation import TextGenerationPipeline
+from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime import binding
 from gpux.runtime.binding import Buffer
 from gpux.runtime.session import Session

@@ -11,7 +11,7 @@ import pytest
 
 from gpux.runtime import cuda
 from gpux.runtime.doctor import Check, DoctorReport, check_folders, check_onnxruntime, doctor, runtime_packages
-from gpux.settings import Settings
+from gpux.system.settings import Settings
 
 
 def by_name(checks: Any) -> dict[str, Check]:
@@ -30,7 +30,7 @@ def test_a_machine_that_runs_these_tests_is_well(tmp_path: Path) -> None:
 
 
 def test_the_hub_client_is_not_imported() -> None:
-    code = "import sys; from gpux.runtime.doctor import doctor; from gpux.settings import Settings\n"
+    code = "import sys; from gpux.runtime.doctor import doctor; from gpux.system.settings import Settings\n"
     code += "doctor(Settings.from_env()); print({'huggingface_hub', 'torch', 'onnx', 'rich'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

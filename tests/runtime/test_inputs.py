@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gpux.errors import InputError
+from gpux.model.variant import TensorSpec
 from gpux.runtime.inputs import check_inputs
-from gpux.variants import TensorSpec
 
 IDS = TensorSpec("ids", "int64", ("batch", "tokens"))
 PIXELS = TensorSpec("pixels", "float32", ("batch", 3, None))

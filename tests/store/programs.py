@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import GpuxError
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
 from gpux.store import Store
 from tests.store.variants import COMMITS, ID, can_exchange, commit
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gpux.errors import ManifestError
+from gpux.model.variant import Driving, Manifest, Proof, ProofCase, StoredFile
 from gpux.store import read_manifest, write_manifest
-from gpux.variants import Driving, Manifest, Proof, ProofCase, StoredFile
 from tests.store.variants import manifest
 
 FILE = StoredFile("model.onnx", 3, "0" * 64)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.errors import CancelledError, NotStoredError
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
+from gpux.model.variant import StoredModel
 from gpux.store import Store
-from gpux.variants import StoredModel
+from gpux.system.cancel import CancelToken
 from tests.store.variants import COMMITS, ID, commit, names
 
 

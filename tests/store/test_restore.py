@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.errors import CancelledError
 from gpux.store import Store
+from gpux.system.cancel import CancelToken
 from tests.store.variants import FILES, ID, commit, names
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gpux.errors import NotStoredError, NotWritableError
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
+from gpux.model.variant import StoredModel
 from gpux.store import Store, keep_within, state
-from gpux.variants import StoredModel
 from tests.store.variants import COMMITS, ID, commit, names
 
 DAY = 86400.0

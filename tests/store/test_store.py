@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.errors import CancelledError, GpuxError, ManifestError, NotStoredError, StorageError
-from gpux.progress import BytesAdvanced, Event
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
+from gpux.model.variant import Proof
 from gpux.store import Store
-from gpux.variants import Proof
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import BytesAdvanced, Event
 from tests.store.variants import COMMIT, COMMITS, FILES, ID, can_exchange, commit, fill, manifest, names
 
 

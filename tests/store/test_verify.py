@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.errors import CancelledError
-from gpux.progress import Event, event_to_dict
 from gpux.store import Store
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, event_to_dict
 from tests.store.variants import FILES, commit
 
 

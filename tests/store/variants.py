@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 from gpux.store import Staging, Store
-from gpux.store.swap import exchange
-from gpux.variants import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
+from gpux.system.swap import exchange
 
 ID = "org/name"
 COMMITS = tuple(character * 40 for character in "abcdef")

@@ -25,7 +25,7 @@ def login_command(terminal: Terminal, refused: tuple[str, ...], keyring: bool) -
 
     It is not shown while it is typed, and kept only if the Hub says whose it is.
     """
-    from gpux.managers import tokens
+    from gpux.huggingface import auth as tokens
 
     if refused:  # click would repeat it in its message
         raise UsageError("a token is never an argument, which others could read", hint="Try `gpux auth login < file`.")
@@ -41,7 +41,7 @@ def login_command(terminal: Terminal, refused: tuple[str, ...], keyring: bool) -
 @command("logout")
 def logout_command(terminal: Terminal) -> None:
     """Remove the token from the token file and from the key store."""
-    from gpux.managers import tokens
+    from gpux.huggingface import auth as tokens
 
     done = tokens.logout(terminal.settings)
     if terminal.as_json:
@@ -57,7 +57,7 @@ def logout_command(terminal: Terminal) -> None:
 @command("status")
 def status_command(terminal: Terminal) -> None:
     """Show whose token is in use and where it lies."""
-    from gpux.managers import tokens
+    from gpux.huggingface import auth as tokens
 
     found = tokens.status(terminal.settings)
     if terminal.as_json:

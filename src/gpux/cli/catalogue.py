@@ -12,7 +12,7 @@ from gpux.cli import cataloguing
 from gpux.cli.terminal import Terminal, command
 
 if TYPE_CHECKING:
-    from gpux.catalogue.catalogue import Catalogue
+    from gpux.catalog.catalog import Catalogue
 
 _AT = click.option("--catalogue", "path", type=cataloguing.PATH, help=cataloguing.PATH_HELP)
 
@@ -54,7 +54,7 @@ def export(
     terminal: Terminal, refs: tuple[str, ...], format_: str, output: Path | None, brief: bool, path: Path | None
 ) -> None:
     """Write the catalogue, or the records of REFS, as one document."""
-    from gpux.catalogue.exporting import FORMATS, write_whole
+    from gpux.catalog.exporting import FORMATS, write_whole
 
     catalogue = _opened(terminal, path)
     chosen = {record.reference for record in catalogue.select(refs)}
@@ -73,7 +73,7 @@ def export(
 @_AT
 def refresh_records(terminal: Terminal, refs: tuple[str, ...], offline: bool, path: Path | None) -> int:
     """Describe again what changed at its source, of all records or those of REFS: one request for each to see."""
-    from gpux.catalogue.refreshing import refresh
+    from gpux.catalog.refreshing import refresh
 
     terminal.override(offline=offline or None)
     found = refresh(refs or None, catalogue=_opened(terminal, path), settings=terminal.settings)
@@ -113,7 +113,7 @@ def catalogue_command(ctx: click.Context, as_json: bool, debug: bool, quiet: boo
 
 
 def _opened(terminal: Terminal, path: Path | None) -> Catalogue:
-    from gpux.catalogue.catalogue import Catalogue
+    from gpux.catalog.catalog import Catalogue
 
     inherited = (click.get_current_context().obj or {}).get("catalogue")
     return Catalogue(path or inherited, settings=terminal.settings)

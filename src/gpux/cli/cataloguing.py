@@ -14,8 +14,8 @@ from gpux.cli.terminal import Terminal
 from gpux.errors import GpuxError, UsageError
 
 if TYPE_CHECKING:
-    from gpux.catalogue.importing import ImportOutcome
-    from gpux.catalogue.record import Record
+    from gpux.catalog.importing import ImportOutcome
+    from gpux.catalog.record import Record
 
 PATH = click.Path(dir_okay=False, path_type=Path)
 PATH_HELP = "File of the catalogue; by default catalogue.db in GPUX_HOME."
@@ -28,7 +28,7 @@ _MAIN = ("architecture", "parameters")  #: facts whose lack is said at once
 
 def overrides(options: dict[str, Any]) -> dict[str, Any]:
     """Of the options of ``gpux import``; checked before anything is asked."""
-    from gpux.catalogue.rules import checked_overrides, field_named
+    from gpux.catalog.rules import checked_overrides, field_named
 
     given = {name: options[name] for name in _TYPED if options[name] is not None}
     for field, text in map(_pair, options["others"]):

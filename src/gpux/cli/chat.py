@@ -10,10 +10,10 @@ import click
 from gpux.cli.generating import chosen_options, generation_options
 from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
-    from gpux.pipelines.text_generation import TextGenerationPipeline
+    from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 
 _TOKENS = 1024  #: of an answer at most, unless it is said otherwise
 
@@ -47,8 +47,7 @@ def chat_command(
     one JSON object on a line.
     """
     from gpux.cli.chatting import Chat
-    from gpux.pipelines import pipeline
-    from gpux.pulling.pull import open_model
+    from gpux.pull.open import open_model, pipeline
 
     terminal.override(offline=offline or None)
 

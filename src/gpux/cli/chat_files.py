@@ -37,7 +37,7 @@ def read_messages(path: Path) -> list[dict[str, Any]]:
         InputError: the file is no JSON, or its value is no list of messages.
         OSError: it cannot be read.
     """
-    from gpux.pipelines.chat_messages import checked
+    from gpux.pipelines.chat.messages import checked
 
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

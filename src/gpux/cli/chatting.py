@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpux.cancel import CancelToken
 from gpux.cli.chat_files import read_messages, write_messages
 from gpux.cli.generating import described, figures, print_piece, stopped_by_interrupt
 from gpux.cli.reading import Lines
 from gpux.cli.terminal import Terminal
 from gpux.errors import GpuxError, UsageError
+from gpux.system.cancel import CancelToken
 
 if TYPE_CHECKING:
-    from gpux.pipelines.text_generation import TextGenerationPipeline
+    from gpux.pipelines.generation.text_generation import TextGenerationPipeline
     from gpux.runtime.generation.results import Generation
 
 

@@ -10,7 +10,7 @@ from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
 
 if TYPE_CHECKING:
-    from gpux.managers.access import AccessReport
+    from gpux.huggingface.access import AccessReport
 
 _ANSWER = {True: "yes", False: "no", None: "?"}
 
@@ -24,7 +24,7 @@ def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool, offlin
 
     Downloads nothing. Exit code 0 if all of them can be downloaded with what you have, else that of the first error.
     """
-    from gpux.managers.access import check_many
+    from gpux.huggingface.access import check_many
 
     terminal.override(offline=offline or None)
     reports = check_many(refs, terminal.settings)

@@ -11,7 +11,7 @@ from gpux.cli.terminal import Terminal, command
 @command("du")
 def du_command(terminal: Terminal) -> None:
     """Show what takes how much of the disk: store, source cache by repository, partial downloads, toolchains, logs."""
-    from gpux.inventory import usage
+    from gpux.upkeep.inventory import usage
 
     found = usage(terminal.settings)
     if terminal.as_json:

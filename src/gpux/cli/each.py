@@ -7,7 +7,7 @@ from typing import Any
 
 from gpux.cli.terminal import Terminal
 from gpux.errors import GpuxError
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
 
 
 def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRef], dict[str, Any]]) -> int:

@@ -8,7 +8,7 @@ from gpux.cli import figures
 from gpux.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from gpux.convert.toolchain import Toolchain
+    from gpux.convert.host.toolchain import Toolchain
 
 #: Of each toolchain, what tells one from another at a glance.
 _MAIN = ("optimum-onnx", "mobius-onnx", "transformers", "torch")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from gpux.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from gpux.pulling.plan import Way
+    from gpux.pull.plan import Way
 
 SHIPPED = "shipped"
 
 
 def explain(terminal: Terminal, ref: str, **options: Any) -> int:
     """Print the plan for one model; 0 where a way leads there, else what the refusal ends with."""
-    from gpux.pulling.pull import explain_model
+    from gpux.pull.api import explain_model
 
     found = explain_model(ref, settings=terminal.settings, **options)
     if terminal.as_json:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from gpux.cli import figures
 from gpux.cli.traits import architecture, parameters, precision
-from gpux.tasks import task_of_architectures
+from gpux.model.tasks import task_of_architectures
 
 if TYPE_CHECKING:
-    from gpux.know import ModelDescription
-    from gpux.know.card import Evaluation, ModelCard, Security
+    from gpux.describe import ModelDescription
+    from gpux.inspect.card import Evaluation, ModelCard, Security
     from gpux.managers.info_cache import KnownInfo
-    from gpux.types import ModelInfo
-    from gpux.variants import StoredModel
+    from gpux.model.info import ModelInfo
+    from gpux.model.variant import StoredModel
 
 Rows = Iterator[tuple[str, str]]
 SHOWN = 5  #: results, languages, files …; the rest is in the JSON

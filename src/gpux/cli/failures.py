@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import click
 
-from gpux.disk import FAILED, FULL
 from gpux.errors import CancelledError, DiskFullError, GpuxError, StorageError, UsageError
+from gpux.system.disk import FAILED, FULL
 
 
 def report_failure(exc: BaseException, args: Sequence[str]) -> int:

@@ -10,8 +10,8 @@ import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal
-from gpux.formats import FORMATS, Selection
-from gpux.reference import ModelRef
+from gpux.inspect.formats import FORMATS, Selection
+from gpux.model.reference import ModelRef
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_disk_space: bool) -> dict[str, Any]:
     """Bring files of one model, and print where they are; what ``--json`` says of them."""
     from gpux.managers.registry import manager_for
-    from gpux.pulling.files import place_of, pull_files
+    from gpux.pull.files import place_of, pull_files
 
     manager = manager_for(ref.scheme, terminal.settings)
     with terminal.progress() as progress:

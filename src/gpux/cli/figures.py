@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpux.disk import format_bytes
-from gpux.variants import Proof
+from gpux.model.variant import Proof
+from gpux.system.disk import format_bytes
 
 if TYPE_CHECKING:
-    from gpux.transfers import TransferReport
+    from gpux.model.transfer import TransferReport
 
 
 def size(count: int | None) -> str:

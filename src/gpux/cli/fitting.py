@@ -9,15 +9,15 @@ from gpux.cli import figures
 
 if TYPE_CHECKING:
     from gpux.cli.terminal import Terminal
-    from gpux.know import ModelDescription
-    from gpux.know.fit import DeviceFit, FitReport
-    from gpux.know.footprint import Precision
+    from gpux.describe import ModelDescription
+    from gpux.inspect.fit import DeviceFit, FitReport
+    from gpux.inspect.footprint import Precision
 
 
 def reports(terminal: Terminal, found: ModelDescription, how: dict[str, Any]) -> list[FitReport]:
     """The estimates for what was asked for."""
-    from gpux.formats import canonical_precision
-    from gpux.know.fitting import PRECISIONS, fit_model, this_machine
+    from gpux.describe.fitting import PRECISIONS, fit_model, this_machine
+    from gpux.inspect.formats import canonical_precision
 
     asked = how["precision"]
     wanted = (cast("Precision", canonical_precision(asked)),) if asked else PRECISIONS

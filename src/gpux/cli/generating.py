@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpux.cancel import CancelToken
 from gpux.cli.terminal import Terminal
 from gpux.errors import UsageError
+from gpux.system.cancel import CancelToken
 
 if TYPE_CHECKING:
-    from gpux.pipelines.generation import GenerationPipeline
+    from gpux.pipelines.generation.base import GenerationPipeline
     from gpux.runtime.generation.results import Generation
 
 #: Seconds after which a further Ctrl-C no longer waits for an answer to stop.

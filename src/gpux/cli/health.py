@@ -10,8 +10,8 @@ from gpux.cli import figures
 from gpux.cli.terminal import Terminal
 
 if TYPE_CHECKING:
-    from gpux.inventory import Health
-    from gpux.repair import Repair
+    from gpux.upkeep.inventory import Health
+    from gpux.upkeep.repair import Repair
 
 HEADER = ("Model", "Commit", "Task", "Files", "Proof")
 Row = tuple[str, ...]

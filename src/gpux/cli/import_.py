@@ -10,7 +10,7 @@ import click
 from gpux.cli import cataloguing
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
-from gpux.managers.searching import SORTS
+from gpux.huggingface.search import SORTS
 
 
 @command("import")
@@ -44,8 +44,8 @@ def import_command(
     A model that is there already is described anew; what you said of it stays. One bad line of a file does not stop
     the rest; the exit code is that of the first failure.
     """
-    from gpux.catalogue.catalogue import Catalogue
-    from gpux.catalogue.importing import import_model, import_models
+    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.importing import import_model, import_models
 
     terminal.override(offline=offline or None)
     given = cataloguing.overrides(options)
@@ -64,7 +64,7 @@ def import_command(
 
 
 def _found(terminal: Terminal, options: dict[str, Any]) -> list[str]:
-    from gpux.catalogue.discovery import discover
+    from gpux.catalog.discovery import discover
 
     text, sort, limit = options["search"], options["sort"], options["limit"]
     if text is None:

@@ -11,7 +11,7 @@ from gpux.cli import figures, fitting
 from gpux.cli.facts import as_json, facts, remark, variants
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError, WrongKindError
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
 
 
 @command("info")
@@ -49,7 +49,7 @@ def info_command(terminal: Terminal, ref: str, revision: str | None, files: bool
 
 
 def _show_page(terminal: Terminal, ref: ModelRef, how: dict[str, Any]) -> None:
-    from gpux.know import describe_model
+    from gpux.describe import describe_model
     from gpux.store import Store
 
     found = describe_model(
@@ -88,7 +88,7 @@ def _show_files(terminal: Terminal, ref: ModelRef) -> None:
 
 def _show_space(terminal: Terminal, ref: ModelRef) -> None:
     """The models on stdout, one on each line of a pipe, as `gpux pull` and `gpux check` take them."""
-    from gpux.managers.huggingface import HuggingFaceManager
+    from gpux.huggingface.manager import HuggingFaceManager
 
     space = HuggingFaceManager(terminal.settings).get_space_info(ref)
     if terminal.as_json:

@@ -10,7 +10,7 @@ from gpux.cli.terminal import Terminal
 from gpux.errors import ToolchainMissingError, UsageError
 
 if TYPE_CHECKING:
-    from gpux.convert.toolchain import Toolchain
+    from gpux.convert.host.toolchain import Toolchain
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def install_toolchain(terminal: Terminal, name: str, *, yes: bool) -> Toolchain:
     Raises:
         UsageError: the answer was no, or there is nobody to ask and no ``--yes``.
     """
-    from gpux.convert.toolchain import Toolchain
+    from gpux.convert.host.toolchain import Toolchain
 
     toolchain = Toolchain(name, terminal.settings)
     if toolchain.status() == "ready":

@@ -10,9 +10,9 @@ from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
 
 if TYPE_CHECKING:
-    from gpux.managers.cache_scan import CachedCommit
+    from gpux.model.variant import StoredModel
+    from gpux.source_cache.scan import CachedCommit
     from gpux.store import Store
-    from gpux.variants import StoredModel
 
 HEADER = ("Model", "Commit", "Task", "Precision", "Variant", "Source", "Proof", "Kept")
 Row = tuple[str, ...]
@@ -25,8 +25,8 @@ def list_command(terminal: Terminal, runnable: bool) -> None:
 
     Variants lie in gpux's store, source files in the Hugging Face cache, which other tools share.
     """
-    from gpux.inventory import HUB, everything
     from gpux.store import Store
+    from gpux.upkeep.inventory import HUB, everything
 
     store = Store(terminal.settings.store)
     found = everything(terminal.settings, store)

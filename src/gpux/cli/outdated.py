@@ -10,7 +10,7 @@ import click
 from gpux.cli.terminal import Terminal, command
 
 if TYPE_CHECKING:
-    from gpux.outdated import Currency
+    from gpux.upkeep.outdated import Currency
 
 HEADER = ("Model", "Status", "Stored", "Now", "Changed", "Tasks")
 
@@ -24,7 +24,7 @@ def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool,
 
     Without REFS, all of them. One request for each model and revision.
     """
-    from gpux.outdated import outdated
+    from gpux.upkeep.outdated import outdated
 
     terminal.override(offline=offline or None)
     found = outdated(refs or None, settings=terminal.settings)

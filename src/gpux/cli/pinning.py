@@ -7,7 +7,7 @@ from gpux.cli.terminal import Terminal
 
 def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pinned: bool) -> None:
     """Pin or unpin every variant that the references cover, and print them."""
-    from gpux.reference import ModelRef
+    from gpux.model.reference import ModelRef
     from gpux.store import Store
 
     store = Store(terminal.settings.store)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from gpux.cli import figures
 from gpux.cli.fetching import Choice
 from gpux.cli.terminal import Terminal
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
 
 if TYPE_CHECKING:
-    from gpux.pulling.preview import PullPreview
+    from gpux.pull.preview import PullPreview
 
 
 def show_preview(
@@ -18,7 +18,7 @@ def show_preview(
 ) -> dict[str, Any]:
     """Print what the pull of one model would do; what ``--json`` says of it."""
     from gpux.managers.registry import manager_for
-    from gpux.pulling.preview import preview_files, preview_pull
+    from gpux.pull.preview import preview_files, preview_pull
 
     manager = manager_for(ref.scheme, terminal.settings)
     if choice.wants_files(ref):

@@ -12,7 +12,7 @@ from gpux.cli.fetching import Choice, choice_options, fetch_files
 from gpux.cli.previewing import show_preview
 from gpux.cli.pulling import pull_one, pull_options, pull_several
 from gpux.cli.terminal import Terminal, command
-from gpux.reference import ModelRef
+from gpux.model.reference import ModelRef
 
 
 @command("pull")

@@ -10,7 +10,7 @@ import click
 from gpux.cli import figures
 from gpux.cli.installing import install_toolchain, with_toolchain
 from gpux.cli.terminal import Terminal
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
 
 _OPTIONS = (
     click.option("--revision", help="Branch, tag, refs/pr/N or commit."),
@@ -37,7 +37,7 @@ def pull_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def pull_one(terminal: Terminal, ref: str, *, yes: bool, **options: Any) -> int:
     """Pull with progress, then print what is stored."""
-    from gpux.pulling.pull import pull_model
+    from gpux.pull.api import pull_model
 
     def pull() -> StoredModel:
         with terminal.progress() as progress:
@@ -55,7 +55,7 @@ def pull_one(terminal: Terminal, ref: str, *, yes: bool, **options: Any) -> int:
 def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **options: Any) -> int:
     """Pull each, a few at a time; print one report. The exit code is that of the first failure."""
     from gpux.errors import ToolchainMissingError
-    from gpux.pulling.several import PullOutcome, pull_models
+    from gpux.pull.batch import PullOutcome, pull_models
 
     def pull(chosen: Sequence[str]) -> dict[str, PullOutcome]:
         with terminal.labelled_progress() as progress:

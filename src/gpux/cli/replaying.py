@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from gpux.cli import figures
 
 if TYPE_CHECKING:
-    from gpux.inventory import Health
+    from gpux.model.variant import StoredModel
     from gpux.store import Store
-    from gpux.variants import StoredModel
+    from gpux.upkeep.inventory import Health
 
 
 def replay_sound(checked: Health, mended: Collection[Path], store: Store, device: str) -> dict[Path, str]:
@@ -22,7 +22,7 @@ def replay_sound(checked: Health, mended: Collection[Path], store: Store, device
 
 
 def _replay(model: StoredModel, device: str) -> str:
-    from gpux.proof import replay
+    from gpux.proof.compare import replay
     from gpux.runtime.graphs import Graphs
 
     with Graphs.of(model, device=device) as graphs:

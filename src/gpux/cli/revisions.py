@@ -13,7 +13,7 @@ from gpux.cli.terminal import Terminal, command
 def revisions_command(terminal: Terminal, ref: str, offline: bool) -> None:
     """List a model's branches, tags and pull requests with their commits."""
     from gpux.managers.registry import manager_for
-    from gpux.reference import ModelRef
+    from gpux.model.reference import ModelRef
 
     terminal.override(offline=offline or None)
     parsed = ModelRef.parse(ref)

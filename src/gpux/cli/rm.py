@@ -12,9 +12,9 @@ from gpux.cli.terminal import Terminal, command
 from gpux.errors import NotStoredError, StorageError
 
 if TYPE_CHECKING:
-    from gpux.reference import ModelRef
+    from gpux.model.reference import ModelRef
+    from gpux.model.variant import StoredModel
     from gpux.store import Store
-    from gpux.variants import StoredModel
 
 
 @command("rm")
@@ -30,10 +30,10 @@ def rm_command(
 
     With --source, the source files of the same commits go too; of all commits where REF tells no revision.
     """
-    from gpux.inventory import covered
-    from gpux.managers.cache_removal import plan_source_removal
-    from gpux.reference import ModelRef
+    from gpux.model.reference import ModelRef
+    from gpux.source_cache.removal import plan_source_removal
     from gpux.store import Store
+    from gpux.upkeep.inventory import covered
 
     store = Store(terminal.settings.store)
     if not source:
@@ -55,7 +55,7 @@ def rm_command(
 
 
 def _variants(terminal: Terminal, store: Store, ref: ModelRef, task: str | None) -> list[StoredModel]:
-    from gpux.inventory import covered
+    from gpux.upkeep.inventory import covered
 
     try:
         return store.matching(ref, task=task)

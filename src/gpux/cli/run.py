@@ -13,10 +13,10 @@ from gpux.cli.generating import chosen_options, generation_options, print_text
 from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
-    from gpux.pipelines.generation import GenerationPipeline
+    from gpux.pipelines.generation.base import GenerationPipeline
 
 
 @command("run")
@@ -44,8 +44,7 @@ def run_command(
     Without INPUTS, or with a single -, each line of standard input is a text. A model that writes goes on from a single
     text word by word.
     """
-    from gpux.pipelines import pipeline
-    from gpux.pulling.pull import open_model
+    from gpux.pull.open import open_model, pipeline
 
     terminal.override(offline=offline or None)
     texts = _texts(inputs)

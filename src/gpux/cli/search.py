@@ -11,9 +11,9 @@ import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
-from gpux.formats import FORMATS
-from gpux.managers.searching import SORTS, SearchQuery, read_count
-from gpux.types import ModelInfo
+from gpux.huggingface.search import SORTS, SearchQuery, read_count
+from gpux.inspect.formats import FORMATS
+from gpux.model.info import ModelInfo
 
 #: Results that --runnable looks at for each one that is asked for, at most.
 _LOOKED_AT = 50
@@ -37,7 +37,7 @@ def search_command(
     terminal: Terminal, query: tuple[str, ...], limit: int, offline: bool, runnable: bool, **filters: Any
 ) -> None:
     """Search the Hub for models, the most downloaded first."""
-    from gpux.managers.huggingface import PAGE, HuggingFaceManager
+    from gpux.huggingface.manager import PAGE, HuggingFaceManager
 
     terminal.override(offline=offline or None)
     filters["format"] = filters.pop("format_")
@@ -58,7 +58,7 @@ def search_command(
 
 def _runnable(terminal: Terminal, results: Iterator[ModelInfo], limit: int) -> Iterator[tuple[ModelInfo, str | None]]:
     """Those that gpux could run, with how; the search ends where too many others stand between them."""
-    from gpux.know.runnable import runnable
+    from gpux.describe.runnable import runnable
 
     how: Callable[[ModelInfo], str | None] = runnable(terminal.settings)
     most = _LOOKED_AT * limit

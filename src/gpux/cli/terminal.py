@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpux.progress import Event, ProgressCallback, silent
-from gpux.settings import Settings
+from gpux.system.progress import Event, ProgressCallback, silent
+from gpux.system.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -99,7 +99,7 @@ class Terminal:
             return EventLog(self.settings.job_events)
         if self.quiet:
             return nullcontext(silent)
-        from gpux.progress_display import ProgressDisplay
+        from gpux.system.progress_display import ProgressDisplay
 
         return ProgressDisplay(self.console(stderr=True))
 
@@ -114,7 +114,7 @@ class Terminal:
         elif self.quiet:
             yield lambda label, event: None
         else:
-            from gpux.progress_display import PullsDisplay
+            from gpux.system.progress_display import PullsDisplay
 
             with PullsDisplay(self.console(stderr=True)) as display:
                 yield display

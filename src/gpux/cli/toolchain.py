@@ -13,7 +13,7 @@ from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
 
 if TYPE_CHECKING:
-    from gpux.convert.toolchain import Toolchain
+    from gpux.convert.host.toolchain import Toolchain
 
 
 @click.group("toolchain")
@@ -24,7 +24,7 @@ def toolchain_command() -> None:
 @command("list")
 def list_toolchains(terminal: Terminal) -> None:
     """List the toolchains, installed or not, and what each converts."""
-    from gpux.convert.toolchain import Toolchain, toolchain_names
+    from gpux.convert.host.toolchain import Toolchain, toolchain_names
 
     found = [Toolchain(name, terminal.settings) for name in toolchain_names()]
     if terminal.as_json:
@@ -53,7 +53,7 @@ def install(terminal: Terminal, name: str, yes: bool) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def remove(terminal: Terminal, name: str, yes: bool) -> None:
     """Delete the environment of a converter; stored models keep working."""
-    from gpux.convert.toolchain import Toolchain
+    from gpux.convert.host.toolchain import Toolchain
 
     plan = Toolchain(name, terminal.settings).remove()
     if plan.size and not terminal.confirm(f"Remove {plan.path} ({figures.size(plan.size)})?", yes=yes):
@@ -70,7 +70,7 @@ def remove(terminal: Terminal, name: str, yes: bool) -> None:
 def show(terminal: Terminal, name: str) -> None:
     """Show a toolchain: what it is made of, and, by running it, whether it is intact."""
     from gpux.cli.environments import show_toolchain
-    from gpux.convert.toolchain import Toolchain
+    from gpux.convert.host.toolchain import Toolchain
 
     show_toolchain(terminal, Toolchain(name, terminal.settings))
 

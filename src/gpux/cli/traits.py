@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from gpux.cli import figures
 
 if TYPE_CHECKING:
-    from gpux.architecture import ArchitectureSummary, Quantization
-    from gpux.headers.gguf_summary import GgufSummary
-    from gpux.know import ModelDescription
+    from gpux.describe import ModelDescription
+    from gpux.inspect.architecture import ArchitectureSummary, Quantization
+    from gpux.inspect.headers.gguf_summary import GgufSummary
 
 Rows = Iterator[tuple[str, str]]
 

@@ -9,11 +9,11 @@ import click
 from gpux.cli.installing import with_toolchain
 from gpux.cli.outdated import about, reason, remarks
 from gpux.cli.terminal import Terminal, command
-from gpux.reference import Reference
-from gpux.variants import StoredModel
+from gpux.model.reference import Reference
+from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
-    from gpux.outdated import Currency, Update
+    from gpux.upkeep.outdated import Currency, Update
 
 HEADER = ("Model", "Task", "From", "To", "Result")
 
@@ -28,7 +28,7 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
 
     Former commits stay until `gpux prune`. One that fails stops no other; the exit code is that of the first failure.
     """
-    from gpux.outdated import outdated, update
+    from gpux.upkeep.outdated import outdated, update
 
     terminal.override(offline=offline or None)
     found = outdated(refs or None, settings=terminal.settings)
@@ -52,7 +52,7 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
 
 
 def _pull(terminal: Terminal, ref: Reference, options: dict[str, Any]) -> StoredModel:
-    from gpux.pulling.pull import pull_model
+    from gpux.pull.api import pull_model
 
     with terminal.progress() as progress:
         return pull_model(ref, **{**options, "progress": progress})

@@ -11,7 +11,7 @@ from gpux.cli.terminal import Terminal, command
 from gpux.errors import CorruptFileError, UsageError
 
 if TYPE_CHECKING:
-    from gpux.repair import Repair
+    from gpux.upkeep.repair import Repair
 
 
 @command("verify")
@@ -38,8 +38,8 @@ def verify_command(
     """
     if source_only and (store_only or proof):
         raise UsageError("--source-only leaves nothing to check", hint="Leave it out.")
-    from gpux.inventory import check, covered, everything, only
     from gpux.store import Store
+    from gpux.upkeep.inventory import check, covered, everything, only
 
     terminal.override(offline=offline or None)
     store = Store(terminal.settings.store)
@@ -49,7 +49,7 @@ def verify_command(
         checked = check(found, store, progress=progress)
     repairs: list[Repair] = []
     if mend:
-        from gpux.repair import repair
+        from gpux.upkeep.repair import repair
 
         with terminal.progress() as progress:
             repairs = repair(checked, terminal.settings, store, progress=progress)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gpux.cancel import CancelToken
 from gpux.errors import ConversionError
-from gpux.progress import ProgressCallback, silent
-from gpux.values import Value
-from gpux.variants import Driving, Threshold
+from gpux.model.values import Value
+from gpux.model.variant import Driving, Threshold
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import ProgressCallback, silent
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ConversionRequest(Value):
 
     source: Path  #: config, weights and tokenizer files of one commit
     output: Path  #: an empty folder that becomes the variant
-    reference: Path  #: an empty folder for the inputs and the original's outputs, see :mod:`gpux.proof`
+    reference: Path  #: an empty folder for the inputs and the original's outputs, see :mod:`gpux.proof.compare`
     log: Path  #: file that takes the exporter's own output
     model_id: str  #: for messages only; nothing is derived from it
     task: str  #: the Hub's name

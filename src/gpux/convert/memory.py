@@ -4,7 +4,7 @@ The figures are fits to cold runs on Linux. For models of several graphs and for
 worker (T5-base, whisper-small, GPT-2, a Llama of 100M), off by up to a tenth. For Optimum's single graphs, whose
 weights are streamed past the exporter: a line through two whole pulls (MiniLM, BERT-base), so that nothing says yet how
 far off it is for others, least of all for larger ones. What runs is watched all the same
-(:mod:`gpux.convert.resident`).
+(:mod:`gpux.system.resident`).
 """
 
 from __future__ import annotations

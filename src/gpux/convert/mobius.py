@@ -9,8 +9,8 @@ from importlib.resources import files
 from typing import Any, ClassVar
 
 from gpux.convert.base import Refusal
-from gpux.convert.conversation import has_modules
-from gpux.convert.hosted import HostedConverter
+from gpux.convert.host.conversation import has_modules
+from gpux.convert.host.hosted import HostedConverter
 from gpux.convert.mobius_limits import WRONG_TYPES, known_fault
 
 

@@ -10,10 +10,10 @@ from importlib.resources import files
 from typing import Any
 
 from gpux.convert.base import Refusal
-from gpux.convert.conversation import has_modules
-from gpux.convert.hosted import HostedConverter
+from gpux.convert.host.conversation import has_modules
+from gpux.convert.host.hosted import HostedConverter
+from gpux.convert.host.toolchain import WORKER
 from gpux.convert.refusals import reason
-from gpux.convert.toolchain import WORKER
 
 __all__ = ["WORKER", "OptimumConverter", "installed_here"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from gpux.convert.base import Converter, Refusal
 from gpux.errors import UnsupportedArchitectureError, UnsupportedTaskError
-from gpux.tasks import canonical, task_of_architectures
-from gpux.types import ModelInfo
+from gpux.model.info import ModelInfo
+from gpux.model.tasks import canonical, task_of_architectures
 
 
 def choose_task(info: ModelInfo, asked: str | None = None) -> str:

@@ -7,8 +7,8 @@ from importlib.metadata import EntryPoint
 
 from gpux.convert.base import Converter
 from gpux.errors import UsageError
-from gpux.plugins import registered
-from gpux.settings import Settings
+from gpux.system.plugins import registered
+from gpux.system.settings import Settings
 
 GROUP = "gpux.converters"
 #: gpux's own, the one that takes most models first; measured preferences stand above this.

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpux.cancel import CancelToken
-from gpux.disk import disk_errors
 from gpux.errors import CorruptFileError, GpuxError, JobNotFoundError, UsageError
 from gpux.jobs.events import EventReader, without_overtaken
 from gpux.jobs.job import Job, JobFolder, read_job
 from gpux.jobs.process import is_alive, is_elsewhere, signal_group
-from gpux.progress import Event, ProgressCallback
-from gpux.settings import Settings
+from gpux.system.cancel import CancelToken
+from gpux.system.disk import disk_errors
+from gpux.system.progress import Event, ProgressCallback
+from gpux.system.settings import Settings
 
 #: Seconds that a job gets to end by itself before it is asked less kindly.
 GRACE = 10.0
@@ -206,7 +206,7 @@ def _make_folder(jobs: Path) -> JobFolder:
 
 def _launch(folder: JobFolder, command: list[str], models: list[str], settings: Settings) -> subprocess.Popen[bytes]:
     # -P: a gpux.py in the working directory is not us
-    program = [sys.executable, "-P", "-m", "gpux.jobs.runner", str(folder.root), json.dumps(models), *command]
+    program = [sys.executable, "-P", "-m", "gpux.cli.job_runner", str(folder.root), json.dumps(models), *command]
     with folder.log.open("ab") as log:
         return subprocess.Popen(
             program,

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, get_args
 
-from gpux.progress import BytesAdvanced, Event, event_to_dict
+from gpux.system.progress import BytesAdvanced, Event, event_to_dict
 
 INTERVAL = 0.5  #: seconds between two byte events of one stage, at least: a file of a few MB after hours
 _TAIL = 64 * 1024  # bytes at the end of the file that tell where a job is

@@ -22,13 +22,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.disk import sync_file
 from gpux.errors import CorruptFileError, JobNotFoundError
 from gpux.jobs.events import Record, last_records
 from gpux.jobs.process import ProcessMark, is_alive, is_elsewhere
-from gpux.progress import BytesAdvanced, StageFinished, StageStarted
-from gpux.types import read_json
-from gpux.values import Value
+from gpux.model.info import read_json
+from gpux.model.values import Value
+from gpux.system.disk import sync_file
+from gpux.system.progress import BytesAdvanced, StageFinished, StageStarted
 
 JobStatus = Literal["running", "finished", "failed", "cancelled", "lost"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpux.errors import UsageError
-from gpux.values import Value
+from gpux.model.values import Value
 
 
 @dataclass(frozen=True)

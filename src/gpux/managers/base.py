@@ -6,23 +6,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gpux.cancel import CancelToken
 from gpux.errors import GpuxError, UnsupportedError
-from gpux.managers.pages import ModelPage
-from gpux.managers.reads import FileReads, Part
-from gpux.progress import ProgressCallback
-from gpux.reference import ModelRef, Reference
-from gpux.settings import Settings
-from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot
+from gpux.inspect.reads import FileReads, Part
+from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
+from gpux.model.page import ModelPage
+from gpux.model.reference import ModelRef, Reference
+from gpux.system.cancel import CancelToken
+from gpux.system.plugins import service
+from gpux.system.progress import ProgressCallback
+from gpux.system.settings import Settings
 
 if TYPE_CHECKING:
-    from gpux.variants import StoredModel
+    from gpux.model.variant import StoredModel
 
 
 class ModelManager(ABC):
     """One source of models, registered under its scheme (entry points ``gpux.managers``).
 
-    Every method takes what a user types or a parsed :class:`~gpux.reference.ModelRef`, and raises
+    Every method takes what a user types or a parsed :class:`~gpux.model.reference.ModelRef`, and raises
     :class:`~gpux.errors.ManagerError` or one of its subclasses.
     """
 
@@ -125,6 +126,5 @@ class ModelManager(ABC):
 
     def pull_model(self, ref: Reference, *, revision: str | None = None, **options: Any) -> StoredModel:
         """Bring the model into the store, ready to run; ``options`` are those of :func:`gpux.pull_model`."""
-        from gpux.pulling.pull import pull_model  # the composition root stands above the managers
-
-        return pull_model(ModelRef.parse(ref).at(revision), manager=self, **options)
+        pulled: StoredModel = service("pull_model")(ModelRef.parse(ref).at(revision), manager=self, **options)
+        return pulled

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import CorruptFileError
-from gpux.managers.pages import ModelPage
-from gpux.types import ModelInfo, read_json
+from gpux.model.info import ModelInfo, read_json
+from gpux.model.page import ModelPage
 
 LARGEST = 4 << 20  #: bytes of a README.md that are looked at
 _FRONT = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -44,7 +44,7 @@ def front_matter(readme: Path) -> dict[str, Any]:
         return {}
     if match is None:
         return {}
-    import yaml  # type: ignore[import-untyped]  # rarely needed
+    import yaml  # rarely needed
 
     try:
         found = yaml.safe_load(match[1])

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gpux.cancel import CancelToken
 from gpux.errors import (
     DisabledModelError,
     ModelNotFoundError,
@@ -29,9 +28,10 @@ from gpux.errors import (
     UnsafePathError,
 )
 from gpux.managers.base import ModelManager
-from gpux.reference import ModelRef, Reference
-from gpux.types import ModelFile, ModelInfo
-from gpux.values import Value
+from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.reference import ModelRef, Reference
+from gpux.model.values import Value
+from gpux.system.cancel import CancelToken
 
 KEPT = 500  #: answers at most; the least recently given go first
 SCHEMA = 1

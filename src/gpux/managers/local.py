@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpux.cancel import CancelToken
 from gpux.errors import EntryNotFoundError, ModelNotFoundError, UnsupportedError
-from gpux.formats import external_data_of, weight_formats
+from gpux.inspect.formats import external_data_of, weight_formats
+from gpux.inspect.reads import FileReads, read_part
 from gpux.managers.base import ModelManager
 from gpux.managers.card_files import cached_page
-from gpux.managers.pages import ModelPage
-from gpux.managers.reads import FileReads, read_part
-from gpux.progress import ProgressCallback
-from gpux.reference import ModelRef, Reference
-from gpux.types import ModelFile, ModelInfo, Revision, SourceSnapshot, read_json
+from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot, read_json
+from gpux.model.page import ModelPage
+from gpux.model.reference import ModelRef, Reference
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import ProgressCallback
 
 CHUNK = 1 << 20
 ALONE = (".onnx", ".gguf", ".safetensors")  #: files that are a model by themselves

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from gpux.errors import UsageError
 from gpux.managers.base import ModelManager
-from gpux.plugins import registered
-from gpux.settings import Settings
+from gpux.system.plugins import registered
+from gpux.system.settings import Settings
 
 GROUP = "gpux.managers"
 

@@ -7,13 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-from gpux.catalogue.events import record_use
 from gpux.errors import CorruptFileError, UsageError
-from gpux.pipelines.replays import replay_once
+from gpux.model.reference import ModelRef
+from gpux.model.variant import StoredModel
+from gpux.proof.replays import replay_once
 from gpux.runtime.graphs import Graphs
-from gpux.settings import Settings
 from gpux.store.state import touch
-from gpux.variants import StoredModel
+from gpux.system.events import ModelOpened, publish
+from gpux.system.plugins import service
+from gpux.system.settings import Settings
 
 
 class Pipeline(ABC):
@@ -77,7 +79,7 @@ class Pipeline(ABC):
         self.session = self.graphs.session(model.manifest.graphs[0].name)  #: of the first graph, often the only one
         replay_once(model, self.graphs)
         touch(model)
-        record_use(model.id, scheme=model.manifest.scheme, commit=model.commit, settings=settings)
+        publish(ModelOpened(model.manifest.scheme, model.id, model.commit), settings)
 
     @abstractmethod
     def __call__(self, inputs: Any, **options: Any) -> Any:
@@ -151,8 +153,6 @@ def _check_files(model: StoredModel) -> None:
 def _reopen(kind: type[Pipeline], model: StoredModel, settings: Settings | None, arguments: dict[str, Any]) -> Pipeline:
     if model.path.is_dir():
         return kind(model, settings=settings, **arguments)
-    from gpux.pipelines import pipeline  # deferred: that package imports this module
-    from gpux.reference import ModelRef
-
     reference = ModelRef(model.manifest.scheme, model.id, model.commit or None)
-    return pipeline(kind.task, reference, settings=settings, **arguments)
+    again: StoredModel = service("open_model")(reference, task=kind.model_task, settings=settings)
+    return kind(again, settings=settings, **arguments)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
 from gpux.errors import UnsupportedTaskError
+from gpux.model.tasks import canonical
 from gpux.pipelines.base import Pipeline
-from gpux.plugins import registered
-from gpux.tasks import canonical
+from gpux.system.plugins import registered
 
 GROUP = "gpux.pipelines"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpux.errors import DeviceError
-from gpux.values import Value
+from gpux.model.values import Value
 
 CPU = "CPUExecutionProvider"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from gpux.errors import DeviceError, SessionError
-from gpux.machine import cpu_quota, cpu_threads, memory_limit, usable_cpus
+from gpux.model.values import Value
 from gpux.runtime import cuda
 from gpux.runtime.devices import CPU, DEVICES, Device, candidates, resolve
 from gpux.runtime.onnx_runtime import available_providers, cuda_version, probe, runtime_version
-from gpux.settings import Settings
-from gpux.values import Value
+from gpux.system.machine import cpu_quota, cpu_threads, memory_limit, usable_cpus
+from gpux.system.settings import Settings
 
 Status = Literal["ok", "warning", "problem"]
 

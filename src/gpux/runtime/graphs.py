@@ -10,8 +10,8 @@ from typing import Any, Self
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import UsageError
+from gpux.model.variant import StoredModel
 from gpux.runtime.session import Session
-from gpux.variants import StoredModel
 
 
 class Graphs:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from gpux.runtime.background import in_background
+from gpux.system.background import in_background
 
 _FOLDER = "sys/kernel/mm/transparent_hugepage"
 _COLLAPSE = 25  # MADV_COLLAPSE

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import InputError
-from gpux.variants import TensorSpec
+from gpux.model.variant import TensorSpec
 
 _DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import DeviceError, SessionError
-from gpux.machine import cpu_threads
+from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding
 from gpux.runtime.devices import CPU, DeviceChoice, candidates
 from gpux.runtime.graph_files import graph_bytes
@@ -21,7 +21,7 @@ from gpux.runtime.huge_pages import HugePages
 from gpux.runtime.inputs import check_inputs, spec_of
 from gpux.runtime.limits import check_limits, read_limits
 from gpux.runtime.onnx_runtime import assigned, available_providers, check_assignment, load, mapped_errors, run_options
-from gpux.variants import TensorSpec
+from gpux.system.machine import cpu_threads
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Sequence
 
 from gpux.errors import NotStoredError
-from gpux.reference import ModelRef
-from gpux.variants import StoredModel
+from gpux.model.reference import ModelRef
+from gpux.model.variant import StoredModel
 
 #: Which variant is meant where nothing was said: what a plain pull makes comes first.
 _PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")

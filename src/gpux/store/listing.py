@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpux.errors import ManifestError
+from gpux.model.values import Value
+from gpux.model.variant import Manifest, StoredModel
 from gpux.store.layout import Layout
 from gpux.store.manifest import MANIFEST, read_manifest
-from gpux.values import Value
-from gpux.variants import Manifest, StoredModel
 
 
 @dataclass(frozen=True)

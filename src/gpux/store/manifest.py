@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gpux.errors import ManifestError
+from gpux.model.variant import Manifest, ProofCase
 from gpux.store.layout import is_inside
-from gpux.variants import Manifest, ProofCase
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

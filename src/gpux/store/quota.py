@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from gpux.disk import format_bytes
 from gpux.errors import StorageError
-from gpux.store import tree
+from gpux.model.variant import StoredModel
 from gpux.store.store import Store
-from gpux.variants import StoredModel
+from gpux.system import tree
+from gpux.system.disk import format_bytes
 
 
 def keep_within(store: Store, limit: int, keep: Iterable[StoredModel], say: Callable[[str], None]) -> int:

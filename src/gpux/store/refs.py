@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from gpux.disk import disk_errors, make_cache_folder, sync_folder
 from gpux.errors import ManifestError
-from gpux.reference import ModelRef
-from gpux.store import locks
+from gpux.model.reference import ModelRef
+from gpux.model.values import Value
 from gpux.store.layout import Layout, stable_id
 from gpux.store.manifest import decode, timestamp
-from gpux.store.tree import remove_empty
-from gpux.values import Value
+from gpux.system import locks
+from gpux.system.disk import disk_errors, make_cache_folder, sync_folder
+from gpux.system.tree import remove_empty
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.cancel import CancelToken
-from gpux.disk import disk_errors, format_bytes
 from gpux.errors import ManifestError, NotStoredError
-from gpux.store import locks, state, tree
+from gpux.model.values import Value
+from gpux.model.variant import StoredModel
+from gpux.store import state
 from gpux.store.layout import Layout
 from gpux.store.listing import DEPTH, DamagedVariant, Listing, read_variant, scan
 from gpux.store.refs import Alias, RecordedRef, Refs
 from gpux.store.staging import discard, drop_lock, lock_of
-from gpux.values import Value
-from gpux.variants import StoredModel
+from gpux.system import locks, tree
+from gpux.system.cancel import CancelToken
+from gpux.system.disk import disk_errors, format_bytes
 
 RemovalKind = Literal["requested", "superseded", "evicted", "damaged", "state", "staging", "trash"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from gpux.cancel import CancelToken
-from gpux.disk import disk_errors, sync_file, sync_folder
-from gpux.hashing import hash_file
-from gpux.store import locks, tree
+from gpux.model.variant import StoredFile, StoredModel
 from gpux.store.layout import Layout
 from gpux.store.manifest import MANIFEST
 from gpux.store.placing import place
 from gpux.store.staging import open_staging
-from gpux.variants import StoredFile, StoredModel
+from gpux.system import locks, tree
+from gpux.system.cancel import CancelToken
+from gpux.system.disk import disk_errors, sync_file, sync_folder
+from gpux.system.hashing import hash_file
 
 
 def restore(

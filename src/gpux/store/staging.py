@@ -9,18 +9,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace as with_fields
 from pathlib import Path
 
-from gpux.cancel import CancelToken
-from gpux.disk import disk_errors, make_cache_folder, sync_file
 from gpux.errors import StorageError
-from gpux.hashing import HashJob, Meter, hash_files
-from gpux.progress import ProgressCallback, silent
-from gpux.store import locks, tree
+from gpux.model.variant import Manifest, StoredFile, StoredModel
 from gpux.store.layout import Layout
 from gpux.store.listing import read_variant
 from gpux.store.manifest import MANIFEST, timestamp, write_manifest
-from gpux.store.swap import exchange
 from gpux.store.verify import verify
-from gpux.variants import Manifest, StoredFile, StoredModel
+from gpux.system import locks, tree
+from gpux.system.cancel import CancelToken
+from gpux.system.disk import disk_errors, make_cache_folder, sync_file
+from gpux.system.hashing import HashJob, Meter, hash_files
+from gpux.system.progress import ProgressCallback, silent
+from gpux.system.swap import exchange
 
 _ATTEMPTS = 20  # others may remove an empty parent folder or win the place in between; each try makes progress
 _OCCUPIED = frozenset({errno.EEXIST, errno.ENOTEMPTY})

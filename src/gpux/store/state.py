@@ -4,7 +4,7 @@
 
     <variant>.used           empty; the time of its last change is that of the last use
     <variant>.pinned         empty; stands there as long as the variant is pinned
-    <variant>.replays.json   with which runtimes the proof was replayed (gpux.pipelines.replays)
+    <variant>.replays.json   with which runtimes the proof was replayed (gpux.proof.replays)
 
 All lie beside the variant's folder, which itself is never changed, and go with it. Where they cannot be written,
 a variant was last used when it was made.
@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gpux.variants import StoredModel
+from gpux.model.variant import StoredModel
 
 USED = ".used"
 PINNED = ".pinned"

@@ -8,12 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from gpux.cancel import CancelToken
-from gpux.disk import disk_errors, make_cache_folder
 from gpux.errors import NotStoredError
-from gpux.progress import ProgressCallback
-from gpux.reference import ModelRef
-from gpux.store import locks, state
+from gpux.model.reference import ModelRef
+from gpux.model.variant import StoredModel
+from gpux.store import state
 from gpux.store.choosing import choose, not_stored
 from gpux.store.layout import Layout, VariantParts
 from gpux.store.listing import DamagedVariant, scan
@@ -22,7 +20,10 @@ from gpux.store.removal import RemovalPlan, plan_eviction, plan_prune, plan_remo
 from gpux.store.restore import restore
 from gpux.store.staging import Staging, open_staging
 from gpux.store.verify import VerifyReport, verify, verify_all
-from gpux.variants import StoredModel
+from gpux.system import locks
+from gpux.system.cancel import CancelToken
+from gpux.system.disk import disk_errors, make_cache_folder
+from gpux.system.progress import ProgressCallback
 
 _PREFIX = re.compile(r"[0-9a-f]{7,39}")
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.cancel import CancelToken
 from gpux.errors import ManifestError
-from gpux.hashing import HashJob, Meter, hash_files
-from gpux.progress import ProgressCallback, silent
-from gpux.store import tree
+from gpux.model.values import Value
+from gpux.model.variant import StoredFile, StoredModel
 from gpux.store.manifest import MANIFEST, read_manifest
-from gpux.values import Value
-from gpux.variants import StoredFile, StoredModel
+from gpux.system import tree
+from gpux.system.cancel import CancelToken
+from gpux.system.hashing import HashJob, Meter, hash_files
+from gpux.system.progress import ProgressCallback, silent
 
 ProblemKind = Literal["missing", "size", "hash", "extra", "link", "unreadable", "manifest"]
 

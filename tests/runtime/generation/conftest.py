@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpux.convert.optimum import WORKER
+from gpux.convert.worker.common import logits
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
@@ -26,7 +25,6 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture(params=["all-logits", "last-logits", "short-list"])
 def scored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whether the graph can be asked for the scores of the last tokens alone, and leave its head out."""
-    monkeypatch.syspath_prepend(WORKER)
     return str(request.param)
 
 
@@ -38,7 +36,7 @@ def made(tmp_path: Path, kind: Kind, scored: str) -> Iterator[Opened]:
     def make(limit: int | None = None, **arguments: Any) -> Decoder:
         file = tiny_graphs.write(tmp_path / f"model-{len(sessions)}.onnx", kind, limit=limit)
         if scored != "all-logits":
-            assert importlib.import_module("logits").let_start_logits(tiny_graphs.tie(file))
+            assert logits.let_start_logits(tiny_graphs.tie(file))
         sessions.append(Session(file, device="cpu"))
         if scored == "short-list":
             arguments["shortlist"] = ready(sessions[-1])

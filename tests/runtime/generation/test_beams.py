@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.errors import ContextLengthError, NumericError, UsageError
 from gpux.runtime.generation.beams import search
 from gpux.runtime.generation.hypotheses import Beam
 from gpux.runtime.generation.options import GenerationOptions
+from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState
 from tests.runtime.generation.golden import ARRAYS, GOLDEN, name, options
 from tests.runtime.generation.test_loop import PROMPTS

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpux.model.variant import Driving
 from gpux.runtime.binding import Binding
 from gpux.runtime.generation import calls, lookup, loop
 from gpux.runtime.generation.cache import CacheTensor, SharedCache
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
-from gpux.variants import Driving
 from tests.runtime.generation import tiny_graphs
 from tests.runtime.generation.tiny_decoders import DRIVING, PROMPTS, ROOM, Opened, expected, written
 from tests.runtime.generation.tiny_graphs import VOCABULARY, Kind, greedy, scores

@@ -16,7 +16,7 @@ import pytest
 from scripts.generation_shard import compare, request_for
 
 from gpux import Settings, pull_model
-from gpux.convert.pip import interpreter
+from gpux.convert.host.pip import interpreter
 from gpux.runtime.graphs import Graphs
 from tests.models import zoo
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpux.cancel import CancelToken
 from gpux.errors import UsageError
 from gpux.runtime.generation import lookup, loop
 from gpux.runtime.generation.options import GenerationOptions
+from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState
 from tests.runtime.generation.test_loop import PROMPTS, Only, rows
 

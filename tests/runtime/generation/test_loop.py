@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.cancel import CancelToken
 from gpux.errors import ContextLengthError, InputError, NumericError, UsageError
 from gpux.runtime.generation.choosing import Emitted
 from gpux.runtime.generation.loop import generate
 from gpux.runtime.generation.options import GenerationOptions
+from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState
 from tests.runtime.generation.golden import ARRAYS, GOLDEN, name, options
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 import threading
@@ -15,7 +14,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from gpux.convert.optimum import WORKER
+from gpux.convert.worker.common import logits
 from gpux.errors import CorruptFileError, NumericError
 from gpux.runtime.generation import beams, lookup, loop, rounded_head, shortlist
 from gpux.runtime.generation.decoder import Decoder
@@ -35,9 +34,8 @@ Change = Callable[[onnx.ModelProto], None]
 @pytest.fixture
 def graph(tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The tiny decoder, its embedding the head too."""
-    monkeypatch.syspath_prepend(WORKER)
     file = tiny_graphs.tie(tiny_graphs.write(tmp_path / "model.onnx", kind))
-    assert importlib.import_module("logits").let_start_logits(file)
+    assert logits.let_start_logits(file)
     return file
 
 

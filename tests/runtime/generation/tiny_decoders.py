@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gpux.model.variant import Driving
 from gpux.runtime.generation import loop
 from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.shortlist import Shortlist
 from gpux.runtime.session import Session
-from gpux.variants import Driving
 from tests.runtime.generation.tiny_graphs import greedy
 
 DRIVING: dict[str, Driving] = {

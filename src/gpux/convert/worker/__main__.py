@@ -1,4 +1,4 @@
-"""The program that runs inside a toolchain: reads one request, answers with events, never imports gpux.
+"""The program that runs inside a toolchain: reads one request, answers with events.
 
 Requests are ``{"command": "convert", ...}`` (see :mod:`export`), ``{"command": "architectures"}`` and
 ``{"command": "versions"}``; ``"exporter"`` says with what: ``optimum``, the default, or ``mobius``. Libraries are
@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from failures import describe
-from protocol import Events, die_with_parent, read_request
+from gpux.convert.worker.common.failures import describe
+from gpux.convert.worker.common.protocol import Events, die_with_parent, read_request
 
 #: Nothing is fetched, nothing is reported home, nothing paints.
 ENVIRONMENT = {
@@ -88,13 +88,13 @@ def answer(request: dict[str, Any], events: Events) -> None:
             events.result(**convert(request, events))
     elif command == "graph":
         with uncollected():
-            from mobius_export import write_graph
+            from gpux.convert.worker.mobius.export import write_graph
 
         events.result(**write_graph(request, events))
     elif command == "architectures":
         events.result(**known(exporter))
     elif command == "versions":
-        from versions import check_imports
+        from gpux.convert.worker.common.versions import check_imports
 
         events.result(versions=check_imports(exporter))
     else:
@@ -104,18 +104,18 @@ def answer(request: dict[str, Any], events: Events) -> None:
 def converter(exporter: str) -> Callable[[dict[str, Any], Events], dict[str, Any]]:
     """The ``convert`` command of an exporter."""
     if exporter == "mobius":
-        from mobius_export import convert
+        from gpux.convert.worker.mobius.export import convert
     else:
-        from export import convert
+        from gpux.convert.worker.optimum.export import convert
     return convert
 
 
 def known(exporter: str) -> dict[str, Any]:
     """What an exporter knows."""
     if exporter == "mobius":
-        from mobius_architectures import architectures
+        from gpux.convert.worker.mobius.architectures import architectures
     else:
-        from architectures import architectures
+        from gpux.convert.worker.optimum.architectures import architectures
     return architectures()
 
 

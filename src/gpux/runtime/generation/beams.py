@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.cancel import CancelToken
 from gpux.errors import UsageError
 from gpux.runtime.generation.choosing import interrupted, room_for, started
 from gpux.runtime.generation.hypotheses import Beam, Hypotheses
@@ -23,6 +22,7 @@ from gpux.runtime.generation.ranking import likeliest, log_softmax
 from gpux.runtime.generation.results import FinishReason
 from gpux.runtime.generation.sampling import check_best
 from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
 #: generated tokens of one hypothesis -> does a stop text end it

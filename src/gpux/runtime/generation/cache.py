@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import CacheMemoryError, UnsupportedError
-from gpux.machine import available_memory
+from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
-from gpux.variants import TensorSpec
+from gpux.system.machine import available_memory
 
 #: onnx.TensorProto.BFLOAT16, which numpy has no dtype for
 _BFLOAT16 = 16

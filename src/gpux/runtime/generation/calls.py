@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import UnsupportedError
+from gpux.model.variant import TensorSpec
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
-from gpux.variants import TensorSpec
 
 #: What a text alone gives.
 TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "cache_position", "use_cache_branch"})

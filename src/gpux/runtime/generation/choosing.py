@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.cancel import CancelToken
 from gpux.errors import CancelledError, ContextLengthError, InputError
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.options import GenerationOptions
@@ -18,6 +17,7 @@ from gpux.runtime.generation.ranking import likeliest, log_of_sum
 from gpux.runtime.generation.results import FinishReason, TokenScore
 from gpux.runtime.generation.sampling import Chooser
 from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
 #: (number of the row, token) -> did a stop text come with it

@@ -1,17 +1,18 @@
 """A decoder's one graph, run the way its manifest says.
 
-How a graph may be driven stands in :class:`~gpux.variants.Driving`. A graph with GroupQueryAttention (``chunk_rows`` is
-1) wants padding on the right, and several tokens after a cache one row at a time; any other wants it on the left.
+How a graph may be driven stands in :class:`~gpux.model.variant.Driving`. A graph with GroupQueryAttention
+(``chunk_rows`` is 1) wants padding on the right, and several tokens after a cache one row at a time; any other wants
+it on the left.
 """
 
 from __future__ import annotations
 
 from gpux.errors import UnsupportedError
+from gpux.model.variant import Driving
 from gpux.runtime.generation.cache import find_caches
 from gpux.runtime.generation.calls import Caller
 from gpux.runtime.generation.shortlist import ShortCaller, Shortlist
 from gpux.runtime.session import Session
-from gpux.variants import Driving
 
 
 class DecoderGraph:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import ContextLengthError, InputError, UnsupportedError
+from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
 from gpux.runtime.generation.cache import CacheTensor, GrowingCache, check_memory, find_caches, present_name
 from gpux.runtime.generation.calls import Caller
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
-from gpux.variants import TensorSpec
 
 HIDDEN, MASK = "encoder_hidden_states", "encoder_attention_mask"
 

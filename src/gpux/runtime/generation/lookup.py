@@ -14,13 +14,13 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.cancel import CancelToken
 from gpux.errors import UsageError
 from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted, started
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.loop import open_rows
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
 _LONGEST = 3  # tokens that are looked for; fewer where so many never came

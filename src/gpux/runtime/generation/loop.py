@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.cancel import CancelToken
 from gpux.errors import UsageError
 from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted, started
 from gpux.runtime.generation.constraint import Constraint
@@ -15,6 +14,7 @@ from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import FinishReason
 from gpux.runtime.generation.sampling import check_best
 from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
 from gpux.errors import UsageError
+from gpux.model.values import Value
 from gpux.runtime.generation.ranges import RANGES, check_flags, check_range, check_stops, check_tokens
-from gpux.values import Value
 
 Tokens = tuple[int, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gpux.values import Value
+from gpux.model.values import Value
 
 #: ``eos``: the model's own end; ``stop``: a stop text; ``length``: ``max_new_tokens`` or the end of the context;
 #: ``deadline``: the time that was given; ``cancelled``: the caller's token was set.

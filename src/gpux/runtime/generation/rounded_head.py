@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.machine import available_memory
 from gpux.runtime.devices import CPU, candidates
 from gpux.runtime.generation.head import ROUNDING, Head, Rows
 from gpux.runtime.generation.rounded import Rounded, rounded
 from gpux.runtime.generation.rounded_graph import SECOND, graph_of
 from gpux.runtime.onnx_runtime import load, mapped_errors
+from gpux.system.machine import available_memory
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.runtime.background import in_background
 from gpux.runtime.devices import CPU
 from gpux.runtime.generation.calls import START, Caller
 from gpux.runtime.generation.head import HIDDEN, find_head
 from gpux.runtime.generation.scorer import Scorer
 from gpux.runtime.generation.state import Ids, Scores
 from gpux.runtime.session import Session
+from gpux.system.background import in_background
 
 if TYPE_CHECKING:
     from gpux.runtime.generation.rounded_head import RoundedHead

@@ -1,0 +1,60 @@
+"""The catalogue: records of models, pulled or not, with what is known of each and what its user says of it.
+
+One SQLite file, ``catalogue.db`` in gpux's home by default. Names are loaded on first use: what a run needs of this
+package, :func:`~gpux.catalog.events.record_use`, is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "Catalogue": "gpux.catalog.catalog",
+    "Facts": "gpux.catalog.record",
+    "ImportOutcome": "gpux.catalog.importing",
+    "Record": "gpux.catalog.record",
+    "Refreshed": "gpux.catalog.refreshing",
+    "discover": "gpux.catalog.discovery",
+    "import_model": "gpux.catalog.importing",
+    "import_models": "gpux.catalog.importing",
+    "record_status": "gpux.catalog.events",
+    "record_use": "gpux.catalog.events",
+    "refresh": "gpux.catalog.refreshing",
+    "to_json": "gpux.catalog.exporting",
+    "to_yaml": "gpux.catalog.exporting",
+}
+
+__all__ = [
+    "Catalogue",
+    "Facts",
+    "ImportOutcome",
+    "Record",
+    "Refreshed",
+    "discover",
+    "import_model",
+    "import_models",
+    "record_status",
+    "record_use",
+    "refresh",
+    "to_json",
+    "to_yaml",
+]
+
+if TYPE_CHECKING:
+    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.discovery import discover
+    from gpux.catalog.events import record_status, record_use
+    from gpux.catalog.exporting import to_json, to_yaml
+    from gpux.catalog.importing import ImportOutcome, import_model, import_models
+    from gpux.catalog.record import Facts, Record
+    from gpux.catalog.refreshing import Refreshed, refresh
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,58 @@
+"""Records as documents that other tools read."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from gpux import __version__
+from gpux.catalog.database import SCHEMA
+from gpux.catalog.describing import timestamp
+from gpux.catalog.record import Record
+from gpux.errors import NotWritableError
+from gpux.system.disk import disk_errors
+
+
+def to_json(records: Iterable[Record]) -> str:
+    """One JSON object: ``schema``, ``gpux``, ``exported`` and ``models``, a list of :meth:`Record.to_dict`."""
+    return json.dumps(_document(records), indent=2, ensure_ascii=False) + "\n"
+
+
+def to_yaml(records: Iterable[Record]) -> str:
+    """The same as YAML, of plain values only, which every safe loader reads."""
+    import yaml  # takes a while to load, for this alone
+
+    dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(_document(records), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+FORMATS: dict[str, Callable[[Iterable[Record]], str]] = {"json": to_json, "yaml": to_yaml}
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one step, over a former one: readers see the old document or the new one.
+
+    Raises:
+        NotWritableError: the folder refuses.
+        DiskFullError: there is no room.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    with disk_errors(path.parent, hint="Name another file with --output."):
+        try:
+            part.write_text(text, encoding="utf-8", newline="\n")
+            part.replace(path)
+        except OSError as exc:
+            part.unlink(missing_ok=True)
+            if isinstance(exc, FileNotFoundError):
+                raise NotWritableError(f"there is no folder {path.parent}", hint="Make it first.") from exc
+            raise
+
+
+def _document(records: Iterable[Record]) -> dict[str, Any]:
+    """Through JSON, so that equal parts are written out and not referred to."""
+    models = json.loads(json.dumps([record.to_dict() for record in records]))
+    return {"schema": SCHEMA, "gpux": __version__, "exported": timestamp(), "models": models}

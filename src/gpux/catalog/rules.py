@@ -1,0 +1,207 @@
+"""What each field of a record may hold: one table, for what sources tell and for what users say."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpux.catalog.defaults import checked_defaults
+from gpux.catalog.hub_tasks import task_named
+from gpux.errors import UsageError
+from gpux.huggingface.search import read_count
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]|\u2028|\u2029")
+_TASK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_MOST_TEXTS = 1000  #: of a list
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one field holds."""
+
+    kind: Literal["count", "text", "prose", "texts", "task", "flag", "defaults"]
+    low: int = 1
+    high: int = 10**15  #: of a count; of a text, its length
+    settable: bool = True  #: by a user; what the source alone can know is not
+    aliases: tuple[str, ...] = ()
+
+
+_COUNTED = {"low": 0, "settable": False}
+#: field -> its rule, in the order in which a record shows them
+RULES: dict[str, Rule] = {
+    "name": Rule("text", high=200, aliases=("title",)),
+    "description": Rule("prose", high=10_000),
+    "defaults": Rule("defaults", aliases=("default_parameters", "default")),
+    "task": Rule("task", high=100, aliases=("pipeline_tag",)),
+    "library": Rule("text", high=100),
+    "model_type": Rule("text", high=100),
+    "architectures": Rule("texts", high=200, aliases=("architecture",)),
+    "kind": Rule("text", high=100),
+    "parameters": Rule("count", low=1000, aliases=("params", "parameter_count")),
+    "parameters_basis": Rule("text", high=100, settable=False),
+    "active_parameters": Rule("count", low=1000, aliases=("active", "active_params")),
+    "context_length": Rule("count", high=10**9, aliases=("context", "context_window", "max_length")),
+    "hidden_size": Rule("count", high=10**7),
+    "layers": Rule("count", high=10**5),
+    "attention_heads": Rule("count", high=10**5, aliases=("heads",)),
+    "kv_heads": Rule("count", high=10**5),
+    "attention": Rule("text", high=100),
+    "head_size": Rule("count", high=10**6),
+    "intermediate_size": Rule("count", high=10**8),
+    "vocab_size": Rule("count", high=10**9, aliases=("vocabulary",)),
+    "sliding_window": Rule("count", high=10**9),
+    "experts": Rule("count", high=10**6),
+    "active_experts": Rule("count", high=10**6),
+    "shared_experts": Rule("count", low=0, high=10**6),
+    "precision": Rule("text", high=100, aliases=("dtype",)),
+    "quantization": Rule("text", high=100, aliases=("quantisation",)),
+    "formats": Rule("texts", high=100, settable=False),
+    "files": Rule("count", **_COUNTED),  # type: ignore[arg-type]
+    "size": Rule("count", high=10**18, **_COUNTED),  # type: ignore[arg-type]
+    "licence": Rule("text", high=200, aliases=("license",)),
+    "languages": Rule("texts", high=100, aliases=("language",)),
+    "base_models": Rule("texts", high=200, aliases=("base_model",)),
+    "datasets": Rule("texts", high=200, aliases=("dataset",)),
+    "gated": Rule("text", high=20, settable=False),
+    "private": Rule("flag", settable=False),
+    "scan": Rule("text", high=20, settable=False),
+    "downloads": Rule("count", **_COUNTED),  # type: ignore[arg-type]
+    "likes": Rule("count", **_COUNTED),  # type: ignore[arg-type]
+    "created": Rule("text", high=40, settable=False),
+    "last_modified": Rule("text", high=40, settable=False),
+}
+#: Fields that are the user's own and nothing that a source tells.
+OWN = ("name", "description", "defaults")
+SETTABLE = tuple(name for name, rule in RULES.items() if rule.settable)
+_NAMES = {alias: name for name, rule in RULES.items() for alias in (name, *rule.aliases)}
+
+
+def told(field: str, value: Any) -> Any:
+    """A value that a source tells, or None for one that cannot be; texts lose their control characters."""
+    rule = RULES[field]
+    if isinstance(value, str):
+        value = _plain(rule, value)
+    elif isinstance(value, (list, tuple)):
+        value = [text for item in value[:_MOST_TEXTS] if isinstance(item, str) and (text := _plain(rule, item))]
+    try:
+        return _checked(rule, value)
+    except (TypeError, ValueError):
+        return () if rule.kind == "texts" else None
+
+
+def _plain(rule: Rule, text: str) -> str:
+    text = text if rule.kind == "prose" else " ".join(text.split())
+    return _CONTROL.sub("", text)[: rule.high].strip()
+
+
+def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """What a user says, under the names of fields; None for a field that is to be as the source tells it again.
+
+    Counts may be text (``"70B"``, ``"128k"``), lists text with commas.
+
+    Raises:
+        UsageError: an unknown field (``details["field"]``), one that only the source can know, or a value of another
+            type or range.
+    """
+    found: dict[str, Any] = {}
+    for given, value in overrides.items():
+        field = field_named(given)
+        if field in found:
+            raise UsageError(f"{field} was given twice, as {given!r} too", field=field)
+        found[field] = None if value is None else _meant(field, value)
+    return found
+
+
+def field_named(given: str) -> str:
+    """The field that a name or alias means.
+
+    Raises:
+        UsageError: there is none, or only the source can know it.
+    """
+    key = given.strip().lower().replace("-", "_")
+    field = _NAMES.get(key)
+    if field is None:
+        near = difflib.get_close_matches(key, [name for name in _NAMES if RULES[_NAMES[name]].settable], n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(SETTABLE)}."
+        raise UsageError(f"no field is named {given!r}", hint=hint, field=given)
+    if not RULES[field].settable:
+        hint = f"These can be set: {', '.join(SETTABLE)}."
+        raise UsageError(f"{field} is what the source tells, and cannot be set", hint=hint, field=field)
+    return field
+
+
+def _meant(field: str, value: Any) -> Any:
+    rule = RULES[field]
+    try:
+        if rule.kind == "count" and isinstance(value, str):
+            value = read_count(value)
+        if rule.kind == "texts" and isinstance(value, str):
+            value = [item.strip() for item in value.split(",") if item.strip()]
+        return _checked(rule, value)
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"{field}={value!r}: {exc}", hint=_hint(field, value), field=field) from exc
+    except UsageError as exc:
+        raise UsageError(f"{field}: {exc.message}", hint=exc.hint, field=field) from exc
+
+
+def _hint(field: str, value: Any) -> str | None:
+    if field in ("parameters", "active_parameters") and isinstance(value, int) and 0 < value < RULES[field].low:
+        return f"Did you mean {value}B or {value}M?"
+    return None
+
+
+def _checked(rule: Rule, value: Any) -> Any:
+    """The value as it is kept.
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: it is out of range.
+    """
+    if rule.kind == "count":
+        return _count(rule, value)
+    if rule.kind == "flag":
+        if not isinstance(value, bool):
+            raise TypeError("true or false is expected")
+        return value
+    if rule.kind == "texts":
+        return _texts(rule, value)
+    if rule.kind == "defaults":
+        return checked_defaults(value)
+    text = _text(rule, value)
+    if rule.kind == "task":
+        text = task_named(text) or text
+        if not _TASK.fullmatch(text):
+            raise ValueError("a task is written as text-generation is")
+    return text
+
+
+def _count(rule: Rule, value: Any) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a whole number is expected")
+    if not rule.low <= value <= rule.high:
+        raise ValueError(f"a number from {rule.low:,} to {rule.high:,} is expected")
+    return value
+
+
+def _text(rule: Rule, value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is expected")
+    text = value.strip()
+    if not text:
+        raise ValueError("the text is empty")
+    if len(text) > rule.high:
+        raise ValueError(f"at most {rule.high:,} characters are expected")
+    if _CONTROL.search(text) or (rule.kind != "prose" and re.search(r"[\t\n]", text)):
+        raise ValueError("control characters are no text")
+    return text
+
+
+def _texts(rule: Rule, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or len(value) > _MOST_TEXTS:
+        raise ValueError("a list of texts is expected")
+    return tuple(dict.fromkeys(_text(rule, item) for item in value))

@@ -1,0 +1,96 @@
+"""What a graph declares about its inputs and outputs, and making a declared size final where others do not work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from gpux.convert.worker.common.structure import read_structure
+
+#: An attention operator that has its table of rotations as an input, and takes neither left padding nor, in a batch,
+#: several tokens after a cache.
+FUSED_ATTENTION = "GroupQueryAttention"
+#: Which of its inputs is the cosine table (onnxruntime, docs/ContribOperators.md).
+COSINES = 7
+
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A declared input or output; a dynamic axis is its name."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a graph declares."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    fused_attention: bool = False  #: see :data:`FUSED_ATTENTION`
+    rotations: int | None = None  #: rows of the table of rotations: positions that the graph has
+    optional: frozenset[str] = frozenset()  #: inputs that have a default, and are not among ``inputs``
+
+    def symbols(self) -> dict[str, list[tuple[str, int]]]:
+        """Name of a dynamic axis -> the (input, axis) that bear it."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        for tensor in self.inputs.values():
+            for axis, size in enumerate(tensor.shape):
+                if isinstance(size, str):
+                    found.setdefault(size, []).append((tensor.name, axis))
+        return found
+
+
+def read_signature(file: Path) -> Signature:
+    """The inputs and outputs of an ONNX file; weights beside it are not read."""
+    graph = read_structure(file).graph
+    fused = [node for node in graph.node if node.op_type == FUSED_ATTENTION]
+    tables = {node.input[COSINES] for node in fused if len(node.input) > COSINES and node.input[COSINES]}
+    rows = [int(weight.dims[0]) for weight in graph.initializer if weight.name in tables]
+    weights = {weight.name for weight in graph.initializer}
+    return Signature(
+        {value.name: _tensor(value) for value in graph.input if value.name not in weights},
+        {value.name: _tensor(value) for value in graph.output},
+        bool(fused),
+        min(rows, default=None),
+        frozenset(value.name for value in graph.input if value.name in weights),
+    )
+
+
+def _tensor(value: Any) -> Tensor:
+    kind = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    sizes = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}.{axis}"
+        for axis, dim in enumerate(kind.shape.dim)
+    ]
+    return Tensor(value.name, np.dtype(dtype), tuple(sizes))
+
+
+def resolve(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape with its dynamic axes at these sizes.
+
+    Raises:
+        KeyError: one has no size.
+    """
+    return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+
+
+def fix_axes(file: Path, sizes: Mapping[str, Mapping[int, int]]) -> None:
+    """Declare axes of inputs as fixed: input -> axis -> size. Weights beside the file stay where they are."""
+    model = onnx.load(file, load_external_data=False)
+    for value in model.graph.input:
+        for axis, size in sizes.get(value.name, {}).items():
+            value.type.tensor_type.shape.dim[axis].dim_value = size
+    temporary = file.with_name(f"{file.name}.part")
+    temporary.write_bytes(model.SerializeToString())
+    temporary.replace(file)

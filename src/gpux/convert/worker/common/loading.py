@@ -1,0 +1,121 @@
+"""Loading a model for one task: its config, its class, its weights, and whether the weights are all there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from optimum.exporters.tasks import TasksManager
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from gpux.convert.worker.common.protocol import Refused
+
+#: Files that hold PyTorch or safetensors weights, whole or as the index of their parts.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+#: Types whose inputs are sized by their processor.
+PROCESSED = frozenset({"pix2struct"})
+
+
+def load_config(source: Path, *, trust_remote_code: bool) -> PretrainedConfig:
+    """The model's configuration.
+
+    Raises:
+        Refused: there is none, or transformers does not know its model type.
+    """
+    file = source / "config.json"
+    if not file.is_file():
+        raise Refused("conversion", "the model has no config.json, which says what it is")
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise Refused("corrupt_file", f"config.json is not JSON: {exc}") from exc
+    model_type = raw.get("model_type")
+    if model_type not in CONFIG_MAPPING and not (trust_remote_code and "auto_map" in raw):
+        raise _unknown_type(model_type, own_code="auto_map" in raw)
+    return AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=trust_remote_code)
+
+
+def _unknown_type(model_type: Any, *, own_code: bool) -> Refused:
+    if own_code:
+        hint = "If you trust the repository, allow it with trust_remote_code=True or --trust-remote-code."
+        return Refused(
+            "unsupported_architecture", f"model type {model_type!r} is defined by code in the repository", hint
+        )
+    return Refused("unsupported_architecture", f"transformers knows no model type {model_type!r}")
+
+
+def load_model(
+    source: Path, model_class: type[PreTrainedModel], *, trust_remote_code: bool
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model in float32 and evaluation mode, and the names of parameters that the weights do not hold.
+
+    Safetensors are preferred; a pickle is read by torch's loader of weights only, which runs no code.
+
+    Raises:
+        Refused: there are no weights.
+    """
+    if not any((source / name).is_file() for name in WEIGHTS):
+        raise Refused("no_weights", f"none of {', '.join(WEIGHTS)} is there")
+    try:
+        model, info = model_class.from_pretrained(
+            source,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            torch_dtype=torch.float32,
+            weights_only=True,
+            output_loading_info=True,
+        )
+    except RuntimeError as exc:  # what torch raises for weights of another shape than the configuration's
+        hint = "The repository contradicts itself: try another revision, or tell its author."
+        raise Refused("conversion", "the weights do not fit config.json", hint) from exc
+    return model.eval(), sorted(info["missing_keys"])
+
+
+def choose_class(model_type: str, task: str, architectures: Sequence[str] = ()) -> type[PreTrainedModel]:
+    """transformers' class, or automatic choice of one, for a task by Optimum's name.
+
+    A sentence encoder that was cut out of an encoder-decoder says so in the config's ``architectures``.
+
+    Raises:
+        Refused: transformers has none.
+    """
+    import transformers
+
+    encoder = next((name for name in architectures if name.endswith("EncoderModel")), None)
+    if task == "feature-extraction" and encoder is not None and hasattr(transformers, encoder):
+        return getattr(transformers, encoder)  # type: ignore[no-any-return]
+    try:
+        found = TasksManager.get_model_class_for_task(task, framework="pt", model_type=model_type)
+    except (KeyError, ValueError) as exc:
+        raise Refused("unsupported_task", f"transformers has no class of {model_type} for {task}") from exc
+    return found  # type: ignore[no-any-return]
+
+
+def load_preprocessors(source: Path, model_type: str) -> list[Any]:
+    """The tokenizer and the processor, for the types whose graphs depend on them; else nothing is loaded."""
+    if model_type not in PROCESSED:
+        return []
+    from transformers import AutoProcessor, AutoTokenizer
+
+    try:
+        return [kind.from_pretrained(source, local_files_only=True) for kind in (AutoTokenizer, AutoProcessor)]
+    except (OSError, ValueError) as exc:
+        hint = "The repository must hold the processor's files: preprocessor_config.json and a tokenizer."
+        raise Refused("conversion", f"{model_type} cannot be converted without its processor: {exc}", hint) from exc
+
+
+def load_vocoder(source: Path, model_type: str) -> dict[str, Any]:
+    """What speecht5 needs besides itself: the folder of a vocoder.
+
+    Raises:
+        Refused: there is none in ``vocoder/``.
+    """
+    if model_type != "speecht5":
+        return {}
+    if not (source / "vocoder" / "config.json").is_file():
+        raise Refused("conversion", "speecht5 needs a vocoder to speak, and the folder `vocoder` is not there")
+    return {"vocoder": str(source / "vocoder")}

@@ -1,0 +1,178 @@
+"""Little memory: weights let go of wherever they are referenced, written once, and streamed from file to file."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import external_data_helper, numpy_helper
+from torch import nn
+
+from gpux.convert.worker.common.structure import read_structure
+
+#: Smaller than this a weight is not worth a node that turns it.
+SMALLEST = 1024
+
+
+def release(*models: nn.Module) -> None:
+    """Let go of the weights of models that are of no more use, whoever still holds the models."""
+    for model in models:
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = torch.empty(0, dtype=tensor.dtype)
+    gc.collect()
+
+
+def tied_sizes(model: nn.Module) -> set[int]:
+    """How many elements those weights have that the model uses under several names."""
+    seen: dict[int, int] = defaultdict(int)
+    sizes: dict[int, int] = {}
+    for _, parameter in model.named_parameters(remove_duplicate=False):
+        seen[parameter.data_ptr()] += 1
+        sizes[parameter.data_ptr()] = parameter.numel()
+    return {sizes[pointer] for pointer, uses in seen.items() if uses > 1 and sizes[pointer] >= SMALLEST}
+
+
+def external_file(graph: Path) -> Path:
+    """Where a graph's weights lie that are not in its own file: ``model.onnx_data`` beside ``model.onnx``."""
+    return graph.with_name(graph.name + "_data")
+
+
+def gather_external(file: Path) -> None:
+    """Join the files that torch writes, one per weight, into one; nothing happens where there is none."""
+    if not any(map(external_data_helper.uses_external_data, _tensors(read_structure(file)))):
+        return
+    model = onnx.load(file, load_external_data=False)
+    target = external_file(file)
+    with target.open("wb") as joined:
+        for tensor in _tensors(model):
+            if external_data_helper.uses_external_data(tensor):
+                _append(tensor, file.parent, joined)
+    onnx.save(model, file)
+
+
+def _append(tensor: onnx.TensorProto, folder: Path, joined: object) -> None:
+    info = external_data_helper.ExternalDataInfo(tensor)
+    source = folder / info.location
+    offset = joined.tell()  # type: ignore[attr-defined]
+    with source.open("rb") as stream:
+        shutil.copyfileobj(stream, joined, 16_000_000)  # type: ignore[misc]
+    length = joined.tell() - offset  # type: ignore[attr-defined]
+    source.unlink()
+    external_data_helper.set_external_data(tensor, Path(joined.name).name, offset, length)  # type: ignore[attr-defined]
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that may lie outside: initializers, and constants of the main graph's nodes."""
+    yield from model.graph.initializer
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+
+
+def share_weights(file: Path, sizes: set[int]) -> None:
+    """Keep one copy of a weight that the graph has a second time, turned: an embedding read backwards by the head.
+
+    Args:
+        file: the graph.
+        sizes: elements of the weights in question, see :func:`tied_sizes`.
+    """
+    if not sizes or not _have_counterparts(_matrices(read_structure(file), sizes)):
+        return
+    model = onnx.load(file)
+    outside = external_file(file).is_file()
+    found = _matrices(model, sizes)
+    doubles = dict(_doubles(found))
+    if not doubles:
+        return
+    for tensor in found:
+        if tensor.name in doubles:
+            model.graph.initializer.remove(tensor)
+    for name, original in reversed(doubles.items()):
+        model.graph.node.insert(0, turn(original, name))
+    save(model, file, outside=outside)
+
+
+def turn(original: str, name: str) -> onnx.NodeProto:
+    """The node that makes the matrix ``name`` of the one that it is the transpose of."""
+    return onnx.helper.make_node("Transpose", [original], [name], f"turn.{name}", perm=[1, 0])
+
+
+def _matrices(model: onnx.ModelProto, sizes: set[int]) -> list[onnx.TensorProto]:
+    return [
+        tensor for tensor in model.graph.initializer if len(tensor.dims) == 2 and int(np.prod(tensor.dims)) in sizes
+    ]
+
+
+def _have_counterparts(tensors: list[onnx.TensorProto]) -> bool:
+    """Whether one has the shape of another one, turned: asked before anything large is read."""
+    shapes = [tuple(tensor.dims) for tensor in tensors]
+    return any(shape[::-1] in shapes[:number] for number, shape in enumerate(shapes))
+
+
+def _doubles(tensors: list[onnx.TensorProto]) -> Iterator[tuple[str, str]]:
+    """Pairs of names: a weight, and the one before it or behind it that it is the transpose of."""
+    taken: set[str] = set()
+    for position, first in enumerate(tensors):
+        for second in tensors[position + 1 :]:
+            if {first.name, second.name} & taken or not _turned(_array(first), _array(second)):
+                continue
+            taken |= {first.name, second.name}
+            # The rows of the larger first axis are looked up: that one must stay as it is.
+            wide, tall = sorted((first, second), key=lambda tensor: tensor.dims[0])
+            yield wide.name, tall.name
+
+
+def _array(tensor: onnx.TensorProto) -> NDArray[np.generic]:
+    return numpy_helper.to_array(tensor)
+
+
+def _turned(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
+    return first.shape == second.shape[::-1] and first.dtype == second.dtype and np.array_equal(first, second.T)
+
+
+def save(model: onnx.ModelProto, file: Path, *, outside: bool) -> None:
+    """Write a graph over what was there; ``outside`` keeps its weights in a file beside it."""
+    external_file(file).unlink(missing_ok=True)
+    if outside:
+        where = external_file(file).name
+        onnx.save(model, file, save_as_external_data=True, location=where, size_threshold=SMALLEST)
+    else:
+        onnx.save(model, file)
+
+
+def rename(file: Path, name: str) -> Path:
+    """Give a graph another file name, the file of its weights included; the answer is the new path."""
+    target = file.with_name(name)
+    outside = external_file(file)
+    if file == target:
+        return target
+    if outside.is_file():
+        model = onnx.load(file, load_external_data=False)
+        for tensor in filter(external_data_helper.uses_external_data, _tensors(model)):
+            info = external_data_helper.ExternalDataInfo(tensor)
+            external_data_helper.set_external_data(tensor, external_file(target).name, info.offset, info.length)
+        onnx.save(model, target)
+        outside.replace(external_file(target))
+        file.unlink()
+    else:
+        file.replace(target)
+    return target
+
+
+def peak_rss() -> int | None:
+    """The most memory that this process held, in bytes; None on Windows, which does not tell this way."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

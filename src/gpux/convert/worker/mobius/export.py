@@ -1,0 +1,143 @@
+"""The ``convert`` command with mobius: the graph is built in a process of its own, then the original is asked here.
+
+Two processes, one after the other, because each holds the weights once: what the first one used is gone when the
+second one maps them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from gpux.convert.worker.common.protocol import Events, Refused
+from gpux.convert.worker.mobius.gguf import ggufs
+from gpux.system.launch import LAUNCHER
+
+WORKER = "gpux.convert.worker"
+TASK = "text-generation"
+
+
+def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Write the graph, a missing tokenizer.json and the reference cases; the answer is the ``result`` event.
+
+    The request is that of :func:`export.convert`; the task is ``text-generation``, the precision fp32.
+
+    Raises:
+        Refused: mobius cannot build the model, or the original cannot be asked.
+    """
+    if request.get("precision", "fp32") != "fp32":
+        raise Refused("conversion", f"mobius writes fp32 here, not {request['precision']}")
+    if request["task"] != TASK:
+        raise Refused("unsupported_task", f"mobius converts for {TASK} here, not for {request['task']}")
+    built = _in_own_process({**request, "command": "graph"}, events)
+    events.stage("reference", "Asking the original")
+    answered = _ask_original(request, events)
+    return {
+        "graphs": {"model": built["graph"]},
+        "driving": _bounded(answered["driving"], built["rows"]),
+        "thresholds": answered.get("thresholds", []),
+        "twin": answered.get("twin", {}),
+        "versions": answered["versions"],
+        "peak_rss": max(filter(None, (built["peak_rss"], answered["peak_rss"])), default=None),
+    }
+
+
+def write_graph(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """The ``graph`` command: build and save. Its memory ends with its process.
+
+    The answer has ``graph``, ``rows`` (of the smallest table of rotations; None without one) and ``peak_rss``.
+    """
+    from gpux.convert.worker.common.memory import peak_rss
+    from gpux.convert.worker.mobius.build import GRAPH, build, build_gguf
+    from gpux.convert.worker.mobius.original import read_config
+
+    source, output = Path(request["source"]), Path(request["output"])
+    config, files = read_config(source), ggufs(source)
+    events.stage("export", "Writing ONNX")
+    rows = build_gguf(files[0], config, output) if files else build(source, config, output)
+    return {"graph": GRAPH, "rows": min(rows.values(), default=None), "peak_rss": peak_rss()}
+
+
+def _in_own_process(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Run a command of this program in a new process; its stages and warnings are passed on.
+
+    Raises:
+        Refused: as the process said; or it ended without a word.
+    """
+    last: dict[str, Any] = {}
+    command = [sys.executable, "-I", str(LAUNCHER), WORKER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for last in _heard(process, request):
+            if last["event"] in ("stage", "warning"):
+                events.send(**last)
+        process.wait()  # before its standard input is closed, which would end it at once
+    if last.get("event") == "failure":
+        raise Refused(last["code"], last["message"], last.get("hint"))
+    if last.get("event") != "result" or process.returncode != 0:
+        hint = "The system kills what takes too much memory: free some, or use a larger machine."
+        killed = process.returncode == -9
+        message = f"the process that builds the graph ended with {process.returncode}"
+        raise Refused("worker_crashed", message, hint if killed else None)
+    return last
+
+
+def _heard(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The process's events. Its standard input stays open meanwhile: it ends itself when this process is gone."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def _ask_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """What :func:`reference.write_reference` answers, and ``versions`` and ``peak_rss`` of this process."""
+    from gpux.convert.worker.common.exported import Exported
+    from gpux.convert.worker.common.memory import peak_rss
+    from gpux.convert.worker.common.versions import versions
+    from gpux.convert.worker.mobius.original import Original
+    from gpux.convert.worker.reference.reference import write_reference
+    from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
+
+    source, output = Path(request["source"]), Path(request["output"])
+    original = Original(source)
+    exported = Exported(f"{TASK}-with-past", {"model": output / "model.onnx"}, original.model_class)
+    folder, seed = Path(request["reference"]), int(request.get("seed", 0))
+    answered = write_reference(original.load, exported, folder, seed, _exporter(exported.model_class))
+    write_fast_tokenizer(source, output, events, trust_remote_code=False)
+    return {**answered, "versions": versions(), "peak_rss": peak_rss()}
+
+
+def _exporter(model_class: type) -> Callable[[Any, Path], Any]:
+    """What writes the graph of a small model that is in memory."""
+
+    def export(model: Any, folder: Path) -> Any:
+        from gpux.convert.worker.common.exported import Exported
+        from gpux.convert.worker.mobius.build import GRAPH, build
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="gpux-twin-") as saved:
+            model.save_pretrained(saved)
+            build(Path(saved), model.config, folder)
+        return Exported(f"{TASK}-with-past", {"model": folder / GRAPH}, model_class)
+
+    return export
+
+
+def _bounded(driving: dict[str, Any], rows: int | None) -> dict[str, Any]:
+    """No position beyond the graph's table of rotations: GroupQueryAttention would read what is not there."""
+    if rows is None:
+        return driving
+    rows = min(rows, driving.get("max_length") or rows)
+    limits = {graph: dict(inputs) for graph, inputs in driving.get("limits", {}).items()}
+    inputs = limits.setdefault("model", {})
+    for name in ("input_ids", "attention_mask"):
+        axes = {str(axis): size for axis, size in inputs.get(name, {}).items()}
+        inputs[name] = {**axes, "1": min(rows, axes.get("1", rows))}
+    return {**driving, "max_length": rows, "limits": limits}

@@ -1,0 +1,94 @@
+"""Types that Optimum does not register and a relative's description serves: registered here, once.
+
+Nothing is taken on trust: every graph is compared with the original afterwards.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import optimum.exporters.onnx.model_configs as known
+from optimum.exporters.onnx.base import OnnxConfig
+from optimum.exporters.tasks import TasksManager
+
+from gpux.convert.worker.optimum import relatives_media as media
+from gpux.convert.worker.optimum import relatives_text as text
+
+_GENERATION = ("feature-extraction", "text-generation", "text-generation-with-past")
+_CLASSIFIED = (*_GENERATION, "text-classification")
+_ENCODED = tuple(known.COMMON_TEXT_TASKS)
+_SEQ2SEQ = ("feature-extraction", "text2text-generation", "text2text-generation-with-past")
+_IMAGES = ("feature-extraction", "image-classification")
+_SPEECH = (
+    "feature-extraction",
+    "automatic-speech-recognition",
+    "audio-classification",
+    "audio-frame-classification",
+    "audio-xvector",
+)
+
+#: Description -> model type -> tasks.
+SIBLINGS: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
+    text.Grouped: {
+        **dict.fromkeys(
+            ("bitnet", "cohere2", "dots1", "ernie4_5", "flex_olmo", "granitemoe", "granitemoeshared"), _GENERATION
+        ),
+        **dict.fromkeys(("hunyuan_v1_dense", "olmo3", "olmoe", "vaultgemma"), _GENERATION),
+        **dict.fromkeys(("apertus", "diffllama", "exaone4", "glm4", "glm4_moe", "jetmoe", "ministral"), _CLASSIFIED),
+        **dict.fromkeys(("mixtral", "phimoe", "qwen2_moe", "seed_oss", "starcoder2"), _CLASSIFIED),
+    },
+    text.Ungrouped: {"persimmon": _CLASSIFIED, "biogpt": _CLASSIFIED, "xglm": _GENERATION},
+    known.BertOnnxConfig: {"ernie": _ENCODED},
+    text.FNet: {"fnet": _ENCODED},
+    known.DistilBertOnnxConfig: {"roberta-prelayernorm": _ENCODED, "xlm-roberta-xl": _ENCODED, "xmod": _ENCODED},
+    text.Funnel: {"funnel": _ENCODED},
+    text.XLNet: {"xlnet": ("text-classification", "token-classification", "multiple-choice", "feature-extraction")},
+    known.T5OnnxConfig: {"umt5": _SEQ2SEQ},
+    known.BartOnnxConfig: {"plbart": _SEQ2SEQ, "mvp": _SEQ2SEQ, "pegasus_x": _SEQ2SEQ},
+    text.LED: {"led": _SEQ2SEQ},
+    known.ViTOnnxConfig: {
+        **dict.fromkeys(("bit", "focalnet", "mobilevitv2", "swiftformer", "vit_hybrid"), _IMAGES),
+        "dinov3_vit": ("feature-extraction",),
+        "dinov3_convnext": ("feature-extraction",),
+        "depth_anything": ("depth-estimation",),
+    },
+    media.Cropped: {"dinov2_with_registers": _IMAGES},
+    known.DetrOnnxConfig: {"conditional_detr": ("feature-extraction", "object-detection", "image-segmentation")},
+    media.Clap: {"clap": ("feature-extraction",)},
+    media.ClipSeg: {"clipseg": ("image-segmentation",)},
+    media.Siglip2: {"siglip2": ("feature-extraction", "zero-shot-image-classification")},
+    media.Blip: {"blip": ("image-to-text",)},
+    media.Filterbank: {"wav2vec2-bert": _SPEECH},
+}
+#: Registered types whose description is mended.
+MENDED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
+    text.Falcon: {"falcon": ("feature-extraction", "feature-extraction-with-past", "text-generation",
+                             "text-generation-with-past", "question-answering", "token-classification")},
+    text.Longformer: {"longformer": _ENCODED},
+    text.LongT5: {"longt5": (*_SEQ2SEQ, "feature-extraction-with-past")},
+    media.Cropped: {"dinov2": _IMAGES},
+    media.MetaClip: {"metaclip_2": (*_IMAGES, "zero-shot-image-classification")},
+    media.SqueezedSound: dict.fromkeys(
+        ("sew", "sew-d"), ("feature-extraction", "automatic-speech-recognition", "audio-classification")
+    ),
+    media.ShortSound: {"mctct": ("feature-extraction", "automatic-speech-recognition")},
+}  # fmt: skip
+#: Classes that no automatic choice of Optimum's finds: (type, task) -> name in transformers.
+CLASSES = {
+    ("clipseg", "image-segmentation"): "CLIPSegForImageSegmentation",
+    ("blip", "image-to-text"): "BlipForConditionalGeneration",
+}
+
+
+@cache
+def register() -> None:
+    """Tell Optimum's registry; after the first time it knows."""
+    add, mend = TasksManager.create_register("onnx"), TasksManager.create_register("onnx", overwrite_existing=True)
+    for description, types in SIBLINGS.items():
+        for model_type, tasks in types.items():
+            add(model_type, *tasks)(description)
+    for description, types in MENDED.items():
+        for model_type, tasks in types.items():
+            mend(model_type, *tasks)(description)
+    for (model_type, task), name in CLASSES.items():
+        TasksManager._CUSTOM_CLASSES[("pt", model_type, task)] = ("transformers", name)

@@ -1,0 +1,148 @@
+"""Weights past torch's serializer: it gets the graph alone, and they are streamed into the file behind it.
+
+torch copies every weight twice for each inference of shapes, into its own protobuf, from there into a string, into a
+second one, and parses that again to look for functions: most of the time and of the memory of an export. A weight's
+content says nothing about shapes, and nothing that torch does with the graph needs it any more when it is written.
+
+The layout is protobuf's wire format with the field numbers of onnx.proto, as in :mod:`structure`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import onnx
+import torch
+from onnx import external_data_helper
+from torch import Tensor
+
+from gpux.convert.worker.common.memory import SMALLEST, external_file, turn
+from gpux.convert.worker.common.structure import GRAPH, INITIALIZER, RAW_DATA, start_of
+
+#: Bytes of weights from which they lie in a file beside the graph: a protobuf holds 2 GB at most.
+LIMIT = 2_000_000_000
+#: Elements of a float from which it is a weight, and no scale or bound that a shape could depend on.
+LARGE = 1024
+
+Weights = dict[str, Tensor]
+
+
+@contextlib.contextmanager
+def weights_apart() -> Iterator[Weights]:
+    """Within this, ``torch.onnx.export`` writes a graph that has its weights as inputs; the value takes them, by name.
+
+    Two functions of torch's TorchScript exporter are replaced: the one that serializes the graph, and the one that
+    infers shapes, which is not given large weights.
+    """
+    weights: Weights = {}
+    serialize, infer = torch._C.Graph._export_onnx, torch._C._jit_pass_onnx_graph_shape_type_inference
+
+    def serialize_alone(graph: Any, parameters: Mapping[str, Tensor], *options: Any) -> Any:
+        weights.update(parameters)
+        return serialize(graph, {}, *options)
+
+    def infer_without(graph: Any, parameters: Mapping[str, Any], opset: int) -> Any:
+        return infer(graph, {name: value for name, value in parameters.items() if not _is_large(value)}, opset)
+
+    torch._C.Graph._export_onnx = serialize_alone
+    torch._C._jit_pass_onnx_graph_shape_type_inference = infer_without
+    try:
+        yield weights
+    finally:
+        torch._C.Graph._export_onnx = serialize
+        torch._C._jit_pass_onnx_graph_shape_type_inference = infer
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.numel() > LARGE
+
+
+def attach(file: Path, weights: Weights, *, beside: bool = False) -> None:
+    """Make inputs of a graph its initializers, in the same file or, beyond 2 GB in all, in the one beside it.
+
+    What lies turned in memory, since the graph has it both ways, is written once.
+
+    Args:
+        file: the graph that was exported within :func:`weights_apart`.
+        weights: what that gave, the value of each input that is one.
+        beside: in the file beside it, whatever the size.
+    """
+    model = onnx.load(file, load_external_data=False)
+    declared = {value.name: value.type.tensor_type.elem_type for value in model.graph.input if value.name in weights}
+    own = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(own)
+    turned = _turned({name: weights[name] for name in declared})
+    for name, original in reversed(turned.items()):
+        model.graph.node.insert(0, turn(original, name))
+    tensors = [
+        (_header(name, kind, weights[name]), weights[name]) for name, kind in declared.items() if name not in turned
+    ]
+    if beside or model.ByteSize() + sum(weight.nbytes for _, weight in tensors) > LIMIT:
+        _write_beside(model, tensors, file)
+    else:
+        _write_whole(model, tensors, file)
+
+
+def _turned(weights: Weights) -> dict[str, str]:
+    """Matrix -> the one that lies in memory as it is declared, of which the first is the same bytes read by columns."""
+    places: dict[tuple[int, torch.dtype, tuple[int, ...]], str] = {}
+    for name, weight in weights.items():
+        if weight.dim() == 2 and weight.numel() >= SMALLEST and weight.is_contiguous():
+            places.setdefault((weight.data_ptr(), weight.dtype, tuple(weight.shape)), name)
+    columns = {name: weight for name, weight in weights.items() if weight.dim() == 2 and not weight.is_contiguous()}
+    found = {
+        name: places.get((weight.data_ptr(), weight.dtype, tuple(weight.T.shape)))
+        for name, weight in columns.items()
+        if weight.T.is_contiguous()
+    }
+    return {name: original for name, original in found.items() if original is not None}
+
+
+def _header(name: str, element_type: int, weight: Tensor) -> onnx.TensorProto:
+    return onnx.TensorProto(name=name, data_type=element_type, dims=weight.shape)
+
+
+def _content(weight: Tensor) -> memoryview:
+    """The bytes in the order of rows; a weight that lies turned in memory is copied, and only for as long as this."""
+    return memoryview(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+
+
+def _write_whole(model: onnx.ModelProto, tensors: list[tuple[onnx.TensorProto, Tensor]], file: Path) -> None:
+    starts = [_start(header, weight.nbytes) for header, weight in tensors]
+    graph = model.graph.SerializeToString()
+    size = len(graph) + sum(len(start) + weight.nbytes for start, (_, weight) in zip(starts, tensors, strict=True))
+    model.ClearField("graph")
+    with file.open("wb") as stream:
+        stream.write(model.SerializeToString() + start_of(GRAPH, size) + graph)
+        for start, (_, weight) in zip(starts, tensors, strict=True):
+            stream.write(start)
+            stream.write(_content(weight))
+
+
+def _start(header: onnx.TensorProto, size: int) -> bytes:
+    """All of an initializer but its content of ``size`` bytes, which follows."""
+    fields = header.SerializeToString() + start_of(RAW_DATA, size)
+    return start_of(INITIALIZER, len(fields) + size) + fields
+
+
+def _write_beside(model: onnx.ModelProto, tensors: list[tuple[onnx.TensorProto, Tensor]], file: Path) -> None:
+    outside = external_file(file)
+    with outside.open("ab") as stream:
+        for header, weight in tensors:
+            if weight.nbytes < SMALLEST:
+                header.raw_data = bytes(_content(weight))
+            else:
+                _append(header, weight, stream, outside.name)
+            model.graph.initializer.append(header)
+    onnx.save(model, file)
+
+
+def _append(header: onnx.TensorProto, weight: Tensor, stream: BinaryIO, location: str) -> None:
+    header.raw_data = b""  # what the description of a place is put instead of
+    external_data_helper.set_external_data(header, location, stream.tell(), weight.nbytes)
+    header.ClearField("raw_data")
+    stream.write(_content(weight))

@@ -1,0 +1,263 @@
+"""Reference for graphs of one call: encoders with every head, vision, audio, two towers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from gpux.convert.worker.common.axes import Signature, fix_axes, resolve
+from gpux.convert.worker.common.positions import positions
+from gpux.convert.worker.common.protocol import Refused
+from gpux.convert.worker.reference.axes_trial import works
+from gpux.convert.worker.reference.cases import Arrays, Call, Case
+from gpux.convert.worker.reference.inputs import TEXT_INPUTS, Words, examples, other_input, ragged_mask, text_config
+from gpux.convert.worker.reference.single_sizes import (
+    Variation,
+    frame_stride,
+    image_size,
+    kind_of,
+    traced_sizes,
+    variations,
+)
+from gpux.convert.worker.reference.subject import (
+    SHAPE_ERRORS,
+    Findings,
+    Subject,
+    array,
+    ask,
+    beyond,
+    refuse_random,
+    sort_thresholds,
+    tokens_per_case,
+)
+from gpux.convert.worker.reference.thresholds import find_thresholds
+
+GRAPH = "model"
+IMAGE = "image"  # the case of the size that the preprocessor makes
+LONGEST = 512  # tokens; beyond, the reference costs more than it shows
+SMALL = 2_000_000  # bytes of the outputs of the smallest case, which is kept for replay
+
+
+def write_single(subject: Subject) -> Findings:
+    """Write the cases; the answer says what the graph takes. Axes that do not work are declared fixed in the file."""
+    graph = Single(subject, GRAPH)
+    signature = subject.signatures[GRAPH]
+    found = positions(subject.model, text_config(subject.config))
+    text = "input_ids" in signature.inputs
+    counter = len(signature.inputs["input_ids"].shape) - 1 if text else 0
+    findings = Findings(
+        max_length=found.limit if text else None,
+        position_inputs="position_ids" in signature.inputs,
+        counters={GRAPH: {"input_ids": counter}} if text else {},
+    )
+    if set(signature.inputs) <= TEXT_INPUTS:
+        _write_text(subject, graph, findings, hard=found.hard)
+        subject.release(findings)
+    else:
+        if text and found.hard:
+            findings.shorten(found.limit or 0)
+        _write_other(subject, graph, findings)
+    return findings
+
+
+def _write_text(subject: Subject, graph: Single, findings: Findings, *, hard: bool) -> None:
+    symbols = graph.signature.inputs["input_ids"].shape
+    traced = {symbol: 2 for symbol in symbols[:-1] if isinstance(symbol, str)}
+    token_bytes = graph.bytes_per_token(symbols)
+    limit = findings.max_length
+    sort_thresholds(findings, find_thresholds(subject.config), limit, tokens_per_case(token_bytes))
+    if hard:
+        findings.shorten(limit or 0)
+    most = min(findings.max_length or LONGEST, tokens_per_case(token_bytes))
+    longest = min(most, LONGEST)
+    short = min(5, max(2, SMALL // token_bytes))
+    wanted = {
+        "batch": (3, 17, False),
+        "short": (1, short, False),
+        "padded": (2, 61, True),
+        "longest": (1, longest, False),
+    }
+    for one in findings.thresholds:
+        if one not in findings.unaffordable:
+            wanted[f"below-{one.name}-{one.length}"] = (2, one.length, True)
+            wanted[f"beyond-{one.name}-{one.length}"] = (2, beyond(one), True)
+    for name, (rows, length, padded) in wanted.items():
+        if name.startswith("beyond") and length > most:
+            continue
+        sizes = {**traced, **_sizes(symbols, rows, min(length, most))}
+        subject.write(graph.case(Variation(name, sizes, padded=padded), length=min(length, most)))
+
+
+#: Detectors that pick their best guesses by score. Where scores are equal the order is anybody's, so that other sizes
+#: cannot be compared one by one; their processors make one size anyway.
+PICKED = ("rt_detr", "rt_detr_v2", "d_fine")
+
+
+def subject_type(subject: Subject) -> str | None:
+    """The original's model type."""
+    return getattr(subject.config, "model_type", None)
+
+
+def _sizes(symbols: tuple[int | str, ...], rows: int, length: int) -> dict[str, int]:
+    found = {symbols[0]: rows, symbols[-1]: length}
+    return {symbol: size for symbol, size in found.items() if isinstance(symbol, str)}
+
+
+def _write_other(subject: Subject, graph: Single, findings: Findings) -> None:
+    """One kind of axis at a time; a kind of which a size does not work is made final."""
+    file, fixed = subject.exported.graphs[GRAPH], subject.exported.fixed.get(GRAPH, {})
+    done, declined = _asked(graph, image_size(subject.exported.config), findings.max_length, fixed)
+    picked = subject_type(subject) in PICKED
+    subject.release(findings)
+    calls = [(case.calls[0].inputs, case.calls[0].outputs) for _, case in done]
+    passed = works(file, [*calls, *((inputs, None) for _, inputs in declined)])
+    tried = [one for one, _ in done] + [one for one, _ in declined]
+    refused = {one.kind for one, fine in zip(tried, passed, strict=True) if one.kind and not fine}
+    refused |= {one.kind for one, _ in declined} - {one.kind for one, _ in done if one.name != IMAGE}  # no other size
+    if picked:
+        refused.add("size")
+    fine = [pair for pair, good in zip(done, passed, strict=False) if good]
+    base = next((one for one, _ in fine if one.name == IMAGE), done[0][0])
+    for one, case in done:
+        if one.kind not in refused or one is base:
+            subject.write(case)
+    if refused or fixed:
+        fix_axes(file, _final(graph.signature, base, refused | {"channel"}, fixed))
+
+
+def _asked(
+    graph: Single, image: tuple[int, int] | None, longest: int | None, fixed: Mapping[str, Mapping[int, int]]
+) -> tuple[list[tuple[Variation, Case]], list[tuple[Variation, Arrays]]]:
+    """What the original answers, and what it does not take."""
+    done: list[tuple[Variation, Case]] = []
+    declined: list[tuple[Variation, Arrays]] = []
+    for one in variations(graph.traced, image=image, longest=longest, stride=graph.stride):
+        try:
+            done.append((one, graph.case(one)))
+        except SHAPE_ERRORS:
+            if one.kind is None:
+                raise
+            declined.append((one, graph.inputs(one)))
+    return done, declined
+
+
+def _final(
+    signature: Signature, base: Variation, refused: set[str], fixed: Mapping[str, Mapping[int, int]]
+) -> dict[str, dict[int, int]]:
+    """Input -> axis -> the size that it has to have."""
+    final = {name: dict(axes) for name, axes in fixed.items()}
+    for symbol, places in signature.symbols().items():
+        if kind_of(symbol) in refused:
+            for name, axis in places:
+                final.setdefault(name, {})[axis] = base.sizes[symbol]
+    return final
+
+
+class Single:
+    """The original and one graph of it that takes what the original's ``forward`` takes."""
+
+    def __init__(self, subject: Subject, name: str) -> None:
+        self.signature = subject.signatures[name]
+        self._name, self._subject = name, subject
+        self._config = subject.exported.parts.get(name) or subject.exported.config
+        text_only = set(self.signature.inputs) <= TEXT_INPUTS  # made here, whatever the exporter traced with
+        self._examples = {} if text_only else examples(self._config)
+        self._words = Words(subject.config, subject.rng)
+        self.traced = traced_sizes(self.signature, self._examples, subject.config)
+        self.stride = frame_stride(subject.config)
+        self._asked_twice = False
+
+    def bytes_per_token(self, symbols: tuple[int | str, ...]) -> int:
+        """How much one token adds to the outputs, at most: with a row of the vocabulary each, that is a lot."""
+        sizes = dict.fromkeys((symbol for symbol in symbols if isinstance(symbol, str)), 1)
+        answer = self.answer(self.inputs(Variation("", {**self.traced, **sizes, **_sizes(symbols, 1, 2)})))
+        return max(1, sum(value.nbytes for value in answer.values()) // 2)
+
+    def case(self, one: Variation, *, length: int | None = None) -> Case:
+        """Ask the original at these sizes."""
+        inputs = self.inputs(one)
+        outputs = self.answer(inputs)
+        if not self._asked_twice:
+            self._asked_twice = True
+            refuse_random(outputs, self.answer(inputs), type(self._subject.model).__name__)
+        return Case(one.name, (Call(self._name, inputs, outputs, masks=_masks(inputs, outputs)),), length)
+
+    def inputs(self, one: Variation) -> Arrays:
+        """Inputs of these sizes."""
+        return dict(self._inputs(one))
+
+    def _inputs(self, one: Variation) -> Iterator[tuple[str, Any]]:
+        tensors, text = self.signature.inputs, {}
+        if "input_ids" in tensors:
+            shape = resolve(tensors["input_ids"].shape, one.sizes)
+            text = self._words.text(ragged_mask(shape, padded=one.padded and "attention_mask" in tensors))
+            self._place_images(text["input_ids"])
+        for name, tensor in tensors.items():
+            shape = resolve(tensor.shape, one.sizes)
+            if name in text and text[name].shape == shape:
+                yield name, text[name].astype(tensor.dtype)
+            elif name == "attention_mask":
+                yield name, ragged_mask(shape, padded=one.padded).astype(tensor.dtype)
+            else:
+                yield (
+                    name,
+                    other_input(tensor, shape, self._subject.config, self._subject.rng, self._examples.get(name)),
+                )
+
+    def _place_images(self, tokens: Any) -> None:
+        """Put the tokens that stand for an image where the exporter had them."""
+        example = self._examples.get("input_ids")
+        for config in (self._subject.config, getattr(self._subject.config, "vlm_config", None)):
+            token = getattr(config, "image_token_index", None) or getattr(config, "image_token_id", None)
+            if token is not None and example is not None and "pixel_values" in self.signature.inputs:
+                count = int((example[0] == token).sum())
+                tokens[:, :count] = token
+                return
+
+    def answer(self, inputs: Arrays) -> Arrays:
+        """The original's outputs that the graph has too, by the graph's names.
+
+        Raises:
+            Refused: the graph has an output that the original has not.
+        """
+        names = {onnx: name for name, onnx in getattr(self._config, "torch_to_onnx_input_map", {}).items()}
+        given = {names.get(name, name): value for name, value in inputs.items()}
+        accepted = inspect.signature(self._subject.model.forward).parameters
+        without = "use_cache" in accepted and subject_type(self._subject) != "imagegpt"  # which fails without a cache
+        options = {"use_cache": False} if without else {}
+        found = dict(
+            _flat(ask(self._subject.model, given, **options), getattr(self._config, "torch_to_onnx_output_map", {}))
+        )
+        wanted = list(self.signature.outputs)
+        if not set(wanted) <= set(found) and len(found) == len(wanted):
+            found = dict(zip(wanted, found.values(), strict=True))  # the export names them by their order
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise Refused("conversion", f"the graph answers {', '.join(missing)}, and the original does not")
+        return {name: array(found[name]) for name in wanted}
+
+
+def _flat(outputs: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Tensors by name; those of a tuple are numbered, tuples in tuples on one level, as Optimum does."""
+    for name, value in outputs.items():
+        if isinstance(value, torch.Tensor):
+            yield names.get(name, name), value
+        elif isinstance(value, (tuple, list)):
+            tensors = [inner for one in value for inner in (one if isinstance(one, (tuple, list)) else [one])]
+            yield from (
+                (f"{names.get(name, name)}.{number}", one)
+                for number, one in enumerate(tensors)
+                if isinstance(one, torch.Tensor)
+            )
+
+
+def _masks(inputs: Arrays, outputs: Arrays) -> Arrays:
+    """Where an output has a place per token, padding does not count."""
+    mask = inputs.get("attention_mask")
+    if mask is None or mask.all() or mask.ndim != 2:
+        return {}
+    real = mask == 1
+    return {name: real for name, value in outputs.items() if value.shape[:2] == mask.shape and mask.shape[1] > 1}

@@ -1,0 +1,108 @@
+"""Which sizes a graph of one call is asked at: others than it was traced with, one kind of axis at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpux.convert.worker.common.axes import Signature
+from gpux.convert.worker.reference.cases import Arrays
+
+#: Sizes of dynamic axes where nobody says what they were traced with.
+DEFAULTS = {"batch": 2, "channel": 3, "height": 64, "width": 64, "choices": 4, "point": 3}
+LENGTH = 16
+#: Frames of sound that have a vector each, at most: attention over as many as an exporter traces takes minutes.
+FRAMES = 200
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One case: the sizes of the dynamic axes, and which kind of axis differs from the traced size."""
+
+    name: str
+    sizes: dict[str, int]
+    kind: str | None = None  #: ``batch``, ``size`` or ``length``; None: as traced
+    padded: bool = False
+
+
+def kind_of(symbol: str) -> str:
+    """What a dynamic axis counts, by its name."""
+    for kind, words in (("batch", ("batch",)), ("size", ("height", "width")), ("channel", ("channel", "depth", "dim"))):
+        if any(word in symbol for word in words):
+            return kind
+    return "length"
+
+
+def traced_sizes(signature: Signature, examples: Arrays, config: Any) -> dict[str, int]:
+    """Dynamic axis -> the size that it was traced with, or one that will do."""
+    sizes: dict[str, int] = {}
+    for symbol, places in signature.symbols().items():
+        name, axis = places[0]
+        example = examples.get(name)
+        if example is not None and example.ndim == len(signature.inputs[name].shape):
+            size = int(example.shape[axis])
+            sizes[symbol] = min(size, FRAMES) if kind_of(symbol) == "length" and example.ndim == 3 else size
+        else:
+            sizes[symbol] = _default(symbol, axis, config)
+    return sizes
+
+
+def _default(symbol: str, axis: int, config: Any) -> int:
+    if kind_of(symbol) == "size":
+        size = getattr(getattr(config, "vision_config", config), "image_size", None) or DEFAULTS["height"]
+        return int(size[axis - 2]) if isinstance(size, (list, tuple)) else int(size)
+    return next((size for word, size in DEFAULTS.items() if word in symbol), LENGTH)
+
+
+def variations(
+    traced: Mapping[str, int], *, image: tuple[int, int] | None, longest: int | None, stride: int | None = None
+) -> Iterator[Variation]:
+    """Cases of a graph that reads more than text.
+
+    Args:
+        traced: dynamic axis -> size.
+        image: height and width that the preprocessor makes, where it says so.
+        longest: of what is counted in tokens.
+        stride: samples of sound that become one frame: models that join frames treat odd numbers of them otherwise.
+    """
+    kinds = {symbol: kind_of(symbol) for symbol in traced}
+    yield Variation("traced", dict(traced), padded=True)
+
+    def changed(name: str, kind: str, change: Any, *, padded: bool = False) -> Variation:
+        sizes = {symbol: change(symbol, size) if kinds[symbol] == kind else size for symbol, size in traced.items()}
+        return Variation(name, sizes, kind, padded)
+
+    if "batch" in kinds.values():
+        yield changed("batch", "batch", lambda symbol, _: 4 if "text" in symbol else 3, padded=True)
+        yield changed("single", "batch", lambda *_: 1)
+    if "length" in kinds.values():
+        most = longest or 10**9
+        yield changed("short", "length", lambda _, size: max(1, min(size * 3 // 4 - 1, most)))
+        yield changed("longer", "length", lambda _, size: min(size + size // 4 + 5, most), padded=True)
+        for frame in (1, 2) if stride else ():
+            yield changed(f"frame{frame}", "length", lambda _, size, frame=frame: size + frame * (stride or 0))
+    if "size" in kinds.values():
+        if image is not None:
+            yield changed("image", "size", lambda symbol, _: image["width" in symbol])
+        yield changed("larger", "size", lambda symbol, size: size + (64 if "width" in symbol else 32))
+        yield changed("odd", "size", lambda symbol, size: size + (5 if "width" in symbol else 19))
+
+
+def frame_stride(config: Any) -> int | None:
+    """Samples of sound for each frame, of a model that reads waves through convolutions; None for another."""
+    strides = getattr(config, "conv_stride", None)
+    return math.prod(strides) if isinstance(strides, (list, tuple)) and strides else None
+
+
+def image_size(described: Any) -> tuple[int, int] | None:
+    """Height and width that a preprocessor among those of Optimum's description makes."""
+    for processor in getattr(described, "_preprocessors", None) or []:
+        one = getattr(processor, "image_processor", processor)
+        size = (getattr(one, "do_center_crop", False) and getattr(one, "crop_size", None)) or getattr(one, "size", None)
+        if isinstance(size, Mapping) and {"height", "width"} <= set(size):
+            return int(size["height"]), int(size["width"])
+        if isinstance(size, Mapping) and size.get("shortest_edge"):
+            return int(size["shortest_edge"]), int(size["shortest_edge"])
+    return None

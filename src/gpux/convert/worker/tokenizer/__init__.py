@@ -1,0 +1,1 @@
+"""A ``tokenizer.json`` for repositories that have only a slow tokenizer."""

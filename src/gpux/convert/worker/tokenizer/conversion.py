@@ -1,0 +1,197 @@
+"""A tokenizer.json for repositories that have only the files of a slow tokenizer, proven equal to it.
+
+What is read differently is not written: a model without tokenizer.json still runs on ids, and the user is told; a model
+with a wrong one would answer something else than the original, in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from gpux.convert.worker.common.protocol import Events, Refused
+from gpux.convert.worker.tokenizer.proof import Difference, Original, differences
+
+TOKENIZER, TARGET = "tokenizer.json", "tokenizer_target.json"
+#: Any of these, and there is a tokenizer to write.
+SLOW_FILES = (
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "tokenizer.model",
+    "spm.model",
+    "spm_char.model",
+    "source.spm",
+    "prophetnet.tokenizer",
+)
+NO_TEXT = "no tokenizer.json can be made, so text cannot be tokenized"
+#: Tokenizers that need no file: their vocabulary is the bytes.
+FILELESS = ("ByT5Tokenizer", "PerceiverTokenizer")
+
+
+def write_fast_tokenizer(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> None:
+    """Write ``tokenizer.json`` into ``output`` where the source has none but could have.
+
+    A translation model with a vocabulary for each language gets ``tokenizer_target.json`` beside it, which turns the
+    answer's ids into text. Where no equal tokenizer can be made, nothing is written and a warning says why.
+
+    Raises:
+        Refused: a file of the tokenizer is damaged.
+    """
+    if (source / TOKENIZER).is_file() or not _has_slow_files(source):
+        return
+    events.stage("tokenizer", "Writing tokenizer.json")
+    _check_files(source)
+    try:
+        _write(source, output, events, trust_remote_code=trust_remote_code)
+    except Exception as exc:  # noqa: BLE001 - tokenizer classes raise whatever their missing parts make of them
+        line = " ".join(str(exc).split())
+        events.warning(f"{NO_TEXT}: {type(exc).__name__}: {line[:300]}")
+
+
+def _has_slow_files(source: Path) -> bool:
+    if any((source / name).is_file() for name in SLOW_FILES):
+        return True
+    return _json(source / "tokenizer_config.json").get("tokenizer_class") in FILELESS
+
+
+def _json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return found if isinstance(found, dict) else {}
+
+
+def _check_files(source: Path) -> None:
+    """Whether the files can be read at all, asked here because tokenizer classes fail on damage in a hundred ways.
+
+    Raises:
+        Refused: one cannot.
+    """
+    for name in (*SLOW_FILES, "target.spm"):
+        file = source / name
+        if file.is_file():
+            why = _damage(file)
+            if why is not None:
+                raise Refused(
+                    "corrupt_file", f"{name} cannot be read: {why}", "Pull it again with `gpux pull --force`."
+                )
+
+
+def _damage(file: Path) -> str | None:
+    data = file.read_bytes()
+    if not data:
+        return "it is empty"
+    try:
+        if file.suffix == ".json":
+            json.loads(data)
+        elif file.suffix == ".txt":
+            data.decode()
+        elif file.suffix in (".model", ".spm") and not _is_ranks(data):
+            from sentencepiece import SentencePieceProcessor
+
+            SentencePieceProcessor(model_proto=data)
+    except (ValueError, RuntimeError) as exc:
+        return str(exc)
+    return None
+
+
+def _is_ranks_file(file: Path) -> bool:
+    return file.is_file() and _is_ranks(file.read_bytes())
+
+
+def _is_ranks(data: bytes) -> bool:
+    """A file of tiktoken: lines of a token in base64 and its rank."""
+    first = data.split(b"\n", 1)[0].split(b" ")
+    return len(first) == 2 and first[1].strip().isdigit()
+
+
+def _write(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> None:
+    if _is_ranks_file(source / "tokenizer.model"):
+        from gpux.convert.worker.tokenizer.ranks import RankTokenizer
+
+        ranks = RankTokenizer(source)
+        _keep(ranks.tokenizer, differences(ranks, ranks.tokenizer), output / TOKENIZER, events)
+        return
+    from gpux.convert.worker.tokenizer.original import SlowTokenizer, open_slow
+
+    slow: Any = open_slow(source, trust_remote_code=trust_remote_code)
+    if slow is None:
+        events.warning(f"{NO_TEXT}: transformers has no tokenizer of these files that one could be compared with")
+        return
+    separate = bool(getattr(slow, "separate_vocabs", False))
+    original = SlowTokenizer(slow, decodes=not separate)
+    _keep(*_nearest(slow, original, source, trust_remote_code=trust_remote_code), output / TOKENIZER, events)
+    if separate:
+        _keep(*_target(slow), output / TARGET, events)
+
+
+def _nearest(
+    slow: Any, original: Original, source: Path, *, trust_remote_code: bool
+) -> tuple[Tokenizer | None, list[Difference]]:
+    """The first tokenizer that is equal to the original, else the one that is nearest to it."""
+    from gpux.convert.worker.tokenizer.repairs import repaired, weight
+
+    best: Tokenizer | None = None
+    left: list[Difference] = []
+    for tokenizer in _candidates(slow, source, trust_remote_code=trust_remote_code):
+        candidate, found = repaired(tokenizer, slow, original)
+        if best is None or weight(found) < weight(left):
+            best, left = candidate, found
+        if not left:
+            break
+    return best, left
+
+
+def _candidates(slow: Any, source: Path, *, trust_remote_code: bool) -> Iterator[Tokenizer]:
+    """Tokenizers to try: of our own for classes that have no other, transformers', and sentencepiece as it is."""
+    from gpux.convert.worker.tokenizer.characters import from_characters
+    from gpux.convert.worker.tokenizer.original import open_fast
+    from gpux.convert.worker.tokenizer.sentencepiece_models import describe, from_sentencepiece
+
+    own = from_characters(slow)
+    if own is not None:
+        yield own
+        return
+    fast: Any = open_fast(source, trust_remote_code=trust_remote_code)
+    if fast is not None:
+        yield fast.backend_tokenizer
+    found = describe(slow)
+    if found is not None:
+        tokenizer = from_sentencepiece(slow, found)
+        if tokenizer is not None:
+            yield tokenizer
+
+
+def _target(slow: Any) -> tuple[Tokenizer | None, list[Difference]]:
+    """The tokenizer of a translation model's target language, where it has a vocabulary of its own."""
+    from gpux.convert.worker.tokenizer.original import SlowTokenizer
+    from gpux.convert.worker.tokenizer.sentencepiece_models import describe, from_sentencepiece
+
+    found = describe(slow, target=True)
+    tokenizer = from_sentencepiece(slow, found) if found is not None else None
+    return tokenizer, differences(SlowTokenizer(slow, target=True), tokenizer) if tokenizer is not None else []
+
+
+def _keep(tokenizer: Tokenizer | None, found: list[Difference], file: Path, events: Events) -> None:
+    """Write what is equal to the original on all ordinary texts; say where it is not."""
+    if tokenizer is None:
+        events.warning(f"{NO_TEXT}: there is no converter for this kind of tokenizer")
+        return
+    wrong = [difference for difference in found if not difference.edge]
+    if wrong:
+        events.warning(f"{NO_TEXT}: tokenizer differs from the original: {wrong[0]}{_more(wrong)}")
+        return
+    tokenizer.save(str(file))
+    if found:
+        events.warning(f"tokenizer differs from the original on unusual texts: {found[0]}{_more(found)}")
+
+
+def _more(found: list[Difference]) -> str:
+    return f", and {len(found) - 1} more" if len(found) > 1 else ""

@@ -1,0 +1,249 @@
+"""What is known of a model before it is pulled: what it is, how large, under which licence, how good.
+
+From the model's page, its configuration and, where the page does not tell, the headers of its weights; no weights
+travel. What cannot be known is named with its reason, and what contradicts itself is noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpux.errors import EntryNotFoundError, GpuxError, UnavailableError, UnsupportedError
+from gpux.inspect.card import BaseModel, ModelCard, base_chain, card_of, with_scans
+from gpux.inspect.configuration import FoundConfig, read_config
+from gpux.inspect.headers.gguf_summary import GgufSummary, as_config
+from gpux.inspect.headers.safetensors import SafetensorsSummary
+from gpux.inspect.parameters import ParameterFacts, parameters_of
+from gpux.inspect.reads import FileReads
+from gpux.inspect.weights import precision_notes, read_gguf, read_safetensors
+from gpux.managers.base import ModelManager
+from gpux.managers.info_cache import KnownInfo, RemembersInfo
+from gpux.managers.registry import manager_for
+from gpux.model.page import ModelPage
+from gpux.model.reference import ModelRef, Reference
+from gpux.model.tasks import task_of_architectures
+from gpux.model.values import Value
+from gpux.system.cancel import CancelToken
+from gpux.system.settings import Settings
+
+if TYPE_CHECKING:
+    from gpux.inspect.architecture import ArchitectureSummary
+
+#: Whether headers are read: where nothing else tells the size, always, or never.
+Headers = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class ModelDescription(Value):
+    """Everything that is known of one model; what is not is in ``unknown``."""
+
+    known: KnownInfo  #: its page, when it was asked, and why it is not of this moment
+    card: ModelCard
+    architecture: ArchitectureSummary | None
+    parameters: ParameterFacts
+    config_path: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    safetensors: SafetensorsSummary | None = None  #: where the headers were read
+    gguf: GgufSummary | None = None
+    base_chain: tuple[BaseModel, ...] = ()  #: followed on demand only
+    unknown: Mapping[str, str] = field(default_factory=dict)  #: fact -> why it is not known
+    notes: tuple[str, ...] = ()  #: contradictions, and what is odd
+
+
+def describe_model(
+    ref: Reference,
+    settings: Settings | None = None,
+    *,
+    manager: ModelManager | None = None,
+    revision: str | None = None,
+    headers: Headers = "auto",
+    chain: bool = False,
+    scans: bool = False,
+    cancel: CancelToken | None = None,
+) -> ModelDescription:
+    """Describe a model: its page, one file, and headers where they are needed.
+
+    Two requests where the page holds the numbers of parameters; for each shard at most two more where it does not.
+
+    Args:
+        ref: any form that :meth:`ModelRef.parse` accepts; one that names a file describes that file.
+        settings: default: those of the environment.
+        manager: default: the one that the reference's scheme names.
+        revision: branch, tag, ``refs/pr/N`` or commit.
+        headers: ``"auto"`` reads those of the weights where the page tells no number of parameters, or a file is named.
+        chain: follow the base models, by one request each.
+        scans: ask what the Hub's scanners found in pickles, by one request where there are any.
+        cancel: ends it.
+
+    Raises:
+        ModelNotFoundError: there is none, or no right to see it.
+        RevisionNotFoundError: it has no such revision.
+        EntryNotFoundError: it has no file of the name that the reference has.
+        OfflineError: offline, and nothing here tells of the model.
+        ManagerError: its page cannot be had; everything that fails later is in ``unknown``.
+        CancelledError: ``cancel`` was set.
+    """
+    parsed = ModelRef.parse(ref).at(revision)
+    manager = manager or manager_for(parsed.scheme, settings or Settings.from_env())
+    page, known = _page(manager, parsed, cancel)
+    if parsed.file is not None and page.info.file(parsed.file) is None:
+        hint = f"See its files with `gpux info {parsed.id} --files`."
+        raise EntryNotFoundError(
+            f"{parsed.id} has no file {parsed.file!r}", hint=hint, model=parsed.id, file=parsed.file
+        )
+    described = _Describing(manager, page, parsed.file, headers, ask=known.why is None).run()
+    found = replace(described, known=replace(known, info=page.info))
+    if scans:
+        found = _scanned(found, manager)
+    return _followed(found, manager, cancel) if chain else found
+
+
+class _Describing:
+    """One description on its way."""
+
+    def __init__(
+        self, manager: ModelManager, page: ModelPage, file: str | None, headers: Headers, *, ask: bool
+    ) -> None:
+        self._manager = manager
+        self._ask = ask  # False where the Hub has just not answered
+        self._page = page
+        self._file = file if file is not None or len(page.info.files) != 1 else page.info.files[0].path
+        self._headers = headers
+        self._unknown: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    def run(self) -> ModelDescription:
+        """Everything but what is asked for on demand."""
+        info = self._page.info
+        try:
+            with self._manager.open_reads(info, ask=self._ask) as reads:
+                return self._with_reads(reads)
+        except UnsupportedError as exc:  # a manager that brings whole files only
+            return self._put_together(FoundConfig(missing=exc.message), None, None)
+
+    def _with_reads(self, reads: FileReads) -> ModelDescription:
+        config = FoundConfig(missing="") if self._names_gguf() else read_config(reads, self._page.info)
+        gguf = self._gguf(reads, config)
+        if gguf is not None and gguf[1]:
+            config = FoundConfig(config.path, gguf[1], notes=config.notes)
+        headers = None if gguf else self._safetensors(reads, config.values)
+        return self._put_together(config, headers, gguf[0] if gguf else None)
+
+    def _put_together(
+        self, config: FoundConfig, headers: SafetensorsSummary | None, gguf: GgufSummary | None
+    ) -> ModelDescription:
+        from gpux.inspect.architecture import summarize
+
+        page, card = self._page, card_of(self._page)
+        if gguf is not None and card.licence is None:
+            card = replace(card, licence=gguf.licence)
+        if config.missing is not None:
+            self._unknown["architecture"] = config.missing or self._unknown.get("headers", "")
+        architecture = summarize(config.values) if config.values else None
+        parameters = parameters_of(page, config.values, headers, gguf)
+        if parameters.missing is not None:
+            self._unknown["parameters"] = self._unknown.pop("headers", "") or parameters.missing
+        self._notes += [*config.notes, *parameters.notes, *getattr(architecture, "notes", ())]
+        self._notes += [*precision_notes(config.values, parameters.dtypes), *(gguf.notes if gguf else ())]
+        self._name_missing(card)
+        return ModelDescription(
+            known=KnownInfo(page.info, None),
+            card=card,
+            architecture=architecture,
+            parameters=parameters,
+            config_path=config.path,
+            config=config.values,
+            safetensors=headers,
+            gguf=gguf,
+            unknown=self._unknown,
+            notes=tuple(dict.fromkeys(self._notes)),
+        )
+
+    def _names_gguf(self) -> bool:
+        return self._file is not None and self._file.lower().endswith(".gguf")
+
+    def _gguf(self, reads: FileReads, config: FoundConfig) -> tuple[GgufSummary, Mapping[str, Any]] | None:
+        """The header of the file that is named, else of the one to pull, where no configuration tells the same."""
+        wanted = "gguf" in self._page.info.formats and (config.missing is not None or self._headers == "always")
+        if self._headers == "never" or not (self._names_gguf() or (wanted and self._file is None)):
+            return None
+        summary, first, why = read_gguf(reads, self._page.info, self._file)
+        if summary is None or first is None:
+            self._unknown["headers"] = why or ""
+            return None
+        return summary, as_config(first)
+
+    def _safetensors(self, reads: FileReads, config: Mapping[str, Any]) -> SafetensorsSummary | None:
+        known = bool(self._page.dtypes or self._page.info.parameters)
+        named = self._file is not None and self._file.endswith(".safetensors")
+        wanted = self._headers == "always" or named or not known
+        if self._headers == "never" or not wanted or "safetensors" not in self._page.info.formats:
+            return None
+        quantization = config.get("quantization_config")
+        bits = quantization.get("bits") if isinstance(quantization, dict) else None
+        found, why = read_safetensors(reads, self._page.info, self._file, bits if isinstance(bits, int) else None)
+        if why is not None:
+            self._unknown["headers"] = why
+        return found
+
+    def _name_missing(self, card: ModelCard) -> None:
+        page = self._page
+        where = "the Hub tells none" if page.from_source else "the files on this machine tell none"
+        task = page.info.task or task_of_architectures(page.info.architectures)
+        for name, value in (("licence", card.licence), ("task", task)):
+            if not value:
+                self._unknown[name] = where
+        if page.info.scheme == "hf" and page.scan is None:
+            self._unknown["scan"] = "the Hub did not tell" if page.from_source else "the Hub was not asked"
+        if not page.info.files:
+            self._unknown["files"] = "the model has no files"
+
+
+def _page(manager: ModelManager, ref: ModelRef, cancel: CancelToken | None) -> tuple[ModelPage, KnownInfo]:
+    """The page of this moment, else what was known of it last."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if isinstance(manager, RemembersInfo) and manager.settings.offline:
+        known = manager.latest_model_info(ref)
+        return _kept(manager, ref, known), known
+    try:
+        page = manager.page(ref, cancel=cancel)
+    except UnavailableError as exc:
+        kept = manager.known_model_info(ref) if isinstance(manager, RemembersInfo) else None
+        if kept is None:
+            raise
+        known = replace(kept, why=exc.message)
+        return ModelPage(known.info, from_source=False), known
+    return page, KnownInfo(page.info, now)
+
+
+def _kept(manager: ModelManager, ref: ModelRef, known: KnownInfo) -> ModelPage:
+    """The answer that was kept, with the card where the source cache has it."""
+    try:
+        cached = manager.page(ref)
+    except UnavailableError:
+        return ModelPage(known.info, from_source=False)
+    same = cached.info.commit == known.info.commit
+    return replace(cached, info=known.info) if same else ModelPage(known.info, from_source=False)
+
+
+def _scanned(found: ModelDescription, manager: ModelManager) -> ModelDescription:
+    """With what the scanners say of pickles and of files with issues."""
+    security = found.card.security
+    paths = sorted({*security.pickles, *(issue.path for issue in security.issues)})
+    ask = getattr(manager, "scans", None)
+    if not paths or ask is None:
+        return found
+    try:
+        scans = ask(found.known.info, paths)
+    except GpuxError as exc:
+        return replace(found, unknown={**found.unknown, "imports of pickles": exc.message})
+    return replace(found, card=replace(found.card, security=with_scans(security, scans)))
+
+
+def _followed(found: ModelDescription, manager: ModelManager, cancel: CancelToken | None) -> ModelDescription:
+    chain, why = base_chain(found.card, lambda id: manager.page(id, cancel=cancel))
+    unknown = {**found.unknown, "base chain": why} if why else found.unknown
+    return replace(found, base_chain=chain, unknown=unknown)

@@ -1,0 +1,1 @@
+"""Downloading the files of a model: connections, partial files, retries."""

@@ -1,0 +1,211 @@
+"""The Hub's metadata through huggingface_hub, whose exceptions and quirks end here.
+
+Works with the client lines 0.34+, 1.x and 2.x. Most metadata calls of the client have no timeout, in any line, so
+each runs in a thread of its own under a deadline; that also makes every call cancellable.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import ModelInfo as HubModelInfo
+from huggingface_hub.utils import build_hf_headers, paginate  # type: ignore[attr-defined]
+
+from gpux import errors
+from gpux.download import hub_errors
+from gpux.download.hub_errors import Asked, check_token
+from gpux.system.cancel import CancelToken
+
+T = TypeVar("T")
+# It warns of odd cards on stderr; what a card holds is judged in gpux.inspect.card.
+logging.getLogger("huggingface_hub.repocard_data").setLevel(logging.ERROR)
+
+
+def _transport_error() -> type[Exception]:
+    """The base of the transport errors of whichever HTTP library this client line uses.
+
+    ``requests.RequestException`` (0.x), ``httpx.HTTPError`` (1.x) or ``httpx2.HTTPError`` (2.x): the last class of
+    that library among the bases of ``HfHubHTTPError``.
+    """
+    foreign = [c for c in HfHubHTTPError.__mro__ if c.__module__.split(".")[0] in ("requests", "httpx", "httpx2")]
+    return foreign[-1]
+
+
+TransportError = _transport_error()
+
+#: Exception of the client -> ours, the more special first (``GatedRepoError`` is a ``RepositoryNotFoundError``).
+EXCEPTIONS: tuple[tuple[type[Exception], Callable[[Asked], errors.GpuxError]], ...] = (
+    (GatedRepoError, hub_errors.gated),
+    (DisabledRepoError, hub_errors.disabled),
+    (RevisionNotFoundError, hub_errors.revision_not_found),
+    (RepositoryNotFoundError, hub_errors.model_not_found),
+)
+
+
+def translate(exc: Exception, asked: Asked) -> errors.GpuxError:
+    """The gpux error that an exception of huggingface_hub, or of its HTTP library, means."""
+    if isinstance(exc, LocalEntryNotFoundError) and isinstance(exc.__cause__, Exception):
+        return translate(exc.__cause__, asked)  # the client wraps what really happened
+    for kind, make in EXCEPTIONS:
+        if isinstance(exc, kind):
+            return make(asked)
+    if isinstance(exc, OfflineModeIsEnabled):
+        return errors.OfflineError(
+            f"offline, and {asked.model or 'this'} has to be asked of the Hub", hint="Unset HF_HUB_OFFLINE."
+        )
+    if isinstance(exc, EntryNotFoundError):
+        return hub_errors.entry_not_found(asked)
+    if isinstance(exc, HFValidationError):
+        return errors.InvalidReferenceError(f"{asked.model!r} is not the name of a model: {exc}")
+    response = getattr(exc, "response", None)
+    if isinstance(exc, TransportError) and response is not None:
+        return hub_errors.from_response(response.status_code, response.headers, asked)
+    if isinstance(exc, (TransportError, OSError)) and not isinstance(exc, ValueError):
+        return hub_errors.unreachable(asked, exc)
+    return errors.HubServerError(
+        f"the Hub at {asked.endpoint} answered something that is no description of {asked.model or 'models'}: {exc}",
+        hint="Is HF_ENDPOINT the address of a Hub?",
+    )
+
+
+class HubClient:
+    """Metadata calls, each with a deadline, each raising gpux's errors only."""
+
+    def __init__(self, endpoint: str, token: str | None, timeout: float) -> None:
+        if token is not None:
+            check_token(token)  # the HTTP libraries quote a header that they refuse, token and all
+        self._endpoint = endpoint
+        self._token = token
+        self._with_token = token is not None
+        self._timeout = timeout
+        self._api = HfApi(endpoint=endpoint, token=token or False, library_name="gpux")
+
+    def model(self, model: str, revision: str | None, cancel: CancelToken | None = None) -> Any:
+        """``ModelInfo`` of the client, with file sizes and hashes: one request."""
+        return self._call(
+            lambda: self._api.model_info(model, revision=revision, files_metadata=True, timeout=self._timeout),
+            Asked(self._endpoint, model, revision, with_token=self._with_token),
+            cancel,
+        )
+
+    def page(self, model: str, revision: str | None, cancel: CancelToken | None = None) -> Any:
+        """The same, with the state of the security scan: one request too."""
+        return self._call(
+            lambda: self._api.model_info(
+                model, revision=revision, files_metadata=True, securityStatus=True, timeout=self._timeout
+            ),
+            Asked(self._endpoint, model, revision, with_token=self._with_token),
+            cancel,
+        )
+
+    def scans(self, model: str, commit: str, paths: list[str], cancel: CancelToken | None = None) -> list[Any]:
+        """``RepoFile`` values with the result of the security scan of each: one request."""
+        return self._call(
+            lambda: self._api.get_paths_info(model, paths, expand=True, revision=commit),
+            Asked(self._endpoint, model, commit, with_token=self._with_token),
+            cancel,
+        )
+
+    def tree(self, model: str, commit: str, cancel: CancelToken | None = None) -> list[Any]:
+        """``RepoFile`` values of every file, for Hubs whose model info has no hashes."""
+        return self._call(
+            lambda: [f for f in self._api.list_repo_tree(model, recursive=True, revision=commit) if hasattr(f, "size")],
+            Asked(self._endpoint, model, commit, with_token=self._with_token),
+            cancel,
+        )
+
+    def refs(self, model: str, cancel: CancelToken | None = None) -> Any:
+        """``GitRefs`` of the client, pull requests included."""
+        return self._call(
+            lambda: self._api.list_repo_refs(model, include_pull_requests=True),
+            Asked(self._endpoint, model, with_token=self._with_token),
+            cancel,
+        )
+
+    def head(self, model: str, commit: str, path: str, cancel: CancelToken | None = None) -> None:
+        """Ask whether a file may be downloaded: one HEAD request, which names the CDN and goes no further."""
+        url = hf_hub_url(model, path, revision=commit, endpoint=self._endpoint)
+        self._call(
+            lambda: self._api.get_hf_file_metadata(url=url, timeout=self._timeout),
+            Asked(self._endpoint, model, commit, path, self._with_token),
+            cancel,
+        )
+
+    def space(self, space: str, cancel: CancelToken | None = None) -> Any:
+        """``SpaceInfo`` of the client."""
+        return self._call(
+            lambda: self._api.space_info(space, timeout=self._timeout),
+            Asked(self._endpoint, f"spaces/{space}", with_token=self._with_token, kind="Space"),
+            cancel,
+        )
+
+    def whoami(self, cancel: CancelToken | None = None) -> dict[str, Any]:
+        """The account of the token, as the Hub's JSON; without one, the client looks for another by itself."""
+        return self._call(self._api.whoami, Asked(self._endpoint, with_token=self._with_token), cancel)
+
+    def search(self, query: dict[str, Any], cancel: CancelToken | None = None) -> Iterator[Any]:
+        """``ModelInfo`` values of the client, as many pages of ``GET /api/models`` as are taken.
+
+        ``query["limit"]`` is the size of a page, which the Hub may cut.
+        """
+        asked = Asked(self._endpoint, with_token=self._with_token)
+        headers = build_hf_headers(token=self._token or False, library_name="gpux")
+        found = iter(paginate(f"{self._endpoint}/api/models", params=query, headers=headers))
+        size = query["limit"]
+        while page := self._call(lambda: list(islice(found, size)), asked, cancel):
+            yield from (self._listed(item, asked) for item in page)
+
+    @staticmethod
+    def _listed(item: Any, asked: Asked) -> Any:
+        try:
+            return HubModelInfo(**item)  # type: ignore[no-untyped-call]
+        except (TypeError, KeyError, ValueError, AttributeError) as exc:  # what comes is no description of a model
+            raise translate(exc, asked) from exc
+
+    def _call(self, call: Callable[[], T], asked: Asked, cancel: CancelToken | None) -> T:
+        """Run ``call`` in a thread; a call that outlives its deadline is left to die with its socket."""
+        outcome: list[T] = []
+        failure: list[Exception] = []
+
+        def run() -> None:
+            try:
+                outcome.append(call())
+            except Exception as exc:  # noqa: BLE001 - handed to the caller's thread, where it is translated by type
+                failure.append(exc)
+
+        thread = threading.Thread(target=run, name="gpux-hub", daemon=True)
+        thread.start()
+        _join(thread, 2 * self._timeout, cancel)
+        if failure:
+            raise translate(failure[0], asked) from failure[0]
+        if thread.is_alive():
+            raise hub_errors.unreachable(asked, f"nothing came for {2 * self._timeout:g} s")
+        return outcome[0]
+
+
+def _join(thread: threading.Thread, seconds: float, cancel: CancelToken | None) -> None:
+    """Wait for the thread; with a cancel token, in slices, so that it is obeyed."""
+    if cancel is None:
+        thread.join(seconds)
+        return
+    waited = 0.0
+    while thread.is_alive() and waited < seconds:
+        cancel.check()
+        thread.join(0.05)
+        waited += 0.05

@@ -1,0 +1,117 @@
+"""What a search asks for, and which results are one: a Hub applies what it knows of it, gpux the rest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpux.errors import UsageError
+from gpux.inspect.formats import FORMATS
+from gpux.model.info import ModelInfo
+from gpux.model.values import Value
+
+Sort = Literal["downloads", "likes", "trending", "updated", "created"]
+#: The order that is asked for -> the Hub's own name of it.
+SORTS: dict[str, str] = {
+    "downloads": "downloads",
+    "likes": "likes",
+    "trending": "trendingScore",
+    "updated": "lastModified",
+    "created": "createdAt",
+}
+#: Formats whose tag on the Hub is another than gpux's name.
+_TAGS = {"tensorflow": "tf", "flax": "jax"}
+#: Keys of a result that gpux reads; siblings tell formats, ``config`` the model type.
+EXPANDED = (
+    *("author", "config", "createdAt", "disabled", "downloads", "gated", "gguf", "lastModified", "library_name"),
+    *("likes", "pipeline_tag", "private", "safetensors", "sha", "siblings", "tags", "trendingScore"),
+)
+_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt]?)", re.IGNORECASE)
+_SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+
+
+@dataclass(frozen=True)
+class SearchQuery(Value):
+    """One search; None means that anything will do.
+
+    Raises:
+        UsageError: a value that cannot be meant.
+    """
+
+    text: str = ""  #: part of the name
+    task: str | None = None  #: the Hub's own name of one
+    author: str | None = None  #: user or organization
+    library: str | None = None  #: ``transformers``, ``sentence-transformers`` …
+    format: str | None = None  #: of the weights, one of :data:`gpux.inspect.formats.FORMATS`
+    licence: str | None = None  #: the Hub's id of one: ``mit``, ``apache-2.0`` …
+    gated: bool | None = None
+    min_parameters: int | None = None
+    max_parameters: int | None = None
+    sort: Sort = "downloads"
+
+    def __post_init__(self) -> None:
+        if self.sort not in SORTS:
+            raise UsageError(f"no order is named {self.sort!r}", hint=f"Known: {', '.join(SORTS)}.")
+        if self.format is not None and self.format not in FORMATS:
+            raise UsageError(f"no format is named {self.format!r}", hint=f"Known: {', '.join(FORMATS)}.")
+        low, high = self.min_parameters, self.max_parameters
+        if low is not None and high is not None and low > high:
+            raise UsageError(f"no model has {low} parameters and more, and {high} at most")
+
+    def parameters(self, page: int) -> dict[str, Any]:
+        """Of the request ``GET /api/models``, for pages of so many results."""
+        filters = [self.library, _TAGS.get(self.format or "", self.format), _tag("license", self.licence)]
+        sizes = [_bound("min", self.min_parameters), _bound("max", self.max_parameters)]
+        asked = {
+            "search": self.text or None,
+            "author": self.author,
+            "pipeline_tag": self.task,
+            "filter": [name for name in filters if name] or None,
+            "gated": None if self.gated is None else str(self.gated).lower(),
+            "num_parameters": ",".join(filter(None, sizes)) or None,
+            "sort": SORTS[self.sort],
+            "limit": page,
+            "expand": list(EXPANDED),
+        }
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def accepts(self, info: ModelInfo) -> bool:
+        """Whether a result is one; mirrors and older Hubs ignore filters that they do not know."""
+        return self._right_size(info.parameters) and self.gated in (None, info.gated is not None)
+
+    def _right_size(self, parameters: int | None) -> bool:
+        if self.min_parameters is None and self.max_parameters is None:
+            return True
+        if parameters is None:
+            return False
+        return (self.min_parameters or 0) <= parameters and (
+            self.max_parameters is None or parameters <= self.max_parameters
+        )
+
+
+def read_count(text: str) -> int:
+    """A count as people type it: ``7B``, ``350M``, ``1.5b``, ``70_000_000``.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = _COUNT.fullmatch(text.strip().replace("_", "").replace(",", ""))
+    if match is None:
+        raise UsageError(f"{text!r} is no count", hint="Write it as 7B, 350M or 1500000.")
+    return round(float(match[1]) * _SCALE[match[2].lower()])
+
+
+def _tag(kind: str, value: str | None) -> str | None:
+    return f"{kind}:{value}" if value else None
+
+
+def _bound(kind: str, count: int | None) -> str | None:
+    """``min:1500M``: whole numbers with a unit, rounded so that nothing is lost; :meth:`accepts` is exact."""
+    if count is None:
+        return None
+    for unit in ("T", "B", "M", "K"):
+        if count and count % _SCALE[unit.lower()] == 0:
+            return f"{kind}:{count // _SCALE[unit.lower()]}{unit}"
+    thousands = count // 1000 if kind == "min" else -(-count // 1000)
+    return f"{kind}:{thousands}K"

@@ -1,0 +1,91 @@
+"""The file that describes a model's architecture: which one it is, and what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpux.errors import GpuxError
+from gpux.inspect.formats import weight_formats
+from gpux.inspect.reads import FileReads
+from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.values import Value
+
+LARGEST = 16 << 20  #: bytes; a larger one is no configuration
+#: Folders in which a pipeline of several models has the one that is asked for.
+_MAIN_PARTS = ("transformer", "unet", "prior", "model")
+#: Files that describe a model where there is no config.json, as their makers name them.
+_OTHERS = ("params.json", "model_config.json", "open_clip_config.json")
+
+
+@dataclass(frozen=True)
+class FoundConfig(Value):
+    """A configuration, or why there is none."""
+
+    path: str | None = None  #: of the file; None where the model has none
+    values: Mapping[str, Any] = field(default_factory=dict)
+    missing: str | None = None  #: why nothing is known; None where it is
+    notes: tuple[str, ...] = ()
+
+
+def read_config(reads: FileReads, info: ModelInfo) -> FoundConfig:
+    """The configuration of a model by one read; what goes wrong is in the result."""
+    path = config_path(info)
+    if path is None:
+        return FoundConfig(missing="the model has no config.json")
+    notes = () if path == "config.json" else (f"the configuration is that of {path}: there is none at the top",)
+    file = info.file(path)
+    try:
+        size = reads.size(path)
+        if size > LARGEST:
+            return FoundConfig(path, missing=f"{path} has {size} bytes", notes=notes)
+        data = reads.read(path, 0, size)
+    except GpuxError as exc:
+        hint = f" {exc.hint}" if exc.hint else ""
+        return FoundConfig(path, missing=f"{exc.message}.{hint}", notes=notes)
+    values = _parsed(data)
+    if isinstance(values, str):
+        return FoundConfig(path, missing=f"{path} {values}", notes=notes)
+    if file is not None and not is_intact(data, file):
+        notes = (*notes, f"{path} is not the file that the Hub promised: its hash is another")
+    return FoundConfig(path, values, notes=notes)
+
+
+def config_path(info: ModelInfo) -> str | None:
+    """``config.json`` at the top, else in the folder that the weights lie in, else the one nearest to the top."""
+    paths = [file.path for file in info.files]
+    if "config.json" in paths:
+        return "config.json"
+    found = [path for path in paths if path.endswith("/config.json")]
+    weights = {path.rpartition("/")[0] for path in paths if weight_formats([path])}
+    order = {name: place for place, name in enumerate(_MAIN_PARTS)}
+
+    def rank(path: str) -> tuple[bool, int, int, str]:
+        folder = path.rpartition("/")[0]
+        return folder not in weights, order.get(folder, len(order)), path.count("/"), path
+
+    return min(found, key=rank, default=None) or next((name for name in _OTHERS if name in paths), None)
+
+
+def is_intact(data: bytes, file: ModelFile) -> bool:
+    """Whether bytes are those of a file, as far as its hash is known."""
+    if file.sha256 is not None:
+        return hashlib.sha256(data).hexdigest() == file.sha256
+    if file.blob_id is not None:
+        digest = hashlib.sha1(b"blob %d\0" % len(data), usedforsecurity=False)
+        digest.update(data)
+        return digest.hexdigest() == file.blob_id
+    return True
+
+
+def _parsed(data: bytes) -> dict[str, Any] | str:
+    """The object, or what the file is instead."""
+    try:
+        found = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        start = data.lstrip()[:15].lower()
+        return "is a web page and not JSON" if start.startswith((b"<!doctype", b"<html")) else "is not JSON"
+    return found if isinstance(found, dict) else "holds no JSON object"

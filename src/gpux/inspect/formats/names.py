@@ -1,0 +1,104 @@
+"""What a file's name tells: the format of its weights and their precision. Tables, each with its source.
+
+Formats follow the names that ``save_pretrained`` of transformers and diffusers writes, and the extensions that the
+Hub itself tags (``huggingface.js``, ``tasks/src/local-apps``). Precisions follow transformers.js (``utils/dtypes.js``)
+and the ``variant`` of ``from_pretrained``; GGUF has names of its own, see :mod:`gpux.inspect.formats.gguf`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+#: What may be asked for, in the order in which a model's formats are listed.
+FORMATS = (
+    "onnx",
+    "safetensors",
+    "pytorch",
+    "tensorflow",
+    "flax",
+    "gguf",
+    "coreml",
+    "openvino",
+    "tflite",
+    "rust",
+)
+
+#: format -> names of files that hold weights in it; the first that fits counts, so packages come before extensions
+_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (name, re.compile(pattern))
+    for name, pattern in (
+        ("coreml", r"\.(mlmodel$|mlpackage/.|mlmodelc/.)"),
+        ("onnx", r"\.onnx$"),
+        ("safetensors", r"\.safetensors$"),
+        ("openvino", r"(^|/)(openvino_[^/]*|openvino/[^/]+)\.(xml|bin)$"),
+        # TensorFlow's checkpoints are `model.ckpt.index` and beside it; a bare `.ckpt` is PyTorch Lightning's
+        ("tensorflow", r"\.(h5|keras)$|(^|/)saved_model\.pb$|\.ckpt(-\d+)?\.(index|meta|data-\d+-of-\d+)$"),
+        ("pytorch", r"(^|/)((diffusion_|open_clip_)?pytorch_model|adapter_model|model|consolidated)[^/]*\.bin$"),
+        ("pytorch", r"\.(pt|pth|ckpt)$"),
+        ("flax", r"\.msgpack$"),
+        ("gguf", r"\.gguf$"),
+        ("tflite", r"\.tflite$"),
+        ("rust", r"\.ot$"),
+    )
+)
+
+#: State of a training run, as transformers' ``Trainer`` and accelerate leave it: tensors, but no weights.
+_TRAINING = re.compile(
+    r"(^|/)((optimizer|training_args|scheduler|rng_state|random_states|scaler)[^/]*\.(pt|pth|bin|pkl|safetensors)"
+    r"|trainer_state\.json)$"
+)
+
+#: other spellings -> the precision's name; transformers.js says ``q8`` for what it calls ``_quantized`` on disk
+_ALIASES = {
+    "float32": "fp32",
+    "f32": "fp32",
+    "32bit": "fp32",
+    "float16": "fp16",
+    "f16": "fp16",
+    "16bit": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "q8": "int8",
+    "qint8": "int8",
+    "quantized": "int8",
+    "8bit": "int8",
+    "8bits": "int8",
+    "quint8": "uint8",
+    "q4": "int4",
+    "4bit": "int4",
+    "4bits": "int4",
+}
+
+#: The precisions that names tell, the closest to the original first: who asks for none gets the first there is.
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "uint8", "q4f16", "int4", "bnb4", "q2f16", "q2", "q1f16", "q1")
+
+
+def format_of(path: str) -> str | None:
+    """The format of the weights in a file, None where it holds none (nor is inside a package that does)."""
+    if is_training_state(path):
+        return None
+    return next((name for name, pattern in _PATTERNS if pattern.search(path)), None)
+
+
+def is_training_state(path: str) -> bool:
+    """True for optimizer states and the like, which no run needs."""
+    return bool(_TRAINING.search(path))
+
+
+def weight_formats(paths: Iterable[str]) -> tuple[str, ...]:
+    """The formats in which weights are there, in the order of :data:`FORMATS`."""
+    found = {format_of(path) for path in paths}
+    return tuple(name for name in FORMATS if name in found)
+
+
+def canonical_precision(name: str) -> str:
+    """One name for each precision: ``q8`` and ``quantized`` are ``int8``, ``q4`` is ``int4``; others as they are."""
+    lowered = name.lower()
+    return _ALIASES.get(lowered, lowered)
+
+
+def precision_in(words: Iterable[str]) -> str | None:
+    """The precision that the last telling word names, None where no word does."""
+    named = [canonical_precision(word) for word in words]
+    return next((name for name in reversed(named) if name in PRECISIONS), None)

@@ -1,0 +1,112 @@
+"""What a run needs besides weights: configs, tokenizers of every kind, chat templates, processors, modules.
+
+Names are those that ``save_pretrained`` of transformers' tokenizers and processors writes (their
+``vocab_files_names``), mistral-common's, and the module folders of sentence-transformers' ``modules.json``.
+Code (``.py``) is never among them: gpux runs none unless the user says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from gpux.inspect.formats.names import format_of
+from gpux.inspect.formats.units import units
+
+#: what a file is -> names of such files
+_KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(rf"^(?:{pattern})$"))
+    for kind, pattern in (
+        ("chat template", r"chat_template\.(json|jinja)"),
+        (
+            "processor",
+            r"(pre)?processor_config\.json|preprocessor\.json|(image_processor|video_preprocessor|feature_extractor"
+            r"|audio_processor)_config\.json",
+        ),
+        ("generation config", r"generation_config\.json"),
+        (
+            "tokenizer",
+            r"(tokenizer|tokenizer_target|tokenizer_config|special_tokens_map|added_tokens|normalizer|vocab|tekken|encoder|entity_vocab"
+            r"|target_vocab|vocab[-_.][\w-]+)\.json"  # fsmt: vocab-src.json; marian: target_vocab.json
+            r"|merges\.txt|vocab\.(txt|bpe)|bpe\.codes|spiece\.vocab|[^/]*\.(model|spm|tiktoken|bpe|tokenizer)"
+            r"|tokenizer\.model\.v\d+",
+        ),
+        (
+            "config",
+            r"(config|adapter_config|open_clip_config|modules|sentence_[a-z_]*config|config_sentence_transformers)\.(json|jinja|txt)",
+        ),
+    )
+)
+_TEMPLATES = re.compile(r"^additional_chat_templates/[^/]+\.jinja$")  # transformers: templates besides the default
+_DIFFUSERS = re.compile(r"^model_index\.json$|^[^/]+/(scheduler_config|[^/]*config)\.json$")
+
+#: sentence-transformers: ``1_Pooling``, ``2_Dense``; below a Router ``query_0_SparseStaticEmbedding``
+_MODULE = re.compile(r"^((?:[a-z]+_)?\d+_([A-Za-z]\w*))/")
+#: modules that are a whole transformers model: their weights are what is converted, not what is run as they are
+_MODELS = frozenset({"Transformer", "MLMTransformer", "CLIPModel", "Asym", "Router"})
+
+
+def run_files(paths: Iterable[str]) -> tuple[str, ...]:
+    """What a run needs besides the graph: configs, tokenizer, processor, sentence-transformers modules.
+
+    Weights of a module (``2_Dense/model.safetensors``) count when they are safetensors: nothing here reads pickles.
+    """
+    return tuple(path for path in sorted(set(paths)) if run_kind(path) is not None)
+
+
+def run_kind(path: str) -> str | None:
+    """What a file is to a run, in a word or two; None for one that no run needs."""
+    module = _MODULE.match(path)
+    if module:
+        return _module_kind(path, module[1], module[2])
+    if _TEMPLATES.match(path):
+        return "chat template"
+    return None if "/" in path else kind_by_name(path)
+
+
+def kind_by_name(name: str) -> str | None:
+    """The same by the file's own name, wherever it lies."""
+    return next((kind for kind, pattern in _KINDS if pattern.match(name)), None)
+
+
+def _module_kind(path: str, folder: str, kind: str) -> str | None:
+    if kind in _MODELS:  # what its folder holds is what the top of another repository holds
+        return kind_by_name(PurePosixPath(path).name) if path.count("/") == 1 else None
+    return f"module {folder}" if path.endswith((".json", ".safetensors", ".txt")) else None
+
+
+def run_files_beside(paths: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
+    """Run files and what each is: those of :func:`run_files`, and what the weights' own folders add.
+
+    A name that the top has is not taken again from ``onnx/``. A diffusers pipeline keeps the configs and tokenizers of
+    all its parts. Modules without safetensors bring their pickled weights: a converter can read them.
+    """
+    names, wanted = frozenset(paths), {folder for folder in folders if folder}
+    found = {path: kind for path in names if (kind := run_kind(path)) is not None}
+    pipeline = "model_index.json" in names
+    for path in names - found.keys():
+        folder, _, name = path.rpartition("/")
+        kind = kind_by_name(name)
+        if pipeline and folder.count("/") == 0 and (kind or _DIFFUSERS.match(path)):
+            found[path] = kind or "config"
+        elif folder in wanted and kind and name not in names:
+            found[path] = kind
+    whole = {path for unit in units(names) if unit.kind == "package" for path in unit.paths}
+    return {path: found[path] for path in sorted(found) if path not in whole} | _pickled_modules(names)
+
+
+def _pickled_modules(names: frozenset[str]) -> dict[str, str]:
+    """Pickled weights of the modules that have no others."""
+    folders = {module_folder(path) for path in names if path.endswith(".safetensors")}
+    return {
+        path: f"module {folder}, which has no safetensors"
+        for path in sorted(names)
+        if (folder := module_folder(path)) and folder not in folders and format_of(path) == "pytorch"
+    }
+
+
+def module_folder(path: str) -> str | None:
+    """``2_Dense`` of ``2_Dense/model.safetensors``: a module that runs with weights of its own."""
+    match = _MODULE.match(path)
+    return match[1] if match and match[2] not in _MODELS else None

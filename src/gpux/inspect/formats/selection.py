@@ -1,0 +1,207 @@
+"""Which files of a repository a pull brings, each with its reason: one format and one precision by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from gpux.errors import EntryNotFoundError, NoWeightsError, UsageError
+from gpux.inspect.formats.names import FORMATS, PRECISIONS, canonical_precision, weight_formats
+from gpux.inspect.formats.reasons import Leaving, listing, precisions
+from gpux.inspect.formats.run import run_files_beside
+from gpux.inspect.formats.units import Unit, complete, units
+from gpux.inspect.formats.weights import Choice, choose_weights
+from gpux.model.info import ModelFile
+from gpux.model.values import Value
+
+
+@dataclass(frozen=True)
+class Selection(Value):
+    """What a user asks for; the default is one runnable model in one format and one precision.
+
+    ``include`` and ``exclude`` are globs as in ``huggingface_hub`` (``fnmatch`` with case): ``*`` matches ``/`` too, so
+    that ``*.json`` means every JSON file at any depth, and a pattern that ends in ``/`` means all that lies below.
+    They narrow what may be chosen from; ``include`` without a format or precision means exactly what matches. Units are
+    never torn: a match of one file brings or removes its whole package, all shards, a graph with its external data.
+
+    Raises:
+        UsageError: an unknown format or precision, or fields that contradict each other.
+    """
+
+    format: str | None = None  #: one of :data:`FORMATS`; None is what gpux can run
+    precision: str | None = None  #: ``fp16``, ``int8`` …; a quantization (``Q4_K_M``) with ``gguf``
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    everything: bool = False  #: all files, in every format
+    file: str | None = None  #: exactly this file, or directory package, with what it cannot do without
+    machine: str | None = None  #: a processor or device that ONNX graphs may be tuned for, see :func:`shipped_onnx`
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):  # a lone string is one pattern, not one for each of its letters
+            value = getattr(self, name)
+            object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
+        if self.everything and self.include:
+            raise UsageError("all files, and only those that match, were asked for", hint="Leave out `--all`.")
+        if self.format is not None and self.format not in FORMATS:
+            raise UsageError(f"no format is named {self.format!r}", hint=f"Formats are {', '.join(FORMATS)}.")
+        if self.format != "gguf" and self.precision and canonical_precision(self.precision) not in PRECISIONS:
+            raise UsageError(
+                f"no precision is named {self.precision!r}",
+                hint=f"Precisions are {', '.join(PRECISIONS)}; GGUF's own go with `--format gguf`.",
+            )
+        chooses = self.format is not None or self.precision is not None
+        if self.everything and (chooses or self.file):
+            raise UsageError("all files, and only some of them, were asked for", hint="Leave out `--all`.")
+        if self.file and (chooses or self.include or self.exclude):
+            raise UsageError(f"one file, {self.file}, was asked for: nothing is left to choose")
+
+
+@dataclass(frozen=True)
+class SelectedFile(Value):
+    """A file with the reason why it is in or out, in a few words."""
+
+    file: ModelFile
+    reason: str
+
+    @property
+    def path(self) -> str:
+        """The file's path in the repository."""
+        return self.file.path
+
+
+@dataclass(frozen=True)
+class SelectedFiles(Value):
+    """What a pull brings and what it leaves; together they are the whole listing, each by path."""
+
+    chosen: tuple[SelectedFile, ...]
+    left_out: tuple[SelectedFile, ...]
+    format: str | None  #: of the weights chosen; None where there are none, or several
+    precision: str | None  #: None where the names do not tell, as for most published weights
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths chosen."""
+        return tuple(selected.path for selected in self.chosen)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the chosen files whose size is known."""
+        return sum(selected.file.size or 0 for selected in self.chosen)
+
+    @property
+    def unknown_sizes(self) -> tuple[str, ...]:
+        """Chosen files whose size the listing does not tell."""
+        return tuple(selected.path for selected in self.chosen if selected.file.size is None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields with the totals beside them."""
+        return {**super().to_dict(), "total_bytes": self.total_bytes, "unknown_sizes": list(self.unknown_sizes)}
+
+
+def select(files: Sequence[ModelFile], selection: Selection | None = None) -> SelectedFiles:
+    """Choose what to fetch from a repository's listing.
+
+    Raises:
+        EntryNotFoundError: ``file`` is not listed, or ``include`` matches nothing.
+        NoWeightsError: no weights in the format and precision; the message lists those that are there.
+    """
+    asked = selection or Selection()
+    listed = {file.path: file for file in files}
+    found = units(listed)
+    if asked.file is not None:
+        return _divide(listed, _exactly(asked.file, found), Leaving("not the file that was asked for"))
+    allowed, leaving = _narrow(listed, found, asked)
+    if asked.everything or (asked.include and asked.format is None and asked.precision is None):
+        why = "all files were asked for" if asked.everything and not asked.include else "matches --include"
+        return _divide(listed, dict.fromkeys(allowed, why), leaving)
+    return _choose(listed, allowed, asked, leaving)
+
+
+def matches(path: str, patterns: Iterable[str]) -> str | None:
+    """The first glob that a path matches, as ``huggingface_hub.utils.filter_repo_objects`` does; None for none."""
+    return next((glob for glob in patterns if fnmatchcase(path, f"{glob}*" if glob.endswith("/") else glob)), None)
+
+
+def _exactly(file: str, found: Iterable[Unit]) -> dict[str, str]:
+    """One file and what it cannot do without; a package by its folder, or by any file inside."""
+    folder = file.rstrip("/")
+    for unit in found:
+        if unit.kind == "package" and unit.name in (folder, f"{folder}/saved_model.pb"):
+            return dict.fromkeys(unit.paths, f"part of {folder}")
+    if any(file in unit.paths for unit in found):
+        whole = complete([file], found)
+        return {path: "asked for by name" if path == file else f"goes with {file}" for path in whole}
+    names = [path for unit in found for path in unit.paths]
+    raise EntryNotFoundError(
+        f"there is no file {file!r} in the repository; it has {listing(names, near=file)}",
+        hint="Names of files are exact, with capitals and folders.",
+        file=file,
+    )
+
+
+def _narrow(listed: dict[str, ModelFile], found: Sequence[Unit], asked: Selection) -> tuple[list[str], Leaving]:
+    """What include and exclude leave, whole units each time, and the reasons of what they remove."""
+    allowed = frozenset(listed)
+    if asked.include:
+        allowed = complete([path for path in listed if matches(path, asked.include)], found)
+        if not allowed:
+            raise EntryNotFoundError(
+                f"no file matches {' or '.join(map(repr, asked.include))}; the repository has {listing(listed)}",
+                hint="Patterns are matched against whole paths: `*` stands for any characters, `/` among them.",
+                include=list(asked.include),
+            )
+    excluded = complete([path for path in allowed if matches(path, asked.exclude)], found)
+    removed = dict.fromkeys(frozenset(listed) - allowed, "not named by --include")
+    removed |= {path: f"excluded by {matches(path, asked.exclude) or 'what it belongs to'}" for path in excluded}
+    return sorted(allowed - excluded), Leaving(None, removed)
+
+
+def _choose(listed: dict[str, ModelFile], allowed: list[str], asked: Selection, leaving: Leaving) -> SelectedFiles:
+    def size(unit: Unit) -> int | None:
+        sizes = [listed[path].size for path in unit.paths]
+        return None if None in sizes else sum(filter(None, sizes))
+
+    choice = choose_weights(allowed, asked.format, asked.precision, asked.machine, size)
+    if choice is None:
+        raise _no_weights(listed, allowed, asked)
+    run = run_files_beside(allowed, choice.folders)
+    modules = complete(run, units(allowed)) - run.keys()  # shards of a module's own weights come whole
+    chosen = dict.fromkeys(modules, "goes with a module's weights") | run | choice.reasons
+    return _divide(listed, chosen, leaving, choice)
+
+
+def _divide(
+    listed: dict[str, ModelFile], chosen: dict[str, str], leaving: Leaving, choice: Choice | None = None
+) -> SelectedFiles:
+    """The listing as chosen and left out, each with its reason."""
+    taken = tuple(SelectedFile(listed[path], chosen[path]) for path in sorted(chosen))
+    if choice is None:
+        formats = weight_formats(chosen)
+        choice = Choice(formats[0] if len(formats) == 1 else "", None, {})
+    reasons = leaving.reasons([path for path in listed if path not in chosen], listed, choice)
+    left = tuple(SelectedFile(listed[path], reasons[path]) for path in sorted(reasons))
+    return SelectedFiles(taken, left, choice.format or None, choice.precision)
+
+
+def _no_weights(listed: Iterable[str], allowed: Sequence[str], asked: Selection) -> NoWeightsError:
+    """What was wanted, what there is, and what to type."""
+    formats = weight_formats(allowed)
+    wanted = " ".join(filter(None, (asked.precision, asked.format or "ONNX, safetensors or PyTorch")))
+    there = precisions(allowed, formats)
+    if asked.format in formats or (asked.format is None and set(formats) & {"onnx", "safetensors", "pytorch"}):
+        hint = "Name one with `--precision`, or name the files with `--include`."
+    elif formats:
+        hint = f"Name a format with `--format {formats[0]}`, or files with `--include`."
+    else:
+        hint = "See its files with `gpux info --files`."
+    narrowed = ", of what --include and --exclude leave" if len(allowed) < len(frozenset(listed)) else ""
+    return NoWeightsError(
+        f"the repository has no {wanted} weights that make one whole model{narrowed}; "
+        + (f"it has {there}" if there else "it has no weights at all"),
+        hint=hint,
+        formats=list(formats),
+        format=asked.format,
+        precision=asked.precision,
+    )

@@ -1,0 +1,182 @@
+"""Headers of safetensors files: dtypes, parameters and bytes of a model, by at most two reads of each file.
+
+Format: 8 bytes of little-endian length, that many bytes of a JSON object ``{name: {"dtype", "shape", "data_offsets"}}``
+with an optional ``__metadata__``, then the data (https://github.com/huggingface/safetensors, "Format"). The header has
+100 MB at most, offsets begin after it and leave no holes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from gpux.errors import CorruptFileError, GpuxError
+from gpux.inspect.headers.packed import is_buffer, unpacked
+from gpux.inspect.reads import FileReads, Part
+from gpux.model.values import Value
+
+LENGTH = 8  #: bytes before the header, that hold its length
+LARGEST = 100_000_000  #: bytes of a header, by the format
+FIRST = 100_000  #: bytes of the first read of a file that stands alone
+LEAST = 8_000  #: … and of one of very many
+TOGETHER = 1_000_000  #: bytes of the first reads of all files together, about
+#: dtype -> bits of one element (safetensors, ``tensor.rs``)
+BITS = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+}
+
+
+@dataclass(frozen=True)
+class TensorHeader(Value):
+    """One tensor: its dtype as the format writes it, and its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int  #: first byte, counted from the end of the header
+    stop: int  #: the byte after the last
+
+    @property
+    def elements(self) -> int:
+        """How many values it holds, packed ones as they are stored."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class SafetensorsFile(Value):
+    """The header of one file."""
+
+    path: str
+    tensors: tuple[TensorHeader, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SafetensorsSummary(Value):
+    """The headers of all files of one model, put together."""
+
+    files: int
+    tensors: int
+    bytes: int  #: of the data of all tensors
+    stored: Mapping[str, int]  #: dtype -> elements, as they are stored
+    parameters: int  #: weights of the model: packed ones counted one by one, without buffers and scales
+    buffers: int  #: elements that are no weights: masks, positions, running statistics
+
+    @property
+    def dtype(self) -> str | None:
+        """The dtype of most bytes; None for files without tensors."""
+        return max(self.stored, key=lambda name: self.stored[name] * BITS.get(name, 8), default=None)
+
+
+def read_headers(reads: FileReads, paths: Sequence[str]) -> list[SafetensorsFile]:
+    """The headers of files, in parallel: one read of each, and a second one where the header is longer.
+
+    Raises:
+        CorruptFileError: a header is broken; the message names the file.
+        ManagerError: the source refuses; the subclass says why.
+    """
+    first = max(LEAST, min(FIRST, TOGETHER // max(1, len(paths))))
+    heads = _all(reads, [(path, 0, first) for path in paths])
+    lengths = [_length(path, head, reads.size(path)) for path, head in zip(paths, heads, strict=True)]
+    longer = [index for index, length in enumerate(lengths) if LENGTH + length > len(heads[index])]
+    rest = _all(reads, [(paths[index], len(heads[index]), LENGTH + lengths[index]) for index in longer])
+    for index, more in zip(longer, rest, strict=True):
+        heads[index] += more
+    return [
+        parse_header(path, head[LENGTH : LENGTH + length], reads.size(path) - LENGTH - length)
+        for path, head, length in zip(paths, heads, lengths, strict=True)
+    ]
+
+
+def summarize(files: Iterable[SafetensorsFile], bits: int | None = None) -> SafetensorsSummary:
+    """One model of its files; ``bits`` are those of its packed weights, where its config tells."""
+    found = list(files)
+    tensors = [tensor for file in found for tensor in file.tensors]
+    names = frozenset(tensor.name for tensor in tensors)
+    stored: Counter[str] = Counter()
+    parameters = buffers = 0
+    for tensor in tensors:
+        stored[tensor.dtype] += tensor.elements
+        if is_buffer(tensor.name, tensor.shape, names):
+            buffers += tensor.elements
+        else:
+            parameters += unpacked(tensor.name, tensor.dtype, tensor.elements, names, bits)
+    size = sum(tensor.stop - tensor.start for tensor in tensors)
+    return SafetensorsSummary(len(found), len(tensors), size, dict(stored), parameters, buffers)
+
+
+def shards_of(index: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files that an index (``model.safetensors.index.json``) names, relative to it; empty for an odd one."""
+    mapping = index.get("weight_map")
+    names = mapping.values() if isinstance(mapping, dict) else ()
+    return tuple(sorted({name for name in names if isinstance(name, str)}))
+
+
+def parse_header(path: str, text: bytes, data: int) -> SafetensorsFile:
+    """The JSON part of a file that has ``data`` bytes behind it.
+
+    Raises:
+        CorruptFileError: it is none, or what it says does not fit the file.
+    """
+    try:
+        found = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as exc:
+        raise _broken(path, f"its header is not JSON ({exc})") from exc
+    if not isinstance(found, dict):
+        raise _broken(path, "its header is no JSON object")
+    metadata = found.pop("__metadata__", None)
+    tensors = tuple(_tensor(path, name, entry, data) for name, entry in found.items())
+    texts = {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+    return SafetensorsFile(path, tensors, texts)
+
+
+def _tensor(path: str, name: str, entry: Any, data: int) -> TensorHeader:
+    try:
+        dtype, shape, (start, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        good = isinstance(dtype, str) and all(type(number) is int and number >= 0 for number in (*shape, start, stop))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise _broken(path, f"its header does not describe the tensor {name!r}") from exc
+    if not good:
+        raise _broken(path, f"its header does not describe the tensor {name!r}")
+    if not start <= stop <= data:
+        raise _broken(path, f"the tensor {name!r} ends {stop - data} bytes behind the file")
+    if dtype in BITS and stop - start != -(-prod(shape) * BITS[dtype] // 8):
+        raise _broken(path, f"the tensor {name!r} has {stop - start} bytes, which do not fit its shape")
+    return TensorHeader(name, dtype, shape, start, stop)
+
+
+def _length(path: str, head: bytes, size: int) -> int:
+    if len(head) < LENGTH:
+        raise _broken(path, "it ends before its header")
+    length = int.from_bytes(head[:LENGTH], "little")
+    if head[:1] == b"<" or head.startswith(b"version "):
+        raise _broken(path, f"it begins with {head[:24]!r}, as a page or a pointer to a file does")
+    if length > LARGEST or LENGTH + length > size:
+        raise _broken(path, f"its header would have {length} bytes, and the file has {size}")
+    return length
+
+
+def _all(reads: FileReads, parts: Sequence[Part]) -> list[bytes]:
+    found = reads.read_each(parts)
+    for answer in found:
+        if isinstance(answer, GpuxError):
+            raise answer
+    return [answer for answer in found if isinstance(answer, bytes)]
+
+
+def _broken(path: str, why: str) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path} is no safetensors file that can be read: {why}",
+        hint="Pull it again, or tell the model's owner.",
+        file=path,
+    )

@@ -1,0 +1,211 @@
+"""Model references: what a user types to name a model."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from gpux.errors import InvalidReferenceError, UnsafePathError, UsageError, WrongKindError
+from gpux.model.info import check_path
+
+ACCEPTED_FORMS = """accepted forms:
+  org/name                    a model of the Hugging Face Hub
+  name                        the same, by its short name (gpt2)
+  org/name@revision           at a branch, tag, commit or refs/pr/N
+  hf:org/name                 the same, with the scheme spelled out
+  https://HUB/org/name        a page of the Hub, also /tree/REV, /blob/REV/FILE and /resolve/REV/FILE
+  ./folder  /folder  ~/folder a folder on this machine
+  file.onnx                   an ONNX file on this machine
+  ./file.gguf                 a GGUF file on this machine, for `gpux info`"""
+
+#: Hosts of the public Hub, which any configured endpoint (a mirror) stands for.
+PUBLIC_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):(?!//)(.+)$", re.DOTALL)  # two letters or more: `C:` is a drive
+_PASSWORD = re.compile(r"//[^/@]*@")  # user:token@ of a URL goes into no message
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
+_COMMIT = re.compile(r"^[0-9a-f]{40}$")
+_PAGES = frozenset({"tree", "blob", "resolve", "raw", "commit"})
+_PAGE_HINT = "Its page names models: pull one of those."
+#: first segment -> the kind, what it is called, and what to do with one
+_OTHER_KINDS = {
+    "datasets": (
+        "dataset",
+        "a dataset",
+        "`datasets.load_dataset({id!r})` loads it, `hf download --repo-type dataset {id}` brings its files.",
+    ),
+    "spaces": ("space", "a Space", "`gpux info spaces/{id}` lists the models that it uses."),
+    "collections": ("collection", "a collection", _PAGE_HINT),
+    "papers": ("paper", "a paper", _PAGE_HINT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A parsed reference; :meth:`parse` makes it, ``str()`` gives its shortest unambiguous form back."""
+
+    scheme: str  #: which manager: ``hf``, ``local``, or that of a plug-in
+    id: str  #: ``org/name`` or ``name``; a path for ``local``; what follows the colon for other schemes
+    revision: str | None = None  #: branch, tag, ``refs/pr/N`` or commit as typed; None is the default branch
+    file: str | None = None  #: one file of the repository, when the reference names one
+    endpoint: str | None = None  #: origin of the URL that was typed, unless it is the public Hub's
+
+    @classmethod
+    def parse(cls, text: Reference) -> ModelRef:
+        """Read any accepted form; a ``Path`` is always a place on this machine.
+
+        Raises:
+            WrongKindError: it is a dataset, a Space, a collection or a paper; the hint says what to do with one.
+            InvalidReferenceError: ``text`` is none of them; the message shows them all.
+        """
+        if isinstance(text, ModelRef):
+            return text
+        if isinstance(text, os.PathLike):
+            return cls("local", os.fspath(text))
+        text = text.strip()
+        if not text:
+            raise _invalid(text, "it is empty")
+        if _is_local(text):
+            return cls("local", text)
+        if "://" in text or text.split("/")[0].lower() in PUBLIC_HUB_HOSTS:
+            return _parse_url(text)
+        match = _SCHEME.match(text)
+        if match and match[1] not in ("hf", "local"):
+            name, _, revision = match[2].partition("@")
+            if not name.strip():
+                raise _invalid(text, "nothing stands before the @")
+            return cls(match[1], name, revision or None)
+        if match and match[1] == "local":
+            return cls("local", match[2])
+        return _parse_hub_id(match[2] if match else text, text)
+
+    @property
+    def is_commit(self) -> bool:
+        """True when the revision is a full commit hash, which needs no resolving."""
+        return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
+
+    def at(self, revision: str | None) -> ModelRef:
+        """The same model at a revision; None leaves it as it is.
+
+        Raises:
+            UsageError: the reference names another revision itself.
+        """
+        if revision and self.revision and revision != self.revision:
+            raise UsageError(f"{self} names a revision, and {revision!r} was asked for too", hint="Leave one out.")
+        return self if revision is None else replace(self, revision=revision)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reference as JSON-able values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        text = self.id + (f"@{self.revision}" if self.revision else "")
+        bare = self.scheme == ("local" if _is_local(text) else "hf")  # else its scheme is spelled out
+        return text if bare else f"{self.scheme}:{text}"
+
+
+def _invalid(text: str, why: str) -> InvalidReferenceError:
+    text = _PASSWORD.sub("//", text)
+    return InvalidReferenceError(f"{text!r} is not a model reference: {why}\n{ACCEPTED_FORMS}", reference=text)
+
+
+def _wrong_kind(segments: list[str], text: str, endpoint: str | None) -> WrongKindError:
+    kind, called, hint = _OTHER_KINDS[segments[0]]
+    name = "/".join(segments[1:3])
+    found = _invalid(text, f"it names {called}, and gpux runs models")
+    details = {**found.details, "kind": kind, "id": name, "endpoint": endpoint}
+    return WrongKindError(found.message, hint=hint.format(id=name), **details)
+
+
+def _is_local(text: str) -> bool:
+    if text.startswith((".", "/", "~", "\\")) or _DRIVE.match(text):
+        return True
+    if not text.lower().endswith(".onnx") or "://" in text or ":" in text:
+        return False
+    return text.count("/") < 2 or _exists(text)  # org/name/onnx/model.onnx names a file of a repository
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except OSError:  # too long for a path, or not ours to look at
+        return False
+
+
+def _parse_url(text: str) -> ModelRef:
+    try:
+        parts = urlsplit(text if "://" in text else f"https://{text}")
+    except ValueError as exc:
+        raise _invalid(text, "it is no URL") from exc
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise _invalid(text, "the URL is not http or https")
+    endpoint = (
+        None if parts.hostname.lower() in PUBLIC_HUB_HOSTS else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    )
+    segments = [unquote(segment) for segment in parts.path.split("/") if segment]
+    if segments[:1] == ["models"]:
+        segments = segments[1:]
+    at = next((i for i, segment in enumerate(segments) if i in (1, 2) and segment in _PAGES), None)
+    if at is None:
+        ref = _parse_hub_id("/".join(segments), text, endpoint)
+        if ref.file:
+            raise _invalid(text, f"/{segments[2]} is no page that names a revision or file")
+        return ref
+    ref = _parse_hub_id("/".join(segments[:at]), text, endpoint)
+    revision, file = _split_revision(segments[at + 1 :], is_file=segments[at] in ("blob", "resolve", "raw"))
+    if not revision:
+        raise _invalid(text, f"nothing follows /{segments[at]}/")
+    if file:
+        _check_file(file, text)
+    return replace(ref, revision=revision, file=file)
+
+
+def _split_revision(segments: list[str], *, is_file: bool) -> tuple[str, str | None]:
+    """Revision and file of the path after ``/tree/`` or ``/blob/``; ``refs/pr/N`` spans three segments."""
+    width = 3 if segments[:1] == ["refs"] else 1
+    file = "/".join(segments[width:]) if is_file else ""
+    return "/".join(segments[:width]), file or None
+
+
+def _parse_hub_id(name: str, text: str, endpoint: str | None = None) -> ModelRef:
+    name, _, revision = name.partition("@")
+    if "@" in text and not revision and text[-1] == "@":
+        raise _invalid(text, "nothing follows the @")
+    segments = name.split("/")
+    if segments[0] in _OTHER_KINDS and len(segments) > 1:
+        raise _wrong_kind(segments, text, endpoint)
+    file = "/".join(segments[2:]) or None
+    if file:
+        _check_file(file, text)
+    _check_hub_id(segments[:2], text)
+    return ModelRef("hf", "/".join(segments[:2]), revision or None, file, endpoint)
+
+
+def _check_file(file: str, text: str) -> None:
+    try:
+        check_path(file)
+    except UnsafePathError as exc:
+        raise _invalid(text, exc.message) from exc
+
+
+def _check_hub_id(segments: list[str], text: str) -> None:
+    """The Hub's rules for names, so that a typing error costs no request."""
+    name = "/".join(segments)
+    if not name or "" in segments:
+        raise _invalid(text, "a part of the name is empty")
+    if re.search(r"[^A-Za-z0-9._/-]", name):
+        raise _invalid(text, "names hold letters, digits, '-', '_' and '.' only")
+    if len(name) > 96:
+        raise _invalid(text, "names have 96 characters at most")
+    if "--" in name or ".." in name or name.endswith(".git"):
+        raise _invalid(text, "names hold neither '--' nor '..', and do not end in '.git'")
+    if any(segment[0] in "-." or segment[-1] in "-." for segment in segments):
+        raise _invalid(text, "a part of a name neither starts nor ends with '-' or '.'")
+
+
+#: What every call that takes a model accepts.
+Reference = str | os.PathLike[str] | ModelRef

@@ -1,0 +1,81 @@
+"""What a transfer cost: per file and in all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from gpux.model.values import Value
+
+
+@dataclass
+class Tally:
+    """What one file has cost so far."""
+
+    requests: int = 0
+    retries: int = 0
+    received: int = 0
+
+
+@dataclass(frozen=True)
+class FileReport(Value):
+    """How one file came to be in the source cache."""
+
+    path: str
+    size: int
+    cached: bool = False  #: it was there
+    verified: bool = False  #: its hash was computed, and is the promised one
+    received: int = 0  #: bytes of content that came over the network, those of failed tries included
+    seconds: float = 0.0
+    requests: int = 0  #: each redirect is one
+    retries: int = 0
+
+
+@dataclass(frozen=True)
+class TransferReport(Value):
+    """How the files of one fetch came to be in the source cache."""
+
+    files: tuple[FileReport, ...] = ()
+    seconds: float = 0.0  #: wall time of them all
+
+    @property
+    def received(self) -> int:
+        """Bytes of content that came over the network."""
+        return sum(file.received for file in self.files)
+
+    @property
+    def requests(self) -> int:
+        """HTTP requests, redirects included."""
+        return sum(file.requests for file in self.files)
+
+    @property
+    def retries(self) -> int:
+        """Requests that failed and were sent again."""
+        return sum(file.retries for file in self.files)
+
+    @property
+    def cache_hits(self) -> int:
+        """Files that were there."""
+        return sum(file.cached for file in self.files)
+
+    @property
+    def verified(self) -> int:
+        """Files whose hash was computed and is the promised one."""
+        return sum(file.verified for file in self.files)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Speed of the whole fetch; 0 where nothing came."""
+        return self.received / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Totals and files as JSON-able values."""
+        totals = ("received", "requests", "retries", "cache_hits", "verified", "bytes_per_second")
+        return {**super().to_dict(), **{name: getattr(self, name) for name in totals}}
+
+
+def combined(reports: Iterable[TransferReport]) -> TransferReport:
+    """One report of several fetches, one after the other; without any, one of nothing."""
+    found = list(reports)
+    return TransferReport(tuple(f for report in found for f in report.files), sum(report.seconds for report in found))

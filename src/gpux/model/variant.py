@@ -1,0 +1,177 @@
+"""What a runnable variant is: its graphs, how they must be driven, what was proven, and its manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from gpux.model.info import read_json
+from gpux.model.transfer import TransferReport
+from gpux.model.values import Value
+
+ProofStatus = Literal["proven", "shipped", "inexact"]
+
+
+@dataclass(frozen=True)
+class TensorSpec(Value):
+    """Name, dtype and shape of a graph's input or output; a dynamic axis is its name, or None."""
+
+    name: str
+    dtype: str  #: numpy name: ``int64``, ``float32`` …
+    shape: tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec(Value):
+    """One ONNX graph of a variant; most tasks have one, named ``model``."""
+
+    name: str
+    file: str  #: relative to the variant's folder
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Driving(Value):
+    """How the graphs must be driven; the proof was made exactly so, and the runtime obeys."""
+
+    padding_side: Literal["right", "left"] = "right"
+    max_length: int | None = None  #: tokens; longer inputs are outside what was proven
+    chunks_after_cache: bool = False  #: may several tokens follow a key-value cache in one call
+    position_inputs: bool = False  #: positions are an input of the graph
+    chunk_rows: int | None = None  #: most rows of a call in which several tokens follow a cache; None: any
+    #: graph -> input -> axis -> largest size; written into the graph too, where ``Session`` reads and enforces it
+    limits: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Threshold(Value):
+    """A length from which a model takes another way inside, so that a graph may be right only up to it."""
+
+    name: str  #: what of the configuration says so: ``sliding_window``, ``rope_scaling`` …
+    length: int  #: tokens; the other way begins one further
+    #: graph -> input -> the axis that counts these tokens
+    axes: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProofCase(Value):
+    """One comparison of the ONNX outputs with the original's: one call of a graph, or several that build on another."""
+
+    name: str
+    shapes: dict[str, tuple[int, ...]]  #: of the first call's inputs
+    max_abs_diff: float  #: largest over all outputs
+    tolerance: float  #: what ``max_abs_diff`` may be, for this case
+    kept: bool  #: inputs and reference outputs are stored, so that the case can be replayed
+    calls: int = 1  #: of graphs: prefill and cached steps, encoder and decoder …
+    length: int | None = None  #: tokens that it reaches, where a threshold depends on them
+    twin: bool = False  #: run on a small model of the same configuration, since the length is too costly in full size
+
+    @property
+    def passed(self) -> bool:
+        """True when the difference is within tolerance (false for NaN)."""
+        return self.max_abs_diff <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Proof(Value):
+    """What shows that a variant answers as the original does."""
+
+    status: ProofStatus
+    cases: tuple[ProofCase, ...] = ()
+    reference: dict[str, str] = field(default_factory=dict)  #: library -> version that computed the reference
+    onnxruntime: str = ""  #: version that the ONNX outputs were computed with
+    execution_provider: str = ""
+    limit: Threshold | None = None  #: what lies beyond it answers otherwise, and is refused when the graph is run
+    #: what a reduced precision costs against fp32: ``cosine_mean``, ``kl``, ``top1``, ``perplexity_ratio`` …
+    loss: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def max_abs_diff(self) -> float | None:
+        """Largest difference of all cases; None without any."""
+        return max((case.max_abs_diff for case in self.cases), default=None)
+
+
+@dataclass(frozen=True)
+class StoredFile(Value):
+    """One file of a variant, as the manifest promises it."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest(Value):
+    """What a variant is; written once, never changed."""
+
+    scheme: str
+    id: str
+    commit: str
+    task: str
+    precision: str
+    recipe: str  #: name of the converter, or ``shipped`` for the repository's own ONNX
+    graphs: tuple[GraphSpec, ...]
+    files: tuple[StoredFile, ...]
+    driving: Driving
+    proof: Proof
+    versions: dict[str, str]  #: library -> version that wrote the graphs (empty for ``shipped``)
+    model_type: str | None = None
+    licence: str | None = None
+    created: str = ""  #: ISO 8601, UTC
+    own_task: bool = True  #: the task is the model's own, which a reference without a task means
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class StoredModel(Value):
+    """A runnable variant in the store."""
+
+    path: Path
+    manifest: Manifest
+    #: what the pull that answered with this value brought over the network; None for a value read from the store
+    report: TransferReport | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The canonical id of the model."""
+        return self.manifest.id
+
+    @property
+    def commit(self) -> str:
+        """The commit that it was made from."""
+        return self.manifest.commit
+
+    @property
+    def task(self) -> str:
+        """The Hub's name of the task."""
+        return self.manifest.task
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.size for file in self.manifest.files)
+
+    def graph(self, name: str = "model") -> GraphSpec:
+        """The graph of that name.
+
+        Raises:
+            KeyError: the variant has none.
+        """
+        for graph in self.manifest.graphs:
+            if graph.name == name:
+                return graph
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Path, size and the manifest's values on one level."""
+        return {"path": str(self.path), "size": self.size, **self.manifest.to_dict()}
+
+    def has_file(self, path: str) -> bool:
+        """True if the variant has a file of that path, by its manifest."""
+        return any(file.path == path for file in self.manifest.files)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object from a file of the variant, ``{}`` where it is not there; see :func:`read_json`."""
+        return read_json(self.path / name)

@@ -1,0 +1,274 @@
+"""What the pipelines that write text share: options, batches that fit into memory, streams."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from gpux.errors import ContextLengthError, UsageError
+from gpux.model.variant import StoredModel
+from gpux.pipelines.base import Pipeline
+from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
+from gpux.pipelines.generation.writing import Request, write
+from gpux.pipelines.text.tokenization import Tokenizer
+from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.defaults import from_config, not_followed
+from gpux.runtime.generation.options import OTHER_NAMES, GenerationOptions
+from gpux.runtime.generation.results import Generation
+from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
+from gpux.system.machine import available_memory
+
+log = logging.getLogger(__name__)
+
+#: Options of :class:`~gpux.runtime.generation.options.GenerationOptions`, by each of their names.
+GENERATION_OPTIONS = frozenset({field.name for field in fields(GenerationOptions)} | set(OTHER_NAMES))
+#: Rows that are written at once, unless ``batch_size`` says otherwise.
+BATCH = 8
+#: Share of the free memory that one batch may plan with.
+_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One input, as the model reads it."""
+
+    ids: tuple[int, ...]  #: what is read: by a decoder, or by the encoder before it
+    begun: tuple[int, ...]  #: what the decoder goes on from
+    before: tuple[int, ...] = ()  #: tokens whose text the answer follows, for the space between them
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one call asked for."""
+
+    options: GenerationOptions
+    chosen: Mapping[str, Any]  #: options that are no generation option
+    cancel: CancelToken
+    deadline: float | None
+    dropped: CancelToken  #: set when nobody reads what is written any more
+
+
+class GenerationPipeline(Pipeline):
+    """A pipeline that writes text. A subclass says how an input is read, and what state writes its answers."""
+
+    spins: ClassVar[bool] = True
+    call_options: ClassVar[frozenset[str]] = GENERATION_OPTIONS | {"batch_size", "truncation", "timeout"}
+
+    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+        super().__init__(model, **arguments)
+        self.tokenizer = Tokenizer(model)
+        self._config = model.read_json("config.json")
+        #: what holds where a call says nothing: the model's own ``generation_config.json``
+        published = model.read_json("generation_config.json")
+        self.defaults = from_config(self._config, published)
+        if left := not_followed(published):
+            log.warning("%s asks for %s, which gpux does not do", model.id, ", ".join(left))
+        self._asked(self._options)  # options that cannot be meant are refused now
+
+    def generate(
+        self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Any
+    ) -> list[tuple[Generation, ...]]:
+        """Write the answers to several inputs: ``num_return_sequences`` each, with tokens and timings.
+
+        Args:
+            inputs: as a call of the pipeline takes each.
+            cancel: ends every answer after the token that is being computed.
+            options: see the pipeline's call.
+
+        Raises:
+            ContextLengthError: an input is too long.
+            CacheMemoryError: there is too little memory for its cache.
+            NumericError: the model's scores are not numbers.
+            UsageError: an option that cannot be meant.
+        """
+        call = self._call(options, cancel)
+        prompts = [self._prompt(item, call) for item in inputs]
+        found: list[tuple[Generation, ...]] = [()] * len(prompts)
+        for batch in self._batches(prompts, call):
+            written = _drained(self._written([prompts[index] for index in batch], batch, call))
+            count = len(written) // len(batch)
+            for place, index in enumerate(batch):
+                found[index] = written[place * count : (place + 1) * count]
+        return found
+
+    def stream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> TextStreamer:
+        """Write the answer to one input, in pieces as they come.
+
+        >>> with pipe.stream("Once upon a time", max_new_tokens=40) as stream:
+        ...     for piece in stream:
+        ...         print(piece, end="", flush=True)
+        >>> stream.result.finish_reason
+
+        A piece is valid Unicode, whole graphemes as far as the text so far tells, and no part of a stop text.
+
+        Raises:
+            UsageError: several sequences were asked for, or an option cannot be meant.
+        """
+        call = self._call(options, cancel)
+        if call.options.num_return_sequences > 1:
+            raise UsageError("a stream is one text, and num_return_sequences is more", hint="Call the pipeline.")
+        prompt = self._prompt(item, call)
+        self._batches([prompt], call)  # refuses a prompt that is too long now, and not at the first piece
+
+        def pieces() -> Generator[str, None, Generation]:
+            writing = self._written([prompt], [0], call)
+            try:
+                while True:
+                    try:
+                        yield next(writing)[1]
+                    except StopIteration as end:
+                        written: tuple[Generation, ...] = end.value
+                        return written[0]
+            finally:
+                writing.close()
+
+        return TextStreamer(pieces(), call.cancel, call.dropped)
+
+    def astream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> AsyncTextStreamer:
+        """The same for ``async for``."""
+        return AsyncTextStreamer(self.stream(item, cancel=cancel, **options))
+
+    def answers(self, inputs: Sequence[Any]) -> list[Any]:
+        """For each input what was written, with tokens, finish reason and timings: one dict a sequence."""
+        return [[one.to_dict() for one in written] for written in self.generate(inputs)]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the options of this pipeline ask for one text an input, which can be given in pieces."""
+        return self._asked(self._options).num_return_sequences == 1
+
+    def opening(self, text: str) -> str:
+        """What of an input stands before the answer when a person reads it."""
+        return ""
+
+    @abstractmethod
+    def _prompt(self, item: Any, call: Call) -> Prompt:
+        """Read one input."""
+
+    @abstractmethod
+    def _state(self, prompts: Sequence[Prompt], call: Call) -> AbstractContextManager[State]:
+        """What writes these answers; its memory is freed, or kept for the next turn, when the context ends."""
+
+    @abstractmethod
+    def _row_bytes(self, prompt: Prompt, room: int) -> int:
+        """Bytes that the cache of one answer takes."""
+
+    @abstractmethod
+    def _check_length(self, prompt: Prompt) -> None:
+        """Raise ``ContextLengthError`` if the model cannot read it, or leaves no room for an answer."""
+
+    @property
+    def _most_rows(self) -> int | None:
+        """Rows that the graph is right for at once."""
+        return None
+
+    def _call(self, options: dict[str, Any], cancel: CancelToken | None) -> Call:
+        asked = self._merged(options)
+        chosen = {name: value for name, value in asked.items() if name not in GENERATION_OPTIONS}
+        timeout = chosen.get("timeout")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return Call(self._asked(asked), chosen, (cancel or CancelToken()).child(), deadline, CancelToken())
+
+    def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
+        return self.defaults.with_options(**{k: v for k, v in options.items() if k in GENERATION_OPTIONS})
+
+    def _written(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
+    ) -> Generator[tuple[int, str], None, tuple[Generation, ...]]:
+        """One batch; ``numbers`` are those of its inputs in the whole call."""
+        count = call.options.num_return_sequences
+        if self._most_rows is not None and count > self._most_rows and call.options.num_beams == 1:
+            return (yield from self._one_by_one(prompts, numbers, call))
+        request = self._request(prompts, [number * count + copy for number in numbers for copy in range(count)], call)
+        with self._state(prompts, call) as state:
+            return (yield from write(state, request, self.tokenizer.backend))
+
+    def _one_by_one(
+        self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
+    ) -> Generator[tuple[int, str], None, tuple[Generation, ...]]:
+        """Several sequences of each prompt for a graph that is right for few rows: one after the other."""
+        single = replace(call, options=replace(call.options, num_return_sequences=1))
+        count = call.options.num_return_sequences
+        written: list[Generation] = []
+        for prompt, number in zip(prompts, numbers, strict=True):
+            for copy in range(count):
+                request = self._request([prompt], [number * count + copy], single)
+                with self._state([prompt], single) as state:
+                    written += yield from write(state, request, self.tokenizer.backend)
+        return tuple(written)
+
+    def _request(self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call) -> Request:
+        return Request(
+            [prompt.begun for prompt in prompts],
+            call.options,
+            before=[prompt.before for prompt in prompts],
+            read=[prompt.ids for prompt in prompts],
+            numbers=numbers,
+            constraint=self._constraint(call),
+            cancel=call.cancel,
+            deadline=call.deadline,
+        )
+
+    def _constraint(self, call: Call) -> Callable[[], Constraint] | None:
+        """What makes the format of an answer; None for any text."""
+        return None
+
+    def _batches(self, prompts: Sequence[Prompt], call: Call) -> list[list[int]]:
+        """Which inputs are written together: those of like lengths, as many as fit into memory."""
+        for prompt in prompts:
+            self._check_length(prompt)
+        size = call.chosen.get("batch_size", BATCH)
+        if not isinstance(size, int) or size < 1:
+            raise UsageError(f"batch_size is {size!r}, and must be at least 1")
+        most = min(size, self._most_rows or size)
+        free = available_memory()
+        rows = call.options.num_return_sequences * max(1, call.options.num_beams)
+        found: list[list[int]] = []
+        budget = 0.0
+        for index in sorted(range(len(prompts)), key=lambda index: -len(prompts[index].ids)):
+            needed = rows * self._row_bytes(prompts[index], call.options.max_new_tokens)
+            budget -= needed
+            if not found or len(found[-1]) >= most or budget < 0:
+                found.append([])
+                budget = (float("inf") if free is None else free * _SHARE) - needed
+            found[-1].append(index)
+        return found
+
+
+def too_long(tokens: int, limit: int) -> ContextLengthError:
+    """A prompt that leaves no room for an answer."""
+    return ContextLengthError(
+        f"the prompt has {tokens} tokens, and the model reads {limit}",
+        hint="Shorten it, or let it be cut with truncation=True.",
+        tokens=tokens,
+        limit=limit,
+    )
+
+
+def truncated(ids: Sequence[int], limit: int | None, truncation: Any) -> tuple[int, ...]:
+    """The ids, cut as it was asked: ``left`` (or True) keeps the end, ``right`` the beginning.
+
+    Raises:
+        UsageError: neither a side nor a bool.
+    """
+    if truncation not in (None, False, True, "left", "right"):
+        raise UsageError(f"truncation is {truncation!r}", hint="Give True, False, 'left' or 'right'.")
+    if not truncation or limit is None or len(ids) <= limit:
+        return tuple(ids)
+    return tuple(ids[:limit] if truncation == "right" else ids[len(ids) - limit :])
+
+
+def _drained(writing: Iterator[tuple[int, str]]) -> tuple[Generation, ...]:
+    """What a batch wrote, its pieces passed over."""
+    while True:
+        try:
+            next(writing)
+        except StopIteration as end:
+            found: tuple[Generation, ...] = end.value
+            return found

@@ -1,0 +1,193 @@
+"""Text from text by an encoder and a decoder, as transformers' ``text2text-generation``, ``summarization`` and
+``translation`` of 4.57."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gpux.errors import InputError, UnsupportedError, UsageError
+from gpux.model.variant import StoredModel
+from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
+from gpux.runtime.generation.encoder_decoder import EncoderDecoder
+from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
+
+_ENCODER, _DECODER, _WITH_PAST = "encoder", "decoder", "decoder_with_past"
+
+
+class Text2TextGenerationPipeline(GenerationPipeline):
+    """A model that reads a text and writes another.
+
+    >>> pipe("translate English to German: How old are you?")
+    [{'generated_text': 'Wie alt sind Sie?'}]
+    """
+
+    task: ClassVar[str] = "text2text-generation"
+    key: ClassVar[str] = "generated_text"  #: of the answer
+    call_options: ClassVar[frozenset[str]] = GenerationPipeline.call_options | {"prefix"}
+
+    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+        super().__init__(model, **arguments)
+        names = self.graphs.names
+        if _ENCODER not in names or _DECODER not in names:
+            raise UnsupportedError(
+                f"{model.id} has the graphs {', '.join(names)}, and its task needs an encoder and a decoder",
+                hint="`gpux pull --force` converts it again.",
+            )
+        with_past = self.graphs.session(_WITH_PAST) if _WITH_PAST in names else None
+        self._model = EncoderDecoder(self.graphs.session(_ENCODER), self.graphs.session(_DECODER), with_past)
+        self._limit = self.tokenizer.hard_limit if self._text_is_limited() else None
+        #: what a model wants before every text, such as T5's "summarize: "
+        self.prefix = str(self._specific().get("prefix") or self._config.get("prefix") or "")
+
+    def __call__(
+        self, inputs: str | Sequence[str], *, stream: bool = False, cancel: CancelToken | None = None, **options: Any
+    ) -> Any:
+        """Write a text for each text.
+
+        Args:
+            inputs: a text or several.
+            stream: give the text of one input in pieces, see :meth:`stream`.
+            cancel: ends the answers after the token that is being computed.
+            options: of generation (:class:`~gpux.runtime.generation.options.GenerationOptions`: ``max_new_tokens``,
+                ``num_beams``, ``length_penalty``, ``temperature``, ``seed`` …); ``prefix`` (before every text),
+                ``truncation`` (True or ``"right"`` keeps the beginning), ``batch_size``, ``timeout`` in seconds.
+
+        Returns:
+            ``[{"generated_text": …}]``, one for each of ``num_return_sequences``. For several texts a list of dicts, or
+            of such lists where each has several.
+
+        Raises:
+            ContextLengthError: a text is longer than the model reads, and may not be cut.
+            CacheMemoryError, NumericError, UsageError: see :meth:`generate`.
+        """
+        if stream:
+            return self.stream(inputs, cancel=cancel, **options)
+        items = [inputs] if isinstance(inputs, str) else list(inputs)
+        answers = [
+            [{self.key: one.text} for one in written] for written in self.generate(items, cancel=cancel, **options)
+        ]
+        if isinstance(inputs, str):
+            return answers[0]
+        return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers
+
+    def _specific(self) -> Mapping[str, Any]:
+        """What the model's own file says of this very task."""
+        found = (self._config.get("task_specific_params") or {}).get(self.task)
+        return found if isinstance(found, Mapping) else {}
+
+    def _prompt(self, item: Any, call: Call) -> Prompt:
+        if not isinstance(item, str):
+            raise InputError(f"an input is {type(item).__name__}, and must be a text", hint="Give a text, or several.")
+        ids = self._read(call.chosen.get("prefix", self.prefix) + item, call)
+        truncation = call.chosen.get("truncation")
+        read = truncated(ids, self._limit, "right" if truncation is True else truncation)
+        if not read:
+            raise InputError("the text has no tokens", hint="Give a text; this tokenizer adds nothing to an empty one.")
+        return Prompt(read, (self._start(call.options),))
+
+    def _read(self, text: str, call: Call) -> list[int]:
+        """The encoder's token ids."""
+        return self.tokenizer.ids(text)
+
+    def _start(self, options: GenerationOptions) -> int:
+        """The token that the decoder begins with."""
+        candidates = (options.decoder_start_token_id, self._config.get("bos_token_id"))
+        found = next((token for token in candidates if isinstance(token, int)), None)
+        if found is None:
+            raise UnsupportedError(
+                f"{self.model.id} does not say which token its answers begin with",
+                hint="Give decoder_start_token_id=.",
+            )
+        return found
+
+    @contextmanager
+    def _state(self, prompts: Sequence[Prompt], call: Call) -> Iterator[State]:
+        width = max(len(prompt.ids) for prompt in prompts)
+        ids = np.full((len(prompts), width), self.tokenizer.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt.ids)] = prompt.ids
+            mask[row, : len(prompt.ids)] = 1
+        state = self._model.open({"input_ids": ids, "attention_mask": mask}, call.options.max_new_tokens)
+        try:
+            yield state
+        finally:
+            state.close()
+
+    def _row_bytes(self, prompt: Prompt, room: int) -> int:
+        kept = sum(tensor.nbytes(1, len(prompt.ids)) for tensor in self._model.kept)
+        return kept + self._model.bytes_per_token() * room
+
+    def _check_length(self, prompt: Prompt) -> None:
+        if self._limit is not None and len(prompt.ids) > self._limit:
+            raise too_long(len(prompt.ids), self._limit)
+
+    @property
+    def _most_rows(self) -> int | None:
+        return self._model.most_rows
+
+    def _text_is_limited(self) -> bool:
+        """Whether the encoder has positions that end; T5's are relative, whatever its tokenizer says."""
+        return self.model.manifest.driving.max_length is not None or self.model.manifest.recipe == "shipped"
+
+
+class SummarizationPipeline(Text2TextGenerationPipeline):
+    """The same for models that make a text short: the answer's key is ``summary_text``."""
+
+    task: ClassVar[str] = "summarization"
+    model_task: ClassVar[str] = "text2text-generation"
+    key: ClassVar[str] = "summary_text"
+
+
+class TranslationPipeline(Text2TextGenerationPipeline):
+    """The same for models that translate: the answer's key is ``translation_text``.
+
+    Models of many languages want ``src_lang`` and ``tgt_lang``, as their tokenizer writes them (``en_XX``,
+    ``eng_Latn``, ``en``).
+    """
+
+    task: ClassVar[str] = "translation"
+    model_task: ClassVar[str] = "text2text-generation"
+    key: ClassVar[str] = "translation_text"
+    call_options: ClassVar[frozenset[str]] = Text2TextGenerationPipeline.call_options | {"src_lang", "tgt_lang"}
+
+    def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
+        """The target language is the first token that the decoder has to write."""
+        target = options.get("tgt_lang")
+        if target is not None:
+            options = {**options, "forced_bos_token_id": self._language(target)}
+        return super()._asked(options)
+
+    def _read(self, text: str, call: Call) -> list[int]:
+        ids, source = self.tokenizer.ids(text), call.chosen.get("src_lang")
+        if source is None:
+            return ids
+        language, plain = self._language(source), self.tokenizer.ids(text, add_special_tokens=False)
+        place = next((place for place, token in enumerate(ids) if self._is_language(token)), None)
+        if place is None:
+            return [language, *plain, *ids[len(plain) :]]
+        return [*ids[:place], language, *ids[place + 1 :]]
+
+    def _language(self, name: str) -> int:
+        known = self.tokenizer.backend.token_to_id
+        found = next(
+            (index for form in (name, f"__{name}__", f"<2{name}>") if (index := known(form)) is not None), None
+        )
+        if found is None:
+            raise UsageError(
+                f"{self.model.id} knows no language {name!r}",
+                hint="Write it as its tokenizer does: en_XX, eng_Latn, en …",
+            )
+        return found
+
+    def _is_language(self, token: int) -> bool:
+        """Whether a token is one of the added special tokens that name a language."""
+        text = self.tokenizer.backend.id_to_token(token) or ""
+        name = text.strip("_") if text.startswith("__") else text
+        return token in self.tokenizer.special_ids and (len(name) in (2, 3) or "_" in name) and name[:2].isalpha()

@@ -1,0 +1,198 @@
+"""Text that goes on from a prompt, or answers messages, as ``transformers.pipeline("text-generation")`` of 4.57."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from gpux.errors import InputError
+from gpux.model.variant import StoredModel
+from gpux.pipelines.chat.template import ChatTemplate
+from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
+from gpux.runtime.generation.choosing import interrupted
+from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.prefix import PrefixCache
+from gpux.runtime.generation.results import Generation
+from gpux.runtime.generation.state import State
+from gpux.system.cancel import CancelToken
+
+#: What a chat template takes.
+_CHAT = frozenset({"tools", "documents", "chat_template", "chat_template_kwargs", "continue_final_message"})
+
+
+class TextGenerationPipeline(GenerationPipeline):
+    """A decoder that goes on from a text, or answers a chat.
+
+    >>> pipe("Once upon a time", max_new_tokens=20)
+    [{'generated_text': 'Once upon a time, there was a little girl …'}]
+    >>> pipe([{"role": "user", "content": "Hello!"}], return_full_text=False)
+    [{'generated_text': 'Hello! How can I help?'}]
+
+    The cache of a chat's last turn is kept, so that the next one reads only what is new.
+    """
+
+    task: ClassVar[str] = "text-generation"
+    call_options: ClassVar[frozenset[str]] = (
+        GenerationPipeline.call_options
+        | _CHAT
+        | {"return_full_text", "add_special_tokens", "response_format", "reuse_prefix"}
+    )
+
+    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+        super().__init__(model, **arguments)
+        driving = replace(model.manifest.driving, max_length=self.tokenizer.hard_limit)
+        self._decoder = Decoder(self.session, driving, most_rows=_trusted_rows(model))
+        self._prefix = PrefixCache()
+        self.chat_template = ChatTemplate.load(model.path)  #: turns messages into a prompt
+
+    def __call__(self, inputs: Any, *, stream: bool = False, cancel: CancelToken | None = None, **options: Any) -> Any:
+        """Go on from a text, or answer messages.
+
+        Args:
+            inputs: a text, a chat (a list of ``{"role", "content"}``), or several of either.
+            stream: give the text of one input in pieces, see :meth:`stream`.
+            cancel: ends the answers after the token that is being computed.
+            options: of generation (:class:`~gpux.runtime.generation.options.GenerationOptions`: ``max_new_tokens``,
+                ``temperature``, ``top_p``, ``seed``, ``stop``, ``num_return_sequences`` …); ``return_full_text``
+                (True: the prompt comes first), ``truncation`` (``"left"`` or True, ``"right"``), ``batch_size``,
+                ``timeout`` in seconds, ``add_special_tokens``; of chats ``tools``, ``documents``, ``chat_template``
+                (a name or a template), ``chat_template_kwargs``, ``continue_final_message``, ``reuse_prefix``;
+                ``response_format`` (a JSON schema, or as OpenAI's API has it).
+
+        Returns:
+            ``[{"generated_text": …}]``, one for each of ``num_return_sequences``; for a chat its messages with the
+            answer at the end. A list of such lists for several inputs.
+
+        Raises:
+            ContextLengthError: the prompt is longer than the model reads, and may not be cut.
+            ChatTemplateError: no chat template, a broken one, or messages that it refuses.
+            CacheMemoryError, NumericError, UsageError: see :meth:`generate`.
+        """
+        if stream:
+            return self.stream(inputs, cancel=cancel, **options)
+        several = isinstance(inputs, Sequence) and not isinstance(inputs, str) and not _is_chat(inputs)
+        items = list(inputs) if several else [inputs]
+        found = self.generate(items, cancel=cancel, **options)
+        full = self._merged(options).get("return_full_text", True)
+        answers = [
+            [{"generated_text": _full(item, one) if full else one.text} for one in written]
+            for item, written in zip(items, found, strict=True)
+        ]
+        return answers if several else answers[0]
+
+    def opening(self, text: str) -> str:
+        """The prompt, from which the text goes on, unless ``return_full_text`` is off."""
+        return text if self._options.get("return_full_text", True) else ""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the loaded model holds, about, and what is kept beside it for the next answer."""
+        return super().memory_bytes + self._prefix.nbytes + self._decoder.shortlist.nbytes
+
+    def close(self) -> None:
+        """Let go of the model's memory. May be called twice."""
+        self._prefix.clear()
+        self._decoder.close()
+        super().close()
+
+    def prompt_text(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """The prompt that the chat template makes of messages; ``options`` as in a call.
+
+        Raises:
+            ChatTemplateError: no chat template, a broken one, or messages that it refuses.
+        """
+        chosen = self._merged(options)
+        more = dict(chosen.get("chat_template_kwargs") or {})
+        return self.chat_template.render(
+            messages,
+            tools=chosen.get("tools"),
+            documents=chosen.get("documents"),
+            continue_final_message=_continues(messages, chosen),
+            template=chosen.get("chat_template"),
+            **more,
+        )
+
+    def _prompt(self, item: Any, call: Call) -> Prompt:
+        if _is_chat(item):
+            ids = self.tokenizer.ids(self.prompt_text(item, **call.chosen), add_special_tokens=False)
+        elif isinstance(item, str):
+            ids = self.tokenizer.ids(item, add_special_tokens=call.chosen.get("add_special_tokens", True))
+        else:
+            raise InputError(
+                f"an input is {type(item).__name__}, and must be a text or a list of messages",
+                hint='Give a text, or [{"role": "user", "content": "…"}].',
+            )
+        if not ids and isinstance(begin := self._config.get("bos_token_id"), int):
+            ids = [begin]  # what transformers begins an empty text with
+        limit = self._decoder.limit
+        read = truncated(ids, None if limit is None else limit - 1, call.chosen.get("truncation"))
+        return Prompt(read, read, read)
+
+    @contextmanager
+    def _state(self, prompts: Sequence[Prompt], call: Call) -> Iterator[State]:
+        keeps = len(prompts) == 1 and call.chosen.get("reuse_prefix", True) and call.options.num_beams == 1
+        state = self._prefix.take(prompts[0].ids) if keeps else None
+        state = state or self._decoder.open(call.options.max_new_tokens)
+        state.stopped = lambda: interrupted(call.cancel, call.deadline) is not None
+        done = False
+        try:
+            yield state
+            done = True
+        finally:
+            if done and keeps and state.rows == 1 and not (call.dropped.cancelled or self.session.closed):
+                self._prefix.give(state)
+            else:
+                state.close()
+
+    def _row_bytes(self, prompt: Prompt, room: int) -> int:
+        tokens = len(prompt.ids) + room
+        limit = self._decoder.limit
+        return self._decoder.bytes_per_token() * (tokens if limit is None else min(tokens, limit))
+
+    def _check_length(self, prompt: Prompt) -> None:
+        limit = self._decoder.limit
+        if limit is not None and len(prompt.ids) >= limit:
+            raise too_long(len(prompt.ids), limit - 1)
+
+    @property
+    def _most_rows(self) -> int | None:
+        return self._decoder.most_rows
+
+    def _constraint(self, call: Call) -> Callable[[], Constraint] | None:
+        wanted = call.chosen.get("response_format")
+        if wanted is None:
+            return None
+        from gpux.pipelines.generation.structured import answer_format
+
+        return answer_format(self.tokenizer.backend, wanted, call.options.eos_token_ids)
+
+
+def _trusted_rows(model: StoredModel) -> int | None:
+    """Rows that a graph may be given at once; one, where nobody has shown that padding leaves its positions alone."""
+    manifest = model.manifest
+    shown = manifest.proof.status == "proven" or manifest.driving.position_inputs or manifest.driving.chunk_rows
+    return None if shown else 1
+
+
+def _is_chat(item: Any) -> bool:
+    """Whether an input is a list of messages."""
+    return isinstance(item, Sequence) and not isinstance(item, str) and bool(item) and isinstance(item[0], Mapping)
+
+
+def _continues(messages: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> bool:
+    """Whether the last message is to be continued: one of the assistant is, unless it was said otherwise."""
+    asked = chosen.get("continue_final_message")
+    return messages[-1].get("role") == "assistant" if asked is None else bool(asked)
+
+
+def _full(item: Any, one: Generation) -> Any:
+    """The prompt and what was written, in the form of the prompt."""
+    if isinstance(item, str):
+        return item + one.text
+    messages = [dict(message) for message in item]
+    if messages[-1].get("role") == "assistant":
+        return [*messages[:-1], {**messages[-1], "content": f"{messages[-1].get('content') or ''}{one.text}"}]
+    return [*messages, {"role": "assistant", "content": one.text}]

@@ -1,0 +1,187 @@
+"""From prompts in token ids to texts: one batch at a time, each row's text in pieces as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import tokenizers
+
+from gpux.runtime.generation import beams, lookup, loop
+from gpux.runtime.generation.choosing import Emitted
+from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.results import FinishReason, Generation, Timings, TokenScore
+from gpux.runtime.generation.state import State
+from gpux.runtime.generation.text import TextStream
+from gpux.system.cancel import CancelToken
+
+#: (number of the sequence, its next piece of text)
+Piece = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is written at once.
+
+    Args:
+        prompts: token ids; of encoder-decoders, the decoder's.
+        options: for all of them.
+        before: token ids that each text goes on from, where a space may depend on them; by default the prompts.
+        read: token ids that an encoder read for each prompt; by default the prompts.
+        numbers: of each sequence among all of a call, from which its random numbers come.
+        constraint: makes the format of one sequence's answer.
+        cancel: ends all rows.
+        deadline: of ``time.monotonic()``; ends all rows.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    options: GenerationOptions
+    before: Sequence[Sequence[int]] | None = None
+    read: Sequence[Sequence[int]] | None = None
+    numbers: Sequence[int] | None = None
+    constraint: Callable[[], Constraint] | None = None
+    cancel: CancelToken | None = None
+    deadline: float | None = None
+
+
+@dataclass
+class Sequenced:
+    """One sequence while it is written."""
+
+    stream: TextStream
+    prompt_tokens: int
+    pieces: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    scores: list[TokenScore] = field(default_factory=list)
+    finish: FinishReason = "length"
+    fresh: str = ""  #: what the newest token added
+
+    def generation(self, timings: Timings) -> Generation:
+        """What was written."""
+        return Generation(
+            "".join(self.pieces),
+            tuple(self.tokens),
+            self.finish,
+            self.prompt_tokens,
+            self.stream.stopped_by,
+            tuple(self.scores),
+            timings=timings,
+        )
+
+
+def write(
+    state: State, request: Request, tokenizer: tokenizers.Tokenizer
+) -> Generator[Piece, None, tuple[Generation, ...]]:
+    """Write the answers to a request's prompts: pieces as they come, and at the end the generations, in order.
+
+    Args:
+        state: new; stays open.
+        request: what is asked.
+        tokenizer: turns ids into text.
+
+    Raises:
+        ContextLengthError, CacheMemoryError, NumericError, UsageError: see :mod:`gpux.runtime.generation.loop`.
+    """
+    if request.options.num_beams > 1:
+        return (yield from _searched(state, request, tokenizer))
+    started = time.monotonic()
+    rows = _rows(request, tokenizer)
+    first, steps = 0.0, 0
+    for emitted in _emitted(state, request, rows):
+        first = first or time.monotonic()
+        row = rows[emitted.row]
+        if piece := _taken(row, emitted):
+            row.pieces.append(piece)
+            yield emitted.row, piece
+        steps = max(steps, len(row.tokens))
+    timings = _timings(state, started, first, steps)
+    return tuple(row.generation(timings) for row in rows)
+
+
+def _emitted(state: State, request: Request, rows: Sequence[Sequenced]) -> Iterator[Emitted]:
+    kind = lookup.generate if request.options.prompt_lookup_tokens else loop.generate
+    constraints = None if request.constraint is None else [request.constraint() for _ in rows]
+
+    def stops(number: int, token: int) -> bool:
+        row = rows[number]
+        row.fresh = row.stream.push(token)
+        return row.stream.stopped_by is not None
+
+    return kind(
+        state,
+        request.prompts,
+        request.options,
+        stops=stops,
+        constraints=constraints,
+        numbers=request.numbers,
+        read=request.read,
+        cancel=request.cancel,
+        deadline=request.deadline,
+    )
+
+
+def _taken(row: Sequenced, emitted: Emitted) -> str:
+    """What a row's text gains by this token."""
+    piece, row.fresh = row.fresh, ""
+    if emitted.token is not None:
+        row.tokens.append(emitted.token)
+    if emitted.score is not None:
+        row.scores.append(emitted.score)
+    if emitted.finish is not None:
+        row.finish = emitted.finish
+        piece += row.stream.finish()
+        if row.stream.stopped_by is not None and row.finish in ("eos", "length"):  # it was in what was held back
+            row.finish = "stop"
+    return piece
+
+
+def _rows(request: Request, tokenizer: tokenizers.Tokenizer) -> list[Sequenced]:
+    before = request.prompts if request.before is None else request.before
+    return [
+        Sequenced(TextStream(tokenizer, request.options.stop, before[number]), len(prompt))
+        for number, prompt in enumerate(request.prompts)
+        for _ in range(request.options.num_return_sequences)
+    ]
+
+
+def _searched(
+    state: State, request: Request, tokenizer: tokenizers.Tokenizer
+) -> Generator[Piece, None, tuple[Generation, ...]]:
+    """Beams are known only at the end, so each text is one piece."""
+    started = time.monotonic()
+    found = beams.search(
+        state,
+        request.prompts,
+        request.options,
+        ended=_stop_found(request.options.stop, tokenizer),
+        read=request.read,
+        cancel=request.cancel,
+        deadline=request.deadline,
+    )
+    timings = Timings(decode=time.monotonic() - started, steps=max((len(beam.tokens) for beam in found), default=0))
+    rows = _rows(request, tokenizer)
+    ends = frozenset(request.options.eos_token_ids)
+    written = []
+    for number, (row, beam) in enumerate(zip(rows, found, strict=True)):
+        row.tokens, row.finish = list(beam.tokens), beam.finish
+        text = "".join(row.stream.push(token) for token in beam.tokens if token not in ends) + row.stream.finish()
+        row.pieces.append(text)
+        written.append(replace(row.generation(timings), score=beam.score))
+        yield number, text
+    return tuple(written)
+
+
+def _stop_found(stops: Sequence[str], tokenizer: tokenizers.Tokenizer) -> Callable[[Sequence[int]], bool] | None:
+    """Whether a stop text stands near the end of a hypothesis; None where there is none to look for."""
+    if not stops:
+        return None
+    reach = max(map(len, stops)) + 8  # tokens: each has a character at least, and the first ones may decode otherwise
+    return lambda tokens: any(stop in tokenizer.decode(list(tokens[-reach:])) for stop in stops)
+
+
+def _timings(state: State, started: float, first: float, steps: int) -> Timings:
+    ended = time.monotonic()
+    first = first or ended
+    return Timings(first - started, ended - first, max(0, steps - 1), getattr(state, "reused", 0))

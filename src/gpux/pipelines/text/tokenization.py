@@ -1,0 +1,296 @@
+"""Texts to token ids through the ``tokenizers`` library alone, with the model's own limits.
+
+A ``tokenizer.json`` may ship with truncation and padding switched on (all-MiniLM-L6-v2: 128 and 128); both are reset.
+What the model itself says counts: ``tokenizer_config.json``, ``config.json`` and the variant's manifest.
+
+Threads and forks: nothing here changes a tokenizer after it is made, so one may be used from many threads. The
+environment variable ``TOKENIZERS_PARALLELISM`` is left to the user; a single text never starts its thread pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import normalizers
+
+from gpux.errors import CorruptFileError, InputError, UnsupportedError
+from gpux.model.info import read_json
+from gpux.model.variant import StoredModel
+
+_SANE_LIMIT = 1_000_000  #: transformers writes 1e30 for "no limit known"
+_MASK_TOKENS = ("[MASK]", "<mask>")
+_PAD_TOKENS = ("[PAD]", "<pad>")
+#: BertNormalizer's attribute -> the key of tokenizer_config.json that overrides it, as transformers does on loading
+_BERT_OPTIONS = {
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "handle_chinese_chars": "tokenize_chinese_chars",
+}
+
+TextInput = str | tuple[str, str]  #: one text, or a pair of texts
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One tokenized text: ids and segment ids, special tokens included."""
+
+    ids: list[int]
+    type_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Tokenizer:
+    """The tokenizer of a stored model.
+
+    Args:
+        model: the stored variant.
+        subfolder: where its files lie, for a sentence-transformers module; the variant's folder is looked at next.
+        lower_case: lower-case every text first (``do_lower_case`` of sentence-transformers).
+
+    Raises:
+        UnsupportedError: the variant has no ``tokenizer.json``.
+        CorruptFileError: it has one that cannot be read.
+    """
+
+    def __init__(self, model: StoredModel, *, subfolder: str = "", lower_case: bool = False) -> None:
+        folders = [model.path / subfolder, model.path] if subfolder else [model.path]
+        self._config = _first_json(folders, "tokenizer_config.json")
+        self._specials = _first_json(folders, "special_tokens_map.json")
+        self._tokenizer, shipped_padding = _load(model, folders)
+        _apply_bert_options(self._tokenizer, self._config)
+        if lower_case:
+            _lower_case_first(self._tokenizer)
+        model_config = model.read_json("config.json")
+        self.pad_id = self._pad_id(model_config, shipped_padding)
+        self.pad_type_id = int(shipped_padding.get("pad_type_id", 0))
+        self.mask_id = self._special_id("mask_token", _MASK_TOKENS)
+        #: tokens that the graph takes at most; None if nothing tells
+        self.hard_limit = model.manifest.driving.max_length or _positions(model_config)
+        self.limit = _smallest(_sane(self._config.get("model_max_length")), self.hard_limit)
+        self._right = self._config.get("truncation_side", "right") != "left"
+
+    @property
+    def mask_token(self) -> str | None:
+        """The mask token's text, as it stands in an input."""
+        return None if self.mask_id is None else self._tokenizer.id_to_token(self.mask_id)
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The tokenizer itself; not to be changed."""
+        return self._tokenizer
+
+    def ids(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of one text, of any length; empty where it has none."""
+        check_unicode([text])
+        return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def __call__(self, texts: Sequence[TextInput], *, limit: int | None, truncation: bool = True) -> list[Tokens]:
+        """Tokenize with special tokens.
+
+        Args:
+            texts: texts or pairs.
+            limit: tokens of one text at most, special tokens included; None for no limit.
+            truncation: cut what is longer (of a pair, the longer text first); else refuse it.
+
+        Raises:
+            InputError: a text is no valid Unicode, too long and may not be cut, or has no tokens at all.
+        """
+        check_unicode(texts)
+        encodings = self._encode(texts, add_special_tokens=True)
+        tokens = [Tokens(encoding.ids, encoding.type_ids) for encoding in encodings]
+        for index, found in enumerate(tokens):
+            if not found.ids:
+                raise InputError(f"text {index} has no tokens: this tokenizer adds none to an empty text", index=index)
+            if limit is not None and len(found) > limit:
+                if not truncation:
+                    raise _too_long(index, len(found), limit)
+                tokens[index] = self._cut(texts[index], limit)
+        return tokens
+
+    def _encode(self, texts: Sequence[TextInput], *, add_special_tokens: bool) -> list[tokenizers.Encoding]:
+        if len(texts) == 1:  # the batch call starts a thread pool, which makes a later fork() unsafe
+            first, second = texts[0] if isinstance(texts[0], tuple) else (texts[0], None)
+            return [self._tokenizer.encode(first, second, add_special_tokens=add_special_tokens)]
+        return self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+
+    def _cut(self, text: TextInput, limit: int) -> Tokens:
+        """Tokenize without special tokens, cut, and add them: what ``enable_truncation`` does, without changing
+        the shared tokenizer."""
+        pair = isinstance(text, tuple)
+        room = max(0, limit - self._tokenizer.num_special_tokens_to_add(pair))
+        direction = "right" if self._right else "left"
+        parts = [self._encode([part], add_special_tokens=False)[0] for part in (text if pair else [text])]
+        sizes = shares([len(part.ids) for part in parts], room)
+        for part, size in zip(parts, sizes, strict=True):
+            part.truncate(size, direction=direction)
+        encoding = self._tokenizer.post_process(parts[0], parts[1] if pair else None, add_special_tokens=True)
+        return Tokens(encoding.ids, encoding.type_ids)
+
+    def prompt_length(self, prompt: str, limit: int | None) -> int:
+        """Tokens of a prompt as they open a text: a special token at the end is not counted.
+
+        As sentence-transformers' ``Transformer._get_prompt_length``.
+        """
+        ids = self([prompt], limit=limit)[0].ids
+        return len(ids) - (1 if ids[-1] in self.special_ids else 0)
+
+    def first_id(self, text: str) -> int | None:
+        """Id of a vocabulary entry, or else of the text's first token; None if it has none."""
+        found = self._tokenizer.token_to_id(text)
+        if found is not None:
+            return found
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids[0] if ids else None
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Token ids to text, as transformers' ``PreTrainedTokenizerFast.decode``."""
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return _clean_up(text) if self._config.get("clean_up_tokenization_spaces") else text
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The special tokens' ids."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(index for index, token in added.items() if token.special)
+
+    def _special_id(self, name: str, fallbacks: Sequence[str]) -> int | None:
+        declared = _content(self._config.get(name)) or _content(self._specials.get(name))
+        names = [declared] if declared else list(fallbacks)
+        found = (self._tokenizer.token_to_id(token) for token in names)
+        return next((index for index in found if index is not None), None)
+
+    def _pad_id(self, model_config: dict[str, Any], shipped: dict[str, Any]) -> int:
+        """First of: the pad token's id, the graph's own ``pad_token_id``, the shipped padding's, 0."""
+        candidates = (self._special_id("pad_token", _PAD_TOKENS), model_config.get("pad_token_id"))
+        found = next((index for index in candidates if isinstance(index, int)), None)
+        return int(shipped.get("pad_id", 0)) if found is None else found
+
+
+def check_unicode(texts: Iterable[TextInput], what: str = "text") -> None:
+    """Refuse lone surrogates: what Python makes of bytes that are no UTF-8, and no tokenizer takes.
+
+    Raises:
+        InputError: it names the first such text.
+    """
+    for index, text in enumerate(texts):
+        for part in text if isinstance(text, tuple) else (text,):
+            try:
+                part.encode()
+            except UnicodeEncodeError as exc:
+                raise InputError(
+                    f"{what} {index} is no valid Unicode text: a lone surrogate, U+{ord(part[exc.start]):04X}, "
+                    f"at character {exc.start}",
+                    hint="It may come from bytes that are no UTF-8: convert them first, with iconv for instance.",
+                    index=index,
+                ) from exc
+
+
+def shares(sizes: Sequence[int], room: int) -> list[int]:
+    """What is left of one or two token lists that share ``room``: the longer one is cut first.
+
+    The rule is ``TruncationStrategy::LongestFirst`` of the tokenizers library (``utils/truncation.rs``).
+    """
+    if sum(sizes) <= room:
+        return list(sizes)
+    if len(sizes) == 1:
+        return [room]
+    short, long = sorted(sizes)
+    long = short if short > room else max(short, room - short)
+    if short + long > room:
+        short = room // 2
+        long = short + room % 2
+    return [long, short] if sizes[0] > sizes[1] else [short, long]
+
+
+def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+    """The tokenizer with truncation and padding reset, and the padding that was shipped."""
+    file = next((path for folder in folders if (path := folder / "tokenizer.json").is_file()), None)
+    if file is None:
+        raise UnsupportedError(
+            f"{model.id} has no tokenizer.json, and gpux reads no other tokenizer",
+            hint=_where_from(model),
+            model=model.id,
+        )
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as exc:  # tokenizers raises nothing more special than this
+        raise CorruptFileError(f"{file} is not a tokenizer: {exc}", hint="Run `gpux verify`.", path=file) from exc
+    padding: dict[str, Any] = tokenizer.padding or {}
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, padding
+
+
+def _where_from(model: StoredModel) -> str:
+    """How a model without a tokenizer.json comes to one."""
+    if model.manifest.recipe != "shipped":
+        return "`gpux pull --force` converts the model again, which writes one where transformers can."
+    if model.manifest.scheme != "local":
+        return f"`gpux convert {model.id}` converts its weights, which writes one where transformers can."
+    path = Path(model.id)
+    folder = path.parent if path.suffix.lower() == ".onnx" else path
+    return f"Put the tokenizer.json and config.json of the original model into {folder}, and pull that folder."
+
+
+def _apply_bert_options(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
+    """Let tokenizer_config.json overrule a BertNormalizer, as transformers' ``BertTokenizerFast`` does."""
+    normalizer = tokenizer.normalizer
+    if isinstance(normalizer, normalizers.BertNormalizer):
+        for attribute, key in _BERT_OPTIONS.items():
+            if key in config and getattr(normalizer, attribute) != config[key]:
+                setattr(normalizer, attribute, config[key])
+
+
+def _lower_case_first(tokenizer: tokenizers.Tokenizer) -> None:
+    present = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *present])
+
+
+def _first_json(folders: Sequence[Path], name: str) -> dict[str, Any]:
+    for folder in folders:
+        if (folder / name).is_file():
+            return read_json(folder / name)
+    return {}
+
+
+def _content(token: Any) -> str | None:
+    """A special token is a string, or an object with its ``content``."""
+    found = token.get("content") if isinstance(token, dict) else token
+    return found if isinstance(found, str) else None
+
+
+def _positions(config: dict[str, Any]) -> int | None:
+    """``max_position_embeddings`` where it is a limit (XLNet writes -1)."""
+    return _sane(config.get("max_position_embeddings"))
+
+
+def _sane(limit: Any) -> int | None:
+    return limit if isinstance(limit, int) and 0 < limit < _SANE_LIMIT else None
+
+
+def _smallest(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _too_long(index: int, tokens: int, limit: int) -> InputError:
+    return InputError(
+        f"text {index} has {tokens} tokens, and the limit is {limit}",
+        hint="Shorten it, or let it be cut with truncation=True.",
+        index=index,
+        tokens=tokens,
+        limit=limit,
+    )
+
+
+def _clean_up(text: str) -> str:
+    """transformers' ``PreTrainedTokenizerBase.clean_up_tokenization``."""
+    marks = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+    for mark in marks:
+        text = text.replace(mark, mark.strip() if mark == " ' " else mark[1:])
+    return text

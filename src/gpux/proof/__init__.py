@@ -1,0 +1,1 @@
+"""Whether a variant's answers equal the original's."""

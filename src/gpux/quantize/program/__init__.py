@@ -1,0 +1,1 @@
+"""The program that reduces the precision of stored graphs."""

@@ -1,0 +1,1 @@
+"""The standard Hugging Face cache, which every Hugging Face tool shares."""

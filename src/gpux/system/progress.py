@@ -1,0 +1,113 @@
+"""Progress events: plain frozen values that a long call hands to a callback. Nothing here prints.
+
+A library call is silent unless it is given ``progress=``, or runs in a notebook. What draws the events for a person is
+:mod:`gpux.system.progress_display`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from gpux.model.info import ModelFile
+
+INTERVAL = 0.05  #: seconds between two byte events of one stage, at least
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage of a pull begins: ``resolve``, ``download``, ``convert``, ``prove``, ``store`` …"""
+
+    kind: ClassVar[str] = "stage_started"
+    stage: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    """A stage ended well; ``message`` is what it found, in a few words."""
+
+    kind: ClassVar[str] = "stage_finished"
+    stage: str
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BytesAdvanced:
+    """``done`` of ``total`` bytes of a stage have arrived (``total`` 0: not known); ``file`` is the current one."""
+
+    kind: ClassVar[str] = "bytes_advanced"
+    stage: str
+    done: int
+    total: int
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know and that stops nothing."""
+
+    kind: ClassVar[str] = "warned"
+    message: str
+
+
+Event = StageStarted | StageFinished | BytesAdvanced | Warned
+ProgressCallback = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The default callback: says nothing."""
+
+
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """The event as JSON-able values, with its ``kind``."""
+    return {"kind": event.kind, **asdict(event)}
+
+
+class ByteCounter:
+    """Adds up the bytes of several files that arrive in several threads, and reports at most every ``INTERVAL``."""
+
+    def __init__(self, stage: str, files: Iterable[ModelFile], progress: ProgressCallback) -> None:
+        self._stage = stage
+        sizes = {file.path: file.size for file in files}
+        self._total = 0 if None in sizes.values() else sum(size or 0 for size in sizes.values())
+        self._done = dict.fromkeys(sizes, 0)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def advance(self, file: ModelFile, done: int) -> None:
+        """``done`` bytes of the file are here; the event is emitted in the calling thread."""
+        with self._lock:
+            self._done[file.path] = done
+            here, total = sum(self._done.values()), self._total
+            now = time.monotonic()
+            if now < self._next and (not total or here < total):
+                return
+            self._next = now + INTERVAL
+            self._progress(BytesAdvanced(self._stage, here, total, file.path))
+
+
+class Stages:
+    """Tells a callback where a long call is; each stage's finish carries the time it took."""
+
+    def __init__(self, progress: ProgressCallback = silent) -> None:
+        self.progress = progress
+
+    @contextmanager
+    def stage(self, name: str, message: str) -> Iterator[Callable[[str], None]]:
+        """One stage; the block may call what it is given with a better last word than ``message``."""
+        words = [message]
+        started = time.monotonic()
+        self.progress(StageStarted(name, message))
+        yield words.append
+        self.progress(StageFinished(name, words[-1], time.monotonic() - started))
+
+    def warn(self, message: str) -> None:
+        """Say what the user should know."""
+        self.progress(Warned(message))

@@ -1,0 +1,279 @@
+"""Repairing what :func:`gpux.upkeep.inventory.check` found, with as few bytes as can be.
+
+Damaged blobs of the source cache are fetched again, each by a commit that links to it. Damaged files of a variant are
+copied from verified source files where those are what the manifest promises, as all files of a shipped variant are;
+a graph that a converter wrote is written and proven anew. What was repaired is hashed once more before it is said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from gpux.errors import CancelledError, GpuxError, OfflineError
+from gpux.managers.base import ModelManager
+from gpux.managers.registry import manager_for
+from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.reference import ModelRef
+from gpux.model.values import Value
+from gpux.model.variant import StoredFile, StoredModel
+from gpux.pull.api import pull_model
+from gpux.pull.plan import is_converted
+from gpux.source_cache.removal import remove_unlinked
+from gpux.source_cache.scan import CachedCommit, scan_model
+from gpux.source_cache.verify import Part, SourceReport, verify_sources
+from gpux.store import DamagedVariant, Store, VariantParts, VerifyReport
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import ProgressCallback, silent
+from gpux.system.settings import Settings
+from gpux.upkeep.inventory import HUB, Health
+
+_ONLINE = "Run it again without --offline and HF_HUB_OFFLINE."
+Method = Literal["fetched", "removed", "restored", "rebuilt"]
+
+
+@dataclass(frozen=True)
+class Repair(Value):
+    """What became of one damaged thing."""
+
+    path: Path
+    title: str  #: what it is, for a person
+    method: Method | None  #: None: it is as damaged as before
+    received: int  #: bytes of the files that came from the source
+    message: str
+    hint: str | None = None
+
+    @property
+    def repaired(self) -> bool:
+        """True where it is whole again, by its hashes."""
+        return self.method is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The repair as JSON-able values, with ``repaired``."""
+        return {"repaired": self.repaired, **super().to_dict()}
+
+
+def repair(
+    health: Health,
+    settings: Settings,
+    store: Store,
+    *,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> list[Repair]:
+    """Repair everything that is damaged, the source files first, since variants are restored from them.
+
+    What cannot be repaired, offline for instance, is told in the answer and raises nothing.
+
+    Raises:
+        CancelledError: ``cancel`` was set; each file is the old one or a right one.
+    """
+    mender = _Mender(settings, store, progress or silent, cancel or CancelToken())
+    sources = zip(health.inventory.sources, health.sources, strict=True)
+    variants = zip(health.inventory.variants, health.variants, strict=True)
+    done = [mender.source(part, report) for part, report in sources if not report.ok]
+    done += [mender.variant(model, report) for model, report in variants if not report.ok]
+    return done + [mender.unreadable(entry) for entry in health.inventory.damaged]
+
+
+@dataclass(frozen=True)
+class _Mender:
+    settings: Settings
+    store: Store
+    progress: ProgressCallback
+    cancel: CancelToken
+
+    def source(self, part: Part, report: SourceReport) -> Repair:
+        title = f"source of {report.id}"
+        bad = frozenset(problem.blob for problem in report.problems)
+        before = self._blobs(report.id)
+        unused = bad - {name for commit in part.commits for name in commit.blobs}
+
+        def mend() -> None:
+            remove_unlinked(self.settings.hf_cache, report.id, unused)
+            if self.settings.offline and bad - unused:
+                raise OfflineError("offline, so nothing can be fetched again", hint=_ONLINE)
+            manager = manager_for(HUB, self.settings)
+            for commit in part.commits:
+                self._fetch_again(manager, report.id, commit, self._still_bad(report.id, bad - unused))
+
+        failure = _failure_of(mend)
+        left = self._still_bad(report.id, bad)
+        received = self._received(report.id, before)
+        if left or report.unreadable:
+            why = failure.message if failure else report.unreadable or "the Hub has other files under these names"
+            message = f"still damaged, {len(left)} of {len(bad)}: {why}"
+            return Repair(report.path, title, None, received, message, failure.hint if failure else None)
+        method: Method = "fetched" if bad - unused else "removed"
+        return Repair(report.path, title, method, received, _told(len(bad - unused), len(unused)))
+
+    def variant(self, model: StoredModel, report: VerifyReport) -> Repair:
+        manifest = model.manifest
+        parts = VariantParts(manifest.scheme, model.id, model.commit, model.task, manifest.precision, manifest.recipe)
+        before = self._blobs(model.id)
+        extra = sum(problem.kind == "extra" for problem in report.problems)
+        methods: list[Method] = []
+
+        def mend() -> None:
+            if self._restore(model, report):
+                methods.append("restored" if extra < len(report.problems) else "removed")
+            else:
+                self._rebuild(parts, allow_inexact=manifest.proof.status == "inexact")
+
+        failure = _failure_of(mend)
+        method = methods[0] if methods else "rebuilt"
+        return self._outcome(parts, model.path, method, failure, self._received(model.id, before), extra)
+
+    def unreadable(self, entry: DamagedVariant) -> Repair:
+        parts = self.store.parts_of(entry.path)
+        if parts is None:
+            message = "its manifest is damaged, and its place does not tell what it was"
+            return Repair(entry.path, entry.path.name, None, 0, message, "`gpux prune` removes it.")
+        before = self._blobs(parts.id)
+        failure = _failure_of(lambda: self._rebuild(parts, allow_inexact=False))
+        return self._outcome(parts, entry.path, "rebuilt", failure, self._received(parts.id, before))
+
+    def _outcome(
+        self, parts: VariantParts, path: Path, method: Method, failure: GpuxError | None, received: int, extra: int = 0
+    ) -> Repair:
+        title = f"{parts.id}@{parts.commit[:12]} ({parts.task}, {parts.precision})"
+        whole = next((model for model in self.store.models() if model.path == path), None)
+        if whole is not None and self.store.verify(whole).ok:
+            return Repair(path, title, method, received, _how(method, extra))
+        if failure is not None:
+            here = self.settings.offline and not isinstance(failure, OfflineError)
+            message = f"offline, with what is on this machine: {failure.message}" if here else failure.message
+            return Repair(path, title, None, received, message, failure.hint)
+        message = "its source gives another variant now"
+        return Repair(path, title, None, received, message, f"Pull it again with `gpux pull {parts.id}`.")
+
+    def _still_bad(self, id: str, bad: frozenset[str]) -> frozenset[str]:
+        """Those of the blobs that are damaged, or missing and linked to, by now."""
+        repository = scan_model(self.settings.hf_cache, id)
+        if repository is None or not bad:
+            return frozenset()
+        (report,) = verify_sources([Part(repository, repository.commits)], only=bad, cancel=self.cancel)
+        return frozenset(problem.blob for problem in report.problems)
+
+    def _fetch_again(self, manager: ModelManager, id: str, commit: CachedCommit, bad: frozenset[str]) -> None:
+        paths = {file.path: file.blob for file in commit.files if file.blob in bad}
+        if not paths:
+            return
+        info = manager.resolve(ModelRef(HUB, id, commit.commit), cancel=self.cancel)
+        served = [file.path for file in info.files if file.etag == paths.get(file.path, "")]
+        # Under the name of the cache's folder, which may be an older one than the Hub's.
+        manager.fetch(replace(info, id=id), served, progress=self.progress, cancel=self.cancel)
+
+    def _restore(self, model: StoredModel, report: VerifyReport) -> bool:
+        """True when every damaged file was replaced by a copy of a source file."""
+        kinds = {problem.kind for problem in report.problems}
+        if "manifest" in kinds or "" in {problem.file for problem in report.problems}:
+            return False
+        extra = [problem.file for problem in report.problems if problem.kind == "extra"]
+        bad = [problem.file for problem in report.problems if problem.kind != "extra"]
+        if not bad:
+            self.store.restore(model, {}, extra, cancel=self.cancel)
+            return True
+        manager, ref = self._manager(model.manifest.scheme, model.id, model.commit)
+        info = manager.resolve(ref, cancel=self.cancel)
+        promised = {file.path: file for file in model.manifest.files}
+        origins = {name: _origin(promised[name], info) for name in bad}
+        paths = [path for path in origins.values() if path is not None]
+        if info.commit != model.commit or len(paths) < len(bad):
+            return False
+        self._refuse_damaged_offline(info.scheme, info.id, {file.etag for file in info.files if file.path in paths})
+        snapshot = manager.fetch(info, paths, progress=self.progress, cancel=self.cancel)
+        sources = {name: snapshot.path / path for name, path in origins.items() if path is not None}
+        return set(self.store.restore(model, sources, extra, cancel=self.cancel)) == set(bad)
+
+    def _rebuild(self, parts: VariantParts, *, allow_inexact: bool) -> None:
+        manager, ref = self._manager(parts.scheme, parts.id, parts.commit)
+        if parts.scheme != HUB and manager.resolve(ref, cancel=self.cancel).commit != parts.commit:
+            return  # the folder is not what it was: making a variant of it would repair nothing
+        repository = scan_model(self.settings.hf_cache, parts.id)
+        commits = repository.at(parts.commit) if repository is not None else ()
+        self._refuse_damaged_offline(parts.scheme, parts.id, {name for commit in commits for name in commit.blobs})
+        pull_model(
+            ref,
+            settings=self.settings,
+            store=self.store,
+            progress=self.progress,
+            cancel=self.cancel,
+            task=parts.task,
+            precision=parts.precision,
+            force=True,
+            convert=is_converted(parts.recipe),
+            allow_inexact=allow_inexact,
+        )
+
+    def _refuse_damaged_offline(self, scheme: str, id: str, blobs: Iterable[str | None]) -> None:
+        """Fetching moves what is damaged out of the way first: without the Hub, it would be gone for nothing."""
+        if scheme == HUB and self.settings.offline:
+            bad = self._still_bad(id, frozenset(blob for blob in blobs if blob is not None))
+            if bad:
+                raise OfflineError(f"offline, and {len(bad)} of its source files are damaged too", hint=_ONLINE)
+
+    def _manager(self, scheme: str, id: str, commit: str) -> tuple[ModelManager, ModelRef]:
+        """Only the Hub knows older commits; a folder is what it is now."""
+        return manager_for(scheme, self.settings), ModelRef(scheme, id, commit if scheme == HUB else None)
+
+    def _blobs(self, id: str) -> dict[str, tuple[int, int, int]]:
+        """What the source cache holds of a model: blob -> inode, time and size."""
+        repository = scan_model(self.settings.hf_cache, id)
+        if repository is None:
+            return {}
+        return {blob.name: _stamp(repository.path / "blobs" / blob.name) for blob in repository.blobs}
+
+    def _received(self, id: str, before: dict[str, tuple[int, int, int]]) -> int:
+        return sum(stamp[2] for name, stamp in self._blobs(id).items() if before.get(name) != stamp)
+
+
+def _failure_of(mend: Callable[[], None]) -> GpuxError | None:
+    """Why it did not end well; one thing that cannot be repaired does not stop the others."""
+    try:
+        mend()
+    except CancelledError:
+        raise
+    except GpuxError as exc:
+        return exc
+    return None
+
+
+def _stamp(blob: Path) -> tuple[int, int, int]:
+    try:
+        status = blob.stat()
+    except OSError:
+        return 0, 0, 0
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _origin(promised: StoredFile, info: ModelInfo) -> str | None:
+    """The source file that the variant's file is a copy of: of its name, wherever it lies, and of its size and hash."""
+    return next((file.path for file in _in_order(promised, info.files) if _may_be(file, promised)), None)
+
+
+def _in_order(promised: StoredFile, files: Iterable[ModelFile]) -> list[ModelFile]:
+    named = [file for file in files if f"/{file.path}".endswith(f"/{promised.path}")]
+    return sorted(named, key=lambda file: (file.path != promised.path, file.path))
+
+
+def _may_be(file: ModelFile, promised: StoredFile) -> bool:
+    return file.size in (None, promised.size) and file.sha256 in (None, promised.sha256)
+
+
+def _told(fetched: int, removed: int) -> str:
+    words = [f"{fetched} {'file' if fetched == 1 else 'files'} fetched again"] if fetched else []
+    words += [f"{removed} removed, which no commit used"] if removed else []
+    return ", ".join(words)
+
+
+def _how(method: Method, extra: int) -> str:
+    """How a variant became whole again; ``extra`` counts its files that its manifest does not list."""
+    if method == "rebuilt":
+        return "made and proven again"
+    words = ["copied from its source files"] if method == "restored" else []
+    if extra:
+        words.append(f"removed {extra} {'file that does' if extra == 1 else 'files that do'} not belong")
+    return ", ".join(words)

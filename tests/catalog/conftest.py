@@ -1,0 +1,33 @@
+"""A Hub whose repositories a test may change, and a catalogue over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpux import Settings
+from gpux.catalog import Catalogue
+from tests.catalog.repositories import write
+from tests.hub import HubServer, User
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "repositories"
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def hub(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    with HubServer(root, users={"hf_good": User("ada", orgs=("acme", "meta-llama"))}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+        assert not server.errors
+
+
+@pytest.fixture
+def catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(settings=settings)

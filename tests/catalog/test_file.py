@@ -1,0 +1,300 @@
+"""The catalogue's file: uses of runs, several processes, kills, schemas, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gpux import Settings
+from gpux.catalog import Catalogue, Facts, Record, record_status, record_use, to_json, to_yaml
+from gpux.catalog.database import SCHEMA
+from gpux.catalog.events import events_folder
+from gpux.errors import CancelledError, CorruptFileError, ManagerError, StorageError, UsageError
+from gpux.model.reference import ModelRef
+from gpux.system.events import pull_published
+
+COMMIT = "c" * 40
+
+
+@pytest.fixture
+def own() -> Settings:
+    return Settings.from_env()
+
+
+@pytest.fixture
+def kept(own: Settings) -> Catalogue:
+    catalogue = Catalogue(settings=own)
+    catalogue.put(record("a/one"))
+    catalogue.put(record("a/two", told=Facts(parameters=5000, languages=("en", "no"))))
+    return catalogue
+
+
+def record(reference: str, **values: Any) -> Record:
+    id = reference.partition("@")[0]
+    return Record(
+        **{"reference": reference, "scheme": "hf", "id": id, "added": "2026-01-01", "commit": COMMIT, **values}
+    )
+
+
+def test_uses_are_counted(own: Settings, kept: Catalogue) -> None:
+    for _ in range(3):
+        record_use("a/one", settings=own)
+    record_use("a/other", settings=own)
+    record_use("a/one", scheme="local", settings=own)
+    one, two = kept.records()
+    assert (one.uses, one.status, two.uses, two.last_used) == (3, "pulled", 0, None)
+    assert one.last_used is not None
+    assert one.last_used.startswith(time.strftime("%Y-", time.gmtime()))
+    record_use("a/one")  # by the environment
+    assert kept.get("a/one").uses == 4
+    assert kept.put(record("a/one"))[0].uses == 4
+
+
+def test_the_commit_chooses_among_records(own: Settings, kept: Catalogue) -> None:
+    kept.put(record("a/one@v1", revision="v1", commit="d" * 40, aliases=("short",)))
+    record_use("a/one", commit="d" * 40, settings=own)
+    record_use("short", settings=own)
+    assert [(one.reference, one.uses) for one in kept.records()] == [("a/one", 0), ("a/one@v1", 2), ("a/two", 0)]
+    record_use("a/one", commit="e" * 40, settings=own)
+    assert [one.uses for one in kept.records()] == [1, 3, 0]
+
+
+def test_pulls_set_the_status(own: Settings, kept: Catalogue) -> None:
+    with pytest.raises(ManagerError), pull_published(ModelRef.parse("a/one"), own):
+        raise ManagerError("nothing came")
+    assert (kept.get("a/one").status, kept.get("a/one").reason) == ("failed", "nothing came")
+    with pytest.raises(CancelledError), pull_published(ModelRef.parse("a/two"), own):
+        raise CancelledError("cancelled")
+    assert kept.get("a/two").status == "new"
+    with pull_published(ModelRef.parse("a/one@main"), own):
+        pass
+    assert (kept.get("a/one").status, kept.get("a/one").reason) == ("pulled", None)
+    record_status("a/two", "failed", reason="x" * 10_000, settings=own)
+    assert len(kept.get("a/two").reason or "") == 500
+
+
+def test_recording_never_fails(tmp_path: Path, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_use("a/one", settings=own)  # no catalogue
+    assert not own.home.exists()
+    catalogue = Catalogue(settings=own)
+    catalogue.put(record("a/one"))
+    events_folder(catalogue.path).write_text("a file in the place of the folder")
+    record_use("a/one", settings=own)
+    assert catalogue.get("a/one").uses == 0
+    monkeypatch.setenv("HF_ENDPOINT", "no url")
+    record_use("a/one")
+    catalogue.path.write_bytes(b"damaged")
+    record_use("a/one", settings=own)
+
+
+def test_recording_does_not_wait_for_a_writer(own: Settings, kept: Catalogue) -> None:
+    record_use("a/one", settings=own)
+    with sqlite3.connect(kept.path, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        started = time.perf_counter()
+        for _ in range(200):
+            record_use("a/one", settings=own)
+        seconds = time.perf_counter() - started
+        other.execute("ROLLBACK")
+    other.close()
+    assert kept.get("a/one").uses == 201
+    assert seconds / 200 < 0.001
+
+
+def test_torn_and_foreign_lines(own: Settings, kept: Catalogue) -> None:
+    record_use("a/one", settings=own)
+    (file,) = events_folder(kept.path).iterdir()
+    lines = [b"not json", b'{"event": "used"}', b"[]", b'{"event": "used", "scheme": "hf", "id": 5, "time": ""}']
+    with file.open("ab") as journal:
+        journal.write(b"\n".join(lines) + b"\n" + b'{"event": "used", "sche')
+    record_use("a/two", settings=own)  # its line is glued to the torn one
+    record_use("a/one", settings=own)
+    assert [one.uses for one in kept.records()] == [2, 0]
+    (events_folder(kept.path) / "notes.txt").touch()
+    assert [one.uses for one in kept.records()] == [2, 0]
+
+
+def test_days_that_are_over_are_removed(own: Settings, kept: Catalogue) -> None:
+    record_use("a/one", settings=own)
+    (file,) = events_folder(kept.path).iterdir()
+    old = file.with_name("2020-01-01")
+    file.rename(old)
+    assert kept.get("a/one").uses == 1
+    assert not old.exists()
+    record_use("a/one", settings=own)
+    assert kept.get("a/one").uses == 2
+    assert kept.get("a/one").uses == 2
+
+
+WRITER = """
+import sys
+from gpux import Settings
+from gpux.catalog import Catalogue, Record, record_use
+name, number = sys.argv[1], int(sys.argv[2])
+settings = Settings.from_env()
+catalogue = Catalogue(settings=settings)
+print("ready", flush=True)
+for i in range(number):
+    id = f"{name}/m{i}"
+    catalogue.put(Record(id, "hf", id), {"name": id})
+    catalogue.put(Record("shared/one", "hf", "shared/one"), {"defaults": {f"{name}{i}": i}})
+    record_use("shared/one", settings=settings)
+    print(id, flush=True)
+"""
+
+
+def writer(name: str, number: int) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", WRITER, name, str(number)], stdout=subprocess.PIPE, text=True)
+
+
+def test_several_processes(own: Settings) -> None:
+    started = [writer(name, 15) for name in "abcd"]
+    for process in started:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    records = {one.reference: one for one in Catalogue(settings=own).records()}
+    assert len(records) == 61
+    assert len(records["shared/one"].defaults) == 60  # no merge was lost
+    assert records["shared/one"].uses == 60
+
+
+def test_kills_leave_a_whole_catalogue(own: Settings) -> None:
+    catalogue = Catalogue(settings=own)
+    known: set[str] = set()
+    for attempt in range(6):
+        process = writer(f"k{attempt}", 10_000)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.02 + 0.03 * attempt)
+        os.kill(process.pid, signal.SIGKILL)
+        known |= {line.strip() for line in process.stdout if "/m" in line and line.endswith("\n")}
+        process.stdout.close()
+        process.wait()
+        found = {one.reference: one for one in catalogue.records()}
+        assert known <= found.keys()
+        assert all(found[id].name == id for id in known)
+        uses = found["shared/one"].uses if "shared/one" in found else 0
+        assert len(known) <= uses <= len(known) + attempt + 1  # each told use once
+    connection = sqlite3.connect(catalogue.path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_a_later_schema_is_refused(kept: Catalogue) -> None:
+    connection = sqlite3.connect(kept.path)
+    connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    connection.commit()
+    connection.close()
+    for action in (kept.records, lambda: kept.put(record("a/three"))):
+        with pytest.raises(StorageError, match="this gpux reads up to") as caught:
+            action()  # type: ignore[operator]
+        assert not isinstance(caught.value, CorruptFileError)
+
+
+def test_another_programs_database_is_left_alone(own: Settings) -> None:
+    own.home.mkdir(parents=True)
+    path = own.home / "catalogue.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE records (x)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(CorruptFileError, match="another program's"):
+        Catalogue(settings=own).put(record("a/one"))
+    with pytest.raises(CorruptFileError, match="another program's"):
+        Catalogue(settings=own).records()
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_is_an_empty_catalogue(own: Settings) -> None:
+    own.home.mkdir(parents=True)
+    (own.home / "catalogue.db").touch()
+    assert Catalogue(settings=own).records() == []
+
+
+def test_what_another_program_wrote_into_a_record(kept: Catalogue) -> None:
+    odd = json.dumps({"parameters": "many", "licence": "mit", "x": 1, "languages": 5, "downloads": -3})
+    connection = sqlite3.connect(kept.path)
+    connection.execute("UPDATE records SET told = ?, overrides = ?, notes = '{}'", (odd, odd))
+    connection.commit()
+    connection.close()
+    one = kept.get("a/one")
+    assert one.facts == Facts(licence="mit", languages=())
+    assert one.overrides["licence"] == "mit"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
+def test_the_file_is_its_owners(own: Settings, kept: Catalogue) -> None:
+    record_use("a/one", settings=own)
+    (events,) = events_folder(kept.path).iterdir()
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (kept.path, events)] == [0o600, 0o600]
+    assert sorted(path.name for path in own.home.iterdir()) == ["catalogue.db", "catalogue.events"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_home_is_read(own: Settings, kept: Catalogue) -> None:
+    record_use("a/one", settings=own)
+    kept.path.chmod(0o400)
+    own.home.chmod(0o500)
+    try:
+        assert [one.uses for one in kept.records()] == [0, 0]
+    finally:
+        own.home.chmod(0o700)
+        kept.path.chmod(0o600)
+    assert kept.get("a/one").uses == 1
+
+
+def test_a_catalogue_that_is_held_for_too_long(kept: Catalogue) -> None:
+    from gpux.catalog.database import Database
+
+    connection = sqlite3.connect(kept.path, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StorageError, match="in use by another process"), Database(kept.path, wait=0.1).writing():
+        pass
+    connection.close()
+
+
+def test_removal_is_all_or_none(kept: Catalogue) -> None:
+    with pytest.raises(StorageError, match="no 'a/three'"):
+        kept.remove(["a/one", "a/three"])
+    assert [one.reference for one in kept.remove(["a/one", "hf:a/one"])] == ["a/one"]
+    assert [one.reference for one in kept.records()] == ["a/two"]
+
+
+def test_exports_are_equal_and_plain(kept: Catalogue) -> None:
+    kept.put(
+        record("a/no", details={"config": {"x": [1, None, "no", "1e3", "~", "é\n \u2028 x"]}}), {"name": "off: - #"}
+    )
+    records = kept.records(details=True)
+    left, right = json.loads(to_json(records)), yaml.safe_load(to_yaml(records))
+    left.pop("exported"), right.pop("exported")
+    assert left == right
+    assert [model["reference"] for model in left["models"]] == ["a/no", "a/one", "a/two"]
+    assert left["models"][2]["languages"] == ["en", "no"]
+    assert "&id" not in to_yaml(records * 2)
+    assert "!!" not in to_yaml(records)
+
+
+def test_two_records_of_one_name(kept: Catalogue) -> None:
+    for id in ("a/one", "a/two"):
+        kept.put(record(id), {"name": "same"})
+    with pytest.raises(UsageError, match="several records"):
+        kept.get("same")
+
+
+def test_reading_needs_no_yaml() -> None:
+    program = "import sys, gpux.catalog as c; c.record_use('a/b'); heavy = {'yaml', 'sqlite3', 'numpy', 'rich'}"
+    program += " & set(sys.modules); assert not heavy, heavy"
+    program += "; c.Catalogue().records(); assert 'yaml' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)

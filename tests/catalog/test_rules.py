@@ -1,0 +1,142 @@
+"""Overrides by type and range, and what sources tell, made safe."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpux.catalog.record import Facts, Record
+from gpux.catalog.rules import OWN, RULES, SETTABLE, checked_overrides, told
+from gpux.errors import UsageError
+from gpux.model.info import ModelInfo
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kept"),
+    [
+        ("parameters", "70B", ("parameters", 70_000_000_000)),
+        ("params", 7_241_732_096, ("parameters", 7_241_732_096)),
+        ("params", 7e9, ("parameters", 7_000_000_000)),
+        ("context", "128000", ("context_length", 128_000)),
+        ("context", "128k", ("context_length", 128_000)),
+        ("Context-Length", 4096, ("context_length", 4096)),
+        ("license", " mit ", ("licence", "mit")),
+        ("languages", "en, fr,en", ("languages", ("en", "fr"))),
+        ("base_model", ["a/b"], ("base_models", ("a/b",))),
+        ("task", "Text Generation", ("task", "text-generation")),
+        ("task", "sentiment-analysis", ("task", "text-classification")),
+        ("task", "sentence-similarity", ("task", "sentence-similarity")),
+        ("task", "brand-new-task", ("task", "brand-new-task")),
+        ("description", "two\nlines", ("description", "two\nlines")),
+        ("defaults", {"temperature": 0.7, "stop": ["."]}, ("defaults", {"temperature": 0.7, "stop": ["."]})),
+        ("parameters", None, ("parameters", None)),
+    ],
+)
+def test_what_can_be_meant(field: str, value: Any, kept: tuple[str, Any]) -> None:
+    assert checked_overrides({field: value}) == dict([kept])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "hint"),
+    [
+        ({"contxt": 1}, "no field is named 'contxt'", "'context'"),
+        ({"zzz": 1}, "no field is named 'zzz'", "Known: name, description"),
+        ({"downloads": 5}, "downloads is what the source tells", "These can be set"),
+        ({"params": 70}, "a number from 1,000", "70B or 70M"),
+        ({"params": "seventy"}, "'seventy' is no count", "7B"),
+        ({"params": True}, "a whole number is expected", None),
+        ({"params": -1}, "a number from", None),
+        ({"params": 1e30}, "a number from", None),
+        ({"params": math.nan}, "a whole number is expected", None),
+        ({"context": 0}, "a number from 1", None),
+        ({"context": [1]}, "a whole number is expected", None),
+        ({"name": ""}, "the text is empty", None),
+        ({"name": "a\nb"}, "control characters", None),
+        ({"name": "x" * 201}, "at most 200 characters", None),
+        ({"description": "a\x1b[31m"}, "control characters", None),
+        ({"licence": 5}, "a text is expected", None),
+        ({"languages": 5}, "a list of texts is expected", None),
+        ({"task": "no/task"}, "a task is written as", None),
+        ({"defaults": 5}, "names with values are expected", None),
+        ({"defaults": {"temperature": -1}}, "temperature is a number from 0 to 100", None),
+        ({"defaults": {"top_p": 2}}, "top_p is a number from 0 to 1", None),
+        ({"defaults": {"top_k": 1.5}}, "top_k is a whole number", None),
+        ({"defaults": {"x": math.inf}}, "values that JSON has", None),
+        ({"defaults": {"x": {1, 2}}}, "values that JSON has", None),
+        ({"defaults": {"a b": 1}}, "no name of a parameter", None),
+        ({"defaults": {"x": "y" * 70_000}}, "at most 65,536 bytes", None),
+        ({"params": 5000, "parameters": 5000}, "given twice", None),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_typed(overrides: dict[str, Any], message: str, hint: str | None) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked_overrides(overrides)
+    assert message in caught.value.message
+    assert (hint or "") in (caught.value.hint or "")
+    assert caught.value.details["field"]
+
+
+def test_rules_cover_the_facts() -> None:
+    assert set(RULES) == {*OWN, *(entry.name for entry in fields(Facts))}
+    names = [name for field, rule in RULES.items() for name in (field, *rule.aliases)]
+    assert len(names) == len(set(names))
+    assert set(SETTABLE) < set(RULES)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(list(RULES)), JSON)
+def test_whatever_a_source_tells_is_a_value_or_nothing(field: str, value: Any) -> None:
+    found = told(field, value)
+    if found is None or found == ():
+        return
+    assert told(field, found) == found
+    kind = RULES[field].kind
+    assert isinstance(found, {"count": int, "flag": bool, "texts": tuple, "defaults": dict}.get(kind, str))
+    if kind != "defaults":
+        texts = found if isinstance(found, tuple) else (found,)
+        assert all("\x1b" not in str(text) for text in texts)
+        json.dumps(found, ensure_ascii=False).encode()  # no half characters
+
+
+@given(st.dictionaries(st.sampled_from(list(RULES)) | st.text(max_size=10), JSON, max_size=3))
+def test_overrides_are_taken_or_refused_by_one_error(overrides: dict[str, Any]) -> None:
+    try:
+        found = checked_overrides(overrides)
+    except UsageError:
+        return
+    assert checked_overrides(found) == found
+    assert set(found) <= set(SETTABLE)
+
+
+def test_active_parameters_are_at_most_all() -> None:
+    record = Record("a/b", "hf", "a/b", told=Facts(parameters=10_000))
+    with pytest.raises(UsageError, match="more than all"):
+        record.with_overrides({"active_parameters": 20_000})
+    both = record.with_overrides({"active_parameters": 20_000, "parameters": 30_000})
+    assert (both.facts.parameters_basis, both.facts.active_parameters) == ("override", 20_000)
+    assert both.with_overrides({"active_parameters": None, "parameters": None}).facts == record.facts
+
+
+def test_defaults_are_merged() -> None:
+    record = Record("a/b", "hf", "a/b").with_overrides({"defaults": {"top_k": 5, "seed": 1}})
+    assert record.with_overrides({"defaults": {"seed": None, "top_p": 0.5}}).defaults == {"top_k": 5, "top_p": 0.5}
+    assert record.with_overrides({"defaults": {"seed": None, "top_k": None}}).defaults == {}
+    assert record.with_overrides({"defaults": None}).defaults == {}
+
+
+def test_info_has_what_changes_from_day_to_day() -> None:
+    for name in ("downloads", "likes", "gated", "private", "last_modified"):
+        assert name in ModelInfo.__dataclass_fields__

@@ -1,0 +1,145 @@
+"""How many connections, and when a request is sent again: with a clock that the test moves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack
+from email.utils import formatdate
+
+import pytest
+
+from gpux.download import slots as module
+from gpux.download.hub_errors import retry_after
+from gpux.download.retry import Patience, Retry
+from gpux.download.slots import Lanes
+from gpux.errors import CancelledError, HubServerError, NetworkError, RateLimitError
+from gpux.system.cancel import CancelToken
+
+
+class Pull:
+    """A pull on a network whose speed is a function of the number of connections."""
+
+    def __init__(self, cap: int = 8) -> None:
+        self.now = 0.0
+        self.lanes = Lanes(cap, clock=lambda: self.now)
+
+    def run(self, windows: int, speed: dict[int, float]) -> list[int]:
+        """Every connection that is allowed is used; the numbers of them, window after window."""
+        numbers = []
+        for _ in range(windows):
+            with ExitStack() as held:
+                held.enter_context(self.lanes.lane(CancelToken(), further=False))
+                number = self.lanes.allowed
+                for _ in range(number - 1):
+                    held.enter_context(self.lanes.lane(CancelToken(), further=True))
+                self.now += module.WINDOW
+                self.lanes.arrived(int(speed[number] * module.WINDOW))
+            numbers.append(number)
+        return numbers
+
+
+def test_connections_are_added_while_that_is_faster() -> None:
+    assert Pull().run(8, {n: 20e6 * n for n in range(9)})[-1] == 8
+
+
+def test_a_step_that_brings_nothing_is_taken_back() -> None:
+    numbers = Pull().run(60, dict.fromkeys(range(9), 50e6))
+
+    assert set(numbers) == {1, 2}
+    assert numbers.count(2) < 10
+
+
+def test_growth_stops_where_the_line_is_full() -> None:
+    numbers = Pull().run(12, {n: min(20e6 * n, 80e6) for n in range(9)})
+
+    assert 4 in numbers and numbers[-1] == 4
+
+
+def test_no_more_than_the_cap() -> None:
+    lanes, cancel = Lanes(3), CancelToken()
+    threading.Timer(0.2, cancel.cancel).start()
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(lanes.lane(cancel, further=False))
+        with pytest.raises(CancelledError), lanes.lane(cancel, further=False):
+            pytest.fail("a fourth connection")
+
+
+def test_further_connections_for_one_file_are_bounded_apart() -> None:
+    lanes, cancel = Lanes(8), CancelToken()
+    threading.Timer(0.2, cancel.cancel).start()
+    with lanes.lane(cancel, further=False):
+        with lanes.lane(cancel, further=False):
+            pass
+        with pytest.raises(CancelledError), lanes.lane(cancel, further=True):
+            pytest.fail("a second connection for one file, and nobody knows that it is faster")
+
+
+def test_who_needs_no_connection_any_more_stops_waiting() -> None:
+    with Lanes(8).lane(CancelToken(), further=True, needed=lambda: False) as admitted:
+        assert not admitted
+
+
+def test_a_pause_lets_nobody_in() -> None:
+    pull, entered = Pull(), threading.Event()
+    pull.lanes.close_for(30)
+
+    def enter() -> None:
+        with pull.lanes.lane(CancelToken(), further=False):
+            entered.set()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    assert not entered.wait(0.3)
+    pull.now = 31
+    assert entered.wait(10)
+    thread.join()
+
+
+def test_waits_grow_and_end_at_the_deadline() -> None:
+    error = NetworkError("cut")
+    tries, waits = Retry(Patience(deadline=100, first=1, longest=8)), []
+    began = time.monotonic()
+    for _ in range(5):
+        waits.append(tries.wait_after(error, 0.0, got=False))
+    assert all(1.5 * 2**n <= wait <= 2.5 * 2**n for n, wait in enumerate(waits[:3])) and max(waits) <= 10
+    assert tries.wait_after(error, 0.0, got=True) <= 1.25
+    with pytest.raises(NetworkError):
+        Retry(Patience(deadline=0.1, first=1)).wait_after(error, 0.0, got=False)
+    Retry(Patience(deadline=2, first=1)).wait_after(error, began + 1000, got=False)  # another request brought bytes
+
+
+@pytest.mark.parametrize(
+    "error", [RateLimitError("429", retry_after=7), HubServerError("503", status=503, retry_after=7)]
+)
+def test_what_the_server_asks_for_is_waited(error: RateLimitError | HubServerError) -> None:
+    assert 7 <= Retry(Patience(first=0.01)).wait_after(error, 0.0, got=False) <= 8
+    with pytest.raises(type(error)):
+        Retry(Patience(deadline=5)).wait_after(error, 0.0, got=False)
+
+
+def test_a_refusal_stays_one() -> None:
+    with pytest.raises(HubServerError):
+        Retry(Patience()).wait_after(HubServerError("bad request", status=400), 0.0, got=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "12"}, 12),
+        ({"Retry-After": formatdate(time.time() - 60, usegmt=True)}, 0),
+        ({"Retry-After": "soon"}, None),
+        ({"RateLimit": '"api";r=0;t=7', "Retry-After": "12"}, 7),
+        ({"RateLimit": '"api";r=400;t=290', "Retry-After": "12"}, 12),
+        ({"RateLimit": '"api";r=400;t=290'}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: int | None) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_retry_after_a_date() -> None:
+    found = retry_after({"Retry-After": formatdate(time.time() + 60, usegmt=True)})
+    assert found is not None and 50 <= found <= 61

@@ -1,0 +1,169 @@
+"""Access checks: honest verdicts by few requests, and no token where none belongs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gpux import Settings, errors
+from gpux.errors import WrongKindError
+from gpux.huggingface.access import AccessReport, check_access, check_many
+from gpux.model.reference import ModelRef
+from gpux.system.cancel import CancelToken
+from tests.hub import Fault, HubServer
+
+pytestmark = pytest.mark.hub
+
+NOBODY, ADA, BOB, BAD = None, "hf_good", "hf_other", "hf_bad"
+
+#: reference, token -> beginning of the verdict, without a token, with the token, error
+VERDICTS: list[tuple[str, str | None, str, bool | None, bool | None, type[errors.GpuxError] | None]] = [
+    ("tiny/embed", NOBODY, "public: downloads without a token", True, None, None),
+    ("tiny/embed", BOB, "public: downloads without a token", True, True, None),
+    ("tiny/embed@v1", NOBODY, "public: downloads without a token", True, None, None),
+    ("tiny/embed/onnx/model.onnx", NOBODY, "public: downloads without a token", True, None, None),
+    ("gpt2", NOBODY, "public: downloads without a token", True, None, None),
+    ("acme/gated", NOBODY, "gated: ask at http", False, None, errors.GatedModelError),
+    ("acme/gated", BOB, "gated, and this token has no access: ask at", False, False, errors.GatedModelError),
+    ("acme/gated", ADA, "gated: this token has access", False, True, None),
+    ("acme/private", NOBODY, "missing, or private and needs a token", None, None, errors.ModelNotFoundError),
+    ("acme/private", BOB, "missing, or private and closed to this", None, None, errors.ModelNotFoundError),
+    ("acme/private", ADA, "private: downloads with this token", False, True, None),
+    ("tiny/missing", ADA, "missing, or private and closed to this", None, None, errors.ModelNotFoundError),
+    ("acme/disabled", ADA, "disabled by the Hub", None, None, errors.DisabledModelError),
+    ("odd/empty", NOBODY, "there, but it has no files", True, None, None),
+    ("odd/traversal", NOBODY, "the file name '../outside.txt' of odd/traversal", None, None, errors.UnsafePathError),
+    ("tiny/embed@nope", NOBODY, "tiny/embed has no revision 'nope'", None, None, errors.RevisionNotFoundError),
+    ("tiny/embed/nope.bin", NOBODY, "tiny/embed has no file 'nope.bin'", False, None, errors.EntryNotFoundError),
+    ("tiny/embed", BAD, "the token is refused; without it: public", True, False, errors.InvalidTokenError),
+    ("acme/gated", BAD, "the token is refused; without it: gated", False, False, errors.InvalidTokenError),
+    ("spaces/acme/demo", NOBODY, "a Space, not a model", None, None, WrongKindError),
+    ("https://huggingface.co/datasets/acme/x", ADA, "a dataset, not a model", None, None, WrongKindError),
+    ("two words", NOBODY, "'two words' is not a model reference", None, None, errors.InvalidReferenceError),
+    ("./folder", NOBODY, "./folder is not a model of the Hub", None, None, errors.InvalidReferenceError),
+]
+
+
+@pytest.mark.parametrize(("ref", "token", "verdict", "without", "with_token", "kind"), VERDICTS)
+def test_verdicts(
+    hub: HubServer,
+    settings: Settings,
+    ref: str,
+    token: str | None,
+    verdict: str,
+    without: bool | None,
+    with_token: bool | None,
+    kind: type[errors.GpuxError] | None,
+) -> None:
+    report = check_access(ref, replace(settings, token=token))
+
+    assert report.verdict.startswith(verdict)
+    assert "\n" not in report.verdict
+    assert (report.without_token, report.with_token) == (without, with_token)
+    assert (type(report.error) if report.error else None) is kind
+    assert report.downloads is (kind is None)
+    data = json.dumps(report.to_dict())
+    assert json.loads(data)["downloads"] is report.downloads
+    assert "hf_" not in f"{report!r} {data}"
+    assert pickle.loads(pickle.dumps(report)).to_dict() == report.to_dict()
+
+
+REQUESTS: list[tuple[str, str | None, list[tuple[str, bool]]]] = [
+    ("tiny/embed", NOBODY, [("GET", False), ("HEAD", False)]),
+    ("tiny/embed", ADA, [("GET", True), ("HEAD", False)]),
+    ("acme/gated", NOBODY, [("GET", False), ("HEAD", False)]),
+    ("acme/gated", ADA, [("GET", True), ("HEAD", True)]),
+    ("acme/private", ADA, [("GET", True), ("HEAD", True)]),
+    ("tiny/missing", ADA, [("GET", True)]),
+    ("odd/empty", ADA, [("GET", True)]),
+    ("tiny/embed", BAD, [("GET", True), ("GET", False), ("HEAD", False)]),
+    ("spaces/acme/demo", ADA, []),
+]
+
+
+@pytest.mark.parametrize(("ref", "token", "expected"), REQUESTS)
+def test_the_fewest_requests_and_where_the_token_goes(
+    hub: HubServer, settings: Settings, ref: str, token: str | None, expected: list[tuple[str, bool]]
+) -> None:
+    check_access(ref, replace(settings, token=token))
+
+    asked = [(request.method, "Authorization" in request.headers) for request in hub.requests]
+    assert asked == expected
+    assert all(request.listener == "origin" for request in hub.requests)  # nothing is downloaded
+
+
+def test_what_a_report_tells(hub: HubServer, settings: Settings) -> None:
+    report = check_access("tiny/classify", settings)
+
+    assert (report.id, report.commit) == ("tiny/classify", hub.commit("tiny/classify"))
+    assert (report.visibility, report.gated) == ("public", None)
+    assert report.size == sum(file.size or 0 for file in report.files) > 100_000
+    assert report.tried == max(report.files, key=lambda file: file.size or 0).path
+    assert check_access("gpt2", settings).id == "openai-community/gpt2"
+    assert check_access(ModelRef("hf", "tiny/fill"), settings).downloads
+
+
+def test_files_that_are_closed_although_the_model_looks_open(hub: HubServer, settings: Settings) -> None:
+    """As under an organization's rules for networks and tokens, which no info shows."""
+    user = replace(settings, token=ADA)
+    hub.add_fault(Fault("status", method="HEAD", status=403))
+    report = check_access("tiny/embed", user)
+    assert (report.verdict, report.without_token, report.with_token) == ("downloads with this token only", False, True)
+
+    hub.add_fault(Fault("status", method="HEAD", status=403, times=2))
+    report = check_access("tiny/embed", user)
+    assert (report.downloads, report.without_token, report.with_token) == (False, False, False)
+    assert type(report.error) is errors.AccessError
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "verdict"),
+    [
+        ({"status": 429}, errors.RateLimitError, "not known: the Hub limits requests"),
+        ({"status": 500, "path": "blobs="}, errors.HubServerError, "not known: the Hub fails"),
+    ],
+)
+def test_a_failing_hub_is_no_verdict(
+    hub: HubServer, settings: Settings, fault: dict[str, Any], kind: type[errors.GpuxError], verdict: str
+) -> None:
+    hub.add_fault(Fault("status", times=None, **fault))
+    report = check_access("tiny/embed", settings)
+    assert (type(report.error), report.verdict) == (kind, verdict)
+    assert (report.without_token, report.with_token) == (None, None)
+
+
+def test_no_network_and_offline(hub: HubServer, settings: Settings) -> None:
+    report = check_access("tiny/embed", replace(settings, endpoint="http://127.0.0.1:9"))
+    assert (type(report.error), report.verdict) == (errors.NetworkError, "not known: the Hub does not answer")
+    report = check_access("tiny/embed", replace(settings, offline=True))
+    assert (type(report.error), report.verdict) == (errors.OfflineError, "not known: offline")
+    assert hub.requests == []
+
+
+def test_several_at_once_in_their_order(hub: HubServer, settings: Settings) -> None:
+    refs = ["tiny/embed", "tiny/missing", "two words", "acme/gated", "tiny/fill"] * 6
+    reports = check_many(refs, settings)
+    assert [report.reference for report in reports] == refs
+    assert [report.downloads for report in reports[:5]] == [True, False, False, False, True]
+
+
+def test_slow_answers_are_waited_for_together(hub: HubServer, settings: Settings) -> None:
+    refs = ["tiny/embed", "tiny/classify", "tiny/fill", "tiny/weights"]
+    hub.add_fault(Fault("hang", path="/api/models/", seconds=0.5, times=len(refs)))
+    started = time.monotonic()
+    reports: list[AccessReport] = check_many(refs, replace(settings, timeout=3.0))
+    assert len(reports) == len(refs)
+    assert time.monotonic() - started < 1.8  # one after the other: at least 2 s
+
+
+def test_a_check_can_be_cancelled(hub: HubServer, settings: Settings) -> None:
+    hub.add_fault(Fault("hang", seconds=30, times=None))
+    cancel = CancelToken()
+    cancel.cancel()
+    with pytest.raises(errors.CancelledError):
+        check_many(["tiny/embed", "tiny/fill"], settings, cancel=cancel)

@@ -1,0 +1,70 @@
+"""Parameter counts by formula against the models that were built from the same configurations."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpux.inspect.architecture import count_parameters
+from tests.inspect.architecture.golden import GOLDEN, HERE, NAMES, load
+
+
+def test_the_table_is_whole() -> None:
+    assert {path.stem for path in (HERE / "configs").glob("*.json")} == set(GOLDEN)
+    assert len(GOLDEN) >= 60
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_count_is_that_of_the_built_model(name: str) -> None:
+    counts, found = GOLDEN[name]["counts"], count_parameters(load(name))
+    assert found.total == counts["parameters"]
+    assert found.active == counts["active"]
+    assert found.non_embedding == counts["parameters"] - counts["embedding"]
+    assert (found.basis, found.reason) == ("config by formula", None)
+
+
+def test_published_counts() -> None:
+    gpt2 = count_parameters(load("gpt2"))
+    assert (gpt2.total, gpt2.mask_buffers) == (124_439_808, 12_582_912)
+    assert gpt2.total is not None and gpt2.total + gpt2.mask_buffers == 137_022_720
+    assert count_parameters(load("mistral-7b-v0.1")).total == 7_241_732_096
+    mixtral = count_parameters(load("mixtral-8x7b"))
+    assert (mixtral.total, mixtral.active) == (46_702_792_704, 12_879_925_248)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({}, "names no model_type"),
+        ({"model_type": "shiny_new"}, "no formula for the model type shiny_new"),
+        ({"model_type": "internlm2", "hidden_size": 4096, "num_hidden_layers": 32}, "no formula"),
+        ({"model_type": "llama", "hidden_size": "4096"}, "lacks hidden_size"),
+        ({"model_type": "llama", "hidden_size": None}, "lacks hidden_size"),
+        ({"model_type": "llama", "num_hidden_layers": -3}, "lacks num_hidden_layers"),
+        ({"model_type": "llava", "vision_config": {"model_type": "siglip_vision_model"}}, "text_config"),
+        ({"model_type": "clip"}, "lacks text_config"),
+        (
+            {"model_type": "electra", "architectures": ["ElectraForMultipleChoice"]},
+            "the class ElectraForMultipleChoice",
+        ),
+        ({"model_type": "bart", "architectures": ["BartForCausalLM"]}, "the class BartForCausalLM"),
+        ({"model_type": "deepseek_v2", "mlp_bias": True}, "experts with biases"),
+        ({"model_type": "llama", "vocab_size": 1 << 39, "hidden_size": 1 << 39}, "no model"),
+    ],
+)
+def test_no_count_has_a_reason(config: dict[str, object], reason: str) -> None:
+    found = count_parameters(config)
+    assert (found.total, found.active, found.non_embedding, found.basis) == (None, None, None, "unknown")
+    assert found.reason is not None and reason in found.reason
+
+
+def test_the_head_follows_the_class() -> None:
+    body = count_parameters({**load("llama-3-8b"), "architectures": ["LlamaModel"]}).total
+    classifier = count_parameters(
+        {**load("llama-3-8b"), "architectures": ["LlamaForSequenceClassification"], "num_labels": 3}
+    )
+    assert body == 8_030_261_248 - 4096 * 128_256
+    assert classifier.total == body + 3 * 4096
+
+
+def test_what_the_file_leaves_out_is_the_types_default() -> None:
+    assert count_parameters({"model_type": "gpt2"}).total == 124_439_808

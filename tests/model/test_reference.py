@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gpux.errors import InvalidReferenceError, UsageError
+from gpux.model.reference import ACCEPTED_FORMS, ModelRef
+
+HUB = "http://127.0.0.1:8123"
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+ACCEPTED = {
+    # names
+    "gpt2": ModelRef("hf", "gpt2"),
+    "org/name": ModelRef("hf", "org/name"),
+    "  org/name\n": ModelRef("hf", "org/name"),
+    "org/name/": ModelRef("hf", "org/name"),
+    "Org_1/na-me.v2_x": ModelRef("hf", "Org_1/na-me.v2_x"),
+    "_org/name_": ModelRef("hf", "_org/name_"),
+    "hf:gpt2": ModelRef("hf", "gpt2"),
+    "hf:org/name": ModelRef("hf", "org/name"),
+    # revisions
+    "gpt2@main": ModelRef("hf", "gpt2", "main"),
+    "org/name@v1.0": ModelRef("hf", "org/name", "v1.0"),
+    "org/name@feature/x": ModelRef("hf", "org/name", "feature/x"),
+    "org/name@refs/pr/12": ModelRef("hf", "org/name", "refs/pr/12"),
+    f"org/name@{SHA}": ModelRef("hf", "org/name", SHA),
+    "hf:org/name@v1": ModelRef("hf", "org/name", "v1"),
+    # one file of a repository
+    "org/name/onnx/model.onnx": ModelRef("hf", "org/name", None, "onnx/model.onnx"),
+    "hf:org/name/onnx/model.onnx@v1": ModelRef("hf", "org/name", "v1", "onnx/model.onnx"),
+    # pages of the public Hub
+    "https://huggingface.co/org/name": ModelRef("hf", "org/name"),
+    "https://huggingface.co/org/name/": ModelRef("hf", "org/name"),
+    "http://www.huggingface.co/gpt2": ModelRef("hf", "gpt2"),
+    "HTTPS://HuggingFace.co/org/name": ModelRef("hf", "org/name"),
+    "huggingface.co/org/name": ModelRef("hf", "org/name"),
+    "hf.co/org/name": ModelRef("hf", "org/name"),
+    "https://huggingface.co/org/name?library=x#card": ModelRef("hf", "org/name"),
+    "https://huggingface.co/models/org/name": ModelRef("hf", "org/name"),
+    "https://huggingface.co/gpt2/tree/main": ModelRef("hf", "gpt2", "main"),
+    "https://huggingface.co/org/name/tree/main/onnx": ModelRef("hf", "org/name", "main"),
+    f"https://huggingface.co/org/name/commit/{SHA}": ModelRef("hf", "org/name", SHA),
+    "https://huggingface.co/org/name/tree/refs%2Fpr%2F3": ModelRef("hf", "org/name", "refs/pr/3"),
+    "https://huggingface.co/org/name/blob/v1/onnx/a%20b.onnx": ModelRef("hf", "org/name", "v1", "onnx/a b.onnx"),
+    "huggingface.co/org/name/blob/main/onnx/model.onnx": ModelRef("hf", "org/name", "main", "onnx/model.onnx"),
+    "https://huggingface.co/org/name/raw/main/README.md": ModelRef("hf", "org/name", "main", "README.md"),
+    # pages of another Hub
+    f"{HUB}/org/name": ModelRef("hf", "org/name", endpoint=HUB),
+    f"{HUB}/gpt2": ModelRef("hf", "gpt2", endpoint=HUB),
+    f"{HUB}/org/name@v1": ModelRef("hf", "org/name", "v1", endpoint=HUB),
+    f"{HUB}/org/name/tree/refs/pr/3": ModelRef("hf", "org/name", "refs/pr/3", endpoint=HUB),
+    f"{HUB}/org/name/resolve/main/config.json": ModelRef("hf", "org/name", "main", "config.json", HUB),
+    f"{HUB}/gpt2/resolve/refs/pr/3/onnx/m.onnx": ModelRef("hf", "gpt2", "refs/pr/3", "onnx/m.onnx", HUB),
+    f"{HUB}/gpt2/resolve/{SHA}/config.json": ModelRef("hf", "gpt2", SHA, "config.json", HUB),
+    # this machine
+    "./folder": ModelRef("local", "./folder"),
+    "../folder": ModelRef("local", "../folder"),
+    ".": ModelRef("local", "."),
+    "/abs/folder": ModelRef("local", "/abs/folder"),
+    "/abs/at@home": ModelRef("local", "/abs/at@home"),
+    "~/models/bert": ModelRef("local", "~/models/bert"),
+    r"C:\models\bert": ModelRef("local", r"C:\models\bert"),
+    "d:/models/bert": ModelRef("local", "d:/models/bert"),
+    r"\\server\share": ModelRef("local", r"\\server\share"),
+    "model.onnx": ModelRef("local", "model.onnx"),
+    "folder/MODEL.ONNX": ModelRef("local", "folder/MODEL.ONNX"),
+    "local:models/bert": ModelRef("local", "models/bert"),
+    # schemes of plug-ins
+    "ollama:llama3": ModelRef("ollama", "llama3"),
+    "ollama:llama3:8b": ModelRef("ollama", "llama3:8b"),
+    "ollama:library/llama3@latest": ModelRef("ollama", "library/llama3", "latest"),
+}
+
+WRONG = [
+    "",
+    "   ",
+    "@main",
+    "org/",
+    "org//name",
+    "org/name@",
+    "hf:",
+    "hf:@v1",
+    "ollama:@v1",
+    "ollama:",
+    "two words",
+    "org/two words",
+    "naïve",
+    "org/na--me",
+    "org/na..me",
+    "org/name.git",
+    "-org/name",
+    "org/name-",
+    "org/.name",
+    "org/" + "n" * 96,
+    "c:name",
+    "datasets/org/name",
+    "https://huggingface.co/datasets/org/name",
+    "https://huggingface.co/spaces/org/name",
+    "https://huggingface.co/collections/org/name",
+    "https://huggingface.co/papers/1706.03762",
+    "https://huggingface.co",
+    "huggingface.co",
+    f"{HUB}/",
+    f"{HUB}/org/name/tree",
+    f"{HUB}/org/name/blob/",
+    f"{HUB}/org/name/discussions/3",
+    f"{HUB}/org/name/resolve/main/%2e%2e/secret",
+    "ftp://huggingface.co/org/name",
+    "hf://org/name",
+    "https:///org/name",
+    "https://[::1/org/name",
+    "https://\u2100.com/org/name",
+]
+
+fuzz = settings(derandomize=True, deadline=None, max_examples=500)
+segment = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_]|[.-][A-Za-z0-9_]){0,20}", fullmatch=True).filter(
+    lambda text: not text.endswith(".git") and text not in ("datasets", "spaces", "collections", "papers", "models")
+)
+hub_id = st.one_of(segment, st.tuples(segment, segment).map("/".join))
+revision = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,20}", fullmatch=True)
+# fmt: off
+PIECES = [
+    "hf", "http", "https", "local", "ollama", ":", "//", "/", "@", ".", "..", "[", "]", "%2f", "tree",
+    "resolve", "refs", "pr", "org", "name", "huggingface.co", "datasets", ".onnx", "~", "C", "é", "?", "#",
+    "\\", "\x00", " ",
+]
+# fmt: on
+pieces = st.sampled_from(PIECES)
+
+
+def same_model(one: ModelRef, other: ModelRef) -> bool:
+    return (one.scheme, one.id, one.revision) == (other.scheme, other.id, other.revision)
+
+
+@pytest.mark.parametrize(("text", "expected"), ACCEPTED.items(), ids=ACCEPTED)
+def test_accepted_forms(text: str, expected: ModelRef) -> None:
+    assert ModelRef.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", [*ACCEPTED, "hf:org/name.onnx"])
+def test_str_names_the_same_model(text: str) -> None:
+    ref = ModelRef.parse(text)
+    assert same_model(ModelRef.parse(str(ref)), ref)
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_one_shows_the_accepted_forms(text: str) -> None:
+    with pytest.raises(InvalidReferenceError) as caught:
+        ModelRef.parse(text)
+    assert ACCEPTED_FORMS in caught.value.message
+    assert caught.value.details["reference"] == text.strip()
+
+
+@pytest.mark.parametrize(
+    "line", [line.strip() for line in ACCEPTED_FORMS.splitlines()[1:]], ids=lambda line: line.split()[0]
+)
+def test_the_accepted_forms_are_accepted(line: str) -> None:
+    for form in line.split("   ")[0].split():
+        ModelRef.parse(form.replace("HUB", "hub.example"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "empty"),
+        ("datasets/org/name", "a dataset"),
+        (f"{HUB}/spaces/org/name", "a Space"),
+        ("org/name@", "nothing follows the @"),
+        (f"{HUB}/org/name/tree", "nothing follows /tree/"),
+        ("ftp://hub/org/name", "not http"),
+        ("two words", "letters, digits"),
+        ("n" * 97, "96 characters"),
+    ],
+)
+def test_a_wrong_one_says_why(text: str, why: str) -> None:
+    with pytest.raises(InvalidReferenceError, match=why):
+        ModelRef.parse(text)
+
+
+def test_a_long_path_is_no_crash() -> None:
+    assert ModelRef.parse("org/name/" + "folder/" * 1000 + "model.onnx").id == "org/name"
+
+
+def test_an_onnx_file_that_is_there_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "org/name/model.onnx"
+    assert ModelRef.parse(text) == ModelRef("hf", "org/name", None, "model.onnx")
+    Path("org/name").mkdir(parents=True)
+    Path(text).touch()
+    assert ModelRef.parse(text) == ModelRef("local", text)
+
+
+def test_a_reference_and_a_path_pass() -> None:
+    ref = ModelRef("hf", "org/name", "v1")
+    assert ModelRef.parse(ref) is ref
+    assert ModelRef.parse(Path("/abs/folder")).id == "/abs/folder"  # type: ignore[arg-type]
+
+
+def test_at_and_is_commit() -> None:
+    ref = ModelRef.parse("org/name@v1")
+    assert ref.at(None) is ref
+    assert ref.at("v1") == ref
+    with pytest.raises(UsageError, match="v2"):
+        ref.at("v2")
+    whole = ModelRef.parse("org/name")
+    assert whole.at("v2") == replace(whole, revision="v2")
+    assert [whole.at(name).is_commit for name in ("v1", SHA, SHA[:39], SHA.upper(), SHA + "\n")] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert not ModelRef.parse("org/name").is_commit
+
+
+def test_a_reference_travels() -> None:
+    ref = ModelRef.parse(f"{HUB}/org/name/resolve/v1/config.json")
+    assert pickle.loads(pickle.dumps(ref)) == ref
+    assert ModelRef(**json.loads(json.dumps(ref.to_dict()))) == ref
+
+
+@pytest.mark.parametrize("text", ["https://me:hf_secret@hub.example/org/name", "https://me:hf_secret@hub.example/a b"])
+def test_a_password_in_a_url_goes_no_further(text: str) -> None:
+    try:
+        shown = repr(ModelRef.parse(text))
+    except InvalidReferenceError as error:
+        shown = json.dumps(error.to_dict())
+    assert "hf_secret" not in shown
+
+
+@fuzz
+@given(st.one_of(st.text(), st.lists(pieces, max_size=12).map("".join)))
+@example("https://[x/org/name")
+@example("https://\u2100.com/a/b")
+def test_parse_raises_nothing_else(text: str) -> None:
+    try:
+        ref = ModelRef.parse(text)
+    except InvalidReferenceError as error:
+        assert ACCEPTED_FORMS in error.message
+        return
+    assert ref.scheme and ref.id
+
+
+@fuzz
+@given(hub_id, st.none() | revision, st.booleans())
+def test_hub_references_survive_str(name: str, rev: str | None, spelled_out: bool) -> None:
+    ref = ModelRef.parse(("hf:" if spelled_out else "") + name + (f"@{rev}" if rev else ""))
+    assert same_model(ModelRef.parse(str(ref)), ref)
+
+
+@fuzz
+@given(hub_id, revision.filter(lambda name: "/" not in name), st.lists(segment, min_size=1, max_size=3))
+def test_urls_of_files(name: str, rev: str, path: list[str]) -> None:
+    file = "/".join(path)
+    expected = ModelRef("hf", name, rev, file, HUB)
+    for page in ("blob", "resolve", "raw"):
+        assert ModelRef.parse(f"{HUB}/{name}/{page}/{rev}/{file}") == expected

@@ -1,0 +1,365 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpux.errors import CancelledError, CorruptFileError, ProofError
+from gpux.model.variant import Driving, Manifest, Proof, ProofCase, StoredModel, Threshold
+from gpux.proof.compare import (
+    FOLDER,
+    KEPT_BYTES,
+    MODEL,
+    TOLERANCE,
+    Arrays,
+    Call,
+    ReferenceCase,
+    compare,
+    keep,
+    prove,
+    read_case,
+    replay,
+)
+from gpux.system.cancel import CancelToken
+
+X = np.array([[1.0, -2.0], [3.0, 0.5]], dtype=np.float32)
+
+
+def double(graph: str, inputs: Arrays) -> Arrays:
+    """The original: what the reference says."""
+    return {"y": inputs["x"] * 2}
+
+
+def slightly_off(graph: str, inputs: Arrays) -> Arrays:
+    return {"y": inputs["x"] * 2 + 1e-6}
+
+
+def triple(graph: str, inputs: Arrays) -> Arrays:
+    return {"y": inputs["x"] * 3}
+
+
+def write_case(folder: Path, name: str, x: np.ndarray[Any, Any] = X) -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{name}.npz"
+    np.savez(file, **{"in:x": x, **{f"out:{key}": value for key, value in double(MODEL, {"x": x}).items()}})
+    return file
+
+
+def case(expected: Any) -> ReferenceCase:
+    return ReferenceCase("case", (Call(MODEL, {"x": X}, {"y": np.array(expected)}),))
+
+
+def measured(expected: Any, actual: Any, tolerance: float = 1e-4) -> ProofCase:
+    return compare(case(expected), lambda _, inputs: {"y": np.array(actual)}, tolerance)
+
+
+def test_equal_answers_pass() -> None:
+    result = compare(ReferenceCase("short", (Call(MODEL, {"x": X}, double(MODEL, {"x": X})),)), double, 1e-4, kept=True)
+    assert result == ProofCase("short", {"x": (2, 2)}, 0.0, pytest.approx(6e-4), True)  # type: ignore[arg-type]
+    assert result.passed
+
+
+INF, NAN = math.inf, math.nan
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "difference", "passed"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0, True),
+        ([1.0, 2.0], [1.0, 2.00001], 1e-5, True),
+        ([1.0, 2.0], [1.5, 2.0], 0.5, False),
+        ([1.0, 2.0], [-1.0, -2.0], 4.0, False),
+        ([[1.0, 2.0]], [1.0, 2.0], INF, False),
+        ([1.0, 2.0], [[1.0], [2.0]], INF, False),
+        ([1.0, 2.0], [1.0], INF, False),
+        ([1.0, 2.0], [1.0, NAN], INF, False),
+        ([1.0, 2.0], [1.0, INF], INF, False),
+        ([1.0, NAN], [1.0, 2.0], INF, False),
+        ([1.0, -INF], [1.0, -INF], 0.0, True),
+        ([1.0, -INF], [1.0, INF], INF, False),
+        ([1.0, -INF], [1.0, NAN], INF, False),
+        ([3, 4], [3, 4], 0.0, True),
+        ([3, 4], [3, 5], 1.0, False),
+        ([True, False], [True, False], 0.0, True),
+        ([True, False], [True, True], 1.0, False),
+        (np.float16([1.0]), np.float32([1.0]), 0.0, True),
+        (np.zeros((0, 3)), np.zeros((0, 3)), 0.0, True),
+        (np.zeros((0, 3)), np.zeros((0, 4)), INF, False),
+        (7.0, 7.0, 0.0, True),
+    ],
+)
+def test_differences(expected: Any, actual: Any, difference: float, passed: bool) -> None:
+    result = measured(expected, actual)
+    assert result.max_abs_diff == pytest.approx(difference)
+    assert result.passed is passed
+
+
+@pytest.mark.parametrize(
+    ("largest", "difference", "passed"),
+    [(0.01, 0.9e-4, True), (0.01, 1.1e-4, False), (1000.0, 0.09, True), (1000.0, 0.11, False), (-1000.0, 0.09, True)],
+)
+def test_tolerance_scales_with_the_reference(largest: float, difference: float, passed: bool) -> None:
+    result = measured([0.0, largest], [difference, largest])
+    assert result.tolerance == pytest.approx(1e-4 * max(1, abs(largest)))
+    assert result.passed is passed
+
+
+def test_infinity_does_not_widen_the_tolerance() -> None:
+    assert measured([1.0, -INF], [1.0, -INF]).tolerance == pytest.approx(1e-4)
+
+
+def test_every_output_must_be_there_and_the_worst_counts() -> None:
+    small, large = np.array([1.0]), np.array([1000.0])
+    reference = ReferenceCase("case", (Call(MODEL, {}, {"small": small, "large": large}),))
+    missing = compare(reference, lambda _, inputs: {"small": small}, 1e-4)
+    assert (missing.max_abs_diff, missing.passed) == (INF, False)
+    worst = compare(reference, lambda _, inputs: {"small": small + 1e-3, "large": large + 1e-2, "other": small}, 1e-4)
+    assert worst.max_abs_diff == pytest.approx(1e-3)  # ten times its tolerance; the larger one is within its own
+    assert not worst.passed
+
+
+def test_a_case_without_outputs_proves_nothing(tmp_path: Path) -> None:
+    np.savez(tmp_path / "empty.npz", **{"in:x": X})
+    with pytest.raises((ProofError, CorruptFileError)):
+        prove(tmp_path, double, "fp32")
+
+
+def test_read_case(tmp_path: Path) -> None:
+    found = read_case(write_case(tmp_path, "short"))
+    assert found.name == "short"
+    (call,) = found.calls
+    np.testing.assert_equal(dict(call.inputs), {"x": X})
+    np.testing.assert_equal(dict(call.outputs), {"y": X * 2})
+
+
+def damaged(good: bytes) -> dict[str, bytes | None]:
+    flipped = bytearray(good)
+    flipped[good.index(X.tobytes())] ^= 0xFF
+    return {
+        "gone": None,
+        "empty": b"",
+        "text": b"not an archive",
+        "cut": good[: len(good) // 2],
+        "flipped": bytes(flipped),
+        "array": b"\x93NUMPY\x01\x00",
+        "zeros": bytes(len(good)),
+    }
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "text", "cut", "flipped", "array", "zeros"])
+def test_a_damaged_case_is_corrupt(tmp_path: Path, damage: str) -> None:
+    file = write_case(tmp_path, "short")
+    content = damaged(file.read_bytes())[damage]
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(CorruptFileError, match="short"):
+        read_case(file)
+
+
+def test_one_array_is_no_case(tmp_path: Path) -> None:
+    with (tmp_path / "short.npz").open("wb") as file:
+        np.save(file, X)
+    with pytest.raises(CorruptFileError, match="short"):
+        read_case(tmp_path / "short.npz")
+
+
+def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "short.npz", **{"in:x": np.array([{}], dtype=object)})
+    with pytest.raises(CorruptFileError, match="short"):
+        read_case(tmp_path / "short.npz")
+
+
+@pytest.mark.parametrize(("run", "status"), [(double, "proven"), (slightly_off, "proven"), (triple, "inexact")])
+def test_prove(tmp_path: Path, run: Any, status: str) -> None:
+    write_case(tmp_path, "long", np.repeat(X, 9, axis=0))
+    write_case(tmp_path, "short")
+    (tmp_path / "versions.json").write_text(json.dumps({"torch": "2.13.0"}), encoding="utf-8")
+    proof = prove(tmp_path, run, "fp32", onnxruntime="1.24", execution_provider="CPUExecutionProvider")
+    assert proof.status == status
+    assert [(each.name, each.shapes, each.kept) for each in proof.cases] == [
+        ("short", {"x": (2, 2)}, True),
+        ("long", {"x": (18, 2)}, True),
+    ]
+    assert (proof.reference, proof.onnxruntime) == ({"torch": "2.13.0"}, "1.24")
+    assert proof.execution_provider == "CPUExecutionProvider"
+
+
+def test_one_bad_case_of_many_is_enough(tmp_path: Path) -> None:
+    write_case(tmp_path, "short")
+    write_case(tmp_path, "long", np.repeat(X, 9, axis=0))
+    proof = prove(tmp_path, lambda graph, inputs: (double if len(inputs["x"]) == 2 else triple)(graph, inputs), "fp32")
+    assert [each.passed for each in proof.cases] == [True, False]
+    assert proof.status == "inexact"
+
+
+def test_a_lower_precision_may_differ_more(tmp_path: Path) -> None:
+    write_case(tmp_path, "short")
+
+    def rough(graph: str, inputs: Arrays) -> Arrays:
+        return {"y": inputs["x"] * 2 + 5e-3}
+
+    assert {precision: prove(tmp_path, rough, precision).status for precision in TOLERANCE} == {
+        "fp32": "inexact",
+        "fp16": "proven",
+        "bf16": "proven",
+    }
+
+
+def test_nothing_to_compare_is_no_proof(tmp_path: Path) -> None:
+    with pytest.raises(ProofError, match="nothing can be proven"):
+        prove(tmp_path, double, "fp32")
+
+
+def test_proving_can_be_cancelled(tmp_path: Path) -> None:
+    write_case(tmp_path, "short")
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(CancelledError):
+        prove(tmp_path, double, "fp32", cancel=token)
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([1, 2, 3], [True, True, True]),
+        ([1000, KEPT_BYTES // 16, KEPT_BYTES // 16 + 1], [True, True, False]),
+        ([1000, KEPT_BYTES // 16, KEPT_BYTES], [True, True, False]),
+        ([KEPT_BYTES], [True]),  # at least one, or there is nothing to replay
+    ],
+)
+def test_the_smallest_cases_are_kept(tmp_path: Path, rows: list[int], kept: list[bool]) -> None:
+    for row in rows:
+        write_case(tmp_path / "reference", f"rows{row}", np.ones((row, 1), dtype=np.float32))
+    proof = prove(tmp_path / "reference", double, "fp32")
+    assert [each.name for each in proof.cases] == [f"rows{row}" for row in rows]
+    assert [each.kept for each in proof.cases] == kept
+    (tmp_path / "variant").mkdir()
+    keep(tmp_path / "reference", proof, tmp_path / "variant")
+    assert sorted(file.stem for file in (tmp_path / "variant" / FOLDER).iterdir()) == sorted(
+        each.name for each in proof.cases if each.kept
+    )
+
+
+def stored(folder: Path, proof: Proof, precision: str = "fp32") -> StoredModel:
+    manifest = Manifest("hf", "org/name", "a" * 40, "fill-mask", precision, "optimum", (), (), Driving(), proof, {})
+    return StoredModel(folder, manifest)
+
+
+@pytest.fixture
+def proven(tmp_path: Path) -> StoredModel:
+    """A variant whose proof is kept."""
+    write_case(tmp_path / "reference", "short")
+    write_case(tmp_path / "reference", "long", np.repeat(X, 9, axis=0))
+    proof = prove(tmp_path / "reference", double, "fp32")
+    (tmp_path / "variant").mkdir()
+    keep(tmp_path / "reference", proof, tmp_path / "variant")
+    return stored(tmp_path / "variant", proof)
+
+
+def test_replay_gives_what_was_proven(proven: StoredModel) -> None:
+    assert replay(proven, double) == proven.manifest.proof.cases
+
+
+def test_a_replay_can_fail(proven: StoredModel) -> None:
+    with pytest.raises(ProofError, match=r"org/name.* case (short|long) differs by 3\.00e\+00") as caught:
+        replay(proven, triple)
+    assert caught.value.hint
+
+
+def test_a_replay_of_what_was_never_equal_only_measures(proven: StoredModel) -> None:
+    inexact = replace(proven, manifest=replace(proven.manifest, proof=replace(proven.manifest.proof, status="inexact")))
+    assert [each.passed for each in replay(inexact, triple)] == [False, False]
+
+
+def test_a_lost_case_is_corrupt(proven: StoredModel) -> None:
+    (proven.path / FOLDER / "short.npz").unlink()
+    with pytest.raises(CorruptFileError, match="short"):
+        replay(proven, double)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4", "q4f16"])
+def test_a_shipped_variant_has_nothing_to_replay(tmp_path: Path, precision: str) -> None:
+    assert replay(stored(tmp_path, Proof("shipped"), precision), triple) == ()
+
+
+def write_plan(folder: Path, name: str, plan: dict[str, Any], **arrays: np.ndarray[Any, Any]) -> None:
+    folder.mkdir(exist_ok=True)
+    encoded = np.frombuffer(json.dumps(plan).encode(), np.uint8)
+    np.savez(folder / f"{name}.npz", plan=encoded, **{key.replace("_", ":", 2): value for key, value in arrays.items()})
+
+
+def counting(graph: str, inputs: Arrays) -> Arrays:
+    """A "decoder": sums what it saw so far, and hands it on."""
+    state = inputs.get("past", np.zeros(1)) + inputs["x"].sum()
+    return {"y": state if graph == "decoder" else -state, "state": state}
+
+
+TWO_CALLS = {"calls": [{"graph": "encoder"}, {"graph": "decoder", "carry": {"past": [0, "state"]}}]}
+
+
+def test_a_call_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
+    write_plan(tmp_path, "steps", TWO_CALLS, **{"0_in_x": X, "1_in_x": X, "1_out_y": np.array([5.0])})
+    (found,) = prove(tmp_path, counting, "fp32").cases
+    assert (found.calls, found.passed, found.max_abs_diff) == (2, True, 0.0)
+    (forgetful,) = prove(tmp_path, lambda graph, inputs: counting(graph, {"x": inputs["x"]}), "fp32").cases
+    assert not forgetful.passed
+
+
+def test_a_cache_that_is_not_handed_on_fails(tmp_path: Path) -> None:
+    write_plan(tmp_path, "steps", TWO_CALLS, **{"0_in_x": X, "1_in_x": X, "1_out_y": np.array([5.0])})
+    assert prove(tmp_path, lambda graph, inputs: {"y": np.array([5.0])}, "fp32").status == "inexact"
+
+
+def test_what_a_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
+    expected = X * 2
+    expected[1] = 99.0
+    arrays = {"0_in_x": X, "0_out_y": expected, "0_mask_y": np.array([True, False])}
+    write_plan(tmp_path, "padded", {"calls": [{"graph": MODEL}]}, **arrays)
+    assert prove(tmp_path, double, "fp32").status == "proven"
+
+
+def by_length(lengths: dict[str, int], folder: Path) -> None:
+    for name, length in lengths.items():
+        x = np.ones((length, 1), np.float32)
+        write_plan(folder, name, {"calls": [{"graph": MODEL}], "length": length}, **{"0_in_x": x, "0_out_y": x * 2})
+
+
+WINDOW, ROPE = Threshold("sliding_window", 8, {MODEL: {"x": 0}}), Threshold("rope_scaling", 32, {MODEL: {"x": 0}})
+
+
+@pytest.mark.parametrize(
+    ("right_up_to", "status", "limit"),
+    [(100, "proven", None), (40, "proven", ROPE), (20, "proven", WINDOW), (5, "inexact", None)],
+)
+def test_what_is_right_up_to_a_threshold_is_proven_so_far(
+    tmp_path: Path, right_up_to: int, status: str, limit: Threshold | None
+) -> None:
+    by_length({"short": 6, "beyond-window": 24, "beyond-rope": 60}, tmp_path)
+
+    def run(graph: str, inputs: Arrays) -> Arrays:
+        return (double if len(inputs["x"]) <= right_up_to else triple)(graph, inputs)
+
+    proof = prove(tmp_path, run, "fp32", thresholds=[WINDOW, ROPE])
+    assert (proof.status, proof.limit) == (status, limit)
+    assert limit is None or max(case.length or 0 for case in proof.cases) <= limit.length
+
+
+def test_a_twin_tells_what_is_too_costly_in_full_size(tmp_path: Path) -> None:
+    by_length({"short": 6}, tmp_path)
+    by_length({"twin-short": 20, "twin-long": 40}, tmp_path / "twin")
+    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], twin=lambda graph, inputs: triple(graph, inputs))
+    assert proof.status == "inexact"  # its short case fails: it shows nothing about the threshold
+
+    def small(graph: str, inputs: Arrays) -> Arrays:
+        return (double if len(inputs["x"]) <= 32 else triple)(graph, inputs)
+
+    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], twin=small)
+    assert (proof.status, proof.limit) == ("proven", ROPE)
+    assert [(case.name, case.twin) for case in proof.cases] == [("short", False), ("twin-short", True)]

@@ -1,0 +1,212 @@
+"""Pulls of files as they are, of several models at once, and previews: on the loopback Hub, without a toolchain."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpux import HuggingFaceManager, Selection, Settings, Store, errors, pull_files, pull_model, pull_models
+from gpux.pull.files import place_of
+from gpux.pull.open import open_model
+from gpux.pull.preview import preview_files, preview_pull
+from gpux.system.progress import Event
+from tests.hub import HubServer, add_repo
+from tests.models.bert import bert_repository
+
+pytestmark = pytest.mark.hub
+
+PACKAGE = {f"Model.mlpackage/{name}": name.encode() for name in ("Manifest.json", "Data/weights/weight.bin")}
+
+
+@pytest.fixture
+def packages(repositories: Path, hub: HubServer) -> str:
+    add_repo(repositories, "odd/packages", {**PACKAGE, "config.json": b"{}", "big.gguf": b"GGUF" * 1000})
+    return "odd/packages"
+
+
+def gpux(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gpux", *arguments]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def test_a_package_comes_whole_as_a_usable_folder(manager: HuggingFaceManager, packages: str) -> None:
+    snapshot = pull_files(packages, manager, Selection(include=("Model.mlpackage/*.json",)))
+
+    place = place_of(snapshot)
+    assert place.name == "Model.mlpackage" and place.is_dir()
+    assert {p.relative_to(place.parent).as_posix() for p in place.rglob("*") if p.is_file()} == set(PACKAGE)
+
+
+def test_one_file(hub: HubServer, manager: HuggingFaceManager, packages: str) -> None:
+    hub.clear_requests()
+
+    snapshot = pull_files(packages, manager, Selection(file="big.gguf"))
+
+    assert place_of(snapshot).read_bytes() == b"GGUF" * 1000
+    assert not any("weight" in request.path for request in hub.requests)
+    assert snapshot.report is not None and snapshot.report.received == 4000
+
+
+def test_what_matches_nothing(manager: HuggingFaceManager, packages: str) -> None:
+    with pytest.raises(errors.EntryNotFoundError, match=r"big\.gguf"):
+        pull_files(packages, manager, Selection(include=("*.nothing",)))
+
+
+def test_the_command_prints_the_place(packages: str) -> None:
+    done = gpux("pull", f"{packages}/big.gguf")
+    everything = gpux("pull", packages, "--all", "--json")
+
+    assert Path(done.stdout.strip()).read_bytes() == b"GGUF" * 1000
+    assert len(json.loads(everything.stdout)["files"]) == 4
+
+
+def test_a_failure_does_not_stop_the_others(settings: Settings) -> None:
+    seen: dict[str, list[Event]] = {}
+
+    outcomes = pull_models(
+        ["tiny/classify", "nope/nope", "tiny/fill", "tiny/classify"],
+        settings=settings,
+        progress=lambda ref, event: seen.setdefault(ref, []).append(event),
+    )
+
+    assert [outcome.ref for outcome in outcomes] == ["tiny/classify", "nope/nope", "tiny/fill"]
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), errors.ModelNotFoundError, type(None)]
+    assert {model.id for model in Store(settings.store).models()} == {"tiny/classify", "tiny/fill"}
+    assert set(seen) == {"tiny/classify", "nope/nope", "tiny/fill"}
+    json.dumps([outcome.to_dict() for outcome in outcomes])
+
+
+def test_a_list_in_a_file(hub: HubServer, tmp_path: Path) -> None:
+    listed = tmp_path / "models.txt"
+    listed.write_text("tiny/classify   # a comment\n\n# another\ntiny/missing\n")
+
+    done = gpux("pull", "--from-file", str(listed), "--json")
+
+    assert done.returncode == errors.ModelNotFoundError.exit_code
+    assert [(entry["ref"], entry["error"] is None) for entry in json.loads(done.stdout)] == [
+        ("tiny/classify", True),
+        ("tiny/missing", False),
+    ]
+
+
+def test_a_preview_fetches_nothing(hub: HubServer, manager: HuggingFaceManager) -> None:
+    preview = preview_pull("tiny/classify", manager)
+
+    assert len(hub.requests) == 1
+    assert preview.kind == "shipped" and preview.fetch_bytes == preview.total_bytes > 0
+    assert {file.path for file in preview.left_out} == {"README.md", "model.safetensors"}
+    pull_model("tiny/classify", manager=manager)
+    assert preview_pull("tiny/classify", manager).kind == "stored"
+    assert preview_files("tiny/classify", manager, Selection(format="onnx")).fetch_bytes == 0
+
+
+def test_dry_run_on_the_command_line(hub: HubServer) -> None:
+    table = gpux("pull", "tiny/weights", "--dry-run")
+    document = json.loads(gpux("pull", "tiny/weights", "--dry-run", "--json").stdout)
+
+    assert "model.safetensors" in table.stdout and "to fetch" in table.stderr
+    assert document["kind"] == "convert" and document["space"][0]["needed"] > document["fetch_bytes"]
+
+
+def test_no_room_is_said_before_the_first_byte(
+    hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpux.pull.preflight.RESERVE", 10**18)
+
+    with pytest.raises(errors.DiskFullError, match="ignore-disk-space"):
+        raise_with_hint(settings)
+    assert not any("/resolve/" in request.path for request in hub.requests)
+    assert pull_model("tiny/classify", settings=settings, ignore_disk_space=True).id == "tiny/classify"
+
+
+def raise_with_hint(settings: Settings) -> None:
+    try:
+        pull_model("tiny/classify", settings=settings)
+    except errors.DiskFullError as exc:
+        raise errors.DiskFullError(f"{exc.message} {exc.hint}") from exc
+
+
+def test_a_pull_reports_what_it_took(settings: Settings) -> None:
+    first = pull_model("tiny/classify", settings=settings).report
+    again = pull_model("tiny/classify", settings=settings).report
+
+    assert first is not None and first.received > 100_000 and first.verified == len(first.files) == 6
+    assert again is not None and (again.received, again.requests) == (0, 0)
+
+
+def test_discarding_the_source(settings: Settings) -> None:
+    model = pull_model("tiny/classify", settings=settings, discard_source=True)
+
+    assert Store(settings.store).verify(model).ok
+    assert not [blob for blob in settings.hf_cache.rglob("blobs/*") if blob.stat().st_size > 100_000]
+
+
+def test_the_quota_evicts_what_was_used_least_recently(settings: Settings) -> None:
+    pull_model("tiny/embed", settings=settings)
+    pull_model("tiny/fill", settings=settings)
+
+    pull_model("tiny/classify", settings=settings.with_overrides(max_cache=300_000))
+
+    assert {model.id for model in Store(settings.store).models()} == {"tiny/fill", "tiny/classify"}
+
+
+def test_a_string_is_one_reference_and_one_pattern(settings: Settings, manager: HuggingFaceManager) -> None:
+    assert [outcome.ref for outcome in pull_models("tiny/fill", settings=settings)] == ["tiny/fill"]
+    assert pull_files("tiny/fill", manager, Selection(include="config.json")).files == ("config.json",)  # type: ignore[arg-type]
+
+
+def test_the_models_own_task_is_meant_where_none_is_named(settings: Settings, tmp_path: Path) -> None:
+    own = pull_model("tiny/embed", settings=settings)
+    other = bert_repository(tmp_path / "masked", "fill-mask", onnx=True)
+    add = pull_model(other, settings=settings, task="fill-mask")
+
+    assert own.manifest.own_task and add.manifest.own_task
+    with pytest.raises(errors.UnsupportedTaskError, match="last_hidden_state"):
+        pull_model(pulled_without_weights(tmp_path), settings=settings, task="fill-mask")
+    assert open_model("tiny/embed", settings=settings) == own
+
+
+def pulled_without_weights(tmp_path: Path) -> Path:
+    return bert_repository(tmp_path / "embed", "feature-extraction", onnx=True, safetensors=False)
+
+
+def test_files_of_several_models_and_one_that_is_missing(hub: HubServer) -> None:
+    done = gpux("pull", "tiny/fill", "tiny/missing", "tiny/embed", "--include", "config.json", "--json")
+
+    assert done.returncode == errors.ModelNotFoundError.exit_code
+    assert [("error" in entry, entry["ref"]) for entry in json.loads(done.stdout)] == [
+        (False, "tiny/fill"),
+        (True, "tiny/missing"),
+        (False, "tiny/embed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("odd/gguf/model-q4.gguf", "tiny/fill"),
+        ("tiny/fill", "--detach", "--dry-run"),
+        ("tiny/fill", "--include", "*.json", "--force"),
+        ("bad ref", "--detach"),
+        ("tiny/fill@v1", "--revision", "v2"),
+        ("tiny/fill", "--all", "--include", "*.json"),
+    ],
+)
+def test_contradictions_are_refused_before_anything_travels(hub: HubServer, arguments: tuple[str, ...]) -> None:
+    done = gpux("pull", *arguments)
+
+    assert done.returncode == 2
+    assert not any("/resolve/" in request.path for request in hub.requests)
+
+
+def test_discarding_the_source_of_what_is_stored(settings: Settings) -> None:
+    pull_model("tiny/fill", settings=settings)
+
+    pull_model("tiny/fill", settings=settings, discard_source=True)
+
+    assert not [blob for blob in settings.hf_cache.rglob("blobs/*") if blob.stat().st_size > 100_000]

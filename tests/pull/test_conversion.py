@@ -1,0 +1,128 @@
+"""Pulls that convert: tiny models with safetensors alone, and every way in which a conversion ends badly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpux import Settings, Store, errors, pipeline, pull_model
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, StageStarted
+from tests.models.bert import bert_repository
+from tests.models.cases import PIPELINE_CASES, expected
+
+pytestmark = pytest.mark.toolchain
+
+
+@pytest.fixture
+def converting(toolchains: Path) -> Settings:
+    return Settings.from_env(toolchains=toolchains)
+
+
+@pytest.mark.parametrize("case", PIPELINE_CASES[:3], ids=lambda case: case.name)
+def test_converted_models_answer_as_transformers(case, converting: Settings, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    folder = case.build(tmp_path / "model", onnx=False)
+
+    model = pull_model(folder, settings=converting, task=case.task)
+
+    assert model.manifest.proof.status == "proven"
+    with pipeline(case.task, model=model) as pipe:
+        call = case.calls[0]
+        answer = np.asarray([str(pipe(call.input, **call.options))])
+        assert answer.size and expected(case.task, case.name, call) is not None
+
+
+def test_beyond_tolerance_nothing_is_stored(
+    converting: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = bert_repository(tmp_path / "model", "fill-mask")
+    monkeypatch.setattr("gpux.proof.compare.TOLERANCE", {"fp32": 1e-12})
+
+    with pytest.raises(errors.ProofError, match="nothing was stored") as caught:
+        pull_model(folder, settings=converting)
+    assert Store(converting.store).models() == []
+    assert "--allow-inexact" in str(caught.value.hint)
+
+    model = pull_model(folder, settings=converting, allow_inexact=True)
+    assert model.manifest.proof.status == "inexact"
+
+
+def test_convert_ignores_shipped_onnx(converting: Settings, tmp_path: Path) -> None:
+    folder = bert_repository(tmp_path / "model", "text-classification", onnx=True)
+    assert pull_model(folder, settings=converting).manifest.recipe == "shipped"
+
+    converted = pull_model(folder, settings=converting, convert=True)
+
+    assert (converted.manifest.recipe, converted.manifest.proof.status) == ("optimum", "proven")
+
+
+def test_damaged_weights(converting: Settings, tmp_path: Path) -> None:
+    folder = bert_repository(tmp_path / "model", "text-classification")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+    with pytest.raises(errors.GpuxError) as caught:
+        pull_model(folder, settings=converting)
+
+    assert isinstance(caught.value, errors.ConversionError | errors.CorruptFileError)
+    assert Path(str(caught.value.details["log"])).is_file()
+    assert Store(converting.store).models() == []
+
+
+def test_cancel_while_converting(converting: Settings, tmp_path: Path) -> None:
+    folder = bert_repository(tmp_path / "model", "text-classification")
+    cancel = CancelToken()
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "convert":
+            cancel.cancel()
+
+    with pytest.raises(errors.CancelledError):
+        pull_model(folder, settings=converting, progress=on_event, cancel=cancel)
+    assert Store(converting.store).models() == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc to find the worker in")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_pull_leaves_no_worker_behind(converting: Settings, tmp_path: Path, number: int) -> None:
+    folder = bert_repository(tmp_path / "model", "text-classification")
+    env = {**os.environ, "GPUX_TOOLCHAINS": str(converting.toolchains)}
+    command = [sys.executable, "-m", "gpux", "pull", str(folder)]
+    with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
+        while not workers(converting) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        process.wait(timeout=20)
+
+    for _ in range(200):
+        if not workers(converting):
+            break
+        time.sleep(0.05)
+    assert workers(converting) == []
+    assert Store(converting.store).models() == []
+
+
+def workers(settings: Settings) -> list[str]:
+    """Process ids of conversions that belong to this test's home."""
+    home = f"GPUX_HOME={settings.home}".encode()
+    return [
+        process.name
+        for process in Path("/proc").iterdir()
+        if process.name.isdigit()
+        and any(part.endswith(b"gpux.convert.worker") for part in _read(process / "cmdline"))
+        and home in _read(process / "environ")
+    ]
+
+
+def _read(file: Path) -> list[bytes]:
+    try:
+        return file.read_bytes().split(b"\0")
+    except OSError:  # it has ended
+        return []

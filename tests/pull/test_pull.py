@@ -1,0 +1,246 @@
+"""A pull from a reference to a stored variant, on repositories that ship ONNX: no toolchain takes part."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpux import HuggingFaceManager, Settings, Store, errors, pipeline, pull_model
+from gpux.pull.open import open_model
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, StageFinished, Warned
+from tests.hub import Fault, HubServer, add_repo, folder_files
+from tests.models.bert import bert_repository
+
+pytestmark = pytest.mark.hub
+
+
+def test_a_shipped_model_is_pulled_and_runs_without_a_toolchain(hub: HubServer, settings: Settings) -> None:
+    events: list[Event] = []
+
+    model = pull_model("tiny/classify", settings=settings, progress=events.append)
+
+    assert (model.task, model.manifest.recipe, model.manifest.proof.status) == (
+        "text-classification",
+        "shipped",
+        "shipped",
+    )
+    assert [event.stage for event in events if isinstance(event, StageFinished)] == [
+        "resolve",
+        "download",
+        "prove",
+        "store",
+    ]
+    with pipeline("text-classification", model=model) as classify:
+        assert classify("the quick brown fox")[0]["label"] in {"negative", "neutral", "positive"}
+    assert not any("safetensors" in request.path for request in hub.requests)
+
+
+def test_a_second_pull_takes_one_request_and_by_commit_none(hub: HubServer, settings: Settings) -> None:
+    first = pull_model("tiny/embed", settings=settings)
+    hub.clear_requests()
+
+    assert pull_model("tiny/embed", settings=settings) == first
+    assert len(hub.requests) == 1
+    assert pull_model(f"tiny/embed@{first.commit}", settings=settings) == first
+    assert open_model("tiny/embed", settings=settings) == first
+    assert len(hub.requests) == 1
+
+
+def test_a_moved_branch_brings_the_new_commit(hub: HubServer, settings: Settings) -> None:
+    first = pull_model("tiny/moved", settings=settings, task="text-classification")
+    hub.move_branch("tiny/moved", "main", "next")
+    try:
+        second = pull_model("tiny/moved", settings=settings)
+    finally:
+        hub.move_branch("tiny/moved", "main", "main")
+
+    assert second.commit != first.commit and second.task == "fill-mask"
+    assert {model.commit for model in Store(settings.store).models()} == {first.commit, second.commit}
+
+
+def test_a_short_name_is_stored_under_its_canonical_id(settings: Settings) -> None:
+    model = pull_model("gpt2", settings=settings)
+
+    assert model.id == "openai-community/gpt2"
+    assert open_model("gpt2", settings=settings) == open_model("openai-community/gpt2", settings=settings) == model
+
+
+def test_the_manager_pulls_too(manager: HuggingFaceManager) -> None:
+    assert manager.pull_model("tiny/embed", revision="v1").id == "tiny/embed"
+
+
+def test_a_folder_and_an_onnx_file(tmp_path: Path, settings: Settings) -> None:
+    folder = bert_repository(tmp_path / "my-model", "feature-extraction", onnx=True)
+
+    model = pull_model(folder, settings=settings)
+
+    assert (model.manifest.scheme, model.id) == ("local", str(folder))
+    with pipeline("feature-extraction", model=folder, settings=settings) as embed:
+        assert np.asarray(embed("fox")).ndim == 3
+    file = pull_model(folder / "onnx" / "model.onnx", settings=settings, task="feature-extraction")
+    assert file.graph().file == "model.onnx"
+
+
+def test_a_hub_that_is_gone_leaves_what_is_stored(hub: HubServer, settings: Settings) -> None:
+    first = pull_model("tiny/embed", settings=settings)
+    hub.stop()
+    events: list[Event] = []
+    try:
+        again = pull_model("tiny/embed", settings=settings, progress=events.append)
+    finally:
+        hub.start()
+
+    assert again == first
+    assert any(isinstance(event, Warned) and first.commit[:12] in event.message for event in events)
+
+
+def test_offline(hub: HubServer, settings: Settings) -> None:
+    model = pull_model("tiny/embed", settings=settings)
+    hub.clear_requests()
+    offline = settings.with_overrides(offline=True)
+
+    assert pull_model("tiny/embed", settings=offline) == model
+    with pytest.raises(errors.OfflineError):
+        pull_model("tiny/fill", settings=offline)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("ref", "kind"),
+    [
+        ("tiny/missing", errors.ModelNotFoundError),
+        ("tiny/embed@nope", errors.RevisionNotFoundError),
+        ("acme/gated", errors.GatedModelError),
+        ("acme/private", errors.ModelNotFoundError),
+        ("odd/no-weights", errors.NoWeightsError),
+        ("odd/gguf", errors.NoWeightsError),
+        ("odd/unknown", errors.UnsupportedArchitectureError),
+        ("tiny/weights", errors.ToolchainMissingError),
+        ("not a name", errors.InvalidReferenceError),
+        ("ollama:llama3", errors.UsageError),
+    ],
+)
+def test_refusals_store_nothing_and_download_no_weights(
+    hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, ref: str, kind: type[errors.GpuxError]
+) -> None:
+    monkeypatch.setattr("gpux.convert.optimum.installed_here", lambda: False)
+    settings = settings.with_overrides(toolchains=settings.home / "no-toolchains")
+
+    with pytest.raises(kind) as caught:
+        pull_model(ref, settings=settings)
+
+    assert caught.value.hint or kind is errors.InvalidReferenceError
+    assert Store(settings.store).models() == []
+    assert not any("safetensors" in request.path for request in hub.requests)
+
+
+@pytest.mark.parametrize("ref", ["odd/no-weights", "odd/gguf"])
+def test_no_weights(settings: Settings, ref: str) -> None:
+    with pytest.raises(errors.NoWeightsError, match="no weights"):
+        pull_model(ref, settings=settings, task="fill-mask")
+
+
+def test_a_graph_that_does_not_fit_the_task(settings: Settings, tmp_path: Path) -> None:
+    folder = bert_repository(tmp_path / "classifier", "text-classification", onnx=True, safetensors=False)
+
+    with pytest.raises(errors.UnsupportedTaskError, match="rank"):
+        pull_model(folder, settings=settings, task="fill-mask")
+    assert Store(settings.store).models() == []
+
+
+def test_a_damaged_graph(settings: Settings, tmp_path: Path) -> None:
+    folder = bert_repository(tmp_path / "classifier", "text-classification", onnx=True, safetensors=False)
+    graph = folder / "onnx" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:1000])
+
+    with pytest.raises(errors.SessionError):
+        pull_model(folder, settings=settings)
+    assert Store(settings.store).models() == []
+
+
+def test_a_store_that_cannot_be_written(settings: Settings) -> None:
+    settings.home.mkdir(parents=True)
+    settings.store.write_text("a file stands where the store should")
+
+    with pytest.raises(errors.NotWritableError):
+        pull_model("tiny/embed", settings=settings)
+
+
+def test_cancel_ends_a_pull_at_any_stage(hub: HubServer, settings: Settings) -> None:
+    for stage in ("resolve", "download", "prove", "store"):
+        cancel = CancelToken()
+
+        def on_event(event: Event, stage: str = stage, cancel: CancelToken = cancel) -> None:
+            if getattr(event, "stage", "") == stage:
+                cancel.cancel()
+
+        with pytest.raises(errors.CancelledError):
+            pull_model("tiny/fill", settings=settings, progress=on_event, cancel=cancel)
+        assert Store(settings.store).models() == []
+        assert list((settings.store / "staging").glob("*")) == []
+
+
+def test_force_makes_it_again(settings: Settings) -> None:
+    first = pull_model("tiny/embed", settings=settings)
+
+    second = pull_model("tiny/embed", settings=settings, force=True)
+
+    assert second.path == first.path and second.manifest.files == first.manifest.files
+    assert Store(settings.store).verify(second).ok
+
+
+def _pull_in_process(ref: str) -> str:
+    return str(pull_model(ref).path)
+
+
+def test_four_processes_pull_one_model_once(hub: HubServer, repositories: Path, tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        paths = pool.map(_pull_in_process, ["tiny/classify"] * 4)
+
+    assert len(set(paths)) == 1
+    fetched = [r for r in hub.requests if r.listener == "cdn" and "model.onnx" in r.path and r.method == "GET"]
+    assert len(fetched) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("hang", path="/api/models", seconds=20),
+        Fault("stall", path="model.onnx", after=1000, seconds=20, listener="cdn"),
+    ],
+    ids=["resolve", "download"],
+)
+def test_ctrl_c_leaves_nothing_half_written(hub: HubServer, settings: Settings, fault: Fault) -> None:
+    hub.add_fault(fault)
+    command = [sys.executable, "-m", "gpux", "pull", "tiny/classify"]
+    with subprocess.Popen(command, env={**os.environ, "GPUX_TIMEOUT": "30"}, stderr=subprocess.PIPE) as process:
+        while not hub.strikes(fault) and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, talk = process.communicate(timeout=15)  # less than the server's 20 seconds, and the timeout's 30
+
+    assert process.returncode == 130
+    assert b"interrupted" in talk and b"Traceback" not in talk
+    assert Store(settings.store).models() == []
+    hub.clear_faults()
+    assert pull_model("tiny/classify", settings=settings).id == "tiny/classify"
+
+
+def test_external_data_travels_with_its_graph(repositories: Path, settings: Settings, tmp_path: Path) -> None:
+    folder = bert_repository(tmp_path / "big", "feature-extraction", onnx=True, external_data=True)
+    add_repo(repositories, "tiny/external", folder_files(folder))
+
+    model = pull_model("tiny/external", settings=settings)
+
+    assert {"model.onnx", "model.onnx_data"} <= {file.path for file in model.manifest.files}
+    assert all(not (model.path / file.path).is_symlink() for file in model.manifest.files)

@@ -1,0 +1,205 @@
+"""Measures of loss on hand-made answers, and the sentences that they are taken on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpux.errors import CancelledError, ProofError
+from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
+from gpux.proof.compare import Call, ReferenceCase, read_case
+from gpux.quantize.loss import LIMITS, keep_answers, measure_loss, violations
+from gpux.quantize.probes import Probe, answered, find_probes, sentences, write_case
+from gpux.system.cancel import CancelToken
+
+Arrays = Mapping[str, Any]
+
+
+def variant(folder: Path, graphs: tuple[GraphSpec, ...], cases: tuple[ProofCase, ...] = ()) -> StoredModel:
+    manifest = Manifest(
+        "local", "tiny", "0" * 40, "t", "fp32", "optimum", graphs, (), Driving(), Proof("proven", cases), {}
+    )
+    return StoredModel(folder, manifest)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> StoredModel:
+    return variant(tmp_path, (GraphSpec("model", "model.onnx", (TensorSpec("x", "float32", (1, 3)),), ()),))
+
+
+class Answering:
+    """Runs a "graph" whose answers are handed in."""
+
+    def __init__(self, **outputs: Any) -> None:
+        self.outputs = {name: np.asarray(value, np.float32) for name, value in outputs.items()}
+        self.asked: list[tuple[str, Arrays]] = []
+
+    def __call__(self, graph: str, inputs: Arrays) -> Arrays:
+        self.asked.append((graph, inputs))
+        return self.outputs
+
+
+def loss(model: StoredModel, before: Answering, after: Answering, ids: Any = None, **inputs: Any) -> dict[str, float]:
+    call = Call("model", {name: np.asarray(value) for name, value in inputs.items()}, {})
+    probes = (Probe(ReferenceCase("one", (call,)), None if ids is None else np.asarray(ids)),)
+    keep_answers(probes, before, model.path / "answers", CancelToken())
+    return measure_loss(model, probes, after, model.path / "answers", CancelToken())
+
+
+def test_equal_answers_lose_nothing(bare: StoredModel) -> None:
+    found = loss(bare, Answering(logits=[[1, 2, 3]], vector=[[1, 0]]), Answering(logits=[[1, 2, 3]], vector=[[1, 0]]))
+
+    assert found == pytest.approx(
+        {"cosine_mean": 1, "cosine_min": 1, "kl": 0, "logits_cosine": 1, "top1": 1}, abs=1e-12
+    )
+    assert all(not violations(found, precision) for precision in LIMITS)
+
+
+def test_divergence_is_in_nats(bare: StoredModel) -> None:
+    found = loss(bare, Answering(logits=np.log([[0.5, 0.5]])), Answering(logits=np.log([[0.25, 0.75]])))
+
+    assert found["kl"] == pytest.approx(0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75), rel=1e-5)
+
+
+def test_nearly_equal_classes_hide_nothing(bare: StoredModel) -> None:
+    noise = np.random.default_rng(0).standard_normal((2, 1, 9, 50)) / 100
+
+    found = loss(bare, Answering(logits=noise[0]), Answering(logits=noise[1]))
+
+    assert found["kl"] < 0.001
+    assert any("logits_cosine" in reason for reason in violations(found, "int4"))
+
+
+def test_perplexity_is_that_of_the_next_tokens(bare: StoredModel) -> None:
+    before = np.log(np.full((1, 3, 2), 0.5))
+    after = np.log(np.array([[[0.25, 0.75], [0.75, 0.25], [0.9, 0.1]]]))
+    past = np.zeros((1, 1, 0, 1))
+
+    found = loss(bare, Answering(logits=before), Answering(logits=after), ids=[0, 1, 0], past_key=past)
+
+    assert found["perplexity_ratio"] == pytest.approx(0.5 / 0.75, rel=1e-5)
+
+
+def test_no_perplexity_where_logits_are_not_of_next_tokens(bare: StoredModel) -> None:
+    logits = Answering(logits=np.zeros((1, 2, 3)))
+
+    assert "perplexity_ratio" not in loss(bare, logits, logits, ids=[0, 1])
+
+
+def test_tokens_are_pooled(bare: StoredModel) -> None:
+    found = loss(
+        bare,
+        Answering(last_hidden_state=[[[1, 0], [1, 2]]]),
+        Answering(last_hidden_state=[[[1, 2], [1, 0]]]),
+        ids=[1, 2],
+    )
+
+    assert found["cosine_min"] == pytest.approx(1)
+
+
+def test_tokens_are_pooled_as_the_modules_say(bare: StoredModel) -> None:
+    modules = [{"idx": 0, "type": "sentence_transformers.models.Transformer", "path": ""}]
+    modules.append({"idx": 1, "type": "sentence_transformers.models.Pooling", "path": "1_Pooling"})
+    (bare.path / "modules.json").write_text(json.dumps(modules))
+    (bare.path / "1_Pooling").mkdir()
+    (bare.path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+
+    found = loss(
+        bare,
+        Answering(last_hidden_state=[[[1, 0], [1, 2]]]),
+        Answering(last_hidden_state=[[[0, 1], [2, 1]]]),
+        ids=[1, 2],
+    )
+
+    assert found["cosine_min"] == pytest.approx(0)
+
+
+def test_a_single_number_has_a_relative_error(bare: StoredModel) -> None:
+    assert loss(bare, Answering(logits=[[4.0]]), Answering(logits=[[3.0]])) == {"relative_error": 0.25}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_overflow_is_refused(bare: StoredModel, bad: float) -> None:
+    with pytest.raises(ProofError, match="overflows"):
+        loss(bare, Answering(logits=[[1, 2]]), Answering(logits=[[1, bad]]))
+
+
+def test_a_missing_answer_is_refused(bare: StoredModel) -> None:
+    with pytest.raises(ProofError, match="shape"):
+        loss(bare, Answering(logits=[[1, 2]]), Answering(other=[[1, 2]]))
+
+
+def test_caches_are_not_compared(bare: StoredModel) -> None:
+    with pytest.raises(ProofError, match="no outputs"):
+        loss(bare, Answering(**{"present.0.key": [[1, 2]]}), Answering(**{"present.0.key": [[1, 2]]}))
+
+
+def test_violations_name_measure_value_and_limit() -> None:
+    assert violations({"cosine_mean": 0.5, "top1": 0.0}, "int8") == [
+        f"cosine_mean is 0.5, at least {LIMITS['int8']['cosine_mean'].value:g} is allowed"
+    ]
+    assert violations({"kl": float("nan")}, "fp16")
+
+
+def test_a_cancelled_comparison_ends(bare: StoredModel) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(CancelledError):
+        keep_answers((Probe(ReferenceCase("one", ())),), Answering(), bare.path, token)
+
+
+def test_sentences_are_of_many_kinds() -> None:
+    texts = sentences()
+
+    assert len(texts) == len(set(texts)) == 40
+    assert any("def " in text and "\n" in text for text in texts)
+    assert any("а" in text for text in texts) and any("の" in text for text in texts)
+
+
+def test_a_variant_without_cases_is_refused(bare: StoredModel) -> None:
+    with pytest.raises(ProofError, match="without cases"):
+        find_probes(bare)
+
+
+def test_without_a_tokenizer_the_kept_cases_are_asked(tmp_path: Path) -> None:
+    case = ReferenceCase("batch", (Call("model", {"pixel_values": np.ones((1, 3))}, {"logits": np.ones((1, 2))}),))
+    write_case(case, tmp_path / "proof" / "batch.npz")
+    spec = GraphSpec("model", "model.onnx", (TensorSpec("pixel_values", "float32", (1, 3)),), ())
+
+    (probe,) = find_probes(variant(tmp_path, (spec,), (ProofCase("batch", {}, 0.0, 1.0, True),)))
+
+    assert probe.ids is None and probe.case.name == "batch"
+
+
+def test_a_case_is_written_as_it_is_read(tmp_path: Path) -> None:
+    first = Call("encoder", {"input_ids": np.ones((1, 2), np.int64)}, {"hidden": np.ones((1, 2))})
+    masks = {"logits": np.ones((1, 2), bool)}
+    second = Call("decoder", {"use": np.ones(1, bool)}, {"logits": np.zeros((1, 2))}, {"h": (0, "hidden")}, masks)
+    case = ReferenceCase("two", (first, second), 12)
+
+    write_case(case, tmp_path / "two.npz")
+    found = read_case(tmp_path / "two.npz")
+
+    assert [call.graph for call in found.calls] == ["encoder", "decoder"] and found.length == 12
+    assert found.calls[1].carry == {"h": (0, "hidden")} and found.calls[1].masks["logits"].all()
+    np.testing.assert_array_equal(found.calls[0].outputs["hidden"], first.outputs["hidden"])
+
+
+def test_own_answers_are_carried_on(tmp_path: Path) -> None:
+    first = Call("encoder", {"x": np.ones(1)}, {"h": np.zeros(1)})
+    case = ReferenceCase("two", (first, Call("decoder", {}, {"y": np.zeros(1)}, {"h": (0, "h")})))
+
+    def run(graph: str, inputs: Arrays) -> Arrays:
+        return {"h": inputs["x"] + 1} if graph == "encoder" else {"y": inputs["h"] + 1}
+
+    own = answered(case, run)
+
+    assert [float(next(iter(call.outputs.values()))[0]) for call in own.calls] == [2.0, 3.0]
+    with pytest.raises(ProofError, match="waits for"):
+        answered(replace(case, calls=(case.calls[0], replace(case.calls[1], carry={"h": (0, "no")}))), run)

@@ -1,0 +1,260 @@
+"""Reductions from stored float32 graphs, run by the real quantizer and measured on real sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from gpux import errors
+from gpux.model.variant import StoredModel
+from gpux.proof.compare import REPLAY_TOLERANCE, compare, read_case
+from gpux.quantize import ReductionOptions, choose_precision
+from gpux.quantize.recipes import exact_dots, recipes
+from gpux.quantize.reduction import Reduction, reduce
+from gpux.runtime.graphs import Graphs
+from gpux.runtime.session import Session
+from gpux.system.cancel import CancelToken
+from gpux.system.progress import Event, Warned
+from tests.quantize.precision_graphs import (
+    LIMIT,
+    ROWS,
+    WIDTH,
+    convolution,
+    decoder,
+    decoder_calls,
+    encoder,
+    float_calls,
+    stored,
+)
+
+Reduce = Callable[..., Reduction]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def reduced(tmp_path: Path, output: Path, events: list[Event]) -> Reduce:
+    """Reduces a variant; two folders are never open at once."""
+    opened: list[Path] = []
+
+    @contextmanager
+    def open_graphs(folder: Path, files: Any) -> Iterator[Graphs]:
+        assert not opened
+        opened.append(folder)
+        with Graphs(folder, files) as graphs:
+            yield graphs
+        opened.pop()
+
+    def call(source: StoredModel, precision: str, *, cancel: CancelToken | None = None, **options: Any) -> Reduction:
+        output.mkdir(exist_ok=True)
+        return reduce(
+            source,
+            output,
+            precision,
+            open_graphs=open_graphs,
+            scratch=tmp_path / "scratch",
+            log=tmp_path / "log",
+            options=ReductionOptions(**options),
+            progress=events.append,
+            cancel=cancel,
+        )
+
+    return call
+
+
+@pytest.fixture
+def small_decoder(tmp_path: Path) -> StoredModel:
+    return stored(tmp_path / "source", decoder(), decoder_calls())
+
+
+def initializers(file: Path) -> dict[str, onnx.TensorProto]:
+    return {tensor.name: tensor for tensor in onnx.load(file, load_external_data=False).graph.initializer}
+
+
+@pytest.mark.parametrize(
+    ("precision", "recipe", "share"),
+    [("fp16", "fp16", 0.52), ("int8", "int8-blocks32", 0.32), ("int4", "int4-blocks64", 0.2)],
+)
+def test_a_decoder(
+    small_decoder: StoredModel, output: Path, tmp_path: Path, reduced: Reduce, precision: str, recipe: str, share: float
+) -> None:
+    """Tied weights once, both arms of a branch, the limits, and a case of its own that can be replayed."""
+    found = reduced(small_decoder, precision)
+
+    assert (found.recipe, found.violations, found.graphs) == (recipe, (), {"model": "model.onnx"})
+    assert {"kl", "logits_cosine", "top1"} <= set(found.loss)
+    assert (output / "model.onnx").stat().st_size < share * (small_decoder.path / "model.onnx").stat().st_size
+    assert sum(
+        tensor.dims[0] == ROWS and len(tensor.dims) == 3 for tensor in initializers(output / "model.onnx").values()
+    ) == (precision != "fp16")
+    with Graphs(output, found.graphs) as graphs:
+        assert graphs.session("model").limits == {"input_ids": {1: LIMIT["input_ids"]["1"]}}
+        case = read_case(output / "proof" / "case.npz")
+        assert len(case.calls) == 2 and compare(case, graphs.run, REPLAY_TOLERANCE[precision]).passed
+    assert [case.kept for case in found.cases] == [True] and found.cases[0].calls == 2
+    assert not any((tmp_path / "scratch").rglob("*.npz"))
+    assert {file.name for file in output.iterdir()} == {"model.onnx", "proof"}
+
+
+def test_fp16_keeps_inputs_and_outputs_but_the_cache(small_decoder: StoredModel, output: Path, reduced: Reduce) -> None:
+    reduced(small_decoder, "fp16")
+
+    with Session(output / "model.onnx", device="cpu") as session:
+        assert {spec.name: spec.dtype for spec in (*session.inputs, *session.outputs)} == {
+            "input_ids": "int64",
+            "use_cache_branch": "bool",
+            "past.0.key": "float16",
+            "logits": "float32",
+            "present.0.key": "float16",
+        }
+
+
+def test_fp16_keeps_norms_and_small_constants(small_decoder: StoredModel, output: Path, reduced: Reduce) -> None:
+    reduced(small_decoder, "fp16")
+
+    graph = onnx.shape_inference.infer_shapes(onnx.load(output / "model.onnx")).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    assert {kinds[name] for name in ("square", "mean", "safe", "root")} == {onnx.TensorProto.FLOAT}
+    (half,) = (tensor for name, tensor in initializers(output / "model.onnx").items() if name.startswith("embedding"))
+    assert half.data_type == onnx.TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
+def test_external_data_stays_external(tmp_path: Path, output: Path, reduced: Reduce, precision: str) -> None:
+    source = stored(tmp_path / "source", decoder(), decoder_calls(), external=True)
+
+    reduced(source, precision)
+
+    assert (output / "model.onnx").stat().st_size < 20_000
+    assert (output / "model.onnx_data").stat().st_size < 0.56 * (source.path / "model.onnx_data").stat().st_size
+    large = [tensor for tensor in initializers(output / "model.onnx").values() if tensor.external_data]
+    assert {entry.value for tensor in large for entry in tensor.external_data if entry.key == "location"} == {
+        "model.onnx_data"
+    }
+
+
+def test_an_encoder_is_quantized_while_it_runs(tmp_path: Path, output: Path, reduced: Reduce) -> None:
+    source = stored(tmp_path / "source", encoder(), float_calls(2, 5, WIDTH))
+
+    found = reduced(source, "int8", column_bits=8)
+
+    nodes = [node.op_type for node in onnx.load(output / "model.onnx").graph.node]
+    assert found.recipe == "int8-dynamic-perchannel"
+    assert (nodes.count("MatMulInteger"), nodes.count("DynamicQuantizeLinear")) == (3, 2)  # two layers share an input
+
+
+def test_what_is_too_coarse_is_tried_more_exactly(tmp_path: Path, reduced: Reduce, events: list[Event]) -> None:
+    source = stored(tmp_path / "source", encoder(outlier=1000.0), float_calls(2, 5, WIDTH))
+
+    found = reduced(source, "int8")
+
+    assert found.recipe == "int8-blocks32-floats" and not found.violations
+    assert any(isinstance(event, Warned) and "too coarse" in event.message for event in events)
+
+
+def test_what_float16_cannot_hold_is_refused_unless_allowed(tmp_path: Path, output: Path, reduced: Reduce) -> None:
+    source = stored(tmp_path / "source", encoder(scale=1e6), float_calls(2, 5, WIDTH))
+
+    with pytest.raises(errors.ProofError, match=r"fp16 of tiny costs too much: kl is ") as caught:
+        reduced(source, "fp16")
+
+    assert "--allow-inexact" in (caught.value.hint or "")
+    assert reduced(source, "fp16", allow_inexact=True).violations
+
+
+def test_convolutions_are_refused(tmp_path: Path, reduced: Reduce) -> None:
+    source = stored(tmp_path / "source", convolution(), float_calls(1, 8, 9, 9))
+
+    with pytest.raises(errors.UnsupportedArchitectureError, match="only 0% of the weights"):
+        reduced(source, "int4")
+
+
+def test_asymmetric_blocks_with_a_finer_head(small_decoder: StoredModel, output: Path, reduced: Reduce) -> None:
+    found = reduced(small_decoder, "int4", symmetric=False, head_bits=8, block=32)
+
+    bits = {
+        attribute.i
+        for node in onnx.load(output / "model.onnx").graph.node
+        for attribute in node.attribute
+        if attribute.name == "bits"
+    }
+    assert found.recipe == "int4-blocks32-asymmetric-head8" and bits == {4, 8}
+
+
+def test_a_damaged_graph_is_a_corrupt_file(small_decoder: StoredModel, reduced: Reduce, tmp_path: Path) -> None:
+    class Damaging(Graphs):
+        def close(self) -> None:
+            super().close()
+            (small_decoder.path / "model.onnx").write_bytes(b"no graph")
+
+    with pytest.raises(errors.CorruptFileError, match=r"model\.onnx cannot be read"):
+        reduce(small_decoder, tmp_path, "int8", open_graphs=Damaging, scratch=tmp_path / "s", log=tmp_path / "log")
+
+
+def test_a_cancelled_reduction_ends(small_decoder: StoredModel, reduced: Reduce) -> None:
+    token = CancelToken()
+    token.cancel()
+
+    with pytest.raises(errors.CancelledError):
+        reduced(small_decoder, "int8", cancel=token)
+
+
+@pytest.mark.parametrize(
+    ("precision", "error"),
+    [("bf16", errors.UnsupportedError), ("int3", errors.UsageError), ("fp32", errors.UsageError)],
+)
+def test_other_precisions_are_refused(small_decoder: StoredModel, precision: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        recipes(small_decoder, precision, ReductionOptions())
+
+
+def test_only_fp32_is_reduced(small_decoder: StoredModel) -> None:
+    half = replace(small_decoder, manifest=replace(small_decoder.manifest, precision="fp16"))
+
+    with pytest.raises(errors.UsageError, match="this variant of tiny is fp16"):
+        recipes(half, "int8", ReductionOptions())
+
+
+@pytest.mark.parametrize("options", [{"block": 8}, {"block": 48}, {"head_bits": 5}, {"column_bits": 4}])
+def test_options_are_checked(options: dict[str, int]) -> None:
+    with pytest.raises(errors.UsageError):
+        ReductionOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "memory", "expected"),
+    [
+        ("cuda:1", "other", None, "fp16"),
+        ("cpu", "other", None, "fp32"),
+        ("cpu", "decoder", None, "int8"),
+        ("cpu", "decoder", 64 << 30, "int8"),
+        ("cpu", "decoder", 8 << 30, "int4"),
+        ("coreml", "decoder", None, "fp32"),
+    ],
+)
+def test_auto(device: str, kind: Any, memory: int | None, expected: str) -> None:
+    choice = choose_precision(device, kind, parameters=7_000_000_000, available_memory=memory)
+
+    assert choice.precision == expected and choice.reason
+
+
+def test_processors_that_saturate_are_known(tmp_path: Path) -> None:
+    for flags, exact in (("fpu avx2", False), ("fpu avx512_vnni", True), ("avx2 avx_vnni", True)):
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        assert exact_dots(tmp_path / "cpuinfo", "x86_64") is exact
+
+    assert exact_dots(tmp_path / "nothing", "aarch64") and not exact_dots(tmp_path / "nothing", "AMD64")

@@ -1,0 +1,266 @@
+"""Processes: every event arrives, and nothing is ever left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpux.convert.optimum import WORKER
+from gpux.errors import CancelledError, NotWritableError, OutOfMemoryError, ToolchainError
+from gpux.system.cancel import CancelToken
+from gpux.system.process import Exit, converse, run_logged, tail
+
+FAKE = Path(__file__).parent / "fake_worker.py"
+Events = list[Mapping[str, Any]]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "logs" / "worker.log"
+
+
+def talk(behaviour: str, log: Path, events: Events, **options: Any) -> Exit:
+    options = {"cancel": CancelToken(), "on_event": events.append, "grace": 0.3, **options}
+    request = {"behaviour": behaviour, "worker": str(WORKER)}
+    return converse([sys.executable, "-I", FAKE], request, log=log, **options)
+
+
+def wait_until_gone(pid: int, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while alive(pid):
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return state != "Z"  # a zombie whose parent, the init process of a container, does not reap
+
+
+def pids(events: Events) -> list[int]:
+    return [event["pid"] for event in events if "pid" in event]
+
+
+def test_the_request_arrives_and_events_come_back(log: Path) -> None:
+    events: Events = []
+    end = talk("echo", log, events)
+    assert (end, end.signal) == (Exit(0), None)
+    assert [event["event"] for event in events] == ["started", "result"]
+    assert events[1]["request"]["behaviour"] == "echo"
+
+
+def test_the_worker_gets_no_token(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    events: Events = []
+    talk("echo", log, events)
+    assert "hf_secret" not in json.dumps(events)
+
+
+def test_what_is_no_event_goes_to_the_log(log: Path) -> None:
+    events: Events = []
+    talk("noise", log, events)
+    assert [event["event"] for event in events] == ["started", "result"]
+    written = log.read_bytes()
+    for text in (b"not json", b"[1, 2]", b'"text"', b"{}", b"\xff\xfe binary", b"on stderr"):
+        assert text in written
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "text"), [("last_words", "ended with exit status 3"), ("killed", "killed by SIGKILL")]
+)
+def test_how_it_ended_is_told(log: Path, behaviour: str, text: str) -> None:
+    assert text in str(talk(behaviour, log, []))
+
+
+@pytest.mark.parametrize("behaviour", ["hang", "deaf", "closed", "lifeline"])
+def test_a_cancelled_worker_is_gone_with_its_children(log: Path, behaviour: str) -> None:
+    events: Events = []
+    token = CancelToken()
+    threading.Timer(0.5, token.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(CancelledError):
+        talk(behaviour, log, events, cancel=token)
+    assert time.monotonic() - start < 8
+    assert pids(events)
+    for pid in pids(events):
+        wait_until_gone(pid)
+
+
+def test_a_token_that_is_set_already_ends_it_at_once(log: Path) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(CancelledError):
+        talk("hang", log, [], cancel=token)
+
+
+def test_children_that_outlive_the_worker_are_ended(log: Path) -> None:
+    events: Events = []
+    assert talk("orphans", log, events) == Exit(0)
+    for pid in pids(events):
+        wait_until_gone(pid)
+
+
+def test_an_error_of_the_listener_ends_the_worker(log: Path) -> None:
+    seen: Events = []
+
+    def listener(event: Mapping[str, Any]) -> None:
+        seen.append(event)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        talk("hang", log, [], on_event=listener)
+    wait_until_gone(seen[0]["pid"])
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="tells its own memory from that of files")
+
+
+def order(log: Path, request: dict[str, Any], **options: Any) -> tuple[Exit, Events]:
+    """A fake worker that does as the request says."""
+    events: Events = []
+    end = converse(
+        [sys.executable, "-I", FAKE], request, log=log, on_event=events.append, cancel=CancelToken(), **options
+    )
+    return end, events
+
+
+def test_what_it_took_is_told(log: Path) -> None:
+    end, events = order(log, {"behaviour": "eat", "bytes": 100_000_000, "seconds": 0.5})
+    assert events[-1]["event"] == "result"
+    if end.peak_rss is not None:
+        assert 100_000_000 < end.peak_rss < 300_000_000
+
+
+@linux
+@pytest.mark.parametrize("child", [False, True])
+def test_a_worker_that_takes_too_much_is_ended(log: Path, child: bool) -> None:
+    events: Events = []
+    request = {"behaviour": "eat", "bytes": 400_000_000, "child": child, "seconds": 600}
+    command = [sys.executable, "-I", FAKE]
+    with pytest.raises(OutOfMemoryError, match=r"the limit was 200\.0 MB") as caught:
+        converse(
+            command, request, log=log, on_event=events.append, cancel=CancelToken(), grace=0.3, memory_limit=200_000_000
+        )
+    assert caught.value.log == log
+    assert caught.value.details["peak"] > caught.value.details["limit"] == 200_000_000
+    assert str(log) in (caught.value.hint or "")
+    for pid in pids(events):
+        wait_until_gone(pid)
+
+
+@linux
+def test_mapped_files_do_not_count(log: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(200_000_000))
+    end, events = order(log, {"behaviour": "map_file", "file": str(file)}, memory_limit=100_000_000)
+    assert events[-1]["event"] == "result"
+    assert (end.peak_rss or 0) > 200_000_000
+
+
+@linux
+def test_a_machine_without_memory_ends_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpux.system.machine.available_memory", lambda: 1_000_000)
+    with pytest.raises(OutOfMemoryError, match="were left to the machine") as caught:
+        order(log, {"behaviour": "eat", "bytes": 500_000_000, "seconds": 600}, memory_limit=10**12)
+    assert caught.value.details["available"] == 1_000_000
+
+
+PARENT = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.system.test_process import talk
+talk({behaviour!r}, Path({log!r}), [], on_event=lambda event: print(event.get("pid"), flush=True))
+"""
+
+
+@pytest.fixture
+def parent(log: Path) -> Callable[[str], tuple[subprocess.Popen[str], list[int]]]:
+    """Starts a process that talks to a worker and a worker's child; the answer has their ids."""
+
+    def start(behaviour: str) -> tuple[subprocess.Popen[str], list[int]]:
+        root = str(Path(__file__).parents[2])
+        code = PARENT.format(root=root, behaviour=behaviour, log=str(log))
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        return process, [int(process.stdout.readline()) for _ in range(2)]
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_worker_dies_with_its_parent(
+    parent: Callable[[str], tuple[subprocess.Popen[str], list[int]]], number: signal.Signals
+) -> None:
+    process, found = parent("lifeline")
+    time.sleep(0.2)  # the lifeline is cut only once the worker holds it
+    assert all(alive(pid) for pid in found)
+    process.send_signal(number)
+    process.communicate()
+    for pid in found:
+        wait_until_gone(pid)
+
+
+def test_ctrl_c_ends_the_worker(parent: Callable[[str], tuple[subprocess.Popen[str], list[int]]]) -> None:
+    process, found = parent("deaf")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors
+    for pid in found:
+        wait_until_gone(pid)
+
+
+def test_a_program_that_is_not_there(log: Path) -> None:
+    with pytest.raises(ToolchainError, match="cannot be started"):
+        converse(["/nowhere/python"], {}, log=log, on_event=lambda event: None, cancel=CancelToken())
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(NotWritableError):
+        talk("echo", tmp_path / "log", [])
+
+
+def test_run_logged_passes_lines_on(log: Path) -> None:
+    lines: list[str] = []
+    code = "import sys; print('one'); sys.stdout.flush(); print('two', file=sys.stderr); sys.exit(4)"
+    end = run_logged([sys.executable, "-c", code], log=log, cancel=CancelToken(), on_line=lines.append)
+    assert (end.code, lines, tail(log)) == (4, ["one", "two"], "one\ntwo")
+
+
+def test_tail_keeps_the_last_lines_that_say_something(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_text("\n".join(f"line {i}\n\n" for i in range(100)))
+    assert tail(file, 2) == "line 98\nline 99"
+    assert tail(tmp_path / "none") == ""
+
+
+def test_the_worker_runs_isolated(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder is a program, and nothing of the user's Python gets in."""
+    for name in ("json", "protocol", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of PYTHONPATH was imported')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    events: Events = []
+    command = [sys.executable, "-I", WORKER]
+    end = converse(command, {"command": "nonsense"}, log=log, on_event=events.append, cancel=CancelToken())
+    assert end.code == 0, log.read_text()
+    assert events[-1]["event"] == "failure"
+    assert "nonsense" in events[-1]["message"]
