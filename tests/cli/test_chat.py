@@ -19,9 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 from gpux import pipelines
-from gpux.cli.chatting import Chat, described
+from gpux.cli.chat import Chat, Lines, described
 from gpux.cli.main import gpux, run
-from gpux.cli.reading import Lines
 from gpux.cli.terminal import Terminal
 from gpux.errors import ChatTemplateError, InputError
 from gpux.pull import api as pull

@@ -12,7 +12,7 @@ import pytest
 
 from gpux import CancelToken, HuggingFaceManager, Settings, Store, errors, pipeline, pull_model
 from gpux.cli.main import run
-from gpux.cli.outdated import about
+from gpux.cli.update import about
 from gpux.store.layout import Layout
 from gpux.upkeep.outdated import PARALLEL_REQUESTS, Currency, outdated, update
 from tests.hub import Fault, HubServer, add_repo, folder_files

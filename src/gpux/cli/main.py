@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from keyword import iskeyword
 from typing import Any
 
 import click
@@ -16,7 +15,7 @@ from gpux import __version__
 from gpux.cli.failures import discard_stdout, open_what_is_closed, report_failure, report_output, report_usage
 from gpux.errors import GpuxError
 
-#: command -> the line that `gpux --help` shows; its module is gpux.cli.<command>, loaded on use
+#: command -> the line that `gpux --help` shows
 COMMANDS = {
     "pull": "Bring a model here, ready to run: download, convert, prove, store.",
     "jobs": "List, follow and cancel what `gpux pull --detach` started.",
@@ -42,6 +41,21 @@ COMMANDS = {
     "auth": "Log in to the Hub, log out, show whose token is in use.",
     "toolchain": "Manage the environments that converters run in.",
     "completion": "Print the shell's completion script.",
+}
+
+#: command -> module of gpux.cli that defines ``<command>_command``, where that is not the command's own name
+MODULES = {
+    "convert": "pull",
+    "import": "import_",
+    "revisions": "hub",
+    "check": "hub",
+    "list": "storage",
+    "du": "storage",
+    "pin": "storage",
+    "unpin": "storage",
+    "rm": "storage",
+    "prune": "storage",
+    "outdated": "update",
 }
 
 EPILOG = """\b
@@ -83,8 +97,8 @@ class LazyGroup(click.Group):
         """Import the command's module."""
         if cmd_name not in COMMANDS:
             return None
-        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        command: click.Command = getattr(import_module(f"gpux.cli.{module}"), f"{cmd_name}_command")
+        module = import_module(f"gpux.cli.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -10,8 +10,8 @@ import click
 
 from gpux.cli.answers import print_answers
 from gpux.cli.generating import chosen_options, generation_options, print_text
-from gpux.cli.installing import with_toolchain
 from gpux.cli.terminal import Terminal, command
+from gpux.cli.toolchain import with_toolchain
 from gpux.errors import UsageError
 from gpux.model.variant import StoredModel
 

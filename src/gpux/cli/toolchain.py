@@ -1,19 +1,117 @@
-"""``gpux toolchain``."""
+"""``gpux toolchain``, and the offer to install a missing toolchain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gpux.cli import figures
-from gpux.cli.environments import describe, main_versions, summary
-from gpux.cli.installing import install_toolchain
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import UsageError
+from gpux.errors import ToolchainMissingError, UsageError
 
 if TYPE_CHECKING:
     from gpux.convert.host.toolchain import Toolchain
+
+#: Of each toolchain, what tells one from another at a glance.
+_MAIN = ("optimum-onnx", "mobius-onnx", "transformers", "torch")
+
+
+def describe(toolchain: Toolchain) -> dict[str, Any]:
+    """What ``--json`` says of a toolchain; nothing of it is run."""
+    return {
+        "name": toolchain.name,
+        "status": toolchain.status(),
+        "path": str(toolchain.path),
+        "size": toolchain.size() if toolchain.path.is_dir() else 0,
+        "versions": toolchain.versions(),
+        "requirements": toolchain.pins(),
+        "converts": toolchain.converts(),
+    }
+
+
+def main_versions(toolchain: Toolchain) -> str:
+    """The versions that matter most: the installed ones, else those that would be installed."""
+    known = toolchain.versions() or toolchain.pins()
+    return ", ".join(f"{name} {known[name]}" for name in _MAIN if name in known)
+
+
+def summary(toolchain: Toolchain) -> str:
+    """What it converts, in a few words."""
+    tasks = toolchain.converts()
+    shown = [f"{task} ({count} model types)" for task, count in list(tasks.items())[:2]]
+    rest = [f"{len(tasks) - 2} more tasks"] if len(tasks) > 2 else []
+    return ", ".join(shown + rest)
+
+
+def show_toolchain(terminal: Terminal, toolchain: Toolchain) -> None:
+    """Print what is required and what is installed, then run it.
+
+    Raises:
+        ToolchainMissingError: it is not installed; what would be was printed.
+        ToolchainError: it is damaged.
+    """
+    if terminal.as_json:
+        terminal.data({**describe(toolchain), "versions": toolchain.integrity()})
+        return
+    installed = toolchain.versions()
+    packages = {**dict.fromkeys(installed, ""), **toolchain.pins()}
+    terminal.say(f"{toolchain.name} is {toolchain.status()}: {toolchain.path}")
+    terminal.say(f"It converts for {', '.join(toolchain.converts())}.")
+    rows = [(name, packages[name], installed.get(name, "")) for name in sorted(packages, key=str.lower)]
+    terminal.table(("Package", "Required", "Imported as"), rows)
+    toolchain.integrity()
+    terminal.say(f"It runs, and nothing was changed; {figures.size(toolchain.size())} on disk.")
+
+
+T = TypeVar("T")
+
+
+def install_toolchain(terminal: Terminal, name: str, *, yes: bool) -> Toolchain:
+    """Install unless it is there; the download is shown and asked for first.
+
+    Raises:
+        UsageError: the answer was no, or there is nobody to ask and no ``--yes``.
+    """
+    from gpux.convert.host.toolchain import Toolchain
+
+    toolchain = Toolchain(name, terminal.settings)
+    if toolchain.status() == "ready":
+        terminal.say(f"The toolchain {name} is installed at {toolchain.path}.")
+        return toolchain
+    terminal.say(f"The toolchain {name} goes to {toolchain.path}.")
+    _show_download(terminal, toolchain)
+    if not terminal.confirm("Download and install it?", yes=yes):
+        raise UsageError(
+            f"the toolchain {name} was not installed", hint=f"Install it with `gpux toolchain install {name} --yes`."
+        )
+    with terminal.progress() as progress:
+        toolchain.install(progress)
+    terminal.say(f"Installed: {figures.size(toolchain.size())} on disk.")
+    return toolchain
+
+
+def _show_download(terminal: Terminal, toolchain: Toolchain) -> None:
+    report = toolchain.size_report()
+    largest = ", ".join(f"{p.name} {p.version} ({figures.size(p.bytes)})" for p in report.largest[:3])
+    unknown = f", and {len(report.unknown)} of a size that the index does not tell" if report.unknown else ""
+    terminal.say(
+        f"pip would download {figures.size(report.download)} in {len(report.packages)} packages{unknown}; "
+        f"the largest: {largest}."
+    )
+
+
+def with_toolchain(terminal: Terminal, action: Callable[[], T], *, yes: bool) -> T:
+    """Run ``action``; if a toolchain is missing and someone can say yes, install it and run ``action`` again."""
+    try:
+        return action()
+    except ToolchainMissingError as exc:
+        if not (yes or terminal.interactive):
+            raise
+        terminal.say(f"{exc.message}.")
+        install_toolchain(terminal, str(exc.details.get("toolchain", "optimum")), yes=yes)
+    return action()
 
 
 @click.group("toolchain")
@@ -69,7 +167,6 @@ def remove(terminal: Terminal, name: str, yes: bool) -> None:
 @click.argument("name", default="optimum")
 def show(terminal: Terminal, name: str) -> None:
     """Show a toolchain: what it is made of, and, by running it, whether it is intact."""
-    from gpux.cli.environments import show_toolchain
     from gpux.convert.host.toolchain import Toolchain
 
     show_toolchain(terminal, Toolchain(name, terminal.settings))

@@ -1,21 +1,87 @@
-"""``gpux update``."""
+"""``gpux outdated`` and ``gpux update``."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpux.cli.installing import with_toolchain
-from gpux.cli.outdated import about, reason, remarks
 from gpux.cli.terminal import Terminal, command
+from gpux.cli.toolchain import with_toolchain
 from gpux.model.reference import Reference
 from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
     from gpux.upkeep.outdated import Currency, Update
 
-HEADER = ("Model", "Task", "From", "To", "Result")
+HEADER = ("Model", "Status", "Stored", "Now", "Changed", "Tasks")
+
+
+@command("outdated")
+@click.argument("refs", nargs=-1)
+@click.option("--exit-code", is_flag=True, help="End with 1 if a model is outdated.")
+@click.option("--offline", is_flag=True, help="Ask no Hub: list what would be asked about.")
+def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool, offline: bool) -> int:
+    """Tell which stored models are behind the branch or tag that they were pulled by; changes nothing.
+
+    Without REFS, all of them. One request for each model and revision.
+    """
+    from gpux.upkeep.outdated import outdated
+
+    terminal.override(offline=offline or None)
+    found = outdated(refs or None, settings=terminal.settings)
+    if terminal.as_json:
+        terminal.data([currency.to_dict() for currency in found])
+    elif found:
+        terminal.table(HEADER, [_row(currency) for currency in found])
+    remarks(terminal, found)
+    counts = Counter(currency.status for currency in found)
+    if not found:
+        terminal.say("Nothing is stored that was pulled by a branch or tag.")
+    elif counts["outdated"]:
+        terminal.say(f"{counts['outdated']} of {len(found)} outdated: `gpux update` pulls them again.")
+    else:
+        terminal.say(f"{counts['current']} of {len(found)} current.")
+    return int(exit_code and counts["outdated"] > 0)
+
+
+def remarks(terminal: Terminal, found: list[Currency]) -> None:
+    """Why something is not known, each reason once, and what is there no more."""
+    reasons: dict[str, list[str]] = {}
+    for currency in found:
+        if currency.error is not None:
+            reasons.setdefault(currency.error.message, []).append(currency.reference)
+        if currency.renamed_to is not None:
+            terminal.say(f"! {currency.reference} is named {currency.renamed_to} now")
+    for message, references in reasons.items():
+        others = f" and {len(references) - 1} more" if len(references) > 1 else ""
+        terminal.say("! " + about(references[0], message, others))
+    for hint in dict.fromkeys(c.error.hint for c in found if c.status == "unknown" and c.error and c.error.hint):
+        terminal.say(f"→ {hint}")
+
+
+def about(reference: str, message: str, more: str = "") -> str:
+    """A message with what it is about before it, which is not said twice where the message begins with it."""
+    id = reference.partition("@")[0]
+    if message.startswith(f"{id} ") and not more:
+        return message
+    return f"{reference}{more}: {message.removeprefix(f'{id}: ')}"
+
+
+def reason(found: Currency) -> str:
+    """``unknown: …`` or ``gone: …``, in one line and without the name; empty if neither."""
+    message = found.error.message.partition("\n")[0] if found.error else ""
+    return message and f"{found.status}: {message.removeprefix(f'{found.id}: ')}"
+
+
+def _row(currency: Currency) -> tuple[str, ...]:
+    new = (currency.new_commit or "")[:12]
+    changed = (currency.last_modified or "")[:10]
+    return currency.reference, currency.status, currency.commit[:12], new, changed, " ".join(currency.tasks)
+
+
+UPDATE_HEADER = ("Model", "Task", "From", "To", "Result")
 
 
 @command("update")
@@ -43,8 +109,8 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
         terminal.data({"found": [c.to_dict() for c in found], "would_pull": plan, "updates": updates})
     else:
         told = [_standing(c) for c in found if c.error or (dry_run and c.status == "outdated")]
-        if rows := [_row(entry) for entry in done] + told:
-            terminal.table(HEADER, rows)
+        if rows := [_update_row(entry) for entry in done] + told:
+            terminal.table(UPDATE_HEADER, rows)
     remarks(terminal, found)
     _conclude(terminal, found, done, dry_run=dry_run)
     failures = [entry.error for entry in done] + [c.error for c in found if c.status == "unknown"]
@@ -63,7 +129,7 @@ def _standing(found: Currency) -> tuple[str, ...]:
     return found.reference, " ".join(found.tasks), found.commit[:12], now, result
 
 
-def _row(entry: Update) -> tuple[str, ...]:
+def _update_row(entry: Update) -> tuple[str, ...]:
     now, result = (entry.model.commit[:12], "updated") if entry.model else ("", "FAILED")
     return entry.reference, entry.task, entry.commit[:12], now, result
 

@@ -1,0 +1,258 @@
+"""``gpux list``, ``du``, ``pin``, ``unpin``, ``rm`` and ``prune``: the models on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from gpux.cli import figures
+from gpux.cli.terminal import Terminal, command
+from gpux.errors import NotStoredError, StorageError, UsageError
+
+if TYPE_CHECKING:
+    from gpux.model.reference import ModelRef
+    from gpux.model.variant import StoredModel
+    from gpux.source_cache.scan import CachedCommit
+    from gpux.store import Store
+
+HEADER = ("Model", "Commit", "Task", "Precision", "Variant", "Source", "Proof", "Kept")
+Row = tuple[str, ...]
+
+
+@command("list")
+@click.option("--runnable", is_flag=True, help="Leave out source files without a variant.")
+def list_command(terminal: Terminal, runnable: bool) -> None:
+    """List the models on this machine: what can run, and source files of which nothing was made yet.
+
+    Variants lie in gpux's store, source files in the Hugging Face cache, which other tools share.
+    """
+    from gpux.store import Store
+    from gpux.upkeep.inventory import HUB, everything
+
+    store = Store(terminal.settings.store)
+    found = everything(terminal.settings, store)
+    sources = {(HUB, part.repository.id, commit.commit): commit for part in found.sources for commit in part.commits}
+    rows, entries = [], []
+    for model in found.variants:
+        row, entry = _variant(model, sources.get((model.manifest.scheme, model.id, model.commit)), store)
+        rows.append(row)
+        entries.append(entry)
+    made = {(model.manifest.scheme, model.id, model.commit) for model in found.variants}
+    for (scheme, id, _), commit in sorted(sources.items()):
+        if (scheme, id, commit.commit) not in made and commit.files and not runnable:
+            rows.append((id, commit.commit[:7], "source only", "", "", figures.size(commit.size), "", ""))
+            entries.append(_source(scheme, id, commit))
+    if terminal.as_json:
+        terminal.data(entries)
+    else:
+        terminal.table(HEADER, rows, right=(4, 5))
+        if not rows:
+            terminal.say("Nothing is stored yet: `gpux pull org/name`.")
+    for damaged in found.damaged:
+        terminal.say(f"! {damaged.path}: {damaged.message}; `gpux verify --repair` mends it, `gpux prune` removes it")
+
+
+def _variant(model: StoredModel, source: CachedCommit | None, store: Store) -> tuple[Row, dict[str, Any]]:
+    manifest, pinned = model.manifest, store.pinned(model)
+    row = (
+        *(model.id, model.commit[:7], model.task, manifest.precision, figures.size(model.size)),
+        *(figures.size(source.size) if source else "", figures.proof(manifest.proof), "pinned" if pinned else ""),
+    )
+    entry = {
+        "kind": "variant",
+        **model.to_dict(),
+        "source_size": source.size if source else 0,
+        "pinned": pinned,
+        "last_used": store.last_used(model).isoformat(timespec="seconds"),
+    }
+    return row, entry
+
+
+def _source(scheme: str, id: str, commit: CachedCommit) -> dict[str, Any]:
+    named = {"kind": "source", "scheme": scheme, "id": id, "commit": commit.commit, "path": str(commit.path)}
+    return {**named, "revisions": list(commit.revisions), "size": 0, "source_size": commit.size}
+
+
+@command("du")
+def du_command(terminal: Terminal) -> None:
+    """Show what takes how much of the disk: store, source cache by repository, partial downloads, toolchains, logs."""
+    from gpux.upkeep.inventory import usage
+
+    found = usage(terminal.settings)
+    if terminal.as_json:
+        terminal.data(found.to_dict())
+        return
+    rows: list[tuple[Any, ...]] = [("store", f"{found.variants} variants", found.store)]
+    if found.max_cache is not None:
+        rows[0] = ("store", f"{found.variants} variants, may take {figures.size(found.max_cache)}", found.store)
+    rows.append(("store", "being made, or removed and not deleted yet", found.unfinished))
+    for repository in sorted(found.repositories, key=lambda repository: -repository.size):
+        name = repository.id if repository.kind == "model" else f"{repository.id} ({repository.kind})"
+        rows.append(("source cache", name, repository.size))
+    rows.append(("source cache", "shared by repositories", found.shared))
+    rows.append(("partial downloads", f"{len(found.partials)} files", sum(file.size for file in found.partials)))
+    rows += [("toolchains", "", found.toolchains), ("logs", "", found.logs)]
+    shown = [(part, what, figures.size(size)) for part, what, size in rows if size]
+    terminal.table(("Part", "What", "Size"), [*shown, ("total", "", figures.size(found.total))], right=(2,))
+    unfinished = [repository.id for repository in found.repositories if repository.partials]
+    if unfinished:
+        terminal.say(f"`gpux pull` goes on with its own partial downloads: {', '.join(unfinished)}.")
+
+
+def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pinned: bool) -> None:
+    """Pin or unpin every variant that the references cover, and print them."""
+    from gpux.model.reference import ModelRef
+    from gpux.store import Store
+
+    store = Store(terminal.settings.store)
+    covered = [model for ref in map(ModelRef.parse, refs) for model in store.matching(ref, task=task)]
+    models = list({model.path: model for model in covered}.values())
+    for model in models:
+        (store.pin if pinned else store.unpin)(model)
+    if terminal.as_json:
+        terminal.data([{**model.to_dict(), "pinned": pinned} for model in models])
+        return
+    word = "pinned" if pinned else "not pinned"
+    for model in models:
+        terminal.line(f"{model.id}@{model.commit[:12]}\t{model.task}\t{model.manifest.precision}\t{word}")
+
+
+@command("pin")
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--task", help="Only the variants for this task.")
+def pin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
+    """Keep stored models: neither GPUX_MAX_CACHE nor `gpux prune` removes them then.
+
+    A pin holds the variants that are stored now, of the revision in REF or of all. `gpux rm` removes pinned ones too.
+    """
+    set_pins(terminal, refs, task=task, pinned=True)
+
+
+@command("unpin")
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--task", help="Only the variants for this task.")
+def unpin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
+    """Let stored models go again, as `gpux pin` kept them."""
+    set_pins(terminal, refs, task=task, pinned=False)
+
+
+class Removed(Protocol):
+    """One thing that goes."""
+
+    @property
+    def title(self) -> str:
+        """What it is."""
+
+    @property
+    def reason(self) -> str:
+        """Why it goes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that this frees."""
+
+
+class Plan(Protocol):
+    """What a removal takes away, as both the store and the source cache have it."""
+
+    @property
+    def removals(self) -> Sequence[Removed]:
+        """What goes."""
+
+    @property
+    def bytes_freed(self) -> int:
+        """Bytes of all that goes."""
+
+    def execute(self) -> int:
+        """Carry it out; the bytes that were freed."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able values."""
+
+
+def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes: bool) -> None:
+    """Show what goes and how much that frees; ask unless told not to; then remove it, source files first."""
+    plans = (*sources, plan)
+    removals = [removal for one in (plan, *sources) for removal in one.removals]
+    planned = sum(one.bytes_freed for one in plans)
+    if removals and not terminal.as_json:
+        rows = [(removal.title, removal.reason, figures.size(removal.size)) for removal in removals]
+        terminal.table(("Removed", "Why", "Size"), rows, right=(2,))
+    if not removals:
+        terminal.say("Nothing to remove.")
+    elif not dry_run:
+        if not terminal.confirm(f"Remove {figures.size(planned)}?", yes=yes):
+            raise UsageError("nothing was removed", hint="Add --yes to remove without a question.")
+        freed = sum(one.execute() for one in plans)
+        terminal.say(f"{figures.size(freed)} freed.")
+    if terminal.as_json:
+        source = {"source": [one.to_dict() for one in sources]} if sources else {}
+        done = bool(removals) and not dry_run
+        terminal.data({**plan.to_dict(), "bytes_freed": planned, **source, "removed": done})
+
+
+@command("rm")
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--task", help="Only the variants for this task.")
+@click.option("--source", is_flag=True, help="Their source files too, as far as no other commit needs them.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def rm_command(
+    terminal: Terminal, refs: tuple[str, ...], task: str | None, source: bool, dry_run: bool, yes: bool
+) -> None:
+    """Remove stored models. Source files stay in the Hugging Face cache, which other tools share.
+
+    With --source, the source files of the same commits go too; of all commits where REF tells no revision.
+    """
+    from gpux.model.reference import ModelRef
+    from gpux.source_cache.removal import plan_source_removal
+    from gpux.store import Store
+    from gpux.upkeep.inventory import covered
+
+    store = Store(terminal.settings.store)
+    if not source:
+        models = [model for ref in map(ModelRef.parse, refs) for model in _variants(terminal, store, ref, task)]
+        carry_out(terminal, store.removal_plan(models), dry_run=dry_run, yes=yes)
+        return
+    found = covered(refs, terminal.settings, store)
+    plans = []
+    for part in found.sources:
+        _refuse_busy(store, part.repository.id)
+        every = part.commits == part.repository.commits
+        cache = terminal.settings.hf_cache
+        plans.append(plan_source_removal(cache, part.repository.id, None if every else part.commits))
+    models = [model for model in found.variants if task in (None, model.task)]
+    kept = sum(plan.kept for plan in plans)
+    if kept:
+        terminal.say(f"{figures.size(kept)} of source files stay: other commits need them.")
+    carry_out(terminal, store.removal_plan(models), *plans, dry_run=dry_run, yes=yes)
+
+
+def _variants(terminal: Terminal, store: Store, ref: ModelRef, task: str | None) -> list[StoredModel]:
+    from gpux.upkeep.inventory import covered
+
+    try:
+        return store.matching(ref, task=task)
+    except NotStoredError as exc:
+        if not covered([ref], terminal.settings, store).sources:
+            raise
+        hint = f"`gpux rm {ref} --source` removes its source files, which are here."
+        raise NotStoredError(exc.message, hint=hint, **exc.details) from exc
+
+
+def _refuse_busy(store: Store, id: str) -> None:
+    if store.busy("hf", id):
+        hint = "Run the same command again when that has ended."
+        raise StorageError(f"{id} is being converted right now; its source files are in use", hint=hint)
+
+
+@command("prune")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def prune_command(terminal: Terminal, dry_run: bool, yes: bool) -> None:
+    """Remove superseded variants, damaged ones, and what killed processes left behind."""
+    from gpux.store import Store
+
+    carry_out(terminal, Store(terminal.settings.store).prune_plan(), dry_run=dry_run, yes=yes)
