@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 #: public name -> module that defines it
 _PUBLIC = {
     "CancelToken": "gpux.system.cancel",
-    "Catalogue": "gpux.catalog.catalog",
+    "Catalog": "gpux.catalog.catalog",
     "Driving": "gpux.model.variant",
     "Generation": "gpux.runtime.generation.results",
     "GenerationOptions": "gpux.runtime.generation.options",
@@ -53,7 +53,7 @@ _PUBLIC = {
 
 __all__ = [
     "CancelToken",
-    "Catalogue",
+    "Catalog",
     "Driving",
     "Generation",
     "GenerationOptions",
@@ -90,7 +90,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gpux import errors
-    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.catalog import Catalog
     from gpux.catalog.importing import import_model
     from gpux.describe.description import ModelDescription, describe_model
     from gpux.errors import GpuxError

@@ -1,4 +1,4 @@
-"""A Hub whose repositories a test may change, and a catalogue over it."""
+"""A Hub whose repositories a test may change, and a catalog over it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpux import Settings
-from gpux.catalog import Catalogue
+from gpux.catalog import Catalog
 from tests.catalog.repositories import write
 from tests.hub import HubServer, User
 
@@ -29,5 +29,5 @@ def hub(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def catalogue(settings: Settings) -> Catalogue:
-    return Catalogue(settings=settings)
+def catalog(settings: Settings) -> Catalog:
+    return Catalog(settings=settings)

@@ -1,4 +1,4 @@
-"""Repositories that a catalogue describes: config-only, gated, odd, moved."""
+"""Repositories that a catalog describes: config-only, gated, odd, moved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalogue's file: uses of runs, several processes, kills, schemas, export."""
+"""The catalog's file: uses of runs, several processes, kills, schemas, export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gpux import Settings
-from gpux.catalog import Catalogue, Facts, Record, record_status, record_use, to_json, to_yaml
+from gpux.catalog import Catalog, Facts, Record, record_status, record_use, to_json, to_yaml
 from gpux.catalog.database import SCHEMA
 from gpux.catalog.events import events_folder
 from gpux.errors import CancelledError, CorruptFileError, ManagerError, StorageError, UsageError
@@ -33,11 +33,11 @@ def own() -> Settings:
 
 
 @pytest.fixture
-def kept(own: Settings) -> Catalogue:
-    catalogue = Catalogue(settings=own)
-    catalogue.put(record("a/one"))
-    catalogue.put(record("a/two", told=Facts(parameters=5000, languages=("en", "no"))))
-    return catalogue
+def kept(own: Settings) -> Catalog:
+    catalog = Catalog(settings=own)
+    catalog.put(record("a/one"))
+    catalog.put(record("a/two", told=Facts(parameters=5000, languages=("en", "no"))))
+    return catalog
 
 
 def record(reference: str, **values: Any) -> Record:
@@ -47,7 +47,7 @@ def record(reference: str, **values: Any) -> Record:
     )
 
 
-def test_uses_are_counted(own: Settings, kept: Catalogue) -> None:
+def test_uses_are_counted(own: Settings, kept: Catalog) -> None:
     for _ in range(3):
         record_use("a/one", settings=own)
     record_use("a/other", settings=own)
@@ -61,7 +61,7 @@ def test_uses_are_counted(own: Settings, kept: Catalogue) -> None:
     assert kept.put(record("a/one"))[0].uses == 4
 
 
-def test_the_commit_chooses_among_records(own: Settings, kept: Catalogue) -> None:
+def test_the_commit_chooses_among_records(own: Settings, kept: Catalog) -> None:
     kept.put(record("a/one@v1", revision="v1", commit="d" * 40, aliases=("short",)))
     record_use("a/one", commit="d" * 40, settings=own)
     record_use("short", settings=own)
@@ -70,7 +70,7 @@ def test_the_commit_chooses_among_records(own: Settings, kept: Catalogue) -> Non
     assert [one.uses for one in kept.records()] == [1, 3, 0]
 
 
-def test_pulls_set_the_status(own: Settings, kept: Catalogue) -> None:
+def test_pulls_set_the_status(own: Settings, kept: Catalog) -> None:
     with pytest.raises(ManagerError), pull_published(ModelRef.parse("a/one"), own):
         raise ManagerError("nothing came")
     assert (kept.get("a/one").status, kept.get("a/one").reason) == ("failed", "nothing came")
@@ -85,20 +85,20 @@ def test_pulls_set_the_status(own: Settings, kept: Catalogue) -> None:
 
 
 def test_recording_never_fails(tmp_path: Path, own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    record_use("a/one", settings=own)  # no catalogue
+    record_use("a/one", settings=own)  # no catalog
     assert not own.home.exists()
-    catalogue = Catalogue(settings=own)
-    catalogue.put(record("a/one"))
-    events_folder(catalogue.path).write_text("a file in the place of the folder")
+    catalog = Catalog(settings=own)
+    catalog.put(record("a/one"))
+    events_folder(catalog.path).write_text("a file in the place of the folder")
     record_use("a/one", settings=own)
-    assert catalogue.get("a/one").uses == 0
+    assert catalog.get("a/one").uses == 0
     monkeypatch.setenv("HF_ENDPOINT", "no url")
     record_use("a/one")
-    catalogue.path.write_bytes(b"damaged")
+    catalog.path.write_bytes(b"damaged")
     record_use("a/one", settings=own)
 
 
-def test_recording_does_not_wait_for_a_writer(own: Settings, kept: Catalogue) -> None:
+def test_recording_does_not_wait_for_a_writer(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     with sqlite3.connect(kept.path, isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -112,7 +112,7 @@ def test_recording_does_not_wait_for_a_writer(own: Settings, kept: Catalogue) ->
     assert seconds / 200 < 0.001
 
 
-def test_torn_and_foreign_lines(own: Settings, kept: Catalogue) -> None:
+def test_torn_and_foreign_lines(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     (file,) = events_folder(kept.path).iterdir()
     lines = [b"not json", b'{"event": "used"}', b"[]", b'{"event": "used", "scheme": "hf", "id": 5, "time": ""}']
@@ -125,7 +125,7 @@ def test_torn_and_foreign_lines(own: Settings, kept: Catalogue) -> None:
     assert [one.uses for one in kept.records()] == [2, 0]
 
 
-def test_days_that_are_over_are_removed(own: Settings, kept: Catalogue) -> None:
+def test_days_that_are_over_are_removed(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     (file,) = events_folder(kept.path).iterdir()
     old = file.with_name("2020-01-01")
@@ -140,15 +140,15 @@ def test_days_that_are_over_are_removed(own: Settings, kept: Catalogue) -> None:
 WRITER = """
 import sys
 from gpux import Settings
-from gpux.catalog import Catalogue, Record, record_use
+from gpux.catalog import Catalog, Record, record_use
 name, number = sys.argv[1], int(sys.argv[2])
 settings = Settings.from_env()
-catalogue = Catalogue(settings=settings)
+catalog = Catalog(settings=settings)
 print("ready", flush=True)
 for i in range(number):
     id = f"{name}/m{i}"
-    catalogue.put(Record(id, "hf", id), {"name": id})
-    catalogue.put(Record("shared/one", "hf", "shared/one"), {"defaults": {f"{name}{i}": i}})
+    catalog.put(Record(id, "hf", id), {"name": id})
+    catalog.put(Record("shared/one", "hf", "shared/one"), {"defaults": {f"{name}{i}": i}})
     record_use("shared/one", settings=settings)
     print(id, flush=True)
 """
@@ -163,14 +163,14 @@ def test_several_processes(own: Settings) -> None:
     for process in started:
         process.communicate(timeout=120)
         assert process.returncode == 0
-    records = {one.reference: one for one in Catalogue(settings=own).records()}
+    records = {one.reference: one for one in Catalog(settings=own).records()}
     assert len(records) == 61
     assert len(records["shared/one"].defaults) == 60  # no merge was lost
     assert records["shared/one"].uses == 60
 
 
-def test_kills_leave_a_whole_catalogue(own: Settings) -> None:
-    catalogue = Catalogue(settings=own)
+def test_kills_leave_a_whole_catalog(own: Settings) -> None:
+    catalog = Catalog(settings=own)
     known: set[str] = set()
     for attempt in range(6):
         process = writer(f"k{attempt}", 10_000)
@@ -181,17 +181,17 @@ def test_kills_leave_a_whole_catalogue(own: Settings) -> None:
         known |= {line.strip() for line in process.stdout if "/m" in line and line.endswith("\n")}
         process.stdout.close()
         process.wait()
-        found = {one.reference: one for one in catalogue.records()}
+        found = {one.reference: one for one in catalog.records()}
         assert known <= found.keys()
         assert all(found[id].name == id for id in known)
         uses = found["shared/one"].uses if "shared/one" in found else 0
         assert len(known) <= uses <= len(known) + attempt + 1  # each told use once
-    connection = sqlite3.connect(catalogue.path)
+    connection = sqlite3.connect(catalog.path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
 
 
-def test_a_later_schema_is_refused(kept: Catalogue) -> None:
+def test_a_later_schema_is_refused(kept: Catalog) -> None:
     connection = sqlite3.connect(kept.path)
     connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
     connection.commit()
@@ -211,19 +211,19 @@ def test_another_programs_database_is_left_alone(own: Settings) -> None:
     connection.close()
     before = path.read_bytes()
     with pytest.raises(CorruptFileError, match="another program's"):
-        Catalogue(settings=own).put(record("a/one"))
+        Catalog(settings=own).put(record("a/one"))
     with pytest.raises(CorruptFileError, match="another program's"):
-        Catalogue(settings=own).records()
+        Catalog(settings=own).records()
     assert path.read_bytes() == before
 
 
-def test_an_empty_file_is_an_empty_catalogue(own: Settings) -> None:
+def test_an_empty_file_is_an_empty_catalog(own: Settings) -> None:
     own.home.mkdir(parents=True)
     (own.home / "catalogue.db").touch()
-    assert Catalogue(settings=own).records() == []
+    assert Catalog(settings=own).records() == []
 
 
-def test_what_another_program_wrote_into_a_record(kept: Catalogue) -> None:
+def test_what_another_program_wrote_into_a_record(kept: Catalog) -> None:
     odd = json.dumps({"parameters": "many", "licence": "mit", "x": 1, "languages": 5, "downloads": -3})
     connection = sqlite3.connect(kept.path)
     connection.execute("UPDATE records SET told = ?, overrides = ?, notes = '{}'", (odd, odd))
@@ -235,7 +235,7 @@ def test_what_another_program_wrote_into_a_record(kept: Catalogue) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
-def test_the_file_is_its_owners(own: Settings, kept: Catalogue) -> None:
+def test_the_file_is_its_owners(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     (events,) = events_folder(kept.path).iterdir()
     assert [stat.S_IMODE(path.stat().st_mode) for path in (kept.path, events)] == [0o600, 0o600]
@@ -243,7 +243,7 @@ def test_the_file_is_its_owners(own: Settings, kept: Catalogue) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_home_is_read(own: Settings, kept: Catalogue) -> None:
+def test_a_read_only_home_is_read(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     kept.path.chmod(0o400)
     own.home.chmod(0o500)
@@ -255,7 +255,7 @@ def test_a_read_only_home_is_read(own: Settings, kept: Catalogue) -> None:
     assert kept.get("a/one").uses == 1
 
 
-def test_a_catalogue_that_is_held_for_too_long(kept: Catalogue) -> None:
+def test_a_catalog_that_is_held_for_too_long(kept: Catalog) -> None:
     from gpux.catalog.database import Database
 
     connection = sqlite3.connect(kept.path, isolation_level=None)
@@ -265,14 +265,14 @@ def test_a_catalogue_that_is_held_for_too_long(kept: Catalogue) -> None:
     connection.close()
 
 
-def test_removal_is_all_or_none(kept: Catalogue) -> None:
+def test_removal_is_all_or_none(kept: Catalog) -> None:
     with pytest.raises(StorageError, match="no 'a/three'"):
         kept.remove(["a/one", "a/three"])
     assert [one.reference for one in kept.remove(["a/one", "hf:a/one"])] == ["a/one"]
     assert [one.reference for one in kept.records()] == ["a/two"]
 
 
-def test_exports_are_equal_and_plain(kept: Catalogue) -> None:
+def test_exports_are_equal_and_plain(kept: Catalog) -> None:
     kept.put(
         record("a/no", details={"config": {"x": [1, None, "no", "1e3", "~", "é\n \u2028 x"]}}), {"name": "off: - #"}
     )
@@ -286,7 +286,7 @@ def test_exports_are_equal_and_plain(kept: Catalogue) -> None:
     assert "!!" not in to_yaml(records)
 
 
-def test_two_records_of_one_name(kept: Catalogue) -> None:
+def test_two_records_of_one_name(kept: Catalog) -> None:
     for id in ("a/one", "a/two"):
         kept.put(record(id), {"name": "same"})
     with pytest.raises(UsageError, match="several records"):
@@ -296,5 +296,5 @@ def test_two_records_of_one_name(kept: Catalogue) -> None:
 def test_reading_needs_no_yaml() -> None:
     program = "import sys, gpux.catalog as c; c.record_use('a/b'); heavy = {'yaml', 'sqlite3', 'numpy', 'rich'}"
     program += " & set(sys.modules); assert not heavy, heavy"
-    program += "; c.Catalogue().records(); assert 'yaml' not in sys.modules"
+    program += "; c.Catalog().records(); assert 'yaml' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

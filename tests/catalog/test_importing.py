@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpux import Settings, pull_model
-from gpux.catalog import Catalogue, discover, import_model, import_models
+from gpux.catalog import Catalog, discover, import_model, import_models
 from gpux.errors import (
     CorruptFileError,
     InvalidReferenceError,
@@ -28,7 +28,7 @@ from tests.models.bert import bert_repository
 pytestmark = pytest.mark.hub
 
 
-def test_a_record_of_a_configuration_alone(hub: HubServer, settings: Settings, catalogue: Catalogue) -> None:
+def test_a_record_of_a_configuration_alone(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     record = import_model(MIXTRAL_ID, settings=settings)
     facts = record.facts
     assert (facts.parameters, facts.parameters_basis) == (46_702_792_704, "config by formula")
@@ -39,8 +39,8 @@ def test_a_record_of_a_configuration_alone(hub: HubServer, settings: Settings, c
     assert (record.status, record.uses, record.last_used, record.endpoint) == ("new", 0, None, hub.url)
     assert len(record.commit) == 40
     assert len(hub.requests) <= 3
-    assert catalogue.get(MIXTRAL_ID) == record
-    assert catalogue.records() == [replace(record, details={})]
+    assert catalog.get(MIXTRAL_ID) == record
+    assert catalog.records() == [replace(record, details={})]
     assert pickle.loads(pickle.dumps(record)) == record
     assert json.loads(json.dumps(record.to_dict()))["details"]["config"]["num_local_experts"] == 8
 
@@ -57,21 +57,21 @@ def test_overrides_stay_and_end(settings: Settings) -> None:
     assert again.to_dict()["overridden"] == {"parameters": 46_702_792_704, "context_length": 32_768}
 
 
-def test_refused_overrides_ask_nobody(hub: HubServer, settings: Settings, catalogue: Catalogue) -> None:
+def test_refused_overrides_ask_nobody(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     for overrides in ({"contxt": 1}, {"params": 70}):
         with pytest.raises(UsageError):
             import_model(MIXTRAL_ID, overrides, settings=settings)
     assert hub.requests == []
-    assert not catalogue.path.exists()
+    assert not catalog.path.exists()
 
 
-def test_dry_run_writes_nothing(settings: Settings, catalogue: Catalogue) -> None:
+def test_dry_run_writes_nothing(settings: Settings, catalog: Catalog) -> None:
     record = import_model("acme/small", {"name": "one"}, settings=settings, dry_run=True)
     assert (record.name, record.facts.parameters) == ("one", COUNT)
-    assert not catalogue.path.exists()
+    assert not catalog.path.exists()
     import_model("acme/small", {"name": "two"}, settings=settings)
     assert import_model("acme/small", {"params": "7M"}, settings=settings, dry_run=True).name == "two"
-    assert catalogue.get("acme/small").facts.parameters == COUNT
+    assert catalog.get("acme/small").facts.parameters == COUNT
 
 
 def test_a_gated_model_is_recorded_with_the_missing_token(hub: HubServer, settings: Settings) -> None:
@@ -86,57 +86,57 @@ def test_a_gated_model_is_recorded_with_the_missing_token(hub: HubServer, settin
     assert "hf_good" not in json.dumps(whole.to_dict())
 
 
-def test_nothing_known_is_a_typed_error(settings: Settings, catalogue: Catalogue) -> None:
+def test_nothing_known_is_a_typed_error(settings: Settings, catalog: Catalog) -> None:
     for ref in ("acme/private", "acme/missing"):
         with pytest.raises(ModelNotFoundError):
             import_model(ref, settings=settings)
-    assert not catalogue.path.exists()
+    assert not catalog.path.exists()
 
 
-def test_odd_configurations_give_sound_records(settings: Settings, catalogue: Catalogue) -> None:
+def test_odd_configurations_give_sound_records(settings: Settings, catalog: Catalog) -> None:
     for ref in ("acme/odd", "acme/escapes"):
         record = import_model(ref, settings=settings)
         assert (record.facts.hidden_size, record.facts.vocab_size) == (None, None)
         assert "\x1b" not in str(record.facts)
-        assert catalogue.get(ref).facts == record.facts
-        json.dumps(catalogue.get(ref).to_dict(), ensure_ascii=False).encode()
+        assert catalog.get(ref).facts == record.facts
+        json.dumps(catalog.get(ref).to_dict(), ensure_ascii=False).encode()
 
 
-def test_names_that_find_a_record(settings: Settings, catalogue: Catalogue) -> None:
+def test_names_that_find_a_record(settings: Settings, catalog: Catalog) -> None:
     record = import_model("small", {"name": "my favourite"}, settings=settings)
     assert record.id == "acme/small"
     for name in ("small", "acme/small", "hf:acme/small", "my favourite", " acme/small "):
-        assert catalogue.get(name).reference == "acme/small"
+        assert catalog.get(name).reference == "acme/small"
     with pytest.raises(NotStoredError, match="no 'acme/smal'") as caught:
-        catalogue.get("acme/smal")
+        catalog.get("acme/smal")
     assert caught.value.hint == "Did you mean 'acme/small'?"
 
 
-def test_one_model_at_two_revisions_has_two_records(settings: Settings, catalogue: Catalogue) -> None:
+def test_one_model_at_two_revisions_has_two_records(settings: Settings, catalog: Catalog) -> None:
     commit = import_model("acme/small", settings=settings).commit
     pinned = import_model(f"acme/small@{commit}", settings=settings)
     assert (pinned.reference, pinned.commit) == (f"acme/small@{commit}", commit)
-    assert catalogue.get("acme/small").revision is None
-    assert catalogue.get(pinned.reference).revision == commit
+    assert catalog.get("acme/small").revision is None
+    assert catalog.get(pinned.reference).revision == commit
     with pytest.raises(UsageError, match="several records"):
-        catalogue.get("small" if catalogue.remove(["acme/small"]) and not import_model(
+        catalog.get("small" if catalog.remove(["acme/small"]) and not import_model(
             "acme/small@main", settings=settings) else "acme/small")  # fmt: skip
 
 
-def test_a_file_is_a_record_of_its_own(settings: Settings, catalogue: Catalogue) -> None:
+def test_a_file_is_a_record_of_its_own(settings: Settings, catalog: Catalog) -> None:
     record = import_model("acme/small/model.safetensors", settings=settings)
     assert (record.reference, record.file) == ("acme/small/model.safetensors", "model.safetensors")
-    assert catalogue.get("acme/small/model.safetensors").reference == record.reference
+    assert catalog.get("acme/small/model.safetensors").reference == record.reference
 
 
-def test_a_folder_of_this_machine(tmp_path: Path, settings: Settings, catalogue: Catalogue) -> None:
+def test_a_folder_of_this_machine(tmp_path: Path, settings: Settings, catalog: Catalog) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_bytes(text(LLAMA))
     (folder / "model.safetensors").write_bytes(weights())
     record = import_model(folder, settings=settings)
     assert (record.reference, record.scheme, record.facts.parameters) == (str(folder), "local", COUNT)
-    assert catalogue.get(str(folder)).facts.context_length == 131_072
+    assert catalog.get(str(folder)).facts.context_length == 131_072
 
 
 def test_what_is_stored_is_pulled(hub: HubServer, root: Path, tmp_path: Path, settings: Settings) -> None:
@@ -159,14 +159,14 @@ def test_offline_takes_what_was_told_last(hub: HubServer, settings: Settings) ->
     assert "offline; this is what was known before" in record.notes
 
 
-def test_a_list_with_bad_lines(settings: Settings, catalogue: Catalogue) -> None:
+def test_a_list_with_bad_lines(settings: Settings, catalog: Catalog) -> None:
     refs = [MIXTRAL_ID, "no reference!", "acme/missing", "acme/small", "datasets/a/b", MIXTRAL_ID]
     outcomes = import_models(refs, settings=settings)
     assert [outcome.reference for outcome in outcomes] == refs[:-1]
     assert [outcome.action for outcome in outcomes] == ["added", None, None, "added", None]
     assert isinstance(outcomes[1].error, InvalidReferenceError)
     assert isinstance(outcomes[2].error, ModelNotFoundError)
-    assert [record.reference for record in catalogue.records()] == ["acme/small", MIXTRAL_ID]
+    assert [record.reference for record in catalog.records()] == ["acme/small", MIXTRAL_ID]
     again = import_models([MIXTRAL_ID], settings=settings)[0]
     assert again.action == "unchanged"
     assert json.loads(json.dumps(again.to_dict()))["record"]["id"] == MIXTRAL_ID
@@ -195,18 +195,18 @@ def test_discovery(hub: HubServer, settings: Settings) -> None:
 @pytest.mark.parametrize(
     "content", [b"no database at all, and long enough to be read as one" * 20, b"SQLite format 3\0"]
 )
-def test_a_damaged_catalogue(content: bytes, settings: Settings, catalogue: Catalogue) -> None:
+def test_a_damaged_catalog(content: bytes, settings: Settings, catalog: Catalog) -> None:
     settings.home.mkdir(parents=True)
-    catalogue.path.write_bytes(content)
+    catalog.path.write_bytes(content)
     with pytest.raises(CorruptFileError):
-        catalogue.records()
+        catalog.records()
     with pytest.raises(CorruptFileError):
         import_model("acme/small", settings=settings)
-    assert catalogue.path.read_bytes() == content
+    assert catalog.path.read_bytes() == content
 
 
-def test_no_place_for_a_catalogue(tmp_path: Path, settings: Settings) -> None:
+def test_no_place_for_a_catalog(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "catalogue.db", tmp_path):
         with pytest.raises(NotWritableError):
-            import_model("acme/small", settings=settings, catalogue=path)
+            import_model("acme/small", settings=settings, catalog=path)

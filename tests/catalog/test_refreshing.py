@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpux import Settings
-from gpux.catalog import Catalogue, import_model, import_models, record_use, refresh
+from gpux.catalog import Catalog, import_model, import_models, record_use, refresh
 from gpux.errors import ModelNotFoundError, NotStoredError, OfflineError, UsageError
 from tests.catalog.repositories import COUNT, LLAMA, LLAMA_ID, MIXTRAL_ID, text, weights
 from tests.hub import Fault, HubServer, add_repo
@@ -16,9 +16,9 @@ from tests.hub import Fault, HubServer, add_repo
 pytestmark = pytest.mark.hub
 
 
-def test_one_request_where_nothing_changed(hub: HubServer, settings: Settings, catalogue: Catalogue) -> None:
+def test_one_request_where_nothing_changed(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_models([MIXTRAL_ID, "acme/small"], settings=settings)
-    before = catalogue.path.read_bytes()
+    before = catalog.path.read_bytes()
     hub.clear_requests()
     found = refresh(settings=settings)
     assert [(one.reference, one.outcome, one.changes) for one in found] == [
@@ -26,10 +26,10 @@ def test_one_request_where_nothing_changed(hub: HubServer, settings: Settings, c
         (MIXTRAL_ID, "current", {}),
     ]
     assert len(hub.requests) == 2
-    assert catalogue.path.read_bytes() == before
+    assert catalog.path.read_bytes() == before
 
 
-def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: Settings, catalogue: Catalogue) -> None:
+def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: Settings, catalog: Catalog) -> None:
     said = {"name": "one", "licence": "mit"}
     first = import_models(["acme/small", MIXTRAL_ID], said, settings=settings)[0].record
     assert first is not None
@@ -43,7 +43,7 @@ def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: S
     assert small.changes["precision"] == ("F16", "F32")
     assert sum("/api/models/acme/small" in request.path for request in hub.requests) <= 2
     assert len(hub.requests) <= 5
-    now = catalogue.get("acme/small")
+    now = catalog.get("acme/small")
     assert (now.facts.context_length, now.facts.licence, now.name, now.uses) == (4096, "mit", "one", 1)
     assert now.added == first.added
     assert now.commit != first.commit
@@ -51,7 +51,7 @@ def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: S
 
 
 def test_what_changes_every_day_needs_no_description(
-    hub: HubServer, root: Path, settings: Settings, catalogue: Catalogue
+    hub: HubServer, root: Path, settings: Settings, catalog: Catalog
 ) -> None:
     details = import_model(MIXTRAL_ID, settings=settings).details
     settings_of = {"downloads": 5000, "likes": 11}
@@ -62,37 +62,37 @@ def test_what_changes_every_day_needs_no_description(
     (found,) = refresh([MIXTRAL_ID], settings=settings)
     assert (found.outcome, found.changes) == ("current", {"downloads": (1000, 5000), "likes": (10, 11)})
     assert len(hub.requests) == 1
-    assert (catalogue.get(MIXTRAL_ID).facts.likes, catalogue.get(MIXTRAL_ID).details) == (11, details)
+    assert (catalog.get(MIXTRAL_ID).facts.likes, catalog.get(MIXTRAL_ID).details) == (11, details)
 
 
-def test_a_token_opens_what_was_closed(hub: HubServer, settings: Settings, catalogue: Catalogue) -> None:
+def test_a_token_opens_what_was_closed(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_model(LLAMA_ID, settings=settings)
     hub.clear_requests()
     assert refresh(settings=settings)[0].outcome == "current"
     assert len(hub.requests) == 1  # without a token, the files are not asked for again
     (found,) = refresh(settings=replace(settings, token="hf_good"))
     assert found.outcome == "changed"
-    assert (catalogue.get(LLAMA_ID).facts.parameters, catalogue.get(LLAMA_ID).unknown.get("architecture")) == (
+    assert (catalog.get(LLAMA_ID).facts.parameters, catalog.get(LLAMA_ID).unknown.get("architecture")) == (
         COUNT,
         None,
     )
 
 
-def test_gone_and_back(hub: HubServer, root: Path, settings: Settings, catalogue: Catalogue) -> None:
+def test_gone_and_back(hub: HubServer, root: Path, settings: Settings, catalog: Catalog) -> None:
     import_models(["acme/small", MIXTRAL_ID], settings=settings)
     add_repo(root, "acme/small", {"config.json": text(LLAMA)}, private=True)
     found = {one.reference: one for one in refresh(settings=settings)}
     assert isinstance(found["acme/small"].error, ModelNotFoundError)
     assert (found["acme/small"].outcome, found[MIXTRAL_ID].outcome) == ("gone", "current")
-    record = catalogue.get("acme/small")
+    record = catalog.get("acme/small")
     assert (record.status, record.facts.parameters) == ("gone", COUNT)
     assert "no such model" in (record.reason or "")
     add_repo(root, "acme/small", {"config.json": text(LLAMA)}, private=False)
     refresh(settings=settings)
-    assert (catalogue.get("acme/small").status, catalogue.get("acme/small").reason) == ("new", None)
+    assert (catalog.get("acme/small").status, catalog.get("acme/small").reason) == ("new", None)
 
 
-def test_a_renamed_model_moves(hub: HubServer, root: Path, settings: Settings, catalogue: Catalogue) -> None:
+def test_a_renamed_model_moves(hub: HubServer, root: Path, settings: Settings, catalog: Catalog) -> None:
     import_model("acme/small", {"name": "one"}, settings=settings)
     record_use("acme/small", settings=settings)
     (root / "models" / "acme" / "small").rename(root / "models" / "acme" / "renamed")
@@ -101,12 +101,12 @@ def test_a_renamed_model_moves(hub: HubServer, root: Path, settings: Settings, c
     )
     (found,) = refresh(settings=settings)
     assert (found.outcome, found.reference) == ("changed", "acme/renamed")
-    (record,) = catalogue.records()
+    (record,) = catalog.records()
     assert (record.id, record.name, record.uses) == ("acme/renamed", "one", 1)
-    assert catalogue.get("acme/small").reference == "acme/renamed"
+    assert catalog.get("acme/small").reference == "acme/renamed"
 
 
-def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, catalogue: Catalogue) -> None:
+def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, catalog: Catalog) -> None:
     import_model("acme/small", {"name": "one", "licence": "mit"}, settings=settings)
     import_model("acme/odd", {"name": "two"}, settings=settings)
     for id in ("acme/small", "acme/odd"):
@@ -114,11 +114,11 @@ def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, ca
     (root / "models" / "acme" / "small").rename(root / "models" / "acme" / "set-aside")
     add_repo(root, "acme/odd", {"config.json": text(LLAMA)}, renamed_from=("acme/small",))
     refresh(settings=settings)
-    (record,) = catalogue.records()
+    (record,) = catalog.records()
     assert (record.reference, record.name, record.overrides["licence"], record.uses) == ("acme/odd", "two", "mit", 2)
 
 
-def test_who_cannot_be_asked_is_unknown(hub: HubServer, settings: Settings, catalogue: Catalogue) -> None:
+def test_who_cannot_be_asked_is_unknown(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_models([MIXTRAL_ID, "acme/small"], settings=settings)
     offline = refresh(settings=replace(settings, offline=True))
     assert all(isinstance(one.error, OfflineError) and one.outcome == "unknown" for one in offline)
@@ -126,12 +126,12 @@ def test_who_cannot_be_asked_is_unknown(hub: HubServer, settings: Settings, cata
     assert all(isinstance(one.error, UsageError) for one in other)
     hub.add_fault(Fault("status", status=500, path="acme/small", times=None))
     assert {one.outcome for one in refresh(settings=settings)} == {"current", "unknown"}
-    assert {record.status for record in catalogue.records()} == {"new"}
+    assert {record.status for record in catalog.records()} == {"new"}
     with pytest.raises(NotStoredError):
         refresh(["acme/missing"], settings=settings)
     assert refresh(["acme/small"], settings=replace(settings, offline=True))[0].record.facts.parameters == COUNT
 
 
-def test_an_empty_catalogue(settings: Settings, catalogue: Catalogue) -> None:
+def test_an_empty_catalog(settings: Settings, catalog: Catalog) -> None:
     assert refresh(settings=settings) == []
-    assert not catalogue.path.exists()
+    assert not catalog.path.exists()

@@ -333,7 +333,7 @@ def test_the_group_knows_its_commands() -> None:
     assert gpux.list_commands(context) == list(COMMANDS)
     assert gpux.get_command(context, "pulll") is None
     assert {name: type(gpux.get_command(context, name)).__name__ for name in COMMANDS} == {
-        name: "Group" if name in ("toolchain", "auth", "jobs", "catalogue") else "Command" for name in COMMANDS
+        name: "Group" if name in ("toolchain", "auth", "jobs", "catalog") else "Command" for name in COMMANDS
     }
 
 

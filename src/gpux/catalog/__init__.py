@@ -1,4 +1,4 @@
-"""The catalogue: records of models, pulled or not, with what is known of each and what its user says of it.
+"""The catalog: records of models, pulled or not, with what is known of each and what its user says of it.
 
 One SQLite file, ``catalogue.db`` in gpux's home by default. Names are loaded on first use: what a run needs of this
 package, :func:`~gpux.catalog.events.record_use`, is light.
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
-    "Catalogue": "gpux.catalog.catalog",
+    "Catalog": "gpux.catalog.catalog",
     "Facts": "gpux.catalog.record",
     "ImportOutcome": "gpux.catalog.importing",
     "Record": "gpux.catalog.record",
@@ -26,7 +26,7 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Catalogue",
+    "Catalog",
     "Facts",
     "ImportOutcome",
     "Record",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.catalog import Catalog
     from gpux.catalog.discovery import discover
     from gpux.catalog.events import record_status, record_use
     from gpux.catalog.exporting import to_json, to_yaml

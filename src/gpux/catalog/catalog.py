@@ -1,4 +1,4 @@
-"""The catalogue: its records listed, found, put and removed."""
+"""The catalog: its records listed, found, put and removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Action = Literal["added", "updated", "unchanged"]
 _PASSING: dict[str, Any] = {"described": "", "added": "", "details": {}}
 
 
-class Catalogue:
+class Catalog:
     """Records of models in one SQLite file; threads and processes may share it.
 
     Args:
@@ -36,7 +36,7 @@ class Catalogue:
         self._database = Database(self.path)
 
     def __repr__(self) -> str:
-        return f"Catalogue({str(self.path)!r})"
+        return f"Catalog({str(self.path)!r})"
 
     def records(self, *, details: bool = False) -> list[Record]:
         """Every record in the order of their references; with all that is known of each only if asked for.
@@ -125,7 +125,7 @@ class Catalogue:
         with self._database.reading() as connection:
             record = _found(connection, reference) if connection else None
         if record is None:  # removed meanwhile
-            raise NotStoredError(f"the catalogue has no {reference!r}", reference=reference)
+            raise NotStoredError(f"the catalog has no {reference!r}", reference=reference)
         return record
 
     def _one(self, ref: Reference, records: list[Record]) -> Record:
@@ -136,7 +136,7 @@ class Catalogue:
             known = [name for record in records for name in (record.reference, record.name) if name]
             near = difflib.get_close_matches(str(ref), known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Add it with `gpux import {ref}`."
-            raise NotStoredError(f"the catalogue has no {str(ref)!r}", hint=hint, reference=str(ref))
+            raise NotStoredError(f"the catalog has no {str(ref)!r}", hint=hint, reference=str(ref))
         if len(found) > 1:
             several = ", ".join(record.reference for record in found)
             raise UsageError(f"several records are named {str(ref)!r}", hint=f"Name one of: {several}.")

@@ -1,4 +1,4 @@
-"""The file of the catalogue: SQLite, made when it is written first, one connection for each use.
+"""The file of the catalog: SQLite, made when it is written first, one connection for each use.
 
 With SQLite's rollback journal, and not its write-ahead log: the file stands alone, may be copied, and may lie on a
 network file system; a process that dies leaves what was committed. Writers wait for one another.
@@ -19,7 +19,7 @@ from gpux.system.disk import disk_errors
 
 WAIT = 30.0  #: seconds for other processes
 APPLICATION = 0x67707578  #: "gpux", in the header of the file
-_HINT = "Make the folder writable, or name another catalogue."
+_HINT = "Make the folder writable, or name another catalog."
 #: What leads from each schema to the next; a schema that was released is never changed.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -53,7 +53,7 @@ SCHEMA = len(MIGRATIONS)
 
 
 class Database:
-    """The catalogue's file at ``path``, which need not exist. Many threads and processes may use the same one."""
+    """The catalog's file at ``path``, which need not exist. Many threads and processes may use the same one."""
 
     def __init__(self, path: Path, wait: float = WAIT) -> None:
         self.path = path
@@ -61,10 +61,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection to what is there, events of runs included; None where there is no catalogue yet.
+        """A connection to what is there, events of runs included; None where there is no catalog yet.
 
         Raises:
-            CorruptFileError: the file is no catalogue, or damaged.
+            CorruptFileError: the file is no catalog, or damaged.
             StorageError: it is of a later version of gpux, or another process holds it for too long.
         """
         if not self.path.exists():
@@ -82,7 +82,7 @@ class Database:
         Raises:
             NotWritableError: the folder or file refuses.
             DiskFullError: there is no room.
-            CorruptFileError: the file is no catalogue, or damaged.
+            CorruptFileError: the file is no catalog, or damaged.
             StorageError: it is of a later version of gpux, or another process holds it for too long.
         """
         self._make()
@@ -130,10 +130,10 @@ class Database:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if owner != APPLICATION and objects:
-            raise CorruptFileError(f"{self.path} is another program's database", hint="Name another catalogue.")
+            raise CorruptFileError(f"{self.path} is another program's database", hint="Name another catalog.")
         if version > SCHEMA:
             message = f"{self.path} has schema {version}, and this gpux reads up to {SCHEMA}"
-            raise StorageError(message, hint="Update gpux, or name another catalogue.", schema=version)
+            raise StorageError(message, hint="Update gpux, or name another catalog.", schema=version)
         return int(version)
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:
@@ -164,8 +164,8 @@ class Database:
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
             return NotWritableError(f"cannot open or write {path}: {exc}", hint=_HINT, path=path)
         if code == sqlite3.SQLITE_FULL:
-            return DiskFullError(f"no room for {path}: {exc}", hint="Make room, or name another catalogue.", path=path)
+            return DiskFullError(f"no room for {path}: {exc}", hint="Make room, or name another catalog.", path=path)
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             hint = "Move it away; `gpux import` makes a new one."
-            return CorruptFileError(f"{path} is damaged, or no catalogue: {exc}", hint=hint, path=path)
+            return CorruptFileError(f"{path} is damaged, or no catalog: {exc}", hint=hint, path=path)
         return StorageError(f"{path}: {exc}", path=path)

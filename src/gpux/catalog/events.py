@@ -1,12 +1,12 @@
-"""What runs and pulls tell the catalogue, without waiting for it and without ever failing.
+"""What runs and pulls tell the catalog, without waiting for it and without ever failing.
 
 ::
 
     catalogue.db
     catalogue.events/2026-01-31    one JSON object on each line, in the order of their coming
 
-An event is one appended line, for which no lock and no database is opened; whoever opens the catalogue next takes the
-lines in, each once (:mod:`gpux.catalog.folding`). Where there is no catalogue, nothing is written.
+An event is one appended line, for which no lock and no database is opened; whoever opens the catalog next takes the
+lines in, each once (:mod:`gpux.catalog.folding`). Where there is no catalog, nothing is written.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _LONGEST = 500  #: characters of a reason
 
 
 def default_path(settings: Settings) -> Path:
-    """The catalogue of these settings."""
+    """The catalog of these settings."""
     return settings.home / FILE
 
 
-def events_folder(catalogue: Path) -> Path:
-    """Where events of a catalogue wait."""
-    return catalogue.with_suffix(".events")
+def events_folder(catalog: Path) -> Path:
+    """Where events of a catalog wait."""
+    return catalog.with_suffix(".events")
 
 
 def record_use(id: str, *, scheme: str = "hf", commit: str | None = None, settings: Settings | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Taking events into the catalogue: each line once, also where a process dies between any two steps.
+"""Taking events into the catalog: each line once, also where a process dies between any two steps.
 
 How far a file was taken in is written in the same transaction as what its lines say. A file is deleted when its day is
 long over, so that nobody appends to it any more.

@@ -1,4 +1,4 @@
-"""Models into the catalogue: one, or a list of which no bad line stops the rest."""
+"""Models into the catalog: one, or a list of which no bad line stops the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpux.catalog.catalog import Action, Catalogue
+from gpux.catalog.catalog import Action, Catalog
 from gpux.catalog.describing import drafted
 from gpux.catalog.record import Record
 from gpux.catalog.rules import checked_overrides
@@ -48,13 +48,13 @@ def import_model(
     ref: Reference,
     overrides: Mapping[str, Any] | None = None,
     *,
-    catalogue: Catalogue | Path | None = None,
+    catalog: Catalog | Path | None = None,
     settings: Settings | None = None,
     manager: ModelManager | None = None,
     dry_run: bool = False,
     cancel: CancelToken | None = None,
 ) -> Record:
-    """Write what is known of a model into the catalogue; no weights travel.
+    """Write what is known of a model into the catalog; no weights travel.
 
     A model that is there already is described anew; what was said of it before stays. Of a gated model without a token
     the record holds what its page tells, and ``unknown`` why it holds no more.
@@ -66,7 +66,7 @@ def import_model(
         ref: any form that :meth:`ModelRef.parse` accepts.
         overrides: field -> what holds in place of what the source tells, e.g. ``{"parameters": "70B"}``, and ``name``,
             ``description`` and ``defaults``; None ends an override. See :data:`gpux.catalog.rules.RULES`.
-        catalogue: one, or the path of its file; by default that of the settings.
+        catalog: one, or the path of its file; by default that of the settings.
         settings: by default the environment's.
         manager: where the model comes from; by default the one that the reference's scheme names.
         dry_run: write nothing; the record is what would be written.
@@ -75,12 +75,12 @@ def import_model(
     Raises:
         UsageError: an unknown field (``details["field"]``), or a value of another type or range; nothing was asked.
         ManagerError: nothing at all is known of the model; the subclass says why.
-        StorageError: the catalogue cannot be written.
+        StorageError: the catalog cannot be written.
         CancelledError: ``cancel`` was set.
     """
     settings = settings or Settings.from_env()
     given = checked_overrides(overrides or {})
-    importing = _Importing(_opened(catalogue, settings), settings, given, dry_run, cancel or CancelToken())
+    importing = _Importing(_opened(catalog, settings), settings, given, dry_run, cancel or CancelToken())
     record, _ = importing.one(ModelRef.parse(ref), manager)
     return record
 
@@ -89,7 +89,7 @@ def import_models(
     refs: Iterable[Reference],
     overrides: Mapping[str, Any] | None = None,
     *,
-    catalogue: Catalogue | Path | None = None,
+    catalog: Catalog | Path | None = None,
     settings: Settings | None = None,
     dry_run: bool = False,
     cancel: CancelToken | None = None,
@@ -105,7 +105,7 @@ def import_models(
     settings = settings or Settings.from_env()
     given = checked_overrides(overrides or {})
     stop = (cancel or CancelToken()).child()
-    importing = _Importing(_opened(catalogue, settings), settings, given, dry_run, stop)
+    importing = _Importing(_opened(catalog, settings), settings, given, dry_run, stop)
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="gpux-import") as pool:
         try:
             return list(pool.map(importing.outcome, dict.fromkeys(refs)))
@@ -115,12 +115,12 @@ def import_models(
 
 
 class _Importing:
-    """Imports that share a catalogue, managers, and what is stored."""
+    """Imports that share a catalog, managers, and what is stored."""
 
     def __init__(
-        self, catalogue: Catalogue, settings: Settings, given: Mapping[str, Any], dry_run: bool, stop: CancelToken
+        self, catalog: Catalog, settings: Settings, given: Mapping[str, Any], dry_run: bool, stop: CancelToken
     ) -> None:
-        self._catalogue, self._settings, self._given = catalogue, settings, given
+        self._catalog, self._settings, self._given = catalog, settings, given
         self._dry_run, self._stop = dry_run, stop
         self._managers: dict[str, ModelManager] = {}
         self._stored: set[tuple[str, str]] | None = None
@@ -149,7 +149,7 @@ class _Importing:
         record = drafted(found, ref, self._settings)
         if (record.scheme, record.id) in self._runnable():
             record = replace(record, status="pulled")
-        write = self._catalogue.preview if self._dry_run else self._catalogue.put
+        write = self._catalog.preview if self._dry_run else self._catalog.put
         return write(record, self._given)
 
     def _manager(self, scheme: str) -> ModelManager:
@@ -167,5 +167,5 @@ class _Importing:
             return self._stored
 
 
-def _opened(catalogue: Catalogue | Path | None, settings: Settings) -> Catalogue:
-    return catalogue if isinstance(catalogue, Catalogue) else Catalogue(catalogue, settings=settings)
+def _opened(catalog: Catalog | Path | None, settings: Settings) -> Catalog:
+    return catalog if isinstance(catalog, Catalog) else Catalog(catalog, settings=settings)

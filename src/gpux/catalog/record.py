@@ -1,4 +1,4 @@
-"""What the catalogue holds of one model: what sources tell, what its user says of it, and what became of it here."""
+"""What the catalog holds of one model: what sources tell, what its user says of it, and what became of it here."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FACTS = tuple(entry.name for entry in fields(Facts))
 
 @dataclass(frozen=True)
 class Record(Value):
-    """One model of the catalogue."""
+    """One model of the catalog."""
 
     reference: str  #: what names it here, and what pulls it
     scheme: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.catalog.catalog import Catalogue
+from gpux.catalog.catalog import Catalog
 from gpux.catalog.describing import drafted, moved_facts
 from gpux.catalog.record import FACTS, Facts, Record
 from gpux.errors import (
@@ -57,7 +57,7 @@ class Refreshed(Value):
 def refresh(
     refs: Iterable[Reference] | None = None,
     *,
-    catalogue: Catalogue | Path | None = None,
+    catalog: Catalog | Path | None = None,
     settings: Settings | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Refreshed]:
@@ -69,17 +69,17 @@ def refresh(
 
     Args:
         refs: only these; by default every record.
-        catalogue: one, or the path of its file; by default that of the settings.
+        catalog: one, or the path of its file; by default that of the settings.
         settings: by default the environment's.
         cancel: ends it.
 
     Raises:
-        NotStoredError: one of ``refs`` is not in the catalogue.
-        StorageError: the catalogue cannot be read or written.
+        NotStoredError: one of ``refs`` is not in the catalog.
+        StorageError: the catalog cannot be read or written.
         CancelledError: ``cancel`` was set.
     """
     settings = settings or Settings.from_env()
-    kept = catalogue if isinstance(catalogue, Catalogue) else Catalogue(catalogue, settings=settings)
+    kept = catalog if isinstance(catalog, Catalog) else Catalog(catalog, settings=settings)
     records = kept.records() if refs is None else kept.select(refs)
     stop = (cancel or CancelToken()).child()
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="gpux-refresh") as pool:
@@ -93,8 +93,8 @@ def refresh(
 class _Refreshing:
     """One refresh; knows when asking on is of no use."""
 
-    def __init__(self, catalogue: Catalogue, settings: Settings, stop: CancelToken) -> None:
-        self._catalogue, self._settings, self._stop = catalogue, settings, stop
+    def __init__(self, catalog: Catalog, settings: Settings, stop: CancelToken) -> None:
+        self._catalog, self._settings, self._stop = catalog, settings, stop
         self._managers: dict[str, ModelManager] = {}
         self._lock = threading.Lock()
         self._over: RateLimitError | None = None
@@ -106,7 +106,7 @@ class _Refreshing:
         except CancelledError:
             raise
         except _GONE as exc:
-            self._catalogue.mark(record.reference, "gone", exc.message)
+            self._catalog.mark(record.reference, "gone", exc.message)
             return Refreshed(record.reference, "gone", replace(record, status="gone", reason=exc.message), error=exc)
         except GpuxError as exc:
             if isinstance(exc, RateLimitError):
@@ -125,8 +125,8 @@ class _Refreshing:
         facts = moved_facts(record.told, info)
         if facts == record.told and record.status != "gone":
             return Refreshed(record.reference, "current", record)
-        now = replace(self._catalogue.get(record.reference), told=facts, status="new")
-        written, _ = self._catalogue.put(now)
+        now = replace(self._catalog.get(record.reference), told=facts, status="new")
+        written, _ = self._catalog.put(now)
         return Refreshed(record.reference, "current", written, _changes(record.told, facts))
 
     def _described(self, record: Record, ref: ModelRef, manager: ModelManager) -> Refreshed:
@@ -134,7 +134,7 @@ class _Refreshing:
 
         found = describe_model(ref, self._settings, manager=manager, cancel=self._stop)
         draft = drafted(found, ref, self._settings)
-        now = self._catalogue.move(record.reference, draft)
+        now = self._catalog.move(record.reference, draft)
         changes = _changes(record.told, now.told)
         same = now.commit == record.commit and not changes and now.reference == record.reference
         return Refreshed(now.reference, "current" if same else "changed", now, changes)

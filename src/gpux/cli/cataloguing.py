@@ -1,4 +1,4 @@
-"""What ``gpux import`` and ``gpux catalogue`` share: overrides as they are typed, and records as people read them."""
+"""What ``gpux import`` and ``gpux catalog`` share: overrides as they are typed, and records as people read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpux.catalog.record import Record
 
 PATH = click.Path(dir_okay=False, path_type=Path)
-PATH_HELP = "File of the catalogue; by default catalogue.db in GPUX_HOME."
+PATH_HELP = "File of the catalog; by default catalogue.db in GPUX_HOME."
 #: A list may be in any encoding: what is no reference is told as one that is none.
 LIST = click.File(encoding="utf-8", errors="replace")
 HEADER = ("Model", "Name", "Task", "Parameters", "Context", "Licence", "Status", "Uses", "Last used")

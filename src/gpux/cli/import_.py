@@ -27,7 +27,7 @@ from gpux.huggingface.search import SORTS
 @click.option("--description", help="Your own words about it.")
 @click.option("--default", "defaults", multiple=True, metavar="KEY=VALUE", help="A default parameter; JSON, or text.")
 @click.option("--set", "others", multiple=True, metavar="FIELD=VALUE", help="Any other field; FIELD= ends an override.")
-@click.option("--catalogue", "path", type=cataloguing.PATH, help=cataloguing.PATH_HELP)
+@click.option("--catalog", "path", type=cataloguing.PATH, help=cataloguing.PATH_HELP)
 @click.option("--dry-run", is_flag=True, help="Show the records that would be written, and stop.")
 @click.option("--offline", is_flag=True, help="Use what the Hub said last, ask no Hub.")
 def import_command(
@@ -39,12 +39,12 @@ def import_command(
     offline: bool,
     **options: Any,
 ) -> int:
-    """Write what is known of models into the catalogue; no weights travel.
+    """Write what is known of models into the catalog; no weights travel.
 
     A model that is there already is described anew; what you said of it stays. One bad line of a file does not stop
     the rest; the exit code is that of the first failure.
     """
-    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.catalog import Catalog
     from gpux.catalog.importing import import_model, import_models
 
     terminal.override(offline=offline or None)
@@ -52,7 +52,7 @@ def import_command(
     wanted = [*refs, *cataloguing.lines(listed), *_found(terminal, options)]
     if not wanted and listed is None and options["search"] is None:
         raise UsageError("no model was named", hint="gpux import org/name, or --from-file list.txt")
-    how: dict[str, Any] = {"catalogue": Catalogue(path, settings=terminal.settings), "dry_run": dry_run}
+    how: dict[str, Any] = {"catalog": Catalog(path, settings=terminal.settings), "dry_run": dry_run}
     if len(refs) == 1 and len(wanted) == 1:
         record = import_model(refs[0], given, settings=terminal.settings, **how)
         cataloguing.show_imported(terminal, record, dry_run=dry_run)

@@ -23,8 +23,8 @@ COMMANDS = {
     "chat": "Talk with a model.",
     "search": "Search the Hub for models.",
     "info": "Show what the Hub knows of a model.",
-    "import": "Write what is known of models into the catalogue.",
-    "catalogue": "List, show, export and refresh the catalogue of models.",
+    "import": "Write what is known of models into the catalog.",
+    "catalog": "List, show, export and refresh the catalog of models.",
     "revisions": "List a model's branches, tags and pull requests.",
     "check": "Tell whether models can be downloaded, with and without the token.",
     "list": "List the models on this machine.",
@@ -57,6 +57,9 @@ MODULES = {
     "prune": "storage",
     "outdated": "update",
 }
+
+#: British spelling of commands and options -> the American one that help shows
+SPELLINGS = {"catalogue": "catalog", "licence": "license"}
 
 EPILOG = """\b
 Exit codes: 0 done, 2 wrong usage, 3 not found, 4 no access, 5 Hub or network,
@@ -110,15 +113,22 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for one that does not exist."""
-        name = args[0]
+        name = SPELLINGS.get(args[0], args[0])
         if name not in COMMANDS and not name.startswith("-"):
             near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
             suggestion = f" Did you mean `gpux {near[0]}`?" if near else ""
             raise click.UsageError(f"No such command '{name}'.{suggestion}", ctx)
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, [name, *args[1:]])
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: SPELLINGS.get(name, name),
+    },
+)
 @click.version_option(__version__, prog_name="gpux")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no remarks, only data and errors.")

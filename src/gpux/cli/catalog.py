@@ -1,4 +1,4 @@
-"""``gpux catalogue``."""
+"""``gpux catalog``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gpux.cli import cataloguing
 from gpux.cli.terminal import Terminal, command
 
 if TYPE_CHECKING:
-    from gpux.catalog.catalog import Catalogue
+    from gpux.catalog.catalog import Catalog
 
-_AT = click.option("--catalogue", "path", type=cataloguing.PATH, help=cataloguing.PATH_HELP)
+_AT = click.option("--catalog", "path", type=cataloguing.PATH, help=cataloguing.PATH_HELP)
 
 
 @command("list")
 @_AT
 def list_records(terminal: Terminal, path: Path | None = None) -> None:
-    """List the models of the catalogue."""
+    """List the models of the catalog."""
     records = _opened(terminal, path).records()
     if terminal.as_json:
         terminal.data([record.to_dict() for record in records])
     elif not records:
-        terminal.say("The catalogue is empty: `gpux import org/name`.")
+        terminal.say("The catalog is empty: `gpux import org/name`.")
     else:
         terminal.table(cataloguing.HEADER, map(cataloguing.row, records), right=(3, 4, 7))
 
@@ -53,12 +53,12 @@ def show_record(terminal: Terminal, ref: str, path: Path | None) -> None:
 def export(
     terminal: Terminal, refs: tuple[str, ...], format_: str, output: Path | None, brief: bool, path: Path | None
 ) -> None:
-    """Write the catalogue, or the records of REFS, as one document."""
+    """Write the catalog, or the records of REFS, as one document."""
     from gpux.catalog.exporting import FORMATS, write_whole
 
-    catalogue = _opened(terminal, path)
-    chosen = {record.reference for record in catalogue.select(refs)}
-    records = [one for one in catalogue.records(details=not brief) if not refs or one.reference in chosen]
+    catalog = _opened(terminal, path)
+    chosen = {record.reference for record in catalog.select(refs)}
+    records = [one for one in catalog.records(details=not brief) if not refs or one.reference in chosen]
     text = FORMATS[format_](records)
     if output is None:
         sys.stdout.write(text)
@@ -76,7 +76,7 @@ def refresh_records(terminal: Terminal, refs: tuple[str, ...], offline: bool, pa
     from gpux.catalog.refreshing import refresh
 
     terminal.override(offline=offline or None)
-    found = refresh(refs or None, catalogue=_opened(terminal, path), settings=terminal.settings)
+    found = refresh(refs or None, catalog=_opened(terminal, path), settings=terminal.settings)
     if terminal.as_json:
         terminal.data([one.to_dict() for one in found])
     else:
@@ -101,23 +101,23 @@ def remove(terminal: Terminal, refs: tuple[str, ...], path: Path | None) -> None
     terminal.say(f"{len(removed)} removed: {', '.join(record.reference for record in removed)}.")
 
 
-@click.group("catalogue", invoke_without_command=True, params=list(list_records.params))
+@click.group("catalog", invoke_without_command=True, params=list(list_records.params))
 @click.pass_context
-def catalogue_command(ctx: click.Context, as_json: bool, debug: bool, quiet: bool, path: Path | None) -> Any:
+def catalog_command(ctx: click.Context, as_json: bool, debug: bool, quiet: bool, path: Path | None) -> Any:
     """List what `gpux import` wrote, and show, export, refresh or remove it. Without a command: list."""
     inherited = ctx.obj or {}
-    ctx.obj = {**inherited, "json": as_json, "quiet": quiet or bool(inherited.get("quiet")), "catalogue": path}
+    ctx.obj = {**inherited, "json": as_json, "quiet": quiet or bool(inherited.get("quiet")), "catalog": path}
     if ctx.invoked_subcommand:
         return None
     return ctx.invoke(list_records, as_json=as_json, debug=debug, quiet=quiet, path=path)
 
 
-def _opened(terminal: Terminal, path: Path | None) -> Catalogue:
-    from gpux.catalog.catalog import Catalogue
+def _opened(terminal: Terminal, path: Path | None) -> Catalog:
+    from gpux.catalog.catalog import Catalog
 
-    inherited = (click.get_current_context().obj or {}).get("catalogue")
-    return Catalogue(path or inherited, settings=terminal.settings)
+    inherited = (click.get_current_context().obj or {}).get("catalog")
+    return Catalog(path or inherited, settings=terminal.settings)
 
 
 for _command in (list_records, show_record, export, refresh_records, remove):
-    catalogue_command.add_command(_command)
+    catalog_command.add_command(_command)

@@ -1,4 +1,4 @@
-"""``gpux import`` and ``gpux catalogue`` as a user types them."""
+"""``gpux import`` and ``gpux catalog`` as a user types them."""
 
 from __future__ import annotations
 
@@ -53,11 +53,20 @@ def test_import_and_show(capsys: Captured) -> None:
     assert shown["defaults"] == 'temperature=0.7, stop=["."]'
     assert shown["experts"] == "8"
     assert err == ""
-    assert dict(rows(gpux(capsys, "catalogue", "show", "mix")[0])) == shown
-    found = answer(capsys, "catalogue", "show", "mix")
+    assert dict(rows(gpux(capsys, "catalog", "show", "mix")[0])) == shown
+    found = answer(capsys, "catalog", "show", "mix")
     assert (found["parameters"], found["overridden"]["parameters"]) == (47_000_000_000, 46_702_792_704)
     assert found["details"]["config"]["hidden_size"] == 4096
     assert answer(capsys, "import", MIXTRAL_ID, "--set", "licence=")["licence"] == "apache-2.0"
+
+
+def test_british_spelling_is_accepted(capsys: Captured, tmp_path: Path) -> None:
+    path = str(tmp_path / "mine.db")
+    gpux(capsys, "import", "acme/small", "--catalogue", path)
+    assert rows(gpux(capsys, "catalogue", "list", "--catalogue", path)[0]) == rows(
+        gpux(capsys, "catalog", "list", "--catalog", path)[0]
+    )
+    assert "catalogue" not in gpux(capsys, "--help")[0]
 
 
 def test_dry_run(capsys: Captured, settings: Settings) -> None:
@@ -129,10 +138,10 @@ def test_search(capsys: Captured) -> None:
         (["import", "acme/small", "--sort", "likes"], 2, "for --search"),
         (["import", "acme/missing"], 3, "no such model"),
         (["import", "acme/small", "--offline"], 5, "offline"),
-        (["catalogue", "show", "acme/small"], 3, "gpux import acme/small"),
-        (["catalogue", "remove", "acme/small"], 3, "gpux import acme/small"),
-        (["catalogue", "refresh", "acme/small"], 3, "gpux import acme/small"),
-        (["catalogue", "export", "--output", "nowhere/at/all.json"], 6, "there is no folder"),
+        (["catalog", "show", "acme/small"], 3, "gpux import acme/small"),
+        (["catalog", "remove", "acme/small"], 3, "gpux import acme/small"),
+        (["catalog", "refresh", "acme/small"], 3, "gpux import acme/small"),
+        (["catalog", "export", "--output", "nowhere/at/all.json"], 6, "there is no folder"),
     ],
     ids=str,
 )
@@ -142,29 +151,29 @@ def test_refusals(capsys: Captured, settings: Settings, args: list[str], code: i
 
 
 def test_list_and_remove(capsys: Captured, settings: Settings) -> None:
-    assert "gpux import org/name" in gpux(capsys, "catalogue")[1]
-    assert answer(capsys, "catalogue", "list") == []
+    assert "gpux import org/name" in gpux(capsys, "catalog")[1]
+    assert answer(capsys, "catalog", "list") == []
     gpux(capsys, "import", MIXTRAL_ID, "acme/small")
     record_use(MIXTRAL_ID, settings=settings)
-    found = rows(gpux(capsys, "catalogue")[0])
+    found = rows(gpux(capsys, "catalog")[0])
     assert found[0][:8] == ["acme/small", "", "text-generation", "32.0k", "131,072", "", "new", "0"]
     assert found[1][:2] + found[1][6:8] == [MIXTRAL_ID, "", "pulled", "1"]
-    assert [one["id"] for one in answer(capsys, "catalogue", "list")] == ["acme/small", MIXTRAL_ID]
-    assert [one["id"] for one in answer(capsys, "catalogue")] == ["acme/small", MIXTRAL_ID]
-    assert answer(capsys, "catalogue", "remove", "acme/small")[0]["parameters"] == COUNT
-    assert [row[0] for row in rows(gpux(capsys, "catalogue", "list")[0])] == [MIXTRAL_ID]
+    assert [one["id"] for one in answer(capsys, "catalog", "list")] == ["acme/small", MIXTRAL_ID]
+    assert [one["id"] for one in answer(capsys, "catalog")] == ["acme/small", MIXTRAL_ID]
+    assert answer(capsys, "catalog", "remove", "acme/small")[0]["parameters"] == COUNT
+    assert [row[0] for row in rows(gpux(capsys, "catalog", "list")[0])] == [MIXTRAL_ID]
 
 
 def test_export(capsys: Captured, tmp_path: Path) -> None:
     gpux(capsys, "import", MIXTRAL_ID, "acme/small")
-    as_json = json.loads(gpux(capsys, "catalogue", "export")[0])
-    as_yaml = yaml.safe_load(gpux(capsys, "catalogue", "export", "--format", "yaml")[0])
+    as_json = json.loads(gpux(capsys, "catalog", "export")[0])
+    as_yaml = yaml.safe_load(gpux(capsys, "catalog", "export", "--format", "yaml")[0])
     assert as_json["models"] == as_yaml["models"]
     assert as_yaml["models"][1]["details"]["config"]["num_local_experts"] == 8
     file = tmp_path / "models.yaml"
-    out, err = gpux(capsys, "catalogue", "export", "mixtral", "--output", str(file), code=3)
+    out, err = gpux(capsys, "catalog", "export", "mixtral", "--output", str(file), code=3)
     assert (out, file.exists()) == ("", False)
-    out, err = gpux(capsys, "catalogue", "export", MIXTRAL_ID, "--brief", "--format", "yaml", "-o", str(file))
+    out, err = gpux(capsys, "catalog", "export", MIXTRAL_ID, "--brief", "--format", "yaml", "-o", str(file))
     (model,) = yaml.safe_load(file.read_text("utf-8"))["models"]
     assert (out, model["id"], "details" in model) == ("", MIXTRAL_ID, False)
     assert f"1 written to {file}." in err
@@ -175,23 +184,23 @@ def test_refresh(capsys: Captured, hub: HubServer, root: Path) -> None:
     gpux(capsys, "import", MIXTRAL_ID, "acme/small")
     add_repo(root, "acme/small", {"config.json": text({**LLAMA, "max_position_embeddings": 4096})})
     hub.clear_requests()
-    found = rows(gpux(capsys, "catalogue", "refresh")[0])
+    found = rows(gpux(capsys, "catalog", "refresh")[0])
     assert (found[0][:2], found[1]) == (["acme/small", "changed"], [MIXTRAL_ID, "current", ""])
     assert "context_length" in found[0][2]
     assert len(hub.requests) <= 4
     hub.add_fault(Fault("status", status=500, path=MIXTRAL_ID, times=None))
-    told = answer(capsys, "catalogue", "refresh", MIXTRAL_ID, code=5)
+    told = answer(capsys, "catalog", "refresh", MIXTRAL_ID, code=5)
     assert (told[0]["outcome"], told[0]["error"]["code"]) == ("unknown", "hub_server")
-    assert gpux(capsys, "catalogue", "refresh", "--offline", code=5)[0].count("offline") == 2
+    assert gpux(capsys, "catalog", "refresh", "--offline", code=5)[0].count("offline") == 2
 
 
-def test_another_catalogue(capsys: Captured, tmp_path: Path, settings: Settings) -> None:
+def test_another_catalog(capsys: Captured, tmp_path: Path, settings: Settings) -> None:
     path = str(tmp_path / "sub" / "team.db")
-    gpux(capsys, "import", "acme/small", "--catalogue", path)
+    gpux(capsys, "import", "acme/small", "--catalog", path)
     assert not settings.home.joinpath("catalogue.db").exists()
-    assert [row[0] for row in rows(gpux(capsys, "catalogue", "--catalogue", path)[0])] == ["acme/small"]
-    assert [row[0] for row in rows(gpux(capsys, "catalogue", "list", "--catalogue", path)[0])] == ["acme/small"]
-    assert gpux(capsys, "catalogue", "--catalogue", path, "show", "acme/small")[0]
+    assert [row[0] for row in rows(gpux(capsys, "catalog", "--catalog", path)[0])] == ["acme/small"]
+    assert [row[0] for row in rows(gpux(capsys, "catalog", "list", "--catalog", path)[0])] == ["acme/small"]
+    assert gpux(capsys, "catalog", "--catalog", path, "show", "acme/small")[0]
 
 
 def test_a_real_process() -> None:
