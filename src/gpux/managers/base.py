@@ -1,10 +1,11 @@
-"""What a manager is: it resolves, describes and fetches models of one source, nothing else."""
+"""The interface of a manager, which resolves, describes and downloads the models of one source."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from gpux.errors import GpuxError, UnsupportedError
 from gpux.inspect.reads import FileReads, Part
@@ -18,27 +19,56 @@ from gpux.system.settings import Settings
 
 if TYPE_CHECKING:
     from gpux.model.variant import StoredModel
+    from gpux.store import Store
 
 
 class ModelManager(ABC):
     """One source of models, registered under its scheme (entry points ``gpux.managers``).
 
-    Every method takes what a user types or a parsed :class:`~gpux.model.reference.ModelRef`, and raises
+    Methods accept a reference as a string or path, or a parsed :class:`~gpux.model.reference.ModelRef`, and raises
     :class:`~gpux.errors.ManagerError` or one of its subclasses.
     """
 
     scheme: ClassVar[str]
 
-    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
-        self.settings = (settings or Settings.from_env()).with_overrides(**overrides)
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        home: Path | None = None,
+        toolchains: Path | None = None,
+        hf_cache: Path | None = None,
+        token_path: Path | None = None,
+        endpoint: str | None = None,
+        token: str | None = None,
+        offline: bool | None = None,
+        timeout: float | None = None,
+        ca_bundle: Path | None = None,
+        torch_index: str | None = None,
+        max_cache: int | None = None,
+    ) -> None:
+        """Use ``settings``, by default those of the environment, with every keyword that is not None in its place."""
+        self.settings = (settings or Settings.from_env()).with_overrides(
+            home=home,
+            toolchains=toolchains,
+            hf_cache=hf_cache,
+            token_path=token_path,
+            endpoint=endpoint,
+            token=token,
+            offline=offline,
+            timeout=timeout,
+            ca_bundle=ca_bundle,
+            torch_index=torch_index,
+            max_cache=max_cache,
+        )
 
     @abstractmethod
     def resolve(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelInfo:
-        """The model at a commit: one request at most.
+        """Resolve a reference to a commit, its files and metadata, with at most one request.
 
         Raises:
-            ModelNotFoundError: there is none, or no right to see it.
-            RevisionNotFoundError: it has no such revision.
+            ModelNotFoundError: the model does not exist, or this user may not see it.
+            RevisionNotFoundError: the model has no such revision.
         """
 
     @abstractmethod
@@ -50,55 +80,55 @@ class ModelManager(ABC):
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> SourceSnapshot:
-        """Bring ``paths`` of the model to this machine, every byte checked against its hash.
+        """Download ``paths`` of the model and check every file against its hash.
 
         Raises:
             EntryNotFoundError: the model has no such file.
-            CorruptFileError: what arrives is not what was promised, twice.
-            DiskFullError: the source cache has no room.
-            CancelledError: ``cancel`` was set; what arrived is kept.
+            CorruptFileError: a file had a wrong hash, and again after a second download.
+            DiskFullError: the disk of the source cache is full.
+            CancelledError: ``cancel`` was set; the bytes received so far are kept.
         """
 
     def page(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelPage:
-        """The model at a commit and its card: one request at most; raises as :meth:`resolve` does."""
+        """Resolve a reference and read its model card, with at most one request; raises as :meth:`resolve` does."""
         return ModelPage(self.resolve(ref, cancel=cancel))
 
     def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
-        """Parts of the model's files, to be read where they lie; the caller closes it.
+        """Open the model's files for reading byte ranges without downloading whole files; the caller closes the result.
 
-        Without ``ask``, only what is on this machine is read.
+        With ``ask=False`` only files on this machine are read, and no request is made.
 
         Raises:
-            UnsupportedError: this manager brings whole files only.
+            UnsupportedError: this manager downloads whole files only.
         """
-        raise UnsupportedError(f"{self.scheme} models are read whole only", model=info.id)
+        raise UnsupportedError(f"the manager of {self.scheme} models cannot read parts of files", model=info.id)
 
     def read_range(self, info: ModelInfo, path: str, start: int, stop: int) -> bytes:
-        """The bytes ``[start, stop)`` of one file; fewer where it ends before.
+        """Read the bytes ``[start, stop)`` of one file; fewer if the file is shorter.
 
         Raises:
             EntryNotFoundError: the model has no such file.
-            ManagerError: the source refuses; the subclass says why.
+            ManagerError: the source refused; the subclass is the reason.
         """
         with self.open_reads(info) as reads:
             return reads.read(path, start, stop)
 
     def read_ranges(self, info: ModelInfo, parts: Sequence[Part]) -> list[bytes | GpuxError]:
-        """Several ``(path, start, stop)`` at once, a few at a time; in the place of one that fails stands its error."""
+        """Read several ``(path, start, stop)`` ranges concurrently; a range that fails yields its error."""
         with self.open_reads(info) as reads:
             return reads.read_each(parts)
 
     def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
-        """Which of ``paths`` are on this machine already, in full length; their hashes are checked when fetched."""
+        """The ``paths`` that are on this machine in full length; :meth:`fetch` checks their hashes."""
         return set()
 
     def discard(self, id: str, commit: str) -> int:
-        """Remove a model's source files at one commit from this machine, where nothing else needs them.
+        """Remove the source files of one commit from this machine, except those that other commits use.
 
-        Returns the bytes that this freed: none for a source whose files are not copies.
+        Returns the bytes that were freed; 0 for a source whose files are not copies.
 
         Raises:
-            NotWritableError: the source cache refuses.
+            NotWritableError: the source cache cannot be written.
         """
         return 0
 
@@ -106,25 +136,67 @@ class ModelManager(ABC):
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
     ) -> list[ModelInfo]:
-        """Models that match, the most downloaded first."""
+        """The models that match the query and the filters, most downloaded first."""
 
     @abstractmethod
     def list_revisions(self, ref: Reference) -> list[Revision]:
-        """Branches, tags and pull requests, with their commits."""
+        """The branches, tags and pull requests of a model, with their commits."""
 
     def get_model_info(self, ref: Reference, *, revision: str | None = None) -> ModelInfo:
-        """What the source knows of the model, weights not included."""
+        """The metadata and the file list of a model; no file is downloaded."""
         return self.resolve(ModelRef.parse(ref).at(revision))
 
     def list_model_files(self, ref: Reference, *, revision: str | None = None) -> list[ModelFile]:
-        """Every file of the model at one commit, with sizes and hashes where the source has them."""
+        """All files of a model at one commit, with sizes and hashes where the source provides them."""
         return list(self.get_model_info(ref, revision=revision).files)
 
     def detect_format(self, ref: Reference, *, revision: str | None = None) -> tuple[str, ...]:
-        """The formats in which the model's weights are there, e.g. ``("onnx", "safetensors")``."""
+        """The formats of a model's weights, for example ``("onnx", "safetensors")``."""
         return self.get_model_info(ref, revision=revision).formats
 
-    def pull_model(self, ref: Reference, *, revision: str | None = None, **options: Any) -> StoredModel:
-        """Bring the model into the store, ready to run; ``options`` are those of :func:`gpux.pull_model`."""
-        pulled: StoredModel = service("pull_model")(ModelRef.parse(ref).at(revision), manager=self, **options)
+    def pull_model(
+        self,
+        ref: Reference,
+        *,
+        revision: str | None = None,
+        task: str | None = None,
+        precision: str = "fp32",
+        device: str = "auto",
+        force: bool = False,
+        convert: bool = False,
+        converter: str | None = None,
+        prove: bool = False,
+        allow_inexact: bool = False,
+        trust_remote_code: bool = False,
+        discard_source: bool = False,
+        ignore_disk_space: bool = False,
+        ignore_memory: bool = False,
+        store: Store | None = None,
+        progress: ProgressCallback | bool | None = None,
+        cancel: CancelToken | None = None,
+    ) -> StoredModel:
+        """Download, convert, prove and store a model of this source, as :func:`gpux.pull_model` does.
+
+        The keywords are those of :func:`gpux.pull_model`, which describes them and the errors.
+        """
+        pulled: StoredModel = service("pull_model")(
+            ref,
+            revision=revision,
+            task=task,
+            precision=precision,
+            device=device,
+            force=force,
+            convert=convert,
+            converter=converter,
+            prove=prove,
+            allow_inexact=allow_inexact,
+            trust_remote_code=trust_remote_code,
+            discard_source=discard_source,
+            ignore_disk_space=ignore_disk_space,
+            ignore_memory=ignore_memory,
+            manager=self,
+            store=store,
+            progress=progress,
+            cancel=cancel,
+        )
         return pulled
