@@ -14,10 +14,16 @@ from safetensors.numpy import save_file
 from gpux.errors import CorruptFileError, UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
-from gpux.pipelines.text.layers import Dense, Dropout, LayerNorm, Normalize
-from gpux.pipelines.text.pooling import MODES
-from gpux.pipelines.text.safetensors import read_floats
-from gpux.pipelines.text.sentence import read_sentence_config, transformer_folder
+from gpux.pipelines.text.sentence import (
+    MODES,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Normalize,
+    read_floats,
+    read_sentence_config,
+    transformer_folder,
+)
 from tests.models.cases import SENTENCES
 from tests.pipelines.conftest import Build
 

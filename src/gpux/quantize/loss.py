@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import ProofError, UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.text.pooling import MODES
-from gpux.pipelines.text.sentence import read_sentence_config
+from gpux.pipelines.text.sentence import MODES, read_sentence_config
 from gpux.proof.compare import Runner
 from gpux.quantize.probes import Answers, Probe, ask
 from gpux.system.cancel import CancelToken

@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.base import TextPipeline, as_texts, check_positive, hidden_size, tokenizer_options
-from gpux.pipelines.text.layers import Normalize
-from gpux.pipelines.text.pooling import MODES, without_prompt
-from gpux.pipelines.text.sentence import SentenceConfig, read_sentence_config, transformer_folder
+from gpux.pipelines.text.sentence import (
+    MODES,
+    Normalize,
+    SentenceConfig,
+    read_sentence_config,
+    transformer_folder,
+    without_prompt,
+)
 from gpux.pipelines.text.tokenization import Tokenizer
 
 Floats = NDArray[np.float32]

@@ -1,29 +1,38 @@
-"""What a repository of sentence-transformers says about its sentence vectors, read from its own files.
+"""Sentence vectors as sentence-transformers computes them: the repository's modules, pooling, and the layers after it.
 
 ``modules.json`` lists the modules in order, with the class of each: ``sentence_transformers.models.Pooling`` up to
-version 4, ``sentence_transformers.sentence_transformer.modules.pooling.Pooling`` from 5 on. A module that is not
-known here is refused: skipping one would give other vectors without a word.
+version 4, ``sentence_transformers.sentence_transformer.modules.pooling.Pooling`` from 5 on. An unsupported module is
+refused, because skipping it would silently change the vectors.
+
+Formulas: ``sentence_transformers/sentence_transformer/modules/pooling.py`` (the path for padded batches),
+``sentence_transformers/base/modules/dense.py`` and ``sentence_transformer/modules/`` of 5.7, and the torch functions
+that they call.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
 
 from gpux.errors import CorruptFileError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.text.layers import LAYERS, Layer
-from gpux.pipelines.text.pooling import MODES
+
+Floats = NDArray[np.float32]
 
 _PACKAGE = re.compile(r"^sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)(\.\w+)*\.(\w+)$")
 _KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 _TRANSFORMER_FILES = tuple(f"sentence_{kind}_config.json" for kind in _KINDS)
-#: keys of 1_Pooling/config.json up to version 5 -> mode, in the order in which several are concatenated
+#: keys of 1_Pooling/config.json up to version 4 -> mode, in the order in which the results are concatenated
 _LEGACY_MODES = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -34,22 +43,25 @@ _LEGACY_MODES = {
 }
 
 
+# -- the repository's files --------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class SentenceConfig:
-    """How sentence vectors are made from token vectors."""
+    """How sentence vectors are computed from token vectors."""
 
-    pooling: tuple[str, ...] = ("mean",)  #: modes whose results are concatenated
-    include_prompt: bool = True  #: whether the prompt's tokens take part in the pooling
-    layers: tuple[Layer, ...] = ()  #: what follows the pooling, in order
-    max_seq_length: int | None = None  #: tokens of one text; None leaves it to the tokenizer and the graph
+    pooling: tuple[str, ...] = ("mean",)  #: pooling modes; their results are concatenated
+    include_prompt: bool = True  #: whether the prompt's tokens are pooled too
+    layers: tuple[Layer, ...] = ()  #: modules after the pooling, in order
+    max_seq_length: int | None = None  #: limit of tokens per text; None: the tokenizer's and the graph's limits hold
     lower_case: bool = False
-    folder: str = ""  #: where the transformer's own files lie
+    folder: str = ""  #: subfolder of the transformer's own files
     prompts: Mapping[str, str] | None = None
     default_prompt_name: str | None = None
     truncate_dim: int | None = None  #: leading dimensions to keep
 
     def prompt(self, prompt: str | None, prompt_name: str | None) -> str:
-        """The prompt that opens every text: the one given, the one named, or the repository's default.
+        """The text put before every input: the given prompt, the named one, or the repository's default.
 
         Raises:
             UsageError: the repository has no prompt of that name.
@@ -66,12 +78,12 @@ class SentenceConfig:
 
 
 def read_sentence_config(model: StoredModel) -> SentenceConfig:
-    """Read modules.json and what it points at.
+    """Read modules.json and the files of each module.
 
-    Without modules.json: mean pooling, and the last token for a causal language model, as sentence-transformers does.
+    Without modules.json: mean pooling, or the last token for a causal language model, as sentence-transformers does.
 
     Raises:
-        UnsupportedError: a module, pooling mode or option that is not known here.
+        UnsupportedError: an unsupported module, pooling mode or option.
         CorruptFileError: one of the files cannot be read.
     """
     settings = model.read_json("config_sentence_transformers.json")
@@ -79,7 +91,7 @@ def read_sentence_config(model: StoredModel) -> SentenceConfig:
         return SentenceConfig(pooling=(_fallback_pooling(model),))
     kind = settings.get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
-        raise _refused(model, f"it is a {kind} of sentence-transformers, which gives no sentence vectors")
+        raise _refused(model, f"its model type in sentence-transformers is {kind}, not SentenceTransformer")
     found: dict[str, Any] = {"layers": ()}
     for index, module in enumerate(_read(model.path / "modules.json")):
         name = _module_name(model, module["type"])
@@ -97,7 +109,7 @@ def read_sentence_config(model: StoredModel) -> SentenceConfig:
 
 
 def transformer_folder(model: StoredModel) -> str:
-    """Where the files of the transformer lie, its tokenizer among them; the variant's own folder for most."""
+    """Subfolder of the transformer's files, its tokenizer included; for most models the variant's folder itself."""
     try:
         return str(_read(model.path / "modules.json")[0]["path"])
     except (CorruptFileError, LookupError, TypeError):
@@ -140,8 +152,10 @@ def _read_pooling(model: StoredModel, path: str, found: dict[str, Any]) -> None:
         modes = [mode for key, mode in _LEGACY_MODES.items() if config.get(key)] or ["mean"]
     modes = (modes,) if isinstance(modes, str) else tuple(modes)
     unknown = [mode for mode in modes if mode not in MODES]
-    if unknown or "pooling" in found or found["layers"]:
-        raise _refused(model, f"it pools by {', '.join(unknown)}" if unknown else "it pools twice, or late")
+    if unknown:
+        raise _refused(model, f"it pools by {', '.join(unknown)}")
+    if "pooling" in found or found["layers"]:
+        raise _refused(model, "it pools twice, or after another layer")
     found["pooling"] = modes
     found["include_prompt"] = config.get("include_prompt", True)
 
@@ -167,7 +181,251 @@ def _read(file: Path) -> Any:
 
 def _refused(model: StoredModel, why: str) -> UnsupportedError:
     return UnsupportedError(
-        f"{model.id} cannot give sentence vectors: {why}",
-        hint=f"The token vectors are there: pipeline('feature-extraction', model={model.id!r})(text).",
+        f"{model.id} cannot compute sentence vectors: {why}",
+        hint=f"Its token vectors are available: pipeline('feature-extraction', model={model.id!r})(text).",
         model=model.id,
     )
+
+
+# -- pooling: token vectors to one vector per text ---------------------------------------------------------------------
+
+
+_TINY = np.float32(1e-9)
+
+
+def cls(tokens: Floats, mask: NDArray[Any]) -> Floats:
+    """The first token of the mask."""
+    return _at(tokens, mask.argmax(axis=1))
+
+
+def mean(tokens: Floats, mask: NDArray[Any]) -> Floats:
+    """Mean over the tokens of the mask."""
+    weights = mask.astype(np.float32)
+    return _floats(_weighted_sum(tokens, weights) / _total(weights))
+
+
+def mean_sqrt_len(tokens: Floats, mask: NDArray[Any]) -> Floats:
+    """Sum over the tokens of the mask, divided by the square root of their number."""
+    weights = mask.astype(np.float32)
+    return _floats(_weighted_sum(tokens, weights) / np.sqrt(_total(weights)))
+
+
+def weighted_mean(tokens: Floats, mask: NDArray[Any]) -> Floats:
+    """Mean in which the token at position i (from 1, padding included) has the weight i."""
+    weights = mask.astype(np.float32) * np.arange(1, mask.shape[1] + 1, dtype=np.float32)
+    return _floats(_weighted_sum(tokens, weights) / _total(weights))
+
+
+def maximum(tokens: Floats, mask: NDArray[Any]) -> Floats:
+    """Largest value per dimension over the tokens of the mask."""
+    return _floats(np.where(mask[:, :, None] == 0, -np.inf, tokens).max(axis=1))
+
+
+def last_token(tokens: Floats, mask: NDArray[Any]) -> Floats:
+    """The last token of the mask; zeros for an empty mask."""
+    found = _at(tokens, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1))
+    return _floats(found * (mask.max(axis=1, keepdims=True) > 0))
+
+
+#: mode -> function of float32 [batch, tokens, dim] and a mask [batch, tokens] to float32 [batch, dim]; in
+#: sentence-transformers' own order
+MODES: dict[str, Callable[[Floats, NDArray[Any]], Floats]] = {
+    "cls": cls,
+    "max": maximum,
+    "mean": mean,
+    "mean_sqrt_len_tokens": mean_sqrt_len,
+    "weightedmean": weighted_mean,
+    "lasttoken": last_token,
+}
+
+
+def without_prompt(mask: NDArray[Any], prompt_length: int) -> NDArray[Any]:
+    """The mask without the first ``prompt_length`` tokens of each text, whichever side is padded."""
+    start = mask.argmax(axis=1)[:, None] + prompt_length
+    return np.where(np.arange(mask.shape[1])[None, :] < start, 0, mask)
+
+
+def _at(tokens: Floats, positions: NDArray[Any]) -> Floats:
+    return _floats(tokens[np.arange(len(tokens)), positions])
+
+
+def _weighted_sum(tokens: Floats, weights: Floats) -> Floats:
+    return _floats(np.matmul(weights[:, None, :], tokens)[:, 0, :])
+
+
+def _total(weights: Floats) -> Floats:
+    return _floats(np.maximum(weights.sum(axis=1, keepdims=True), _TINY))
+
+
+def _floats(values: NDArray[Any]) -> Floats:
+    return values.astype(np.float32, copy=False)
+
+
+# -- layers after the pooling: float32 [batch, dim] to float32 [batch, dim'] -------------------------------------------
+
+
+class Layer(Protocol):
+    """A module after the pooling."""
+
+    normalizes: ClassVar[bool]  #: whether its result has length 1
+    width: int | None  #: size of its result; None: as its input
+    nbytes: int  #: bytes of its weights
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Apply the layer to float32 [batch, dim]."""
+        ...
+
+
+class Normalize:
+    """Rows at length 1, as ``torch.nn.functional.normalize``: a norm below 1e-12 counts as 1e-12."""
+
+    normalizes: ClassVar[bool] = True
+    width: int | None = None
+    nbytes = 0
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """It has no files."""
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Apply the layer to float32 [batch, dim]."""
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return _floats(vectors / np.maximum(norms, 1e-12))
+
+
+class Dropout:
+    """The identity: dropout is a training-time layer."""
+
+    normalizes: ClassVar[bool] = False
+    width: int | None = None
+    nbytes = 0
+
+    def __init__(self, folder: Path) -> None:
+        """Its configuration is not read."""
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Return the vectors unchanged."""
+        return vectors
+
+
+class LayerNorm:
+    """``torch.nn.LayerNorm`` over the last axis, with its default epsilon of 1e-5."""
+
+    normalizes: ClassVar[bool] = False
+    width: int | None = None
+
+    def __init__(self, folder: Path) -> None:
+        weights = _weights(folder)
+        self._weight = _tensor(weights, "norm.weight", folder)
+        self._bias = _tensor(weights, "norm.bias", folder)
+        self.nbytes = self._weight.nbytes + self._bias.nbytes
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Apply the layer to float32 [batch, dim]."""
+        centred = vectors - vectors.mean(axis=1, keepdims=True)
+        deviation = np.sqrt((centred * centred).mean(axis=1, keepdims=True) + np.float32(1e-5))
+        return _floats(centred / deviation * self._weight + self._bias)
+
+
+class Dense:
+    """A linear layer and an activation."""
+
+    normalizes: ClassVar[bool] = False
+
+    def __init__(self, folder: Path) -> None:
+        found = _read(folder / "config.json")
+        config = found if isinstance(found, dict) else {}
+        place = config.get("module_input_name", "sentence_embedding")
+        if place != "sentence_embedding" or config.get("module_output_name") not in (None, place):
+            raise UnsupportedError(f"the Dense layer {folder} reads {place}, not sentence vectors")
+        self._activation = _activation(config, folder)
+        weights = _weights(folder)
+        self._weight = _tensor(weights, "linear.weight", folder)
+        self._bias = weights.get("linear.bias", np.zeros(len(self._weight), np.float32))
+        self.width: int | None = len(self._weight)
+        self.nbytes = self._weight.nbytes + self._bias.nbytes
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Apply the layer to float32 [batch, dim]."""
+        return _floats(self._activation(vectors @ self._weight.T + self._bias))
+
+
+#: class name in modules.json -> the layer, opened from its folder
+LAYERS: dict[str, Callable[[Path], Layer]] = {
+    "Dense": Dense,
+    "Dropout": Dropout,
+    "LayerNorm": LayerNorm,
+    "Normalize": Normalize,
+}
+
+
+def _gelu(x: Floats) -> Floats:
+    """``torch.nn.GELU()``: x/2 * (1 + erf(x / sqrt 2)); numpy has no erf, so each element is computed by itself."""
+    erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype(np.float32)
+    return _floats(x * np.float32(0.5) * (1 + erf))
+
+
+_ACTIVATIONS: dict[str, Callable[[Floats], NDArray[Any]]] = {
+    "Identity": lambda x: x,
+    "Tanh": np.tanh,
+    "ReLU": lambda x: np.maximum(x, 0),
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "GELU": _gelu,
+    "SiLU": lambda x: x / (1 + np.exp(-x)),
+    "LeakyReLU": lambda x: np.where(x < 0, x * np.float32(0.01), x),
+}
+
+
+def _activation(config: dict[str, Any], folder: Path) -> Callable[[Floats], NDArray[Any]]:
+    """The activation by its torch class; Tanh where the configuration names none, as in sentence-transformers."""
+    name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    short = name.rpartition(".")[2]
+    if not name.startswith("torch.") or short not in _ACTIVATIONS:
+        raise UnsupportedError(f"the Dense layer {folder} has the activation {name}, which gpux does not support")
+    return _ACTIVATIONS[short]
+
+
+def _weights(folder: Path) -> dict[str, Floats]:
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise UnsupportedError(
+            f"{folder} has no model.safetensors",
+            hint="gpux reads no pickled weights: ask for safetensors in the model's discussions on the Hub.",
+            path=folder,
+        )
+    return read_floats(file)
+
+
+def _tensor(weights: dict[str, Floats], name: str, folder: Path) -> Floats:
+    if name not in weights:
+        raise CorruptFileError(f"{folder / 'model.safetensors'} has no tensor {name}", hint="Run `gpux verify`.")
+    return weights[name]
+
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+
+
+def read_floats(file: Path) -> dict[str, Floats]:
+    """Every float tensor of a safetensors file, by name, as float32; integers are left out.
+
+    Raises:
+        CorruptFileError: the file is damaged or not safetensors.
+    """
+    try:
+        tensors: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(  # type: ignore[no-untyped-call] # Rust
+            file.read_bytes()
+        )
+    except safetensors.SafetensorError as exc:
+        raise CorruptFileError(
+            f"{file} is not a safetensors file: {exc}", hint="Run `gpux verify`.", path=file
+        ) from exc
+    return {
+        name: _array(tensor["dtype"], bytes(tensor["data"])).reshape(tensor["shape"]).astype(np.float32)
+        for name, tensor in tensors
+        if tensor["dtype"] in ("BF16", *_DTYPES)
+    }
+
+
+def _array(dtype: str, data: bytes) -> NDArray[Any]:
+    if dtype == "BF16":  # numpy has no bfloat16: the upper half of a float32
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, _DTYPES[dtype])
