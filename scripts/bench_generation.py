@@ -51,13 +51,11 @@ INTRODUCTION = (
     "process has written {warm} tokens before, so that all of them are as in a service or a long chat. All "
     "contenders in turn in one run, {threads} threads each; a ratio is the median of the rounds' own ratios (least to "
     "largest of them), and beside a median stands the best round. `speed`: tokens per second of all rows, from the "
-    "call to the last token; goals are for one prompt of 32. `step`: the median step after the first token. `all "
-    "scores` is gpux's engine made to compute all scores at every step, as the bare loops do; what it does by itself "
-    "for greedy float32 text is to leave the head out and score the few tokens that can be the best."
+    "call to the last token; goals are for one prompt of 32. `step`: the median step after the first token."
 )
 PEERS = "| model | prompt × rows | against | gpux | it | speed | goal | step | first token | its tokens |"
 GRAPH = (
-    "| model | prompt × rows | step | all scores | bound loop | step / its | all scores / its | goal | first / its "
+    "| model | prompt × rows | step | bound loop | step / its | goal | first / its "
     "| goal | copying loop / step | goal | pipeline / engine | outside onnxruntime |"
 )
 MORE = "| what | measured | goal |"
@@ -139,16 +137,14 @@ def peer_line(case: Case, name: str, found: Rounds) -> str:
 
 def graph_line(case: Case, found: Rounds, outside: dict[str, float]) -> str:
     """gpux and the bare loops over its graph."""
-    engine, whole, bound, copying = (found[name] for name in ("engine", "whole", "bound", "copying"))
-    step, first = ratio(whole, bound, lambda run: run.step), ratio(engine, bound, lambda run: run.first)
+    engine, bound, copying = (found[name] for name in ("engine", "bound", "copying"))
+    step, first = ratio(engine, bound, lambda run: run.step), ratio(engine, bound, lambda run: run.first)
     gain = ratio(copying, engine, lambda run: run.step)
-    same = {difference(engine[0], other[0]) for other in (whole, bound, copying)}
+    same = {difference(engine[0], other[0]) for other in (bound, copying)}
     cells = (
         *_case(case),
         steps(engine),
-        steps(whole),
         f"{steps(bound)}{'' if same == {'same'} else f', {same}'}",
-        str(ratio(engine, bound, lambda run: run.step)),
         str(step),
         at_most(step.median, STEP),
         str(first),

@@ -19,7 +19,6 @@ from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.loop import generate
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.shortlist import Shortlist
 from gpux.store import MANIFEST, read_manifest
 from scripts.bench_generation_bare import BoundLoop, copying
 from scripts.bench_generation_process import serve
@@ -54,18 +53,12 @@ class Measured:
         assert isinstance(opened, TextGenerationPipeline)
         self._pipe = opened
         self._session = self._pipe.session._session
-        never = Shortlist(self._pipe.session, worth=sys.maxsize)
-        self._whole = Decoder(self._pipe.session, self._pipe._decoder.driving, shortlist=never)
         self._states: dict[int, DecoderState] = {}
         self._loops: dict[int, BoundLoop] = {}
 
     def engine(self, prompts: Prompts, new: int) -> dict[str, Any]:
         """What the pipeline runs, from token ids."""
         return _timed(self._pipe._decoder, prompts, new)
-
-    def whole(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The same engine computing all scores at every step, as the bare loops do."""
-        return _timed(self._whole, prompts, new)
 
     def pipeline(self, prompts: Prompts, new: int) -> dict[str, Any]:
         """The pipeline itself, from texts of as many tokens; only the end of the call is known."""
@@ -105,11 +98,11 @@ class Measured:
         return self._loops[key].write(new, again=known)
 
     def outside(self, prompts: Prompts, new: int) -> dict[str, float]:
-        """Microseconds of a step that are not onnxruntime's, all scores computed: of the engine, and the bare loop."""
+        """Microseconds of a step that are not onnxruntime's: of the engine, and of the bare loop."""
         timed = Timed(self._session)
         self._pipe.session._session = timed
         try:
-            engine = _outside(self.whole(prompts, new), timed)
+            engine = _outside(self.engine(prompts, new), timed)
             timed.seconds.clear()
             bare = _outside(BoundLoop(timed, prompts, new).write(new), timed)
         finally:
@@ -159,7 +152,7 @@ def _resident() -> int:
 def main() -> None:
     """Load a variant, and serve."""
     measured = Measured(Path(sys.argv[1]), int(sys.argv[2]))
-    names = ("engine", "whole", "pipeline", "copying", "bound", "engine_again", "bound_again", "outside", "memory")
+    names = ("engine", "pipeline", "copying", "bound", "engine_again", "bound_again", "outside", "memory")
     serve({name: getattr(measured, name) for name in names})
 
 

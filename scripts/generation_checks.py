@@ -16,7 +16,7 @@ from unittest import mock
 import numpy as np
 
 from gpux.errors import GpuxError
-from gpux.runtime.generation import beams, calls, lookup, loop, rounded_head
+from gpux.runtime.generation import beams, calls, lookup, loop
 from gpux.runtime.generation.choosing import Emitted
 from gpux.runtime.generation.hypotheses import Beam
 from gpux.runtime.generation.options import GenerationOptions
@@ -135,9 +135,6 @@ class Checks:
                 found["pieces"] = self.pieces()
             found["reuse"] = self.reuse(self._model)
             found["full"] = self.full(self._model)
-            if self._model.shorten():
-                with mock.patch.object(rounded_head, "_FEW", 1.0):  # a few tokens are much of a tiny vocabulary
-                    found["short"] = self.short()
         return {name: tally.to_dict() for name, tally in found.items()}
 
     def greedy(self, *, alone: bool) -> Tally:
@@ -181,17 +178,6 @@ class Checks:
             for rows in self._batches(alone=alone):
                 for row, tokens in zip(rows, self._written(rows, options), strict=True):
                     tally.count(f"alone {alone}, row {row}", tokens, self._reference["config"][row])
-        return tally
-
-    def short(self) -> Tally:
-        """All rows alone and together, their best tokens told without the graph's head."""
-        tally, room = Tally(), self._room()
-        plain = options_of(self._folder, **room)
-        for name, options in (("endless", replace(plain, eos_token_ids=())), ("config", plain)):
-            for alone in (True, False):
-                for rows in self._batches(alone=alone):
-                    for row, tokens in zip(rows, self._written(rows, options), strict=True):
-                        tally.count(f"{name}, alone {alone}, row {row}", tokens, self._reference[name][row])
         return tally
 
     def reuse(self, model: StoredDecoder) -> Tally:

@@ -15,7 +15,6 @@ from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.defaults import from_config
 from gpux.runtime.generation.encoder_decoder import EncoderDecoder
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.shortlist import Shortlist
 from gpux.runtime.generation.state import State
 from gpux.runtime.graphs import Graphs
 
@@ -30,14 +29,6 @@ class StoredDecoder:
         self.limit = self.decoder.limit
         self.prompts = [list(prompt) for prompt in prompts]
         self.count = len(self.prompts)
-
-    def shorten(self) -> bool:
-        """Have steps leave the head out from now on, however small it is; whether this graph's can be."""
-        shortlist = Shortlist(self.decoder.session, worth=1, least=0)
-        if thread := shortlist.count(1):
-            thread.join()
-        self.decoder.shortlist = shortlist
-        return shortlist.head is not None
 
     def open(self, rows: Sequence[int], room: int) -> State:
         """A state for these rows."""

@@ -21,7 +21,6 @@ _COLUMNS = {
     "ragged beams": "beams, ragged",
     "lookup": "prompt lookup",
     "pieces": "prompt in pieces",
-    "short": "short list",
     "reuse": "second turn",
     "full": "to the end",
 }
@@ -39,8 +38,6 @@ reads all before it at once instead of with its cache (a router between experts 
 - *beams*: three searches (3 beams; length penalty 1, 2 without repeated pairs, 0.5 with early stopping), every
   returned hypothesis compared.
 - *prompt lookup*: speculation, each row alone. *prompt in pieces*: prompts read five tokens at a time.
-- *short list*: the best tokens told by a head in 8 bits, alone and at once, without an end and with the model's own;
-  empty where the head is not the embedding, is followed by something, or lies in the graph's own file.
 - *second turn*: a conversation's next turn on the kept cache, against a new one. *to the end*: ragged rows that go on
   to the end of the context, against each row alone. Both are gpux against gpux; all others are gpux against torch.
 """

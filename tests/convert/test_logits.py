@@ -131,32 +131,3 @@ def test_weights_that_are_inputs_yet(tmp_path: Path, let_start_logits: Change) -
     onnx.save(model, file)
     assert not let_start_logits(file)
     assert logits.let_start_logits(file, {"head": 2})
-
-
-@pytest.mark.parametrize("kind", ["growing", "shared"])
-def test_what_the_head_reads_is_shown(tmp_path: Path, let_start_logits: Change, kind: tiny_graphs.Kind) -> None:
-    file = tiny_graphs.write(tmp_path / "model.onnx", kind)
-    assert let_start_logits(file)
-    onnx.checker.check_model(onnx.load(file))
-    with Session(file, device="cpu") as session:
-        assert session.outputs[-1].name == "hidden_states"
-        found = session.run({**feed(9), "logits_start": [9]}, ["logits", "hidden_states"])
-        assert found["logits"].shape == (1, 0, 48), "none is scored from behind the last token on"
-        whole = session.run(feed(9), ["logits"])["logits"]
-        np.testing.assert_allclose(found["hidden_states"] @ tiny_graphs.weights()["head"], whole, atol=1e-5)
-
-
-@pytest.mark.parametrize("way", ["name", "output", "input"])
-def test_it_is_not_shown_where_something_is_in_the_way(tmp_path: Path, let_start_logits: Change, way: str) -> None:
-    file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
-    model = onnx.load(file)
-    if way == "name":
-        model.graph.node.append(helper.make_node("Identity", ["sum"], ["hidden_states"]))
-    elif way == "output":
-        model.graph.output.append(helper.make_tensor_value_info("bounded", TensorProto.FLOAT, ["batch", "tokens", 16]))
-    else:
-        model.graph.input.append(helper.make_tensor_value_info("hidden_states", TensorProto.FLOAT, [1]))
-    names = [value.name for value in model.graph.output]
-    onnx.save(model, file)
-    assert let_start_logits(file)
-    assert [value.name for value in onnx.load(file).graph.output] == names

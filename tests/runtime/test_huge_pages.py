@@ -151,6 +151,6 @@ def test_the_steps_of_a_state_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
         state = Decoder(session, DRIVING["shared"]).open(7)
         state.start([[1, 2, 3]])
         state.step(np.array([4]))
-        state.step(np.array([5]), 1)
+        state.step(np.array([5]))
         state.close()
     assert counted == [1, 1]

@@ -14,10 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
-
-from gpux.system.background import in_background
 
 _FOLDER = "sys/kernel/mm/transparent_hugepage"
 _COLLAPSE = 25  # MADV_COLLAPSE
@@ -64,7 +61,13 @@ class HugePages:
             if self._runs < WORTH or not self._ranges:
                 return None
             ranges, self._ranges = self._ranges, []
-        return in_background(partial(self._collapse, ranges), "gpux-huge-pages", daemon=True)
+        thread = threading.Thread(target=self._collapse, args=(ranges,), name="gpux-huge-pages", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as exc:  # the limit on processes, or the interpreter is shutting down
+            log.info("weights stay in small pages: %s", exc)
+            return None
+        return thread
 
     def stop(self) -> None:
         """The memory is about to go: ask for no more of it."""

@@ -139,7 +139,7 @@ def _session(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record:
     # Spinning makes a single run up to a fifth faster on an idle machine, and costs a third of the throughput where
     # runs overlap or other processes want the cores, as in a server or a container.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    # Between runs they sleep: a second graph whose runs alternate with these wants the same cores.
+    # Between runs the threads sleep, so that another graph whose runs alternate with these gets the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1" if spinning else "0")
     if record:
         options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")

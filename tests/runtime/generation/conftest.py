@@ -12,7 +12,7 @@ from gpux.convert.worker.common import logits
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import DRIVING, Opened, ready
+from tests.runtime.generation.tiny_decoders import DRIVING, Opened
 from tests.runtime.generation.tiny_graphs import Kind
 
 
@@ -22,9 +22,9 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return found
 
 
-@pytest.fixture(params=["all-logits", "last-logits", "short-list"])
-def scored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether the graph can be asked for the scores of the last tokens alone, and leave its head out."""
+@pytest.fixture(params=["all-logits", "last-logits"])
+def scored(request: pytest.FixtureRequest) -> str:
+    """Whether the graph scores every token of a call, or the last tokens alone on request (``logits_start``)."""
     return str(request.param)
 
 
@@ -38,8 +38,6 @@ def made(tmp_path: Path, kind: Kind, scored: str) -> Iterator[Opened]:
         if scored != "all-logits":
             assert logits.let_start_logits(tiny_graphs.tie(file))
         sessions.append(Session(file, device="cpu"))
-        if scored == "short-list":
-            arguments["shortlist"] = ready(sessions[-1])
         return Decoder(sessions[-1], DRIVING[kind], **arguments)
 
     yield make

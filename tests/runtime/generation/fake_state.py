@@ -40,7 +40,7 @@ class TableState:
         self.cached = [list(prompt) for prompt in prompts]
         return self._scores()
 
-    def step(self, tokens: Ids, best: int | None = None) -> Scores:
+    def step(self, tokens: Ids) -> Scores:
         assert tokens.shape == (self.rows,) and tokens.dtype == np.int64
         self.calls.append(f"step {self.rows}")
         for row, token in zip(self.cached, tokens.tolist(), strict=True):

@@ -9,8 +9,6 @@ from gpux.model.variant import Driving
 from gpux.runtime.generation import loop
 from gpux.runtime.generation.decoder import Decoder, DecoderState
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.shortlist import Shortlist
-from gpux.runtime.session import Session
 from tests.runtime.generation.tiny_graphs import greedy
 
 DRIVING: dict[str, Driving] = {
@@ -20,16 +18,6 @@ DRIVING: dict[str, Driving] = {
 PROMPTS = [[3, 14, 15, 9, 26], [5], [35, 8, 9, 7, 9, 3, 2], [38, 4, 6]]
 ROOM = 12
 Opened = Callable[..., Decoder]  #: makes the tiny decoder
-
-
-def ready(session: Session) -> Shortlist:
-    """A shortlist from the first token on, however small the head is."""
-    found = Shortlist(session, worth=1, least=0)
-    thread = found.count(1)
-    assert thread is not None
-    thread.join()
-    assert found.head is not None
-    return found
 
 
 def written(

@@ -90,12 +90,11 @@ class TextGenerationPipeline(GenerationPipeline):
     @property
     def memory_bytes(self) -> int:
         """Bytes that the loaded model holds, about, and what is kept beside it for the next answer."""
-        return super().memory_bytes + self._prefix.nbytes + self._decoder.shortlist.nbytes
+        return super().memory_bytes + self._prefix.nbytes
 
     def close(self) -> None:
         """Let go of the model's memory. May be called twice."""
         self._prefix.clear()
-        self._decoder.close()
         super().close()
 
     def prompt_text(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:

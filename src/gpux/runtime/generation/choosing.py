@@ -76,8 +76,6 @@ class Row:
         self._constraint = constraint
         #: The likeliest token by the model's own scores is the one that comes.
         self.plain = not (self._processors or constraint or options.do_sample)
-        #: The scores that a choice is about: so many of the best; None: all of them.
-        self.best = None if self._processors or constraint or self._logprobs is not None else _best(options)
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -124,11 +122,6 @@ class Row:
             if self._constraint.finished:
                 return "eos"
         return "length" if self.room <= 0 else None
-
-
-def _best(options: GenerationOptions) -> int | None:
-    """How many of the best tokens are left after the first cut; None where that depends on all of them."""
-    return (options.top_k or None) if options.do_sample else 1
 
 
 def room_for(prompt: int, options: GenerationOptions, limit: int | None) -> int:

@@ -14,7 +14,6 @@ from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache
 from gpux.runtime.generation.decoder_graph import DecoderGraph
 from gpux.runtime.generation.rows import Rows
 from gpux.runtime.generation.state import Ids, Scores
-from gpux.runtime.generation.stepping import Steps
 
 
 class Decoder(DecoderGraph):
@@ -32,7 +31,6 @@ class DecoderState:
         self.limit = decoder.limit
         self._decoder, self._room = decoder, room
         self._caller = decoder.caller()
-        self._steps = Steps(decoder, self._caller)
         self._cache: Cache | None = None
         self._rows = Rows([])
         self._free = 0  # steps that may be made before anything has to be looked at
@@ -71,13 +69,16 @@ class DecoderState:
             return self.append(prompts[0][self.reused :])
         return self._read(prompts)
 
-    def step(self, tokens: Ids, best: int | None = None) -> Scores:
+    def step(self, tokens: Ids) -> Scores:
         """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
         if self._free <= 0:
             self._reserve(1)
         self._free -= 1
-        cache = self._opened()
-        logits = self._steps.step(cache, self._rows, tokens, best)
+        self._decoder.session.count()
+        cache, rows = self._opened(), self._rows
+        if cache.moves or not self._caller.prepared:
+            cache.bind(self._caller.binding, 1)
+        logits = self._caller.step(tokens, rows.width + 1 if rows.even else rows.mask(1), rows.lengths)
         cache.advance(1)
         self._rows.step(tokens)
         return logits
@@ -123,12 +124,11 @@ class DecoderState:
             self._cache.close()
         self._cache = None
         self._caller.close()
-        self._steps.close()
 
     def _unprepare(self) -> None:
         """What was bound for steps is not what it was."""
         self._free = 0
-        self._steps.unprepare()
+        self._caller.prepared = False
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Scores:
         """Read prompts into a new cache."""

@@ -11,7 +11,6 @@ from gpux.errors import UnsupportedError
 from gpux.model.variant import Driving
 from gpux.runtime.generation.cache import find_caches
 from gpux.runtime.generation.calls import Caller
-from gpux.runtime.generation.shortlist import ShortCaller, Shortlist
 from gpux.runtime.session import Session
 
 
@@ -22,7 +21,6 @@ class DecoderGraph:
         session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
         driving: how it must be driven.
         most_rows: of one call; None for as many as the graph's own limits allow.
-        shortlist: tells the best tokens without the graph's head; by default made when it is worth it.
 
     Raises:
         UnsupportedError: the graph has no such cache, or takes an input that a text alone does not give.
@@ -34,10 +32,8 @@ class DecoderGraph:
         driving: Driving,
         *,
         most_rows: int | None = None,
-        shortlist: Shortlist | None = None,
     ) -> None:
         self.session, self.driving = session, driving
-        self.shortlist = shortlist or Shortlist(session)
         self.tensors = find_caches(session.inputs, session.outputs)
         if not self.tensors:
             raise UnsupportedError(
@@ -53,17 +49,6 @@ class DecoderGraph:
     def caller(self) -> Caller:
         """What feeds the graph, of a generation's own."""
         return Caller(self.session, {tensor.past for tensor in self.tensors})
-
-    def short_caller(self) -> ShortCaller | None:
-        """The same for steps that leave the head out; None where that is not possible yet."""
-        head = self.shortlist.head
-        if head is None or self.session.closed:
-            return None
-        return ShortCaller(self.session, {tensor.past for tensor in self.tensors}, head)
-
-    def close(self) -> None:
-        """Let go of what was made beside the graph; may be called twice."""
-        self.shortlist.close()
 
     def bytes_per_token(self) -> int:
         """Bytes that one token of one row takes in the cache."""

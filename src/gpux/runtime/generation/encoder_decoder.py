@@ -105,7 +105,7 @@ class EncoderDecoderState:
         finally:
             caller.close()
 
-    def step(self, tokens: Ids, best: int | None = None) -> Scores:
+    def step(self, tokens: Ids) -> Scores:
         """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
         cache, encoded = self._opened()
         self._check(1)

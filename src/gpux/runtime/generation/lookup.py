@@ -67,7 +67,7 @@ def generate(
                     return
         proposal = propose(row.ids, min(options.prompt_lookup_tokens, row.room - 1))
         newest = np.array([row.last], np.int64)
-        scores = state.extend([row.last, *proposal.tolist()]) if proposal.size else state.step(newest, row.best)
+        scores = state.extend([row.last, *proposal.tolist()]) if proposal.size else state.step(newest)
 
 
 def _accepted(

@@ -62,7 +62,7 @@ def generate(
     if scores is None:
         yield from _ended(rows, interrupted(cancel, deadline) or "cancelled")
         return
-    plain, best = all(row.plain for row in rows), rows[0].best  # of all rows: they have the same options
+    plain = all(row.plain for row in rows)
     while True:
         tokens = _best(scores) if plain else [row.choose(scores[place]) for place, row in enumerate(rows)]
         open_places = []
@@ -79,7 +79,7 @@ def generate(
         if reason := interrupted(cancel, deadline):
             yield from _ended(rows, reason)
             return
-        scores = state.step(np.array(tokens, np.int64), best)
+        scores = state.step(np.array(tokens, np.int64))
 
 
 def open_rows(

@@ -20,8 +20,7 @@ _BLOCK = 512
 def reaching(values: Scores, count: int) -> Indices:
     """Indices, ascending, of at least ``count`` values: those above a bound, and every other value is below it.
 
-    All of them where there are no more than ``count``. Of many that are -inf, as in a short list of scores, none
-    comes where there are enough others.
+    All of them where there are no more than ``count``. Values of -inf are left out where enough others remain.
     """
     if count >= values.size:
         return np.arange(values.size)

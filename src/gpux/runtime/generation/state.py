@@ -34,11 +34,10 @@ class State(Protocol):
             CacheMemoryError: the cache would not fit.
         """
 
-    def step(self, tokens: Ids, best: int | None = None) -> Scores:
+    def step(self, tokens: Ids) -> Scores:
         """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``.
 
-        The answer is a view of a buffer that the next call overwrites. Where only the ``best`` tokens of each row are
-        of interest, and any that tie with the last of them, all others may have -inf.
+        The result is a view of a buffer that the next call overwrites.
         """
 
     def extend(self, tokens: Sequence[int]) -> Scores:

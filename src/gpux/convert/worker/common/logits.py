@@ -5,9 +5,6 @@ large vocabulary, most of a call's memory. The graph gets an input that may be l
 the first token of the call that is scored, counted from the end where it is negative (ONNX, Slice: ``starts``, which
 devices read in the host's memory). Its default, 0, scores all. A default is an initializer of an input's name (ONNX IR,
 "Graphs": inputs).
-
-What the head reads is an output besides, ``hidden_states``, ``[rows, tokens, size]``: whoever has no token scored can
-find the likeliest ones by it without reading all of the head (:mod:`gpux.runtime.generation.shortlist`).
 """
 
 from __future__ import annotations
@@ -21,7 +18,6 @@ from onnx import helper, numpy_helper
 
 INPUT = "logits_start"
 LOGITS = "logits"
-HIDDEN = "hidden_states"
 _PAST = "past_key_values."
 #: What may come after the head, value by value: scales, soft caps, biases.
 _ELEMENTWISE = frozenset({"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub", "Tanh", "Where"})
@@ -46,7 +42,6 @@ def let_start_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool
     head = _head(graph, weights) if _is_decoder(graph) else None
     if head is None:
         return False
-    _show(graph, head)
     _slice(graph, head)
     _logits(graph)[0].type.tensor_type.shape.dim[1].dim_param = "scored_length"
     onnx.save(model, file)
@@ -90,25 +85,6 @@ def _rank(name: str, producers: Mapping[str, onnx.NodeProto], weights: Mapping[s
             return None
         name = node.input[0]
     return weights[name]
-
-
-def _show(graph: onnx.GraphProto, head: onnx.NodeProto) -> None:
-    """Make what the head reads an output, under a name of its own; not where that name, or the graph, is in the way."""
-    old = head.input[0]
-    inner = [attribute for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
-    outside = {value.name for value in (*graph.input, *graph.output)}
-    made = {name for node in graph.node for name in node.output}
-    if inner or old in outside or old not in made or HIDDEN in made | outside:
-        return
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                if name == old:
-                    names[place] = HIDDEN
-    for value in [value for value in graph.value_info if value.name == old]:
-        graph.value_info.remove(value)
-    shape = [dim.dim_param or dim.dim_value or None for dim in _logits(graph)[0].type.tensor_type.shape.dim[:2]]
-    graph.output.append(helper.make_tensor_value_info(HIDDEN, onnx.TensorProto.FLOAT, [*shape, "hidden_size"]))
 
 
 def _slice(graph: onnx.GraphProto, head: onnx.NodeProto) -> None:
