@@ -20,13 +20,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from gpux import Session, Settings, pull_model
+from gpux.model.precisions import QUANTIZED
 from gpux.model.variant import StoredModel
 from gpux.runtime.generation.decoder import Decoder
 from gpux.runtime.generation.ranking import log_softmax
 from scripts.small_held_out import held_out_windows
 
 SMALL = Path(__file__).parent.parent / "tests" / "models" / "small"
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
+PRECISIONS = ("fp32", *QUANTIZED)
 
 
 def main() -> int:

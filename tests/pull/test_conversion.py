@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpux import Settings, Store, errors, pipeline, pull_model
+from gpux.model.precisions import find_precision
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageStarted
 from tests.models.bert import bert_repository
@@ -43,7 +45,8 @@ def test_beyond_tolerance_nothing_is_stored(
     converting: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = bert_repository(tmp_path / "model", "fill-mask")
-    monkeypatch.setattr("gpux.proof.compare.TOLERANCE", {"fp32": 1e-12})
+    strict = replace(find_precision("fp32"), tolerance=1e-12)
+    monkeypatch.setattr("gpux.proof.compare.find_precision", lambda _name: strict)
 
     with pytest.raises(errors.ProofError, match="nothing was stored") as caught:
         pull_model(folder, settings=converting)

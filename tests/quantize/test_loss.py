@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from gpux.errors import CancelledError, ProofError
+from gpux.model.precisions import QUANTIZED, find_precision
 from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 from gpux.proof.compare import Call, ReferenceCase, read_case
-from gpux.quantize.loss import LIMITS, keep_answers, measure_loss, violations
+from gpux.quantize.loss import keep_answers, measure_loss, violations
 from gpux.quantize.probes import Probe, answered, find_probes, sentences, write_case
 from gpux.system.cancel import CancelToken
 
@@ -58,7 +59,7 @@ def test_equal_answers_lose_nothing(bare: StoredModel) -> None:
     assert found == pytest.approx(
         {"cosine_mean": 1, "cosine_min": 1, "kl": 0, "logits_cosine": 1, "top1": 1}, abs=1e-12
     )
-    assert all(not violations(found, precision) for precision in LIMITS)
+    assert all(not violations(found, precision) for precision in QUANTIZED)
 
 
 def test_divergence_is_in_nats(bare: StoredModel) -> None:
@@ -142,7 +143,7 @@ def test_caches_are_not_compared(bare: StoredModel) -> None:
 
 def test_violations_name_measure_value_and_limit() -> None:
     assert violations({"cosine_mean": 0.5, "top1": 0.0}, "int8") == [
-        f"cosine_mean is 0.5, at least {LIMITS['int8']['cosine_mean'].value:g} is allowed"
+        f"cosine_mean is 0.5, at least {find_precision('int8').loss_limits['cosine_mean'].value:g} is allowed"
     ]
     assert violations({"kl": float("nan")}, "fp16")
 

@@ -12,8 +12,9 @@ import onnx
 import pytest
 
 from gpux import errors
+from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
-from gpux.proof.compare import REPLAY_TOLERANCE, compare, read_case
+from gpux.proof.compare import compare, read_case
 from gpux.quantize import ReductionOptions, choose_precision
 from gpux.quantize.recipes import exact_dots, recipes
 from gpux.quantize.reduction import Reduction, reduce
@@ -104,7 +105,7 @@ def test_a_decoder(
     with Graphs(output, found.graphs) as graphs:
         assert graphs.session("model").limits == {"input_ids": {1: LIMIT["input_ids"]["1"]}}
         case = read_case(output / "proof" / "case.npz")
-        assert len(case.calls) == 2 and compare(case, graphs.run, REPLAY_TOLERANCE[precision]).passed
+        assert len(case.calls) == 2 and compare(case, graphs.run, find_precision(precision).replay_tolerance).passed
     assert [case.kept for case in found.cases] == [True] and found.cases[0].calls == 2
     assert not any((tmp_path / "scratch").rglob("*.npz"))
     assert {file.name for file in output.iterdir()} == {"model.onnx", "proof"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from gpux.cli import figures
 
@@ -11,16 +11,15 @@ if TYPE_CHECKING:
     from gpux.cli.terminal import Terminal
     from gpux.describe import ModelDescription
     from gpux.inspect.fit import DeviceFit, FitReport
-    from gpux.inspect.footprint import Precision
 
 
 def reports(terminal: Terminal, found: ModelDescription, how: dict[str, Any]) -> list[FitReport]:
     """The estimates for what was asked for."""
     from gpux.describe.fitting import PRECISIONS, fit_model, this_machine
-    from gpux.inspect.formats import canonical_precision
+    from gpux.model.precisions import canonical_precision
 
     asked = how["precision"]
-    wanted = (cast("Precision", canonical_precision(asked)),) if asked else PRECISIONS
+    wanted = (canonical_precision(asked),) if asked else PRECISIONS
     machine = this_machine(terminal.settings.home)
     return fit_model(found, machine, context=how["context"], batch=how["batch"] or 1, precisions=wanted)
 

@@ -11,11 +11,12 @@ from gpux.describe.description import ModelDescription
 from gpux.inspect import formats
 from gpux.inspect.architecture import ParameterCount, count_parameters, summarize
 from gpux.inspect.fit import FitReport, GpuFacts, MachineFacts, estimate
-from gpux.inspect.footprint import Precision
+from gpux.model.precisions import QUANTIZED
 from gpux.system.bandwidth import measure_bandwidth
 from gpux.system.machine import available_memory, memory_limit
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8", "int4")
+#: The original precision and those that gpux can quantize to.
+PRECISIONS = ("fp32", *QUANTIZED)
 _TIMEOUT = 5.0  #: seconds that a driver may take to answer
 _MEBI = 1 << 20
 
@@ -26,7 +27,7 @@ def fit_model(
     *,
     context: int | None = None,
     batch: int = 1,
-    precisions: Sequence[Precision] = PRECISIONS,
+    precisions: Sequence[str] = PRECISIONS,
 ) -> list[FitReport]:
     """One report for each precision.
 
@@ -38,7 +39,7 @@ def fit_model(
         precisions: of the graphs that would run.
 
     Raises:
-        UsageError: a precision that there is none of, or a context or batch below 1.
+        UsageError: unknown precision, or a context or batch below 1.
     """
     summary = found.architecture or summarize({})
     counted, sizes = _count(found), _stored(found)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from gpux.errors import UsageError
 from gpux.inspect.architecture import ArchitectureSummary, ParameterCount
 from gpux.inspect.footprint import (
-    BITS,
-    Precision,
     activation_bytes,
     cache_bytes,
     conversion_disk,
@@ -21,6 +19,7 @@ from gpux.inspect.footprint import (
     tokens_per_second,
     weight_bytes,
 )
+from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 
 Verdict = Literal["fits", "tight", "does not fit", "unknown"]
@@ -67,7 +66,7 @@ class DeviceFit(Value):
 class FitReport(Value):
     """Memory, disk and speed of a model at one precision, context and batch; None where its size is unknown."""
 
-    precision: Precision
+    precision: str
     context: int
     batch: int
     weights: int | None
@@ -86,7 +85,7 @@ def estimate(
     parameters: ParameterCount,
     *,
     machine: MachineFacts,
-    precision: Precision = "fp32",
+    precision: str = "fp32",
     context: int | None = None,
     batch: int = 1,
     stored_bytes: int | None = None,
@@ -103,7 +102,7 @@ def estimate(
         stored_bytes: of the weight files as they are downloaded; default: by the dtype of the configuration.
 
     Raises:
-        UsageError: a precision that there is none of, or a context or batch below 1.
+        UsageError: unknown precision, or a context or batch below 1.
     """
     length = context if context is not None else min(4096, summary.context_length or 4096)
     _check(precision, length, batch)
@@ -128,8 +127,7 @@ def estimate(
 
 
 def _check(precision: str, context: int, batch: int) -> None:
-    if precision not in BITS:
-        raise UsageError(f"no such precision: {precision!r}", hint=f"Choose one of {', '.join(get_args(Precision))}.")
+    find_precision(precision)
     if context < 1 or batch < 1:
         raise UsageError(f"context and batch are counts from 1 on, not {context} and {batch}")
 
@@ -140,7 +138,7 @@ class _Question:
 
     summary: ArchitectureSummary
     parameters: ParameterCount
-    precision: Precision
+    precision: str
     context: int
     batch: int
 

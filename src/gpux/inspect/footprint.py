@@ -5,26 +5,15 @@ Pure. All sizes are bytes; each formula is an estimate, within a few per cent fo
 
 from __future__ import annotations
 
-from typing import Literal
-
 from gpux.inspect.architecture import ArchitectureSummary, CacheShape, ParameterCount
+from gpux.model.precisions import find_precision
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-
-#: Bits of a weight, of a number in a table, of a number in the cache. Quantized graphs keep tables and cache in fp32.
-BITS: dict[str, tuple[int, int, int]] = {
-    "fp32": (32, 32, 32),
-    "fp16": (16, 16, 16),
-    "bf16": (16, 16, 16),
-    "int8": (8, 32, 32),
-    "int4": (4, 32, 32),
-}
 _STORED = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8}
 GROUP = 32  #: quantized weights that share a scale of 32 bits
 CHUNK = 512  #: tokens of a prompt that a decoder takes in one call
 
 
-def weight_bytes(parameters: ParameterCount, precision: Precision, group: int = GROUP) -> int | None:
+def weight_bytes(parameters: ParameterCount, precision: str, group: int = GROUP) -> int | None:
     """Memory of all weights: ``matrices x bytes + tables x bytes``; None where their number is unknown.
 
     A quantized weight takes its bits and a share of its group's scale of 32 bits: int4 in groups of 32 is 5 bits.
@@ -32,13 +21,14 @@ def weight_bytes(parameters: ParameterCount, precision: Precision, group: int = 
     """
     if parameters.total is None:
         return None
-    bits, table_bits, _ = BITS[precision]
+    row = find_precision(precision)
+    bits, table_bits = row.bits, row.activation_bits
     matrices = parameters.total if parameters.non_embedding is None else parameters.non_embedding
     scale = 32 / group if bits < 16 else 0
     return round((matrices * (bits + scale) + (parameters.total - matrices) * table_bits) / 8)
 
 
-def cache_bytes(shape: CacheShape | None, precision: Precision, context: int, batch: int) -> int:
+def cache_bytes(shape: CacheShape | None, precision: str, context: int, batch: int) -> int:
     """Memory of what a decoder remembers.
 
     ``batch x bytes x (width x (full_layers x context + sliding_layers x min(context, window)
@@ -51,10 +41,10 @@ def cache_bytes(shape: CacheShape | None, precision: Precision, context: int, ba
     seen = shape.sliding_layers * (min(context, shape.window) if shape.window else context)
     source = shape.cross_layers * (shape.cross_length or context)
     numbers = shape.expanded_width * (shape.full_layers * context + seen + source) + shape.state
-    return batch * numbers * BITS[precision][2] // 8
+    return batch * numbers * find_precision(precision).activation_bits // 8
 
 
-def activation_bytes(summary: ArchitectureSummary, precision: Precision, context: int, batch: int) -> int:
+def activation_bytes(summary: ArchitectureSummary, precision: str, context: int, batch: int) -> int:
     """Memory of one call beside weights and cache, roughly: the largest layer's, as they are freed one by one.
 
     ``batch x bytes x rows x (4 x hidden + 3 x inner + 2 x heads x columns + vocabulary)``. A decoder takes its prompt
@@ -66,11 +56,11 @@ def activation_bytes(summary: ArchitectureSummary, precision: Precision, context
         inner = max(inner, summary.experts.size * (summary.experts.active or 1))
     vocabulary = summary.vocab_size or 0 if summary.cache is not None else 0
     wide = 4 * (summary.hidden_size or 0) + 3 * inner + 2 * (summary.attention_heads or 0) * context + vocabulary
-    return batch * rows * wide * BITS[precision][2] // 8
+    return batch * rows * wide * find_precision(precision).activation_bits // 8
 
 
 def read_bytes(
-    summary: ArchitectureSummary, parameters: ParameterCount, precision: Precision, context: int, batch: int
+    summary: ArchitectureSummary, parameters: ParameterCount, precision: str, context: int, batch: int
 ) -> int | None:
     """Memory read for one step of decoding: the weights that the step uses, and the whole cache.
 
@@ -82,7 +72,7 @@ def read_bytes(
         return None
     used = parameters.total - _untouched(summary, parameters, batch)
     looked_up = (summary.vocab_size or 0) * (summary.hidden_size or 0) if summary.tied_embeddings is False else 0
-    read = whole * used / parameters.total - looked_up * BITS[precision][1] / 8
+    read = whole * used / parameters.total - looked_up * find_precision(precision).activation_bits / 8
     return max(1, round(read)) + cache_bytes(summary.cache, precision, context, batch)
 
 
@@ -97,7 +87,7 @@ def _untouched(summary: ArchitectureSummary, parameters: ParameterCount, batch: 
 def tokens_per_second(
     summary: ArchitectureSummary,
     parameters: ParameterCount,
-    precision: Precision,
+    precision: str,
     context: int,
     batch: int,
     bandwidth: float | None,

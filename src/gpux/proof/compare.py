@@ -31,6 +31,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from gpux.errors import CorruptFileError, ProofError
+from gpux.model.precisions import find_precision
 from gpux.model.variant import Proof, ProofCase, ProofStatus, StoredModel, Threshold
 from gpux.system.cancel import CancelToken
 
@@ -38,11 +39,6 @@ Arrays = Mapping[str, NDArray[Any]]
 #: Runs a graph, by its name: named input arrays to named output arrays.
 Runner = Callable[[str, Arrays], Arrays]
 
-#: What a difference may be, relative to max(1, largest reference magnitude), per precision of the graph.
-TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
-#: The same for a replay of a reduced graph's own answers on another onnxruntime, processor or execution provider.
-#: Rounding of activations to 8 bits is part of the graph: a last bit before it may become a step behind it.
-REPLAY_TOLERANCE = {**TOLERANCE, "int8": 5e-2, "int4": 1e-1}
 #: Cases are kept for replay, smallest first, up to this many bytes.
 KEPT_BYTES = 4_000_000
 FOLDER = "proof"
@@ -181,17 +177,20 @@ def prove(
         cancel: ends the comparison.
 
     Raises:
-        ProofError: there is nothing to compare.
+        ProofError: there is nothing to compare, or the precision is a quantized one.
         CancelledError: ``cancel`` was set.
     """
     files = _cases(reference)
     if not files:
         raise ProofError("the converter wrote no reference outputs, so nothing can be proven")
+    tolerance = find_precision(precision).tolerance
+    if tolerance is None:
+        raise ProofError(f"outputs in {precision} differ from the original's by design, so nothing can be proven")
     kept, token = _affordable(files), cancel or CancelToken()
-    cases = [_compared(file, run, TOLERANCE[precision], token, kept=file in kept) for file in files]
+    cases = [_compared(file, run, tolerance, token, kept=file in kept) for file in files]
     if twin is not None:
         small = _cases(reference / "twin")
-        cases += [_compared(file, twin, TOLERANCE[precision], token, twin=True) for file in small]
+        cases += [_compared(file, twin, tolerance, token, twin=True) for file in small]
     limit = _limit(cases, thresholds)
     if limit is not None:
         cases = [case for case in cases if case.length is None or case.length <= limit.length]
@@ -255,7 +254,7 @@ def replay(model: StoredModel, run: Runner) -> tuple[ProofCase, ...]:
     """
     if not any(case.kept for case in model.manifest.proof.cases):
         return ()
-    tolerance = REPLAY_TOLERANCE[model.manifest.precision]
+    tolerance = find_precision(model.manifest.precision).replay_tolerance
     cases = tuple(
         compare(read_case(model.path / FOLDER / f"{case.name}.npz"), run, tolerance, kept=True)
         for case in model.manifest.proof.cases

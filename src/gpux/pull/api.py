@@ -14,10 +14,10 @@ from typing import Any
 from gpux.convert import planner
 from gpux.convert.registry import converters
 from gpux.errors import GpuxError, UnavailableError, UnsupportedError, UsageError
-from gpux.inspect.formats import PRECISIONS, canonical_precision
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
+from gpux.model.precisions import PRECISIONS, canonical_precision
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import canonical
 from gpux.model.transfer import combined

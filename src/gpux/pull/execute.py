@@ -17,9 +17,9 @@ from gpux.inspect.headers.gguf import read_gguf
 from gpux.inspect.headers.gguf_summary import as_config
 from gpux.managers.base import ModelManager
 from gpux.model.info import ModelInfo, SourceSnapshot
+from gpux.model.precisions import find_precision
 from gpux.model.transfer import TransferReport
 from gpux.model.variant import StoredModel
-from gpux.proof.compare import TOLERANCE
 from gpux.pull.build import Builder
 from gpux.pull.plan import QUANTIZER, SHIPPED, Plan, Way, make_plan
 from gpux.pull.preflight import check_memory, check_space
@@ -191,7 +191,7 @@ class Maker:
         able = {name: found for name, found in self.converters.items() if found.proves_others}
         said = planner.assess(self._config(info), task, "fp32", able)
         taking = [name for name, refusal in said.items() if refusal is None]
-        if self.options.precision not in TOLERANCE:
+        if find_precision(self.options.precision).tolerance is None:
             raise UnsupportedError(
                 f"{self.options.precision} answers otherwise by design: there is no equality to prove",
                 hint="Leave --prove away, or make it with `gpux convert --precision`, which measures the loss.",

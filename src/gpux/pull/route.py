@@ -10,18 +10,13 @@ from gpux.errors import NoWeightsError
 from gpux.inspect import formats
 from gpux.inspect.formats import OnnxVariant
 from gpux.model.info import ModelInfo
+from gpux.model.precisions import QUANTIZED, canonical_precision, find_precision
 from gpux.model.values import Value
 
 GGUF = ".gguf"
 #: A fp32 graph holds four bytes for each parameter, and a little structure.
 _BYTES_PER_PARAMETER = 4
 _GRAPH_OVERHEAD = 1.05
-#: What a reduced variant takes beside the fp32 one that it is made from.
-_SHARE = {"fp16": 0.5, "int8": 0.5, "int4": 0.4}
-
-
-#: What is made from a fp32 variant where the repository does not ship it.
-REDUCED = ("fp16", "int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ def routes(info: ModelInfo, task: str, precision: str, *, convert: bool = False)
     Whether a converter takes the model is not asked here. ``convert`` leaves its own ONNX aside.
     """
     paths = [file.path for file in info.files]
-    wanted = formats.canonical_precision(precision)
+    wanted = canonical_precision(precision)
     run_files, sources = formats.run_files(paths), _sources(paths)
     found = []
     graphs = () if convert else formats.runnable_graphs(paths, wanted)[1]
@@ -57,7 +52,7 @@ def routes(info: ModelInfo, task: str, precision: str, *, convert: bool = False)
         found.append(Route("shipped", task, wanted, run_files, own, graphs))
     if sources and wanted == "fp32":
         found.append(Route("convert", task, wanted, run_files, sources))
-    if wanted in REDUCED:
+    if wanted in QUANTIZED:
         whole = routes(info, task, "fp32", convert=convert)
         found += [Route("reduce", task, wanted, run_files, way.weights, way.onnx) for way in whole[:1]]
     return tuple(found)
@@ -71,7 +66,7 @@ def choose_route(info: ModelInfo, task: str, precision: str, *, convert: bool = 
     """
     found = routes(info, task, precision, convert=convert)
     if not found:
-        raise no_weights(info, formats.canonical_precision(precision))
+        raise no_weights(info, canonical_precision(precision))
     return found[0]
 
 
@@ -104,7 +99,7 @@ def variant_bytes(info: ModelInfo, route: Route) -> int:
     if route.kind == "shipped":
         return beside + weights
     full = beside + round(fp32_bytes(info, route) * _GRAPH_OVERHEAD)
-    return full if route.kind == "convert" else round(full * (1 + _SHARE[route.precision]))
+    return full if route.kind == "convert" else round(full * (1 + (find_precision(route.precision).size_ratio or 0)))
 
 
 def fp32_bytes(info: ModelInfo, route: Route) -> int:

@@ -6,6 +6,6 @@
 from __future__ import annotations
 
 from gpux.quantize.choose import Choice, choose_precision
-from gpux.quantize.recipes import PRECISIONS, ReductionOptions
+from gpux.quantize.recipes import ReductionOptions
 
-__all__ = ["PRECISIONS", "Choice", "ReductionOptions", "choose_precision"]
+__all__ = ["Choice", "ReductionOptions", "choose_precision"]

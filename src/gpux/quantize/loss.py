@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import ProofError, UnsupportedError
+from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.sentence import MODES, read_sentence_config
 from gpux.proof.compare import Runner
@@ -34,39 +35,6 @@ Floats = NDArray[np.floating[Any]]
 #: Bytes of answers that are kept of one comparison; of logits beyond it some positions are left out.
 KEPT_BYTES = 256_000_000
 _TOKEN_VECTORS = ("last_hidden_state", "token_embeddings")
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How far a measure may go."""
-
-    bound: Literal["least", "most"]
-    value: float
-
-    def holds(self, value: float) -> bool:
-        """False for NaN too."""
-        return value >= self.value if self.bound == "least" else value <= self.value
-
-
-def _limits(cosine: tuple[float, float], logits: float, kl: float, perplexity: float, error: float) -> dict[str, Limit]:
-    return {
-        "cosine_mean": Limit("least", cosine[0]),
-        "cosine_min": Limit("least", cosine[1]),
-        "kl": Limit("most", kl),
-        "logits_cosine": Limit("least", logits),
-        "perplexity_ratio": Limit("most", perplexity),
-        "relative_error": Limit("most", error),
-    }
-
-
-#: fp16 changes no answer that anybody sees. int8 may reorder what is nearly equal: rankings of vectors stay, the text
-#: of a decoder nearly always does. int4 is visibly another model and must still be the same in kind. ``top1`` is told
-#: and has no limit: where classes are nearly equal it says nothing, and ``kl`` sees all that counts.
-LIMITS: dict[str, dict[str, Limit]] = {
-    "fp16": _limits((0.9995, 0.998), 0.999, 0.002, 1.005, 0.01),
-    "int8": _limits((0.98, 0.93), 0.98, 0.05, 1.03, 0.1),
-    "int4": _limits((0.93, 0.75), 0.8, 0.25, 1.2, 0.3),
-}
 
 
 def keep_answers(probes: Sequence[Probe], run: Runner, folder: Path, cancel: CancelToken) -> None:
@@ -116,8 +84,8 @@ def measure_loss(
 
 
 def violations(loss: Mapping[str, float], precision: str) -> list[str]:
-    """What of a loss is beyond the limits of a precision, in words; empty when all is well."""
-    limits = LIMITS[precision]
+    """The measures beyond the limits of a precision, each in words; empty when the loss is within all limits."""
+    limits = find_precision(precision).loss_limits or {}
     return [
         f"{name} is {value:.4g}, at {limits[name].bound} {limits[name].value:g} is allowed"
         for name, value in loss.items()

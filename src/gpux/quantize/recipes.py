@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import UnsupportedError, UsageError
+from gpux.model.precisions import QUANTIZED
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
 
-PRECISIONS = ("fp16", "int8", "int4")
 _CACHE = ("past", "cache")
 #: Flags of processors that multiply 8 by 8 bits into 32 without an overflow on the way.
 _EXACT_DOTS = ("avx512_vnni", "avx_vnni")
@@ -56,8 +56,8 @@ def recipes(model: StoredModel, precision: str, options: ReductionOptions) -> tu
             "bf16 is not made: onnxruntime's CPU has next to no operators in it, and its other providers only some",
             hint="Use --precision fp16.",
         )
-    if precision not in PRECISIONS:
-        raise UsageError(f"no precision {precision!r}", hint=f"There are: fp32, {', '.join(PRECISIONS)}.")
+    if precision not in QUANTIZED:
+        raise UsageError(f"cannot quantize to {precision!r}", hint=f"Choose one of {', '.join(QUANTIZED)}.")
     if model.manifest.precision != "fp32":
         raise UsageError(f"{precision} is made from fp32, and this variant of {model.id} is {model.manifest.precision}")
     if precision == "fp16":

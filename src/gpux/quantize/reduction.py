@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from gpux.errors import ConversionError, GpuxError, ProofError, WorkerCrashedError, error_types
+from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 from gpux.model.variant import ProofCase, StoredModel
-from gpux.proof.compare import FOLDER, REPLAY_TOLERANCE, Arrays, compare
+from gpux.proof.compare import FOLDER, Arrays, compare
 from gpux.quantize.loss import keep_answers, measure_loss, violations
 from gpux.quantize.probes import Probe, answered, find_probes, kept_cases, write_case
 from gpux.quantize.recipes import Recipe, ReductionOptions, recipes
@@ -203,7 +204,7 @@ class _Job:
                 self.cancel.check()
                 own = answered(case, graphs.run)
                 write_case(own, self.output / FOLDER / f"{case.name}.npz")
-                kept.append(compare(own, graphs.run, REPLAY_TOLERANCE[self.precision], kept=True))
+                kept.append(compare(own, graphs.run, find_precision(self.precision).replay_tolerance, kept=True))
         return tuple(kept)
 
     def _failure(self, failure: Mapping[str, Any]) -> GpuxError:

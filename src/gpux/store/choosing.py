@@ -6,11 +6,10 @@ import difflib
 from collections.abc import Sequence
 
 from gpux.errors import NotStoredError
+from gpux.model.precisions import preference
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
 
-#: Which variant is meant where nothing was said: what a plain pull makes comes first.
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int4")
 _PROOFS = ("proven", "shipped", "inexact")
 
 
@@ -45,8 +44,7 @@ def _created(model: StoredModel) -> tuple[str, str]:
 
 def _rank(model: StoredModel) -> tuple[bool, int, int]:
     manifest = model.manifest
-    place = _PRECISIONS.index(manifest.precision) if manifest.precision in _PRECISIONS else len(_PRECISIONS)
-    return not manifest.own_task, place, _PROOFS.index(manifest.proof.status)
+    return not manifest.own_task, preference(manifest.precision), _PROOFS.index(manifest.proof.status)
 
 
 def _near(name: str, ids: set[str]) -> list[str]:

@@ -11,7 +11,6 @@ from gpux.errors import UsageError
 from gpux.inspect.architecture import ParameterCount, count_parameters, summarize
 from gpux.inspect.fit import BASE, FitReport, GpuFacts, MachineFacts, estimate
 from gpux.inspect.footprint import (
-    Precision,
     activation_bytes,
     cache_bytes,
     conversion_disk,
@@ -42,7 +41,7 @@ def ask(name: str, machine: MachineFacts = MACHINE, **options: object) -> FitRep
         ("int4", (7_241_732_096 - 262_144_000) * 5 // 8 + 4 * 262_144_000),
     ],
 )
-def test_weights(precision: Precision, expected: int) -> None:
+def test_weights(precision: str, expected: int) -> None:
     assert weight_bytes(count_parameters(load("mistral-7b-v0.1")), precision) == expected
 
 

@@ -12,7 +12,7 @@ from gpux.inspect.formats.graphs import (
     runnable_graphs,
     shipped_onnx,
 )
-from gpux.inspect.formats.names import FORMATS, PRECISIONS, canonical_precision, format_of, weight_formats
+from gpux.inspect.formats.names import FORMATS, format_of, weight_formats
 from gpux.inspect.formats.run import run_files
 from gpux.inspect.formats.selection import SelectedFile, SelectedFiles, Selection, select
 from gpux.inspect.formats.units import Unit, external_data_of, units
@@ -21,13 +21,11 @@ from gpux.inspect.formats.weights import source_weights
 __all__ = [
     "FORMATS",
     "MACHINES",
-    "PRECISIONS",
     "OnnxVariant",
     "SelectedFile",
     "SelectedFiles",
     "Selection",
     "Unit",
-    "canonical_precision",
     "external_data_of",
     "format_of",
     "onnx_precisions",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from gpux.inspect.formats.units import Unit
+from gpux.model.precisions import TABLE
 
 #: llama.cpp's own default: about 4.8 bits a weight, and little lost by it
 DEFAULT = "Q4_K_M"
@@ -20,7 +21,8 @@ _LABEL = re.compile(
     r"(?=[-_./]|$)",
     re.IGNORECASE,
 )
-_ALIASES = {"FP16": "F16", "FP32": "F32", "INT8": "Q8_0", "Q8": "Q8_0", "INT4": DEFAULT, "Q4": DEFAULT}
+#: precision, its aliases and file suffixes -> quantization: ``FP16`` -> ``F16``, ``INT8`` -> ``Q8_0``
+_ALIASES = {spelling.upper(): row.gguf for row in TABLE if row.gguf for spelling in row.spellings}
 _PROJECTOR = re.compile(r"(^|[-_./])mmproj", re.IGNORECASE)  # the vision or audio part, beside the language model
 _IMATRIX = re.compile(r"imatrix", re.IGNORECASE)  # how the quantization was weighted: not a model
 

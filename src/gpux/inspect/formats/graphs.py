@@ -12,33 +12,17 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from gpux.inspect.formats.names import PRECISIONS, canonical_precision
 from gpux.inspect.formats.units import graph_of
+from gpux.model.precisions import PRECISIONS, TABLE, canonical_precision
 
-#: suffix of a graph's stem -> precision and the machine it is tuned for; of one precision the first is preferred
+#: suffix of a graph's stem -> precision and the machine that the graph is tuned for; of one precision the first is
+#: preferred
 _SUFFIXES: dict[str, tuple[str, str | None]] = {
-    "": ("fp32", None),
-    "fp32": ("fp32", None),
-    "fp16": ("fp16", None),
-    "bf16": ("bf16", None),
-    "quantized": ("int8", None),  # transformers.js' default of 8 bits: uint8 where the graph has convolutions
-    "int8": ("int8", None),
-    "q8": ("int8", None),
-    "qint8": ("int8", None),
-    "uint8": ("uint8", None),
-    "quint8": ("uint8", None),
-    "q4": ("int4", None),
-    "int4": ("int4", None),
-    "q4f16": ("q4f16", None),
-    "bnb4": ("bnb4", None),
-    "q2": ("q2", None),
-    "q2f16": ("q2f16", None),
-    "q1": ("q1", None),
-    "q1f16": ("q1f16", None),
+    **{suffix: (row.name, None) for row in TABLE for suffix in row.suffixes},
     "o1": ("fp32", None),
     "o2": ("fp32", None),
     "o3": ("fp32", None),
-    "o4": ("fp16", None),  # O3 and half precision, made for GPUs: a plain fp16 graph is preferred
+    "o4": ("fp16", None),  # O3 and half precision, for GPUs: a plain fp16 graph is preferred
     "qint8_avx2": ("int8", "avx2"),
     "quint8_avx2": ("uint8", "avx2"),
     "qint8_arm64": ("int8", "arm64"),

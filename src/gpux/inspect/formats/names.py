@@ -1,8 +1,7 @@
-"""What a file's name tells: the format of its weights and their precision. Tables, each with its source.
+"""The format of the weights in a file, from the file's name.
 
 Formats follow the names that ``save_pretrained`` of transformers and diffusers writes, and the extensions that the
-Hub itself tags (``huggingface.js``, ``tasks/src/local-apps``). Precisions follow transformers.js (``utils/dtypes.js``)
-and the ``variant`` of ``from_pretrained``; GGUF has names of its own, see :mod:`gpux.inspect.formats.gguf`.
+Hub itself tags (``huggingface.js``, ``tasks/src/local-apps``).
 """
 
 from __future__ import annotations
@@ -49,30 +48,6 @@ _TRAINING = re.compile(
     r"|trainer_state\.json)$"
 )
 
-#: other spellings -> the precision's name; transformers.js says ``q8`` for what it calls ``_quantized`` on disk
-_ALIASES = {
-    "float32": "fp32",
-    "f32": "fp32",
-    "32bit": "fp32",
-    "float16": "fp16",
-    "f16": "fp16",
-    "16bit": "fp16",
-    "half": "fp16",
-    "bfloat16": "bf16",
-    "q8": "int8",
-    "qint8": "int8",
-    "quantized": "int8",
-    "8bit": "int8",
-    "8bits": "int8",
-    "quint8": "uint8",
-    "q4": "int4",
-    "4bit": "int4",
-    "4bits": "int4",
-}
-
-#: The precisions that names tell, the closest to the original first: who asks for none gets the first there is.
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "uint8", "q4f16", "int4", "bnb4", "q2f16", "q2", "q1f16", "q1")
-
 
 def format_of(path: str) -> str | None:
     """The format of the weights in a file, None where it holds none (nor is inside a package that does)."""
@@ -90,15 +65,3 @@ def weight_formats(paths: Iterable[str]) -> tuple[str, ...]:
     """The formats in which weights are there, in the order of :data:`FORMATS`."""
     found = {format_of(path) for path in paths}
     return tuple(name for name in FORMATS if name in found)
-
-
-def canonical_precision(name: str) -> str:
-    """One name for each precision: ``q8`` and ``quantized`` are ``int8``, ``q4`` is ``int4``; others as they are."""
-    lowered = name.lower()
-    return _ALIASES.get(lowered, lowered)
-
-
-def precision_in(words: Iterable[str]) -> str | None:
-    """The precision that the last telling word names, None where no word does."""
-    named = [canonical_precision(word) for word in words]
-    return next((name for name in reversed(named) if name in PRECISIONS), None)

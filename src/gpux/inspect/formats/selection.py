@@ -8,12 +8,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from gpux.errors import EntryNotFoundError, NoWeightsError, UsageError
-from gpux.inspect.formats.names import FORMATS, PRECISIONS, canonical_precision, weight_formats
+from gpux.inspect.formats.names import FORMATS, weight_formats
 from gpux.inspect.formats.reasons import Leaving, listing, precisions
 from gpux.inspect.formats.run import run_files_beside
 from gpux.inspect.formats.units import Unit, complete, units
 from gpux.inspect.formats.weights import Choice, choose_weights
 from gpux.model.info import ModelFile
+from gpux.model.precisions import PRECISIONS, canonical_precision
 from gpux.model.values import Value
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from gpux.inspect.formats.gguf import choose_gguf, gguf_label, projector
 from gpux.inspect.formats.graphs import OnnxVariant, onnx_variants, runnable_graphs, shipped_onnx
-from gpux.inspect.formats.names import PRECISIONS, canonical_precision, format_of, precision_in
+from gpux.inspect.formats.names import format_of
 from gpux.inspect.formats.run import module_folder
 from gpux.inspect.formats.units import Unit, units
+from gpux.model.precisions import canonical_precision, precision_in, preference
 
 TORCH = ("safetensors", "pytorch")
 #: stems of files in a transformers or diffusers model, the better known first; what else there is comes behind
@@ -220,15 +221,11 @@ def _best(sets: Sequence[WeightSet], precision: str | None, *, strict: bool) -> 
         return None
     ordered = sorted(canonical or sets, key=_form)
     if precision is None:
-        return min(ordered, key=lambda found: (not found.plain, _closeness(found)), default=None)
+        return min(ordered, key=lambda found: (not found.plain, preference(found.precision or "")), default=None)
     wanted = canonical_precision(precision)
     plain = [found for found in ordered if found.plain and (not strict or wanted == "fp32")]
     named = [found for found in ordered if found.precision == wanted]
     return next(iter(named + plain if strict else plain + named), None)
-
-
-def _closeness(found: WeightSet) -> int:
-    return PRECISIONS.index(found.precision) if found.precision in PRECISIONS else len(PRECISIONS)
 
 
 def _other(paths: Sequence[str], format_: str, precision: str | None) -> Choice | None:
@@ -238,8 +235,8 @@ def _other(paths: Sequence[str], format_: str, precision: str | None) -> Choice 
         wanted = canonical_precision(precision)
         sets = [found for found in sets if found.precision == wanted or (found.plain and wanted == "fp32")]
     elif sets:
-        closest = min((not found.plain, _closeness(found)) for found in sets)
-        sets = [found for found in sets if (not found.plain, _closeness(found)) == closest]
+        closest = min((not found.plain, preference(found.precision or "")) for found in sets)
+        sets = [found for found in sets if (not found.plain, preference(found.precision or "")) == closest]
     if not sets:
         return None
     best = min(_rank(found) for found in sets)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.inspect.formats import listings
 
 from gpux.errors import EntryNotFoundError, NoWeightsError
-from gpux.inspect.formats import FORMATS, PRECISIONS, SelectedFiles, Selection, select, units, weight_formats
+from gpux.inspect.formats import FORMATS, SelectedFiles, Selection, select, units, weight_formats
 from gpux.model.info import ModelFile
+from gpux.model.precisions import PRECISIONS
 
 NAMES = sorted({
     path
