@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.inspect.formats.listings import BY_PARTS, GEMMA, GPT2, MINILM, WHISPER
 
 from gpux.inspect.formats import onnx_precisions, onnx_variants, runnable_graphs, shipped_onnx
+from tests.inspect.formats.listings import BY_PARTS, GEMMA, GPT2, MINILM, WHISPER
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,10 @@ import json
 import pickle
 
 import pytest
+
+from gpux.errors import EntryNotFoundError, NoWeightsError, UsageError
+from gpux.inspect.formats import SelectedFiles, Selection, select
+from gpux.model.info import ModelFile
 from tests.inspect.formats.listings import (
     BY_PARTS,
     COREML,
@@ -16,10 +20,6 @@ from tests.inspect.formats.listings import (
     WHISPER,
     files,
 )
-
-from gpux.errors import EntryNotFoundError, NoWeightsError, UsageError
-from gpux.inspect.formats import SelectedFiles, Selection, select
-from gpux.model.info import ModelFile
 
 MINILM_RUN = (
     "1_Pooling/config.json config.json config_sentence_transformers.json modules.json sentence_bert_config.json"

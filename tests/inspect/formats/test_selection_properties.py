@@ -6,12 +6,12 @@ from fnmatch import fnmatchcase
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.inspect.formats import listings
 
 from gpux.errors import EntryNotFoundError, NoWeightsError
 from gpux.inspect.formats import FORMATS, SelectedFiles, Selection, select, units, weight_formats
 from gpux.model.info import ModelFile
 from gpux.model.precisions import PRECISIONS
+from tests.inspect.formats import listings
 
 NAMES = sorted({
     path

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.inspect.formats.listings import COREML, LLAMA, SAVED_MODEL
 
 from gpux.inspect.formats.units import complete, external_data_of, units
+from tests.inspect.formats.listings import COREML, LLAMA, SAVED_MODEL
 
 #: a listing -> its units of more than one file, or with an index, or with shards missing: name -> files
 UNITS = {
