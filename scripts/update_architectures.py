@@ -1,8 +1,9 @@
-"""Write src/gpux/convert/optimum_architectures.json: ask the worker, inside a toolchain, what Optimum knows.
+"""Write src/gpux/convert/NAME_architectures.json from the worker's answer about the exporter in its toolchain.
 
-    python scripts/update_architectures.py [PYTHON]
+    python scripts/update_architectures.py optimum|mobius [PYTHON]
 
-PYTHON is an interpreter with torch, transformers and optimum-onnx; default: the installed toolchain's.
+PYTHON is an interpreter with the exporter's packages; default: that of the installed toolchain. Model types that
+mobius is known to get wrong (:mod:`gpux.convert.mobius_limits`) are left out.
 """
 
 from __future__ import annotations
@@ -11,47 +12,47 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from gpux.convert.host.toolchain import WORKER, Toolchain
+from gpux.convert.mobius_limits import WRONG_TYPES
 from gpux.system.cancel import CancelToken
+from gpux.system.launch import LAUNCHER
 from gpux.system.process import converse
 from gpux.system.settings import Settings
 
-TABLE = WORKER.parent / "optimum_architectures.json"
-PINNED = ("optimum", "optimum-onnx", "transformers")
+#: Exporter -> the packages whose versions the table is of.
+PINNED = {"mobius": ("mobius-onnx", "transformers"), "optimum": ("optimum", "optimum-onnx", "transformers")}
 
 
-def ask(python: Path) -> Mapping[str, Any]:
+def supported(exporter: str, python: Path) -> Mapping[str, Any]:
     """The worker's answer to the command `architectures`."""
     events: list[Mapping[str, Any]] = []
+    request = {"command": "architectures", "exporter": exporter}
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        converse(
-            [python, "-I", WORKER],
-            {"command": "architectures"},
-            log=log,
-            on_event=events.append,
-            cancel=CancelToken(),
-        )
+        converse([python, "-I", LAUNCHER, WORKER], request, log=log, on_event=events.append, cancel=CancelToken())
         if not events or events[-1]["event"] != "result":
             sys.exit(f"the worker failed: {events[-1:]}\n{log.read_text()}")
     return events[-1]
 
 
 def main() -> None:
-    """Ask and write."""
-    python = Path(sys.argv[1]) if len(sys.argv) > 1 else Toolchain("optimum", Settings.from_env()).python
-    answer = ask(python)
+    """Write the table of the exporter that the first argument names."""
+    exporter = sys.argv[1]
+    python = Path(sys.argv[2]) if len(sys.argv) > 2 else Toolchain(exporter, Settings.from_env()).python
+    answer = supported(exporter, python)
+    wrong = WRONG_TYPES if exporter == "mobius" else {}
     table = {
-        "versions": {name: answer["versions"][name] for name in PINNED},
-        "architectures": answer["architectures"],
+        "versions": {name: answer["versions"][name] for name in PINNED[exporter]},
+        "architectures": {name: tasks for name, tasks in answer["architectures"].items() if name not in wrong},
         "others": answer["others"],
     }
-    lines = json.dumps(table, indent=1)
-    TABLE.write_text(lines + "\n", encoding="utf-8")
-    print(f"{TABLE.name}: {len(table['architectures'])} architectures, {len(table['others'])} others", file=sys.stderr)
+    file = Path(str(files("gpux.convert"))) / f"{exporter}_architectures.json"
+    file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    print(f"{file.name}: {len(table['architectures'])} architectures, {len(table['others'])} others", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import pytest
 
 from gpux.convert.base import ConversionRequest
 from gpux.convert.host.pip import interpreter
-from gpux.convert.optimum import WORKER
+from gpux.convert.host.toolchain import WORKER
 from gpux.system.cancel import CancelToken
 from gpux.system.launch import LAUNCHER
 from gpux.system.process import converse
 from gpux.system.settings import Settings
 
-FAKE = Path(__file__).parent / "fake_worker.py"
+FAKE = Path(__file__).parents[1] / "system" / "fake_worker.py"
 
 
 @pytest.fixture(scope="session")

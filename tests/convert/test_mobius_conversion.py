@@ -149,6 +149,6 @@ def test_the_table_of_architectures_is_what_mobius_knows(
     table = json.loads((Path(__file__).parents[2] / "src/gpux/convert/mobius_architectures.json").read_text())
     answer = ask_worker(mobius_python, {"command": "architectures", "exporter": "mobius"})
     known = {name: tasks for name, tasks in answer["architectures"].items() if name not in WRONG_TYPES}
-    assert known == table["architectures"], "run scripts/update_mobius.py"
-    assert answer["others"] == table["others"], "run scripts/update_mobius.py"
+    assert known == table["architectures"], "run scripts/update_architectures.py mobius"
+    assert answer["others"] == table["others"], "run scripts/update_architectures.py mobius"
     assert set(WRONG_TYPES) <= set(answer["architectures"]), "a type that is refused for nothing"

@@ -10,6 +10,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = ("mobius", "optimum")
 #: What of a toolchain decides what the graphs look like, besides torch and transformers.
 EXPORTER = {"mobius": ("mobius-onnx",), "optimum": ("optimum-onnx", "optimum")}
-REQUIREMENTS = Path(str(sys.modules["gpux.convert.host.toolchain"].__file__)).parent / "requirements"
+REQUIREMENTS = Path(str(files("gpux.convert"))) / "requirements"
 
 
 @pytest.fixture
@@ -233,5 +234,5 @@ def test_the_table_of_architectures_is_what_optimum_knows(
 ) -> None:
     table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())
     answer = ask_worker(toolchain_python, {"command": "architectures"})
-    assert answer["architectures"] == table["architectures"], "run scripts/update_architectures.py"
-    assert answer["others"] == table["others"], "run scripts/update_architectures.py"
+    assert answer["architectures"] == table["architectures"], "run scripts/update_architectures.py optimum"
+    assert answer["others"] == table["others"], "run scripts/update_architectures.py optimum"

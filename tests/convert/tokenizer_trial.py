@@ -52,8 +52,8 @@ def main(source_root: str, folder: Path, output: Path) -> None:
 
 
 def try_one(source: Path, output: Path) -> dict[str, Any]:
-    from gpux.convert.worker.common.protocol import Refused
     from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
+    from gpux.system.worker_protocol import Refused
 
     events = Events()
     try:

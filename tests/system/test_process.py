@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from gpux.convert.optimum import WORKER
 from gpux.errors import CancelledError, NotWritableError, OutOfMemoryError, ToolchainError
+from gpux.system import worker_protocol
 from gpux.system.cancel import CancelToken
 from gpux.system.process import Exit, converse, run_logged, tail
 
@@ -31,7 +31,7 @@ def log(tmp_path: Path) -> Path:
 
 def talk(behaviour: str, log: Path, events: Events, **options: Any) -> Exit:
     options = {"cancel": CancelToken(), "on_event": events.append, "grace": 0.3, **options}
-    request = {"behaviour": behaviour, "worker": str(WORKER)}
+    request = {"behaviour": behaviour, "protocol": worker_protocol.__file__}
     return converse([sys.executable, "-I", FAKE], request, log=log, **options)
 
 
@@ -86,7 +86,7 @@ def test_how_it_ended_is_told(log: Path, behaviour: str, text: str) -> None:
     assert text in str(talk(behaviour, log, []))
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "deaf", "closed", "lifeline"])
+@pytest.mark.parametrize("behaviour", ["hang", "deaf", "closed", "watches_parent"])
 def test_a_cancelled_worker_is_gone_with_its_children(log: Path, behaviour: str) -> None:
     events: Events = []
     token = CancelToken()
@@ -208,8 +208,8 @@ def parent(log: Path) -> Callable[[str], tuple[subprocess.Popen[str], list[int]]
 def test_the_worker_dies_with_its_parent(
     parent: Callable[[str], tuple[subprocess.Popen[str], list[int]]], number: signal.Signals
 ) -> None:
-    process, found = parent("lifeline")
-    time.sleep(0.2)  # the lifeline is cut only once the worker holds it
+    process, found = parent("watches_parent")
+    time.sleep(0.2)  # the worker must be watching its standard input first
     assert all(alive(pid) for pid in found)
     process.send_signal(number)
     process.communicate()
@@ -250,17 +250,3 @@ def test_tail_keeps_the_last_lines_that_say_something(tmp_path: Path) -> None:
     file.write_text("\n".join(f"line {i}\n\n" for i in range(100)))
     assert tail(file, 2) == "line 98\nline 99"
     assert tail(tmp_path / "none") == ""
-
-
-def test_the_worker_runs_isolated(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its folder is a program, and nothing of the user's Python gets in."""
-    for name in ("json", "protocol", "sitecustomize"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of PYTHONPATH was imported')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    events: Events = []
-    command = [sys.executable, "-I", WORKER]
-    end = converse(command, {"command": "nonsense"}, log=log, on_event=events.append, cancel=CancelToken())
-    assert end.code == 0, log.read_text()
-    assert events[-1]["event"] == "failure"
-    assert "nonsense" in events[-1]["message"]

@@ -8,19 +8,16 @@ imported by the command that needs them, after the environment is set.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import gc
 import json
 import os
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gpux.convert.worker.common.failures import describe
-from gpux.convert.worker.common.protocol import Events, die_with_parent, read_request
+from gpux.system.worker_protocol import Events, Refused, serve
 
 #: Nothing is fetched, nothing is reported home, nothing paints.
 ENVIRONMENT = {
@@ -44,7 +41,6 @@ WITH_SCIPY = ("maskformer", "mask2former", "oneformer", "eomt")
 
 def prepare(request: dict[str, Any]) -> None:
     """Set the process up before any library is imported."""
-    faulthandler.enable()
     os.environ.update(ENVIRONMENT)
     for name in NOT_NEEDED:
         if name != "scipy" or model_type(request) not in WITH_SCIPY:
@@ -74,31 +70,35 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def answer(request: dict[str, Any], events: Events) -> None:
-    """Run the command of the request."""
+def answer(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Run the command of the request: the values of its result."""
     command, exporter = request.get("command"), request.get("exporter", "optimum")
     if command == "convert":
-        events.stage("prepare", "Starting torch and the exporter")
-        with contextlib.ExitStack() as folders:
-            if request.get("trust_remote_code"):  # transformers copies the repository's code: not into the user's cache
-                folder = tempfile.TemporaryDirectory(prefix="gpux-modules-")
-                os.environ["HF_MODULES_CACHE"] = folders.enter_context(folder)
-            with uncollected():
-                convert = converter(exporter)
-            events.result(**convert(request, events))
-    elif command == "graph":
+        return converted(request, events, exporter)
+    if command == "graph":
         with uncollected():
             from gpux.convert.worker.mobius.export import write_graph
 
-        events.result(**write_graph(request, events))
-    elif command == "architectures":
-        events.result(**known(exporter))
-    elif command == "versions":
+        return write_graph(request, events)
+    if command == "architectures":
+        return known(exporter)
+    if command == "versions":
         from gpux.convert.worker.common.versions import check_imports
 
-        events.result(versions=check_imports(exporter))
-    else:
-        events.failure("conversion", f"the worker knows no command {command!r}")
+        return {"versions": check_imports(exporter)}
+    raise Refused("conversion", f"the worker has no command {command!r}")
+
+
+def converted(request: dict[str, Any], events: Events, exporter: str) -> dict[str, Any]:
+    """The ``convert`` command."""
+    events.stage("prepare", "Starting torch and the exporter")
+    with contextlib.ExitStack() as folders:
+        if request.get("trust_remote_code"):  # transformers copies the repository's code: not into the user's cache
+            folder = tempfile.TemporaryDirectory(prefix="gpux-modules-")
+            os.environ["HF_MODULES_CACHE"] = folders.enter_context(folder)
+        with uncollected():
+            convert = converter(exporter)
+        return convert(request, events)
 
 
 def converter(exporter: str) -> Callable[[dict[str, Any], Events], dict[str, Any]]:
@@ -119,24 +119,5 @@ def known(exporter: str) -> dict[str, Any]:
     return architectures()
 
 
-def main() -> int:
-    """Answer one request; 0 with a result, 1 with a typed failure."""
-    events = Events()
-    request = read_request()
-    prepare(request)
-    die_with_parent()
-    try:
-        answer(request, events)
-    except Exception as exc:  # noqa: BLE001 - the boundary of the process: every failure becomes an event
-        traceback.print_exc()
-        events.failure(**describe(exc))
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Tearing torch down takes longer than it is worth, and the lifeline thread still reads.
-    os._exit(code)
+    serve(answer, prepare)

@@ -12,8 +12,8 @@ from onnx import NodeProto, TensorProto, helper
 from gpux.quantize.program.graph_file import GraphFile, replace_node
 from gpux.quantize.program.linear import Linear, linears
 from gpux.quantize.program.packing import quantize_columns
-from gpux.quantize.program.protocol import Refused
 from gpux.quantize.program.tables import reduce_tables
+from gpux.system.worker_protocol import Refused
 
 #: The first set of ONNX operators that has DynamicQuantizeLinear.
 OPSET = 11

@@ -16,7 +16,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 from gpux.quantize.program.element_types import infer_types, type_of
 from gpux.quantize.program.graph_file import GraphFile, Scope, subgraphs
 from gpux.quantize.program.precise import precise_nodes
-from gpux.quantize.program.protocol import Refused
+from gpux.system.worker_protocol import Refused
 
 FULL, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 LARGEST = 65504.0

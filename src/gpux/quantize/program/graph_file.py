@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from gpux.quantize.program.protocol import Refused
+from gpux.system.worker_protocol import Refused
 
 #: Where a tensor of the external file may begin; the page that memory is mapped by.
 ALIGNMENT = 4096

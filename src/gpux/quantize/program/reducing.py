@@ -13,8 +13,8 @@ from onnx import TensorProto
 
 from gpux.quantize.program.dynamic import quantize_dynamic
 from gpux.quantize.program.graph_file import GraphFile
-from gpux.quantize.program.protocol import Events, Refused
 from gpux.quantize.program.weight_only import Plan, reduce_weights
+from gpux.system.worker_protocol import Events, Refused
 
 #: Below this share of a variant's float weights, a reduction is not what its name promises.
 SMALLEST_SHARE = 0.25

@@ -12,7 +12,7 @@ from optimum.exporters.tasks import TasksManager
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from gpux.convert.worker.common.protocol import Refused
+from gpux.system.worker_protocol import Refused
 
 #: Files that hold PyTorch or safetensors weights, whole or as the index of their parts.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")

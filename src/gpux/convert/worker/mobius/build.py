@@ -14,8 +14,8 @@ from mobius._config_resolver import _config_from_hf, _default_task_for_model
 from transformers import PretrainedConfig
 
 from gpux.convert.worker.common.logits import let_start_logits
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.mobius.weights import read_weights
+from gpux.system.worker_protocol import Refused
 
 GRAPH = "model.onnx"
 DATA = "model.onnx_data"

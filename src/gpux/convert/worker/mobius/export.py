@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gpux.convert.worker.common.protocol import Events, Refused
 from gpux.convert.worker.mobius.gguf import ggufs
 from gpux.system.launch import LAUNCHER
+from gpux.system.worker_protocol import Events, Refused
 
 WORKER = "gpux.convert.worker"
 TASK = "text-generation"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.mobius.weights import PICKLES, SAFETENSORS
+from gpux.system.worker_protocol import Refused
 
 
 def ggufs(source: Path) -> list[Path]:

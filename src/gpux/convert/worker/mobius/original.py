@@ -11,8 +11,8 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.mobius.gguf import ggufs
+from gpux.system.worker_protocol import Refused
 
 
 class Original:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpux.convert.worker.common.protocol import Refused
+from gpux.system.worker_protocol import Refused
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from gpux.convert.worker.common.loading import choose_class
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.common.tasks import PAST, hub_tasks, meant
 from gpux.convert.worker.optimum.relatives import register
+from gpux.system.worker_protocol import Refused
 
 
 def architectures() -> dict[str, Any]:

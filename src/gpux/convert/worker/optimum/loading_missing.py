@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.optimum.parts import Parts, call
+from gpux.system.worker_protocol import Refused
 
 
 def refuse_invented(model: PreTrainedModel, parts: Parts, missing: list[str], model_kwargs: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from gpux.convert.worker.common.axes import resolve
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.reference.cases import Call, Case
 from gpux.convert.worker.reference.inputs import other_input
 from gpux.convert.worker.reference.seq2seq import write_seq2seq
 from gpux.convert.worker.reference.subject import Findings, Subject, array, ask, refuse_random
+from gpux.system.worker_protocol import Refused
 
 IMAGE, MASKS = "vision_encoder", "prompt_encoder_mask_decoder"
 TEXT, SOUND, DELAY = "text_encoder", "audio_decoder", "build_delay_pattern_mask"

@@ -16,7 +16,6 @@ from gpux.convert.worker.common.axes import Signature, Tensor
 from gpux.convert.worker.common.logits import HIDDEN, LOGITS
 from gpux.convert.worker.common.logits import INPUT as START
 from gpux.convert.worker.common.positions import positions
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import Words, running_positions, text_config
 from gpux.convert.worker.reference.subject import (
@@ -30,6 +29,7 @@ from gpux.convert.worker.reference.subject import (
     tokens_per_case,
 )
 from gpux.convert.worker.reference.thresholds import find_thresholds
+from gpux.system.worker_protocol import Refused
 
 GRAPH = "model"
 TOKENS = ("input_ids", "attention_mask", "position_ids")

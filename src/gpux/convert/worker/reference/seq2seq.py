@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from gpux.convert.worker.common.axes import Tensor, fix_axes
 from gpux.convert.worker.common.positions import positions
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import Words, ragged_mask
 from gpux.convert.worker.reference.single import Single
@@ -31,6 +30,7 @@ from gpux.convert.worker.reference.subject import (
     tokens_per_case,
 )
 from gpux.convert.worker.reference.thresholds import find_thresholds
+from gpux.system.worker_protocol import Refused
 
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
 

@@ -10,7 +10,6 @@ import torch
 
 from gpux.convert.worker.common.axes import Signature, fix_axes, resolve
 from gpux.convert.worker.common.positions import positions
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.reference.axes_trial import works
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import TEXT_INPUTS, Words, examples, other_input, ragged_mask, text_config
@@ -34,6 +33,7 @@ from gpux.convert.worker.reference.subject import (
     tokens_per_case,
 )
 from gpux.convert.worker.reference.thresholds import find_thresholds
+from gpux.system.worker_protocol import Refused
 
 GRAPH = "model"
 IMAGE = "image"  # the case of the size that the preprocessor makes

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from gpux.convert.worker.common.axes import Signature
 from gpux.convert.worker.common.exported import Exported
-from gpux.convert.worker.common.protocol import Refused
 from gpux.convert.worker.reference.cases import LARGEST, Arrays, Case, write_case
 from gpux.convert.worker.reference.thresholds import Found
 from gpux.convert.worker.reference.twin import NoTwinError, small_model
+from gpux.system.worker_protocol import Refused
 
 #: Tokens of a text in full size; what lies beyond is shown on a twin.
 AFFORDABLE = 800

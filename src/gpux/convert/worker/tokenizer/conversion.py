@@ -13,8 +13,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from gpux.convert.worker.common.protocol import Events, Refused
 from gpux.convert.worker.tokenizer.proof import Difference, Original, differences
+from gpux.system.worker_protocol import Events, Refused
 
 TOKENIZER, TARGET = "tokenizer.json", "tokenizer_target.json"
 #: Any of these, and there is a tokenizer to write.

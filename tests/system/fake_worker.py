@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -88,10 +89,8 @@ def closed(request: Request) -> None:
     time.sleep(600)
 
 
-def lifeline(request: Request) -> None:
-    sys.path.insert(0, request["worker"])
-    from protocol import die_with_parent
-
+def watches_parent(request: Request) -> None:
+    die_with_parent = runpy.run_path(request["protocol"])["die_with_parent"]
     _child(deaf=True)
     die_with_parent()
     time.sleep(600)
@@ -141,7 +140,7 @@ BEHAVIOURS: tuple[Callable[[Request], None], ...] = (
     deaf,
     orphans,
     closed,
-    lifeline,
+    watches_parent,
     eat,
     map_file,
 )
