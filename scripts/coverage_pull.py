@@ -18,7 +18,7 @@ from typing import Any
 
 from gpux.errors import ConversionError, GpuxError, InputError, UnsupportedError, WorkerCrashedError
 from gpux.model.variant import StoredModel
-from gpux.proof import compare as proof
+from gpux.proof.replay import replay
 from gpux.pull.api import explain_model, pull_model
 from gpux.runtime.graphs import Graphs
 from gpux.system.settings import Settings
@@ -59,7 +59,7 @@ def _stored(model: StoredModel) -> dict[str, Any]:
     """The proof's figures, after the variant was opened and its proof replayed."""
     manifest = model.manifest
     with Graphs.of(model, device="cpu") as graphs:
-        replayed = proof.replay(model, graphs.run)
+        replayed = replay(model, graphs.run)
         unheld = [name for name in graphs.names if not _held(graphs, name, manifest.driving.limits.get(name, {}))]
     if unheld:
         return {"status": "failed", "error": "limits", "message": f"limits are not enforced in {', '.join(unheld)}"}

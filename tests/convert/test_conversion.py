@@ -30,7 +30,7 @@ from gpux.errors import (
     WorkerCrashedError,
 )
 from gpux.model.variant import Proof
-from gpux.proof import compare as proof
+from gpux.proof import cases, comparison
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageStarted
 from gpux.system.settings import Settings
@@ -73,7 +73,7 @@ def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
     def run(graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
-    return proof.prove(request.reference, run, "fp32")
+    return comparison.prove(request.reference, run, "fp32")
 
 
 def lengths(found: Proof) -> dict[str, tuple[int, ...]]:
@@ -98,10 +98,10 @@ def test_the_tasks(converter: OptimumConverter, make_request: MakeRequest, tmp_p
     ]  # fmt: skip
     # What the exporter prints is in the log and nowhere else.
     assert b"Warning" in request.log.read_bytes()
-    check_padding(proof.read_case(request.reference / "padded.npz"), request)
+    check_padding(cases.read_case(request.reference / "padded.npz"), request)
 
 
-def check_padding(case: proof.ReferenceCase, request: ConversionRequest) -> None:
+def check_padding(case: cases.ReferenceCase, request: ConversionRequest) -> None:
     assert case.calls[0].inputs["attention_mask"].sum(axis=1).tolist() == [61, 30]
     assert set(case.calls[0].inputs["token_type_ids"].ravel().tolist()) == {0, 1}
     assert not case.calls[0].inputs["input_ids"][1, 30:].any()
@@ -120,7 +120,7 @@ def test_minilm(converter: OptimumConverter, make_request: MakeRequest) -> None:
     assert found.status == "proven"
     assert found.max_abs_diff is not None
     assert found.max_abs_diff < 1e-4
-    assert proof.read_case(request.reference / "short.npz").calls[0].outputs["last_hidden_state"].shape == (1, 5, 384)
+    assert cases.read_case(request.reference / "short.npz").calls[0].outputs["last_hidden_state"].shape == (1, 5, 384)
     assert report.driving.max_length == 512
     assert lengths(found)["longest"] == (1, 512)
 

@@ -17,7 +17,8 @@ import pytest
 from gpux.convert.base import ConversionReport, ConversionRequest
 from gpux.convert.optimum import OptimumConverter
 from gpux.errors import ConversionError, GpuxError, UnsupportedTaskError
-from gpux.proof import compare as proof
+from gpux.model.variant import Proof
+from gpux.proof import comparison
 from gpux.system.settings import Settings
 from tests.models import zoo
 
@@ -54,7 +55,7 @@ def converter(settings: Settings, toolchain_python: Path) -> OptimumConverter:
     return OptimumConverter(settings, python=toolchain_python)
 
 
-def prove(request: ConversionRequest, report: ConversionReport) -> proof.Proof:
+def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
     opened = {
         name: onnxruntime.InferenceSession(str(request.output / file), providers=["CPUExecutionProvider"])
         for name, file in report.graphs.items()
@@ -64,7 +65,7 @@ def prove(request: ConversionRequest, report: ConversionReport) -> proof.Proof:
         names = [output.name for output in opened[graph].get_outputs()]
         return dict(zip(names, opened[graph].run(names, dict(inputs)), strict=True))
 
-    return proof.prove(request.reference, run, "fp32", thresholds=report.thresholds)
+    return comparison.prove(request.reference, run, "fp32", thresholds=report.thresholds)
 
 
 @pytest.mark.parametrize(("model_type", "task", "parts"), PARTS, ids=[entry[0] for entry in PARTS])

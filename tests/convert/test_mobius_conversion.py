@@ -17,7 +17,7 @@ from gpux.convert.mobius import MobiusConverter
 from gpux.convert.mobius_limits import WRONG_TYPES
 from gpux.errors import ConversionError, CorruptFileError, GpuxError, NoWeightsError, UnsupportedTaskError
 from gpux.model.variant import Proof
-from gpux.proof import compare as proof
+from gpux.proof import comparison
 from gpux.runtime.graphs import Graphs
 from gpux.system.settings import Settings
 
@@ -52,7 +52,7 @@ def convert(mobius_python: Path, settings: Settings, make_request: MakeRequest) 
 def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
     with Graphs(request.output, report.graphs) as graphs, Graphs(request.reference / "twin", report.twin) as twin:
         run = twin.run if report.twin else None
-        return proof.prove(request.reference, graphs.run, "fp32", thresholds=report.thresholds, twin=run)
+        return comparison.prove(request.reference, graphs.run, "fp32", thresholds=report.thresholds, twin=run)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gpux.convert.base import ConversionReport, ConversionRequest
 from gpux.convert.optimum import OptimumConverter
 from gpux.model.tasks import canonical
 from gpux.model.variant import Proof
-from gpux.proof import compare as proof
+from gpux.proof import cases, comparison
 from gpux.runtime.graphs import Graphs
 from gpux.system.settings import Settings
 from tests.models import zoo
@@ -36,7 +36,7 @@ ENTRIES = (
 )
 
 Arrays = Mapping[str, NDArray[Any]]
-Wrap = Callable[[proof.Runner], proof.Runner]
+Wrap = Callable[[cases.Runner], cases.Runner]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ class Converted:
     def prove(self, wrap: Wrap = lambda run: run, *, twin: Wrap | None = None) -> Proof:
         """Against the graphs, or against what a wrapper makes of them."""
         small = (twin or wrap)(self._twin.run) if self.report.twin else None
-        return proof.prove(
+        return comparison.prove(
             self._reference, wrap(self._graphs.run), "fp32", thresholds=self.report.thresholds, twin=small
         )
 
@@ -97,20 +97,20 @@ def failed(found: Proof) -> set[str]:
     return {case.name for case in found.cases if not case.passed}
 
 
-def forgetting(run: proof.Runner) -> proof.Runner:
+def forgetting(run: cases.Runner) -> cases.Runner:
     """The cache is not carried."""
     return lambda graph, inputs: run(
         graph, {name: np.zeros_like(array) if name.startswith("past") else array for name, array in inputs.items()}
     )
 
 
-def attending_padding(run: proof.Runner) -> proof.Runner:
+def attending_padding(run: cases.Runner) -> cases.Runner:
     return lambda graph, inputs: run(
         graph, {name: np.ones_like(array) if name == "attention_mask" else array for name, array in inputs.items()}
     )
 
 
-def padded_right(run: proof.Runner) -> proof.Runner:
+def padded_right(run: cases.Runner) -> cases.Runner:
     """The prefill is padded on the other side than the cases are."""
 
     def shifted(inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -127,7 +127,7 @@ def padded_right(run: proof.Runner) -> proof.Runner:
 def wrong_beyond(length: int) -> Wrap:
     """Right up to a length, as a graph is whose trace took one of two ways."""
 
-    def wrap(run: proof.Runner) -> proof.Runner:
+    def wrap(run: cases.Runner) -> cases.Runner:
         def answer(graph: str, inputs: Arrays) -> Arrays:
             error = 1.0 if inputs["attention_mask"].shape[1] > length else 0.0
             return {name: value + error * (name == "logits") for name, value in run(graph, inputs).items()}

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from gpux.convert.worker.common import axes
 from gpux.convert.worker.reference import axes_trial, cases, single_sizes
 from gpux.errors import InputError
-from gpux.proof import compare as proof
+from gpux.proof.cases import read_case
 from gpux.runtime.session import Session
 
 
@@ -20,7 +20,7 @@ def test_a_case_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
     first = cases.Call("encoder", {"x": rows}, {"y": rows + 1}, masks={"y": rows > 0})
     second = cases.Call("decoder", {}, {"z": rows}, {"past": (0, "y")})
-    found = proof.read_case(cases.write_case(tmp_path, cases.Case("two", (first, second), 7)))
+    found = read_case(cases.write_case(tmp_path, cases.Case("two", (first, second), 7)))
     assert (found.name, found.length, [call.graph for call in found.calls]) == ("two", 7, ["encoder", "decoder"])
     assert found.calls[0].outputs["y"].tolist() == (rows + 1).tolist()
     assert found.calls[0].masks["y"].tolist() == (rows > 0).tolist()

@@ -14,7 +14,7 @@ import pytest
 from gpux import Settings, pull_model
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel, TensorSpec
-from gpux.proof import compare as proof
+from gpux.proof.replay import replay
 from gpux.runtime.graphs import Graphs
 from tests.models import zoo
 
@@ -58,7 +58,7 @@ def test_an_architecture(folders: Path, toolchains: Path, model_type: str, task:
     assert model.task == canonical(task)
     assert {graph.name for graph in model.manifest.graphs} == graphs
     with Graphs.of(model, device="cpu") as opened:
-        assert proof.replay(model, opened.run)
+        assert replay(model, opened.run)
         check_first_graph(model, opened)
 
 

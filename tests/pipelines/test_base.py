@@ -31,7 +31,7 @@ from gpux.model.variant import Proof, ProofCase, StoredFile, StoredModel
 from gpux.pipelines.registry import pipeline_class, pipelines
 from gpux.pipelines.text.batching import overlapped, plan
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
-from gpux.proof.replays import replays_file
+from gpux.proof.replay import replays_file
 from gpux.runtime.onnx_runtime import runtime_version
 from tests.pipelines.conftest import Build, stored
 
@@ -181,7 +181,7 @@ def test_the_pair_that_was_proven_is_not_replayed(build: Build) -> None:
 
 def test_other_answers_than_the_original_s_are_an_error(build: Build) -> None:
     model = proven(build(), version="1.0.0", shift=0.5)
-    with pytest.raises(ProofError, match="otherwise than when it was proven"):
+    with pytest.raises(ProofError, match="other outputs here than when it was proven"):
         FeatureExtractionPipeline(model)
     assert not replays_file(model).exists()
 

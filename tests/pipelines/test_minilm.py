@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from gpux import Session, Settings, Store, StoredModel, errors, pipeline, pull_model
-from gpux.proof.compare import replay
+from gpux.proof.replay import replay
 from tests.hub import HubServer
 from tests.models.cases import MINILM_CALLS, expected
 from tests.repositories import MINILM, MINILM_ONNX

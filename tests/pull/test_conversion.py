@@ -46,7 +46,7 @@ def test_beyond_tolerance_nothing_is_stored(
 ) -> None:
     folder = bert_repository(tmp_path / "model", "fill-mask")
     strict = replace(find_precision("fp32"), tolerance=1e-12)
-    monkeypatch.setattr("gpux.proof.compare.find_precision", lambda _name: strict)
+    monkeypatch.setattr("gpux.proof.comparison.find_precision", lambda _name: strict)
 
     with pytest.raises(errors.ProofError, match="nothing was stored") as caught:
         pull_model(folder, settings=converting)

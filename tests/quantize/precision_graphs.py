@@ -13,8 +13,7 @@ from onnx import helper as h
 from onnx import numpy_helper
 
 from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredFile, StoredModel
-from gpux.proof.compare import Call, ReferenceCase
-from gpux.quantize.probes import answered, write_case
+from gpux.proof.cases import Call, ReferenceCase, with_outputs_of, write_case
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
 
@@ -121,7 +120,7 @@ def stored(folder: Path, model: onnx.ModelProto, calls: tuple[Call, ...], *, ext
     with Graphs(folder, {"model": "model.onnx"}) as graphs:
         session = graphs.session("model")
         spec = GraphSpec("model", "model.onnx", tuple(session.inputs), tuple(session.outputs))
-        case = answered(ReferenceCase("case", calls), graphs.run)
+        case = with_outputs_of(ReferenceCase("case", calls), graphs.run)
     write_case(case, folder / "proof" / "case.npz")
     files = tuple(StoredFile(file.name, file.stat().st_size, "") for file in folder.iterdir() if file.is_file())
     proof = Proof("proven", (ProofCase("case", {}, 0.0, 1e-4, kept=True),))

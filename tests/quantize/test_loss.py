@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import pytest
 from gpux.errors import CancelledError, ProofError
 from gpux.model.precisions import QUANTIZED, find_precision
 from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
-from gpux.proof.compare import Call, ReferenceCase, read_case
+from gpux.proof.cases import Call, ReferenceCase, write_case
 from gpux.quantize.loss import keep_answers, measure_loss, violations
-from gpux.quantize.probes import Probe, answered, find_probes, sentences, write_case
+from gpux.quantize.probes import Probe, find_probes, sentences
 from gpux.system.cancel import CancelToken
 
 Arrays = Mapping[str, Any]
@@ -176,31 +175,3 @@ def test_without_a_tokenizer_the_kept_cases_are_asked(tmp_path: Path) -> None:
     (probe,) = find_probes(variant(tmp_path, (spec,), (ProofCase("batch", {}, 0.0, 1.0, True),)))
 
     assert probe.ids is None and probe.case.name == "batch"
-
-
-def test_a_case_is_written_as_it_is_read(tmp_path: Path) -> None:
-    first = Call("encoder", {"input_ids": np.ones((1, 2), np.int64)}, {"hidden": np.ones((1, 2))})
-    masks = {"logits": np.ones((1, 2), bool)}
-    second = Call("decoder", {"use": np.ones(1, bool)}, {"logits": np.zeros((1, 2))}, {"h": (0, "hidden")}, masks)
-    case = ReferenceCase("two", (first, second), 12)
-
-    write_case(case, tmp_path / "two.npz")
-    found = read_case(tmp_path / "two.npz")
-
-    assert [call.graph for call in found.calls] == ["encoder", "decoder"] and found.length == 12
-    assert found.calls[1].carry == {"h": (0, "hidden")} and found.calls[1].masks["logits"].all()
-    np.testing.assert_array_equal(found.calls[0].outputs["hidden"], first.outputs["hidden"])
-
-
-def test_own_answers_are_carried_on(tmp_path: Path) -> None:
-    first = Call("encoder", {"x": np.ones(1)}, {"h": np.zeros(1)})
-    case = ReferenceCase("two", (first, Call("decoder", {}, {"y": np.zeros(1)}, {"h": (0, "h")})))
-
-    def run(graph: str, inputs: Arrays) -> Arrays:
-        return {"h": inputs["x"] + 1} if graph == "encoder" else {"y": inputs["h"] + 1}
-
-    own = answered(case, run)
-
-    assert [float(next(iter(call.outputs.values()))[0]) for call in own.calls] == [2.0, 3.0]
-    with pytest.raises(ProofError, match="waits for"):
-        answered(replace(case, calls=(case.calls[0], replace(case.calls[1], carry={"h": (0, "no")}))), run)

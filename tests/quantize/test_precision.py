@@ -14,7 +14,8 @@ import pytest
 from gpux import errors
 from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
-from gpux.proof.compare import compare, read_case
+from gpux.proof.cases import read_case
+from gpux.proof.comparison import compare
 from gpux.quantize import ReductionOptions, choose_precision
 from gpux.quantize.recipes import exact_dots, recipes
 from gpux.quantize.reduction import Reduction, reduce

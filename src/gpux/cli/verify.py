@@ -74,7 +74,7 @@ def replay_sound(checked: Health, mended: Collection[Path], store: Store, device
 
 
 def _replay(model: StoredModel, device: str) -> str:
-    from gpux.proof.compare import replay
+    from gpux.proof.replay import replay
     from gpux.runtime.graphs import Graphs
 
     with Graphs.of(model, device=device) as graphs:

@@ -21,7 +21,7 @@ class ConversionRequest(Value):
 
     source: Path  #: config, weights and tokenizer files of one commit
     output: Path  #: an empty folder that becomes the variant
-    reference: Path  #: an empty folder for the inputs and the original's outputs, see :mod:`gpux.proof.compare`
+    reference: Path  #: an empty folder for the inputs and the original's outputs, see :mod:`gpux.proof.cases`
     log: Path  #: file that takes the exporter's own output
     model_id: str  #: for messages only; nothing is derived from it
     task: str  #: the Hub's name

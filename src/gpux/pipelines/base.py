@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from gpux.errors import CorruptFileError, UsageError
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
-from gpux.proof.replays import replay_once
+from gpux.proof.replay import replay_once
 from gpux.runtime.graphs import Graphs
 from gpux.store.state import touch
 from gpux.system.events import ModelOpened, publish

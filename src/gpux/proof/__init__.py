@@ -1,1 +1,1 @@
-"""Whether a variant's answers equal the original's."""
+"""Whether a variant's outputs equal the original's: reference cases, their comparison, and their replay."""

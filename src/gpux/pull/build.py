@@ -17,7 +17,7 @@ from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.errors import NotWritableError, ProofError
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, StoredModel, Threshold
-from gpux.proof import compare as proof
+from gpux.proof.comparison import keep_cases, prove
 from gpux.pull.plan import SHIPPED
 from gpux.pull.route import Route
 from gpux.pull.shipped import check_finite, check_task, driving_of, graph_name
@@ -123,7 +123,7 @@ class Builder:
         with self.stages.stage("prove", "Comparing the ONNX with the original") as done:
             specs, proven = self._prove(staging.path, reference, report, route)
             done(_verdict(proven, snapshot.info, allow_inexact=self.terms.allow_inexact))
-        proof.keep(reference, proven, staging.path)
+        keep_cases(reference, proven, staging.path)
         driving = _limited(report.driving, proven.limit)
         for name, limits in driving.limits.items():
             write_limits(staging.path / report.graphs[name], limits)
@@ -162,7 +162,7 @@ class Builder:
     ) -> tuple[tuple[GraphSpec, ...], Proof]:
         twin = reference / "twin"
         with Graphs(output, report.graphs, self.open_session) as graphs, Graphs(twin, report.twin) as small:
-            found = proof.prove(
+            found = prove(
                 reference,
                 graphs.run,
                 route.precision,

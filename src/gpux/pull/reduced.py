@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from gpux.model.info import ModelInfo
 from gpux.model.variant import GraphSpec, Manifest, Proof, StoredModel
-from gpux.proof import compare as proof
+from gpux.proof import cases
 from gpux.pull.build import Builder, log_name, make_folder
 from gpux.pull.route import Route
 from gpux.quantize import ReductionOptions
@@ -50,7 +50,7 @@ def _place_rest(whole: StoredModel, staging: Staging) -> None:
     """Tokenizer, configs and what else a run needs: all but the graphs, their data and the proof."""
     left = {name for graph in whole.manifest.graphs for name in _files_of(whole.path, graph.file)}
     for file in whole.manifest.files:
-        if file.path not in left and not file.path.startswith(f"{proof.FOLDER}/"):
+        if file.path not in left and not file.path.startswith(f"{cases.FOLDER}/"):
             place(whole.path / file.path, staging.path / file.path)
 
 

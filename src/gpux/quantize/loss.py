@@ -26,7 +26,7 @@ from gpux.errors import ProofError, UnsupportedError
 from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.sentence import MODES, read_sentence_config
-from gpux.proof.compare import Runner
+from gpux.proof.cases import Runner
 from gpux.quantize.probes import Answers, Probe, ask
 from gpux.system.cancel import CancelToken
 

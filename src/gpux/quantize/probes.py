@@ -1,17 +1,15 @@
 """What graphs are asked in order to compare two of them: real sentences where they read text, else the kept cases.
 
-A probe is a sequence of graph calls as in :mod:`gpux.proof.compare`. The kept case of one row says how the graphs
+A probe is a sequence of graph calls as in :mod:`gpux.proof.cases`. The kept case of one row says how the graphs
 are called; of a decoder the first call is asked, of an encoder and decoder both, the sentence given to each.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import InputError, ProofError, UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.proof.compare import FOLDER, Arrays, Call, ReferenceCase, Runner, read_case
+from gpux.proof.cases import Call, ReferenceCase, Runner, kept_cases, run_calls
 
 #: Tokens of one sentence at most.
 LENGTH = 64
@@ -45,16 +43,6 @@ def sentences() -> tuple[str, ...]:
     """Forty short texts: English, a dozen other languages, code."""
     text = (files("gpux.quantize") / "loss_sentences.txt").read_text(encoding="utf-8")
     return tuple(line.replace("\\n", "\n") for line in text.splitlines())
-
-
-def kept_cases(model: StoredModel) -> tuple[ReferenceCase, ...]:
-    """The cases that were stored with the variant's proof.
-
-    Raises:
-        CorruptFileError: one cannot be read.
-    """
-    names = [case.name for case in model.manifest.proof.cases if case.kept]
-    return tuple(read_case(model.path / FOLDER / f"{name}.npz") for name in names)
 
 
 def find_probes(model: StoredModel) -> tuple[Probe, ...]:
@@ -172,44 +160,12 @@ def ask(probe: Probe, run: Runner) -> Answers:
     Raises:
         ProofError: a call hands on what it has not.
     """
-    made: list[Arrays] = []
     carried = {source for call in probe.case.calls for source in call.carry.values()}
     found: Answers = {}
-    for number, call in enumerate(probe.case.calls):
-        made.append(run(call.graph, {**call.inputs, **_carried(call, made)}))
-        for name, array in made[-1].items():
+    for number, outputs in enumerate(run_calls(probe.case, run)):
+        for name, array in outputs.items():
             floats = np.issubdtype(array.dtype, np.floating)
-            inner = name == "hidden_states" and "logits" in made[-1]
+            inner = name == "hidden_states" and "logits" in outputs
             if floats and (number, name) not in carried and not inner and not name.startswith(_CACHE):
                 found[number, name] = array
     return found
-
-
-def _carried(call: Call, made: Sequence[Arrays]) -> Arrays:
-    missing = [name for number, name in call.carry.values() if name not in made[number]]
-    if missing:
-        raise ProofError(f"the graph {call.graph} waits for {', '.join(missing)}, which no call gave")
-    return {target: made[number][name] for target, (number, name) in call.carry.items()}
-
-
-def answered(case: ReferenceCase, run: Runner) -> ReferenceCase:
-    """The case with the graphs' own answers in the place of the reference."""
-    made: list[Arrays] = []
-    calls = []
-    for call in case.calls:
-        made.append(run(call.graph, {**call.inputs, **_carried(call, made)}))
-        calls.append(replace(call, outputs={name: made[-1][name] for name in call.outputs if name in made[-1]}))
-    return replace(case, calls=tuple(calls))
-
-
-def write_case(case: ReferenceCase, file: Path) -> None:
-    """Write a case as :func:`gpux.proof.compare.read_case` reads it."""
-    plan = {"calls": [{"graph": call.graph, "carry": call.carry} for call in case.calls], "length": case.length}
-    arrays: dict[str, NDArray[Any]] = {"plan": np.frombuffer(json.dumps(plan).encode(), np.uint8)}
-    for number, call in enumerate(case.calls):
-        kinds: dict[str, Mapping[str, NDArray[Any]]] = {"in": call.inputs, "out": call.outputs, "mask": call.masks}
-        for kind, values in kinds.items():
-            arrays |= {f"{number}:{kind}:{name}": array for name, array in values.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for options

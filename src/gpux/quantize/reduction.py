@@ -17,9 +17,10 @@ from gpux.errors import ConversionError, GpuxError, ProofError, WorkerCrashedErr
 from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 from gpux.model.variant import ProofCase, StoredModel
-from gpux.proof.compare import FOLDER, Arrays, compare
+from gpux.proof.cases import FOLDER, Arrays, kept_cases, with_outputs_of, write_case
+from gpux.proof.comparison import compare
 from gpux.quantize.loss import keep_answers, measure_loss, violations
-from gpux.quantize.probes import Probe, answered, find_probes, kept_cases, write_case
+from gpux.quantize.probes import Probe, find_probes
 from gpux.quantize.recipes import Recipe, ReductionOptions, recipes
 from gpux.system.cancel import CancelToken
 from gpux.system.launch import LAUNCHER
@@ -202,7 +203,7 @@ class _Job:
         with self.open_graphs(self.output, self.files) as graphs:
             for case in kept_cases(self.source):
                 self.cancel.check()
-                own = answered(case, graphs.run)
+                own = with_outputs_of(case, graphs.run)
                 write_case(own, self.output / FOLDER / f"{case.name}.npz")
                 kept.append(compare(own, graphs.run, find_precision(self.precision).replay_tolerance, kept=True))
         return tuple(kept)

@@ -4,7 +4,7 @@
 
     <variant>.used           empty; the time of its last change is that of the last use
     <variant>.pinned         empty; stands there as long as the variant is pinned
-    <variant>.replays.json   with which runtimes the proof was replayed (gpux.proof.replays)
+    <variant>.replays.json   with which runtimes the proof was replayed (gpux.proof.replay)
 
 All lie beside the variant's folder, which itself is never changed, and go with it. Where they cannot be written,
 a variant was last used when it was made.

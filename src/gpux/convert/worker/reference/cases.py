@@ -1,7 +1,7 @@
 """Reference cases as the parent's proof reads them: sequences of graph calls, one ``.npz`` file each.
 
-The format stands at the top of ``gpux/proof.py``: the array ``plan`` holds JSON as UTF-8 bytes, and the arrays of call
-0 are ``0:in:<input>``, ``0:out:<output>`` and ``0:mask:<output>``.
+The format stands at the top of ``gpux/proof/cases.py``: the array ``plan`` holds JSON as UTF-8 bytes, the arrays of
+call 0 are ``0:in:<input>``, ``0:out:<output>`` and ``0:mask:<output>``.
 """
 
 from __future__ import annotations

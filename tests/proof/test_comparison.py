@@ -1,8 +1,9 @@
+"""The comparison of a variant's outputs with the original's, and what follows from it."""
+
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,43 +11,11 @@ import numpy as np
 import pytest
 
 from gpux.errors import CancelledError, CorruptFileError, ProofError
-from gpux.model.variant import Driving, Manifest, Proof, ProofCase, StoredModel, Threshold
-from gpux.proof.compare import (
-    FOLDER,
-    KEPT_BYTES,
-    MODEL,
-    Arrays,
-    Call,
-    ReferenceCase,
-    compare,
-    keep,
-    prove,
-    read_case,
-    replay,
-)
+from gpux.model.variant import ProofCase, Threshold
+from gpux.proof.cases import FOLDER, MODEL, Arrays, Call, ReferenceCase
+from gpux.proof.comparison import KEPT_BYTES, compare, keep_cases, prove
 from gpux.system.cancel import CancelToken
-
-X = np.array([[1.0, -2.0], [3.0, 0.5]], dtype=np.float32)
-
-
-def double(graph: str, inputs: Arrays) -> Arrays:
-    """The original: what the reference says."""
-    return {"y": inputs["x"] * 2}
-
-
-def slightly_off(graph: str, inputs: Arrays) -> Arrays:
-    return {"y": inputs["x"] * 2 + 1e-6}
-
-
-def triple(graph: str, inputs: Arrays) -> Arrays:
-    return {"y": inputs["x"] * 3}
-
-
-def write_case(folder: Path, name: str, x: np.ndarray[Any, Any] = X) -> Path:
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{name}.npz"
-    np.savez(file, **{"in:x": x, **{f"out:{key}": value for key, value in double(MODEL, {"x": x}).items()}})
-    return file
+from tests.proof.runners import X, double, slightly_off, triple, write_one_call, write_plan
 
 
 def case(expected: Any) -> ReferenceCase:
@@ -128,57 +97,10 @@ def test_a_case_without_outputs_proves_nothing(tmp_path: Path) -> None:
         prove(tmp_path, double, "fp32")
 
 
-def test_read_case(tmp_path: Path) -> None:
-    found = read_case(write_case(tmp_path, "short"))
-    assert found.name == "short"
-    (call,) = found.calls
-    np.testing.assert_equal(dict(call.inputs), {"x": X})
-    np.testing.assert_equal(dict(call.outputs), {"y": X * 2})
-
-
-def damaged(good: bytes) -> dict[str, bytes | None]:
-    flipped = bytearray(good)
-    flipped[good.index(X.tobytes())] ^= 0xFF
-    return {
-        "gone": None,
-        "empty": b"",
-        "text": b"not an archive",
-        "cut": good[: len(good) // 2],
-        "flipped": bytes(flipped),
-        "array": b"\x93NUMPY\x01\x00",
-        "zeros": bytes(len(good)),
-    }
-
-
-@pytest.mark.parametrize("damage", ["gone", "empty", "text", "cut", "flipped", "array", "zeros"])
-def test_a_damaged_case_is_corrupt(tmp_path: Path, damage: str) -> None:
-    file = write_case(tmp_path, "short")
-    content = damaged(file.read_bytes())[damage]
-    if content is None:
-        file.unlink()
-    else:
-        file.write_bytes(content)
-    with pytest.raises(CorruptFileError, match="short"):
-        read_case(file)
-
-
-def test_one_array_is_no_case(tmp_path: Path) -> None:
-    with (tmp_path / "short.npz").open("wb") as file:
-        np.save(file, X)
-    with pytest.raises(CorruptFileError, match="short"):
-        read_case(tmp_path / "short.npz")
-
-
-def test_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
-    np.savez(tmp_path / "short.npz", **{"in:x": np.array([{}], dtype=object)})
-    with pytest.raises(CorruptFileError, match="short"):
-        read_case(tmp_path / "short.npz")
-
-
 @pytest.mark.parametrize(("run", "status"), [(double, "proven"), (slightly_off, "proven"), (triple, "inexact")])
 def test_prove(tmp_path: Path, run: Any, status: str) -> None:
-    write_case(tmp_path, "long", np.repeat(X, 9, axis=0))
-    write_case(tmp_path, "short")
+    write_one_call(tmp_path, "long", np.repeat(X, 9, axis=0))
+    write_one_call(tmp_path, "short")
     (tmp_path / "versions.json").write_text(json.dumps({"torch": "2.13.0"}), encoding="utf-8")
     proof = prove(tmp_path, run, "fp32", onnxruntime="1.24", execution_provider="CPUExecutionProvider")
     assert proof.status == status
@@ -191,15 +113,15 @@ def test_prove(tmp_path: Path, run: Any, status: str) -> None:
 
 
 def test_one_bad_case_of_many_is_enough(tmp_path: Path) -> None:
-    write_case(tmp_path, "short")
-    write_case(tmp_path, "long", np.repeat(X, 9, axis=0))
+    write_one_call(tmp_path, "short")
+    write_one_call(tmp_path, "long", np.repeat(X, 9, axis=0))
     proof = prove(tmp_path, lambda graph, inputs: (double if len(inputs["x"]) == 2 else triple)(graph, inputs), "fp32")
     assert [each.passed for each in proof.cases] == [True, False]
     assert proof.status == "inexact"
 
 
 def test_a_lower_precision_may_differ_more(tmp_path: Path) -> None:
-    write_case(tmp_path, "short")
+    write_one_call(tmp_path, "short")
 
     def rough(graph: str, inputs: Arrays) -> Arrays:
         return {"y": inputs["x"] * 2 + 5e-3}
@@ -217,7 +139,7 @@ def test_nothing_to_compare_is_no_proof(tmp_path: Path) -> None:
 
 
 def test_proving_can_be_cancelled(tmp_path: Path) -> None:
-    write_case(tmp_path, "short")
+    write_one_call(tmp_path, "short")
     token = CancelToken()
     token.cancel()
     with pytest.raises(CancelledError):
@@ -235,63 +157,15 @@ def test_proving_can_be_cancelled(tmp_path: Path) -> None:
 )
 def test_the_smallest_cases_are_kept(tmp_path: Path, rows: list[int], kept: list[bool]) -> None:
     for row in rows:
-        write_case(tmp_path / "reference", f"rows{row}", np.ones((row, 1), dtype=np.float32))
+        write_one_call(tmp_path / "reference", f"rows{row}", np.ones((row, 1), dtype=np.float32))
     proof = prove(tmp_path / "reference", double, "fp32")
     assert [each.name for each in proof.cases] == [f"rows{row}" for row in rows]
     assert [each.kept for each in proof.cases] == kept
     (tmp_path / "variant").mkdir()
-    keep(tmp_path / "reference", proof, tmp_path / "variant")
+    keep_cases(tmp_path / "reference", proof, tmp_path / "variant")
     assert sorted(file.stem for file in (tmp_path / "variant" / FOLDER).iterdir()) == sorted(
         each.name for each in proof.cases if each.kept
     )
-
-
-def stored(folder: Path, proof: Proof, precision: str = "fp32") -> StoredModel:
-    manifest = Manifest("hf", "org/name", "a" * 40, "fill-mask", precision, "optimum", (), (), Driving(), proof, {})
-    return StoredModel(folder, manifest)
-
-
-@pytest.fixture
-def proven(tmp_path: Path) -> StoredModel:
-    """A variant whose proof is kept."""
-    write_case(tmp_path / "reference", "short")
-    write_case(tmp_path / "reference", "long", np.repeat(X, 9, axis=0))
-    proof = prove(tmp_path / "reference", double, "fp32")
-    (tmp_path / "variant").mkdir()
-    keep(tmp_path / "reference", proof, tmp_path / "variant")
-    return stored(tmp_path / "variant", proof)
-
-
-def test_replay_gives_what_was_proven(proven: StoredModel) -> None:
-    assert replay(proven, double) == proven.manifest.proof.cases
-
-
-def test_a_replay_can_fail(proven: StoredModel) -> None:
-    with pytest.raises(ProofError, match=r"org/name.* case (short|long) differs by 3\.00e\+00") as caught:
-        replay(proven, triple)
-    assert caught.value.hint
-
-
-def test_a_replay_of_what_was_never_equal_only_measures(proven: StoredModel) -> None:
-    inexact = replace(proven, manifest=replace(proven.manifest, proof=replace(proven.manifest.proof, status="inexact")))
-    assert [each.passed for each in replay(inexact, triple)] == [False, False]
-
-
-def test_a_lost_case_is_corrupt(proven: StoredModel) -> None:
-    (proven.path / FOLDER / "short.npz").unlink()
-    with pytest.raises(CorruptFileError, match="short"):
-        replay(proven, double)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4", "q4f16"])
-def test_a_shipped_variant_has_nothing_to_replay(tmp_path: Path, precision: str) -> None:
-    assert replay(stored(tmp_path, Proof("shipped"), precision), triple) == ()
-
-
-def write_plan(folder: Path, name: str, plan: dict[str, Any], **arrays: np.ndarray[Any, Any]) -> None:
-    folder.mkdir(exist_ok=True)
-    encoded = np.frombuffer(json.dumps(plan).encode(), np.uint8)
-    np.savez(folder / f"{name}.npz", plan=encoded, **{key.replace("_", ":", 2): value for key, value in arrays.items()})
 
 
 def counting(graph: str, inputs: Arrays) -> Arrays:

@@ -1,0 +1,95 @@
+"""Replay of a stored variant's proof: its kept cases on this machine's onnxruntime, without torch.
+
+A proof holds for one pair of onnxruntime version and execution provider. A pipeline replays it once on any other pair
+and records success in ``<variant folder>.replays.json`` beside the variant, which itself is never changed. Where that
+file cannot be written, the next pipeline replays the proof again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gpux.errors import ProofError
+from gpux.model.precisions import find_precision
+from gpux.model.variant import ProofCase, StoredModel
+from gpux.proof.cases import Runner, kept_cases
+from gpux.proof.comparison import compare
+from gpux.runtime.graphs import Graphs
+from gpux.runtime.onnx_runtime import runtime_version
+
+
+def replay(model: StoredModel, run: Runner) -> tuple[ProofCase, ...]:
+    """Run the kept cases of a stored variant again; empty for one without (``proof: shipped``).
+
+    Raises:
+        ProofError: the variant is ``proven``, and a case is beyond its tolerance.
+        CorruptFileError: a case cannot be read.
+    """
+    kept = kept_cases(model)
+    if not kept:
+        return ()
+    tolerance = find_precision(model.manifest.precision).replay_tolerance
+    cases = tuple(compare(case, run, tolerance, kept=True) for case in kept)
+    failed = [case for case in cases if not case.passed]
+    if failed and model.manifest.proof.status == "proven":
+        worst = max(failed, key=lambda case: case.max_abs_diff)
+        raise ProofError(
+            f"{model.id} gives other outputs here than when it was proven: case {worst.name} differs by "
+            f"{worst.max_abs_diff:.2e}, allowed {worst.tolerance:.2e}",
+            hint="Try another device, or pull the model again with `gpux pull --force`.",
+        )
+    return cases
+
+
+def replay_once(model: StoredModel, graphs: Graphs) -> bool:
+    """Replay the kept cases if they were not yet run on this onnxruntime and execution provider.
+
+    Returns:
+        Whether they were replayed now.
+
+    Raises:
+        ProofError: the outputs are beyond tolerance here.
+        CorruptFileError: a case cannot be read.
+    """
+    proven = model.manifest.proof
+    pair = (runtime_version(), graphs.session(graphs.names[0]).execution_provider)
+    if pair == (proven.onnxruntime, proven.execution_provider) or not any(case.kept for case in proven.cases):
+        return False
+    file = replays_file(model)
+    passed = _read(file)
+    if list(pair) in passed:
+        return False
+    replay(model, graphs.run)
+    with contextlib.suppress(OSError):
+        _write(file, [*passed, list(pair)])
+    return True
+
+
+def replays_file(model: StoredModel) -> Path:
+    """The file that records the pairs on which the proof was replayed with success."""
+    return model.path.with_name(f"{model.path.name}.replays.json")
+
+
+def _read(file: Path) -> list[Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _write(file: Path, pairs: list[Any]) -> None:
+    """Whole or not at all; of two processes the later one wins, which costs a replay at most."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(pairs, stream)
+        Path(temporary).replace(file)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
