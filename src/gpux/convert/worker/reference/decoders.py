@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.convert.worker.common.axes import Signature, Tensor
-from gpux.convert.worker.common.logits import HIDDEN, LOGITS
+from gpux.convert.worker.common.logits import LOGITS
 from gpux.convert.worker.common.logits import INPUT as START
 from gpux.convert.worker.common.positions import positions
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
@@ -135,7 +135,7 @@ class Decoder:
         self._inputs = signature.inputs
         self._words = Words(subject.config, subject.rng)
         self._caches = _caches(signature)
-        self._outputs = [name for name in signature.outputs if name not in (HIDDEN, *self._caches.values())]
+        self._outputs = [name for name in signature.outputs if name not in self._caches.values()]
         self._declared = signature.outputs
         self.ragged = True
 
