@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.convert.worker.common.axes import Signature, Tensor
-from gpux.convert.worker.common.logits import LOGITS
 from gpux.convert.worker.common.logits import INPUT as START
+from gpux.convert.worker.common.logits import LOGITS
 from gpux.convert.worker.common.positions import positions
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import Words, running_positions, text_config
