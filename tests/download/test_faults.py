@@ -15,7 +15,7 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings, errors
 from gpux.download import retry, transfer
-from gpux.download.retry import Patience
+from gpux.download.retry import RetryPolicy
 from gpux.model.info import SourceSnapshot
 from gpux.system.cancel import CancelToken
 from tests.hub import Fault, HubServer, add_repo
@@ -37,10 +37,10 @@ def repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(params=["one stream", "several"], autouse=True)
 def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(retry, "PATIENCE", Patience(deadline=2.0, first=0.01, longest=0.05))
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=2.0, first=0.01, longest=0.05))
     if request.param == "several":
         monkeypatch.setattr(transfer, "LARGE", 1_000_000)
-        monkeypatch.setattr(transfer, "PIECE", 700_000)
+        monkeypatch.setattr(transfer, "RANGE", 700_000)
     return bool(request.param == "several")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings, errors
 from gpux.download import retry
-from gpux.download.retry import Patience
+from gpux.download.retry import RetryPolicy
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import BytesAdvanced, Event
 from tests.hub import Fault, HubServer, add_repo
@@ -35,7 +35,7 @@ def repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PATIENCE", Patience(deadline=2.0, first=0.01, longest=0.05))
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=2.0, first=0.01, longest=0.05))
 
 
 def fetch(manager: HuggingFaceManager, *paths: str, cancel: CancelToken | None = None) -> bytes:

@@ -11,8 +11,8 @@ import pytest
 
 from gpux.download import slots as module
 from gpux.download.hub_errors import retry_after
-from gpux.download.retry import Patience, Retry
-from gpux.download.slots import Lanes
+from gpux.download.retry import Retry, RetryPolicy
+from gpux.download.slots import ConnectionSlots
 from gpux.errors import CancelledError, HubServerError, NetworkError, RateLimitError
 from gpux.system.cancel import CancelToken
 
@@ -22,19 +22,19 @@ class Pull:
 
     def __init__(self, cap: int = 8) -> None:
         self.now = 0.0
-        self.lanes = Lanes(cap, clock=lambda: self.now)
+        self.slots = ConnectionSlots(cap, clock=lambda: self.now)
 
     def run(self, windows: int, speed: dict[int, float]) -> list[int]:
         """Every connection that is allowed is used; the numbers of them, window after window."""
         numbers = []
         for _ in range(windows):
             with ExitStack() as held:
-                held.enter_context(self.lanes.lane(CancelToken(), further=False))
-                number = self.lanes.allowed
+                held.enter_context(self.slots.slot(CancelToken(), extra=False))
+                number = self.slots.allowed
                 for _ in range(number - 1):
-                    held.enter_context(self.lanes.lane(CancelToken(), further=True))
+                    held.enter_context(self.slots.slot(CancelToken(), extra=True))
                 self.now += module.WINDOW
-                self.lanes.arrived(int(speed[number] * module.WINDOW))
+                self.slots.arrived(int(speed[number] * module.WINDOW))
             numbers.append(number)
         return numbers
 
@@ -57,36 +57,36 @@ def test_growth_stops_where_the_line_is_full() -> None:
 
 
 def test_no_more_than_the_cap() -> None:
-    lanes, cancel = Lanes(3), CancelToken()
+    slots, cancel = ConnectionSlots(3), CancelToken()
     threading.Timer(0.2, cancel.cancel).start()
     with ExitStack() as held:
         for _ in range(3):
-            held.enter_context(lanes.lane(cancel, further=False))
-        with pytest.raises(CancelledError), lanes.lane(cancel, further=False):
+            held.enter_context(slots.slot(cancel, extra=False))
+        with pytest.raises(CancelledError), slots.slot(cancel, extra=False):
             pytest.fail("a fourth connection")
 
 
 def test_further_connections_for_one_file_are_bounded_apart() -> None:
-    lanes, cancel = Lanes(8), CancelToken()
+    slots, cancel = ConnectionSlots(8), CancelToken()
     threading.Timer(0.2, cancel.cancel).start()
-    with lanes.lane(cancel, further=False):
-        with lanes.lane(cancel, further=False):
+    with slots.slot(cancel, extra=False):
+        with slots.slot(cancel, extra=False):
             pass
-        with pytest.raises(CancelledError), lanes.lane(cancel, further=True):
+        with pytest.raises(CancelledError), slots.slot(cancel, extra=True):
             pytest.fail("a second connection for one file, and nobody knows that it is faster")
 
 
 def test_who_needs_no_connection_any_more_stops_waiting() -> None:
-    with Lanes(8).lane(CancelToken(), further=True, needed=lambda: False) as admitted:
+    with ConnectionSlots(8).slot(CancelToken(), extra=True, needed=lambda: False) as admitted:
         assert not admitted
 
 
 def test_a_pause_lets_nobody_in() -> None:
     pull, entered = Pull(), threading.Event()
-    pull.lanes.close_for(30)
+    pull.slots.close_for(30)
 
     def enter() -> None:
-        with pull.lanes.lane(CancelToken(), further=False):
+        with pull.slots.slot(CancelToken(), extra=False):
             entered.set()
 
     thread = threading.Thread(target=enter)
@@ -99,29 +99,29 @@ def test_a_pause_lets_nobody_in() -> None:
 
 def test_waits_grow_and_end_at_the_deadline() -> None:
     error = NetworkError("cut")
-    tries, waits = Retry(Patience(deadline=100, first=1, longest=8)), []
+    tries, waits = Retry(RetryPolicy(deadline=100, first=1, longest=8)), []
     began = time.monotonic()
     for _ in range(5):
-        waits.append(tries.wait_after(error, 0.0, got=False))
+        waits.append(tries.delay_after(error, 0.0, got=False))
     assert all(1.5 * 2**n <= wait <= 2.5 * 2**n for n, wait in enumerate(waits[:3])) and max(waits) <= 10
-    assert tries.wait_after(error, 0.0, got=True) <= 1.25
+    assert tries.delay_after(error, 0.0, got=True) <= 1.25
     with pytest.raises(NetworkError):
-        Retry(Patience(deadline=0.1, first=1)).wait_after(error, 0.0, got=False)
-    Retry(Patience(deadline=2, first=1)).wait_after(error, began + 1000, got=False)  # another request brought bytes
+        Retry(RetryPolicy(deadline=0.1, first=1)).delay_after(error, 0.0, got=False)
+    Retry(RetryPolicy(deadline=2, first=1)).delay_after(error, began + 1000, got=False)  # another request brought bytes
 
 
 @pytest.mark.parametrize(
     "error", [RateLimitError("429", retry_after=7), HubServerError("503", status=503, retry_after=7)]
 )
 def test_what_the_server_asks_for_is_waited(error: RateLimitError | HubServerError) -> None:
-    assert 7 <= Retry(Patience(first=0.01)).wait_after(error, 0.0, got=False) <= 8
+    assert 7 <= Retry(RetryPolicy(first=0.01)).delay_after(error, 0.0, got=False) <= 8
     with pytest.raises(type(error)):
-        Retry(Patience(deadline=5)).wait_after(error, 0.0, got=False)
+        Retry(RetryPolicy(deadline=5)).delay_after(error, 0.0, got=False)
 
 
 def test_a_refusal_stays_one() -> None:
     with pytest.raises(HubServerError):
-        Retry(Patience()).wait_after(HubServerError("bad request", status=400), 0.0, got=True)
+        Retry(RetryPolicy()).delay_after(HubServerError("bad request", status=400), 0.0, got=True)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_failing_hub_is_its_own_error(hub: HubServer, manager: HuggingFaceMana
 def test_a_page_instead_of_json(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("status", status=200, body=b"<html>sign in to the network</html>", times=None))
 
-    with pytest.raises(errors.HubServerError, match="no description"):
+    with pytest.raises(errors.HubServerError, match="invalid description"):
         manager.get_model_info("tiny/embed")
 
 

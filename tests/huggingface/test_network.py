@@ -20,10 +20,9 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings, errors
 from gpux.download import retry
-from gpux.download.connections import Connections
-from gpux.download.hub_errors import Asked
-from gpux.download.requests import HubHttp
-from gpux.download.retry import Patience
+from gpux.download.hub_errors import RequestContext
+from gpux.download.hub_http import Connections, HubHttp
+from gpux.download.retry import RetryPolicy
 from gpux.errors import UsageError
 from gpux.model.info import ModelInfo
 from gpux.model.transfer import FileReport, TransferReport
@@ -152,7 +151,7 @@ def test_certificates_of_the_environment_are_trusted(
     settings: Settings, secure: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     info = HuggingFaceManager(settings).get_model_info(MODEL)
-    monkeypatch.setattr(retry, "PATIENCE", Patience(deadline=0.1, first=0.01))
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=0.1, first=0.01))
     for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(errors.NetworkError, match="certificate"):
@@ -205,7 +204,7 @@ def test_every_error_of_a_request_is_ours(kind: type[Exception], monkeypatch: py
     monkeypatch.setattr(httpx2.Client, "send", _raiser(kind))
 
     with pytest.raises(errors.NetworkError) as caught:
-        http_client.get("http://127.0.0.1:9/x", None, Asked("http://127.0.0.1:9"))
+        http_client.get("http://127.0.0.1:9/x", None, RequestContext("http://127.0.0.1:9"))
 
     assert "hf_secret" not in str(caught.value)
     http_client.close()
@@ -223,7 +222,7 @@ def test_every_kind_of_connection_can_be_cut(event: str) -> None:
 
     connections = Connections()
     connections.trace(f"{event}.complete", {"return_value": Stream()})
-    connections.cut()
+    connections.shut_down()
     assert there.recv(1) == b""
     here.close()
     there.close()

@@ -1,1 +1,1 @@
-"""Downloading the files of a model: connections, partial files, retries."""
+"""Download of model files: connections, byte ranges, partial files, retries."""

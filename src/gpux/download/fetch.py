@@ -1,4 +1,4 @@
-"""The files of one fetch on their way into the source cache: several at once, each looked for there first."""
+"""Download of several files of one model into the source cache, where each file is looked for first."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 
-from gpux.download.frontier import hash_file
+from gpux.download.hub_errors import ONLINE_HINT
+from gpux.download.partial import hash_algorithm
 from gpux.download.transfer import Transfer
 from gpux.errors import OfflineError
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.transfer import FileReport, Tally, TransferReport
 from gpux.source_cache.layout import HubCache
 from gpux.system.cancel import CancelToken
+from gpux.system.hashing import hash_file
 from gpux.system.progress import ByteCounter
 from gpux.system.settings import Settings
 
@@ -22,8 +24,8 @@ PARALLEL_FILES = 8
 POLL = 0.1  # seconds between looks at the cancel token
 
 
-class Fetching:
-    """One fetch of files of one model."""
+class Fetch:
+    """One download of files of one model."""
 
     def __init__(
         self, settings: Settings, info: ModelInfo, cache: HubCache, counter: ByteCounter, cancel: CancelToken
@@ -36,11 +38,11 @@ class Fetching:
         self._stop = cancel.child()
 
     def run(self, files: Sequence[ModelFile]) -> TransferReport:
-        """Fetch in a few threads, the largest first; the first failure, or Ctrl-C, stops the others at once.
+        """Download in a few threads, the largest files first; the first failure, or Ctrl-C, stops all threads.
 
         Raises:
             OfflineError: offline, and a file is not in the source cache.
-            CorruptFileError, CancelledError, ManagerError, OSError: as :meth:`Transfer.download` says.
+            CorruptFileError, CancelledError, ManagerError, OSError: as :meth:`Transfer.download`.
         """
         settings, started = self._settings, time.monotonic()
         with (
@@ -48,7 +50,7 @@ class Fetching:
             ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="gpux-fetch") as pool,
         ):
             by_size = sorted({file.path: file for file in files}.values(), key=lambda file: -(file.size or 0))
-            jobs = {file.path: pool.submit(self._bring, file, transfer) for file in by_size}
+            jobs = {file.path: pool.submit(self._fetch, file, transfer) for file in by_size}
             try:
                 _await(list(jobs.values()), self._cancel)
             finally:
@@ -59,7 +61,7 @@ class Fetching:
         reports = tuple(jobs[path].result() for path in dict.fromkeys(file.path for file in files))
         return TransferReport(reports, time.monotonic() - started)
 
-    def _bring(self, file: ModelFile, transfer: Transfer) -> FileReport:
+    def _fetch(self, file: ModelFile, transfer: Transfer) -> FileReport:
         self._stop.check()
         started = time.monotonic()
         report = self._find(file) or self._download(file, transfer)
@@ -68,37 +70,35 @@ class Fetching:
         return replace(report, seconds=time.monotonic() - started)
 
     def _find(self, file: ModelFile) -> FileReport | None:
-        """What the cache holds whole and right; a damaged file is taken out of the way."""
+        """The report of a file that the cache has, with the right hash; a damaged file is deleted."""
         path = self._cache.present(self._info.commit, file)
         if path is None:
             return None
         size = path.stat().st_size
         if file.etag is None:
             return FileReport(file.path, size, cached=True)
-        if hash_file(path, file, self._stop) == file.etag:
+        if hash_file(path, hash_algorithm(file), lambda length: None, self._stop) == file.etag:
             return FileReport(file.path, size, cached=True, verified=True)
         path.resolve().unlink()
         return None
 
     def _download(self, file: ModelFile, transfer: Transfer) -> FileReport:
         if self._settings.offline:
-            raise OfflineError(
-                f"offline, and {file.path} of {self._info.id} is not in the source cache",
-                hint="Leave out --offline, and unset HF_HUB_OFFLINE if it is set.",
-            )
-        tally, places = Tally(), self._cache.places(file.etag or "")
+            message = f"offline, and {file.path} of {self._info.id} is not in the source cache"
+            raise OfflineError(message, hint=ONLINE_HINT)
+        tally, paths = Tally(), self._cache.blob_paths(file.etag or "")
         with self._cache.lock(file.etag or "", self._stop):
             found = self._find(file)
             if found is not None:
-                return found  # another process brought it while this one waited
+                return found  # another process downloaded it while this one waited for the lock
             on_bytes = functools.partial(self._counter.advance, file)
-            transfer.download(self._info.id, self._info.commit, file, places, on_bytes, self._stop, tally)
-            size = places.blob.stat().st_size
+            transfer.download(self._info.id, self._info.commit, file, paths, on_bytes, self._stop, tally)
+            size = paths.blob.stat().st_size
         return FileReport(file.path, size, verified=True, **asdict(tally))
 
 
 def _await(jobs: Sequence[Future[FileReport]], cancel: CancelToken) -> None:
-    """Return when all are done; raise the first failure, or that of the token, as soon as there is one."""
+    """Return when all jobs are done; raise the first failure, or the cancellation, as soon as it occurs."""
     pending: set[Future[FileReport]] = set(jobs)
     while pending:
         done, pending = wait(pending, timeout=POLL, return_when=FIRST_EXCEPTION)

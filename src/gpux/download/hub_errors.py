@@ -1,7 +1,7 @@
-"""Answers of the Hub that are no good -> gpux's errors, from status, ``X-Error-Code`` and ``X-Error-Message``.
+"""Maps HTTP error responses of the Hub to gpux errors, by status, ``X-Error-Code`` and ``X-Error-Message``.
 
-The codes are the ones huggingface_hub reads (``utils/_http.py: hf_raise_for_status``). Messages of ours name the
-model; the token never appears in one.
+The codes are those that huggingface_hub reads (``utils/_http.py: hf_raise_for_status``). The messages name the model;
+none contains the token.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from gpux.errors import (
     ManagerError,
     ModelNotFoundError,
     NetworkError,
+    OfflineError,
     RateLimitError,
     RevisionNotFoundError,
 )
+from gpux.system.settings import Settings
 
 BAD_TOKEN_MESSAGE = "Invalid credentials in Authorization header"  # noqa: S105 - a server's text, not a token
 DISABLED_MESSAGE = "Access to this resource is disabled."
+ONLINE_HINT = "Leave out --offline, and unset HF_HUB_OFFLINE if it is set."
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request was about, so that its error can say so."""
+class RequestContext:
+    """The model and file that a request is about, for its error message."""
 
     endpoint: str
     model: str = ""
@@ -44,113 +47,113 @@ class Asked:
 
     @property
     def page(self) -> str:
-        """The model's page."""
+        """The URL of the model's page."""
         return f"{self.endpoint}/{self.model}"
 
 
-def from_response(status: int, headers: Mapping[str, str], asked: Asked) -> ManagerError:
-    """The error that an HTTP answer means; ``headers`` must be case-insensitive."""
+def from_response(status: int, headers: Mapping[str, str], context: RequestContext) -> ManagerError:
+    """The error that an HTTP response means; ``headers`` must be case-insensitive."""
     code, message = headers.get("X-Error-Code", ""), headers.get("X-Error-Message", "")
     if code == "RevisionNotFound":
-        return revision_not_found(asked)
+        return revision_not_found(context)
     if code == "EntryNotFound":
-        return entry_not_found(asked)
+        return entry_not_found(context)
     if code == "GatedRepo":
-        return gated(asked)
+        return gated(context)
     if message == DISABLED_MESSAGE:
-        return disabled(asked)
-    if status == 401 and (message.startswith(BAD_TOKEN_MESSAGE) or not asked.model):
-        return invalid_token(asked)
-    if code == "RepoNotFound" or (asked.model and status in (401, 404)):  # over http the Hub's 401 carries no code
-        return model_not_found(asked)
+        return disabled(context)
+    if status == 401 and (message.startswith(BAD_TOKEN_MESSAGE) or not context.model):
+        return invalid_token(context)
+    if code == "RepoNotFound" or (context.model and status in (401, 404)):  # over http the Hub's 401 carries no code
+        return model_not_found(context)
     if status == 403:
-        return AccessError(f"the Hub refuses access to {asked.model}: {message or 'HTTP 403'}", model=asked.model)
+        return AccessError(f"the Hub refuses access to {context.model}: {message or 'HTTP 403'}", model=context.model)
     if status == 429:
-        return rate_limited(asked, headers)
+        return rate_limited(context, headers)
     return HubServerError(
-        f"the Hub at {asked.endpoint} answered HTTP {status} for {asked.model or 'this request'}"
+        f"the Hub at {context.endpoint} answered HTTP {status} for {context.model or 'this request'}"
         + (f": {message}" if message else ""),
         hint="Try again later.",
         status=status,
     )
 
 
-def model_not_found(asked: Asked) -> ModelNotFoundError:
-    """401 and 404 look alike from outside: missing, private, or renamed without a redirect."""
+def model_not_found(context: RequestContext) -> ModelNotFoundError:
+    """401 and 404: a missing, private, or renamed model cannot be told apart from outside."""
     access = (
-        "or the token that is in use may not see it"
-        if asked.with_token
+        "or the token in use has no access to it"
+        if context.with_token
         else "or it is private and needs a token (HF_TOKEN, or `gpux auth login`)"
     )
-    search = f"Look for it with `gpux search {asked.model.rsplit('/', 1)[-1]}`."
+    search = f"Look for it with `gpux search {context.model.rsplit('/', 1)[-1]}`."
     return ModelNotFoundError(
-        f"{asked.model}: no such {asked.kind} at {asked.endpoint}, {access}",
-        hint=search if asked.kind == "model" else f"Its page would be {asked.page}.",
-        model=asked.model,
+        f"{context.model}: no such {context.kind} at {context.endpoint}, {access}",
+        hint=search if context.kind == "model" else f"Its page would be {context.page}.",
+        model=context.model,
     )
 
 
-def revision_not_found(asked: Asked) -> RevisionNotFoundError:
-    """The model is there, the revision is not."""
+def revision_not_found(context: RequestContext) -> RevisionNotFoundError:
+    """The model exists, the revision does not."""
     return RevisionNotFoundError(
-        f"{asked.model} has no revision {asked.revision!r}",
-        hint=f"See what it has with `gpux revisions {asked.model}`.",
-        model=asked.model,
-        revision=asked.revision,
+        f"{context.model} has no revision {context.revision!r}",
+        hint=f"List its revisions with `gpux revisions {context.model}`.",
+        model=context.model,
+        revision=context.revision,
     )
 
 
-def entry_not_found(asked: Asked) -> EntryNotFoundError:
-    """The model is there, the file is not."""
+def entry_not_found(context: RequestContext) -> EntryNotFoundError:
+    """The model exists, the file does not."""
     return EntryNotFoundError(
-        f"{asked.model} has no file {asked.file!r} at {asked.revision or 'its default branch'}",
-        hint=f"See its files with `gpux info {asked.model} --files`.",
-        model=asked.model,
-        file=asked.file,
+        f"{context.model} has no file {context.file!r} at {context.revision or 'its default branch'}",
+        hint=f"List its files with `gpux info {context.model} --files`.",
+        model=context.model,
+        file=context.file,
     )
 
 
-def gated(asked: Asked) -> GatedModelError:
-    """Access is asked for on the model's page, then a token proves who asks."""
-    if asked.with_token:
-        message = f"{asked.model} is gated and the token that is in use has no access to it"
-        hint = f"Ask for access at {asked.page}, then run the command again."
+def gated(context: RequestContext) -> GatedModelError:
+    """Access is requested on the model's page, and a token identifies who has it."""
+    if context.with_token:
+        message = f"{context.model} is gated and the token in use has no access to it"
+        hint = f"Request access at {context.page}, then run the command again."
     else:
-        message = f"{asked.model} is gated and no token was sent"
-        hint = f"Ask for access at {asked.page}, then run `gpux auth login` or set HF_TOKEN."
-    return GatedModelError(message, hint=hint, model=asked.model, page=asked.page)
+        message = f"{context.model} is gated and no token was sent"
+        hint = f"Request access at {context.page}, then run `gpux auth login` or set HF_TOKEN."
+    return GatedModelError(message, hint=hint, model=context.model, page=context.page)
 
 
-def disabled(asked: Asked) -> DisabledModelError:
-    """Nothing a user can do."""
+def disabled(context: RequestContext) -> DisabledModelError:
+    """The Hub blocks the model for everyone."""
     return DisabledModelError(
-        f"{asked.model} was disabled by the Hub", hint=f"{asked.page} may say why.", model=asked.model
+        f"{context.model} was disabled by the Hub", hint=f"{context.page} may say why.", model=context.model
     )
 
 
-def invalid_token(asked: Asked) -> InvalidTokenError:
-    """A wrong token is refused even for a public model."""
+def invalid_token(context: RequestContext) -> InvalidTokenError:
+    """The Hub refuses a wrong token even for a public model."""
     return InvalidTokenError(
-        f"the Hub at {asked.endpoint} refuses the token",
-        hint="`gpux auth status` says where it comes from, `gpux auth login` replaces it; public models need none.",
+        f"the Hub at {context.endpoint} refuses the token",
+        hint="`gpux auth status` shows its source, `gpux auth login` replaces it; public models need no token.",
     )
 
 
-def rate_limited(asked: Asked, headers: Mapping[str, str]) -> RateLimitError:
-    """429, with the waiting time where the answer has one."""
+def rate_limited(context: RequestContext, headers: Mapping[str, str]) -> RateLimitError:
+    """429, with the waiting time if the response has one."""
     seconds = retry_after(headers)
-    wait = f"in {seconds} s" if seconds is not None else "in some minutes"
-    login = "" if asked.with_token else " Requests with a token have a higher limit (`gpux auth login`)."
+    wait = f"in {seconds} s" if seconds is not None else "in a few minutes"
+    login = "" if context.with_token else " Requests with a token have a higher limit (`gpux auth login`)."
     return RateLimitError(
-        f"the Hub at {asked.endpoint} limits requests", hint=f"Try again {wait}.{login}", retry_after=seconds
+        f"the Hub at {context.endpoint} limits requests", hint=f"Try again {wait}.{login}", retry_after=seconds
     )
 
 
 def retry_after(headers: Mapping[str, str]) -> int | None:
-    """Seconds to wait by ``RateLimit: "api";r=0;t=N`` (IETF draft), else ``Retry-After``; None if not told.
+    """Seconds to wait by ``RateLimit: "api";r=0;t=N`` (IETF draft), else ``Retry-After``; None without either.
 
-    While ``r``, the requests that are left, is above zero, it is no limit that refused. ``Retry-After`` is in seconds
-    or a date (RFC 9110, section 10.2.3).
+    ``t`` counts only if ``r``, the number of requests left, is 0: otherwise the refusal has another cause.
+    ``Retry-After`` is in seconds or a date (RFC 9110, section 10.2.3).
     """
     limits = dict(part.strip().partition("=")[::2] for part in headers.get("RateLimit", "").split(";"))
     if limits.get("t", "").isdigit() and limits.get("r", "0") == "0":
@@ -160,28 +163,42 @@ def retry_after(headers: Mapping[str, str]) -> int | None:
         return int(value) if value else None
     try:
         seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # no date, or one without a zone
+    except (ValueError, TypeError):  # not a date, or a date without a time zone
         return None
     return max(0, math.ceil(seconds))
 
 
-def unreachable(asked: Asked, cause: object) -> NetworkError:
-    """Nothing answered."""
+def unreachable(context: RequestContext, cause: object) -> NetworkError:
+    """No response arrived, or it broke off."""
     return NetworkError(
-        f"no answer from {asked.endpoint}: {cause}",
+        f"no answer from {context.endpoint}: {cause}",
         hint="Check the network, HTTPS_PROXY and HF_ENDPOINT; `--offline` uses what is on this machine.",
-        endpoint=asked.endpoint,
+        endpoint=context.endpoint,
     )
 
 
-def check_token(token: str) -> str:
-    """The token without white space around it, if it can be one.
+def refuse_offline(settings: Settings, action: str) -> None:
+    """Raise if requests are switched off.
+
+    Args:
+        settings: those in use.
+        action: a verb phrase that continues "cannot": ``search``, ``list revisions`` …
 
     Raises:
-        InvalidTokenError: it is empty, or holds what no HTTP header takes.
+        OfflineError: ``settings.offline`` is set.
+    """
+    if settings.offline:
+        raise OfflineError(f"offline: cannot {action} without the Hub", hint=ONLINE_HINT)
+
+
+def check_token(token: str) -> str:
+    """The token without surrounding white space.
+
+    Raises:
+        InvalidTokenError: it is empty, or contains characters that an HTTP header must not contain.
     """
     token = token.strip()
     if not re.fullmatch(r"[\x21-\x7e]+", token):
-        why = "holds white space or letters beyond ASCII" if token else "is empty"
+        why = "contains white space or non-ASCII characters" if token else "is empty"
         raise InvalidTokenError(f"the token {why}", hint="Copy it again from the Hub's page of tokens, one line.")
     return token

@@ -1,4 +1,7 @@
-"""When a request that failed is sent again, and when it is not."""
+"""Which failed requests are sent again, and after how long.
+
+A module of its own because transfers of whole files and ranged reads share the policy.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +11,56 @@ from dataclasses import dataclass
 
 from gpux.errors import HubServerError, NetworkError, RateLimitError
 
-RETRIED = (NetworkError, HubServerError, RateLimitError)
-_PASSING = frozenset({408, 425, 429})  #: refusals that may be none the next time
+RETRYABLE = (NetworkError, HubServerError, RateLimitError)
+_TRANSIENT = frozenset({408, 425, 429})  #: 4xx statuses that may not occur again
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a transfer goes on without getting anywhere."""
+class RetryPolicy:
+    """How long a transfer continues without progress."""
 
-    deadline: float = 120.0  #: seconds without a new byte of the file, after which its error is raised
-    first: float = 0.25  #: seconds before the first further try; each fruitless one doubles them …
-    longest: float = 20.0  #: … up to this, about +-25 % at random, so that many clients do not come back at once
+    deadline: float = 120.0  #: seconds without a new byte of the file, after which the error is raised
+    first: float = 0.25  #: seconds before the first retry; each retry without progress doubles them …
+    longest: float = 20.0  #: … up to this limit, with a jitter of 25 %
 
 
-PATIENCE = Patience()  #: of a transfer that is not given another
+DEFAULT_POLICY = RetryPolicy()
 
 
 class Retry:
-    """The tries of one request; the deadline runs from its first try, or from the last byte that came since."""
+    """The attempts of one request; the deadline runs from the first attempt or from the last byte that arrived."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
         self._since = time.monotonic()
         self._fruitless = 0
 
-    def wait_after(self, error: HubServerError | NetworkError | RateLimitError, last_byte: float, got: bool) -> float:
-        """Seconds to wait before the next try: what the server asked for, and no less than the backoff.
+    def delay_after(self, error: HubServerError | NetworkError | RateLimitError, last_byte: float, got: bool) -> float:
+        """Seconds to wait before the next attempt: the longer of the backoff and the server's ``Retry-After``.
 
-        ``last_byte`` is when the last byte of the file came, by whichever request; ``got`` tells whether this one
-        brought any.
+        Args:
+            error: why the attempt failed.
+            last_byte: when the last byte of the file arrived, by any request (:func:`time.monotonic`).
+            got: whether this attempt brought any bytes.
 
         Raises:
-            HubServerError, NetworkError, RateLimitError: ``error``, when the deadline would pass or no try can help.
+            HubServerError, NetworkError, RateLimitError: ``error`` itself, if the deadline would pass or the error is
+                permanent.
         """
-        if _final(error):
+        if _is_permanent(error):
             raise error
         self._since = max(self._since, last_byte)
         self._fruitless = 0 if got else self._fruitless + 1
-        backoff = min(self._patience.first * 2.0 ** min(self._fruitless, 30), self._patience.longest)
+        backoff = min(self._policy.first * 2.0 ** min(self._fruitless, 30), self._policy.longest)
         backoff *= random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries
-        asked = error.details.get("retry_after")
-        seconds = backoff if asked is None else max(backoff, asked + random.uniform(0, 0.5))  # noqa: S311
-        if time.monotonic() + seconds > self._since + self._patience.deadline:
+        requested = error.details.get("retry_after")
+        seconds = backoff if requested is None else max(backoff, requested + random.uniform(0, 0.5))  # noqa: S311
+        if time.monotonic() + seconds > self._since + self._policy.deadline:
             raise error
         return seconds
 
 
-def _final(error: HubServerError | NetworkError | RateLimitError) -> bool:
-    """True for a refusal that stays one: 4xx."""
+def _is_permanent(error: HubServerError | NetworkError | RateLimitError) -> bool:
+    """True for a 4xx status that another attempt would not change."""
     status = error.details.get("status")
-    return isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
+    return isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT

@@ -1,4 +1,4 @@
-"""How many connections a pull uses at once: bounded over all its files, and more only while more is faster."""
+"""The number of connections that a pull uses at once: bounded over all files, raised only while that is faster."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from contextlib import contextmanager
 from gpux.system.cancel import CancelToken
 
 CAP = 8  #: connections of one pull
-WINDOW = 0.5  #: seconds over which speed is measured
-GAIN = 1.1  #: what twice the connections must bring, at least, to be kept
-REST = 20  #: windows without a try for more after one that brought nothing
+WINDOW = 0.5  #: seconds over which throughput is measured
+GAIN = 1.1  #: factor by which a step must raise the throughput to be kept
+REST = 20  #: windows without a further step after one that brought no gain
 POLL = 0.1  # seconds between looks at the cancel token
 
 
-class Lanes:
-    """A budget of connections, shared by the files of a pull; safe to use from several threads.
+class ConnectionSlots:
+    """A budget of connections, shared by the files of a pull. Thread-safe.
 
-    Every file may have one while there are any. Further ones for large files are added in steps, 1, 3, 7, while the
-    bytes per second of the whole pull grow with them; a step that does not pay is taken back.
+    Every file may use one connection while the budget lasts. Extra connections for large files are added in steps, 1,
+    3, 7, while the throughput of the whole pull grows with them; a step without a gain is taken back.
     """
 
     def __init__(self, cap: int = CAP, clock: Callable[[], float] = time.monotonic) -> None:
         self._cap = cap
         self._clock = clock
         self._changed = threading.Condition()
-        self._busy = self._further = 0
-        self._allowed, self._before = 0, 0  # further connections: now, and before the last step
-        self._full = False  # all that are allowed were in use
+        self._busy = self._extra = 0
+        self._allowed, self._before = 0, 0  # extra connections: now, and before the last step
+        self._full = False  # whether all allowed connections were in use
         self._closed_until = 0.0
         self._began = clock()
         self._bytes = 0
@@ -42,44 +42,49 @@ class Lanes:
         return 1 + self._allowed
 
     @contextmanager
-    def lane(self, cancel: CancelToken, *, further: bool, needed: Callable[[], bool] = lambda: True) -> Iterator[bool]:
-        """Hold one connection; ``further`` for a file that has one already. False when it is ``needed`` no more.
+    def slot(self, cancel: CancelToken, *, extra: bool, needed: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+        """Hold one connection; yields False, without one, as soon as ``needed`` returns False.
+
+        Args:
+            cancel: ends the wait for a free slot.
+            extra: True for a file that holds a connection already.
+            needed: called while waiting.
 
         Raises:
             CancelledError: ``cancel`` was set while waiting.
         """
-        admitted = self._enter(cancel, further, needed)
+        admitted = self._enter(cancel, extra, needed)
         try:
             yield admitted
         finally:
             if admitted:
-                self._leave(further)
+                self._leave(extra)
 
-    def _enter(self, cancel: CancelToken, further: bool, needed: Callable[[], bool]) -> bool:
+    def _enter(self, cancel: CancelToken, extra: bool, needed: Callable[[], bool]) -> bool:
         with self._changed:
-            while not self._admits(further):
+            while not self._admits(extra):
                 cancel.check()
                 if not needed():
                     return False
                 self._changed.wait(POLL)
             self._busy += 1
-            self._further += further
-            self._full |= self._further >= self._allowed
+            self._extra += extra
+            self._full |= self._extra >= self._allowed
             return True
 
-    def _leave(self, further: bool) -> None:
+    def _leave(self, extra: bool) -> None:
         with self._changed:
             self._busy -= 1
-            self._further -= further
+            self._extra -= extra
             self._changed.notify_all()
 
     def close_for(self, seconds: float) -> None:
-        """Let nobody in for a while: the server asked for a pause."""
+        """Admit no connection for that long: the server limits requests."""
         with self._changed:
             self._closed_until = max(self._closed_until, self._clock() + seconds)
 
     def arrived(self, count: int) -> None:
-        """Bytes came; at the end of a window the number of connections is judged."""
+        """Count ``count`` bytes; at the end of a window the number of connections is adjusted."""
         with self._changed:
             self._bytes += count
             elapsed = self._clock() - self._began
@@ -88,22 +93,22 @@ class Lanes:
             if self._settling:
                 self._settling -= 1
             elif self._full:
-                self._judge(self._bytes / elapsed)
+                self._adjust(self._bytes / elapsed)
             self._bytes, self._began = 0, self._began + elapsed
-            self._full = self._further >= self._allowed
+            self._full = self._extra >= self._allowed
 
-    def _judge(self, speed: float) -> None:
+    def _adjust(self, speed: float) -> None:
         if speed < self._best * GAIN:
             self._allowed, self._settling, self._best = self._before, REST, 0.0
         elif self._allowed < self._cap - 1:
             self._before, self._best = self._allowed, speed
             self._allowed = min(2 * self._allowed + 1, self._cap - 1)
-            self._settling = 1  # connections are being made
+            self._settling = 1  # connections are being opened
         else:
             self._before, self._best = self._allowed, 0.0
         self._changed.notify_all()
 
-    def _admits(self, further: bool) -> bool:
+    def _admits(self, extra: bool) -> bool:
         if self._busy >= self._cap or self._clock() < self._closed_until:
             return False
-        return not further or self._further < self._allowed
+        return not extra or self._extra < self._allowed

@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: :class:`~gpux.huggingface.manager.HuggingFaceManager` and what it is made of."""
+"""The Hugging Face Hub: :class:`~gpux.huggingface.manager.HuggingFaceManager`, search, access checks and login."""

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpux.download.hub_errors import check_token
+from gpux.download.hub_errors import check_token, refuse_offline
 from gpux.errors import AccessError, HubServerError, InvalidTokenError, NotWritableError, StorageError, UsageError
-from gpux.huggingface.offline import refuse_offline
 from gpux.model.values import Value
 from gpux.system import keystore
 from gpux.system.disk import disk_errors

@@ -1,7 +1,7 @@
-"""The Hub's metadata through huggingface_hub, whose exceptions and quirks end here.
+"""Metadata of the Hub: the only importer of huggingface_hub, whose exceptions become gpux errors here.
 
-Works with the client lines 0.34+, 1.x and 2.x. Most metadata calls of the client have no timeout, in any line, so
-each runs in a thread of its own under a deadline; that also makes every call cancellable.
+Supports huggingface_hub 0.34+, 1.x and 2.x. Most of its metadata calls accept no timeout in any of them, so each call
+runs in a thread of its own with a deadline; that also makes every call cancellable.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from huggingface_hub.utils import build_hf_headers, paginate  # type: ignore[att
 
 from gpux import errors
 from gpux.download import hub_errors
-from gpux.download.hub_errors import Asked, check_token
+from gpux.download.hub_errors import RequestContext, check_token
 from gpux.system.cancel import CancelToken
 
 T = TypeVar("T")
-# It warns of odd cards on stderr; what a card holds is judged in gpux.inspect.card.
+# It logs unknown card fields to stderr; gpux.inspect.card validates cards.
 logging.getLogger("huggingface_hub.repocard_data").setLevel(logging.ERROR)
 
 
 def _transport_error() -> type[Exception]:
-    """The base of the transport errors of whichever HTTP library this client line uses.
+    """The base of the transport errors of the HTTP library that this version of huggingface_hub uses.
 
     ``requests.RequestException`` (0.x), ``httpx.HTTPError`` (1.x) or ``httpx2.HTTPError`` (2.x): the last class of
     that library among the bases of ``HfHubHTTPError``.
@@ -49,8 +49,8 @@ def _transport_error() -> type[Exception]:
 
 TransportError = _transport_error()
 
-#: Exception of the client -> ours, the more special first (``GatedRepoError`` is a ``RepositoryNotFoundError``).
-EXCEPTIONS: tuple[tuple[type[Exception], Callable[[Asked], errors.GpuxError]], ...] = (
+#: Exception of huggingface_hub -> constructor of the gpux error; subclasses (``GatedRepoError``) before their bases.
+EXCEPTIONS: tuple[tuple[type[Exception], Callable[[RequestContext], errors.GpuxError]], ...] = (
     (GatedRepoError, hub_errors.gated),
     (DisabledRepoError, hub_errors.disabled),
     (RevisionNotFoundError, hub_errors.revision_not_found),
@@ -58,38 +58,37 @@ EXCEPTIONS: tuple[tuple[type[Exception], Callable[[Asked], errors.GpuxError]], .
 )
 
 
-def translate(exc: Exception, asked: Asked) -> errors.GpuxError:
-    """The gpux error that an exception of huggingface_hub, or of its HTTP library, means."""
+def translate(exc: Exception, context: RequestContext) -> errors.GpuxError:
+    """The gpux error for an exception of huggingface_hub or of its HTTP library."""
     if isinstance(exc, LocalEntryNotFoundError) and isinstance(exc.__cause__, Exception):
-        return translate(exc.__cause__, asked)  # the client wraps what really happened
-    for kind, make in EXCEPTIONS:
+        return translate(exc.__cause__, context)  # huggingface_hub wraps the cause
+    for kind, build in EXCEPTIONS:
         if isinstance(exc, kind):
-            return make(asked)
+            return build(context)
     if isinstance(exc, OfflineModeIsEnabled):
-        return errors.OfflineError(
-            f"offline, and {asked.model or 'this'} has to be asked of the Hub", hint="Unset HF_HUB_OFFLINE."
-        )
+        what = context.model or "this request"
+        return errors.OfflineError(f"offline, and {what} needs the Hub", hint="Unset HF_HUB_OFFLINE.")
     if isinstance(exc, EntryNotFoundError):
-        return hub_errors.entry_not_found(asked)
+        return hub_errors.entry_not_found(context)
     if isinstance(exc, HFValidationError):
-        return errors.InvalidReferenceError(f"{asked.model!r} is not the name of a model: {exc}")
+        return errors.InvalidReferenceError(f"{context.model!r} is not a valid model id: {exc}")
     response = getattr(exc, "response", None)
     if isinstance(exc, TransportError) and response is not None:
-        return hub_errors.from_response(response.status_code, response.headers, asked)
+        return hub_errors.from_response(response.status_code, response.headers, context)
     if isinstance(exc, (TransportError, OSError)) and not isinstance(exc, ValueError):
-        return hub_errors.unreachable(asked, exc)
+        return hub_errors.unreachable(context, exc)
     return errors.HubServerError(
-        f"the Hub at {asked.endpoint} answered something that is no description of {asked.model or 'models'}: {exc}",
+        f"the Hub at {context.endpoint} sent an invalid description of {context.model or 'models'}: {exc}",
         hint="Is HF_ENDPOINT the address of a Hub?",
     )
 
 
 class HubClient:
-    """Metadata calls, each with a deadline, each raising gpux's errors only."""
+    """Metadata calls, each with a deadline; they raise gpux errors only."""
 
     def __init__(self, endpoint: str, token: str | None, timeout: float) -> None:
         if token is not None:
-            check_token(token)  # the HTTP libraries quote a header that they refuse, token and all
+            check_token(token)  # the HTTP libraries quote an invalid header in their error, token included
         self._endpoint = endpoint
         self._token = token
         self._with_token = token is not None
@@ -97,110 +96,110 @@ class HubClient:
         self._api = HfApi(endpoint=endpoint, token=token or False, library_name="gpux")
 
     def model(self, model: str, revision: str | None, cancel: CancelToken | None = None) -> Any:
-        """``ModelInfo`` of the client, with file sizes and hashes: one request."""
+        """``huggingface_hub.ModelInfo`` with file sizes and hashes: one request."""
         return self._call(
             lambda: self._api.model_info(model, revision=revision, files_metadata=True, timeout=self._timeout),
-            Asked(self._endpoint, model, revision, with_token=self._with_token),
+            RequestContext(self._endpoint, model, revision, with_token=self._with_token),
             cancel,
         )
 
     def page(self, model: str, revision: str | None, cancel: CancelToken | None = None) -> Any:
-        """The same, with the state of the security scan: one request too."""
+        """``huggingface_hub.ModelInfo`` with the status of the security scan as well: one request."""
         return self._call(
             lambda: self._api.model_info(
                 model, revision=revision, files_metadata=True, securityStatus=True, timeout=self._timeout
             ),
-            Asked(self._endpoint, model, revision, with_token=self._with_token),
+            RequestContext(self._endpoint, model, revision, with_token=self._with_token),
             cancel,
         )
 
     def scans(self, model: str, commit: str, paths: list[str], cancel: CancelToken | None = None) -> list[Any]:
-        """``RepoFile`` values with the result of the security scan of each: one request."""
+        """``huggingface_hub.RepoFile`` values with the result of each file's security scan: one request."""
         return self._call(
             lambda: self._api.get_paths_info(model, paths, expand=True, revision=commit),
-            Asked(self._endpoint, model, commit, with_token=self._with_token),
+            RequestContext(self._endpoint, model, commit, with_token=self._with_token),
             cancel,
         )
 
     def tree(self, model: str, commit: str, cancel: CancelToken | None = None) -> list[Any]:
-        """``RepoFile`` values of every file, for Hubs whose model info has no hashes."""
+        """``huggingface_hub.RepoFile`` values of every file, for Hubs whose model info has no hashes."""
         return self._call(
             lambda: [f for f in self._api.list_repo_tree(model, recursive=True, revision=commit) if hasattr(f, "size")],
-            Asked(self._endpoint, model, commit, with_token=self._with_token),
+            RequestContext(self._endpoint, model, commit, with_token=self._with_token),
             cancel,
         )
 
     def refs(self, model: str, cancel: CancelToken | None = None) -> Any:
-        """``GitRefs`` of the client, pull requests included."""
+        """``huggingface_hub.GitRefs``, pull requests included."""
         return self._call(
             lambda: self._api.list_repo_refs(model, include_pull_requests=True),
-            Asked(self._endpoint, model, with_token=self._with_token),
+            RequestContext(self._endpoint, model, with_token=self._with_token),
             cancel,
         )
 
     def head(self, model: str, commit: str, path: str, cancel: CancelToken | None = None) -> None:
-        """Ask whether a file may be downloaded: one HEAD request, which names the CDN and goes no further."""
+        """Check that a file may be downloaded: one HEAD request, whose redirect to the CDN is not followed."""
         url = hf_hub_url(model, path, revision=commit, endpoint=self._endpoint)
         self._call(
             lambda: self._api.get_hf_file_metadata(url=url, timeout=self._timeout),
-            Asked(self._endpoint, model, commit, path, self._with_token),
+            RequestContext(self._endpoint, model, commit, path, self._with_token),
             cancel,
         )
 
     def space(self, space: str, cancel: CancelToken | None = None) -> Any:
-        """``SpaceInfo`` of the client."""
+        """``huggingface_hub.SpaceInfo``."""
         return self._call(
             lambda: self._api.space_info(space, timeout=self._timeout),
-            Asked(self._endpoint, f"spaces/{space}", with_token=self._with_token, kind="Space"),
+            RequestContext(self._endpoint, f"spaces/{space}", with_token=self._with_token, kind="Space"),
             cancel,
         )
 
     def whoami(self, cancel: CancelToken | None = None) -> dict[str, Any]:
-        """The account of the token, as the Hub's JSON; without one, the client looks for another by itself."""
-        return self._call(self._api.whoami, Asked(self._endpoint, with_token=self._with_token), cancel)
+        """The account of the token, as the JSON of ``whoami-v2``; without a token, huggingface_hub uses its own."""
+        return self._call(self._api.whoami, RequestContext(self._endpoint, with_token=self._with_token), cancel)
 
     def search(self, query: dict[str, Any], cancel: CancelToken | None = None) -> Iterator[Any]:
-        """``ModelInfo`` values of the client, as many pages of ``GET /api/models`` as are taken.
+        """``huggingface_hub.ModelInfo`` values; each page of ``GET /api/models`` is requested when it is needed.
 
-        ``query["limit"]`` is the size of a page, which the Hub may cut.
+        ``query["limit"]`` is the size of a page, which the Hub may reduce.
         """
-        asked = Asked(self._endpoint, with_token=self._with_token)
+        context = RequestContext(self._endpoint, with_token=self._with_token)
         headers = build_hf_headers(token=self._token or False, library_name="gpux")
         found = iter(paginate(f"{self._endpoint}/api/models", params=query, headers=headers))
         size = query["limit"]
-        while page := self._call(lambda: list(islice(found, size)), asked, cancel):
-            yield from (self._listed(item, asked) for item in page)
+        while page := self._call(lambda: list(islice(found, size)), context, cancel):
+            yield from (self._parsed(item, context) for item in page)
 
     @staticmethod
-    def _listed(item: Any, asked: Asked) -> Any:
+    def _parsed(item: Any, context: RequestContext) -> Any:
         try:
             return HubModelInfo(**item)  # type: ignore[no-untyped-call]
-        except (TypeError, KeyError, ValueError, AttributeError) as exc:  # what comes is no description of a model
-            raise translate(exc, asked) from exc
+        except (TypeError, KeyError, ValueError, AttributeError) as exc:  # not a description of a model
+            raise translate(exc, context) from exc
 
-    def _call(self, call: Callable[[], T], asked: Asked, cancel: CancelToken | None) -> T:
-        """Run ``call`` in a thread; a call that outlives its deadline is left to die with its socket."""
+    def _call(self, call: Callable[[], T], context: RequestContext, cancel: CancelToken | None) -> T:
+        """Run ``call`` in a thread; a call that exceeds its deadline is abandoned, and ends with its socket."""
         outcome: list[T] = []
         failure: list[Exception] = []
 
         def run() -> None:
             try:
                 outcome.append(call())
-            except Exception as exc:  # noqa: BLE001 - handed to the caller's thread, where it is translated by type
+            except Exception as exc:  # noqa: BLE001 - passed to the caller's thread, which translates it by type
                 failure.append(exc)
 
         thread = threading.Thread(target=run, name="gpux-hub", daemon=True)
         thread.start()
         _join(thread, 2 * self._timeout, cancel)
         if failure:
-            raise translate(failure[0], asked) from failure[0]
+            raise translate(failure[0], context) from failure[0]
         if thread.is_alive():
-            raise hub_errors.unreachable(asked, f"nothing came for {2 * self._timeout:g} s")
+            raise hub_errors.unreachable(context, f"no response for {2 * self._timeout:g} s")
         return outcome[0]
 
 
 def _join(thread: threading.Thread, seconds: float, cancel: CancelToken | None) -> None:
-    """Wait for the thread; with a cancel token, in slices, so that it is obeyed."""
+    """Wait for the thread; with a cancel token, in short steps that check it."""
     if cancel is None:
         thread.join(seconds)
         return

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gpux.download import hub_errors
+from gpux.download.hub_errors import refuse_offline
 from gpux.errors import (
     AccessError,
     HubServerError,
@@ -16,11 +17,10 @@ from gpux.errors import (
     UnsafePathError,
     UsageError,
 )
-from gpux.huggingface import responses as hub_values
+from gpux.huggingface import responses
 from gpux.huggingface.auth import Account, account_from
-from gpux.huggingface.offline import refuse_offline
+from gpux.huggingface.responses import SpaceInfo
 from gpux.huggingface.search import SearchQuery
-from gpux.huggingface.spaces import SpaceInfo, space_info
 from gpux.inspect.reads import FileReads
 from gpux.managers.card_files import cached_page
 from gpux.managers.info_cache import RemembersInfo
@@ -85,13 +85,13 @@ class HuggingFaceManager(RemembersInfo):
             OfflineError: offline, and a file is not in the source cache.
             CorruptFileError, DiskFullError, NotWritableError, CancelledError: as :class:`ModelManager` says.
         """
-        from gpux.download.fetch import Fetching  # imports httpx2
+        from gpux.download.fetch import Fetch  # imports httpx2
 
         files = [self._entry(info, path) for path in paths]
         cache = HubCache(self.settings.hf_cache, info.id)
         counter = ByteCounter("download", files, progress or silent)
         with disk_errors(self.settings.hf_cache, hint=CACHE_HINT):
-            report = Fetching(self.settings, info, cache, counter, cancel or CancelToken()).run(files)
+            report = Fetch(self.settings, info, cache, counter, cancel or CancelToken()).run(files)
             if info.revision is not None:
                 cache.record_revision(info.revision, info.commit)
         return SourceSnapshot(info, cache.snapshot(info.commit), tuple(file.path for file in files), report)
@@ -118,7 +118,7 @@ class HuggingFaceManager(RemembersInfo):
             found.append(self._hub().page(parsed.id, parsed.revision, cancel))
             return self._described(found[0], parsed, cancel)
 
-        return hub_values.model_page(found, self.remembered(parsed, ask))
+        return responses.model_page(found, self.remembered(parsed, ask))
 
     def scans(self, info: ModelInfo, paths: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """What the Hub's scanners found in files: path -> ``securityFileStatus``. One request.
@@ -128,7 +128,7 @@ class HuggingFaceManager(RemembersInfo):
             ManagerError: the Hub refuses; the subclass says why.
         """
         refuse_offline(self.settings, "ask for scans")
-        return hub_values.scans(self._hub().scans(info.id, info.commit, list(paths)))
+        return responses.scans(self._hub().scans(info.id, info.commit, list(paths)))
 
     def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
         """Parts of files: from the source cache where it has the file, else by ranged requests."""
@@ -169,7 +169,7 @@ class HuggingFaceManager(RemembersInfo):
         """The same as they come, without an end: a page of results is asked for when it is needed."""
         refuse_offline(self.settings, "search")
         for item in self._hub().search(query.parameters(page), cancel):
-            info = hub_values.listed_info(item, ModelRef("hf", item.id))
+            info = responses.listed_info(item, ModelRef("hf", item.id))
             if query.accepts(info):
                 yield info
 
@@ -177,7 +177,7 @@ class HuggingFaceManager(RemembersInfo):
         """Branches, tags, pull requests and the Hub's own conversions, with their commits: one request."""
         parsed = self._own(ref)
         refuse_offline(self.settings, "list revisions")
-        return hub_values.revisions(self._hub().refs(parsed.id))
+        return responses.revisions(self._hub().refs(parsed.id))
 
     def whoami(self) -> Account:
         """The account that the token belongs to: one request.
@@ -210,7 +210,7 @@ class HuggingFaceManager(RemembersInfo):
         """
         parsed = self._own(ref)
         refuse_offline(self.settings, "look at a Space")
-        return space_info(self._hub().space(parsed.id))
+        return responses.space_info(self._hub().space(parsed.id))
 
     def _own(self, ref: Reference) -> ModelRef:
         """The parsed reference, if it is one of this manager's Hub."""
@@ -236,9 +236,9 @@ class HuggingFaceManager(RemembersInfo):
 
     def _described(self, answer: Any, ref: ModelRef, cancel: CancelToken | None) -> ModelInfo:
         try:
-            found = hub_values.model_info(answer, ref)
+            found = responses.model_info(answer, ref)
             if found.files and any(file.etag is None for file in found.files):
-                found = hub_values.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
+                found = responses.with_tree(found, self._hub().tree(found.id, found.commit, cancel))
         except UnsafePathError as exc:
             hint = f"gpux takes no file of such a model: tell its owner at {self.settings.endpoint}/{ref.id}."
             message = f"the file name {exc.details['file']!r} of {ref.id} could leave its folder"
@@ -256,7 +256,7 @@ class HuggingFaceManager(RemembersInfo):
                 hint=f"Pull it once with `gpux pull {ref}`, without --offline and HF_HUB_OFFLINE.",
                 model=ref.id,
             )
-        return hub_values.cached_info(ref, id, commit, files, cache.snapshot(commit))
+        return responses.cached_info(ref, id, commit, files, cache.snapshot(commit))
 
     def _known_id(self, ref: ModelRef) -> str:
         """What the Hub called the model last, which may have been asked for by a short or former name."""
@@ -268,10 +268,10 @@ class HuggingFaceManager(RemembersInfo):
     def _entry(self, info: ModelInfo, path: str) -> ModelFile:
         file = info.file(path)
         if file is None:
-            raise hub_errors.entry_not_found(self._asked(info, path))
+            raise hub_errors.entry_not_found(self._context(info, path))
         if file.etag is None and not self.settings.offline:
             raise HubServerError(f"{self.settings.endpoint} tells no hash for {path} of {info.id}")
         return file
 
-    def _asked(self, info: ModelInfo, path: str) -> hub_errors.Asked:
-        return hub_errors.Asked(self.settings.endpoint, info.id, info.commit, path)
+    def _context(self, info: ModelInfo, path: str) -> hub_errors.RequestContext:
+        return hub_errors.RequestContext(self.settings.endpoint, info.id, info.commit, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,22 @@ from gpux.inspect.formats import weight_formats
 from gpux.model.info import ModelFile, ModelInfo, Revision, read_json
 from gpux.model.page import ModelPage
 from gpux.model.reference import ModelRef
+from gpux.model.values import Value
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpaceInfo(Value):
+    """What the Hub knows of a Space."""
+
+    id: str  #: ``org/name``, without ``spaces/``
+    models: tuple[str, ...] = ()  #: ids, as the Hub finds them in the Space's card and code
+    datasets: tuple[str, ...] = ()
+    sdk: str | None = None  #: ``gradio``, ``docker``, ``static`` …
+    stage: str | None = None  #: ``RUNNING``, ``SLEEPING``, ``BUILD_ERROR`` …
+    private: bool = False
+    likes: int | None = None
 
 
 def model_info(found: Any, ref: ModelRef) -> ModelInfo:
@@ -129,6 +143,19 @@ def revisions(refs: Any) -> list[Revision]:
     found += [Revision(tag.name, "tag", tag.target_commit) for tag in refs.tags]
     found += [Revision(ref.ref, "pull_request", ref.target_commit) for ref in refs.pull_requests or ()]
     return found + [Revision(ref.ref, "convert", ref.target_commit) for ref in refs.converts]
+
+
+def space_info(found: Any) -> SpaceInfo:
+    """``huggingface_hub.SpaceInfo`` as ours; every field may be missing."""
+    return SpaceInfo(
+        id=found.id,
+        models=tuple(found.models or ()),
+        datasets=tuple(found.datasets or ()),
+        sdk=found.sdk,
+        stage=getattr(found.runtime, "stage", None),
+        private=bool(found.private),
+        likes=found.likes,
+    )
 
 
 def _safe_files(found: Any) -> Iterator[ModelFile]:

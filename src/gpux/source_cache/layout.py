@@ -1,13 +1,12 @@
-"""The standard Hugging Face cache, as huggingface_hub lays it out, so that every tool shares its files.
+"""The layout of the standard Hugging Face cache, whose files every Hugging Face tool shares.
 
 ``models--org--name/{blobs,snapshots,refs}`` beside ``.locks/`` (https://huggingface.co/docs/huggingface_hub/guides/
-manage-cache). A partial download of ours has a name of its own: client line 0.x takes ``<etag>.incomplete`` for a
-good prefix without looking.
+manage-cache). Partial downloads of gpux have names of their own: huggingface_hub 0.x resumes ``<etag>.incomplete`` as
+a prefix without checking it, and a file that gpux writes has gaps.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ LOCK_POLL = 0.1  # seconds
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where one blob lies: whole, growing, and the journal of its ranges."""
+class BlobPaths:
+    """The paths of one blob: complete, partial, and the journal of its ranges."""
 
     blob: Path
     partial: Path
@@ -41,27 +40,27 @@ class HubCache:
         self._locks = root / ".locks" / folder
 
     def blob(self, etag: str) -> Path:
-        """Where the content with that hash lies."""
+        """The path of the content with that hash."""
         return self.repository / "blobs" / etag
 
     def partial(self, etag: str) -> Path:
-        """Where it grows until it is whole."""
+        """The path of the blob while it is being downloaded."""
         return self.repository / "blobs" / f"{etag}.gpux.incomplete"
 
     def journal(self, etag: str) -> Path:
-        """What tells which ranges of the partial file are good."""
+        """The path of the list of ranges that the partial file has."""
         return self.repository / "blobs" / f"{etag}.gpux.journal"
 
-    def places(self, etag: str) -> Places:
-        """All of these."""
-        return Places(self.blob(etag), self.partial(etag), self.journal(etag))
+    def blob_paths(self, etag: str) -> BlobPaths:
+        """All three paths."""
+        return BlobPaths(self.blob(etag), self.partial(etag), self.journal(etag))
 
     def snapshot(self, commit: str) -> Path:
         """The folder of one commit."""
         return self.repository / "snapshots" / commit
 
     def present(self, commit: str, file: ModelFile) -> Path | None:
-        """The file as the cache has it, in full length, or None."""
+        """The path of the file if the cache has it in full length, else None."""
         for path in (self.snapshot(commit) / file.path, self.blob(file.etag or "-")):
             try:
                 size = path.stat().st_size
@@ -72,17 +71,17 @@ class HubCache:
         return None
 
     def link(self, commit: str, file: ModelFile) -> Path:
-        """Make the snapshot's entry for a blob that is there: a relative link, a copy where links are not allowed."""
+        """Create the snapshot's entry for an existing blob: a relative symlink, or a copy where symlinks are denied."""
         entry = self.snapshot(commit) / file.path
         blob = self.blob(file.etag or "-")
         if not blob.exists() and entry.exists():
-            return entry  # a cache without links keeps the content here
+            return entry  # in a cache without symlinks the content is here
         entry.parent.mkdir(parents=True, exist_ok=True)
         up = "../" * len(PurePosixPath(file.path).parts)
         with _replaced(entry) as temporary:
             try:
                 temporary.symlink_to(f"{up}../blobs/{blob.name}")
-            except OSError:  # Windows without the right to make links
+            except OSError:  # Windows without the privilege to create symlinks
                 shutil.copyfile(blob, temporary)
         return entry
 
@@ -96,14 +95,14 @@ class HubCache:
             temporary.write_text(commit, encoding="ascii")
 
     def revision(self, revision: str) -> str | None:
-        """The commit that a revision was resolved to when it was last asked."""
+        """The commit that a revision was last resolved to."""
         try:
             return (self.repository / "refs" / revision).read_text(encoding="ascii").strip() or None
         except (OSError, UnicodeDecodeError):
             return None
 
     def files(self, commit: str) -> tuple[ModelFile, ...]:
-        """What of a commit is in the cache; a blob's name is its hash."""
+        """The files of a commit that are in the cache, with hashes from the names of their blobs."""
         folder = self.snapshot(commit)
         return tuple(
             _cached_file(entry, entry.relative_to(folder).as_posix())
@@ -113,7 +112,7 @@ class HubCache:
 
     @contextmanager
     def lock(self, etag: str, cancel: CancelToken) -> Iterator[None]:
-        """The cache's own lock of one blob, which every huggingface_hub process takes before it downloads it."""
+        """The cache's lock of one blob, which huggingface_hub too holds while it downloads that blob."""
         self._locks.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._locks / f"{etag}.lock")
         while True:
@@ -142,10 +141,10 @@ def _cached_file(entry: Path, path: str) -> ModelFile:
 
 @contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
-    """A temporary name beside ``target`` that takes its place when the block ends well."""
+    """A temporary path beside ``target``, renamed to it if the block does not raise."""
     temporary = Path(tempfile.mktemp(prefix=f".{target.name}.", dir=target.parent))  # noqa: S306 - links cannot open
     try:
         yield temporary
-        os.replace(temporary, target)  # noqa: PTH105 - Path.replace would resolve nothing more
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

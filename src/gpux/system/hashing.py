@@ -69,7 +69,7 @@ def hash_file(path: Path, algorithm: Algorithm, on_bytes: Callable[[int], None],
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
     with path.open("rb", buffering=0) as file:
-        digest = _new(algorithm, os.fstat(file.fileno()).st_size)
+        digest = new_hash(algorithm, os.fstat(file.fileno()).st_size)
         while length := file.readinto(buffer):
             digest.update(view[:length])
             on_bytes(length)
@@ -103,7 +103,8 @@ def hash_files(jobs: Sequence[HashJob], meter: Meter, cancel: CancelToken | None
             pool.shutdown(cancel_futures=True)
 
 
-def _new(algorithm: Algorithm, size: int) -> hashlib._Hash:
+def new_hash(algorithm: Algorithm, size: int) -> hashlib._Hash:
+    """An empty hash of a file of ``size`` bytes, to be updated with the content."""
     if algorithm == "sha256":
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)

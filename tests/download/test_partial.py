@@ -10,14 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpux.download import frontier
-from gpux.download.frontier import Frontier, hash_file
-from gpux.download.journal import Journal, header, read_journal
-from gpux.download.partial import Partial, discard, finish
-from gpux.download.ranges import Range, Ranges, pieces
+from gpux.download import partial as module
+from gpux.download.partial import (
+    Journal,
+    PartialFile,
+    PrefixHash,
+    discard,
+    finish,
+    hash_algorithm,
+    header,
+    read_journal,
+)
+from gpux.download.ranges import Range, Ranges, split
 from gpux.errors import CancelledError
 from gpux.model.info import ModelFile
 from gpux.system.cancel import CancelToken
+from gpux.system.hashing import hash_file
 
 SIZE = 120
 ETAG = "e" * 64
@@ -40,13 +48,13 @@ def test_ranges_are_a_set_of_bytes(added: list[Range], window: Range) -> None:
 
     assert covered(ranges) == expected and ranges.total == len(expected)
     assert all(before[1] < after[0] for before, after in zip(list(ranges), list(ranges)[1:], strict=False))
-    assert ranges.frontier == next(byte for byte in range(SIZE + 1) if byte not in expected)
+    assert ranges.prefix == next(byte for byte in range(SIZE + 1) if byte not in expected)
     assert covered(ranges.gaps(*window)) == set(range(*window)) - expected
 
 
 @pytest.mark.parametrize("span", [(0, 0), (3, 2), (-1, 5)])
 def test_no_range(span: Range) -> None:
-    with pytest.raises(ValueError, match="no range"):
+    with pytest.raises(ValueError, match="not a range"):
         Ranges().add(*span)
 
 
@@ -54,7 +62,7 @@ def test_no_range(span: Range) -> None:
 def test_pieces_are_the_gaps_in_order(added: list[Range], size: int) -> None:
     gaps = Ranges(added).gaps(0, SIZE)
 
-    cut = pieces(gaps, size)
+    cut = split(gaps, size)
 
     assert covered(cut) == covered(gaps) and sum(stop - start for start, stop in cut) == len(covered(gaps))
     assert cut == sorted(cut) and all(0 < stop - start <= size for start, stop in cut)
@@ -120,22 +128,22 @@ def test_the_hash_follows_whatever_comes_first(order: list[int], chunk: int, kep
         return count
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frontier, "KEPT", kept)
-        follower = Frontier(FILE, read_into)
+        patch.setattr(module, "KEPT", kept)
+        follower = PrefixHash(FILE, read_into)
         for number in order:
             part = CONTENT[10 * number : 10 * number + 10]
             disk[10 * number : 10 * number + 10] = part
             here.add(10 * number, 10 * number + 10)
-            follower.arrived(10 * number, [part[:3], part[3:]], here.frontier)
+            follower.arrived(10 * number, [part[:3], part[3:]], here.prefix)
             if number % 3 == 0:
                 follower.catch_up(CancelToken())
-                assert follower.position == here.frontier
+                assert follower.position == here.prefix
         follower.catch_up(CancelToken())
     assert follower.hexdigest() == FILE.sha256
 
 
 def test_the_hash_waits_in_a_thread_and_can_be_cancelled() -> None:
-    follower, cancel = Frontier(FILE, lambda offset, buffer: 0), CancelToken()
+    follower, cancel = PrefixHash(FILE, lambda offset, buffer: 0), CancelToken()
     ended: list[BaseException | None] = []
 
     def follow() -> None:
@@ -154,9 +162,9 @@ def test_the_hash_waits_in_a_thread_and_can_be_cancelled() -> None:
 
 def test_both_hashes(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(CONTENT)
-    assert hash_file(tmp_path / "f", FILE) == FILE.sha256
+    assert hash_file(tmp_path / "f", hash_algorithm(FILE), lambda length: None, None) == FILE.sha256
     git = ModelFile("f", SIZE, blob_id=hashlib.sha1(b"blob 120\0" + CONTENT).hexdigest())
-    assert hash_file(tmp_path / "f", git) == git.blob_id
+    assert hash_file(tmp_path / "f", hash_algorithm(git), lambda length: None, None) == git.blob_id
 
 
 @settings(max_examples=60)
@@ -168,7 +176,7 @@ def test_a_partial_goes_on_where_the_last_process_stopped(
     folder = tmp_path_factory.mktemp("partial")
     path, journal, written = folder / "p", folder / "j", set[int]()
     for spans_of_process in processes:
-        with Partial(path, journal, FILE, sparse=True) as partial:
+        with PartialFile(path, journal, FILE, sparse=True) as partial:
             assert covered(partial.gaps()) == set(range(SIZE)) - written
             for start, stop in spans_of_process:
                 partial.write(start, [CONTENT[start:stop]])
@@ -176,7 +184,7 @@ def test_a_partial_goes_on_where_the_last_process_stopped(
         if torn:
             with journal.open("ab") as file:
                 file.write(b"00000000000000")
-    with Partial(path, journal, FILE, sparse=True) as partial:
+    with PartialFile(path, journal, FILE, sparse=True) as partial:
         for start, stop in partial.gaps():
             partial.write(start, [CONTENT[start:stop]])
         partial.follow(CancelToken())
@@ -187,7 +195,7 @@ def test_a_partial_goes_on_where_the_last_process_stopped(
 
 
 def test_bytes_that_are_here_are_never_written_again(tmp_path: Path) -> None:
-    with Partial(tmp_path / "p", tmp_path / "j", FILE, sparse=True) as partial:
+    with PartialFile(tmp_path / "p", tmp_path / "j", FILE, sparse=True) as partial:
         partial.write(10, [CONTENT[10:20]])
         partial.write(0, [b"x" * SIZE])
 
@@ -197,11 +205,11 @@ def test_bytes_that_are_here_are_never_written_again(tmp_path: Path) -> None:
 def test_a_partial_without_a_journal_is_a_prefix(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(CONTENT[:70])
     for sparse in (False, True):
-        with Partial(tmp_path / "p", tmp_path / "j", FILE, sparse=sparse) as partial:
+        with PartialFile(tmp_path / "p", tmp_path / "j", FILE, sparse=sparse) as partial:
             assert partial.gaps() == [(70, SIZE)]
     (tmp_path / "j").unlink()
     (tmp_path / "p").write_bytes(CONTENT + b"longer")
-    with Partial(tmp_path / "p", tmp_path / "j", FILE, sparse=False) as partial:
+    with PartialFile(tmp_path / "p", tmp_path / "j", FILE, sparse=False) as partial:
         assert partial.gaps() == [(0, SIZE)]
     discard(tmp_path / "p", tmp_path / "j")
     assert not list(tmp_path.glob("[pj]"))
@@ -210,5 +218,5 @@ def test_a_partial_without_a_journal_is_a_prefix(tmp_path: Path) -> None:
 def test_a_journal_without_its_file_says_nothing(tmp_path: Path) -> None:
     Journal(tmp_path / "j", FILE.sha256 or "", SIZE, Ranges([(0, SIZE)])).close()
 
-    with Partial(tmp_path / "p", tmp_path / "j", FILE, sparse=True) as partial:
+    with PartialFile(tmp_path / "p", tmp_path / "j", FILE, sparse=True) as partial:
         assert partial.gaps() == [(0, SIZE)]
