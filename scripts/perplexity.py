@@ -23,7 +23,7 @@ from gpux import Session, Settings, pull_model
 from gpux.model.precisions import QUANTIZED
 from gpux.model.variant import StoredModel
 from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.ranking import log_softmax
+from gpux.runtime.numeric import log_softmax
 from scripts.small_held_out import held_out_windows
 
 SMALL = Path(__file__).parent.parent / "tests" / "models" / "small"

@@ -28,6 +28,7 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.text.sentence import MODES, read_sentence_config
 from gpux.proof.cases import Runner
 from gpux.quantize.probes import Answers, Probe, ask
+from gpux.runtime.numeric import log_softmax
 from gpux.system.cancel import CancelToken
 
 Floats = NDArray[np.floating[Any]]
@@ -157,7 +158,7 @@ def _compare(
 
 
 def _compare_logits(tally: _Tally, probe: Probe, actual: Floats, expected: Floats) -> None:
-    before, after = _log_softmax(expected), _log_softmax(actual)
+    before, after = log_softmax(expected), log_softmax(actual)
     tally.divergences.append((np.exp(before) * (before - after)).sum(-1).ravel())
     centred = (array - array.mean(axis=-1, keepdims=True) for array in (actual, expected))
     tally.angles += _cosines(*(array.reshape(-1, array.shape[-1]) for array in centred))
@@ -175,11 +176,6 @@ def _is_decoder(probe: Probe) -> bool:
     """Whether the next token is what the logits are of."""
     call = probe.case.calls[-1]
     return any(name.startswith(("past", "cache")) for name in call.inputs)
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def _cosines(actual: Floats, expected: Floats) -> list[float]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.base import TextPipeline, as_texts, check_positive, tokenizer_options
-from gpux.pipelines.text.text_classification import softmax
 from gpux.pipelines.text.tokenization import Tokens
+from gpux.runtime.numeric import softmax
 
 log = logging.getLogger(__name__)
 _TOP_K = 5

@@ -12,6 +12,7 @@ from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.base import TextPipeline, check_positive, tokenizer_options
 from gpux.pipelines.text.tokenization import TextInput
+from gpux.runtime.numeric import softmax
 
 Floats = NDArray[np.float32]
 
@@ -19,13 +20,6 @@ Floats = NDArray[np.float32]
 def sigmoid(logits: Floats) -> Floats:
     """1 / (1 + e^-x)."""
     return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32, copy=False)
-
-
-def softmax(logits: Floats) -> Floats:
-    """e^x / Σ e^x over the last axis, shifted by the largest x."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    found: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
-    return found
 
 
 _FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {

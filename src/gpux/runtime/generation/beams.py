@@ -18,10 +18,11 @@ from gpux.runtime.generation.choosing import interrupted, room_for, started
 from gpux.runtime.generation.hypotheses import Beam, Hypotheses
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.processors import Processor, processors
-from gpux.runtime.generation.ranking import likeliest, log_softmax
+from gpux.runtime.generation.ranking import likeliest
 from gpux.runtime.generation.results import FinishReason
 from gpux.runtime.generation.sampling import check_best
 from gpux.runtime.generation.state import State
+from gpux.runtime.numeric import log_softmax
 from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]

@@ -13,10 +13,11 @@ from gpux.errors import CancelledError, ContextLengthError, InputError
 from gpux.runtime.generation.constraint import Constraint
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.processors import processors
-from gpux.runtime.generation.ranking import likeliest, log_of_sum
+from gpux.runtime.generation.ranking import likeliest
 from gpux.runtime.generation.results import FinishReason, TokenScore
 from gpux.runtime.generation.sampling import Chooser
 from gpux.runtime.generation.state import State
+from gpux.runtime.numeric import logsumexp
 from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
@@ -147,7 +148,7 @@ def room_for(prompt: int, options: GenerationOptions, limit: int | None) -> int:
 
 def token_score(scores: Scores, token: int, count: int) -> TokenScore:
     """How likely the model held the token, and the ``count`` likeliest."""
-    total = log_of_sum(scores)
+    total = logsumexp(scores)
     best = [(int(other), float(scores[other]) - total) for other in likeliest(scores, count)] if count else []
     return TokenScore(token, float(scores[token]) - total, tuple(best))
 

@@ -69,23 +69,3 @@ def first_beyond(weights: Scores, target: float) -> int:
     sums = np.cumsum(weights, dtype=np.float64)
     place = min(int(np.searchsorted(sums, target, side="right")), int(np.searchsorted(sums, sums[-1])))
     return begin + place
-
-
-def softmax(scores: Scores) -> Scores:
-    """Probabilities of one row of scores; -inf has none."""
-    raised: Scores = np.exp(scores - scores.max())
-    raised /= raised.sum()
-    return raised
-
-
-def log_softmax(scores: Scores) -> Scores:
-    """Logarithms of the probabilities, over the last axis: ``[vocabulary]`` or ``[rows, vocabulary]``."""
-    shifted: Scores = scores - scores.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
-
-
-def log_of_sum(scores: Scores) -> float:
-    """What is taken off a score to have the logarithm of its probability."""
-    best = scores.max()
-    return float(best + np.log(np.exp(scores - best).sum()))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from gpux.errors import NumericError, UsageError
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.ranking import FEW, first_beyond, log_softmax, reaching, softmax
+from gpux.runtime.generation.ranking import FEW, first_beyond, reaching
+from gpux.runtime.numeric import log_softmax, softmax
 
 Scores = NDArray[np.float32]
 Indices = NDArray[np.int64]
