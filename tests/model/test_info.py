@@ -60,6 +60,7 @@ VALUES: list[Value] = [
     Threshold("sliding_window", 8, {"model": {"input_ids": 1}}),
     PROOF,
     StoredFile("model.onnx", 7, "e" * 64),
+    MANIFEST.key,
     MANIFEST,
     STORED,
 ]

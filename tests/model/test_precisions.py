@@ -93,6 +93,6 @@ def test_gguf_labels_that_stand_for_a_precision() -> None:
 
 
 def test_memory_is_estimated_for_every_precision() -> None:
-    parameters = ParameterCount(1000, 1000, 1000)
+    parameters = ParameterCount(1000, 1000, 1000, "config")
     sizes = [weight_bytes(parameters, name) for name in PRECISIONS]
     assert sizes == sorted(sizes, reverse=True, key=lambda size: size or 0)

@@ -71,7 +71,7 @@ def test_plain_ids_keep_their_look() -> None:
 def test_every_path_stays_below_its_folder(scheme: str, id: str, name: str) -> None:
     layout = Layout(Path("/root"))
     described = manifest(scheme=scheme, id=id, commit=name, task=name, precision=id, recipe=scheme)
-    variant = layout.variant(described)
+    variant = layout.variant(described.key)
     assert variant.relative_to(layout.models).parts == variant.parts[-4:]
     assert layout.revision_file(scheme, id, name).relative_to(layout.refs).parts[-2] == "revisions"
     assert layout.alias_file(scheme, id).parent.parent.parent == layout.refs
@@ -82,7 +82,7 @@ def test_every_path_stays_below_its_folder(scheme: str, id: str, name: str) -> N
 
 def test_lock_does_not_depend_on_the_recipe() -> None:
     layout = Layout(Path("/root"))
-    one, other = (layout.variant(manifest(recipe=recipe)) for recipe in ("optimum", "shipped"))
+    one, other = (layout.variant(manifest(recipe=recipe).key) for recipe in ("optimum", "shipped"))
     assert one != other
     assert layout.lock_of(one) == layout.lock_of(other)
 

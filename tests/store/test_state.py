@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -276,12 +275,7 @@ def test_what_a_reference_covers(store: Store) -> None:
         store.matching(ModelRef("hf", "org/none"))
 
 
-def test_the_place_of_a_variant_tells_what_it_is(store: Store, tmp_path: Path) -> None:
+def test_the_key_of_a_variant_is_read_from_its_path(store: Store, tmp_path: Path) -> None:
     model = commit(store)
-    parts = store.parts_of(model.path)
-    assert parts is not None
-    manifest = model.manifest
-    assert asdict(parts) == {
-        name: getattr(manifest, name) for name in ("scheme", "id", "commit", "task", "precision", "recipe")
-    }
-    assert store.parts_of(commit(store, scheme="local", id=str(tmp_path)).path) is None
+    assert store.key_of(model.path) == model.key
+    assert store.key_of(commit(store, scheme="local", id=str(tmp_path)).path) is None

@@ -14,7 +14,7 @@ from gpux.cli.toolchain import install_toolchain, with_toolchain
 from gpux.errors import GpuxError
 from gpux.inspect.formats import FORMATS, Selection
 from gpux.model.reference import ModelRef
-from gpux.model.variant import StoredModel
+from gpux.model.variant import SHIPPED, StoredModel
 
 if TYPE_CHECKING:
     from gpux.pull.plan import Way
@@ -193,9 +193,6 @@ def _print(terminal: Terminal, preview: PullPreview) -> None:
             f"{need.purpose}: {figures.size(need.needed)} on the disk of {need.folder}, "
             f"{figures.size(need.free)} free: {state}"
         )
-
-
-SHIPPED = "shipped"
 
 
 def explain(terminal: Terminal, ref: str, **options: Any) -> int:

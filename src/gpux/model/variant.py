@@ -13,6 +13,61 @@ from gpux.model.values import Value
 ProofStatus = Literal["proven", "shipped", "inexact"]
 
 
+#: :attr:`Recipe.base` of variants that are the repository's own ONNX.
+SHIPPED = "shipped"
+
+
+class Recipe(str):
+    """How the graphs of a variant were produced: ``shipped``, ``optimum``, ``optimum+int8-dynamic-perchannel`` …
+
+    The value is the spelling in manifests, folder names and JSON: the base and, after ``+``, the quantization.
+    """
+
+    __slots__ = ()
+
+    @property
+    def base(self) -> str:
+        """The name of the converter, or :data:`SHIPPED`."""
+        return self.partition("+")[0]
+
+    @property
+    def converter(self) -> str | None:
+        """The name of the converter; None for the repository's own ONNX."""
+        return self.base if self.is_converted else None
+
+    @property
+    def quantization(self) -> str | None:
+        """What gpux quantized the graphs with, such as ``int8-dynamic-perchannel``; None where it did not."""
+        return self.partition("+")[2] or None
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether a converter wrote the graphs from the original weights, quantized afterwards or not."""
+        return self.base != SHIPPED
+
+    def quantized(self, quantization: str) -> Recipe:
+        """The recipe of a variant that is quantized from this one."""
+        return Recipe(f"{self.base}+{quantization}")
+
+
+@dataclass(frozen=True)
+class VariantKey(Value):
+    """What distinguishes a variant from all others in a store."""
+
+    scheme: str
+    id: str
+    commit: str
+    task: str
+    precision: str
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", Recipe(self.recipe))
+
+    def __str__(self) -> str:
+        return f"{self.id}@{self.commit[:12]} ({self.task}, {self.precision})"
+
+
 @dataclass(frozen=True)
 class TensorSpec(Value):
     """Name, dtype and shape of a graph's input or output; a dynamic axis is its name, or None."""
@@ -111,7 +166,7 @@ class Manifest(Value):
     commit: str
     task: str
     precision: str
-    recipe: str  #: name of the converter, or ``shipped`` for the repository's own ONNX
+    recipe: Recipe
     graphs: tuple[GraphSpec, ...]
     files: tuple[StoredFile, ...]
     driving: Driving
@@ -123,6 +178,14 @@ class Manifest(Value):
     own_task: bool = True  #: the task is the model's own, which a reference without a task means
     schema: int = 1
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", Recipe(self.recipe))
+
+    @property
+    def key(self) -> VariantKey:
+        """The key of the variant."""
+        return VariantKey(self.scheme, self.id, self.commit, self.task, self.precision, self.recipe)
+
 
 @dataclass(frozen=True)
 class StoredModel(Value):
@@ -132,6 +195,11 @@ class StoredModel(Value):
     manifest: Manifest
     #: what the pull that answered with this value brought over the network; None for a value read from the store
     report: TransferReport | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def key(self) -> VariantKey:
+        """The key of the variant."""
+        return self.manifest.key
 
     @property
     def id(self) -> str:

@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.errors import NotWritableError, ProofError
 from gpux.model.info import ModelInfo, SourceSnapshot
-from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, StoredModel, Threshold
+from gpux.model.variant import SHIPPED, Driving, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.comparison import keep_cases, prove
-from gpux.pull.plan import SHIPPED
 from gpux.pull.route import Route
 from gpux.pull.shipped import check_finite, check_task, driving_of, graph_name
 from gpux.runtime.graphs import Graphs
@@ -267,7 +266,7 @@ def _manifest(
         commit=info.commit,
         task=route.task,
         precision=route.precision,
-        recipe=made_by,
+        recipe=Recipe(made_by),
         graphs=graphs,
         files=(),
         driving=driving,

@@ -19,9 +19,9 @@ from gpux.managers.base import ModelManager
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.precisions import find_precision
 from gpux.model.transfer import TransferReport
-from gpux.model.variant import StoredModel
+from gpux.model.variant import SHIPPED, StoredModel
 from gpux.pull.build import Builder
-from gpux.pull.plan import QUANTIZER, SHIPPED, Plan, Way, make_plan
+from gpux.pull.plan import QUANTIZER, Plan, Way, make_plan
 from gpux.pull.preflight import check_memory, check_space
 from gpux.pull.preview import pull_needs
 from gpux.pull.reduced import reduce_variant
@@ -82,9 +82,9 @@ class Maker:
     def serves(self, model: StoredModel) -> bool:
         """True if the variant is what was asked for, and all its files are there (their hashes: ``gpux verify``)."""
         manifest = model.manifest
-        if self.options.convert and manifest.recipe == SHIPPED:
+        if self.options.convert and not manifest.recipe.is_converted:
             return False
-        if self.options.converter is not None and not manifest.recipe.startswith(self.options.converter):
+        if self.options.converter is not None and manifest.recipe.converter != self.options.converter:
             return False
         if self.options.prove and manifest.proof.status == "shipped":
             return False

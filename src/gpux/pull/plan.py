@@ -12,16 +12,11 @@ from gpux.errors import GpuxError, UsageError
 from gpux.inspect.formats import onnx_precisions
 from gpux.model.info import ModelInfo
 from gpux.model.values import Value
+from gpux.model.variant import SHIPPED
 from gpux.pull.route import Route, no_weights, routes
 
 #: What makes a reduced precision from a fp32 variant.
 QUANTIZER = "quantizer"
-SHIPPED = "shipped"
-
-
-def is_converted(recipe: str) -> bool:
-    """True where a manifest's recipe begins with a conversion, not with the repository's own ONNX."""
-    return recipe.partition("+")[0] != SHIPPED
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def _manifest(builder: Builder, whole: StoredModel, folder: Path, reduction: Red
     return replace(
         source,
         precision=reduction.precision,
-        recipe=f"{source.recipe}+{reduction.recipe}",
+        recipe=source.recipe.quantized(reduction.recipe),
         graphs=specs,
         files=(),
         proof=found,

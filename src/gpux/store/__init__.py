@@ -5,7 +5,6 @@ The layout is that of :mod:`gpux.store.layout`; every write is atomic, so that a
 
 from __future__ import annotations
 
-from gpux.store.layout import VariantParts
 from gpux.store.listing import DamagedVariant
 from gpux.store.manifest import MANIFEST, read_manifest, write_manifest
 from gpux.store.placing import place
@@ -26,7 +25,6 @@ __all__ = [
     "RemovalPlan",
     "Staging",
     "Store",
-    "VariantParts",
     "VerifyReport",
     "keep_within",
     "place",

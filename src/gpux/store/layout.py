@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gpux.model.variant import Manifest
+from gpux.model.variant import Recipe, VariantKey
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # Windows opens a device instead
@@ -71,18 +71,6 @@ def is_inside(path: str) -> bool:
 
 
 @dataclass(frozen=True)
-class VariantParts:
-    """What tells one variant from all others."""
-
-    scheme: str
-    id: str
-    commit: str
-    task: str
-    precision: str
-    recipe: str
-
-
-@dataclass(frozen=True)
 class Layout:
     """The paths of the store at ``root``; touches no disk."""
 
@@ -121,20 +109,21 @@ class Layout:
         """Folder of all variants of a commit."""
         return self.model(scheme, id) / quote_part(commit)
 
-    def variant(self, manifest: Manifest) -> Path:
-        """Folder of the variant that the manifest describes."""
-        parts = (manifest.task, manifest.precision, manifest.recipe)
-        name = "--".join(quote_part(part) for part in parts)
-        return self.commit(manifest.scheme, manifest.id, manifest.commit) / name
+    def variant(self, key: VariantKey) -> Path:
+        """Folder of a variant."""
+        name = "--".join(quote_part(part) for part in (key.task, key.precision, key.recipe))
+        return self.commit(key.scheme, key.id, key.commit) / name
 
-    def variant_parts(self, folder: Path) -> VariantParts | None:
-        """What the place of a variant's folder tells of it; None where a name is too odd to be read back."""
+    def key_of(self, folder: Path) -> VariantKey | None:
+        """The key of the variant in a folder, from the folder's path; None where the path holds a hashed name."""
         parts = folder.relative_to(self.models).parts
         if len(parts) != 4 or any("+" in part for part in parts):
             return None
         scheme, id, commit, name = parts
         words = name.split("--")
-        return VariantParts(scheme, id.replace("--", "/"), commit, *words) if len(words) == 3 else None
+        if len(words) != 3:
+            return None
+        return VariantKey(scheme, id.replace("--", "/"), commit, words[0], words[1], Recipe(words[2]))
 
     def variant_lock(self, scheme: str, id: str, commit: str, task: str, precision: str) -> Path:
         """Lock file of one conversion, whatever its recipe."""

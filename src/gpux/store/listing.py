@@ -54,7 +54,7 @@ def read_variant(layout: Layout, folder: Path) -> StoredModel | DamagedVariant |
         manifest = _read_settled(folder)
     except ManifestError as exc:
         return DamagedVariant(folder, exc.message) if folder.is_dir() else None
-    if layout.variant(manifest) != folder:
+    if layout.variant(manifest.key) != folder:
         # Moved or renamed by hand: locks and removal go by the place, everyone else by the manifest.
         return DamagedVariant(folder, f"{folder} holds the manifest of another variant")
     return StoredModel(folder, manifest)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gpux.errors import ManifestError
-from gpux.model.variant import Manifest, ProofCase
+from gpux.model.variant import Manifest, ProofCase, Recipe
 from gpux.store.layout import is_inside
 
 MANIFEST = "manifest.json"
@@ -193,6 +193,8 @@ def _decode_literal(kind: Any, data: Any, where: str) -> Any:
 
 
 def _decode_scalar(kind: Any, data: Any, where: str) -> Any:
+    if kind is Recipe:
+        return Recipe(_expect(str, data, where))
     if kind is not float:
         return _expect(kind, data, where)
     if type(data) not in (int, float) or not math.isfinite(data):

@@ -143,7 +143,7 @@ def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
     """
     going = {model.path: model for model in models}
     for model in going.values():
-        if model.path != layout.variant(model.manifest):
+        if model.path != layout.variant(model.key):
             raise NotStoredError(f"{model.path} is not in the store at {layout.root}", path=str(model.path))
     return _with_names(layout, going, tuple(_requested(model) for model in going.values()))
 

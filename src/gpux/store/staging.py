@@ -83,7 +83,7 @@ class Staging:
         return StoredFile(file.name, file.size, digest)
 
     def _publish(self, manifest: Manifest, replace: bool) -> StoredModel:
-        target = self._layout.variant(manifest)
+        target = self._layout.variant(manifest.key)
         for _ in range(_ATTEMPTS):
             target.parent.mkdir(parents=True, exist_ok=True)
             if self._rename_to(target):

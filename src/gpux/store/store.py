@@ -10,10 +10,10 @@ from pathlib import Path
 
 from gpux.errors import NotStoredError
 from gpux.model.reference import ModelRef
-from gpux.model.variant import StoredModel
+from gpux.model.variant import StoredModel, VariantKey
 from gpux.store import state
 from gpux.store.choosing import choose, not_stored
-from gpux.store.layout import Layout, VariantParts
+from gpux.store.layout import Layout
 from gpux.store.listing import DamagedVariant, scan
 from gpux.store.refs import Refs
 from gpux.store.removal import RemovalPlan, plan_eviction, plan_prune, plan_removal
@@ -249,9 +249,12 @@ class Store:
         """
         return any(not free for free in map(_is_free, self._layout.locks_of(scheme, id)))
 
-    def parts_of(self, variant: Path) -> VariantParts | None:
-        """What the place of a damaged variant tells of it; None where its name is too odd to be read back."""
-        return self._layout.variant_parts(variant)
+    def key_of(self, folder: Path) -> VariantKey | None:
+        """The key of the variant in a folder, from the folder's path; None where the path holds a hashed name.
+
+        For damaged variants, whose manifest cannot be read.
+        """
+        return self._layout.key_of(folder)
 
     def eviction_plan(self, limit_bytes: int, keep: Iterable[StoredModel] = ()) -> RemovalPlan:
         """What goes so that the variants fit into ``limit_bytes``: the least recently used first.

@@ -130,10 +130,10 @@ def _covered_by(ref: ModelRef, settings: Settings, store: Store) -> Inventory:
 
 
 def _is_of(entry: DamagedVariant, store: Store, ref: ModelRef, id: str, commit: str | None) -> bool:
-    parts = store.parts_of(entry.path)
-    if parts is None or (parts.scheme, parts.id) != (ref.scheme, id):
+    key = store.key_of(entry.path)
+    if key is None or (key.scheme, key.id) != (ref.scheme, id):
         return False
-    return ref.revision is None or parts.commit == commit
+    return ref.revision is None or key.commit == commit
 
 
 def _sources(ref: ModelRef, id: str, commit: str | None, settings: Settings) -> tuple[Part, ...]:

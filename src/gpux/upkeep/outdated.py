@@ -29,7 +29,6 @@ from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
 from gpux.pull.api import pull_model
-from gpux.pull.plan import is_converted
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
@@ -242,7 +241,7 @@ def _update(
             ModelRef(currency.scheme, currency.id, currency.revision),
             task=variant.task,
             precision=manifest.precision,
-            convert=is_converted(manifest.recipe),
+            convert=manifest.recipe.is_converted,
             allow_inexact=manifest.proof.status == "inexact",
             **common,
         )

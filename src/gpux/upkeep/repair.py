@@ -18,13 +18,12 @@ from gpux.managers.registry import manager_for
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.reference import ModelRef
 from gpux.model.values import Value
-from gpux.model.variant import StoredFile, StoredModel
+from gpux.model.variant import StoredFile, StoredModel, VariantKey
 from gpux.pull.api import pull_model
-from gpux.pull.plan import is_converted
 from gpux.source_cache.removal import remove_unlinked
 from gpux.source_cache.scan import CachedCommit, scan_model
 from gpux.source_cache.verify import Part, SourceReport, verify_sources
-from gpux.store import DamagedVariant, Store, VariantParts, VerifyReport
+from gpux.store import DamagedVariant, Store, VerifyReport
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback, silent
 from gpux.system.settings import Settings
@@ -111,7 +110,6 @@ class _Mender:
 
     def variant(self, model: StoredModel, report: VerifyReport) -> Repair:
         manifest = model.manifest
-        parts = VariantParts(manifest.scheme, model.id, model.commit, model.task, manifest.precision, manifest.recipe)
         before = self._blobs(model.id)
         extra = sum(problem.kind == "extra" for problem in report.problems)
         methods: list[Method] = []
@@ -120,25 +118,25 @@ class _Mender:
             if self._restore(model, report):
                 methods.append("restored" if extra < len(report.problems) else "removed")
             else:
-                self._rebuild(parts, allow_inexact=manifest.proof.status == "inexact")
+                self._rebuild(model.key, allow_inexact=manifest.proof.status == "inexact")
 
         failure = _failure_of(mend)
         method = methods[0] if methods else "rebuilt"
-        return self._outcome(parts, model.path, method, failure, self._received(model.id, before), extra)
+        return self._outcome(model.key, model.path, method, failure, self._received(model.id, before), extra)
 
     def unreadable(self, entry: DamagedVariant) -> Repair:
-        parts = self.store.parts_of(entry.path)
-        if parts is None:
+        key = self.store.key_of(entry.path)
+        if key is None:
             message = "its manifest is damaged, and its place does not tell what it was"
             return Repair(entry.path, entry.path.name, None, 0, message, "`gpux prune` removes it.")
-        before = self._blobs(parts.id)
-        failure = _failure_of(lambda: self._rebuild(parts, allow_inexact=False))
-        return self._outcome(parts, entry.path, "rebuilt", failure, self._received(parts.id, before))
+        before = self._blobs(key.id)
+        failure = _failure_of(lambda: self._rebuild(key, allow_inexact=False))
+        return self._outcome(key, entry.path, "rebuilt", failure, self._received(key.id, before))
 
     def _outcome(
-        self, parts: VariantParts, path: Path, method: Method, failure: GpuxError | None, received: int, extra: int = 0
+        self, key: VariantKey, path: Path, method: Method, failure: GpuxError | None, received: int, extra: int = 0
     ) -> Repair:
-        title = f"{parts.id}@{parts.commit[:12]} ({parts.task}, {parts.precision})"
+        title = str(key)
         whole = next((model for model in self.store.models() if model.path == path), None)
         if whole is not None and self.store.verify(whole).ok:
             return Repair(path, title, method, received, _how(method, extra))
@@ -147,7 +145,7 @@ class _Mender:
             message = f"offline, with what is on this machine: {failure.message}" if here else failure.message
             return Repair(path, title, None, received, message, failure.hint)
         message = "its source gives another variant now"
-        return Repair(path, title, None, received, message, f"Pull it again with `gpux pull {parts.id}`.")
+        return Repair(path, title, None, received, message, f"Pull it again with `gpux pull {key.id}`.")
 
     def _still_bad(self, id: str, bad: frozenset[str]) -> frozenset[str]:
         """Those of the blobs that are damaged, or missing and linked to, by now."""
@@ -188,23 +186,23 @@ class _Mender:
         sources = {name: snapshot.path / path for name, path in origins.items() if path is not None}
         return set(self.store.restore(model, sources, extra, cancel=self.cancel)) == set(bad)
 
-    def _rebuild(self, parts: VariantParts, *, allow_inexact: bool) -> None:
-        manager, ref = self._manager(parts.scheme, parts.id, parts.commit)
-        if parts.scheme != HUB and manager.resolve(ref, cancel=self.cancel).commit != parts.commit:
+    def _rebuild(self, key: VariantKey, *, allow_inexact: bool) -> None:
+        manager, ref = self._manager(key.scheme, key.id, key.commit)
+        if key.scheme != HUB and manager.resolve(ref, cancel=self.cancel).commit != key.commit:
             return  # the folder is not what it was: making a variant of it would repair nothing
-        repository = scan_model(self.settings.hf_cache, parts.id)
-        commits = repository.at(parts.commit) if repository is not None else ()
-        self._refuse_damaged_offline(parts.scheme, parts.id, {name for commit in commits for name in commit.blobs})
+        repository = scan_model(self.settings.hf_cache, key.id)
+        commits = repository.at(key.commit) if repository is not None else ()
+        self._refuse_damaged_offline(key.scheme, key.id, {name for commit in commits for name in commit.blobs})
         pull_model(
             ref,
             settings=self.settings,
             store=self.store,
             progress=self.progress,
             cancel=self.cancel,
-            task=parts.task,
-            precision=parts.precision,
+            task=key.task,
+            precision=key.precision,
             force=True,
-            convert=is_converted(parts.recipe),
+            convert=key.recipe.is_converted,
             allow_inexact=allow_inexact,
         )
 

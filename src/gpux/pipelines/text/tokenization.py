@@ -229,7 +229,7 @@ def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Token
 
 def _where_from(model: StoredModel) -> str:
     """How a model without a tokenizer.json comes to one."""
-    if model.manifest.recipe != "shipped":
+    if model.manifest.recipe.is_converted:
         return "`gpux pull --force` converts the model again, which writes one where transformers can."
     if model.manifest.scheme != "local":
         return f"`gpux convert {model.id}` converts its weights, which writes one where transformers can."
