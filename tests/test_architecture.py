@@ -1,0 +1,108 @@
+"""The architecture and dependencies pages, and the contracts in pyproject.toml, against the imports in the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "gpux"
+ENTRY_POINTS = {"__init__.py", "__main__.py"}
+
+
+def table(page: str, heading: str) -> dict[str, list[str]]:
+    """The first table of a page whose first column has that heading: first cell -> the code spans of the second.
+
+    A first cell with several code spans makes several rows.
+    """
+    lines = iter((ROOT / "docs" / page).read_text(encoding="utf-8").splitlines())
+    next(line for line in lines if line.lower().startswith(f"| {heading} |"))
+    next(lines)  # |---|---|
+    found = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        first, second, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        for name in re.findall(r"`([^`]+)`", first):
+            found[name] = re.findall(r"`([^`]+)`", second)
+    return found
+
+
+def contracts(kind: str) -> list[dict[str, Any]]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    return [contract for contract in settings["contracts"] if contract["type"] == kind]
+
+
+def rooms() -> set[str]:
+    """The packages and modules directly below ``gpux``, as ``name/`` and ``name.py``."""
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    return packages | {path.name for path in PACKAGE.glob("*.py")} - ENTRY_POINTS
+
+
+@cache
+def importers() -> dict[str, set[str]]:
+    """Third-party module -> paths of the modules that import it, deferred imports included."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for name in imports(tree):
+            if name not in sys.stdlib_module_names and name != "gpux":
+                found[name].add(path.relative_to(PACKAGE).as_posix())
+    return dict(found)
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """The top-level names that a module imports at run time."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+            yield child.module.partition(".")[0]
+        else:
+            yield from imports(child)
+
+
+def dotted(path: str) -> str:
+    """``huggingface/client.py`` -> ``gpux.huggingface.client``."""
+    return ".".join(("gpux", *path.removesuffix(".py").strip("/").split("/")))
+
+
+def test_the_architecture_page_lists_every_room() -> None:
+    assert set(table("explanation/architecture.md", "room")) == rooms()
+
+
+def test_every_room_has_a_layer() -> None:
+    (layers,) = contracts("layers")
+    names = {name.strip() for layer in layers["layers"] for name in layer.split("|")}
+    assert names == {dotted(room) for room in rooms()}
+
+
+def test_the_dependencies_page_lists_every_library() -> None:
+    assert set(table("dependencies.md", "library")) == set(importers())
+
+
+def test_the_dependencies_page_names_the_importers() -> None:
+    for library, named in table("dependencies.md", "library").items():
+        actual = importers()[library]
+        unnamed = {path for path in actual if not any(path == name or path.startswith(name) for name in named)}
+        unused = {name for name in named if not any(path == name or path.startswith(name) for path in actual)}
+        assert (library, unnamed, unused) == (library, set(), set())
+
+
+def test_contracts_allow_the_same_importers() -> None:
+    allowed: dict[str, set[str]] = {}
+    for contract in contracts("protected"):
+        for library in contract["protected_modules"]:
+            assert library not in allowed, f"{library} has two contracts"
+            allowed[library] = set(contract["allowed_importers"])
+    page = {library: {dotted(name) for name in named} for library, named in table("dependencies.md", "library").items()}
+    assert allowed == page
