@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from gpux.convert.worker.common import axes
-from gpux.convert.worker.reference import axes_trial, cases, single_sizes
+from gpux.convert.worker.common import graphs
+from gpux.convert.worker.reference import cases, sizes
 from gpux.errors import InputError
 from gpux.proof.cases import read_case
 from gpux.runtime.session import Session
@@ -41,7 +41,7 @@ def graph(tmp_path: Path) -> Path:
 
 
 def test_a_signature(graph: Path) -> None:
-    found = axes.read_signature(graph)
+    found = graphs.read_signature(graph)
     assert found.inputs["image"].shape == ("batch", "height")
     assert found.inputs["image"].dtype == np.float32
     assert found.symbols() == {"batch": [("image", 0)], "height": [("image", 1)]}
@@ -49,7 +49,7 @@ def test_a_signature(graph: Path) -> None:
 
 
 def test_an_axis_that_is_made_final_is_held(graph: Path) -> None:
-    axes.fix_axes(graph, {"image": {1: 3}})
+    graphs.fix_axes(graph, {"image": {1: 3}})
     with Session(graph, device="cpu") as session:
         assert session.inputs[0].shape == ("batch", 3)
         assert session.run({"image": np.zeros((2, 3), np.float32)})["sum"].shape == (2, 3)
@@ -67,11 +67,11 @@ def test_a_size_is_tried(graph: Path) -> None:
         ({"image": np.ones((1, 4), np.float32)}, None),  # the original fails, and so does the graph
         ({"image": np.ones((1, 1), np.float32)}, None),  # the original fails, and the graph answers
     ]
-    assert axes_trial.works(graph, asked) == [True, False, False, True, False]
+    assert sizes.works(graph, asked) == [True, False, False, True, False]
 
 
 def test_kinds_of_axes() -> None:
-    kinds = single_sizes.kind_of
+    kinds = sizes.kind_of
     names = ("text_batch_size", "width", "num_channels", "max_depth", "sequence_length", "point_batch_size")
     assert [kinds(name) for name in names] == ["batch", "size", "channel", "channel", "length", "batch"]
 
@@ -79,7 +79,7 @@ def test_kinds_of_axes() -> None:
 def test_cases_of_a_graph_with_images() -> None:
     """One kind of axis at a time differs from the traced size."""
     traced = {"batch_size": 2, "height": 32, "width": 48, "sequence_length": 16}
-    made = {one.name: one for one in single_sizes.variations(traced, image=(40, 50), longest=18)}
+    made = {one.name: one for one in sizes.variations(traced, image=(40, 50), longest=18)}
     assert made["traced"].sizes == traced
     assert made["batch"].sizes == {**traced, "batch_size": 3}
     assert made["image"].sizes == {**traced, "height": 40, "width": 50}

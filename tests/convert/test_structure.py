@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from gpux.convert.worker.common import structure
-from gpux.convert.worker.optimum import sharing
+from gpux.convert.worker.optimum import weight_files
 from gpux.runtime.graphs import Graphs
 
 
@@ -44,7 +44,7 @@ def test_a_structure_is_the_graph_without_its_large_weights(tmp_path: Path) -> N
 def test_what_two_graphs_hold_is_written_once_and_they_answer_as_before(tmp_path: Path) -> None:
     offsets = {"one": np.ones(640, np.float32), "two": np.full(640, 2, np.float32)}
     files = {name: graph(tmp_path / f"{name}.onnx", TABLE, own) for name, own in offsets.items()}
-    sharing.share_across(files.values())
+    weight_files.share_across(files.values())
 
     shared = tmp_path / "shared.onnx_data"
     assert shared.stat().st_size == TABLE.nbytes
@@ -57,5 +57,5 @@ def test_what_two_graphs_hold_is_written_once_and_they_answer_as_before(tmp_path
 
 def test_graphs_with_nothing_in_common_stay_one_file_each(tmp_path: Path) -> None:
     files = [graph(tmp_path / f"{n}.onnx", TABLE + n, np.ones(640, np.float32)) for n in (0, 1)]
-    sharing.share_across(files)
+    weight_files.share_across(files)
     assert not (tmp_path / "shared.onnx_data").exists()

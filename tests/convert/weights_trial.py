@@ -46,16 +46,16 @@ def export(model: nn.Module, file: Path) -> None:
 def main(source: Path, folder: Path) -> None:
     """Write the three graphs."""
     sys.path.insert(0, str(source))
-    from gpux.convert.worker.optimum import weights_apart
+    from gpux.convert.worker.optimum import streaming
 
     torch.manual_seed(0)
     model = Lookup().eval()
     export(model, folder / "torch.onnx")
-    for name, limit in (("apart", weights_apart.LIMIT), ("beside", 10_000)):
-        weights_apart.LIMIT = limit
-        with weights_apart.weights_apart() as weights:
+    for name, limit in (("apart", streaming.LIMIT), ("beside", 10_000)):
+        streaming.LIMIT = limit
+        with streaming.weights_apart() as weights:
             export(model, folder / f"{name}.onnx")
-        weights_apart.attach(folder / f"{name}.onnx", weights)
+        streaming.attach(folder / f"{name}.onnx", weights)
     export(model, folder / "again.onnx")
 
 

@@ -83,7 +83,7 @@ def answer(request: dict[str, Any], events: Events) -> dict[str, Any]:
     if command == "architectures":
         return known(exporter)
     if command == "versions":
-        from gpux.convert.worker.common.versions import check_imports
+        from gpux.convert.worker.common.environment import check_imports
 
         return {"versions": check_imports(exporter)}
     raise Refused("conversion", f"the worker has no command {command!r}")
@@ -113,7 +113,7 @@ def converter(exporter: str) -> Callable[[dict[str, Any], Events], dict[str, Any
 def known(exporter: str) -> dict[str, Any]:
     """What an exporter knows."""
     if exporter == "mobius":
-        from gpux.convert.worker.mobius.architectures import architectures
+        from gpux.convert.worker.mobius.build import architectures
     else:
         from gpux.convert.worker.optimum.architectures import architectures
     return architectures()

@@ -26,7 +26,8 @@ def read_structure(file: Path) -> onnx.ModelProto:
         kept = bytearray()
         for number, begin, content, end in _fields(data, 0, len(data)):
             kept += _whole(GRAPH, _light_graph(data, content, end)) if number == GRAPH else data[begin:end]
-        return onnx.ModelProto.FromString(bytes(kept))
+        model: onnx.ModelProto = onnx.ModelProto.FromString(bytes(kept))
+        return model
 
 
 def _light_graph(data: mmap.mmap, start: int, stop: int) -> bytes:

@@ -1,4 +1,7 @@
-"""A decoder's graph by mobius, which writes it down instead of tracing it, with the checkpoint's weights in fp32."""
+"""A decoder's graph by mobius, which writes it down instead of tracing it, with the checkpoint's weights in fp32.
+
+---
+The ``architectures`` command with mobius: the decoders in its registry whose original transformers can load."""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ import onnx_ir as ir
 from mobius import build_from_gguf, build_from_module, registry
 from mobius._config_resolver import _config_from_hf, _default_task_for_model
 from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from gpux.convert.worker.common.environment import versions
 from gpux.convert.worker.common.logits import let_start_logits
-from gpux.convert.worker.mobius.weights import read_weights
+from gpux.convert.worker.mobius.checkpoint import read_weights
 from gpux.system.worker_protocol import Refused
 
 GRAPH = "model.onnx"
@@ -156,3 +162,21 @@ def _is_buffer(name: str) -> bool:
 
 def _is_table(value: ir.Value) -> bool:
     return str(value.name).endswith("cos_cache") and value.shape is not None and len(value.shape) == 2
+
+
+def architectures() -> dict[str, Any]:
+    """``architectures``: model type -> Hub tasks that can be converted; ``others``: mobius' own task, not converted.
+
+    Without the original nothing can be proven, so what transformers cannot load is left out.
+    """
+    converted: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
+    for model_type in registry.architectures():
+        task = _default_task_for_model(model_type)
+        if model_type not in CONFIG_MAPPING_NAMES:
+            continue
+        if task == TASK and model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            converted[model_type] = [TASK]
+        else:
+            others[model_type] = [task]
+    return {"versions": versions(), "architectures": converted, "others": others}

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gpux.convert.worker.mobius.gguf import ggufs
 from gpux.system.launch import LAUNCHER
 from gpux.system.worker_protocol import Events, Refused
 
@@ -52,9 +51,9 @@ def write_graph(request: dict[str, Any], events: Events) -> dict[str, Any]:
 
     The answer has ``graph``, ``rows`` (of the smallest table of rotations; None without one) and ``peak_rss``.
     """
-    from gpux.convert.worker.common.memory import peak_rss
+    from gpux.convert.worker.common.environment import peak_rss
     from gpux.convert.worker.mobius.build import GRAPH, build, build_gguf
-    from gpux.convert.worker.mobius.original import read_config
+    from gpux.convert.worker.mobius.checkpoint import ggufs, read_config
 
     source, output = Path(request["source"]), Path(request["output"])
     config, files = read_config(source), ggufs(source)
@@ -98,11 +97,10 @@ def _heard(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterato
 
 def _ask_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
     """What :func:`reference.write_reference` answers, and ``versions`` and ``peak_rss`` of this process."""
-    from gpux.convert.worker.common.exported import Exported
-    from gpux.convert.worker.common.memory import peak_rss
-    from gpux.convert.worker.common.versions import versions
-    from gpux.convert.worker.mobius.original import Original
-    from gpux.convert.worker.reference.reference import write_reference
+    from gpux.convert.worker.common.environment import peak_rss, versions
+    from gpux.convert.worker.common.graphs import Exported
+    from gpux.convert.worker.mobius.checkpoint import Original
+    from gpux.convert.worker.reference.write import write_reference
     from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
 
     source, output = Path(request["source"]), Path(request["output"])
@@ -118,7 +116,7 @@ def _exporter(model_class: type) -> Callable[[Any, Path], Any]:
     """What writes the graph of a small model that is in memory."""
 
     def export(model: Any, folder: Path) -> Any:
-        from gpux.convert.worker.common.exported import Exported
+        from gpux.convert.worker.common.graphs import Exported
         from gpux.convert.worker.mobius.build import GRAPH, build
 
         folder.mkdir(parents=True, exist_ok=True)

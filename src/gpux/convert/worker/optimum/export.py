@@ -11,15 +11,20 @@ import torch
 from optimum.exporters.tasks import TasksManager
 from transformers import PretrainedConfig, PreTrainedModel
 
-from gpux.convert.worker.common.exported import Exported
-from gpux.convert.worker.common.loading import choose_class, load_config, load_model, load_preprocessors, load_vocoder
-from gpux.convert.worker.common.memory import peak_rss
-from gpux.convert.worker.common.tasks import candidates, hub_tasks
-from gpux.convert.worker.common.versions import versions
-from gpux.convert.worker.optimum.loading_missing import refuse_invented
+from gpux.convert.worker.common.environment import peak_rss, versions
+from gpux.convert.worker.common.graphs import Exported
+from gpux.convert.worker.optimum.architectures import candidates, hub_tasks
+from gpux.convert.worker.optimum.loading import (
+    choose_class,
+    load_config,
+    load_model,
+    load_preprocessors,
+    load_vocoder,
+    refuse_invented,
+)
 from gpux.convert.worker.optimum.parts import describe, export_graphs
-from gpux.convert.worker.optimum.relatives import register
-from gpux.convert.worker.reference.reference import write_reference
+from gpux.convert.worker.optimum.registrations import register
+from gpux.convert.worker.reference.write import write_reference
 from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
 from gpux.system.worker_protocol import Events, Refused
 

@@ -16,13 +16,12 @@ from optimum.onnx import merge_decoders
 from optimum.utils import DEFAULT_DUMMY_SHAPES
 from transformers import PreTrainedModel
 
-from gpux.convert.worker.common.exported import Exported
+from gpux.convert.worker.common.graphs import Exported
 from gpux.convert.worker.common.logits import let_start_logits
-from gpux.convert.worker.common.memory import external_file, gather_external, release, rename, share_weights, tied_sizes
 from gpux.convert.worker.common.structure import read_structure
 from gpux.convert.worker.optimum.patches import patched
-from gpux.convert.worker.optimum.sharing import share_across
-from gpux.convert.worker.optimum.weights_apart import Weights, attach, weights_apart
+from gpux.convert.worker.optimum.streaming import Weights, attach, release, tied_sizes, weights_apart
+from gpux.convert.worker.optimum.weight_files import external_file, gather_external, rename, share_across, share_weights
 
 #: Optimum's name of a part -> ours; a part that is not here has the same name.
 NAMES = {
@@ -102,7 +101,8 @@ def describe(
 def dummies(config: OnnxConfig) -> dict[str, Any]:
     """Inputs of a traced call, as torch takes them."""
     made: dict[str, Any] = config.generate_dummy_inputs(framework="pt", **_shapes(config))
-    return config.rename_ambiguous_inputs(made)  # type: ignore[no-any-return]
+    renamed: dict[str, Any] = config.rename_ambiguous_inputs(made)
+    return renamed
 
 
 def _shapes(config: OnnxConfig) -> dict[str, Any]:

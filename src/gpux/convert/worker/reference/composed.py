@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gpux.convert.worker.common.axes import resolve
+from gpux.convert.worker.common.graphs import resolve
 from gpux.convert.worker.reference.cases import Call, Case
 from gpux.convert.worker.reference.inputs import other_input
 from gpux.convert.worker.reference.seq2seq import write_seq2seq

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.convert.worker.common.axes import Signature, Tensor
+from gpux.convert.worker.common.graphs import Signature, Tensor
 from gpux.convert.worker.common.logits import INPUT as START
 from gpux.convert.worker.common.logits import LOGITS
-from gpux.convert.worker.common.positions import positions
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import Words, running_positions, text_config
+from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.subject import (
     SHAPE_ERRORS,
     Findings,
@@ -28,7 +28,6 @@ from gpux.convert.worker.reference.subject import (
     sort_thresholds,
     tokens_per_case,
 )
-from gpux.convert.worker.reference.thresholds import find_thresholds
 from gpux.system.worker_protocol import Refused
 
 GRAPH = "model"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.convert.worker.common.axes import Tensor
+from gpux.convert.worker.common.graphs import Tensor
 from gpux.convert.worker.reference.cases import Arrays
-from gpux.convert.worker.reference.thresholds import text_parts
+from gpux.convert.worker.reference.lengths import text_parts
 
 Mask = NDArray[np.int64]
 #: Where a composed configuration keeps the one that reads text.
@@ -83,7 +83,8 @@ class Words:
 
 def running_positions(mask: Mask) -> NDArray[np.int64]:
     """Positions that count what is no padding, as the runtime makes them."""
-    return np.maximum(mask.cumsum(axis=-1) - 1, 0).astype(np.int64)
+    positions: NDArray[np.int64] = np.maximum(mask.cumsum(axis=-1) - 1, 0).astype(np.int64)
+    return positions
 
 
 def ragged_mask(shape: tuple[int, ...], *, padded: bool) -> Mask:

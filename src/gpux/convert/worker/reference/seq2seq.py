@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.convert.worker.common.axes import Tensor, fix_axes
-from gpux.convert.worker.common.positions import positions
+from gpux.convert.worker.common.graphs import Tensor, fix_axes
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import Words, ragged_mask
+from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.single import Single
-from gpux.convert.worker.reference.single_sizes import Variation, kind_of
+from gpux.convert.worker.reference.sizes import Variation, kind_of
 from gpux.convert.worker.reference.subject import (
     Findings,
     Subject,
@@ -29,7 +29,6 @@ from gpux.convert.worker.reference.subject import (
     sort_thresholds,
     tokens_per_case,
 )
-from gpux.convert.worker.reference.thresholds import find_thresholds
 from gpux.system.worker_protocol import Refused
 
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
@@ -175,8 +174,9 @@ class Pair:
                 sizes[symbol] = script.encoded
         for name, axes in self._fixed.items():
             for axis, size in axes.items():
-                symbol = self._encoder.signature.inputs[name].shape[axis]
-                sizes |= {symbol: size} if isinstance(symbol, str) else {}
+                declared = self._encoder.signature.inputs[name].shape[axis]
+                if isinstance(declared, str):
+                    sizes[declared] = size
         return self._encoder.inputs(Variation(script.name, sizes, padded=script.padded))
 
     def _tokens(self, rows: int, count: int) -> NDArray[np.int64]:

@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from gpux.convert.worker.common.axes import Signature, fix_axes, resolve
-from gpux.convert.worker.common.positions import positions
-from gpux.convert.worker.reference.axes_trial import works
+from gpux.convert.worker.common.graphs import Signature, fix_axes, resolve
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import TEXT_INPUTS, Words, examples, other_input, ragged_mask, text_config
-from gpux.convert.worker.reference.single_sizes import (
+from gpux.convert.worker.reference.lengths import find_thresholds, positions
+from gpux.convert.worker.reference.sizes import (
     Variation,
     frame_stride,
     image_size,
     kind_of,
     traced_sizes,
     variations,
+    works,
 )
 from gpux.convert.worker.reference.subject import (
     SHAPE_ERRORS,
@@ -32,7 +32,6 @@ from gpux.convert.worker.reference.subject import (
     sort_thresholds,
     tokens_per_case,
 )
-from gpux.convert.worker.reference.thresholds import find_thresholds
 from gpux.system.worker_protocol import Refused
 
 GRAPH = "model"
@@ -116,7 +115,8 @@ def _write_other(subject: Subject, graph: Single, findings: Findings) -> None:
     passed = works(file, [*calls, *((inputs, None) for _, inputs in declined)])
     tried = [one for one, _ in done] + [one for one, _ in declined]
     refused = {one.kind for one, fine in zip(tried, passed, strict=True) if one.kind and not fine}
-    refused |= {one.kind for one, _ in declined} - {one.kind for one, _ in done if one.name != IMAGE}  # no other size
+    other_sizes = {one.kind for one, _ in done if one.name != IMAGE}
+    refused |= {one.kind for one, _ in declined if one.kind} - other_sizes
     if picked:
         refused.add("size")
     fine = [pair for pair, good in zip(done, passed, strict=False) if good]

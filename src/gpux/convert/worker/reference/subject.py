@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpux.convert.worker.common.axes import Signature
-from gpux.convert.worker.common.exported import Exported
+from gpux.convert.worker.common.graphs import Exported, Signature
 from gpux.convert.worker.reference.cases import LARGEST, Arrays, Case, write_case
-from gpux.convert.worker.reference.thresholds import Found
-from gpux.convert.worker.reference.twin import NoTwinError, small_model
+from gpux.convert.worker.reference.lengths import Found
+from gpux.convert.worker.reference.small_model import NoTwinError, small_model
 from gpux.system.worker_protocol import Refused
 
 #: Tokens of a text in full size; what lies beyond is shown on a twin.

@@ -114,12 +114,12 @@ def _is_ranks(data: bytes) -> bool:
 
 def _write(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> None:
     if _is_ranks_file(source / "tokenizer.model"):
-        from gpux.convert.worker.tokenizer.ranks import RankTokenizer
+        from gpux.convert.worker.tokenizer.originals import RankTokenizer
 
         ranks = RankTokenizer(source)
         _keep(ranks.tokenizer, differences(ranks, ranks.tokenizer), output / TOKENIZER, events)
         return
-    from gpux.convert.worker.tokenizer.original import SlowTokenizer, open_slow
+    from gpux.convert.worker.tokenizer.originals import SlowTokenizer, open_slow
 
     slow: Any = open_slow(source, trust_remote_code=trust_remote_code)
     if slow is None:
@@ -151,9 +151,8 @@ def _nearest(
 
 def _candidates(slow: Any, source: Path, *, trust_remote_code: bool) -> Iterator[Tokenizer]:
     """Tokenizers to try: of our own for classes that have no other, transformers', and sentencepiece as it is."""
-    from gpux.convert.worker.tokenizer.characters import from_characters
-    from gpux.convert.worker.tokenizer.original import open_fast
-    from gpux.convert.worker.tokenizer.sentencepiece_models import describe, from_sentencepiece
+    from gpux.convert.worker.tokenizer.converters import describe, from_characters, from_sentencepiece
+    from gpux.convert.worker.tokenizer.originals import open_fast
 
     own = from_characters(slow)
     if own is not None:
@@ -171,8 +170,8 @@ def _candidates(slow: Any, source: Path, *, trust_remote_code: bool) -> Iterator
 
 def _target(slow: Any) -> tuple[Tokenizer | None, list[Difference]]:
     """The tokenizer of a translation model's target language, where it has a vocabulary of its own."""
-    from gpux.convert.worker.tokenizer.original import SlowTokenizer
-    from gpux.convert.worker.tokenizer.sentencepiece_models import describe, from_sentencepiece
+    from gpux.convert.worker.tokenizer.converters import describe, from_sentencepiece
+    from gpux.convert.worker.tokenizer.originals import SlowTokenizer
 
     found = describe(slow, target=True)
     tokenizer = from_sentencepiece(slow, found) if found is not None else None

@@ -53,11 +53,25 @@ _MARKS = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 class Original(Protocol):
     """The tokenizer that the repository describes, in whatever library."""
 
-    specials: Sequence[str]  #: texts of its special tokens
-    edges: Sequence[str]  #: further texts that a tokenizer.json may read differently
-    blank: int | None  #: id that CTC puts between equal letters; None for tokenizers of texts
-    pairs: bool  #: False where a second text is dropped
-    added: Mapping[str, int]  #: tokens that are found in a text before it is split, with their ids
+    @property
+    def specials(self) -> Sequence[str]:
+        """Texts of the special tokens."""
+
+    @property
+    def edges(self) -> Sequence[str]:
+        """Further texts that a tokenizer.json may tokenize differently."""
+
+    @property
+    def blank(self) -> int | None:
+        """The id that CTC puts between equal letters; None for tokenizers of texts."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a second text is tokenized too; else it is dropped."""
+
+    @property
+    def added(self) -> Mapping[str, int]:
+        """Tokens that are matched in a text before it is split, with their ids."""
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int] | None]:
         """Ids with special tokens, and token types where the tokenizer has them."""

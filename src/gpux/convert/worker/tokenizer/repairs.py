@@ -15,8 +15,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from gpux.convert.worker.tokenizer.converters import template
 from gpux.convert.worker.tokenizer.proof import Difference, Original, differences
-from gpux.convert.worker.tokenizer.template import template
 
 State = dict[str, Any]
 Repair = Callable[[State, Any], State | None]

@@ -1,4 +1,4 @@
-"""The original of a decoder, as transformers loads it, from its own files or from a GGUF file."""
+"""The checkpoint of a decoder: its tensors for mobius, and the original as transformers loads it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,67 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from gpux.convert.worker.mobius.gguf import ggufs
 from gpux.system.worker_protocol import Refused
+
+#: Index or single file, in the order of preference.
+SAFETENSORS = ("model.safetensors.index.json", "model.safetensors")
+PICKLES = ("pytorch_model.bin.index.json", "pytorch_model.bin")
+
+
+def read_weights(source: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the checkpoint in a folder, by name; safetensors first, else PyTorch's own files.
+
+    Raises:
+        Refused: there are none, or a file that an index names is missing.
+    """
+    for name in (*SAFETENSORS, *PICKLES):
+        if (source / name).is_file():
+            return {key: tensor for file in _parts(source / name) for key, tensor in _read(file).items()}
+    raise Refused("no_weights", f"none of {', '.join((*SAFETENSORS, *PICKLES))} is there")
+
+
+def _parts(file: Path) -> list[Path]:
+    """The files that hold tensors: the file itself, or those that it indexes, which stand beside it."""
+    if file.suffix != ".json":
+        return [file]
+    try:
+        names = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise Refused("corrupt_file", f"{file.name} is no index of weights: {exc}") from exc
+    missing = [name for name in names if Path(name).name != name or not (file.parent / name).is_file()]
+    if missing:
+        raise Refused("no_weights", f"{file.name} names {', '.join(missing[:3])}, which is not there")
+    return [file.parent / name for name in names]
+
+
+def _read(file: Path) -> dict[str, torch.Tensor]:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    # Only tensors are read, no code of the file is run. Files older than PyTorch 1.6 cannot be mapped.
+    try:
+        found: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    return found
+
+
+def ggufs(source: Path) -> list[Path]:
+    """The one GGUF file of a folder without other weights, or none.
+
+    Raises:
+        Refused: there are several, and nothing says which.
+    """
+    if any((source / name).is_file() for name in (*SAFETENSORS, *PICKLES)):
+        return []
+    found = sorted(source.glob("*.gguf"))
+    if len(found) > 1:
+        raise Refused("conversion", f"which of {', '.join(file.name for file in found)} is meant cannot be told")
+    return found
 
 
 class Original:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gpux.convert.worker.reference.thresholds import Found, find_thresholds, text_parts
+from gpux.convert.worker.reference.lengths import Found, find_thresholds, text_parts
 
 HEADS, HEAD, FFN, VOCABULARY, EXPERTS, WINDOW = 4, 16, 96, 512, 16, 8
 HEAD_NAMES = ("num_attention_heads", "n_head", "num_heads", "n_heads")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gpux.convert.worker.reference import thresholds
+from gpux.convert.worker.reference import lengths
 
 
 class Config(SimpleNamespace):
@@ -61,5 +61,5 @@ CASES = {
 
 @pytest.mark.parametrize(("settings", "expected"), CASES.values(), ids=CASES)
 def test_what_is_found(settings: dict[str, Any], expected: list[tuple[str, int, bool]]) -> None:
-    found = thresholds.find_thresholds(Config(**settings))
+    found = lengths.find_thresholds(Config(**settings))
     assert [(one.name, one.length, one.capped) for one in found] == expected

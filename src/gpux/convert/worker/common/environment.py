@@ -1,8 +1,9 @@
-"""Versions of the libraries that take part in a conversion."""
+"""The libraries that take part in a conversion, and the memory that this process used."""
 
 from __future__ import annotations
 
 import platform
+import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
@@ -45,3 +46,13 @@ def check_imports(exporter: str) -> dict[str, str]:
     for name in ENTRANCES[exporter]:
         import_module(name)
     return versions()
+
+
+def peak_rss() -> int | None:
+    """The most memory that this process held, in bytes; None on Windows, which does not tell this way."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

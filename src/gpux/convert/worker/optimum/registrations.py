@@ -11,8 +11,7 @@ import optimum.exporters.onnx.model_configs as known
 from optimum.exporters.onnx.base import OnnxConfig
 from optimum.exporters.tasks import TasksManager
 
-from gpux.convert.worker.optimum import relatives_media as media
-from gpux.convert.worker.optimum import relatives_text as text
+from gpux.convert.worker.optimum import onnx_configs as own
 
 _GENERATION = ("feature-extraction", "text-generation", "text-generation-with-past")
 _CLASSIFIED = (*_GENERATION, "text-classification")
@@ -29,7 +28,7 @@ _SPEECH = (
 
 #: Description -> model type -> tasks.
 SIBLINGS: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
-    text.Grouped: {
+    own.Grouped: {
         **dict.fromkeys(
             ("bitnet", "cohere2", "dots1", "ernie4_5", "flex_olmo", "granitemoe", "granitemoeshared"), _GENERATION
         ),
@@ -37,41 +36,41 @@ SIBLINGS: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(("apertus", "diffllama", "exaone4", "glm4", "glm4_moe", "jetmoe", "ministral"), _CLASSIFIED),
         **dict.fromkeys(("mixtral", "phimoe", "qwen2_moe", "seed_oss", "starcoder2"), _CLASSIFIED),
     },
-    text.Ungrouped: {"persimmon": _CLASSIFIED, "biogpt": _CLASSIFIED, "xglm": _GENERATION},
+    own.Ungrouped: {"persimmon": _CLASSIFIED, "biogpt": _CLASSIFIED, "xglm": _GENERATION},
     known.BertOnnxConfig: {"ernie": _ENCODED},
-    text.FNet: {"fnet": _ENCODED},
+    own.FNet: {"fnet": _ENCODED},
     known.DistilBertOnnxConfig: {"roberta-prelayernorm": _ENCODED, "xlm-roberta-xl": _ENCODED, "xmod": _ENCODED},
-    text.Funnel: {"funnel": _ENCODED},
-    text.XLNet: {"xlnet": ("text-classification", "token-classification", "multiple-choice", "feature-extraction")},
+    own.Funnel: {"funnel": _ENCODED},
+    own.XLNet: {"xlnet": ("text-classification", "token-classification", "multiple-choice", "feature-extraction")},
     known.T5OnnxConfig: {"umt5": _SEQ2SEQ},
     known.BartOnnxConfig: {"plbart": _SEQ2SEQ, "mvp": _SEQ2SEQ, "pegasus_x": _SEQ2SEQ},
-    text.LED: {"led": _SEQ2SEQ},
+    own.LED: {"led": _SEQ2SEQ},
     known.ViTOnnxConfig: {
         **dict.fromkeys(("bit", "focalnet", "mobilevitv2", "swiftformer", "vit_hybrid"), _IMAGES),
         "dinov3_vit": ("feature-extraction",),
         "dinov3_convnext": ("feature-extraction",),
         "depth_anything": ("depth-estimation",),
     },
-    media.Cropped: {"dinov2_with_registers": _IMAGES},
+    own.Cropped: {"dinov2_with_registers": _IMAGES},
     known.DetrOnnxConfig: {"conditional_detr": ("feature-extraction", "object-detection", "image-segmentation")},
-    media.Clap: {"clap": ("feature-extraction",)},
-    media.ClipSeg: {"clipseg": ("image-segmentation",)},
-    media.Siglip2: {"siglip2": ("feature-extraction", "zero-shot-image-classification")},
-    media.Blip: {"blip": ("image-to-text",)},
-    media.Filterbank: {"wav2vec2-bert": _SPEECH},
+    own.Clap: {"clap": ("feature-extraction",)},
+    own.ClipSeg: {"clipseg": ("image-segmentation",)},
+    own.Siglip2: {"siglip2": ("feature-extraction", "zero-shot-image-classification")},
+    own.Blip: {"blip": ("image-to-text",)},
+    own.Filterbank: {"wav2vec2-bert": _SPEECH},
 }
 #: Registered types whose description is mended.
 MENDED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
-    text.Falcon: {"falcon": ("feature-extraction", "feature-extraction-with-past", "text-generation",
+    own.Falcon: {"falcon": ("feature-extraction", "feature-extraction-with-past", "text-generation",
                              "text-generation-with-past", "question-answering", "token-classification")},
-    text.Longformer: {"longformer": _ENCODED},
-    text.LongT5: {"longt5": (*_SEQ2SEQ, "feature-extraction-with-past")},
-    media.Cropped: {"dinov2": _IMAGES},
-    media.MetaClip: {"metaclip_2": (*_IMAGES, "zero-shot-image-classification")},
-    media.SqueezedSound: dict.fromkeys(
+    own.Longformer: {"longformer": _ENCODED},
+    own.LongT5: {"longt5": (*_SEQ2SEQ, "feature-extraction-with-past")},
+    own.Cropped: {"dinov2": _IMAGES},
+    own.MetaClip: {"metaclip_2": (*_IMAGES, "zero-shot-image-classification")},
+    own.SqueezedSound: dict.fromkeys(
         ("sew", "sew-d"), ("feature-extraction", "automatic-speech-recognition", "audio-classification")
     ),
-    media.ShortSound: {"mctct": ("feature-extraction", "automatic-speech-recognition")},
+    own.ShortSound: {"mctct": ("feature-extraction", "automatic-speech-recognition")},
 }  # fmt: skip
 #: Classes that no automatic choice of Optimum's finds: (type, task) -> name in transformers.
 CLASSES = {

@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from gpux.convert.worker.common.axes import read_signature
-from gpux.convert.worker.common.exported import Exported
-from gpux.convert.worker.common.versions import versions
+from gpux.convert.worker.common.environment import versions
+from gpux.convert.worker.common.graphs import Exported, read_signature
 from gpux.convert.worker.reference.composed import write_composed
 from gpux.convert.worker.reference.decoders import is_decoder, write_decoder
+from gpux.convert.worker.reference.lengths import find_thresholds
 from gpux.convert.worker.reference.seq2seq import is_seq2seq, write_seq2seq
 from gpux.convert.worker.reference.single import write_single
+from gpux.convert.worker.reference.small_model import full_length
 from gpux.convert.worker.reference.subject import Findings, Subject
-from gpux.convert.worker.reference.thresholds import find_thresholds
-from gpux.convert.worker.reference.twin import full_length
 
 MODEL = "model"
 TWIN = "twin"

@@ -10,6 +10,8 @@ The layout is protobuf's wire format with the field numbers of onnx.proto, as in
 from __future__ import annotations
 
 import contextlib
+import gc
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,10 +19,10 @@ from typing import Any, BinaryIO
 import onnx
 import torch
 from onnx import external_data_helper
-from torch import Tensor
+from torch import Tensor, nn
 
-from gpux.convert.worker.common.memory import SMALLEST, external_file, turn
 from gpux.convert.worker.common.structure import GRAPH, INITIALIZER, RAW_DATA, start_of
+from gpux.convert.worker.optimum.weight_files import SMALLEST, external_file, turn
 
 #: Bytes of weights from which they lie in a file beside the graph: a protobuf holds 2 GB at most.
 LIMIT = 2_000_000_000
@@ -28,6 +30,24 @@ LIMIT = 2_000_000_000
 LARGE = 1024
 
 Weights = dict[str, Tensor]
+
+
+def release(*models: nn.Module) -> None:
+    """Let go of the weights of models that are of no more use, whoever still holds the models."""
+    for model in models:
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = torch.empty(0, dtype=tensor.dtype)
+    gc.collect()
+
+
+def tied_sizes(model: nn.Module) -> set[int]:
+    """How many elements those weights have that the model uses under several names."""
+    seen: dict[int, int] = defaultdict(int)
+    sizes: dict[int, int] = {}
+    for _, parameter in model.named_parameters(remove_duplicate=False):
+        seen[parameter.data_ptr()] += 1
+        sizes[parameter.data_ptr()] = parameter.numel()
+    return {sizes[pointer] for pointer, uses in seen.items() if uses > 1 and sizes[pointer] >= SMALLEST}
 
 
 @contextlib.contextmanager
@@ -108,7 +128,7 @@ def _header(name: str, element_type: int, weight: Tensor) -> onnx.TensorProto:
 
 def _content(weight: Tensor) -> memoryview:
     """The bytes in the order of rows; a weight that lies turned in memory is copied, and only for as long as this."""
-    return memoryview(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return memoryview(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def _write_whole(model: onnx.ModelProto, tensors: list[tuple[onnx.TensorProto, Tensor]], file: Path) -> None:
@@ -125,7 +145,7 @@ def _write_whole(model: onnx.ModelProto, tensors: list[tuple[onnx.TensorProto, T
 
 def _start(header: onnx.TensorProto, size: int) -> bytes:
     """All of an initializer but its content of ``size`` bytes, which follows."""
-    fields = header.SerializeToString() + start_of(RAW_DATA, size)
+    fields: bytes = header.SerializeToString() + start_of(RAW_DATA, size)
     return start_of(INITIALIZER, len(fields) + size) + fields
 
 

@@ -1,9 +1,9 @@
-"""What a graph declares about its inputs and outputs, and making a declared size final where others do not work."""
+"""What an export wrote: the graph files, and what each declares about its inputs and outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,24 @@ import numpy as np
 import onnx
 
 from gpux.convert.worker.common.structure import read_structure
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Graphs on disk and what they are graphs of."""
+
+    task: str  #: the exporter's name of the task, with ``-with-past`` where the graphs keep a cache
+    graphs: dict[str, Path]  #: ``model``; or the parts: ``encoder``, ``decoder``, ``vision_encoder`` …
+    model_class: type  #: of transformers; the original is loaded with it
+    #: Optimum's description of the whole model; None where another exporter wrote the graphs
+    config: Any = None
+    #: Optimum's description of each part, by the names of ``graphs``; a merged decoder has that of its cached branch
+    parts: dict[str, Any] = field(default_factory=dict)
+    #: what the traced call got besides its inputs, such as ``dataset_index`` or ``vocoder_model``
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    #: sizes that the graph was traced with, where it is known to work at these alone: graph -> input -> axis -> size
+    fixed: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
+
 
 #: An attention operator that has its table of rotations as an input, and takes neither left padding nor, in a batch,
 #: several tokens after a cache.

@@ -1,43 +1,23 @@
-"""Little memory: weights let go of wherever they are referenced, written once, and streamed from file to file."""
+"""Files of exported graphs: their weights in the file, in one file beside it, or in one that several graphs share."""
 
 from __future__ import annotations
 
-import gc
+import hashlib
 import shutil
-import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from onnx import external_data_helper, numpy_helper
-from torch import nn
 
 from gpux.convert.worker.common.structure import read_structure
 
-#: Smaller than this a weight is not worth a node that turns it.
+#: Elements of a weight below which a second, transposed copy stays in the graph.
 SMALLEST = 1024
-
-
-def release(*models: nn.Module) -> None:
-    """Let go of the weights of models that are of no more use, whoever still holds the models."""
-    for model in models:
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.data = torch.empty(0, dtype=tensor.dtype)
-    gc.collect()
-
-
-def tied_sizes(model: nn.Module) -> set[int]:
-    """How many elements those weights have that the model uses under several names."""
-    seen: dict[int, int] = defaultdict(int)
-    sizes: dict[int, int] = {}
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        seen[parameter.data_ptr()] += 1
-        sizes[parameter.data_ptr()] = parameter.numel()
-    return {sizes[pointer] for pointer, uses in seen.items() if uses > 1 and sizes[pointer] >= SMALLEST}
 
 
 def external_file(graph: Path) -> Path:
@@ -58,15 +38,14 @@ def gather_external(file: Path) -> None:
     onnx.save(model, file)
 
 
-def _append(tensor: onnx.TensorProto, folder: Path, joined: object) -> None:
-    info = external_data_helper.ExternalDataInfo(tensor)
-    source = folder / info.location
-    offset = joined.tell()  # type: ignore[attr-defined]
+def _append(tensor: onnx.TensorProto, folder: Path, target: BinaryIO) -> None:
+    """Move the content of one tensor from its own file to the end of ``target``."""
+    source = folder / external_data_helper.ExternalDataInfo(tensor).location
+    offset = target.tell()
     with source.open("rb") as stream:
-        shutil.copyfileobj(stream, joined, 16_000_000)  # type: ignore[misc]
-    length = joined.tell() - offset  # type: ignore[attr-defined]
+        shutil.copyfileobj(stream, target, 16_000_000)
     source.unlink()
-    external_data_helper.set_external_data(tensor, Path(joined.name).name, offset, length)  # type: ignore[attr-defined]
+    external_data_helper.set_external_data(tensor, Path(target.name).name, offset, target.tell() - offset)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -168,11 +147,47 @@ def rename(file: Path, name: str) -> Path:
     return target
 
 
-def peak_rss() -> int | None:
-    """The most memory that this process held, in bytes; None on Windows, which does not tell this way."""
-    if sys.platform == "win32":
-        return None
-    import resource
+SHARED = "shared.onnx_data"
+#: Bytes below which a weight stays where it is.
+SHARED_MINIMUM = 1_000_000
+#: Offsets are multiples of this, as onnxruntime maps pages of the file (ONNX: external data, ``offset``).
+PAGE = 4096
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+def share_across(files: Iterable[Path]) -> None:
+    """Move what two graphs in one folder both hold, such as an encoder-decoder's embedding, into one file beside them.
+
+    Weights that already lie outside a graph's own file stay where they are.
+    """
+    graphs = {file: onnx.load(file, load_external_data=False) for file in files}
+    holders: dict[bytes, list[onnx.TensorProto]] = defaultdict(list)
+    for model in graphs.values():
+        for digest, tensor in {_digest(tensor): tensor for tensor in _large(model)}.items():
+            holders[digest].append(tensor)
+    common = [tensors for tensors in holders.values() if len(tensors) > 1]
+    if not common:
+        return
+    _move(common, next(iter(graphs)).with_name(SHARED))
+    for file, model in graphs.items():
+        onnx.save(model, file)
+
+
+def _large(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [tensor for tensor in model.graph.initializer if len(tensor.raw_data) >= SHARED_MINIMUM]
+
+
+def _digest(tensor: onnx.TensorProto) -> bytes:
+    """The same for two tensors only if dtype, shape and content are."""
+    kind = f"{tensor.data_type}:{list(tensor.dims)}:".encode()
+    return hashlib.sha256(kind + tensor.raw_data).digest()
+
+
+def _move(common: list[list[onnx.TensorProto]], target: Path) -> None:
+    with target.open("wb") as file:
+        for tensors in common:
+            file.write(bytes(-file.tell() % PAGE))
+            offset, length = file.tell(), file.write(tensors[0].raw_data)
+            for tensor in tensors:
+                external_data_helper.set_external_data(tensor, SHARED, offset, length)
+                tensor.ClearField("raw_data")
+                tensor.data_location = onnx.TensorProto.EXTERNAL
