@@ -73,12 +73,11 @@ def _words(text: str) -> Iterator[str]:
 def main() -> None:
     """`gpux chat` with this partner; the terminal on standard input becomes the controlling one, for Ctrl-C."""
     os.close(os.open(os.ttyname(0), os.O_RDWR))
-    from gpux import pipelines
     from gpux.cli.main import run
-    from gpux.pull import api as pull
+    from gpux.pull import open as opening
 
-    pull.open_model = lambda *_, **__: None  # type: ignore[assignment]
-    pipelines.pipeline = lambda *_, **__: Partner()  # type: ignore[assignment, return-value]
+    opening.open_model = lambda *_, **__: None  # type: ignore[assignment]
+    opening.pipeline = lambda *_, **__: Partner()  # type: ignore[assignment, return-value]
     sys.exit(run(["chat", "org/name", *sys.argv[1:]]))
 
 

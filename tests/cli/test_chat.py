@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gpux import pipelines
 from gpux.cli.chat import Chat, Lines, described
 from gpux.cli.main import gpux, run
 from gpux.cli.terminal import Terminal
 from gpux.errors import ChatTemplateError, InputError
-from gpux.pull import api as pull
+from gpux.pull import open as opening
 from tests.cli import chat_partner
 from tests.cli.chat_partner import Partner
 
@@ -34,8 +33,8 @@ HELLO = [{"role": "user", "content": "hello there"}, {"role": "assistant", "cont
 @pytest.fixture
 def partner(monkeypatch: pytest.MonkeyPatch) -> Partner:
     made = Partner()
-    monkeypatch.setattr(pull, "open_model", lambda *_, **__: None)
-    monkeypatch.setattr(pipelines, "pipeline", lambda *_, **__: made)
+    monkeypatch.setattr(opening, "open_model", lambda *_, **__: None)
+    monkeypatch.setattr(opening, "pipeline", lambda *_, **__: made)
     return made
 
 
@@ -116,8 +115,8 @@ def test_an_error_in_a_pipe_is_the_end(
 
 
 def test_a_model_without_a_chat_template(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    monkeypatch.setattr(pull, "open_model", lambda *_, **__: None)
-    monkeypatch.setattr(pipelines, "pipeline", lambda *_, **__: Partner(None))
+    monkeypatch.setattr(opening, "open_model", lambda *_, **__: None)
+    monkeypatch.setattr(opening, "pipeline", lambda *_, **__: Partner(None))
     assert run(["chat", "org/name"]) == ChatTemplateError.exit_code
     assert "not made for chat" in capsys.readouterr().err
     assert run(["chat", "org/name", "--template", "nothing"]) == 2
@@ -334,9 +333,9 @@ def test_ctrl_c_before_the_first_word_takes_the_message_back(screen: Screen) -> 
 @posix
 def test_ctrl_c_in_a_pipe_ends_the_program() -> None:
     program = (
-        "import sys; from gpux import pipelines; from gpux.pull import pull; from gpux.cli.main import run\n"
+        "import sys; from gpux.pull import open as opening; from gpux.cli.main import run\n"
         "from tests.cli import chat_partner\n"
-        "pull.open_model = lambda *a, **b: None; pipelines.pipeline = lambda *a, **b: chat_partner.Partner()\n"
+        "opening.open_model = lambda *a, **b: None; opening.pipeline = lambda *a, **b: chat_partner.Partner()\n"
         "sys.exit(run(['chat', 'org/name']))"
     )
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": "1"}
