@@ -131,7 +131,7 @@ def test_search(capsys: Captured) -> None:
         (["import", "acme/small", "--params", "lots"], 2, "Write it as 7B"),
         (["import", "acme/small", "--set", "contxt=5"], 2, "Did you mean 'context'?"),
         (["import", "acme/small", "--set", "downloads=5"], 2, "cannot be set"),
-        (["import", "acme/small", "--set", "licence"], 2, "is no NAME=VALUE"),
+        (["import", "acme/small", "--set", "licence"], 2, "is not NAME=VALUE"),
         (["import", "acme/small", "--params", "7B", "--set", "params=8B"], 2, "given twice"),
         (["import", "acme/small", "--default", "top_p=2"], 2, "top_p is a number from 0 to 1"),
         (["import", "acme/small", "acme/odd", "--name", "x"], 2, "--name is for one model"),

@@ -37,7 +37,7 @@ def test_the_page(hub: HubServer, capsys: Captured) -> None:
     found = page(capsys, "acme/small")
 
     assert found["architecture"] == ["llama LlamaForCausalLM"]
-    assert found["built of"] == ["decoder, 2 layers, hidden 64, inner 128"]
+    assert found["shape"] == ["decoder, 2 layers, hidden 64, inner 128"]
     assert found["attention"] == ["GQA, 4 heads on 2, of 16"]
     assert found["parameters"] == ["80.4k (safetensors metadata of the Hub)"]
     assert found["precision"] == ["F16"]
@@ -58,7 +58,7 @@ def test_a_model_of_experts(hub: HubServer, capsys: Captured) -> None:
     found = page(capsys, "mistralai/Mixtral-8x7B-v0.1")
 
     assert found["parameters"] == ["46.7B, 12.9B active (config by formula)"]
-    assert (found["experts"], found["context"]) == (["8, 2 used by a token"], ["32,768 tokens"])
+    assert (found["experts"], found["context"]) == (["8, 2 active per token"], ["32,768 tokens"])
     assert found["unknown"] == ["licence: the Hub tells none"]
 
 

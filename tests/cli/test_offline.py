@@ -110,7 +110,7 @@ def test_info_shows_its_age(hub: HubServer, settings: Settings, capsys: Captured
     assert run(["info", UNKNOWN, "--offline"]) == 0
     shown, remarks = capsys.readouterr()
     assert shown.splitlines()[0] == f"as of\t3 hours ago ({asked})"
-    assert remarks == "! offline; this is as of 3 hours ago\n"
+    assert remarks == "! offline; shown: the Hub's answer from 3 hours ago\n"
     assert run(["info", UNKNOWN, "--offline", "--json", "--quiet"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["id"], document["asked"], document["why"]) == (UNKNOWN, asked, "offline")
@@ -129,7 +129,7 @@ def test_info_of_a_hub_that_is_gone(hub: HubServer, settings: Settings, capsys: 
         assert run(["info", UNKNOWN]) == 0
         shown, remarks = capsys.readouterr()
         assert shown.startswith("as of\tless than a minute ago (")
-        assert remarks.startswith("! ") and "this is as of less than a minute ago" in remarks
+        assert remarks.startswith("! ") and "shown: the Hub's answer from less than a minute ago" in remarks
         assert run(["info", "tiny/classify"]) == OFFLINE
     finally:
         hub.start()
@@ -143,7 +143,7 @@ def test_info_of_files_that_another_tool_brought(hub: HubServer, settings: Setti
     assert run(["info", UNKNOWN, "--offline"]) == 0
     shown, remarks = capsys.readouterr()
     assert shown.startswith("as of\tfiles on this machine\n")
-    assert "the files of the model on this machine" in remarks
+    assert "the model's files on this machine" in remarks
 
 
 @pytest.mark.parametrize("offline", [False, True])

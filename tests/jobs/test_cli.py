@@ -12,7 +12,7 @@ import click
 import pytest
 
 from gpux import Settings, jobs
-from gpux.cli.detaching import detach
+from gpux.cli.jobs import detach
 from gpux.cli.main import gpux, run
 from gpux.cli.terminal import Terminal
 from gpux.errors import UsageError
@@ -86,7 +86,7 @@ def test_follow_of_several_ends_with_their_exit_code(start: Start, capsys: Captu
 def test_follow_of_a_lost_job(slow_job: Job, capsys: Captured) -> None:
     os.kill(slow_job.process.pid, signal.SIGKILL)
     assert run(["jobs", "follow", slow_job.id]) == 1
-    assert "gone without a last word" in capsys.readouterr().err
+    assert "ended without a result" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_the_job_running_and_says_so(slow_job: Job) -> None:
@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_so(slow_job: Job) -> None:
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
         assert process.wait(30) == 130
-    assert f"job {slow_job.id} goes on" in said
+    assert f"job {slow_job.id} is still running" in said
     assert f"gpux jobs cancel {slow_job.id}" in said
     assert is_alive(slow_job.process)
 
@@ -112,7 +112,7 @@ def test_cancel_then_clear(slow_job: Job, settings: Settings, capsys: Captured) 
     assert run(["jobs", "follow", slow_job.id]) == 130
     capsys.readouterr()
     assert run(["jobs", "clear"]) == 0
-    assert capsys.readouterr().err == "1 forgotten.\n"
+    assert capsys.readouterr().err == "1 removed.\n"
     assert run(["jobs"]) == 0
     assert capsys.readouterr().out == ""
 

@@ -1,7 +1,7 @@
-"""The program that does a job's work: ``python -m gpux.cli.job_runner FOLDER MODELS ARGUMENT...``; nothing imports it.
+"""The program that runs a job: ``python -m gpux.cli.job_runner FOLDER MODELS ARGUMENT...``; no module imports it.
 
-It runs the command line itself, so there is one process to watch, and to kill. Started by
-:func:`gpux.jobs.control.start`, which waits until the job is written down or this process ended.
+It runs the command line in its own process, so there is one process to watch and to kill.
+:func:`gpux.jobs.control.start` starts it and waits until ``job.json`` exists or this process has ended.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from gpux.errors import CancelledError, GpuxError
 from gpux.jobs.job import INTERRUPTED, JobFolder, now, write_whole
 from gpux.jobs.process import this_process
 
-_POLL = 0.2  # seconds between looks for a request to end, where there are no signals for that
+_POLL = 0.2  # seconds between checks for a cancel request on Windows, which has no signal for it
 
 
 def main(arguments: list[str]) -> int:
-    """Detach, write the job down, run the command, write down how it ended; the command's exit code."""
+    """Detach, write ``job.json``, run the command, write its result; returns the command's exit code."""
     folder, models, command = JobFolder(Path(arguments[0])), json.loads(arguments[1]), arguments[2:]
-    written_down = _detach()
+    report_started = _detach()
     output = io.BytesIO()
-    heard: list[int] = []
+    received: list[int] = []  # signals
     code = 1
     try:
-        _heed_signals(folder, heard)
+        _handle_signals(folder, received)
         write_whole(folder.job, json.dumps(_describe(command, models), indent=2))
-        written_down()
+        report_started()
         code = _run(command, output)
-    except KeyboardInterrupt:  # before or after the command, which has its own way to end
+    except KeyboardInterrupt:  # before or after the command, which handles it itself
         code = INTERRUPTED
     finally:
-        if heard and not output.getvalue():  # Ctrl-C while a library is loaded may come out as any error
+        if received and not output.getvalue():  # a signal during an import may surface as any error
             code = INTERRUPTED
         _write_end(folder, code, output.getvalue())
     return code
 
 
 def _detach() -> Any:
-    """Go on as a child of the system's first process, in a session of its own; what tells the parent that all is well.
+    """Continue as a daemon (double fork) in a session of its own; returns a function that reports the start.
 
-    The parent ends with 0 when that is called and with 1 if this process ends before. As a grandchild of the process
-    that started it, nobody has to wait for this one, and it can never get a terminal.
+    The parent exits with 0 when that function is called, and with 1 if this process ends before. The daemon is a child
+    of init: no process has to wait for it, and it never gets a controlling terminal.
     """
-    if sys.platform == "win32":  # started as a process of its own, which nobody has to wait for
+    if sys.platform == "win32":  # started as a detached process
         return lambda: None
     reading, writing = os.pipe()
     if os.fork():
@@ -61,19 +61,19 @@ def _detach() -> Any:
     os.close(reading)
     os.setsid()
 
-    def written_down() -> None:
+    def report_started() -> None:
         with contextlib.suppress(BrokenPipeError):
             os.write(writing, b".")
         os.close(writing)
 
-    return written_down
+    return report_started
 
 
-def _heed_signals(folder: JobFolder, heard: list[int]) -> None:
-    """Asked to end, end as with Ctrl-C, and note it; a closing terminal is no reason."""
+def _handle_signals(folder: JobFolder, received: list[int]) -> None:
+    """Handle SIGINT and SIGTERM as Ctrl-C and note them; ignore SIGHUP, which a closing terminal sends."""
 
     def end(number: int, frame: Any) -> None:
-        heard.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, end)
@@ -85,7 +85,7 @@ def _heed_signals(folder: JobFolder, heard: list[int]) -> None:
 
 
 def _watch(cancelled: Path) -> None:
-    """Windows sends no signal to a process without a console: the file is the request."""
+    """Wait for the file that requests the end: Windows sends no signal to a process without a console."""
     while not cancelled.exists():
         time.sleep(_POLL)
     signal.raise_signal(signal.SIGINT)
@@ -97,7 +97,7 @@ def _describe(command: list[str], models: list[str]) -> dict[str, Any]:
 
 
 def _run(command: list[str], output: io.BytesIO) -> int:
-    """The command line with ``--json``, its standard output kept; talk goes to the log."""
+    """Run the command with ``--json``; its stdout is collected, its stderr goes to the log."""
     from gpux.cli.main import run
 
     name = next((index for index, word in enumerate(command) if not word.startswith("-")), 0)
@@ -112,7 +112,7 @@ def _run(command: list[str], output: io.BytesIO) -> int:
 
 
 class _Log(io.FileIO):
-    """Standard error; a full disk loses the remark and not the work."""
+    """Standard error that ignores a full disk: a lost message must not end the job."""
 
     def write(self, data: Any) -> int:
         with contextlib.suppress(OSError):
@@ -121,7 +121,7 @@ class _Log(io.FileIO):
 
 
 def _write_end(folder: JobFolder, code: int, output: bytes) -> None:
-    """Result and exit code; the code also where the disk has no room for the result."""
+    """Write result and exit code; the code even if the disk has no room for the result."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
@@ -133,12 +133,12 @@ def _write_end(folder: JobFolder, code: int, output: bytes) -> None:
 
 
 def _unexpected(folder: JobFolder, code: int) -> str:
-    """The error document of a command that ended without a word."""
+    """The result of a command that printed nothing."""
     if code == 0:
         return "null"
-    error: GpuxError = CancelledError("interrupted", hint="Run the same command again: what had arrived is kept.")
+    error: GpuxError = CancelledError("interrupted", hint="Run the same command again: downloaded bytes are kept.")
     if code != INTERRUPTED:
-        error = GpuxError("the command ended unexpectedly", hint=f"{folder.log} has the details.")
+        error = GpuxError("the command ended unexpectedly", hint=f"See {folder.log}.")
     return json.dumps({"error": error.to_dict()})
 
 

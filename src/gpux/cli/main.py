@@ -18,13 +18,13 @@ from gpux.errors import GpuxError
 #: command -> the line that `gpux --help` shows
 COMMANDS = {
     "pull": "Bring a model here, ready to run: download, convert, prove, store.",
-    "jobs": "List, follow and cancel what `gpux pull --detach` started.",
+    "jobs": "List, follow and cancel the jobs of `gpux pull --detach`.",
     "run": "Run a model on texts.",
     "chat": "Talk with a model.",
     "search": "Search the Hub for models.",
-    "info": "Show what the Hub knows of a model.",
-    "import": "Write what is known of models into the catalog.",
-    "catalog": "List, show, export and refresh the catalog of models.",
+    "info": "Show metadata of a model.",
+    "import": "Add models to the catalog: their metadata, without weights.",
+    "catalog": "List, show, export and refresh the catalog.",
     "revisions": "List a model's branches, tags and pull requests.",
     "check": "Tell whether models can be downloaded, with and without the token.",
     "list": "List the models on this machine.",
@@ -46,7 +46,7 @@ COMMANDS = {
 #: command -> module of gpux.cli that defines ``<command>_command``, where that is not the command's own name
 MODULES = {
     "convert": "pull",
-    "import": "import_",
+    "import": "catalog",
     "revisions": "hub",
     "check": "hub",
     "list": "storage",

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from gpux.cli import detaching, figures
+from gpux.cli import figures, jobs
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import install_toolchain, with_toolchain
 from gpux.errors import GpuxError
@@ -282,11 +282,11 @@ def pull_command(
     """
     terminal.override(offline=offline or None)
     if detach:
-        detaching.refuse_standard_input(terminal)
+        jobs.refuse_standard_input(terminal)
     wanted = [ModelRef.parse(text).at(options["revision"]) for text in (*refs, *_read(listed))]
     _check(wanted, choice, options, detach=detach, dry_run=dry_run)
     if detach:
-        detaching.detach(terminal, [str(ref) for ref in wanted])
+        jobs.detach(terminal, [str(ref) for ref in wanted])
         return 0
     if dry_run:
         return each(terminal, wanted, lambda ref: show_preview(terminal, ref, choice, task=options["task"]))
