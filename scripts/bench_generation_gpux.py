@@ -16,8 +16,8 @@ import numpy as np
 from gpux import pipeline
 from gpux.model.variant import StoredModel
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
-from gpux.runtime.generation.decoder import Decoder, DecoderState
-from gpux.runtime.generation.loop import generate
+from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
+from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.store import MANIFEST, read_manifest
 from scripts.bench_generation_bare import BoundLoop, copying

@@ -29,8 +29,8 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.quantize.probes import sentences
 from gpux.quantize.reduction import Reduction, reduce
-from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.loop import generate
+from gpux.runtime.generation.engine.decoder import Decoder
+from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.graphs import Graphs

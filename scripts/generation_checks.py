@@ -16,9 +16,10 @@ from unittest import mock
 import numpy as np
 
 from gpux.errors import GpuxError
-from gpux.runtime.generation import beams, calls, lookup, loop
-from gpux.runtime.generation.choosing import Emitted
-from gpux.runtime.generation.hypotheses import Beam
+from gpux.runtime.generation.choose.row import Emitted
+from gpux.runtime.generation.engine import calls
+from gpux.runtime.generation.loops import beams, lookup, stepwise
+from gpux.runtime.generation.loops.beams import Beam
 from gpux.runtime.generation.options import GenerationOptions
 from scripts.generation_models import Stored, StoredDecoder, options_of
 
@@ -103,7 +104,7 @@ def _emitted(model: StoredDecoder, prompts: Sequence[Sequence[int]], options: Ge
     state = model.decoder.open(options.max_new_tokens)
     found: list[list[Emitted]] = [[] for _ in prompts]
     try:
-        for one in loop.generate(state, prompts, options):
+        for one in stepwise.generate(state, prompts, options):
             found[one.row].append(one)
     finally:
         state.close()
@@ -186,10 +187,10 @@ class Checks:
         room = min(16, ((model.limit or 1 << 20) - len(prompt) - 3) // 2)
         options = replace(options_of(self._folder, max_new_tokens=room), eos_token_ids=(), logprobs=2)
         kept, fresh = model.decoder.open(2 * room), model.decoder.open(room)
-        first = [one.token for one in loop.generate(kept, [prompt], options)]
+        first = [one.token for one in stepwise.generate(kept, [prompt], options)]
         turn = [*prompt, *(token for token in first if token is not None), 7, 8, 9][: len(prompt) + room + 3]
-        again = [one.token for one in loop.generate(kept, [turn], options)]
-        anew = list(loop.generate(fresh, [turn], options))
+        again = [one.token for one in stepwise.generate(kept, [turn], options)]
+        anew = list(stepwise.generate(fresh, [turn], options))
         tally.count("second turn", [token for token in again if token is not None], _own(anew))
         if kept.reused < len(prompt):
             tally.wrong.append(f"second turn: {kept.reused} tokens were reused")
@@ -229,7 +230,7 @@ class Checks:
         return [[row] for row in rows] if alone else [rows]
 
     def _written(
-        self, rows: Sequence[int], options: GenerationOptions, generate: Any = loop.generate
+        self, rows: Sequence[int], options: GenerationOptions, generate: Any = stepwise.generate
     ) -> list[list[int]]:
         state = self._model.open(rows, options.max_new_tokens)
         found: list[list[int]] = [[] for _ in rows]

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from gpux.model.info import read_json
 from gpux.model.variant import Driving
-from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.defaults import from_config
-from gpux.runtime.generation.encoder_decoder import EncoderDecoder
-from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.state import State
+from gpux.runtime.generation.engine.decoder import Decoder
+from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
+from gpux.runtime.generation.engine.state import State
+from gpux.runtime.generation.options import GenerationOptions, from_config
 from gpux.runtime.graphs import Graphs
 
 Arrays = dict[str, NDArray[Any]]

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from gpux import Session, Settings, pull_model
 from gpux.model.precisions import QUANTIZED
 from gpux.model.variant import StoredModel
-from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.numeric import log_softmax
 from scripts.small_held_out import held_out_windows
 

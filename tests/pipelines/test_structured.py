@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from gpux.errors import RunError, UnsupportedError, UsageError
 from gpux.pipelines.generation import structured
 from gpux.pipelines.generation.structured import answer_format, json_constraint
-from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.choose.row import Constraint
 
 ENDS = (0, 2)  #: both end an answer; id 1 is a special token that does not
 PADDING = 7  #: rows of scores beyond the vocabulary

@@ -27,8 +27,8 @@ from gpux.errors import (
 )
 from gpux.model.variant import Driving
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
-from gpux.runtime.generation import cache, calls
-from gpux.runtime.generation.calls import Caller
+from gpux.runtime.generation.engine import cache, calls
+from gpux.runtime.generation.engine.calls import Caller
 from tests.pipelines.writer import BOS, LIMIT, expected, tokenizer, writer
 from tests.runtime.generation import tiny_graphs
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.huge_pages import WORTH, HugePages, added, aligned, collapse, mapped, page_size
 from gpux.runtime.session import Session
 from tests.runtime.generation.tiny_decoders import DRIVING

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpux.convert.worker.common import logits
-from gpux.runtime.generation.decoder import Decoder
+from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
 from tests.runtime.generation.tiny_decoders import DRIVING, Opened

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.generation.engine.state import Ids, Scores
 from tests.runtime.generation.golden import ARRAYS
 
 

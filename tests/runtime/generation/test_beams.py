@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import ContextLengthError, NumericError, UsageError
-from gpux.runtime.generation.beams import search
-from gpux.runtime.generation.hypotheses import Beam
+from gpux.runtime.generation.loops.beams import Beam, search
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from gpux.errors import CacheMemoryError, ContextLengthError, InputError, UnsupportedError
-from gpux.runtime.generation import cache, calls, loop
-from gpux.runtime.generation.decoder import Decoder, DecoderState
+from gpux.runtime.generation.engine import cache, calls
+from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
+from gpux.runtime.generation.loops import stepwise
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
@@ -98,7 +99,7 @@ def test_a_closed_state_frees_its_memory(made: Opened) -> None:
 def test_a_stream_that_is_cut_frees_its_memory(made: Opened) -> None:
     model = made()
     state = model.open(ROOM)
-    writing = loop.generate(state, PROMPTS, GenerationOptions(max_new_tokens=ROOM))
+    writing = stepwise.generate(state, PROMPTS, GenerationOptions(max_new_tokens=ROOM))
     next(iter(writing))
     held = [weakref.ref(buffer) for buffer in buffers(state)]
     del writing

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpux.errors import UsageError
-from gpux.runtime.generation import lookup, loop
+from gpux.runtime.generation.loops import lookup, stepwise
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState
@@ -67,7 +67,7 @@ def test_a_proposal_follows_the_longest_ending_that_came_before(ids: list[int], 
 @pytest.mark.parametrize("prompt", [*PROMPTS, (23, 37, 23), tuple(range(40)) * 2], ids=len)
 def test_the_tokens_are_those_of_single_steps(asked: dict[str, Any], prompt: tuple[int, ...]) -> None:
     options = GenerationOptions(max_new_tokens=60).with_options(**asked)
-    expected = list(loop.generate(TableState(), [prompt], options))
+    expected = list(stepwise.generate(TableState(), [prompt], options))
     state = TableState()
     found = list(lookup.generate(state, [prompt], options.with_options(prompt_lookup_tokens=5)))
     assert [(item.token, item.finish, item.score) for item in found] == [

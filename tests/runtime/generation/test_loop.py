@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gpux.errors import ContextLengthError, InputError, NumericError, UsageError
-from gpux.runtime.generation.choosing import Emitted
-from gpux.runtime.generation.loop import generate
+from gpux.runtime.generation.choose.row import Emitted
+from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState

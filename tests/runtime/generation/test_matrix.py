@@ -10,7 +10,7 @@ from scripts.generation_checks import Tally
 from scripts.generation_report import write_report
 from scripts.generation_shard import request_for
 
-from gpux.runtime.generation.hypotheses import Beam
+from gpux.runtime.generation.loops.beams import Beam
 
 WANTED = {"tokens": [5, 6, 7], "gaps": [0.5, 0.00005, 0.5]}
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from gpux.errors import UsageError
-from gpux.runtime.generation.defaults import from_config, not_followed
-from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.options import GenerationOptions, from_config, not_followed
 
 
 @pytest.mark.parametrize(

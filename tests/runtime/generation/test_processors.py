@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gpux.errors import UsageError
+from gpux.runtime.generation.choose.processors import forbid_words, penalize_counts, penalize_repetition, processors
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.processors import forbid_words, penalize_counts, penalize_repetition, processors
 from tests.runtime.generation.golden import ARRAYS, GOLDEN, name, options
 
 

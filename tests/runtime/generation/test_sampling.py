@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpux.errors import NumericError, UsageError
-from gpux.runtime.generation import ranking, sampling
+from gpux.runtime.generation.choose import sampling
+from gpux.runtime.generation.choose.sampling import Chooser
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.sampling import Chooser
 from tests.runtime.generation.golden import ARRAYS, GOLDEN, name, options
 
 rows = st.builds(
@@ -74,9 +74,8 @@ def test_a_large_vocabulary_is_cut_as_a_small_one(asked: dict[str, Any], scores:
     chooser = Chooser(GenerationOptions(do_sample=True).with_options(**asked))
     expected = chooser.probabilities(scores)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "FEW", 8)
-        patch.setattr(ranking, "_BLOCK", 4)
         patch.setattr(sampling, "FEW", 8)
+        patch.setattr(sampling, "_BLOCK", 4)
         patch.setattr(sampling, "_TRIES", (2, 16))
         found = chooser.probabilities(scores)
     differs = (found > 0) != (expected > 0)
@@ -91,8 +90,8 @@ def test_a_large_vocabulary_is_cut_as_a_small_one(asked: dict[str, Any], scores:
 def test_the_likeliest_are_those_of_a_sort(scores: np.ndarray, count: int) -> None:
     expected = np.argsort(-scores, kind="stable")[:count]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "FEW", 8)
-        assert ranking.likeliest(scores, count).tolist() == expected.tolist()
+        patch.setattr(sampling, "FEW", 8)
+        assert sampling.likeliest(scores, count).tolist() == expected.tolist()
 
 
 def test_the_likeliest_of_many_are_those_of_a_sort() -> None:
@@ -100,7 +99,7 @@ def test_the_likeliest_of_many_are_those_of_a_sort() -> None:
     scores[::7] = np.round(scores[::7])
     for count in (1, 5, 50, 3000):
         expected = np.argsort(-scores, kind="stable")[:count]
-        assert ranking.likeliest(scores, count).tolist() == expected.tolist()
+        assert sampling.likeliest(scores, count).tolist() == expected.tolist()
 
 
 @given(
@@ -116,10 +115,10 @@ def test_what_is_drawn_has_a_weight(weights: list[float], share: float) -> None:
         int(np.flatnonzero(array)[-1]),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "FEW", 4)
-        patch.setattr(ranking, "_BLOCK", 5)
-        assert ranking.first_beyond(array, target) == expected
-    assert ranking.first_beyond(array, target) == expected
+        patch.setattr(sampling, "FEW", 4)
+        patch.setattr(sampling, "_BLOCK", 5)
+        assert sampling.first_beyond(array, target) == expected
+    assert sampling.first_beyond(array, target) == expected
 
 
 def test_tokens_come_as_often_as_they_are_likely() -> None:

@@ -9,8 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from gpux.runtime.generation.graphemes import last_grapheme
-from gpux.runtime.generation.text import TextStream
+from gpux.runtime.generation.text import TextStream, last_grapheme
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog, and naïve café don't stop.",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gpux.model.variant import Driving
-from gpux.runtime.generation import loop
-from gpux.runtime.generation.decoder import Decoder, DecoderState
+from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
+from gpux.runtime.generation.loops import stepwise
 from gpux.runtime.generation.options import GenerationOptions
 from tests.runtime.generation.tiny_graphs import greedy
 
@@ -25,7 +25,7 @@ def written(
     prompts: Sequence[Sequence[int]],
     *,
     state: DecoderState | None = None,
-    generate: Any = loop.generate,
+    generate: Any = stepwise.generate,
     **options: Any,
 ) -> list[list[int]]:
     """The tokens of each sequence."""

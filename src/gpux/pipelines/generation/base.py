@@ -16,11 +16,10 @@ from gpux.pipelines.base import Pipeline
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.pipelines.generation.writing import Request, write
 from gpux.pipelines.text.tokenization import Tokenizer
-from gpux.runtime.generation.constraint import Constraint
-from gpux.runtime.generation.defaults import from_config, not_followed
-from gpux.runtime.generation.options import OTHER_NAMES, GenerationOptions
+from gpux.runtime.generation.choose.row import Constraint
+from gpux.runtime.generation.engine.state import State
+from gpux.runtime.generation.options import OTHER_NAMES, GenerationOptions, from_config, not_followed
 from gpux.runtime.generation.results import Generation
-from gpux.runtime.generation.state import State
 from gpux.system.cancel import CancelToken
 from gpux.system.machine import available_memory
 

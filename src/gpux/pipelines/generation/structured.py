@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import RunError, UnsupportedError, UsageError
-from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.choose.row import Constraint
 
 if TYPE_CHECKING:
     import tokenizers

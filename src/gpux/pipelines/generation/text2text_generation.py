@@ -12,9 +12,9 @@ import numpy as np
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
-from gpux.runtime.generation.encoder_decoder import EncoderDecoder
+from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
+from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.state import State
 from gpux.system.cancel import CancelToken
 
 _ENCODER, _DECODER, _WITH_PAST = "encoder", "decoder", "decoder_with_past"

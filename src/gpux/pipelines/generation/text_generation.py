@@ -11,12 +11,10 @@ from gpux.errors import InputError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.chat.template import ChatTemplate
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
-from gpux.runtime.generation.choosing import interrupted
-from gpux.runtime.generation.constraint import Constraint
-from gpux.runtime.generation.decoder import Decoder
-from gpux.runtime.generation.prefix import PrefixCache
+from gpux.runtime.generation.choose.row import Constraint, interrupted
+from gpux.runtime.generation.engine.decoder import Decoder, PrefixCache
+from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.results import Generation
-from gpux.runtime.generation.state import State
 from gpux.system.cancel import CancelToken
 
 #: What a chat template takes.

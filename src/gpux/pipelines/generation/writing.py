@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import tokenizers
 
-from gpux.runtime.generation import beams, lookup, loop
-from gpux.runtime.generation.choosing import Emitted
-from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.choose.row import Constraint, Emitted
+from gpux.runtime.generation.engine.state import State
+from gpux.runtime.generation.loops import beams, lookup, stepwise
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import FinishReason, Generation, Timings, TokenScore
-from gpux.runtime.generation.state import State
 from gpux.runtime.generation.text import TextStream
 from gpux.system.cancel import CancelToken
 
@@ -82,7 +81,7 @@ def write(
         tokenizer: turns ids into text.
 
     Raises:
-        ContextLengthError, CacheMemoryError, NumericError, UsageError: see :mod:`gpux.runtime.generation.loop`.
+        ContextLengthError, CacheMemoryError, NumericError, UsageError: see :mod:`~gpux.runtime.generation.loops`.
     """
     if request.options.num_beams > 1:
         return (yield from _searched(state, request, tokenizer))
@@ -101,7 +100,7 @@ def write(
 
 
 def _emitted(state: State, request: Request, rows: Sequence[Sequenced]) -> Iterator[Emitted]:
-    kind = lookup.generate if request.options.prompt_lookup_tokens else loop.generate
+    kind = lookup.generate if request.options.prompt_lookup_tokens else stepwise.generate
     constraints = None if request.constraint is None else [request.constraint() for _ in rows]
 
     def stops(number: int, token: int) -> bool:

@@ -6,13 +6,107 @@ those of OpenAI's API, and count generated tokens alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 from gpux.errors import UsageError
 from gpux.model.values import Value
-from gpux.runtime.generation.ranges import RANGES, check_flags, check_range, check_stops, check_tokens
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``least`` to ``most``."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    whole: bool = False
+    above: bool = False  #: ``least`` itself is too small
+    optional: bool = False  #: None is meant
+
+    def holds(self, value: Any) -> bool:
+        """Is it one of them; True and False are no numbers here, NaN and infinities neither."""
+        if value is None:
+            return self.optional
+        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
+            return False
+        number = float(value)
+        return math.isfinite(number) and self.least <= number <= self.most and not (self.above and number == self.least)
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        if math.isinf(self.least):
+            return kind
+        lower = f"greater than {self.least:g}" if self.above else f"at least {self.least:g}"
+        return f"{kind} {lower}" + ("" if math.isinf(self.most) else f" and at most {self.most:g}")
+
+
+_COUNT = Range(0, whole=True)
+_ONE_OR_MORE = Range(1, whole=True)
+_TOKEN = Range(0, whole=True, optional=True)
+_SHARE = Range(0, 1, above=True)
+RANGES = {
+    "max_new_tokens": _ONE_OR_MORE,
+    "min_new_tokens": _COUNT,
+    "min_length": _COUNT,
+    "temperature": Range(0, above=True),
+    "top_k": _COUNT,
+    "top_p": _SHARE,
+    "min_p": Range(0, 1),
+    "typical_p": _SHARE,
+    "repetition_penalty": Range(0, above=True),
+    "presence_penalty": Range(),
+    "frequency_penalty": Range(),
+    "encoder_repetition_penalty": Range(0, above=True),
+    "no_repeat_ngram_size": _COUNT,
+    "encoder_no_repeat_ngram_size": _COUNT,
+    "forced_bos_token_id": _TOKEN,
+    "pad_token_id": _TOKEN,
+    "decoder_start_token_id": _TOKEN,
+    "num_return_sequences": _ONE_OR_MORE,
+    "num_beams": _ONE_OR_MORE,
+    "length_penalty": Range(),
+    "prompt_lookup_tokens": _COUNT,
+    "seed": _TOKEN,
+    "logprobs": _TOKEN,
+}
+
+
+def check_range(name: str, value: Any) -> None:
+    """Raise ``UsageError`` where the value of this option is out of its range."""
+    if not RANGES[name].holds(value):
+        raise _wrong(name, value, str(RANGES[name]))
+
+
+def check_flags(name: str, value: Any) -> None:
+    """Raise ``UsageError`` for what is neither True nor False, and for ``early_stopping`` nor "never"."""
+    if name == "early_stopping" and value == "never":
+        return
+    if not isinstance(value, bool):
+        raise _wrong(name, value, 'True, False or "never"' if name == "early_stopping" else "True or False")
+
+
+def check_tokens(name: str, tokens: Sequence[Any], least: int = 0) -> None:
+    """Raise ``UsageError`` for what is no sequence of token ids, or shorter than ``least``."""
+    if len(tokens) < least:
+        raise _wrong(name, tokens, "sequences that are not empty")
+    for token in tokens:
+        if not RANGES["pad_token_id"].holds(token) or token is None:
+            raise _wrong(name, token, "made of token ids, whole numbers of at least 0")
+
+
+def check_stops(stops: Sequence[Any]) -> None:
+    """Raise ``UsageError`` for a stop that is no text, or an empty one."""
+    for stop in stops:
+        if not isinstance(stop, str) or not stop:
+            raise _wrong("stop", stop, "a text, or several, that are not empty")
+
+
+def _wrong(name: str, value: Any, expected: str) -> UsageError:
+    return UsageError(f"{name} is {value!r}, and must be {expected}", hint=f"Give another {name}, or leave it away.")
+
 
 Tokens = tuple[int, ...]
 
@@ -183,3 +277,67 @@ _CONTRADICTIONS: tuple[tuple[Callable[[GenerationOptions], bool], str, str], ...
         "Set num_beams=1; a beam has a score of its own.",
     ),
 )
+
+
+#: What a model may say of itself; the length of the answer, counts and seeds are the user's. In this order: of two that
+#: contradict each other, the first is taken.
+_PUBLISHED = (
+    *("eos_token_ids", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+    *("num_beams", "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("repetition_penalty", "no_repeat_ngram_size", "bad_words", "suppress_tokens", "begin_suppress_tokens"),
+    *("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"),
+    *("length_penalty", "early_stopping", "renormalize_logits", "min_length", "min_new_tokens"),
+)
+_SPECIAL = ("eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+#: What transformers also reads there and gpux does not, and the values that change nothing.
+_OTHERS: dict[str, tuple[Any, ...]] = {
+    "sequence_bias": (),
+    "exponential_decay_length_penalty": (),
+    "epsilon_cutoff": (0.0,),
+    "eta_cutoff": (0.0,),
+    "guidance_scale": (1, 1.0),
+    "watermarking_config": (),
+    "penalty_alpha": (0, 0.0),
+    "num_beam_groups": (0, 1),
+    "diversity_penalty": (0.0,),
+    "constraints": (),
+    "force_words_ids": (),
+    "dola_layers": (),
+    "forced_decoder_ids": (),
+}
+
+
+def from_config(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> GenerationOptions:
+    """The defaults of a model, as transformers reads them.
+
+    They are those of ``generation_config.json``; of ``config.json`` where there is no such file, and the special tokens
+    that the file leaves out. A sampling one has ``top_k`` 50 unless it says otherwise, for files leave out what equals
+    transformers' default. Values that cannot be meant are left out: many published files hold some.
+    """
+    found = GenerationOptions(top_k=50)
+    said = _said(config, generation_config)
+    for name in _PUBLISHED:
+        if name in said:
+            try:
+                found = replace(found, **{name: plain(name, said[name])})
+            except UsageError:
+                continue
+    return found
+
+
+def not_followed(generation_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the file asks for and gpux does not do, by name: the answer may be another than transformers'."""
+    found = [name for name, off in _OTHERS.items() if generation_config.get(name) not in (None, *off, [], {})]
+    if generation_config.get("do_sample") is True and (generation_config.get("num_beams") or 1) > 1:
+        found.append("do_sample with num_beams")
+    return tuple(sorted(found))
+
+
+def _said(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [config[part] for part in ("text_config", "decoder") if isinstance(config.get(part), Mapping)]
+    inner: Mapping[str, Any] = parts[0] if parts else {}
+    names = _SPECIAL if generation_config else tuple({**inner, **config})
+    found: dict[str, Any] = {}
+    for source, taken in ((inner, names), (config, names), (generation_config, tuple(generation_config))):
+        found |= {OTHER_NAMES.get(name, name): source[name] for name in taken if source.get(name) is not None}
+    return found

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from gpux.errors import ContextLengthError, InputError, UnsupportedError
 from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
-from gpux.runtime.generation.cache import CacheTensor, GrowingCache, check_memory, find_caches, present_name
-from gpux.runtime.generation.calls import Caller
-from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.generation.engine.cache import CacheTensor, GrowingCache, check_memory, find_caches, present_name
+from gpux.runtime.generation.engine.calls import Caller
+from gpux.runtime.generation.engine.state import Ids, Scores
 from gpux.runtime.session import Session
 
 HIDDEN, MASK = "encoder_hidden_states", "encoder_attention_mask"
@@ -67,7 +67,7 @@ class EncoderDecoder:
 
 
 class EncoderDecoderState:
-    """Rows that an :class:`EncoderDecoder` writes; see :class:`~gpux.runtime.generation.state.State`."""
+    """Rows that an :class:`EncoderDecoder` writes; see :class:`~gpux.runtime.generation.engine.state.State`."""
 
     def __init__(self, model: EncoderDecoder, inputs: Mapping[str, ArrayLike], room: int) -> None:
         self.limit = model.limit

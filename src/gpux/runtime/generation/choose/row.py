@@ -5,22 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError
-from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.choose.processors import processors
+from gpux.runtime.generation.choose.sampling import Chooser, likeliest
+from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.processors import processors
-from gpux.runtime.generation.ranking import likeliest
 from gpux.runtime.generation.results import FinishReason, TokenScore
-from gpux.runtime.generation.sampling import Chooser
-from gpux.runtime.generation.state import State
 from gpux.runtime.numeric import logsumexp
 from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
+
+
+class Constraint(Protocol):
+    """The format of one row; made for one generation."""
+
+    @property
+    def finished(self) -> bool:
+        """Nothing more may come: the row ends, without an end token too."""
+
+    def mask(self, scores: Scores) -> Scores:
+        """The scores, ``[vocabulary]``, with -inf for what cannot come; an end token may come where the answer may end.
+
+        They may be written to and given back.
+        """
+
+    def accept(self, token: int) -> None:
+        """This token came; not called for an end token, nor for one that completed a stop text."""
+
+
 #: (number of the row, token) -> did a stop text come with it
 Stops = Callable[[int, int], bool]
 _ROOM = 256  # ids that are set aside at a time

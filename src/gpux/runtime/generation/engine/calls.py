@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import TensorSpec
-from gpux.runtime.generation.state import Ids, Scores
+from gpux.runtime.generation.engine.state import Ids, Scores
 from gpux.runtime.session import Session
 
 #: What a text alone gives.

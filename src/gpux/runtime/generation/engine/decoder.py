@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,24 +11,132 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
-from gpux.runtime.generation.cache import Cache, GrowingCache, SharedCache
-from gpux.runtime.generation.decoder_graph import DecoderGraph
-from gpux.runtime.generation.rows import Rows
-from gpux.runtime.generation.state import Ids, Scores
+from gpux.model.variant import Driving
+from gpux.runtime.generation.engine.cache import Cache, GrowingCache, SharedCache, find_caches
+from gpux.runtime.generation.engine.calls import Caller
+from gpux.runtime.generation.engine.state import Ids, Scores
+from gpux.runtime.session import Session
 
 
-class Decoder(DecoderGraph):
-    """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own."""
+class Rows:
+    """Rows without tokens. A row's tokens stand behind its padding, one after the other.
+
+    Args:
+        padding: places before each row, ``[rows]``.
+    """
+
+    def __init__(self, padding: Sequence[int] | Ids) -> None:
+        self.padding: Ids = np.array(padding, np.int64)
+        self.lengths: Ids = np.zeros_like(self.padding)  #: tokens of each
+        self._held: list[list[int]] = [[] for _ in padding]
+        self._newest: list[list[int]] = []  # what came to all rows since, a token each
+        self._measure()
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """What each row holds."""
+        for row, held in enumerate(self._held if self._newest else ()):
+            held.extend(step[row] for step in self._newest)
+        self._newest.clear()
+        return self._held
+
+    def mask(self, added: int) -> Ids:
+        """1 where there is a token once so many came to each row, ``[rows, places]``."""
+        return self.placed(self.width + added, self.lengths + added)
+
+    def placed(self, total: int, lengths: Ids) -> Ids:
+        """The mask of so many places, for rows of these lengths behind their padding."""
+        places, first = np.arange(total), self.padding[:, None]
+        return ((places >= first) & (places < lengths[:, None] + first)).astype(np.int64)
+
+    def step(self, tokens: Ids) -> None:
+        """One more token for each row, ``[rows]``. Done once a token: what holds for all rows goes on holding."""
+        self.lengths += 1
+        self.width += 1
+        self._newest.append(tokens.tolist())
+
+    def append(self, row: int, tokens: Sequence[int]) -> None:
+        """Several more tokens for one row."""
+        self.tokens[row].extend(map(int, tokens))
+        self.lengths[row] += len(tokens)
+        self._measure()
+
+    def shared(self, prompt: Sequence[int]) -> int:
+        """How many tokens at the beginning of a prompt the only row holds; not the last, which is always read anew."""
+        held = self.tokens[0] if len(self.tokens) == 1 else []
+        most = min(len(held), len(prompt) - 1)
+        return next((place for place in range(most) if held[place] != prompt[place]), most)
+
+    def truncate(self, length: int) -> None:
+        """Forget what each row has beyond so many tokens."""
+        self.lengths = np.minimum(self.lengths, length)
+        for held in self.tokens:
+            del held[length:]
+        self._measure()
+
+    def keep(self, rows: Sequence[int], spare: int) -> None:
+        """Go on with these rows, in this order, each with so much less padding."""
+        self.lengths, self.padding = self.lengths[rows], self.padding[rows] - spare
+        self._held = [list(self.tokens[row]) for row in rows]
+        self._measure()
+
+    def _measure(self) -> None:
+        """What a step keeps up by itself, since it is asked for once a token."""
+        #: places of the longest row, padding included
+        self.width = int((self.lengths + self.padding).max(initial=0))
+        #: all rows are of one length, without padding
+        self.even = not self.padding.any() and bool((self.lengths == self.width).all())
+
+
+class Decoder:
+    """A graph that continues token ids. Safe to use from many threads: each generation opens a state of its own.
+
+    Args:
+        session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
+        driving: how it must be driven.
+        most_rows: of one call; None for as many as the graph's own limits allow.
+
+    Raises:
+        UnsupportedError: the graph has no such cache, or takes an input that a text alone does not give.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        driving: Driving,
+        *,
+        most_rows: int | None = None,
+    ) -> None:
+        self.session, self.driving = session, driving
+        self.tensors = find_caches(session.inputs, session.outputs)
+        if not self.tensors:
+            raise UnsupportedError(
+                f"{session.path.name} keeps no key-value cache",
+                hint="Convert the weights: `gpux pull --force` makes a graph with one.",
+            )
+        self.shares = driving.chunk_rows is not None  #: past and present are one place
+        counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
+        self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
+        self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
+        self.caller()  # refuses what it cannot feed, before anything is generated
+
+    def caller(self) -> Caller:
+        """What feeds the graph, of a generation's own."""
+        return Caller(self.session, {tensor.past for tensor in self.tensors})
 
     def open(self, room: int) -> DecoderState:
         """A state for one generation of up to ``room`` tokens after the prompts."""
         return DecoderState(self, room)
 
+    def bytes_per_token(self) -> int:
+        """Bytes of one token of one row in the cache."""
+        return sum(tensor.nbytes(1, 1) for tensor in self.tensors) * (1 if self.shares else 2)
+
 
 class DecoderState:
-    """Rows that a :class:`Decoder` writes; see :class:`~gpux.runtime.generation.state.State`."""
+    """Rows that a :class:`Decoder` writes; see :class:`~gpux.runtime.generation.engine.state.State`."""
 
-    def __init__(self, decoder: DecoderGraph, room: int) -> None:
+    def __init__(self, decoder: Decoder, room: int) -> None:
         self.limit = decoder.limit
         self._decoder, self._room = decoder, room
         self._caller = decoder.caller()
@@ -256,3 +365,44 @@ class DecoderState:
         if self._cache is None:
             raise InputError("this generation has not started, or is closed", hint="Start another one.")
         return self._cache
+
+
+#: Tokens that a prompt has to share with a kept cache: fewer are computed faster than they are worth.
+LEAST = 16
+
+
+class PrefixCache:
+    """Holds at most one idle state. Safe to use from many threads: whoever takes it has it alone."""
+
+    def __init__(self) -> None:
+        self._state: DecoderState | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        with self._lock:
+            return 0 if self._state is None else self._state.nbytes
+
+    def take(self, prompt: Sequence[int]) -> DecoderState | None:
+        """The kept state, if it holds a beginning of this prompt; it is the caller's to give back or to close."""
+        with self._lock:
+            state = self._state
+            if state is None or state.shared(prompt) < LEAST:
+                return None
+            self._state = None
+            return state
+
+    def give(self, state: DecoderState) -> None:
+        """Keep a state that nobody uses any more; the one before is closed."""
+        with self._lock:
+            before, self._state = self._state, state
+        if before is not None:
+            before.close()
+
+    def clear(self) -> None:
+        """Let go of what is held."""
+        with self._lock:
+            before, self._state = self._state, None
+        if before is not None:
+            before.close()

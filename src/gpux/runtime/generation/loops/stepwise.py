@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import UsageError
-from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted, started
-from gpux.runtime.generation.constraint import Constraint
+from gpux.runtime.generation.choose.row import Constraint, Emitted, Row, Stops, interrupted, started
+from gpux.runtime.generation.choose.sampling import check_best
+from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import FinishReason
-from gpux.runtime.generation.sampling import check_best
-from gpux.runtime.generation.state import State
 from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]

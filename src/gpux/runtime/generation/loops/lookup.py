@@ -1,9 +1,9 @@
 """Speculation by prompt lookup (Saxena, 2023): what followed the last few tokens before may follow them again.
 
 Several guessed tokens are read by the model at once, and each is kept as long as it is the one that would have been
-chosen: the tokens are those of :mod:`gpux.runtime.generation.loop`, sampled ones too, for they are drawn from the
-model's scores in the same order. Scores of one call over several tokens may differ in the last bits from those of
-single steps.
+chosen: the tokens are those of :mod:`~gpux.runtime.generation.loops.stepwise`, sampled ones too, for they are drawn
+from the model's scores in the same order. Scores of one call over several tokens may differ in the last bits from those
+of single steps.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import UsageError
-from gpux.runtime.generation.choosing import Emitted, Row, Stops, interrupted, started
-from gpux.runtime.generation.constraint import Constraint
-from gpux.runtime.generation.loop import open_rows
+from gpux.runtime.generation.choose.row import Constraint, Emitted, Row, Stops, interrupted, started
+from gpux.runtime.generation.engine.state import State
+from gpux.runtime.generation.loops.stepwise import open_rows
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.generation.state import State
 from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
@@ -38,7 +37,7 @@ def generate(
     cancel: CancelToken | None = None,
     deadline: float | None = None,
 ) -> Iterator[Emitted]:
-    """Write the answer to the only prompt, as :func:`gpux.runtime.generation.loop.generate` does and with its errors.
+    """Write the answer to the only prompt, as :func:`gpux.runtime.generation.loops.stepwise.generate` does.
 
     Raises:
         UsageError: not one prompt; ``prompt_lookup_tokens`` is 0.

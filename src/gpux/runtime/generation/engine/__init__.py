@@ -1,0 +1,1 @@
+"""Graphs, their key-value caches, and the states in which rows of tokens grow."""
