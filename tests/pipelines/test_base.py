@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import gpux.pull.api
+import gpux.pull.open
 from gpux import Settings, pipeline
 from gpux.errors import (
     CorruptFileError,
@@ -28,8 +28,8 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.model.variant import Proof, ProofCase, StoredFile, StoredModel
+from gpux.pipelines.batching import overlapped, plan
 from gpux.pipelines.registry import pipeline_class, pipelines
-from gpux.pipelines.text.batching import overlapped, plan
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from gpux.proof.replay import replays_file
 from gpux.runtime.onnx_runtime import runtime_version
@@ -96,7 +96,7 @@ def test_a_reference_is_opened(build: Build, monkeypatch: pytest.MonkeyPatch) ->
         asked.append((str(ref), options["task"], options["revision"]))
         return model
 
-    monkeypatch.setattr(gpux.pull.api, "open_model", open_model)
+    monkeypatch.setattr(gpux.pull.open, "open_model", open_model)
     pipeline("sentence-similarity", model="org/name", revision="v1").close()
     assert asked == [("org/name", "feature-extraction", "v1")]
 
@@ -138,7 +138,7 @@ def test_unpickled_where_the_folder_is_not(build: Build, monkeypatch: pytest.Mon
         asked.append(str(ref))
         return elsewhere
 
-    monkeypatch.setattr(gpux.pull.api, "open_model", open_model)
+    monkeypatch.setattr(gpux.pull.open, "open_model", open_model)
     with pickle.loads(data) as copy:
         assert copy.model is elsewhere
     assert asked == [f"tests/tiny-bert@{'0' * 40}"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,11 +43,10 @@ def test_more_texts_than_are_tokenized_at_once(
     assert np.allclose(embed.encode(MIXED), whole, atol=1e-5)
 
 
-def test_much_text_runs_in_lanes_of_one_thread(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_much_text_runs_on_one_thread_per_core(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     with FeatureExtractionPipeline(build(), device="cpu", threads=3) as pipe:
         whole, before = pipe.encode(MIXED), pipe.memory_bytes
-        monkeypatch.setattr("gpux.pipelines.text.base.LANES_FROM", 1)
-        monkeypatch.setattr("gpux.pipelines.text.base.LANE_TOKENS", 30)
+        monkeypatch.setattr(FeatureExtractionPipeline, "budget", replace(pipe.budget, one_thread=30, one_thread_from=1))
         assert np.allclose(pipe.encode(MIXED), whole, atol=1e-5)
         assert pipe.memory_bytes == 2 * before
         assert np.allclose(pipe(MIXED[0], return_arrays=True)[0].mean(axis=0), whole[0], atol=1e-5)
@@ -55,9 +55,9 @@ def test_much_text_runs_in_lanes_of_one_thread(build: Build, monkeypatch: pytest
 
 
 def test_a_large_graph_is_never_loaded_twice(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpux.pipelines.text.base.LANES_FROM", 1)
-    monkeypatch.setattr("gpux.pipelines.text.base.LANES_BYTES", 1)
+    monkeypatch.setattr("gpux.pipelines.base.SECOND_COPY_BYTES", 1)
     with FeatureExtractionPipeline(build(), device="cpu", threads=3) as pipe:
+        monkeypatch.setattr(FeatureExtractionPipeline, "budget", replace(pipe.budget, one_thread_from=1))
         before = pipe.memory_bytes
         pipe.encode(MIXED)
         assert pipe.memory_bytes == before
@@ -122,7 +122,7 @@ def test_a_limit_beyond_the_graph_is_the_graph_s(embed: FeatureExtractionPipelin
         ({"top_k": 1}, "no option top_k"),
         ({"max_length": 0}, "max_length is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"tokenize_kwargs": {"stride": 2}}, "stride is not known"),
+        ({"tokenize_kwargs": {"stride": 2}}, "tokenize_kwargs has no option stride"),
         ({"tokenize_kwargs": {"truncation": True}, "truncation": True}, "truncation is given twice"),
     ],
 )

@@ -64,7 +64,7 @@ def run_command(
     if terminal.as_json:
         terminal.data(answers, compact=True)
     else:
-        print_answers(terminal, texts, answers)
+        print_answers(terminal, texts, answers, pipe.render)
 
 
 def _texts(inputs: tuple[str, ...]) -> list[str]:

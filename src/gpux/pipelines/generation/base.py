@@ -8,13 +8,15 @@ from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from gpux.errors import ContextLengthError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import Pipeline
+from gpux.pipelines.base import AnswerRow, Pipeline
+from gpux.pipelines.generation.options import GenerationCallOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.pipelines.generation.writing import Request, write
+from gpux.pipelines.options import OptionSpec
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.choose.row import Constraint
 from gpux.runtime.generation.engine.state import State
@@ -57,9 +59,9 @@ class GenerationPipeline(Pipeline):
     """A pipeline that writes text. A subclass says how an input is read, and what state writes its answers."""
 
     spins: ClassVar[bool] = True
-    call_options: ClassVar[frozenset[str]] = GENERATION_OPTIONS | {"batch_size", "truncation", "timeout"}
+    call_options: ClassVar[type] = GenerationCallOptions
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+    def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
         super().__init__(model, **arguments)
         self.tokenizer = Tokenizer(model)
         self._config = model.read_json("config.json")
@@ -71,7 +73,7 @@ class GenerationPipeline(Pipeline):
         self._asked(self._options)  # options that cannot be meant are refused now
 
     def generate(
-        self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Any
+        self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Unpack[GenerationCallOptions]
     ) -> list[tuple[Generation, ...]]:
         """Write the answers to several inputs: ``num_return_sequences`` each, with tokens and timings.
 
@@ -86,17 +88,11 @@ class GenerationPipeline(Pipeline):
             NumericError: the model's scores are not numbers.
             UsageError: an option that cannot be meant.
         """
-        call = self._call(options, cancel)
-        prompts = [self._prompt(item, call) for item in inputs]
-        found: list[tuple[Generation, ...]] = [()] * len(prompts)
-        for batch in self._batches(prompts, call):
-            written = _drained(self._written([prompts[index] for index in batch], batch, call))
-            count = len(written) // len(batch)
-            for place, index in enumerate(batch):
-                found[index] = written[place * count : (place + 1) * count]
-        return found
+        return self._generate(inputs, options, cancel)
 
-    def stream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> TextStreamer:
+    def stream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[GenerationCallOptions]
+    ) -> TextStreamer:
         """Write the answer to one input, in pieces as they come.
 
         >>> with pipe.stream("Once upon a time", max_new_tokens=40) as stream:
@@ -109,6 +105,72 @@ class GenerationPipeline(Pipeline):
         Raises:
             UsageError: several sequences were asked for, or an option cannot be meant.
         """
+        return self._stream(item, options, cancel)
+
+    def astream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[GenerationCallOptions]
+    ) -> AsyncTextStreamer:
+        """As :meth:`stream`, for ``async for``."""
+        return AsyncTextStreamer(self._stream(item, options, cancel))
+
+    @classmethod
+    def options(cls) -> list[OptionSpec]:
+        """The options of a call; the defaults of generation options hold where the model has none of its own."""
+        standard = GenerationOptions()
+        return [
+            replace(spec, default=getattr(standard, OTHER_NAMES.get(spec.name, spec.name), spec.default))
+            for spec in super().options()
+        ]
+
+    def resolve(self, options: Mapping[str, Any]) -> Call:
+        """The options of a call, those of generation over the model's own."""
+        return self._call(options, None)
+
+    def preprocess(self, inputs: Sequence[Any], options: Call) -> list[Prompt]:
+        """The token ids of each input."""
+        return [self._prompt(item, options) for item in inputs]
+
+    def postprocess(self, prepared: Prompt, output: tuple[Generation, ...], options: Call) -> list[dict[str, Any]]:
+        """One dict a sequence: the text with its tokens, finish reason and timings."""
+        return [one.to_dict() for one in output]
+
+    def run(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
+        """The answers to each input, see :meth:`postprocess`; batched by the memory of their caches."""
+        call = self.resolve(options)
+        prompts = self.preprocess(inputs, call)
+        written = self._write_all(prompts, call)
+        return [self.postprocess(*pair, call) for pair in zip(prompts, written, strict=True)]
+
+    def render(self, answer: Any) -> list[AnswerRow]:
+        """A line for each sequence, with the score of a beam."""
+        return [AnswerRow(one["text"], one["score"]) for one in answer]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the options of this pipeline ask for one text an input, which can be given in pieces."""
+        return self._asked(self._options).num_return_sequences == 1
+
+    def opening(self, text: str) -> str:
+        """What of an input stands before the answer when a person reads it."""
+        return ""
+
+    def _generate(
+        self, inputs: Sequence[Any], options: Mapping[str, Any], cancel: CancelToken | None
+    ) -> list[tuple[Generation, ...]]:
+        call = self._call(options, cancel)
+        return self._write_all(self.preprocess(inputs, call), call)
+
+    def _write_all(self, prompts: Sequence[Prompt], call: Call) -> list[tuple[Generation, ...]]:
+        """What is written to each prompt, in order, one batch after the other."""
+        found: list[tuple[Generation, ...]] = [()] * len(prompts)
+        for batch in self._batches(prompts, call):
+            written = _drained(self._written([prompts[index] for index in batch], batch, call))
+            count = len(written) // len(batch)
+            for place, index in enumerate(batch):
+                found[index] = written[place * count : (place + 1) * count]
+        return found
+
+    def _stream(self, item: Any, options: Mapping[str, Any], cancel: CancelToken | None) -> TextStreamer:
         call = self._call(options, cancel)
         if call.options.num_return_sequences > 1:
             raise UsageError("a stream is one text, and num_return_sequences is more", hint="Call the pipeline.")
@@ -128,23 +190,6 @@ class GenerationPipeline(Pipeline):
                 writing.close()
 
         return TextStreamer(pieces(), call.cancel, call.dropped)
-
-    def astream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> AsyncTextStreamer:
-        """The same for ``async for``."""
-        return AsyncTextStreamer(self.stream(item, cancel=cancel, **options))
-
-    def answers(self, inputs: Sequence[Any]) -> list[Any]:
-        """For each input what was written, with tokens, finish reason and timings: one dict a sequence."""
-        return [[one.to_dict() for one in written] for written in self.generate(inputs)]
-
-    @property
-    def streams(self) -> bool:
-        """Whether the options of this pipeline ask for one text an input, which can be given in pieces."""
-        return self._asked(self._options).num_return_sequences == 1
-
-    def opening(self, text: str) -> str:
-        """What of an input stands before the answer when a person reads it."""
-        return ""
 
     @abstractmethod
     def _prompt(self, item: Any, call: Call) -> Prompt:
@@ -167,7 +212,7 @@ class GenerationPipeline(Pipeline):
         """Rows that the graph is right for at once."""
         return None
 
-    def _call(self, options: dict[str, Any], cancel: CancelToken | None) -> Call:
+    def _call(self, options: Mapping[str, Any], cancel: CancelToken | None) -> Call:
         asked = self._merged(options)
         chosen = {name: value for name, value in asked.items() if name not in GENERATION_OPTIONS}
         timeout = chosen.get("timeout")

@@ -5,16 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack, cast
 
 import numpy as np
 
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
+from gpux.pipelines.generation.options import (
+    Text2TextGenerationArguments,
+    Text2TextGenerationOptions,
+    TranslationArguments,
+    TranslationOptions,
+)
+from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
 from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
 
 _ENCODER, _DECODER, _WITH_PAST = "encoder", "decoder", "decoder_with_past"
@@ -29,9 +37,9 @@ class Text2TextGenerationPipeline(GenerationPipeline):
 
     task: ClassVar[str] = "text2text-generation"
     key: ClassVar[str] = "generated_text"  #: of the answer
-    call_options: ClassVar[frozenset[str]] = GenerationPipeline.call_options | {"prefix"}
+    call_options: ClassVar[type] = Text2TextGenerationOptions
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+    def __init__(self, model: StoredModel, **arguments: Unpack[Text2TextGenerationArguments]) -> None:
         super().__init__(model, **arguments)
         names = self.graphs.names
         if _ENCODER not in names or _DECODER not in names:
@@ -46,7 +54,12 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         self.prefix = str(self._specific().get("prefix") or self._config.get("prefix") or "")
 
     def __call__(
-        self, inputs: str | Sequence[str], *, stream: bool = False, cancel: CancelToken | None = None, **options: Any
+        self,
+        inputs: str | Sequence[str],
+        *,
+        stream: bool = False,
+        cancel: CancelToken | None = None,
+        **options: Unpack[Text2TextGenerationOptions],
     ) -> Any:
         """Write a text for each text.
 
@@ -54,9 +67,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
             inputs: a text or several.
             stream: give the text of one input in pieces, see :meth:`stream`.
             cancel: ends the answers after the token that is being computed.
-            options: of generation (:class:`~gpux.runtime.generation.options.GenerationOptions`: ``max_new_tokens``,
-                ``num_beams``, ``length_penalty``, ``temperature``, ``seed`` …); ``prefix`` (before every text),
-                ``truncation`` (True or ``"right"`` keeps the beginning), ``batch_size``, ``timeout`` in seconds.
+            options: see :class:`~gpux.pipelines.generation.options.Text2TextGenerationOptions`.
 
         Returns:
             ``[{"generated_text": …}]``, one for each of ``num_return_sequences``. For several texts a list of dicts, or
@@ -66,12 +77,31 @@ class Text2TextGenerationPipeline(GenerationPipeline):
             ContextLengthError: a text is longer than the model reads, and may not be cut.
             CacheMemoryError, NumericError, UsageError: see :meth:`generate`.
         """
+        return self._answer(inputs, options, cancel, stream=stream)
+
+    def generate(
+        self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Unpack[Text2TextGenerationOptions]
+    ) -> list[tuple[Generation, ...]]:
+        """See :meth:`GenerationPipeline.generate`; with the options of this task."""
+        return self._generate(inputs, options, cancel)
+
+    def stream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[Text2TextGenerationOptions]
+    ) -> TextStreamer:
+        """See :meth:`GenerationPipeline.stream`; with the options of this task."""
+        return self._stream(item, options, cancel)
+
+    def astream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[Text2TextGenerationOptions]
+    ) -> AsyncTextStreamer:
+        """As :meth:`stream`, for ``async for``."""
+        return AsyncTextStreamer(self._stream(item, options, cancel))
+
+    def _answer(self, inputs: Any, options: Mapping[str, Any], cancel: CancelToken | None, *, stream: bool) -> Any:
         if stream:
-            return self.stream(inputs, cancel=cancel, **options)
+            return self._stream(inputs, options, cancel)
         items = [inputs] if isinstance(inputs, str) else list(inputs)
-        answers = [
-            [{self.key: one.text} for one in written] for written in self.generate(items, cancel=cancel, **options)
-        ]
+        answers = [[{self.key: one.text} for one in written] for written in self._generate(items, options, cancel)]
         if isinstance(inputs, str):
             return answers[0]
         return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers
@@ -155,7 +185,39 @@ class TranslationPipeline(Text2TextGenerationPipeline):
     task: ClassVar[str] = "translation"
     model_task: ClassVar[str] = "text2text-generation"
     key: ClassVar[str] = "translation_text"
-    call_options: ClassVar[frozenset[str]] = Text2TextGenerationPipeline.call_options | {"src_lang", "tgt_lang"}
+    call_options: ClassVar[type] = TranslationOptions
+
+    def __init__(self, model: StoredModel, **arguments: Unpack[TranslationArguments]) -> None:
+        super().__init__(model, **cast("dict[str, Any]", arguments))  # src_lang and tgt_lang are options of this class
+
+    def __call__(
+        self,
+        inputs: str | Sequence[str],
+        *,
+        stream: bool = False,
+        cancel: CancelToken | None = None,
+        **options: Unpack[TranslationOptions],
+    ) -> Any:
+        """Translate each text; see :meth:`Text2TextGenerationPipeline.__call__`."""
+        return self._answer(inputs, options, cancel, stream=stream)
+
+    def generate(
+        self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Unpack[TranslationOptions]
+    ) -> list[tuple[Generation, ...]]:
+        """See :meth:`GenerationPipeline.generate`; with the options of this task."""
+        return self._generate(inputs, options, cancel)
+
+    def stream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[TranslationOptions]
+    ) -> TextStreamer:
+        """See :meth:`GenerationPipeline.stream`; with the options of this task."""
+        return self._stream(item, options, cancel)
+
+    def astream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[TranslationOptions]
+    ) -> AsyncTextStreamer:
+        """As :meth:`stream`, for ``async for``."""
+        return AsyncTextStreamer(self._stream(item, options, cancel))
 
     def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
         """The target language is the first token that the decoder has to write."""

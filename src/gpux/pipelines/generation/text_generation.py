@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from gpux.errors import InputError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.chat.template import ChatTemplate
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
+from gpux.pipelines.generation.options import TextGenerationArguments, TextGenerationOptions
+from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.runtime.generation.choose.row import Constraint, interrupted
 from gpux.runtime.generation.engine.decoder import Decoder, PrefixCache
 from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
-
-#: What a chat template takes.
-_CHAT = frozenset({"tools", "documents", "chat_template", "chat_template_kwargs", "continue_final_message"})
 
 
 class TextGenerationPipeline(GenerationPipeline):
@@ -33,32 +32,30 @@ class TextGenerationPipeline(GenerationPipeline):
     """
 
     task: ClassVar[str] = "text-generation"
-    call_options: ClassVar[frozenset[str]] = (
-        GenerationPipeline.call_options
-        | _CHAT
-        | {"return_full_text", "add_special_tokens", "response_format", "reuse_prefix"}
-    )
+    call_options: ClassVar[type] = TextGenerationOptions
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+    def __init__(self, model: StoredModel, **arguments: Unpack[TextGenerationArguments]) -> None:
         super().__init__(model, **arguments)
         driving = replace(model.manifest.driving, max_length=self.tokenizer.hard_limit)
         self._decoder = Decoder(self.session, driving, most_rows=_trusted_rows(model))
         self._prefix = PrefixCache()
         self.chat_template = ChatTemplate.load(model.path)  #: turns messages into a prompt
 
-    def __call__(self, inputs: Any, *, stream: bool = False, cancel: CancelToken | None = None, **options: Any) -> Any:
+    def __call__(
+        self,
+        inputs: Any,
+        *,
+        stream: bool = False,
+        cancel: CancelToken | None = None,
+        **options: Unpack[TextGenerationOptions],
+    ) -> Any:
         """Go on from a text, or answer messages.
 
         Args:
             inputs: a text, a chat (a list of ``{"role", "content"}``), or several of either.
             stream: give the text of one input in pieces, see :meth:`stream`.
             cancel: ends the answers after the token that is being computed.
-            options: of generation (:class:`~gpux.runtime.generation.options.GenerationOptions`: ``max_new_tokens``,
-                ``temperature``, ``top_p``, ``seed``, ``stop``, ``num_return_sequences`` …); ``return_full_text``
-                (True: the prompt comes first), ``truncation`` (``"left"`` or True, ``"right"``), ``batch_size``,
-                ``timeout`` in seconds, ``add_special_tokens``; of chats ``tools``, ``documents``, ``chat_template``
-                (a name or a template), ``chat_template_kwargs``, ``continue_final_message``, ``reuse_prefix``;
-                ``response_format`` (a JSON schema, or as OpenAI's API has it).
+            options: see :class:`~gpux.pipelines.generation.options.TextGenerationOptions`.
 
         Returns:
             ``[{"generated_text": …}]``, one for each of ``num_return_sequences``; for a chat its messages with the
@@ -81,6 +78,24 @@ class TextGenerationPipeline(GenerationPipeline):
         ]
         return answers if several else answers[0]
 
+    def generate(
+        self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Unpack[TextGenerationOptions]
+    ) -> list[tuple[Generation, ...]]:
+        """See :meth:`GenerationPipeline.generate`; with the options of this task."""
+        return self._generate(inputs, options, cancel)
+
+    def stream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[TextGenerationOptions]
+    ) -> TextStreamer:
+        """See :meth:`GenerationPipeline.stream`; with the options of this task."""
+        return self._stream(item, options, cancel)
+
+    def astream(
+        self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[TextGenerationOptions]
+    ) -> AsyncTextStreamer:
+        """As :meth:`stream`, for ``async for``."""
+        return AsyncTextStreamer(self._stream(item, options, cancel))
+
     def opening(self, text: str) -> str:
         """The prompt, from which the text goes on, unless ``return_full_text`` is off."""
         return text if self._options.get("return_full_text", True) else ""
@@ -95,7 +110,7 @@ class TextGenerationPipeline(GenerationPipeline):
         self._prefix.clear()
         super().close()
 
-    def prompt_text(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+    def prompt_text(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[TextGenerationOptions]) -> str:
         """The prompt that the chat template makes of messages; ``options`` as in a call.
 
         Raises:

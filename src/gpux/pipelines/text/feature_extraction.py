@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.model.variant import StoredModel
-from gpux.pipelines.text.base import TextPipeline, as_texts, check_positive, hidden_size, tokenizer_options
+from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.options import Option
+from gpux.pipelines.text.base import (
+    TextOptions,
+    TextPipeline,
+    TokenizerOptions,
+    as_texts,
+    hidden_size,
+    tokenizer_options,
+)
 from gpux.pipelines.text.sentence import (
     MODES,
     Normalize,
@@ -19,15 +30,35 @@ from gpux.pipelines.text.sentence import (
     transformer_folder,
     without_prompt,
 )
-from gpux.pipelines.text.tokenization import Tokenizer
+from gpux.pipelines.text.tokenization import Tokenizer, Tokens
+from gpux.runtime.session import Session
 
 Floats = NDArray[np.float32]
-#: Texts that are tokenized at once: enough to sort well, few enough to hold.
+#: Texts that are tokenized together: enough to sort well, few enough to hold in memory.
 _CHUNK = 4096
 
 
+class FeatureExtractionOptions(TextOptions, total=False):
+    """Options of feature-extraction; :meth:`FeatureExtractionPipeline.encode` has its own keywords."""
+
+    tokenize_kwargs: Annotated[
+        TokenizerOptions | None, Option("truncation and max_length in a dict, as transformers accepts them")
+    ]
+    return_arrays: Annotated[bool, Option("numpy arrays instead of nested lists", default=False)]
+
+
+class FeatureExtractionArguments(FeatureExtractionOptions, OpenOptions, total=False):
+    """Keywords of :class:`FeatureExtractionPipeline`."""
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    return_arrays: bool
+    tokenizer: dict[str, Any]
+
+
 class FeatureExtractionPipeline(TextPipeline):
-    """Vectors of texts: of every token by calling it, of whole texts by :meth:`encode`.
+    """Vectors of texts: of every token by calling the pipeline, of whole texts by :meth:`encode`.
 
     >>> embed = FeatureExtractionPipeline(model)
     >>> embed("hello")                       # [[[0.1, …], …]]: [1, tokens, hidden]
@@ -35,61 +66,72 @@ class FeatureExtractionPipeline(TextPipeline):
     """
 
     task: ClassVar[str] = "feature-extraction"
-    call_options: ClassVar[frozenset[str]] = frozenset(
-        {"truncation", "max_length", "tokenize_kwargs", "return_arrays", "batch_size"}
-    )
+    call_options: ClassVar[type] = FeatureExtractionOptions
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+    def __init__(self, model: StoredModel, **arguments: Unpack[FeatureExtractionArguments]) -> None:
         super().__init__(model, **arguments)
-        self._vectors = self._output(("last_hidden_state", "token_embeddings"), rank=3)
+        self.outputs = (self._vector_output(("last_hidden_state", "token_embeddings"), rank=3),)
 
-    def __call__(self, inputs: str | Iterable[str], **options: Any) -> Any:
+    def __call__(self, inputs: str | Iterable[str], **options: Unpack[FeatureExtractionOptions]) -> Any:
         """The vector of every token, special tokens included, as ``transformers.pipeline`` gives it.
 
         Args:
             inputs: one text, or several.
-            options: ``truncation`` (True: a text beyond the limit is cut; False: it is refused), ``max_length``
-                (tokens), ``tokenize_kwargs`` (the two in a dict, as transformers takes them), ``return_arrays``,
-                ``batch_size`` (texts of one run at most).
+            options: see :class:`FeatureExtractionOptions`.
 
         Returns:
             Nested lists [1, tokens, hidden] for one text, a list of such for several; with ``return_arrays`` float32
-            arrays of that shape in place of the nested lists.
+            arrays of that shape instead of nested lists.
 
         Raises:
-            InputError: an input is no text, too long, or has no tokens.
+            InputError: an input is not a text, too long, or has no tokens.
+            UsageError: an unknown or invalid option.
         """
-        chosen = self._merged(options)
-        limits = tokenizer_options(chosen, "tokenize_kwargs")
-        texts = as_texts(inputs)
-        tokens = self._tokenize(texts, **limits)
-        found = [v[None] for v in self._run_each(tokens, self._vectors, batch_size=chosen.get("batch_size"))]
-        answers = found if chosen.get("return_arrays") else [array.tolist() for array in found]
+        answers = self.run(inputs, options)
         return answers[0] if isinstance(inputs, str) else answers
+
+    def resolve(self, options: Mapping[str, Any]) -> _Resolved:
+        """Check the limits of tokens."""
+        return _Resolved(bool(options.get("return_arrays")), tokenizer_options(options, "tokenize_kwargs"))
+
+    def preprocess(self, inputs: str | Iterable[str], options: _Resolved) -> list[Tokens]:
+        """Tokens of each text."""
+        return self._tokenize(as_texts(inputs), **options.tokenizer)
+
+    def postprocess(self, prepared: Tokens, output: NDArray[Any], options: _Resolved) -> Any:
+        """The token vectors with a leading axis of length 1, as transformers has it."""
+        return output[None] if options.return_arrays else output[None].tolist()
 
     def answers(self, inputs: Sequence[Any]) -> list[Any]:
         """The vector of each text for a sentence-transformers model, the vectors of its tokens for any other."""
         if self.model.has_file("modules.json"):
             return list(self.encode(list(inputs)).tolist())
-        return super().answers(inputs)
+        return [np.asarray(answer).tolist() for answer in super().answers(inputs)]
+
+    def render(self, answer: Any) -> list[AnswerRow]:
+        """Size, norm and first numbers of a sentence vector, or a line for each token's vector."""
+        if isinstance(answer[0], float):
+            norm = math.sqrt(sum(value * value for value in answer))
+            return [AnswerRow(f"{len(answer)} numbers of norm {norm:.4f}: {_beginning(answer)}")]
+        return [AnswerRow(f"{len(token)} numbers: {_beginning(token)}") for token in answer[0]]
 
     @cached_property
     def sentence(self) -> SentenceConfig:
-        """How :meth:`encode` makes one vector per text.
+        """How :meth:`encode` computes one vector per text.
 
         Raises:
-            UnsupportedError: the repository asks for a module that gpux does not know.
+            UnsupportedError: the repository has a module that gpux does not support.
         """
         return read_sentence_config(self.model)
 
     @property
     def max_seq_length(self) -> int | None:
-        """Tokens of a text that :meth:`encode` takes, special tokens included; None without a limit."""
+        """Limit of tokens per text of :meth:`encode`, special tokens included; None without a limit."""
         return self._limit(limit=self.sentence.max_seq_length)
 
     @property
     def dimension(self) -> int:
-        """Size of the vectors that :meth:`encode` gives."""
+        """Size of the vectors of :meth:`encode`."""
         width = self._hidden_size() * len(self.sentence.pooling)
         for layer in self.sentence.layers:
             width = layer.width or width
@@ -97,9 +139,9 @@ class FeatureExtractionPipeline(TextPipeline):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the loaded model holds, about: the size of its weights."""
-        read: SentenceConfig | None = self.__dict__.get("sentence")  # what was not asked for is not loaded for this
-        return super().memory_bytes + sum(layer.nbytes for layer in (read.layers if read else ()))
+        """Approximate bytes of the loaded model: the size of its weights, those of the sentence layers included."""
+        loaded: SentenceConfig | None = self.__dict__.get("sentence")  # not loaded just to be counted
+        return super().memory_bytes + sum(layer.nbytes for layer in (loaded.layers if loaded else ()))
 
     def encode(
         self,
@@ -118,13 +160,13 @@ class FeatureExtractionPipeline(TextPipeline):
 
         Args:
             texts: one text, or several.
-            batch_size: texts of one run at most; by default as many as a budget of tokens holds.
-            normalize: True for vectors of length 1; False leaves a normalisation of the repository out; None does
-                what the repository says.
+            batch_size: texts of one run at most; by default, as many as fit the budget of tokens.
+            normalize: True for vectors of length 1; False skips a Normalize module of the repository; None follows
+                the repository.
             normalize_embeddings: sentence-transformers' name for ``normalize=True``.
             prompt_name: one of the repository's prompts, by name.
-            prompt: what opens every text, in place of a named prompt.
-            truncation: cut a text beyond :attr:`max_seq_length`; else refuse it.
+            prompt: a text put before every input, instead of a named prompt.
+            truncation: cut a text beyond :attr:`max_seq_length`; False: refuse it.
             max_length: a smaller limit, in tokens.
             truncate_dim: leading dimensions to keep.
 
@@ -132,8 +174,8 @@ class FeatureExtractionPipeline(TextPipeline):
             float32 [dim] for one text, [texts, dim] for several, in their order.
 
         Raises:
-            InputError: an input is no text, has no tokens, or is too long and may not be cut.
-            UnsupportedError: the repository asks for a module that gpux does not know.
+            InputError: an input is not a text, has no tokens, or is too long with ``truncation=False``.
+            UnsupportedError: the repository has a module that gpux does not support.
             UsageError: no prompt of that name, or an option out of range.
         """
         check_positive(batch_size=batch_size, max_length=max_length, truncate_dim=truncate_dim)
@@ -153,18 +195,21 @@ class FeatureExtractionPipeline(TextPipeline):
         return vectors[0] if isinstance(texts, str) else np.ascontiguousarray(vectors)
 
     def _pooled(self, texts: Sequence[str], *, batch_size: int | None, limits: dict[str, Any], skipped: int) -> Floats:
-        """Pooled token vectors [texts, hidden × modes]; ``skipped`` tokens of each text stay out of the pooling."""
+        """Pooled token vectors [texts, hidden × modes]; the first ``skipped`` tokens of each text are not pooled."""
+
+        def pool(batch: Sequence[Tokens], session: Session) -> list[Floats]:
+            hidden, mask = self._run_padded(batch, session)
+            kept = without_prompt(mask, skipped) if skipped else mask
+            hidden = hidden.astype(np.float32, copy=False)
+            return list(np.concatenate([MODES[mode](hidden, kept) for mode in self.sentence.pooling], axis=1))
+
         width = self._hidden_size() * len(self.sentence.pooling)
         vectors = np.empty((len(texts), width), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
         for start in range(0, len(order), _CHUNK):
             chunk = order[start : start + _CHUNK]
             tokens = self._tokenize([texts[i] for i in chunk], tokenizer=self._sentence_tokenizer, **limits)
-            for batch, hidden, mask in self._run(tokens, self._vectors, batch_size=batch_size):
-                kept = without_prompt(mask, skipped) if skipped else mask
-                hidden = hidden.astype(np.float32, copy=False)
-                modes = [MODES[mode](hidden, kept) for mode in self.sentence.pooling]
-                vectors[[chunk[i] for i in batch]] = np.concatenate(modes, axis=1)
+            vectors[chunk] = self.run_batches(tokens, batch_size=batch_size, forward=pool)
         return vectors
 
     def _prompt_tokens(self, prompt: str) -> int:
@@ -182,7 +227,9 @@ class FeatureExtractionPipeline(TextPipeline):
         return Tokenizer(self.model, subfolder=transformer_folder(self.model))
 
     def _hidden_size(self) -> int:
-        declared = next(spec.shape[2] for spec in self.session.outputs if spec.name == self._vectors)
-        if isinstance(declared, int):
-            return declared
-        return hidden_size(self.model) or 0
+        declared = next(spec.shape[2] for spec in self.session.outputs if spec.name in self.outputs)
+        return declared if isinstance(declared, int) else hidden_size(self.model) or 0
+
+
+def _beginning(values: Sequence[float]) -> str:
+    return " ".join(f"{value:+.4f}" for value in values[:5]) + (" …" if len(values) > 5 else "")

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.text.base import TextPipeline, as_texts, check_positive, tokenizer_options
+from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.options import Option
+from gpux.pipelines.text.base import TextOptions, TextPipeline, TokenizerOptions, as_texts, tokenizer_options
 from gpux.pipelines.text.tokenization import Tokens
 from gpux.runtime.numeric import softmax
+from gpux.runtime.session import Session
 
 log = logging.getLogger(__name__)
 _TOP_K = 5
+
+
+class FillMaskOptions(TextOptions, total=False):
+    """Options of fill-mask."""
+
+    top_k: Annotated[int | None, Option("candidates for each mask", default=_TOP_K)]
+    targets: Annotated[
+        str | Iterable[str] | None,
+        Option("words to choose from; the first token counts for a word of several tokens"),
+    ]
+    tokenizer_kwargs: Annotated[
+        TokenizerOptions | None, Option("truncation and max_length in a dict, as transformers accepts them")
+    ]
+
+
+class FillMaskArguments(FillMaskOptions, OpenOptions, total=False):
+    """Keywords of :class:`FillMaskPipeline`."""
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    count: int
+    targets: list[int] | None  #: token ids
+    tokenizer: dict[str, Any]
 
 
 class FillMaskPipeline(TextPipeline):
@@ -28,81 +56,45 @@ class FillMaskPipeline(TextPipeline):
     """
 
     task: ClassVar[str] = "fill-mask"
-    call_options: ClassVar[frozenset[str]] = frozenset(
-        {"top_k", "targets", "truncation", "max_length", "tokenizer_kwargs", "batch_size"}
-    )
+    call_options: ClassVar[type] = FillMaskOptions
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+    def __init__(self, model: StoredModel, **arguments: Unpack[FillMaskArguments]) -> None:
         super().__init__(model, **arguments)
-        self._logits = self._score_output(3, _vocabulary(model.read_json("config.json")))
+        self.outputs = (self._score_output(3, _vocabulary(model.read_json("config.json"))),)
         if self.tokenizer.mask_id is None:
             raise UnsupportedError(f"the tokenizer of {model.id} has no mask token", model=model.id)
         self._mask_id = self.tokenizer.mask_id
 
-    def __call__(self, inputs: str | Iterable[str], **options: Any) -> Any:
+    def __call__(self, inputs: str | Iterable[str], **options: Unpack[FillMaskOptions]) -> Any:
         """Candidates for every mask, most likely first.
 
         Args:
-            inputs: a text with the mask token in it, or several.
-            options: ``top_k`` (how many, 5), ``targets`` (words to choose from; of a word that is no single token the
-                first token counts), ``tokenizer_kwargs`` or ``truncation`` and ``max_length``, ``batch_size``.
+            inputs: a text that contains the mask token, or several.
+            options: see :class:`FillMaskOptions`.
 
         Returns:
-            A list of ``{"score", "token", "token_str", "sequence"}`` for a text with one mask, a list of such lists
-            for a text with more; for several texts a list of those, and for a list of one text its only answer.
+            A list of ``{"score": float, "token": int, "token_str": str, "sequence": str}`` for a text with one mask, a
+            list of such lists for a text with more; for several texts a list of those, and for a list of one text its
+            answer alone.
 
         Raises:
             InputError: a text has no mask token, or loses it by truncation.
-            UsageError: ``targets`` names no token, or ``top_k`` is out of range.
+            UsageError: an unknown option, no token in ``targets``, or ``top_k`` below 1.
         """
-        chosen = self._merged(options)
-        targets = self._target_ids(chosen.get("targets"))
-        count = self._count(chosen.get("top_k"), targets)
-        texts = as_texts(inputs)
-        tokens = self._tokenize(texts, **tokenizer_options(chosen, "tokenizer_kwargs"))
-        self._check_masks(tokens)
-        answers = [
-            self._answer(text, logits, count, targets)
-            for text, logits in self._scored(tokens, batch_size=chosen.get("batch_size"))
-        ]
+        answers = self.run(inputs, options)
         return answers[0] if isinstance(inputs, str) or len(answers) == 1 else answers
 
-    def answers(self, inputs: Sequence[Any]) -> list[Any]:
-        """The candidates for each text."""
-        found = self(list(inputs))
-        return [found] if len(inputs) == 1 else list(found)
+    def resolve(self, options: Mapping[str, Any]) -> _Resolved:
+        """Look the token ids of ``targets`` up, and check ``top_k``."""
+        targets = self._target_ids(options.get("targets"))
+        count = _TOP_K if options.get("top_k") is None else options["top_k"]
+        check_positive(top_k=count)
+        count = count if targets is None else min(count, len(targets))
+        return _Resolved(count, targets, tokenizer_options(options, "tokenizer_kwargs"))
 
-    def _scored(self, tokens: Sequence[Tokens], *, batch_size: int | None) -> list[tuple[Tokens, NDArray[Any]]]:
-        """Each text with the logits [masks, vocabulary] of its masked places; the rest is never kept."""
-        found: list[NDArray[Any]] = [np.empty(0)] * len(tokens)
-        for batch, logits, mask in self._run(tokens, self._logits, batch_size=batch_size):
-            for row, index in enumerate(batch):
-                places = np.flatnonzero(mask[row])[self._masked(tokens[index])]
-                found[index] = logits[row, places].astype(np.float32)
-        return list(zip(tokens, found, strict=True))
-
-    def _answer(self, text: Tokens, logits: NDArray[Any], count: int, targets: list[int] | None) -> Any:
-        places = self._masked(text)
-        scores = softmax(logits)
-        rows = []
-        for place, row in zip(places, scores, strict=True):
-            ids = np.arange(len(row)) if targets is None else np.array(targets)
-            best = np.argsort(-row[ids], kind="stable")[:count]
-            rows.append([self._entry(text, places, place, int(ids[i]), float(row[ids[i]])) for i in best])
-        return rows[0] if len(rows) == 1 else rows
-
-    def _entry(self, text: Tokens, places: Sequence[int], place: int, token: int, score: float) -> dict[str, Any]:
-        ids = [*text.ids]
-        ids[place] = token
-        kept = [i for i in ids if i != self.tokenizer.pad_id]
-        # with more masks the others stay visible, so special tokens are kept; as transformers has it
-        sequence = self.tokenizer.decode(kept, skip_special_tokens=len(places) == 1)
-        return {"score": score, "token": token, "token_str": self.tokenizer.decode([token]), "sequence": sequence}
-
-    def _masked(self, text: Tokens) -> list[int]:
-        return [place for place, token in enumerate(text.ids) if token == self._mask_id]
-
-    def _check_masks(self, tokens: Sequence[Tokens]) -> None:
+    def preprocess(self, inputs: str | Iterable[str], options: _Resolved) -> list[Tokens]:
+        """Tokens of each text, every one with a mask among them."""
+        tokens = self._tokenize(as_texts(inputs), **options.tokenizer)
         for index, text in enumerate(tokens):
             if not self._masked(text):
                 raise InputError(
@@ -110,6 +102,38 @@ class FillMaskPipeline(TextPipeline):
                     hint=f"Put {self.tokenizer.mask_token} where a word is wanted.",
                     index=index,
                 )
+        return tokens
+
+    def forward(self, batch: Sequence[Tokens], session: Session) -> list[NDArray[np.float32]]:
+        """The logits float32 [masks, vocabulary] of each text's masked places; the rest is not kept."""
+        outputs = super().forward(batch, session)
+        return [output[self._masked(text)].astype(np.float32) for text, output in zip(batch, outputs, strict=True)]
+
+    def postprocess(self, prepared: Tokens, output: NDArray[np.float32], options: _Resolved) -> Any:
+        """The candidates of the only mask, or of each mask."""
+        places = self._masked(prepared)
+        rows = []
+        for place, row in zip(places, softmax(output), strict=True):
+            ids = np.arange(len(row)) if options.targets is None else np.array(options.targets)
+            best = np.argsort(-row[ids], kind="stable")[: options.count]
+            rows.append([self._entry(prepared, places, place, int(ids[i]), float(row[ids[i]])) for i in best])
+        return rows[0] if len(rows) == 1 else rows
+
+    def render(self, answer: Any) -> list[AnswerRow]:
+        """A line for each candidate: the text with this candidate in place of the mask."""
+        masks = answer if answer and isinstance(answer[0], list) else [answer]
+        return [AnswerRow(entry["sequence"], entry["score"]) for mask in masks for entry in mask]
+
+    def _entry(self, text: Tokens, places: Sequence[int], place: int, token: int, score: float) -> dict[str, Any]:
+        ids = [*text.ids]
+        ids[place] = token
+        kept = [i for i in ids if i != self.tokenizer.pad_id]
+        # with several masks the other masks stay visible, so special tokens are kept, as in transformers
+        sequence = self.tokenizer.decode(kept, skip_special_tokens=len(places) == 1)
+        return {"score": score, "token": token, "token_str": self.tokenizer.decode([token]), "sequence": sequence}
+
+    def _masked(self, text: Tokens) -> list[int]:
+        return [place for place, token in enumerate(text.ids) if token == self._mask_id]
 
     def _target_ids(self, targets: str | Iterable[str] | None) -> list[int] | None:
         if targets is None:
@@ -118,17 +142,12 @@ class FillMaskPipeline(TextPipeline):
         for word in as_texts(targets, "target"):
             token = self.tokenizer.first_id(word)
             if token is None:
-                log.warning("target %r has no token and is left out", word)
+                log.warning("target %r has no token and is ignored", word)
             elif token not in found:
                 found.append(token)
         if not found:
-            raise UsageError("targets names no token of the model")
+            raise UsageError("targets names no token of the model", hint="Give words of the model's vocabulary.")
         return found
-
-    def _count(self, top_k: int | None, targets: list[int] | None) -> int:
-        count = _TOP_K if top_k is None else top_k
-        check_positive(top_k=count)
-        return count if targets is None else min(count, len(targets))
 
 
 def _vocabulary(config: dict[str, Any]) -> int | None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.text.base import TextPipeline, check_positive, tokenizer_options
-from gpux.pipelines.text.tokenization import TextInput
+from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.options import Option
+from gpux.pipelines.text.base import TextOptions, TextPipeline, tokenizer_options
+from gpux.pipelines.text.tokenization import TextInput, Tokens
 from gpux.runtime.numeric import softmax
 
 Floats = NDArray[np.float32]
+Function = Callable[[Floats], Floats]
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -22,11 +26,33 @@ def sigmoid(logits: Floats) -> Floats:
     return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32, copy=False)
 
 
-_FUNCTIONS: dict[str, Callable[[Floats], Floats]] = {
+_FUNCTIONS: dict[str, Function] = {
     "sigmoid": sigmoid,
     "softmax": softmax,
     "none": lambda logits: logits,
 }
+
+
+class TextClassificationOptions(TextOptions, total=False):
+    """Options of text-classification."""
+
+    top_k: Annotated[int | None, Option("labels in an answer; None: all; not given: the best one, not in a list")]
+    function_to_apply: Annotated[
+        Literal["softmax", "sigmoid", "none"] | None,
+        Option("from logits to scores; by default as the model's configuration implies"),
+    ]
+    padding: Annotated[bool | str, Option("accepted as in transformers, and ignored", default=True)]
+
+
+class TextClassificationArguments(TextClassificationOptions, OpenOptions, total=False):
+    """Keywords of :class:`TextClassificationPipeline`."""
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    function: Function
+    top_k: int | Literal["best"] | None
+    tokenizer: dict[str, Any]
 
 
 class TextClassificationPipeline(TextPipeline):
@@ -38,71 +64,78 @@ class TextClassificationPipeline(TextPipeline):
     """
 
     task: ClassVar[str] = "text-classification"
-    call_options: ClassVar[frozenset[str]] = frozenset(
-        {"top_k", "function_to_apply", "truncation", "max_length", "padding", "batch_size"}
-    )
+    call_options: ClassVar[type] = TextClassificationOptions
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:
+    def __init__(self, model: StoredModel, **arguments: Unpack[TextClassificationArguments]) -> None:
         super().__init__(model, **arguments)
         config = model.read_json("config.json")
-        self.labels = _labels(config)
-        self._logits = self._score_output(2, len(self.labels))
+        self.labels = _labels(config)  #: in the order of the scores
+        logits = self._score_output(2, len(self.labels))
+        self.outputs = (logits,)
         self._function = _default_function(config, len(self.labels))
-        self._check_width(len(self.labels))
+        self._check_width(logits)
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(self, inputs: Any, **options: Unpack[TextClassificationOptions]) -> Any:
         """Labels, best first, with their scores.
 
         Args:
             inputs: a text, a pair ``{"text": …, "text_pair": …}``, or several of them.
-            options: ``top_k`` (how many labels; None for all), ``function_to_apply`` (``softmax``, ``sigmoid``,
-                ``none``; by default what the model's configuration says), ``truncation``, ``max_length``,
-                ``batch_size``; ``padding`` is taken for the sake of transformers, and changes nothing.
+            options: see :class:`TextClassificationOptions`.
 
         Returns:
-            ``[{"label", "score"}]`` for a text, ``{"label", "score"}`` for a pair, a list of such dicts for several
-            inputs. With ``top_k`` a list of dicts takes the place of each dict, and a text's is not wrapped again.
+            ``[{"label": str, "score": float}]`` for a text, ``{"label", "score"}`` for a pair, a list of such dicts for
+            several inputs. With ``top_k`` each dict is replaced by a list of dicts, and a text's is not wrapped again.
 
         Raises:
-            InputError: an input is neither text nor pair, or too long with ``truncation=False``.
-            UsageError: ``top_k`` or ``function_to_apply`` is out of range.
+            InputError: an input is neither a text nor a pair, or too long with ``truncation=False``.
+            UsageError: an unknown option, or ``top_k`` or ``function_to_apply`` is invalid.
         """
-        chosen = self._merged(options)
-        check_positive(top_k=chosen.get("top_k"))
-        function = self._chosen_function(chosen.get("function_to_apply"))
-        several = not isinstance(inputs, (str, dict))
-        texts = [_text(item, index) for index, item in enumerate(_items(inputs))]
-        tokens = self._tokenize(texts, **tokenizer_options(chosen, "tokenizer_kwargs"))
-        rows = self._run_each(tokens, self._logits, batch_size=chosen.get("batch_size"))
-        answers = [self._answer(function(row.astype(np.float32, copy=False)), chosen) for row in rows]
-        if several:
+        answers = self.run(inputs, options)
+        if not isinstance(inputs, (str, dict)):
             return answers
         # transformers wraps the answer to a single text unless this very call names top_k
         return [answers[0]] if isinstance(inputs, str) and "top_k" not in options else answers[0]
 
-    def _answer(self, scores: Floats, options: dict[str, Any]) -> Any:
-        if "top_k" not in options:
-            best = int(scores.argmax())
-            return {"label": self.labels[best], "score": float(scores[best])}
-        order = np.argsort(-scores, kind="stable")[: options["top_k"]]
-        return [{"label": self.labels[i], "score": float(scores[i])} for i in order]
-
-    def _chosen_function(self, name: str | None) -> Callable[[Floats], Floats]:
+    def resolve(self, options: Mapping[str, Any]) -> _Resolved:
+        """Check ``top_k`` and look the function up."""
+        check_positive(top_k=options.get("top_k"))
+        name = options.get("function_to_apply")
         key = self._function if name is None else str(name).lower()
         if key not in _FUNCTIONS:
             raise UsageError(f"function_to_apply is {name!r}", hint=f"It may be {', '.join(_FUNCTIONS)}.")
-        return _FUNCTIONS[key]
+        limits = tokenizer_options(options, "tokenizer_kwargs")
+        return _Resolved(_FUNCTIONS[key], options.get("top_k", "best"), limits)
 
-    def _check_width(self, count: int) -> None:
-        width = next(spec.shape[1] for spec in self.session.outputs if spec.name == self._logits)
-        if isinstance(width, int) and width != count:
+    def preprocess(self, inputs: Any, options: _Resolved) -> list[Tokens]:
+        """Tokens of each text or pair."""
+        texts = [_text(item, index) for index, item in enumerate(_items(inputs))]
+        return self._tokenize(texts, **options.tokenizer)
+
+    def postprocess(self, prepared: Tokens, output: NDArray[Any], options: _Resolved) -> Any:
+        """The best label, or the ``top_k`` best in a list, from the logits [labels]."""
+        scores = options.function(output.astype(np.float32, copy=False))
+        if options.top_k == "best":
+            return self._entry(scores, int(scores.argmax()))
+        return [self._entry(scores, int(index)) for index in np.argsort(-scores, kind="stable")[: options.top_k]]
+
+    def render(self, answer: Any) -> list[AnswerRow]:
+        """A line for each label."""
+        entries = answer if isinstance(answer, list) else [answer]
+        return [AnswerRow(entry["label"], entry["score"]) for entry in entries]
+
+    def _entry(self, scores: Floats, index: int) -> dict[str, Any]:
+        return {"label": self.labels[index], "score": float(scores[index])}
+
+    def _check_width(self, logits: str) -> None:
+        width = next(spec.shape[1] for spec in self.session.outputs if spec.name == logits)
+        if isinstance(width, int) and width != len(self.labels):
             raise UnsupportedError(
-                f"the graph of {self.model.id} gives {width} scores, and its config.json has {count} labels"
+                f"the graph of {self.model.id} gives {width} scores, and its config.json has {len(self.labels)} labels"
             )
 
 
 def _labels(config: dict[str, Any]) -> list[str]:
-    """Labels in the order of the scores; ``LABEL_0`` … where the configuration names none, as transformers."""
+    """Labels in the order of the scores; ``LABEL_0`` … where the configuration has none, as in transformers."""
     named = config.get("id2label")
     if named:
         by_index = {int(index): str(label) for index, label in named.items()}
@@ -126,7 +159,7 @@ def _items(inputs: Any) -> list[Any]:
 
 
 def _text(item: Any, index: int) -> TextInput:
-    """A text or a pair; transformers also takes a pair as ``[[text, pair]]``."""
+    """A text or a pair; transformers also accepts a pair as ``[[text, pair]]``."""
     if isinstance(item, str):
         return item
     if isinstance(item, dict) and set(item) <= {"text", "text_pair"} and isinstance(item.get("text"), str):
