@@ -1,7 +1,4 @@
-"""The one door for contributors: ``nox -l`` lists what can be done.
-
-``pip install nox && nox -s demo`` and ``nox -s tests`` are all that a fresh machine needs.
-"""
+"""The tasks of contributors; ``./dev`` runs them in an environment of its own and lists them."""
 
 from __future__ import annotations
 

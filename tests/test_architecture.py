@@ -17,8 +17,8 @@ PACKAGE = ROOT / "src" / "gpux"
 ENTRY_POINTS = {"__init__.py", "__main__.py"}
 
 
-def table(page: str, heading: str) -> dict[str, list[str]]:
-    """The first table of a page whose first column has that heading: first cell -> the code spans of the second.
+def table(page: str, heading: str, column: int = 1) -> dict[str, list[str]]:
+    """The first table of a page whose first column has that heading: first cell -> the code spans of another column.
 
     A first cell with several code spans makes several rows.
     """
@@ -29,9 +29,9 @@ def table(page: str, heading: str) -> dict[str, list[str]]:
     for line in lines:
         if not line.startswith("|"):
             break
-        first, second, *_ = (cell.strip() for cell in line.strip("|").split("|"))
-        for name in re.findall(r"`([^`]+)`", first):
-            found[name] = re.findall(r"`([^`]+)`", second)
+        cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+        for name in re.findall(r"`([^`]+)`", cells[0]):
+            found[name] = re.findall(r"`([^`]+)`", cells[column])
     return found
 
 
@@ -78,6 +78,30 @@ def dotted(path: str) -> str:
 
 def test_the_architecture_page_lists_every_room() -> None:
     assert set(table("explanation/architecture.md", "room")) == rooms()
+
+
+def room_imports(room: str) -> set[str]:
+    """The other rooms that the modules of a room import, as the page writes them."""
+    files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py"))
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gpux"):
+                names = [node.module] if node.module != "gpux" else [f"gpux.{alias.name}" for alias in node.names]
+                found |= {name.split(".")[1] for name in names}
+    return {name for name in rooms() if name.rstrip("/").removesuffix(".py") in found} - {room}
+
+
+def test_the_architecture_page_names_the_imports_of_each_room() -> None:
+    stated = table("explanation/architecture.md", "room", column=2)
+    assert {room: set(named) for room, named in stated.items()} == {room: room_imports(room) for room in rooms()}
+
+
+def test_the_architecture_page_has_the_order_of_the_contract() -> None:
+    (layers,) = contracts("layers")
+    rank = {name.strip(): place for place, layer in enumerate(layers["layers"]) for name in layer.split("|")}
+    places = [rank[dotted(room)] for room in table("explanation/architecture.md", "room")]
+    assert places == sorted(places, reverse=True)
 
 
 def test_every_room_has_a_layer() -> None:
