@@ -80,15 +80,22 @@ def test_the_architecture_page_lists_every_room() -> None:
     assert set(table("explanation/architecture.md", "room")) == rooms()
 
 
+def imported_rooms(node: ast.AST) -> Iterator[str]:
+    """The names below ``gpux`` that a module imports at run time."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(child, ast.ImportFrom) and child.module and child.module.partition(".")[0] == "gpux":
+            dotted_names = [f"{child.module}.{alias.name}" for alias in child.names]
+            yield from (name.split(".")[1] for name in dotted_names)
+        else:
+            yield from imported_rooms(child)
+
+
 def room_imports(room: str) -> set[str]:
     """The other rooms that the modules of a room import, as the page writes them."""
     files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py"))
-    found = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gpux"):
-                names = [node.module] if node.module != "gpux" else [f"gpux.{alias.name}" for alias in node.names]
-                found |= {name.split(".")[1] for name in names}
+    found = {name for file in files for name in imported_rooms(ast.parse(file.read_text(encoding="utf-8")))}
     return {name for name in rooms() if name.rstrip("/").removesuffix(".py") in found} - {room}
 
 
