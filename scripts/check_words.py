@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WHERE = ("src", "docs", "tests", "scripts", "README.md", "CONTRIBUTING.md", "noxfile.py", "dev")
 KINDS = (".py", ".md", ".toml", "")
-NOUN = "argument|array|file|folder|graph|id|json|list|model|name|number|option|precision|reference|size|text|token|url|value"
+NOUN = "argument|array|file|folder|graph|id|json|list|model|name|number|option|precision|reference|size|text|token|url"
 #: pattern -> what to write
 PHRASES = {
     r"\bleav(e|es|ing) (\w+ |one of them |--\S+ )?away\b": "remove, omit",
@@ -35,7 +35,7 @@ PHRASES = {
     r"\bends? (one|this|that) way\b": "say which candidate fails",
 }
 #: files that quote the phrases
-EXEMPT = ("scripts/check_words.py", "CHANGELOG.md")
+EXEMPT = ("scripts/check_words.py", "CHANGELOG.md", "tests/models/small/")
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     places = 0
     for name in listed.stdout.splitlines():
         file = ROOT / name
-        if name in EXEMPT or file.suffix not in KINDS or not file.is_file():
+        if name.startswith(EXEMPT) or file.suffix not in KINDS or not file.is_file():
             continue
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             for rule, instead in rules:
