@@ -39,7 +39,7 @@ def test_one_line_for_each_model(hub: HubServer) -> None:
     assert [line[4:] for line in lines] == [["yes", ""], ["no", ""], ["?", ""]]
     assert lines[0][2].isdigit()
     assert lines[0][3].endswith(" kB")
-    assert f"→ Ask for access at {hub.url}/acme/gated" in done.stderr
+    assert f"→ Request access at {hub.url}/acme/gated" in done.stderr
     assert done.returncode == 4  # the first error's
 
 

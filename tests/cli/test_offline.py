@@ -12,7 +12,7 @@ import pytest
 from gpux import HuggingFaceManager, Settings, pull_model
 from gpux.cli import figures
 from gpux.cli.main import run
-from gpux.managers.info_cache import InfoCache, KnownInfo
+from gpux.managers.info_cache import DatedInfo, InfoCache
 from tests.hub import HubServer
 
 pytestmark = pytest.mark.hub
@@ -104,7 +104,7 @@ def test_the_typed_error_says_how_to_ask(stored: HubServer, args: list[str], cap
 def test_info_shows_its_age(hub: HubServer, settings: Settings, capsys: Captured) -> None:
     info = HuggingFaceManager(settings).get_model_info(UNKNOWN)
     asked = (datetime.now(UTC) - timedelta(hours=3, minutes=1)).isoformat(timespec="seconds")
-    InfoCache(settings.home / "info", settings.endpoint).write(UNKNOWN, None, KnownInfo(info, asked))
+    InfoCache(settings.home / "info", settings.endpoint).write(UNKNOWN, None, DatedInfo(info, asked))
     hub.clear_requests()
 
     assert run(["info", UNKNOWN, "--offline"]) == 0
@@ -113,7 +113,7 @@ def test_info_shows_its_age(hub: HubServer, settings: Settings, capsys: Captured
     assert remarks == "! offline; shown: the Hub's answer from 3 hours ago\n"
     assert run(["info", UNKNOWN, "--offline", "--json", "--quiet"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert (document["id"], document["asked"], document["why"]) == (UNKNOWN, asked, "offline")
+    assert (document["id"], document["retrieved"], document["why"]) == (UNKNOWN, asked, "offline")
     assert document["age"] >= 3 * 3600
     assert hub.requests == []
 

@@ -174,7 +174,7 @@ def test_a_configuration_alone_gives_the_size(hub: HubServer, settings: Settings
     assert "licence" in found.unknown and found.notes == ()
 
 
-@pytest.mark.parametrize(("token", "hint"), [(None, "gpux auth login"), ("hf_other", "Ask for access")])
+@pytest.mark.parametrize(("token", "hint"), [(None, "gpux auth login"), ("hf_other", "Request access")])
 def test_a_gated_model_says_what_is_missing(hub: HubServer, settings: Settings, token: str | None, hint: str) -> None:
     found = describe_model("acme/gated", settings.with_overrides(token=token))
 

@@ -15,7 +15,7 @@ import pytest
 
 from gpux import HuggingFaceManager, LocalManager, ModelFile, ModelInfo, Settings, errors, pull_model
 from gpux.managers import info_cache
-from gpux.managers.info_cache import InfoCache, KnownInfo, latest_info
+from gpux.managers.info_cache import DatedInfo, InfoCache, latest_info
 from tests.hub import Fault, HubServer
 from tests.models.bert import bert_repository
 
@@ -47,7 +47,7 @@ def files_of(cache: InfoCache) -> list[Path]:
 
 
 def test_what_is_kept_comes_back_equal(cache: InfoCache) -> None:
-    known = KnownInfo(INFO, ago(hours=3))
+    known = DatedInfo(INFO, ago(hours=3))
 
     cache.write("org/name", None, known)
 
@@ -60,7 +60,7 @@ def test_what_is_kept_comes_back_equal(cache: InfoCache) -> None:
 
 
 def test_another_name_of_it_is_told(cache: InfoCache) -> None:
-    cache.write("short", None, KnownInfo(INFO, ago()))
+    cache.write("short", None, DatedInfo(INFO, ago()))
 
     found = cache.read("short", None)
 
@@ -68,8 +68,8 @@ def test_another_name_of_it_is_told(cache: InfoCache) -> None:
 
 
 def test_ages() -> None:
-    assert KnownInfo(INFO, None).age is None and not KnownInfo(INFO, None).is_within(1e9)
-    old, future = KnownInfo(INFO, ago(hours=2)), KnownInfo(INFO, ago(hours=-2))
+    assert DatedInfo(INFO, None).age is None and not DatedInfo(INFO, None).is_within(1e9)
+    old, future = DatedInfo(INFO, ago(hours=2)), DatedInfo(INFO, ago(hours=-2))
     assert old.is_within(3 * 3600) and not old.is_within(3600)
     assert future.age is not None and future.age < 0 and not future.is_within(1e9)
 
@@ -82,24 +82,24 @@ def test_ages() -> None:
         lambda text: "[]",
         lambda text: "[" * 100_000,
         lambda text: text.replace("org/name", "org/game"),
-        lambda text: text.replace('"schema": 1', '"schema": 2'),
-        lambda text: text.replace('"asked"', '"asked_for"'),
+        lambda text: text.replace('"schema": 2', '"schema": 3'),
+        lambda text: text.replace('"retrieved"', '"received"'),
         lambda text: "\ud800",
     ],
     ids=["empty", "half", "list", "deep", "flipped", "newer", "renamed", "not-utf8"],
 )
 def test_a_damaged_file_counts_as_absent(cache: InfoCache, damage: object) -> None:
-    cache.write("org/name", None, KnownInfo(INFO, ago()))
+    cache.write("org/name", None, DatedInfo(INFO, ago()))
     (file,) = files_of(cache)
     file.write_bytes(damage(file.read_text()).encode("utf-8", "surrogatepass"))  # type: ignore[operator]
 
     assert cache.read("org/name", None) is None
-    cache.write("org/name", None, KnownInfo(INFO, ago()))
+    cache.write("org/name", None, DatedInfo(INFO, ago()))
     assert cache.read("org/name", None) is not None
 
 
 def test_what_a_file_name_may_not_be_is_not_read_back(cache: InfoCache) -> None:
-    cache.write("org/name", None, KnownInfo(INFO, ago()))
+    cache.write("org/name", None, DatedInfo(INFO, ago()))
     (file,) = files_of(cache)
     document = json.loads(file.read_text())
     document["answer"]["info"]["files"][0]["path"] = "../outside"
@@ -112,10 +112,10 @@ def test_what_a_file_name_may_not_be_is_not_read_back(cache: InfoCache) -> None:
 def test_the_number_is_bounded_and_the_oldest_go(cache: InfoCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info_cache, "KEPT", 3)
     for number in range(5):
-        cache.write(f"org/m{number}", None, KnownInfo(INFO, ago()))
+        cache.write(f"org/m{number}", None, DatedInfo(INFO, ago()))
         os.utime(cache.path(f"org/m{number}", None), (number + 1, number + 1))
-    cache.write("org/m3", None, KnownInfo(INFO, ago()))  # once more
-    cache.write("org/m5", None, KnownInfo(INFO, ago()))
+    cache.write("org/m3", None, DatedInfo(INFO, ago()))  # once more
+    cache.write("org/m5", None, DatedInfo(INFO, ago()))
 
     assert [number for number in range(6) if cache.read(f"org/m{number}", None)] == [3, 4, 5]
     assert len(files_of(cache)) == 3
@@ -125,14 +125,14 @@ def test_the_number_is_bounded_and_the_oldest_go(cache: InfoCache, monkeypatch: 
 def test_a_folder_that_refuses_keeps_nothing(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     cache = InfoCache(tmp_path / "info", "http://hub")
-    cache.write("org/name", None, KnownInfo(INFO, ago()))
+    cache.write("org/name", None, DatedInfo(INFO, ago()))
     assert cache.read("org/name", None) is None
 
 
 def test_a_file_in_the_place_of_the_folder_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "info").write_text("in the way")
     cache = InfoCache(tmp_path / "info", "http://hub")
-    cache.write("org/name", None, KnownInfo(INFO, ago()))
+    cache.write("org/name", None, DatedInfo(INFO, ago()))
     cache.drop("org/name", None)
     assert cache.read("org/name", None) is None
 
@@ -140,13 +140,13 @@ def test_a_file_in_the_place_of_the_folder_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
 def test_a_private_models_file_is_its_owners_alone(cache: InfoCache) -> None:
     for id, private in (("org/private", True), ("org/public", False)):
-        cache.write(id, None, KnownInfo(replace(INFO, private=private), ago()))
+        cache.write(id, None, DatedInfo(replace(INFO, private=private), ago()))
     before = os.umask(0o022)
     os.umask(before)
 
     assert stat.S_IMODE(cache.path("org/private", None).stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.path("org/public", None).stat().st_mode) == 0o666 & ~before
-    cache.write("org/public", None, KnownInfo(replace(INFO, private=True), ago()))  # it became private
+    cache.write("org/public", None, DatedInfo(replace(INFO, private=True), ago()))  # it became private
     assert stat.S_IMODE(cache.path("org/public", None).stat().st_mode) == 0o600
 
 
@@ -163,7 +163,7 @@ def test_every_answer_is_kept_without_a_token(hub: HubServer, settings: Settings
 
     info = manager.get_model_info("acme/private")
 
-    known = manager.known_model_info("acme/private")
+    known = manager.cached_model_info("acme/private")
     assert known is not None and known.info == info and known.age is not None and known.why is None
     (file,) = files_of(kept(settings))
     assert "hf_good" not in file.read_text()
@@ -181,7 +181,7 @@ def test_a_young_answer_is_taken_only_where_an_age_is_allowed(
     assert manager.get_model_info("tiny/embed") == first
     assert len(hub.requests) == 2
 
-    kept(settings).write("tiny/embed", None, KnownInfo(first, ago(hours=2)))
+    kept(settings).write("tiny/embed", None, DatedInfo(first, ago(hours=2)))
     assert manager.get_model_info("tiny/embed", max_age=3600) == first
     assert len(hub.requests) == 3
     assert manager.get_model_info("tiny/fill", max_age=3600).id == "tiny/fill"
@@ -197,7 +197,7 @@ def test_the_last_answer_serves_where_the_hub_does_not(hub: HubServer, settings:
     manager = HuggingFaceManager(settings)
     first = manager.latest_model_info("tiny/embed")
     assert first.why is None
-    kept(settings).write("tiny/embed", None, KnownInfo(first.info, ago(hours=3)))
+    kept(settings).write("tiny/embed", None, DatedInfo(first.info, ago(hours=3)))
     hub.add_fault(fault)
 
     again = manager.latest_model_info("tiny/embed")
@@ -241,12 +241,12 @@ def test_a_short_name_is_kept_under_its_canonical_one_too(hub: HubServer, settin
 def test_what_is_no_more_is_forgotten(hub: HubServer, settings: Settings) -> None:
     HuggingFaceManager(settings, token="hf_good").get_model_info("acme/private")
     manager = HuggingFaceManager(settings)
-    assert manager.known_model_info("acme/private") is not None
+    assert manager.cached_model_info("acme/private") is not None
 
     with pytest.raises(errors.ModelNotFoundError):
         manager.latest_model_info("acme/private")
 
-    assert manager.known_model_info("acme/private") is None
+    assert manager.cached_model_info("acme/private") is None
 
 
 @pytest.mark.hub
@@ -254,8 +254,8 @@ def test_another_hubs_model_is_another_model(hub: HubServer, settings: Settings)
     HuggingFaceManager(settings).get_model_info("tiny/embed")
     other = HuggingFaceManager(settings, endpoint="http://127.0.0.1:9")
 
-    assert other.known_model_info("tiny/embed") is None
-    assert other.known_model_info(f"{hub.url}/tiny/embed") is None
+    assert other.cached_model_info("tiny/embed") is None
+    assert other.cached_model_info(f"{hub.url}/tiny/embed") is None
 
 
 @pytest.mark.hub

@@ -16,7 +16,7 @@ from gpux.system.settings import Settings
 
 if TYPE_CHECKING:
     from gpux.describe import ModelDescription
-    from gpux.managers.info_cache import KnownInfo
+    from gpux.managers.info_cache import DatedInfo
 
 
 def drafted(found: ModelDescription, ref: ModelRef, settings: Settings) -> Record:
@@ -36,12 +36,12 @@ def drafted(found: ModelDescription, ref: ModelRef, settings: Settings) -> Recor
         notes=tuple(_printable([*found.notes, *_age(found.known)])),
         partial=_is_partial(found),
         added=now,
-        described=found.known.asked or now,
+        described=found.known.retrieved or now,
         details=details_of(found),
     )
 
 
-def _age(known: KnownInfo) -> list[str]:
+def _age(known: DatedInfo) -> list[str]:
     return [] if known.why is None else [f"{known.why}; this is what was known before"]
 
 

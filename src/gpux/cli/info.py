@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gpux.inspect.card import Evaluation, ModelCard, Security
     from gpux.inspect.fit import DeviceFit, FitReport
     from gpux.inspect.headers.gguf_summary import GgufSummary
-    from gpux.managers.info_cache import KnownInfo
+    from gpux.managers.info_cache import DatedInfo
     from gpux.model.info import ModelInfo
     from gpux.model.variant import StoredModel
 
@@ -123,7 +123,7 @@ def _parsed(ref: str) -> ModelRef:
     return ModelRef.parse(ref)
 
 
-def _remark(known: KnownInfo) -> str | None:
+def _remark(known: DatedInfo) -> str | None:
     """Return why the shown metadata is not current and how old it is; None if the Hub just answered."""
     if known.why is None:
         return None
@@ -139,7 +139,7 @@ def _document(
     described = found.to_dict()
     known = described.pop("known")
     age = found.known.age
-    said = {"asked": known["asked"], "age": age and round(age), "why": known["why"]}
+    said = {"retrieved": known["retrieved"], "age": age and round(age), "why": known["why"]}
     size = {"parameter_facts": described.pop("parameters")}
     fits = {} if fit is None else {"fit": [report.to_dict() for report in fit]}
     return {**known["info"], **said, **size, **described, **fits, "stored": [model.to_dict() for model in stored]}
@@ -227,10 +227,10 @@ def _some(values: Sequence[str]) -> str:
     return ", ".join(values[:_SHOWN]) + rest
 
 
-def _as_of(known: KnownInfo) -> str:
+def _as_of(known: DatedInfo) -> str:
     if known.why is None:
         return ""
-    return "files on this machine" if known.age is None else f"{figures.ago(known.age)} ({known.asked})"
+    return "files on this machine" if known.age is None else f"{figures.ago(known.age)} ({known.retrieved})"
 
 
 def _access(info: ModelInfo) -> str:

@@ -20,7 +20,7 @@ from gpux.inspect.parameters import ParameterFacts, parameters_of
 from gpux.inspect.reads import FileReads
 from gpux.inspect.weights import precision_notes, read_gguf, read_safetensors
 from gpux.managers.base import ModelManager
-from gpux.managers.info_cache import KnownInfo, RemembersInfo
+from gpux.managers.info_cache import DatedInfo, InfoCachingManager
 from gpux.managers.registry import manager_for
 from gpux.model.page import ModelPage
 from gpux.model.reference import ModelRef, Reference
@@ -40,7 +40,7 @@ Headers = Literal["auto", "always", "never"]
 class ModelDescription(Value):
     """Everything that is known of one model; what is not is in ``unknown``."""
 
-    known: KnownInfo  #: its page, when it was asked, and why it is not of this moment
+    known: DatedInfo  #: its page, when it was asked, and why it is not of this moment
     card: ModelCard
     architecture: ArchitectureSummary | None
     parameters: ParameterFacts
@@ -150,7 +150,7 @@ class _Describing:
         self._notes += [*precision_notes(config.values, parameters.dtypes), *(gguf.notes if gguf else ())]
         self._name_missing(card)
         return ModelDescription(
-            known=KnownInfo(page.info, None),
+            known=DatedInfo(page.info, None),
             card=card,
             architecture=architecture,
             parameters=parameters,
@@ -202,24 +202,24 @@ class _Describing:
             self._unknown["files"] = "the model has no files"
 
 
-def _page(manager: ModelManager, ref: ModelRef, cancel: CancelToken | None) -> tuple[ModelPage, KnownInfo]:
+def _page(manager: ModelManager, ref: ModelRef, cancel: CancelToken | None) -> tuple[ModelPage, DatedInfo]:
     """The page of this moment, else what was known of it last."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    if isinstance(manager, RemembersInfo) and manager.settings.offline:
+    if isinstance(manager, InfoCachingManager) and manager.settings.offline:
         known = manager.latest_model_info(ref)
         return _kept(manager, ref, known), known
     try:
         page = manager.page(ref, cancel=cancel)
     except UnavailableError as exc:
-        kept = manager.known_model_info(ref) if isinstance(manager, RemembersInfo) else None
+        kept = manager.cached_model_info(ref) if isinstance(manager, InfoCachingManager) else None
         if kept is None:
             raise
         known = replace(kept, why=exc.message)
         return ModelPage(known.info, from_source=False), known
-    return page, KnownInfo(page.info, now)
+    return page, DatedInfo(page.info, now)
 
 
-def _kept(manager: ModelManager, ref: ModelRef, known: KnownInfo) -> ModelPage:
+def _kept(manager: ModelManager, ref: ModelRef, known: DatedInfo) -> ModelPage:
     """The answer that was kept, with the card where the source cache has it."""
     try:
         cached = manager.page(ref)

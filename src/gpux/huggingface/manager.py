@@ -23,7 +23,7 @@ from gpux.huggingface.responses import SpaceInfo
 from gpux.huggingface.search import SearchQuery
 from gpux.inspect.reads import FileReads
 from gpux.managers.card_files import cached_page
-from gpux.managers.info_cache import RemembersInfo
+from gpux.managers.info_cache import InfoCachingManager
 from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
 from gpux.model.page import ModelPage
 from gpux.model.reference import ModelRef, Reference
@@ -41,7 +41,7 @@ PAGE = 50  #: results of a search that one request brings, at most
 CACHE_HINT = "Make room or make it writable, or let HF_HOME name another folder."
 
 
-class HuggingFaceManager(RemembersInfo):
+class HuggingFaceManager(InfoCachingManager):
     """Pulls, searches and describes models of a Hub.
 
     ``HuggingFaceManager()`` reads the environment as every Hugging Face tool does; ``token=``, ``endpoint=``,
@@ -66,7 +66,7 @@ class HuggingFaceManager(RemembersInfo):
         parsed = self._own(ref)
         if self.settings.offline:
             return self._resolve_offline(parsed)
-        return self.remembered(parsed, lambda: self._resolve_online(parsed, cancel))
+        return self.cache_info(parsed, lambda: self._resolve_online(parsed, cancel))
 
     def fetch(
         self,
@@ -118,7 +118,7 @@ class HuggingFaceManager(RemembersInfo):
             found.append(self._hub().page(parsed.id, parsed.revision, cancel))
             return self._described(found[0], parsed, cancel)
 
-        return responses.model_page(found, self.remembered(parsed, ask))
+        return responses.model_page(found, self.cache_info(parsed, ask))
 
     def scans(self, info: ModelInfo, paths: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         """What the Hub's scanners found in files: path -> ``securityFileStatus``. One request.
@@ -262,7 +262,7 @@ class HuggingFaceManager(RemembersInfo):
         """What the Hub called the model last, which may have been asked for by a short or former name."""
         if HubCache(self.settings.hf_cache, ref.id).repository.exists():
             return ref.id
-        known = self.known_model_info(ref) or self.known_model_info(replace(ref, revision=None))
+        known = self.cached_model_info(ref) or self.cached_model_info(replace(ref, revision=None))
         return known.info.id if known else ref.id
 
     def _entry(self, info: ModelInfo, path: str) -> ModelFile:

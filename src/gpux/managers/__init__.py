@@ -1,1 +1,1 @@
-"""Where models come from."""
+"""Sources of models: the interface of a manager, the registry, and models in local folders."""

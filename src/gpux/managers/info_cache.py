@@ -1,9 +1,8 @@
-"""The last answer of a Hub about a model, kept so that it can be shown, with its age, when nobody can be asked.
+"""The last info of each model, cached on disk, to be shown with its age when the Hub cannot be reached.
 
-``home/info`` holds one small JSON file for each (endpoint, model, revision) that was ever asked for, the newest
-:data:`KEPT` of them. A kept answer is never taken for the Hub's own of this moment: it travels as :class:`KnownInfo`,
-which tells when it was given. How old an answer may be is all that can be said: huggingface_hub exposes neither the
-ETag of a model's description nor a conditional request for one, so "unchanged since" cannot be asked.
+``home/info`` contains one small JSON file for each (endpoint, model, revision), the :data:`KEPT` newest of them. Cached
+info is always returned as :class:`DatedInfo`, with the time when the Hub sent it. Only its age decides whether it may
+be used: huggingface_hub exposes neither the ETag of a model's info nor a conditional request.
 """
 
 from __future__ import annotations
@@ -33,55 +32,55 @@ from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
 
-KEPT = 500  #: answers at most; the least recently given go first
-SCHEMA = 1
-DEFAULT_BRANCH = "main"  # what a Hub calls the branch that no revision stands for
-#: Answers that say: what was known is not so any more.
-_OVER = (ModelNotFoundError, RevisionNotFoundError, DisabledModelError)
+KEPT = 500  #: files at most; the oldest are deleted first
+SCHEMA = 2
+DEFAULT_BRANCH = "main"  # the branch that a reference without a revision means
+#: Errors after which the cached info is wrong.
+_GONE = (ModelNotFoundError, RevisionNotFoundError, DisabledModelError)
 
 
 @dataclass(frozen=True)
-class KnownInfo(Value):
-    """What is known of a model, and since when."""
+class DatedInfo(Value):
+    """A model's info with the time when the source sent it."""
 
     info: ModelInfo
-    asked: str | None  #: ISO 8601, UTC: when the source said so; None: put together from files on this machine
-    why: str | None = None  #: why this is not the source's answer of this moment; None if it is, or was taken for it
+    retrieved: str | None  #: ISO 8601, UTC; None: composed from files on this machine
+    why: str | None = None  #: why the source was not reached; None if it was, or if the cached info was new enough
 
     @property
     def age(self) -> float | None:
-        """Seconds since it was asked, below zero if the clock was set back; None if it never was."""
-        if self.asked is None:
+        """Seconds since ``retrieved``, negative if the clock was set back; None without that time."""
+        if self.retrieved is None:
             return None
-        return (datetime.now(UTC) - datetime.fromisoformat(self.asked)).total_seconds()
+        return (datetime.now(UTC) - datetime.fromisoformat(self.retrieved)).total_seconds()
 
     def is_within(self, max_age: float) -> bool:
-        """True if the answer is at most that many seconds old; an age that is not known is too old."""
+        """True if the info is at most that many seconds old; False without a known age."""
         return self.age is not None and 0 <= self.age <= max_age
 
 
 class InfoCache:
-    """Kept answers of one endpoint under ``folder``, which need not exist. Reading and writing never fail."""
+    """The cached info of one endpoint in ``folder``, which need not exist. Reading and writing never raise."""
 
     def __init__(self, folder: Path, endpoint: str) -> None:
         self._folder = folder
         self._endpoint = endpoint
 
     def path(self, id: str, revision: str | None) -> Path:
-        """The file of one answer: named by a hash, since neither endpoints nor revisions are plain names."""
+        """The file for one model, named by a hash, since endpoints and revisions are not valid file names."""
         name = "\0".join((self._endpoint, id, revision or DEFAULT_BRANCH))
         return self._folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}.json"
 
-    def read(self, id: str, revision: str | None) -> KnownInfo | None:
-        """The kept answer; None where there is none, or a damaged one, or one of another version."""
+    def read(self, id: str, revision: str | None) -> DatedInfo | None:
+        """The cached info; None if it is missing, damaged, or written by another version."""
         try:
             text = self.path(id, revision).read_text(encoding="utf-8")
             return _decode(json.loads(text), id)
         except (OSError, ValueError, TypeError, KeyError, RecursionError, UnsafePathError):
             return None
 
-    def write(self, id: str, revision: str | None, known: KnownInfo) -> None:
-        """Keep an answer in the place of the former one; a folder that refuses keeps nothing."""
+    def write(self, id: str, revision: str | None, known: DatedInfo) -> None:
+        """Cache an info in place of the previous one; nothing happens if the folder cannot be written."""
         path = self.path(id, revision)
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -91,84 +90,84 @@ class InfoCache:
                 self._drop_oldest()
 
     def drop(self, id: str, revision: str | None) -> None:
-        """Forget an answer."""
+        """Delete a cached info."""
         with suppress(OSError):
             self.path(id, revision).unlink(missing_ok=True)
 
     def _drop_oldest(self) -> None:
-        """Keep the number bounded; what a killed process left half-written counts too."""
+        """Bound the number of files, including temporary files of killed processes."""
         with os.scandir(self._folder) as found:
             entries = [(entry.stat().st_mtime_ns, entry.path) for entry in found]
         for _, path in sorted(entries, reverse=True)[KEPT:]:
-            with suppress(OSError):  # another process was faster
+            with suppress(OSError):  # another process deleted it
                 Path(path).unlink()
 
 
-class RemembersInfo(ModelManager):
-    """A manager of a remote source that keeps the last answer about each model.
+class InfoCachingManager(ModelManager):
+    """A manager of a remote source that caches the last info of each model.
 
-    Its :meth:`resolve` hands what it does to :meth:`remembered`; the methods here do the rest.
+    A subclass implements :meth:`resolve` by a call of :meth:`cache_info`.
     """
 
     @abstractmethod
     def resolve(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelInfo:
-        """As :meth:`ModelManager.resolve` says; always asks, unless offline."""
+        """As :meth:`ModelManager.resolve`; sends a request unless offline."""
 
     def get_model_info(self, ref: Reference, *, revision: str | None = None, max_age: float | None = None) -> ModelInfo:
-        """What the source says of the model, weights not included: one request.
+        """The files and metadata of the model at a commit: one request.
 
         Args:
             ref: any form that :meth:`ModelRef.parse` accepts.
             revision: branch, tag, ``refs/pr/N`` or commit.
-            max_age: seconds; an answer that is not older is taken without a request. By default the source is asked.
+            max_age: seconds; cached info that is not older is returned without a request. None always requests.
 
         Raises:
-            ManagerError: as :meth:`resolve` does; :meth:`latest_model_info` is what falls back to a kept answer.
+            ManagerError: as :meth:`resolve`; :meth:`latest_model_info` falls back to the cached info instead.
         """
         parsed = ModelRef.parse(ref).at(revision)
-        known = self.known_model_info(parsed) if max_age is not None else None
+        known = self.cached_model_info(parsed) if max_age is not None else None
         if known is not None and max_age is not None and known.is_within(max_age):
             return known.info
         return self.resolve(parsed)
 
-    def known_model_info(self, ref: Reference, *, revision: str | None = None) -> KnownInfo | None:
-        """The last answer about the model, with its age and without a request; None if none is kept."""
+    def cached_model_info(self, ref: Reference, *, revision: str | None = None) -> DatedInfo | None:
+        """The cached info of the model, without a request; None if there is none."""
         parsed = ModelRef.parse(ref).at(revision)
         if parsed.endpoint not in (None, self.settings.endpoint):
-            return None  # another Hub's model of that name
+            return None  # a model of another Hub
         return self._infos().read(parsed.id, parsed.revision)
 
-    def latest_model_info(self, ref: Reference, *, revision: str | None = None) -> KnownInfo:
-        """What the source says of the model or, where it cannot be asked, what it said last; ``why`` tells then.
+    def latest_model_info(self, ref: Reference, *, revision: str | None = None) -> DatedInfo:
+        """The model's info from the source or, if the source cannot be reached, the cached info with ``why``.
 
-        Offline, a model of which no answer is kept is described by the files of it that are here.
+        Offline, the info of a model without cached info is composed from its files on this machine.
 
         Raises:
-            OfflineError: offline, and nothing here tells of the model.
-            ManagerError: as :meth:`resolve` does; UnavailableError only if no answer is kept.
+            OfflineError: offline, and neither cached info nor files of the model are on this machine.
+            ManagerError: as :meth:`resolve`; UnavailableError only without cached info.
         """
         parsed = ModelRef.parse(ref).at(revision)
         if self.settings.offline:
-            known = self.known_model_info(parsed)
-            return replace(known, why="offline") if known else KnownInfo(self.resolve(parsed), None, "offline")
+            known = self.cached_model_info(parsed)
+            return replace(known, why="offline") if known else DatedInfo(self.resolve(parsed), None, "offline")
         try:
-            return KnownInfo(self.resolve(parsed), _now())
+            return DatedInfo(self.resolve(parsed), _now())
         except UnavailableError as exc:
-            known = self.known_model_info(parsed)
+            known = self.cached_model_info(parsed)
             if known is None:
                 raise
             return replace(known, why=exc.message)
 
-    def remembered(self, ref: ModelRef, ask: Callable[[], ModelInfo]) -> ModelInfo:
-        """What ``ask`` answers, which is kept; where it says that there is no such thing, the kept answer goes."""
+    def cache_info(self, ref: ModelRef, request: Callable[[], ModelInfo]) -> ModelInfo:
+        """Call ``request`` and cache its result; if the model is gone, delete the cached info and raise."""
         infos = self._infos()
         try:
-            info = ask()
-        except _OVER:
+            info = request()
+        except _GONE:
             infos.drop(ref.id, ref.revision)
             raise
-        known = KnownInfo(info, _now())
-        for name in {ref.id, info.id}:  # a short or former name, and the one it stands for
+        known = DatedInfo(info, _now())
+        for name in {ref.id, info.id}:  # the id that was requested and the canonical id
             infos.write(name, ref.revision, known)
         return info
 
@@ -176,27 +175,27 @@ class RemembersInfo(ModelManager):
         return InfoCache(self.settings.home / "info", self.settings.endpoint)
 
 
-def latest_info(manager: ModelManager, ref: Reference, *, revision: str | None = None) -> KnownInfo:
-    """:meth:`RemembersInfo.latest_model_info` of managers that have it; others are asked, which costs no network."""
-    if isinstance(manager, RemembersInfo):
+def latest_info(manager: ModelManager, ref: Reference, *, revision: str | None = None) -> DatedInfo:
+    """:meth:`InfoCachingManager.latest_model_info`; of a local manager, its info with the present time."""
+    if isinstance(manager, InfoCachingManager):
         return manager.latest_model_info(ref, revision=revision)
-    return KnownInfo(manager.get_model_info(ref, revision=revision), _now())
+    return DatedInfo(manager.get_model_info(ref, revision=revision), _now())
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _encode(known: KnownInfo) -> dict[str, Any]:
-    answer = {"asked": known.asked, "info": known.info.to_dict()}
+def _encode(known: DatedInfo) -> dict[str, Any]:
+    answer = {"retrieved": known.retrieved, "info": known.info.to_dict()}
     return {"schema": SCHEMA, "sha256": _digest(answer), "answer": answer}
 
 
-def _decode(data: Any, id: str) -> KnownInfo:
-    """Read what :func:`_encode` wrote. The digest stands for every check: what it fits is what was written.
+def _decode(data: Any, id: str) -> DatedInfo:
+    """Read the document of :func:`_encode`; a matching digest means that it is unchanged.
 
     Raises:
-        ValueError: or TypeError, KeyError: it is damaged, or another version's.
+        ValueError, TypeError, KeyError: it is damaged, or of another version.
     """
     answer = data["answer"]
     if data["schema"] != SCHEMA or data["sha256"] != _digest(answer):
@@ -205,7 +204,7 @@ def _decode(data: Any, id: str) -> KnownInfo:
         name: tuple(value) if isinstance(value, list) else value for name, value in answer["info"].items()
     }
     fields["files"] = tuple(ModelFile(**file) for file in fields["files"])
-    return KnownInfo(ModelInfo(**{**fields, "requested_id": id}), answer["asked"])
+    return DatedInfo(ModelInfo(**{**fields, "requested_id": id}), answer["retrieved"])
 
 
 def _digest(answer: Any) -> str:
@@ -213,9 +212,9 @@ def _digest(answer: Any) -> str:
 
 
 def _replace(path: Path, text: str, *, private: bool) -> None:
-    """Write in one step; a private model's file is its owner's alone from its first byte on.
+    """Write atomically; the file of a private model is readable by its owner only, from its first byte on.
 
-    Not flushed to the disk: after a power cut the digest tells, and the Hub is asked again.
+    The file is not flushed to the disk: damage by a power cut is detected by the digest.
     """
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)

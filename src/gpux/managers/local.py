@@ -1,4 +1,4 @@
-"""Models on this machine's disk: a folder as ``save_pretrained`` writes it, or one file of :data:`ALONE`."""
+"""Models on this machine: a folder as ``save_pretrained`` writes it, or a single file (:data:`SINGLE_FILES`)."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot, read
 from gpux.model.page import ModelPage
 from gpux.model.reference import ModelRef, Reference
 from gpux.system.cancel import CancelToken
+from gpux.system.hashing import hash_file
 from gpux.system.progress import ProgressCallback
 
-CHUNK = 1 << 20
-ALONE = (".onnx", ".gguf", ".safetensors")  #: files that are a model by themselves
+SINGLE_FILES = (".onnx", ".gguf", ".safetensors")  #: types of files that are a model by themselves
 
 
 class LocalManager(ModelManager):
-    """A folder or a file; its "commit" is a hash over the names and contents of its files."""
+    """Models in folders or single files; the commit is a hash of the names and contents of the files."""
 
     scheme = "local"
 
     def resolve(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelInfo:
-        """Hash the files and describe them.
+        """The files with their hashes.
 
         Raises:
-            ModelNotFoundError: there is no such folder or file, or no right to read all of it.
+            ModelNotFoundError: the folder or file does not exist, or cannot be read completely.
         """
         parsed, token = ModelRef.parse(ref), cancel or CancelToken()
-        with _reading(parsed.id):
+        with _read_errors(parsed.id):
             path = _path(parsed)
             files = tuple(_describe(path, file, token) for file in _files(path))
             config = read_json(_root(path) / "config.json") if path.is_dir() else {}
@@ -57,9 +57,9 @@ class LocalManager(ModelManager):
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> SourceSnapshot:
-        """Nothing travels: the files are used where they lie."""
+        """Check that the files exist; they are used in place."""
         wanted = tuple(paths)
-        with _reading(info.id):
+        with _read_errors(info.id):
             folder = _root(Path(info.id))
             for path in wanted:
                 if not (folder / path).is_file():
@@ -67,9 +67,9 @@ class LocalManager(ModelManager):
         return SourceSnapshot(info, folder, wanted)
 
     def page(self, ref: Reference, *, cancel: CancelToken | None = None) -> ModelPage:
-        """The folder or file and its README.md, without reading the weights: no file is hashed, there is no commit."""
+        """The folder or file and its README.md; no file is hashed, so the commit is empty."""
         parsed = ModelRef.parse(ref)
-        with _reading(parsed.id):
+        with _read_errors(parsed.id):
             path = _path(parsed)
             files = tuple(ModelFile(_relative(path, file), file.stat().st_size) for file in _files(path))
         info = ModelInfo(
@@ -82,29 +82,29 @@ class LocalManager(ModelManager):
         return cached_page(info, _root(path))
 
     def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
-        """Parts of the files, where they lie."""
+        """Byte ranges of the files in place."""
         return _LocalReads(_root(Path(info.id)), info)
 
     def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
-        """All of them: they are where they are."""
+        """All ``paths``: the files are used in place."""
         return set(paths)
 
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
     ) -> list[ModelInfo]:
-        """Folders on disk are not searched."""
+        """Raises UnsupportedError: folders are not searched."""
         raise UnsupportedError("folders are not searched", hint="Search the Hub with `gpux search`.")
 
     def list_revisions(self, ref: Reference) -> list[Revision]:
         """A folder has no revisions: an empty list."""
         parsed = ModelRef.parse(ref)
-        with _reading(parsed.id):
+        with _read_errors(parsed.id):
             _path(parsed)
         return []
 
 
 class _LocalReads(FileReads):
-    """Files below a folder."""
+    """Byte ranges of the files in a folder."""
 
     def __init__(self, folder: Path, info: ModelInfo) -> None:
         self._folder = folder
@@ -117,31 +117,28 @@ class _LocalReads(FileReads):
         return file.size
 
     def _read(self, path: str, start: int, stop: int) -> bytes:
-        with _reading(self._info.id):
+        with _read_errors(self._info.id):
             return read_part(self._folder / path, start, stop)
 
 
 @contextmanager
-def _reading(name: str) -> Iterator[None]:
-    """What the disk refuses, as the error of a model that is not to be had."""
+def _read_errors(name: str) -> Iterator[None]:
+    """Turn OSErrors into ModelNotFoundError."""
     try:
         yield
     except OSError as exc:
         at = f" ({exc.filename})" if exc.filename and str(exc.filename) != name else ""
-        hint = "Name a folder that holds a model's files and nothing else, all of which you may read."
+        hint = "Name a folder that contains only the files of a model, all of them readable."
         raise ModelNotFoundError(f"{name} cannot be read: {exc.strerror or exc}{at}", hint=hint, model=name) from exc
 
 
 def _path(ref: ModelRef) -> Path:
     path = Path(ref.id).expanduser().absolute()
-    if path.is_dir() or (path.is_file() and path.suffix.lower() in ALONE):
+    if path.is_dir() or (path.is_file() and path.suffix.lower() in SINGLE_FILES):
         return path
-    what = (
-        "it is no folder and no .onnx, .gguf or .safetensors file" if path.exists() else "there is nothing of that name"
-    )
-    raise ModelNotFoundError(
-        f"{ref.id}: {what}", hint="A model of the Hub is named org/name, without a leading ./ or /.", model=ref.id
-    )
+    what = "not a folder, nor an .onnx, .gguf or .safetensors file" if path.exists() else "no such folder or file"
+    hint = "A model of the Hub is named org/name, without a leading ./ or /."
+    raise ModelNotFoundError(f"{ref.id}: {what}", hint=hint, model=ref.id)
 
 
 def _root(path: Path) -> Path:
@@ -149,7 +146,7 @@ def _root(path: Path) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    """All of a folder but hidden entries; of an ONNX file, the file and its external data."""
+    """The files of a folder except hidden ones; of an ONNX file, the file and its external data."""
     if path.is_dir():
         return sorted(
             file
@@ -165,16 +162,12 @@ def _relative(path: Path, file: Path) -> str:
 
 
 def _describe(path: Path, file: Path, cancel: CancelToken) -> ModelFile:
-    digest = hashlib.sha256()
-    with file.open("rb") as source:
-        while chunk := source.read(CHUNK):
-            cancel.check()
-            digest.update(chunk)
-    return ModelFile(_relative(path, file), file.stat().st_size, sha256=digest.hexdigest())
+    sha256 = hash_file(file, "sha256", lambda length: None, cancel)
+    return ModelFile(_relative(path, file), file.stat().st_size, sha256=sha256)
 
 
 def _commit(files: Iterable[ModelFile]) -> str:
-    """40 hexadecimal digits, as a git commit has, that change with any name or byte."""
+    """40 hexadecimal digits, as of a git commit: a hash of the names and hashes of all files."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.path}\0{file.sha256}\0".encode())

@@ -1,4 +1,4 @@
-"""Managers by scheme, from the entry points ``gpux.managers``: built-in ones come by the same way as plug-ins."""
+"""Managers by scheme, from the entry points ``gpux.managers``, through which built-in managers register too."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def manager_for(scheme: str, settings: Settings) -> ModelManager:
     """The manager of one scheme.
 
     Raises:
-        UsageError: no installed package brings it, or two do.
+        UsageError: no installed package provides it, or two do.
     """
     found = registered(GROUP, "scheme")
     if scheme not in found:
         known = ", ".join(sorted(found))
-        raise UsageError(f"nothing here pulls {scheme!r} models", hint=f"Known schemes: {known}.")
+        raise UsageError(f"no manager pulls {scheme!r} models", hint=f"Known schemes: {known}.")
     manager: ModelManager = found[scheme].load()(settings)
     return manager
