@@ -8,8 +8,8 @@ import pytest
 
 from gpux.errors import UsageError
 from gpux.inspect.architecture import ParameterCount
-from gpux.inspect.footprint import weight_bytes
-from gpux.inspect.formats.gguf import canonical_label
+from gpux.inspect.fit import weight_bytes
+from gpux.inspect.formats.gguf_files import canonical_label
 from gpux.inspect.formats.graphs import onnx_variants
 from gpux.model.precisions import (
     PRECISIONS,

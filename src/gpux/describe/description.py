@@ -18,7 +18,7 @@ from gpux.inspect.headers.gguf_summary import GgufSummary, as_config
 from gpux.inspect.headers.safetensors import SafetensorsSummary
 from gpux.inspect.parameters import ParameterFacts, parameters_of
 from gpux.inspect.reads import FileReads
-from gpux.inspect.weights import precision_notes, read_gguf, read_safetensors
+from gpux.inspect.weight_headers import precision_notes, read_gguf, read_safetensors
 from gpux.managers.base import ModelManager
 from gpux.managers.info_cache import DatedInfo, InfoCachingManager
 from gpux.managers.registry import manager_for

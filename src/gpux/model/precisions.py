@@ -2,7 +2,7 @@
 
 File suffixes are those of transformers.js (``utils/dtypes.js``), optimum and sentence-transformers; aliases also those
 of the ``variant`` argument of ``from_pretrained``. Quantizations of GGUF files have names of their own, see
-:mod:`gpux.inspect.formats.gguf`; a precision states the one that it stands for.
+:mod:`gpux.inspect.formats.gguf_files`; a precision states the one that it stands for.
 """
 
 from __future__ import annotations

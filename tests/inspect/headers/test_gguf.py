@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpux.errors import CorruptFileError, UnsupportedError
-from gpux.inspect.headers.gguf import read_gguf
+from gpux.inspect.headers.gguf import LongArray, read_gguf
 from gpux.inspect.headers.gguf_summary import as_config, summarize
-from gpux.inspect.headers.gguf_values import LongArray
 from tests.inspect.headers.files import Gguf, MemoryReads, llama
 
 NAME = "Tiny-Q4_K_M.gguf"

@@ -1,21 +1,22 @@
-"""What a model is, from its ``config.json`` alone: sizes, attention, context, experts, and how many parameters.
+"""The architecture that a ``config.json`` describes: sizes, attention, context, experts, parameter count.
 
-Pure: nothing here reads the network, a model's files or the clock. ``docs/explanation/parameters.md`` tells where the
-formulas hold.
+Pure: reads neither network nor model files. ``docs/explanation/parameters.md`` lists the types that have a formula.
 """
 
 from __future__ import annotations
 
-from gpux.inspect.architecture.counting import ParameterCount, count_parameters
-from gpux.inspect.architecture.experts import Experts
-from gpux.inspect.architecture.model_names import (
+from gpux.inspect.architecture.attention import RopeScaling
+from gpux.inspect.architecture.counting import (
+    ParameterCount,
     active_parameters_from_name,
     count_from_name,
+    count_parameters,
     parameters_from_name,
     parameters_from_tags,
 )
-from gpux.inspect.architecture.shapes import ArchitectureSummary, CacheShape, Quantization, RopeScaling
-from gpux.inspect.architecture.summary import summarize
+from gpux.inspect.architecture.decoders import Experts
+from gpux.inspect.architecture.quantization import Quantization
+from gpux.inspect.architecture.summary import ArchitectureSummary, CacheShape, summarize
 
 __all__ = [
     "ArchitectureSummary",

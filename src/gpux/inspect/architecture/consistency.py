@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gpux.inspect.architecture.attention import Heads
 from gpux.inspect.architecture.fields import NAMES, Fields, whole
-from gpux.inspect.architecture.heads import Heads
 
 #: Facts whose several names mean the same wherever they occur. Layers and heads are left out: a file may state those
 #: of a side, or of a stage, under one of the names.

@@ -1,26 +1,24 @@
-"""How many parameters a model has, from its configuration alone."""
+"""How many parameters a model has: by a formula from its configuration, else by its tags or name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpux.inspect.architecture.audio import AUDIO
-from gpux.inspect.architecture.decoder_forms import FORMS
-from gpux.inspect.architecture.decoders import count_decoder, count_recurrent
-from gpux.inspect.architecture.encoders import ENCODERS
+from gpux.inspect.architecture.decoders import FORMS, count_decoder, count_recurrent
+from gpux.inspect.architecture.encoders import AUDIO, ENCODERS, VISION
 from gpux.inspect.architecture.fields import Fields, MissingFieldError, NoFormulaError
+from gpux.inspect.architecture.layers import Parameters
 from gpux.inspect.architecture.multimodal import MULTIMODAL, PARTS
 from gpux.inspect.architecture.seq2seq import ENCODER_DECODERS
-from gpux.inspect.architecture.tally import Tally
-from gpux.inspect.architecture.vision import VISION
 from gpux.model.values import Value
 
 FORMULA, UNKNOWN = "config by formula", "unknown"
 
 #: ``model_type`` -> formula.
-FORMULAS: dict[str, Callable[[Fields], Tally]] = {
+FORMULAS: dict[str, Callable[[Fields], Parameters]] = {
     **dict.fromkeys(FORMS, count_decoder),
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba"), count_recurrent),
     **ENCODERS,
@@ -64,7 +62,7 @@ def count_parameters(config: Mapping[str, Any]) -> ParameterCount:
         return _unknown(f"no formula for {exc.args[0]}")
     if not 0 < found.total < 1 << 60:
         return _unknown("the sizes in the configuration belong to no model")
-    active, rest = found.total - found.idle, found.total - found.tables
+    active, rest = found.total - found.inactive, found.total - found.embedding
     return ParameterCount(found.total, active, rest, FORMULA, mask_buffers=_masks(fields))
 
 
@@ -82,3 +80,60 @@ def _masks(fields: Fields) -> int:
     if fields.model_type not in _MASKED:
         return 0
     return (fields.size("layers") or 0) * (fields.size("context") or 0) ** 2
+
+
+#: No thousands: ``128k`` in a name is the length of the context.
+_UNITS = {"m": 1e6, "b": 1e9, "t": 1e12}
+#: ``8x7B``, ``70B``, ``0.5b``, ``350M``, ``1_8b``: a number and its unit between separators. ``A3B`` is what is active.
+_SIZE = re.compile(
+    r"(?:^|[-_/.:\s(])(?P<active>a)?(?:(?P<times>\d{1,3})x)?(?P<number>\d{1,4}(?:[.]\d{1,4})?)(?P<unit>[mbt])"
+    r"(?=$|[-_/.:\s)])",
+    re.IGNORECASE,
+)
+_LARGEST = 1e14
+
+
+def parameters_from_name(name: str) -> int | None:
+    """Parameters that a model's name tells, to the precision of the name: ``Llama-3.1-70B-Instruct`` -> 70e9.
+
+    ``8x7B`` is taken as the product, which is more than a mixture of experts really has, as it shares its attention.
+    The part before the slash, the owner's, says nothing. None where the name tells no size; the first of several wins.
+    """
+    return _first(name, active=False)
+
+
+def active_parameters_from_name(name: str) -> int | None:
+    """Parameters that one token uses, from a name as ``Qwen3-30B-A3B`` -> 3e9; None where it does not tell."""
+    return _first(name, active=True)
+
+
+def parameters_from_tags(tags: Iterable[str]) -> int | None:
+    """Parameters that a tag tells, where a tag is nothing but a size: ``7b``, ``params:70B``, ``model_size:1.3B``."""
+    for tag in tags:
+        last = tag.rpartition(":")[2].strip() if isinstance(tag, str) else ""
+        match = _SIZE.fullmatch(last)
+        if match and not match["active"] and (found := _value(match)) is not None:
+            return found
+    return None
+
+
+def count_from_name(name: str, tags: Iterable[str] = ()) -> ParameterCount:
+    """The count that tags tell, else the name, with its basis; unknown where neither does."""
+    if (found := parameters_from_tags(tags)) is not None:
+        return ParameterCount(found, None, None, "tags")
+    if (found := parameters_from_name(name)) is not None:
+        return ParameterCount(found, active_parameters_from_name(name), None, "name")
+    return ParameterCount(None, None, None, "unknown", "neither the tags nor the name tell a size")
+
+
+def _first(name: str, *, active: bool) -> int | None:
+    own = name.rpartition("/")[2][:500]
+    for match in _SIZE.finditer(own):
+        if bool(match["active"]) == active and (found := _value(match)) is not None:
+            return found
+    return None
+
+
+def _value(match: re.Match[str]) -> int | None:
+    value = float(match["number"]) * _UNITS[match["unit"].lower()] * int(match["times"] or 1)
+    return round(value) if 0 < value <= _LARGEST else None

@@ -1,15 +1,168 @@
-"""Parameters of decoders: one formula, and the forms of each type."""
+"""Parameters of decoders: one formula, a table of how each type differs, and mixtures of experts.
+
+Source: the published modelling code of each type, confirmed by building the golden configurations of the tests.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from gpux.inspect.architecture.decoder_forms import FORMS, DecoderForm
-from gpux.inspect.architecture.experts import expert_feed_forwards, find_experts
+from gpux.inspect.architecture.attention import Heads, find_heads
 from gpux.inspect.architecture.fields import Fields, MissingFieldError, NoFormulaError
-from gpux.inspect.architecture.heads import Heads, find_heads
+from gpux.inspect.architecture.layers import Parameters, feed_forward, linear, norm, table
 from gpux.inspect.architecture.recurrent import RECURRENT, mixer_parameters
-from gpux.inspect.architecture.tally import Tally, feed_forward, linear, norm, table
+from gpux.model.values import Value
+
+
+@dataclass(frozen=True)
+class DecoderForm:
+    """How a decoder's layers are built; a text names the truth value in the configuration that decides."""
+
+    gated: bool = True  #: the feed-forward has two matrices up and one down
+    norm_vectors: int = 1  #: 1 scale, 2 scale and shift, 0 nothing to learn
+    norms: int = 2  #: per layer
+    qkv_bias: bool | str = "attention_bias"
+    out_bias: bool | str = "attention_bias"
+    mlp_bias: bool | str = "mlp_bias"
+    #: norms of queries and keys: of one head's width, shared by all ("head"), or of all heads' width ("all")
+    qk_norm: str = ""
+    qk_flag: str = ""  #: the truth value that switches them on; none: always on
+    positions: int | None = None  #: learned positions, with so many rows more than the context has
+    embedding_norm: bool = False
+    head_bias: bool | str = False  #: of the output words
+    widen: int | None = None  #: the feed-forward's width over the hidden size where the file does not tell
+    per_head: int = 0  #: further numbers for each head of a layer (attention sinks)
+
+
+_LLAMA = DecoderForm()
+_PLAIN = DecoderForm(qkv_bias=False, out_bias=False, mlp_bias=False)
+_GPT = DecoderForm(
+    gated=False, norm_vectors=2, qkv_bias=True, out_bias=True, mlp_bias=True, widen=4, positions=0
+)  # GPT-2
+_GPTJ = replace(_GPT, qkv_bias=False, out_bias=False, norms=1, head_bias=True, positions=None)
+_QWEN2 = replace(_PLAIN, qkv_bias=True)
+_QWEN3 = replace(_PLAIN, qkv_bias="attention_bias", out_bias="attention_bias", qk_norm="head")
+_OLMO2 = replace(_LLAMA, qk_norm="all", mlp_bias=False)
+_COHERE = replace(_LLAMA, norms=1, mlp_bias=False)
+_GLM = replace(_PLAIN, qkv_bias="attention_bias")
+_ERNIE = DecoderForm(qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias")
+
+#: ``model_type`` -> form.
+FORMS: dict[str, DecoderForm] = {
+    **dict.fromkeys(("llama", "code_llama", "granite", "smollm3", "granitemoe", "granitemoeshared"), _LLAMA),
+    **dict.fromkeys(("gemma", "llama4_text", "deepseek_v2", "deepseek_v3", "jamba"), replace(_LLAMA, mlp_bias=False)),
+    **dict.fromkeys(("mistral", "mixtral", "phi3", "dbrx"), _PLAIN),
+    **dict.fromkeys(("qwen2", "qwen2_vl_text", "qwen2_5_vl_text"), _QWEN2),
+    "helium": replace(_LLAMA, out_bias=False),
+    "qwen2_moe": replace(_QWEN2, qkv_bias="qkv_bias"),
+    **dict.fromkeys(("qwen3", "qwen3_moe", "dots1", "hunyuan_v1_dense"), _QWEN3),
+    "qwen3_next": _QWEN3,
+    "exaone4": replace(_PLAIN, qk_norm="head"),
+    "lfm2": replace(_PLAIN, qk_norm="head"),
+    "gemma2": replace(_LLAMA, norms=4, mlp_bias=False),
+    "gemma3_text": replace(_LLAMA, norms=4, mlp_bias=False, qk_norm="head"),
+    "phimoe": replace(_LLAMA, norm_vectors=2, mlp_bias=False, head_bias="lm_head_bias"),
+    "phi": replace(_GPT, norms=1, positions=None, head_bias=True, qk_norm="head", qk_flag="qk_layernorm"),
+    "persimmon": replace(_GPT, positions=None, qk_norm="head", qk_flag="qk_layernorm"),
+    "stablelm": replace(_PLAIN, norm_vectors=2, qkv_bias="use_qkv_bias", qk_norm="all", qk_flag="qk_layernorm"),
+    "starcoder2": replace(_ERNIE, gated=False, norm_vectors=2),
+    "cohere": replace(_COHERE, qk_norm="all", qk_flag="use_qk_norm"),
+    "cohere2": _COHERE,
+    "olmo": replace(_LLAMA, norm_vectors=0, mlp_bias=False),
+    **dict.fromkeys(("olmo2", "olmo3", "olmoe"), _OLMO2),
+    "nemotron": replace(_LLAMA, gated=False, norm_vectors=2),
+    "arcee": replace(_LLAMA, gated=False),
+    **dict.fromkeys(("gpt2", "gpt-sw3", "gpt_bigcode"), _GPT),
+    "gpt_neo": replace(_GPT, qkv_bias=False),
+    **dict.fromkeys(("gptj", "codegen"), _GPTJ),
+    "gpt_neox": replace(_GPT, qkv_bias="attention_bias", out_bias="attention_bias", positions=None),
+    "bloom": replace(_GPT, positions=None, embedding_norm=True),
+    "mpt": replace(_PLAIN, gated=False),
+    "opt": replace(_GPT, positions=2, qkv_bias="enable_bias", out_bias="enable_bias", mlp_bias="enable_bias"),
+    "biogpt": replace(_GPT, positions=2),
+    "xglm": replace(_GPT, positions=None),
+    "falcon": replace(_PLAIN, gated=False, norm_vectors=2, widen=4, qkv_bias="bias", out_bias="bias", mlp_bias="bias"),
+    **dict.fromkeys(("glm",), _GLM),
+    "glm4": replace(_GLM, norms=4),
+    "glm4_moe": replace(_GLM, qk_norm="head", qk_flag="use_qk_norm"),
+    "seed_oss": replace(_LLAMA, out_bias="attention_out_bias"),
+    **dict.fromkeys(("ernie4_5", "ernie4_5_moe"), _ERNIE),
+    "bitnet": replace(_LLAMA, mlp_bias=False),
+    "gpt_oss": replace(_LLAMA, qkv_bias=True, out_bias=True, mlp_bias=True, per_head=1),
+}
+
+
+#: Types of which the experts that all tokens share have a gate of their own.
+_SHARED_GATE = frozenset({"qwen2_moe", "qwen3_next"})
+
+
+@dataclass(frozen=True)
+class Experts(Value):
+    """The experts of one layer, and how many layers have them."""
+
+    count: int  #: routed experts of a layer
+    active: int | None  #: of them, those that one token uses
+    shared: int  #: experts that every token uses beside them
+    size: int | None  #: inner width of one routed expert
+    shared_size: int  #: inner width of all shared experts together
+    layers: int  #: layers with experts; the others have a plain feed-forward
+
+
+def find_experts(fields: Fields, layers: int) -> Experts | None:
+    """The experts of a model of so many layers; None for a dense one."""
+    count = fields.size("experts") or 0
+    if count < 2:
+        return None
+    size = fields.size("expert") or fields.size("inner")
+    shared = fields.count("shared_experts") or 0
+    width = fields.size("shared_expert") or shared * (size or 0)
+    if fields.model_type == "llama4_text":
+        shared, width = 1, fields.size("inner") or 0
+    elif width and not shared:
+        shared = 1
+    return Experts(count, fields.size("used_experts"), shared, size, width, sparse_layers(fields, layers))
+
+
+def sparse_layers(fields: Fields, layers: int) -> int:
+    """How many of the layers have experts, by the rule of the type."""
+    dense = fields.items("mlp_only_layers")
+    steps = range(layers)
+    if (step := fields.size("decoder_sparse_step")) is not None:
+        return sum((i + 1) % step == 0 and i not in dense for i in steps)
+    if (first := fields.count("first_k_dense_replace")) is not None:
+        return max(0, layers - first)
+    if (period := fields.size("expert_layer_period")) is not None:
+        offset = fields.count("expert_layer_offset") or 0
+        return sum(i % period == offset for i in steps)
+    if (step := fields.size("interleave_moe_layer_step")) is not None:
+        return len(range(step - 1, layers, step))
+    if (interval := fields.size("moe_layer_interval")) is not None:
+        start, end = fields.count("moe_layer_start_index") or 0, fields.count("moe_layer_end_index")
+        last = layers - 1 if end is None else end
+        return sum((i + 1) % interval == 0 and start <= i <= last for i in steps)
+    return layers
+
+
+def expert_feed_forwards(fields: Fields, hidden: int, layers: int, experts: Experts) -> Parameters:
+    """Feed-forwards of all layers of a model with experts, their routers among them."""
+    if fields.model_type != "gpt_oss" and (fields.flag("use_bias") or fields.flag("mlp_bias")):
+        raise NoFormulaError("experts with biases")
+    biased = fields.model_type == "gpt_oss"
+    inner = fields.size("intermediate_size_mlp") or fields.need("inner")
+    dense = feed_forward(hidden, inner, gated=True, bias=False) * (layers - experts.layers)
+    one = feed_forward(hidden, experts.size or fields.need("expert"), gated=True, bias=biased)
+    shared = feed_forward(hidden, experts.shared_size, gated=True, bias=False) if experts.shared_size else 0
+    sparse = experts.count * one + shared + _router(fields, hidden, experts)
+    used = min(experts.count, experts.active or experts.count)
+    return Parameters(dense + experts.layers * sparse, experts.layers * (experts.count - used) * one)
+
+
+def _router(fields: Fields, hidden: int, experts: Experts) -> int:
+    own = experts.count if fields.model_type in ("gpt_oss", "ernie4_5_moe") else 0  # biases of the choice
+    gate = hidden if fields.model_type in _SHARED_GATE else 0
+    return experts.count * hidden + own + gate
+
 
 _HEADLESS = ("Model", "Decoder")
 _WORDS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForPreTraining")
@@ -17,7 +170,7 @@ _WORDS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForPreTrain
 _UNTIED = frozenset({"dbrx"})
 
 
-def count_decoder(fields: Fields) -> Tally:
+def count_decoder(fields: Fields) -> Parameters:
     """Parameters of a decoder with the head that its class has (the output words where no class is named)."""
     form = FORMS[fields.model_type or ""]
     hidden, layers = fields.need("hidden"), fields.need("layers")
@@ -25,7 +178,7 @@ def count_decoder(fields: Fields) -> Tally:
     return body + _final_norm(fields, form, hidden) + head(fields, form, hidden)
 
 
-def count_recurrent(fields: Fields) -> Tally:
+def count_recurrent(fields: Fields) -> Parameters:
     """Parameters of a decoder without attention: Mamba and its kin."""
     hidden, layers = fields.need("hidden"), fields.need("layers")
     mixer = mixer_parameters(fields, hidden) + norm(hidden, bias=False)
@@ -33,7 +186,7 @@ def count_recurrent(fields: Fields) -> Tally:
     return table(fields.need("vocab"), hidden) + layers * mixer + norm(hidden, False) + head(fields, form, hidden)
 
 
-def _embeddings(fields: Fields, form: DecoderForm, hidden: int) -> Tally:
+def _embeddings(fields: Fields, form: DecoderForm, hidden: int) -> Parameters:
     width = fields.size("word_embed_proj_dim") or hidden if fields.model_type == "opt" else hidden
     found = table(fields.need("vocab"), width)
     if width != hidden:
@@ -52,23 +205,23 @@ def _final_norm(fields: Fields, form: DecoderForm, hidden: int) -> int:
     return form.norm_vectors * hidden
 
 
-def head(fields: Fields, form: DecoderForm, hidden: int) -> Tally:
+def head(fields: Fields, form: DecoderForm, hidden: int) -> Parameters:
     """What stands behind the last layer, by the name of the class."""
     name = next(iter(fields.architectures), "ForCausalLM")
     if name.endswith("DoubleHeadsModel"):
         raise NoFormulaError(f"the class {name[:80]}")
     if name.endswith(_HEADLESS) and not name.endswith("LMHeadModel"):
-        return Tally()
+        return Parameters()
     if name.endswith("ForSequenceClassification"):
-        return Tally(linear(hidden, fields.labels, bias=False))
+        return Parameters(linear(hidden, fields.labels, bias=False))
     if name.endswith("ForTokenClassification"):
-        return Tally(linear(hidden, fields.labels))
+        return Parameters(linear(hidden, fields.labels))
     if name.endswith("ForQuestionAnswering"):
-        return Tally(linear(hidden, fields.labels if fields.model_type == "gptj" else 2))
+        return Parameters(linear(hidden, fields.labels if fields.model_type == "gptj" else 2))
     if not name.endswith(_WORDS):
         raise NoFormulaError(f"the class {name[:80]}")
     vocabulary = fields.need("vocab")
-    words = Tally() if tied(fields) else table(vocabulary, hidden)
+    words = Parameters() if tied(fields) else table(vocabulary, hidden)
     return words + (vocabulary if decides(fields, form.head_bias) else 0)
 
 
@@ -82,10 +235,10 @@ def decides(fields: Fields, rule: bool | str) -> bool:
     return fields.flag(rule) if isinstance(rule, str) else rule
 
 
-def _layers(fields: Fields, form: DecoderForm, hidden: int, layers: int) -> Tally:
+def _layers(fields: Fields, form: DecoderForm, hidden: int, layers: int) -> Parameters:
     heads = find_heads(fields)
     attending, mixing = _attention_layers(fields, layers)
-    found = Tally(attending * _attention(fields, form, hidden, heads))
+    found = Parameters(attending * _attention(fields, form, hidden, heads))
     if mixing:
         found += mixing * mixer_parameters(fields, hidden)
     return found + _feed_forwards(fields, form, hidden, layers) + layers * _norms(fields, form, hidden)
@@ -158,12 +311,12 @@ def _latent_attention(fields: Fields, hidden: int, heads: Heads) -> int:
     return queries + down + up + linear(count * value, hidden, biased)
 
 
-def _feed_forwards(fields: Fields, form: DecoderForm, hidden: int, layers: int) -> Tally:
+def _feed_forwards(fields: Fields, form: DecoderForm, hidden: int, layers: int) -> Parameters:
     experts = find_experts(fields, layers)
     if experts is not None:
         return expert_feed_forwards(fields, hidden, layers, experts)
     inner = inner_size(fields, form, hidden)
-    return Tally(layers * feed_forward(hidden, inner, gated=form.gated, bias=decides(fields, form.mlp_bias)))
+    return Parameters(layers * feed_forward(hidden, inner, gated=form.gated, bias=decides(fields, form.mlp_bias)))
 
 
 def inner_size(fields: Fields, form: DecoderForm, hidden: int) -> int:

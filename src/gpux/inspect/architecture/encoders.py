@@ -1,12 +1,12 @@
-"""Parameters of text encoders: BERT and its descendants, with the head that their class has."""
+"""Parameters of encoders of text, images and sound, with the head that the class has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpux.inspect.architecture.fields import Fields, NoFormulaError
-from gpux.inspect.architecture.tally import Tally, feed_forward, linear, norm, table, transformer_layer
+from gpux.inspect.architecture.fields import Fields, MissingFieldError, NoFormulaError
+from gpux.inspect.architecture.layers import Parameters, feed_forward, linear, norm, table, transformer_layer
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ FORMS: dict[str, EncoderForm] = {
 }
 
 
-def count_encoder(fields: Fields) -> Tally:
+def count_encoder(fields: Fields) -> Parameters:
     """Parameters of BERT, RoBERTa, ALBERT, ELECTRA, MPNet and their namesakes."""
     form = FORMS[fields.model_type or ""]
     hidden = fields.need("hidden")
@@ -45,7 +45,7 @@ def count_encoder(fields: Fields) -> Tally:
     return found + _head(fields, form, hidden, width)
 
 
-def _tables(fields: Fields, form: EncoderForm, width: int) -> Tally:
+def _tables(fields: Fields, form: EncoderForm, width: int) -> Parameters:
     found = table(fields.need("vocab"), width) + table(fields.need("context"), width)
     return found + (table(fields.count("type_vocab_size") or 0, width) if form.token_types else 0)
 
@@ -75,32 +75,32 @@ def _headless(task: str, fields: Fields) -> int:
     return 0
 
 
-def _head(fields: Fields, form: EncoderForm, hidden: int, width: int) -> Tally:
+def _head(fields: Fields, form: EncoderForm, hidden: int, width: int) -> Parameters:
     task, square = _task(fields), linear(hidden, hidden)
     pooled = square if form.pooler else 0
     if task == "ForMaskedLM":
         return _words(fields, hidden, width)
     if task == "ForPreTraining":
         if fields.model_type == "electra":
-            return Tally(square + linear(hidden, 1))
+            return Parameters(square + linear(hidden, 1))
         pair = fields.labels if fields.model_type == "albert" else 2
         return _words(fields, hidden, width) + pooled + linear(hidden, pair)
     if task == "ForSequenceClassification":
-        return Tally((square if form.wide_head else pooled) + linear(hidden, fields.labels))
+        return Parameters((square if form.wide_head else pooled) + linear(hidden, fields.labels))
     if task in ("ForTokenClassification", "ForQuestionAnswering"):
-        return Tally(linear(hidden, fields.labels))
+        return Parameters(linear(hidden, fields.labels))
     if task in ("ForMultipleChoice", "ForNextSentencePrediction") and fields.model_type != "electra":
-        return Tally(pooled + linear(hidden, 1 if task == "ForMultipleChoice" else 2))
-    return Tally(pooled + _headless(task, fields))
+        return Parameters(pooled + linear(hidden, 1 if task == "ForMultipleChoice" else 2))
+    return Parameters(pooled + _headless(task, fields))
 
 
-def _words(fields: Fields, hidden: int, width: int) -> Tally:
+def _words(fields: Fields, hidden: int, width: int) -> Parameters:
     vocabulary = fields.need("vocab")
-    untied = Tally() if fields.flag("tie_word_embeddings", True) else table(vocabulary, width)
+    untied = Parameters() if fields.flag("tie_word_embeddings", True) else table(vocabulary, width)
     return untied + linear(hidden, width) + norm(width) + vocabulary
 
 
-def count_distilbert(fields: Fields) -> Tally:
+def count_distilbert(fields: Fields) -> Parameters:
     """Parameters of DistilBERT."""
     hidden, vocabulary = fields.need("hidden"), fields.need("vocab")
     layer = transformer_layer(hidden, fields.need("inner"))
@@ -116,7 +116,7 @@ def count_distilbert(fields: Fields) -> Tally:
     return found + _headless(task, fields)
 
 
-def count_deberta(fields: Fields) -> Tally:
+def count_deberta(fields: Fields) -> Parameters:
     """Parameters of DeBERTa, arXiv 2006.03654, and of its second and third version."""
     hidden, second = fields.need("hidden"), fields.model_type == "deberta-v2"
     found = table(fields.need("vocab"), hidden) + norm(hidden)
@@ -161,19 +161,19 @@ def _disentangled_v2(fields: Fields, hidden: int) -> int:
     return found
 
 
-def _deberta_head(fields: Fields, hidden: int) -> Tally:
+def _deberta_head(fields: Fields, hidden: int) -> Parameters:
     task = _task(fields)
     if task == "ForMaskedLM":
         return _words(fields, hidden, hidden)
     if task == "ForSequenceClassification":
         width = fields.size("pooler_hidden_size") or hidden
-        return Tally(linear(width, width) + linear(width, fields.labels))
+        return Parameters(linear(width, width) + linear(width, fields.labels))
     if task in ("ForTokenClassification", "ForQuestionAnswering"):
-        return Tally(linear(hidden, fields.labels))
-    return Tally(_headless(task, fields))
+        return Parameters(linear(hidden, fields.labels))
+    return Parameters(_headless(task, fields))
 
 
-def count_modernbert(fields: Fields) -> Tally:
+def count_modernbert(fields: Fields) -> Parameters:
     """Parameters of ModernBERT, arXiv 2412.13663; its first layer has no norm before attention."""
     hidden, layers, vocabulary = fields.need("hidden"), fields.need("layers"), fields.need("vocab")
     inner, normed = fields.need("inner"), norm(hidden, fields.flag("norm_bias"))
@@ -184,16 +184,215 @@ def count_modernbert(fields: Fields) -> Tally:
     dense = linear(hidden, hidden, fields.flag("classifier_bias")) + normed
     task = _task(fields)
     if task == "ForMaskedLM":
-        words = Tally() if fields.flag("tie_word_embeddings", True) else table(vocabulary, hidden)
+        words = Parameters() if fields.flag("tie_word_embeddings", True) else table(vocabulary, hidden)
         return found + dense + words + (vocabulary if fields.flag("decoder_bias", True) else 0)
     if task in ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"):
         return found + dense + linear(hidden, fields.labels)
     return found + _headless(task, fields)
 
 
-ENCODERS: dict[str, Callable[[Fields], Tally]] = {
+ENCODERS: dict[str, Callable[[Fields], Parameters]] = {
     **dict.fromkeys(FORMS, count_encoder),
     "distilbert": count_distilbert,
     **dict.fromkeys(("deberta", "deberta-v2"), count_deberta),
     "modernbert": count_modernbert,
 }
+
+
+def patches(fields: Fields) -> int:
+    """Patches of one image of the configured size."""
+    size, patch = fields.need("image_size"), fields.need("patch_size")
+    return (size // patch) ** 2
+
+
+def patch_embedding(fields: Fields, hidden: int, bias: bool = True) -> int:
+    """The convolution that makes a vector of each patch."""
+    return linear((fields.size("channels") or 3) * fields.need("patch_size") ** 2, hidden, bias)
+
+
+def _classifies(fields: Fields) -> bool:
+    """Does the class end in a classification; a bare model or backbone does not.
+
+    Raises:
+        NoFormulaError: the class is another one.
+    """
+    name = next(iter(fields.architectures), "Model")
+    if name.endswith(("Model", "Backbone")):
+        return False
+    if "ImageClassification" not in name and "AudioClassification" not in name:
+        raise NoFormulaError(f"the class {name[:80]}")
+    return True
+
+
+def count_vit(fields: Fields) -> Parameters:
+    """Parameters of ViT (arXiv 2010.11929), DeiT and the spectrogram transformer."""
+    hidden, distilled = fields.need("hidden"), fields.model_type in ("deit", "audio-spectrogram-transformer")
+    marks = 2 if distilled else 1  # learned tokens before the patches
+    spectrogram = fields.model_type == "audio-spectrogram-transformer"
+    layer = transformer_layer(hidden, fields.need("inner"))
+    layer -= 0 if fields.flag("qkv_bias", True) else 3 * hidden
+    found = table((_spectrogram_patches(fields) if spectrogram else patches(fields)) + marks, hidden)
+    found += marks * hidden + fields.need("layers") * layer + norm(hidden)
+    channels = hidden * (1 + fields.need("patch_size") ** 2)
+    found += channels if spectrogram else patch_embedding(fields, hidden)
+    return found + _vit_head(fields, hidden)
+
+
+def _spectrogram_patches(fields: Fields) -> int:
+    patch = fields.need("patch_size")
+    rows = (fields.need("num_mel_bins") - patch) // fields.need("frequency_stride") + 1
+    columns = (fields.need("max_length") - patch) // fields.need("time_stride") + 1
+    if rows < 1 or columns < 1:
+        raise MissingFieldError("max_length")
+    return rows * columns
+
+
+def _vit_head(fields: Fields, hidden: int) -> int:
+    name = next(iter(fields.architectures), "Model")
+    if not _classifies(fields):
+        pooled = fields.model_type in ("vit", "deit") and name.endswith("Model")
+        return linear(hidden, fields.size("pooler_output_size") or hidden) if pooled else 0
+    if fields.model_type == "audio-spectrogram-transformer":
+        return norm(hidden) + linear(hidden, fields.labels)
+    return linear(hidden, fields.labels) * (2 if name.endswith("WithTeacher") else 1)
+
+
+def count_dinov2(fields: Fields) -> Parameters:
+    """Parameters of DINOv2 (arXiv 2304.07193), with register tokens or without."""
+    hidden = fields.need("hidden")
+    inner = int(hidden * (fields.number("mlp_ratio") or 4))
+    registers = (fields.size("num_register_tokens") or 4) if fields.model_type == "dinov2_with_registers" else 0
+    layer = 4 * linear(hidden, hidden) + 2 * norm(hidden) + 2 * hidden  # two layer scales
+    layer -= 0 if fields.flag("qkv_bias", True) else 3 * hidden
+    if fields.flag("use_swiglu_ffn"):
+        inner = (inner * 2 // 3 + 7) // 8 * 8
+        layer += linear(hidden, 2 * inner) + linear(inner, hidden)
+    else:
+        layer += linear(hidden, inner) + linear(inner, hidden)
+    mask = hidden if fields.flag("use_mask_token", True) else 0
+    found = table(patches(fields) + 1, hidden) + hidden * (1 + registers) + mask + patch_embedding(fields, hidden)
+    found += fields.need("layers") * layer + norm(hidden)
+    return found + (linear(2 * hidden, fields.labels) if _classifies(fields) else 0)
+
+
+def count_swin(fields: Fields) -> Parameters:
+    """Parameters of the Swin transformer, arXiv 2103.14030."""
+    width, depths, heads = fields.need("embed_dim"), _stages(fields, "depths"), fields.counts("num_heads")
+    if len(heads) != len(depths):
+        raise MissingFieldError("num_heads")
+    offsets = (2 * fields.need("window_size") - 1) ** 2
+    ratio, biased = fields.number("mlp_ratio") or 4.0, fields.flag("qkv_bias", True)
+    total = patch_embedding(fields, width) + norm(width)
+    for stage, (depth, count) in enumerate(zip(depths, heads, strict=True)):
+        size = width << stage
+        layer = transformer_layer(size, int(ratio * size)) - (0 if biased else 3 * size)
+        total += depth * (layer + offsets * count)
+        if stage + 1 < len(depths):
+            total += norm(4 * size) + linear(4 * size, 2 * size, bias=False)
+    last = width << (len(depths) - 1)
+    total += norm(last)
+    return Parameters(total + (linear(last, fields.labels) if _classifies(fields) else 0))
+
+
+def _stages(fields: Fields, name: str) -> tuple[int, ...]:
+    """The sizes of the stages of a model that narrows step by step."""
+    found = fields.counts(name)
+    if not 0 < len(found) <= 16:
+        raise MissingFieldError(name)
+    return found
+
+
+def count_convnext(fields: Fields) -> Parameters:
+    """Parameters of ConvNeXT, arXiv 2201.03545."""
+    sizes, depths = _stages(fields, "hidden_sizes"), _stages(fields, "depths")
+    total = patch_embedding(fields, sizes[0]) + norm(sizes[0])
+    for stage, (size, depth) in enumerate(zip(sizes, depths, strict=False)):
+        scale = size  # the layer scale
+        total += depth * (linear(49, size) + norm(size) + 2 * 4 * size * size + 4 * size + size + scale)
+        if stage:
+            total += norm(sizes[stage - 1]) + linear(4 * sizes[stage - 1], size)
+    total += norm(sizes[-1])
+    return Parameters(total + (linear(sizes[-1], fields.labels) if _classifies(fields) else 0))
+
+
+def count_resnet(fields: Fields) -> Parameters:
+    """Parameters of ResNet, arXiv 1512.03385; each convolution is followed by a batch norm."""
+    sizes, depths = _stages(fields, "hidden_sizes"), _stages(fields, "depths")
+    before = fields.need("embedding_size")
+    bottleneck = fields.text("layer_type") != "basic"
+    total = _convolution(fields.size("channels") or 3, before, 7)
+    for stage, (size, depth) in enumerate(zip(sizes, depths, strict=False)):
+        total += _residual(before, size, bottleneck, first=stage == 0)
+        total += (depth - 1) * _residual(size, size, bottleneck, first=True)
+        before = size
+    return Parameters(total + (linear(before, fields.labels) if _classifies(fields) else 0))
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> int:
+    return inputs * outputs * kernel * kernel + 2 * outputs
+
+
+def _residual(inputs: int, outputs: int, bottleneck: bool, *, first: bool) -> int:
+    """One block; a shortcut has a convolution where the width changes, or the image shrinks (not in the first)."""
+    shortcut = _convolution(inputs, outputs, 1) if inputs != outputs or not first else 0
+    if not bottleneck:
+        return shortcut + _convolution(inputs, outputs, 3) + _convolution(outputs, outputs, 3)
+    middle = outputs // 4
+    inside = _convolution(inputs, middle, 1) + _convolution(middle, middle, 3) + _convolution(middle, outputs, 1)
+    return shortcut + inside
+
+
+VISION: dict[str, Callable[[Fields], Parameters]] = {
+    **dict.fromkeys(("vit", "deit", "audio-spectrogram-transformer"), count_vit),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), count_dinov2),
+    "swin": count_swin,
+    "convnext": count_convnext,
+    "resnet": count_resnet,
+}
+
+
+def count_wav2vec2(fields: Fields) -> Parameters:
+    """Parameters of wav2vec 2.0 (arXiv 2006.11477) and of HuBERT, whose layers are the same."""
+    hidden = fields.need("hidden")
+    widths = fields.counts("conv_dim")
+    if not widths:
+        raise MissingFieldError("conv_dim")
+    found = _feature_encoder(fields, widths) + linear(widths[-1], hidden)
+    found += norm(widths[-1]) if fields.flag("feat_proj_layer_norm", True) else 0
+    found += hidden  # the vector that stands for what is masked
+    found += _positions(fields, hidden) + norm(hidden)
+    found += fields.need("layers") * transformer_layer(hidden, fields.need("inner"))
+    return Parameters(found + _wav2vec2_head(fields, hidden))
+
+
+def _feature_encoder(fields: Fields, widths: tuple[int, ...]) -> int:
+    kernels, biased = fields.counts("conv_kernel"), fields.flag("conv_bias")
+    if len(kernels) != len(widths):
+        raise MissingFieldError("conv_kernel")
+    inputs = (1, *widths)
+    found = sum(linear(i * k, o, biased) for i, o, k in zip(inputs, widths, kernels, strict=False))
+    grouped = fields.text("feat_extract_norm") != "layer"  # only the first layer has a norm, one for each channel
+    return found + (norm(widths[0]) if grouped else sum(norm(width) for width in widths))
+
+
+def _positions(fields: Fields, hidden: int) -> int:
+    """A grouped convolution whose weight is kept as direction and length."""
+    kernel = fields.size("num_conv_pos_embeddings") or 128
+    groups = fields.size("num_conv_pos_embedding_groups") or 16
+    return hidden * (hidden // groups) * kernel + kernel + hidden
+
+
+def _wav2vec2_head(fields: Fields, hidden: int) -> int:
+    name = next(iter(fields.architectures), "Model")
+    if name.endswith("ForCTC"):
+        return linear(hidden, fields.need("vocab"))
+    if name.endswith("ForSequenceClassification"):
+        width = fields.size("classifier_proj_size") or 256
+        weights = fields.need("layers") + 1 if fields.flag("use_weighted_layer_sum") else 0
+        return linear(hidden, width) + linear(width, fields.labels) + weights
+    if name.endswith("Model"):
+        return 0
+    raise NoFormulaError(f"the class {name[:80]}")
+
+
+AUDIO: dict[str, Callable[[Fields], Parameters]] = dict.fromkeys(("wav2vec2", "hubert"), count_wav2vec2)

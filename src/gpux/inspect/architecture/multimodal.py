@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpux.inspect.architecture.decoder_forms import FORMS
-from gpux.inspect.architecture.decoders import count_decoder
+from gpux.inspect.architecture.decoders import FORMS, count_decoder
+from gpux.inspect.architecture.encoders import patch_embedding, patches
 from gpux.inspect.architecture.fields import Fields, MissingFieldError, NoFormulaError
-from gpux.inspect.architecture.tally import Tally, feed_forward, linear, norm, table, transformer_layer
-from gpux.inspect.architecture.vision import patch_embedding, patches
+from gpux.inspect.architecture.layers import Parameters, feed_forward, linear, norm, table, transformer_layer
 
 
 def part(fields: Fields, name: str) -> Fields:
@@ -23,7 +22,7 @@ def part(fields: Fields, name: str) -> Fields:
     return found
 
 
-def count_clip(fields: Fields) -> Tally:
+def count_clip(fields: Fields) -> Parameters:
     """Parameters of CLIP, arXiv 2103.00020."""
     _class(fields, "Model")
     text, vision = part(fields, "text"), part(fields, "vision")
@@ -32,27 +31,27 @@ def count_clip(fields: Fields) -> Tally:
     return clip_text(text) + clip_vision(vision) + ends + 1  # the temperature
 
 
-def clip_text(fields: Fields) -> Tally:
+def clip_text(fields: Fields) -> Parameters:
     """CLIP's text encoder."""
     hidden = fields.need("hidden")
     found = table(fields.need("vocab"), hidden) + table(fields.need("context"), hidden) + norm(hidden)
     return found + fields.need("layers") * transformer_layer(hidden, fields.need("inner"))
 
 
-def clip_vision(fields: Fields) -> Tally:
+def clip_vision(fields: Fields) -> Parameters:
     """CLIP's image encoder."""
     hidden = fields.need("hidden")
     found = table(patches(fields) + 1, hidden) + hidden + patch_embedding(fields, hidden, bias=False)
     return found + 2 * norm(hidden) + fields.need("layers") * transformer_layer(hidden, fields.need("inner"))
 
 
-def _alone(fields: Fields, formula: Callable[[Fields], Tally]) -> Tally:
+def _alone(fields: Fields, formula: Callable[[Fields], Parameters]) -> Parameters:
     """A part that is a model of its own, without a projection behind it."""
     _class(fields, "Model")
     return formula(fields)
 
 
-def count_siglip(fields: Fields) -> Tally:
+def count_siglip(fields: Fields) -> Parameters:
     """Parameters of SigLIP, arXiv 2303.15343."""
     _class(fields, "Model")
     text = part(fields, "text")
@@ -61,7 +60,7 @@ def count_siglip(fields: Fields) -> Tally:
     return clip_text(text) + last + siglip_vision(part(fields, "vision")) + 2  # temperature and its bias
 
 
-def siglip_vision(fields: Fields) -> Tally:
+def siglip_vision(fields: Fields) -> Parameters:
     """SigLIP's image encoder, with the attention that pools its patches unless that is switched off."""
     hidden, inner = fields.need("hidden"), fields.need("inner")
     found = table(patches(fields), hidden) + patch_embedding(fields, hidden) + norm(hidden)
@@ -71,7 +70,7 @@ def siglip_vision(fields: Fields) -> Tally:
     return found + hidden + 4 * linear(hidden, hidden) + norm(hidden) + feed_forward(hidden, inner)
 
 
-def count_llava(fields: Fields) -> Tally:
+def count_llava(fields: Fields) -> Parameters:
     """Parameters of LLaVA, arXiv 2304.08485: CLIP's eye, two layers, a decoder."""
     vision, text = part(fields, "vision"), part(fields, "text")
     if vision.model_type != "clip_vision_model":
@@ -82,7 +81,7 @@ def count_llava(fields: Fields) -> Tally:
     return clip_vision(vision) + between + language(text, fields)
 
 
-def language(text: Fields, whole: Fields) -> Tally:
+def language(text: Fields, whole: Fields) -> Parameters:
     """The decoder of a model that sees, with output words unless the whole's class has none.
 
     Raises:
@@ -106,32 +105,32 @@ def _class(fields: Fields, usual: str) -> str:
     return name
 
 
-def count_gemma3(fields: Fields) -> Tally:
+def count_gemma3(fields: Fields) -> Parameters:
     """Parameters of Gemma 3 with its eye, arXiv 2503.19786."""
     vision, text = part(fields, "vision"), part(fields, "text")
     width = vision.need("hidden")
     return _headless(vision) + width * text.need("hidden") + width + language(text, fields)
 
 
-def _headless(vision: Fields) -> Tally:
+def _headless(vision: Fields) -> Parameters:
     return siglip_vision(Fields({**vision.given, "vision_use_head": False}, vision.defaults))
 
 
-def count_paligemma(fields: Fields) -> Tally:
+def count_paligemma(fields: Fields) -> Parameters:
     """Parameters of PaliGemma, arXiv 2407.07726."""
     vision, text = part(fields, "vision"), part(fields, "text")
     width = vision.size("projection_dim") or fields.need("projection_dim")
     return _headless(vision) + linear(vision.need("hidden"), width) + language(text, fields)
 
 
-def count_idefics3(fields: Fields) -> Tally:
+def count_idefics3(fields: Fields) -> Parameters:
     """Parameters of Idefics3 and SmolVLM: patches are shuffled together before one projection."""
     vision, text = part(fields, "vision"), part(fields, "text")
     gathered = vision.need("hidden") * (fields.size("scale_factor") or 2) ** 2
     return _headless(vision) + linear(gathered, text.need("hidden"), bias=False) + language(text, fields)
 
 
-def count_mistral3(fields: Fields) -> Tally:
+def count_mistral3(fields: Fields) -> Parameters:
     """Parameters of Mistral 3 with Pixtral's eye, arXiv 2410.07073."""
     vision, text = part(fields, "vision"), part(fields, "text")
     hidden, width = vision.need("hidden"), text.need("hidden")
@@ -142,7 +141,7 @@ def count_mistral3(fields: Fields) -> Tally:
     return language(text, fields) + eye + between
 
 
-def count_qwen2_vl(fields: Fields) -> Tally:
+def count_qwen2_vl(fields: Fields) -> Parameters:
     """Parameters of Qwen2-VL (arXiv 2409.12191) and Qwen2.5-VL (arXiv 2502.13923)."""
     vision, text = part(fields, "vision"), part(fields, "text")
     newer = fields.model_type == "qwen2_5_vl"
@@ -159,7 +158,7 @@ def count_qwen2_vl(fields: Fields) -> Tally:
     return language(text, fields) + eye + between
 
 
-MULTIMODAL: dict[str, Callable[[Fields], Tally]] = {
+MULTIMODAL: dict[str, Callable[[Fields], Parameters]] = {
     "clip": count_clip,
     "siglip": count_siglip,
     "llava": count_llava,
@@ -170,7 +169,7 @@ MULTIMODAL: dict[str, Callable[[Fields], Tally]] = {
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), count_qwen2_vl),
 }
 #: Parts that are also published alone.
-PARTS: dict[str, Callable[[Fields], Tally]] = {
+PARTS: dict[str, Callable[[Fields], Parameters]] = {
     "clip_text_model": lambda fields: _alone(fields, clip_text),
     "clip_vision_model": lambda fields: _alone(fields, clip_vision),
     "siglip_vision_model": lambda fields: _alone(fields, siglip_vision),

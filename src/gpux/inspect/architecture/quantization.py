@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from gpux.inspect.architecture.fields import Fields, whole
-from gpux.inspect.architecture.shapes import Quantization
+from gpux.model.values import Value
+
+
+@dataclass(frozen=True)
+class Quantization(Value):
+    """How the stored weights were made smaller."""
+
+    method: (
+        str  #: as the file has it: ``awq``, ``gptq``, ``bitsandbytes``, ``fp8``, ``mxfp4``, ``compressed-tensors`` …
+    )
+    bits: int | None  #: of one weight
+    group_size: int | None  #: weights that share a scale; None: a row, a tensor, or not said
+    form: str | None  #: what the method writes: ``nf4``, ``e4m3``, ``gemm``, ``pack-quantized`` …
+
 
 #: Bits of a weight of methods that need not say so. Source: the methods' entries in transformers' documentation.
 _BITS = {"fp8": 8, "fbgemm_fp8": 8, "mxfp4": 4, "awq": 4, "aqlm": 2, "bitnet": 2, "eetq": 8, "modelopt_fp8": 8}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpux.inspect.architecture.fields import Fields, MissingFieldError
-from gpux.inspect.architecture.tally import linear
+from gpux.inspect.architecture.layers import linear
 
 
 def mixer_parameters(fields: Fields, hidden: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpux.inspect.architecture.fields import Fields, NoFormulaError
-from gpux.inspect.architecture.tally import Tally, linear, norm, table, transformer_layer
+from gpux.inspect.architecture.layers import Parameters, linear, norm, table, transformer_layer
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ SIDES: dict[str, SidesForm] = {
 }
 
 
-def count_t5(fields: Fields) -> Tally:
+def count_t5(fields: Fields) -> Parameters:
     """Parameters of T5 (arXiv 1910.10683), mT5 and umT5; an encoder alone where the class is one."""
     hidden, inner = fields.need("hidden"), fields.need("d_ff")
     width = fields.need("heads") * fields.need("d_kv")
@@ -48,11 +48,11 @@ def count_t5(fields: Fields) -> Tally:
     return found + _t5_words(fields, hidden)
 
 
-def _t5_words(fields: Fields, hidden: int) -> Tally:
+def _t5_words(fields: Fields, hidden: int) -> Parameters:
     name = next(iter(fields.architectures), "ForConditionalGeneration")
     _check_class(name)
     if name.endswith("Model") or fields.flag("tie_word_embeddings", True):
-        return Tally()
+        return Parameters()
     return table(fields.need("vocab"), hidden)
 
 
@@ -61,7 +61,7 @@ def _check_class(name: str) -> None:
         raise NoFormulaError(f"the class {name[:80]}")
 
 
-def count_sides(fields: Fields) -> Tally:
+def count_sides(fields: Fields) -> Parameters:
     """Parameters of BART and of the types built as it is."""
     form, hidden = SIDES[fields.model_type or ""], fields.need("hidden")
     vocabulary = fields.need("vocab")
@@ -74,19 +74,19 @@ def count_sides(fields: Fields) -> Tally:
     return found + _sides_head(fields, hidden)
 
 
-def _sides_head(fields: Fields, hidden: int) -> Tally:
+def _sides_head(fields: Fields, hidden: int) -> Parameters:
     name = next(iter(fields.architectures), "ForConditionalGeneration")
     if name.endswith("ForSequenceClassification"):
-        return Tally(linear(hidden, hidden) + linear(hidden, fields.labels))
+        return Parameters(linear(hidden, hidden) + linear(hidden, fields.labels))
     if name.endswith("ForQuestionAnswering"):
-        return Tally(linear(hidden, 2))
+        return Parameters(linear(hidden, 2))
     _check_class(name)
     if (name.endswith("Model") and not name.endswith("MTModel")) or fields.flag("tie_word_embeddings", True):
-        return Tally()
+        return Parameters()
     return table(fields.need("vocab"), hidden)
 
 
-def count_whisper(fields: Fields) -> Tally:
+def count_whisper(fields: Fields) -> Parameters:
     """Parameters of Whisper, arXiv 2212.04356; keys have no bias."""
     _check_class(next(iter(fields.architectures), "ForConditionalGeneration"))
     hidden = fields.need("hidden")
@@ -98,7 +98,7 @@ def count_whisper(fields: Fields) -> Tally:
     return found + fields.need("decoder_layers") * transformer_layer(hidden, inner, cross=True, key_bias=False)
 
 
-ENCODER_DECODERS: dict[str, Callable[[Fields], Tally]] = {
+ENCODER_DECODERS: dict[str, Callable[[Fields], Parameters]] = {
     **dict.fromkeys(("t5", "mt5", "umt5"), count_t5),
     **dict.fromkeys(SIDES, count_sides),
     "whisper": count_whisper,

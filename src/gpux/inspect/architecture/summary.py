@@ -1,22 +1,83 @@
-"""One summary from any ``config.json``."""
+"""The summary of a ``config.json``: kind of model, sizes, attention, context, experts, cache."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+from gpux.inspect.architecture.attention import (
+    CONVOLUTION,
+    STATE_SPACE,
+    AttentionKind,
+    Heads,
+    RopeScaling,
+    context_lengths,
+    find_heads,
+    find_scaling,
+    sliding,
+    usable_positions,
+)
 from gpux.inspect.architecture.consistency import contradictions
-from gpux.inspect.architecture.context import context_lengths, find_scaling, sliding, usable_positions
-from gpux.inspect.architecture.decoder_forms import FORMS
-from gpux.inspect.architecture.decoders import inner_size
-from gpux.inspect.architecture.experts import find_experts
+from gpux.inspect.architecture.decoders import FORMS, Experts, find_experts, inner_size
+from gpux.inspect.architecture.encoders import AUDIO, ENCODERS, VISION
 from gpux.inspect.architecture.fields import LARGEST, MOST_LAYERS, Fields, MissingFieldError
-from gpux.inspect.architecture.heads import Heads, find_heads
-from gpux.inspect.architecture.kinds import find_kind
-from gpux.inspect.architecture.quantization import find_dtype, find_quantization
+from gpux.inspect.architecture.multimodal import MULTIMODAL
+from gpux.inspect.architecture.quantization import Quantization, find_dtype, find_quantization
 from gpux.inspect.architecture.recurrent import RECURRENT, state_numbers
-from gpux.inspect.architecture.shapes import ArchitectureSummary, CacheShape, Kind
+from gpux.inspect.architecture.seq2seq import ENCODER_DECODERS
+from gpux.model.values import Value
+
+Kind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio", "multimodal"]
+
+
+@dataclass(frozen=True)
+class CacheShape(Value):
+    """What a decoder remembers of each token while it writes; counts of numbers, not bytes."""
+
+    full_layers: int  #: layers that remember every token
+    sliding_layers: int  #: layers that remember the last ``window`` tokens
+    window: int | None
+    width: int  #: numbers for each token and layer
+    expanded_width: int  #: the same where latent attention (MLA) is unfolded, as transformers keeps it; else ``width``
+    cross_layers: int = 0  #: layers that also remember the encoder's answer
+    cross_length: int | None = None  #: tokens of that answer, where it is always the same (Whisper)
+    state: int = 0  #: numbers for a sequence of any length (Mamba, convolutions)
+
+
+@dataclass(frozen=True)
+class ArchitectureSummary(Value):
+    """A model as its configuration describes it; None is what the configuration does not tell."""
+
+    model_type: str | None
+    kind: Kind | None
+    architectures: tuple[str, ...] = ()  #: class names
+    hidden_size: int | None = None
+    layers: int | None = None  #: of the decoder where there are two sides
+    encoder_layers: int | None = None  #: where there are two sides
+    decoder_layers: int | None = None
+    attention_heads: int | None = None
+    kv_heads: int | None = None
+    attention: AttentionKind | None = None
+    head_size: int | None = None
+    intermediate_size: int | None = None
+    vocab_size: int | None = None
+    context_length: int | None = None  #: tokens, stretched positions included
+    original_context_length: int | None = None  #: before stretching, where positions are stretched
+    rope_scaling: RopeScaling | None = None
+    sliding_window: int | None = None  #: tokens that a sliding layer sees; None where no layer slides
+    sliding_layers: int | None = None  #: how many of the layers do
+    experts: Experts | None = None
+    tied_embeddings: bool | None = None
+    image_size: int | None = None  #: pixels of a side
+    patch_size: int | None = None
+    cache: CacheShape | None = None  #: what decoding remembers; None for what does not decode
+    dtype: str | None = None  #: of the weights: ``float32``, ``float16``, ``bfloat16`` …
+    quantization: Quantization | None = None
+    towers: dict[str, ArchitectureSummary] = field(default_factory=dict)  #: text, vision, audio, encoder, decoder
+    assumed: tuple[str, ...] = ()  #: fields that the file leaves out, taken from the type's defaults
+    notes: tuple[str, ...] = ()  #: contradictions, and what cannot be told for sure
+
 
 _DEEPEST = 3  #: towers within towers
 _PARTS = ("text", "vision", "audio", "encoder", "decoder")
@@ -202,3 +263,63 @@ def _remembering(fields: Fields, layers: int) -> tuple[int, int]:
         return attending, (layers - attending) * state_numbers(fields, hidden)
     except MissingFieldError:
         return layers, 0
+
+
+_AUDIO = frozenset(AUDIO) | {"wavlm", "unispeech", "unispeech-sat", "sew", "sew-d", "wav2vec2-conformer", "clap_audio"}
+_AUDIO |= {"wav2vec2-bert", "data2vec-audio", "audio-spectrogram-transformer", "encodec", "mimi", "univnet"}
+_BY_TYPE: dict[str, Kind] = {
+    **dict.fromkeys(ENCODERS, "encoder"),
+    **dict.fromkeys(VISION, "vision"),
+    **dict.fromkeys(CONVOLUTION, "vision"),
+    **dict.fromkeys(FORMS, "decoder"),
+    **dict.fromkeys(STATE_SPACE, "decoder"),
+    **dict.fromkeys(ENCODER_DECODERS, "encoder-decoder"),
+    **dict.fromkeys(MULTIMODAL, "multimodal"),
+    **dict.fromkeys(_AUDIO, "audio"),
+}
+#: Endings of class names, in the order in which they are looked for.
+_BY_CLASS: tuple[tuple[str, Kind], ...] = (
+    ("EncoderModel", "encoder"),
+    ("ForCTC", "audio"),
+    ("ForAudioClassification", "audio"),
+    ("ForImageClassification", "vision"),
+    ("ForObjectDetection", "vision"),
+    ("ForSemanticSegmentation", "vision"),
+    ("ForImageTextToText", "multimodal"),
+    ("ForSpeechSeq2Seq", "encoder-decoder"),
+    ("ForCausalLM", "decoder"),
+    ("LMHeadModel", "decoder"),
+    ("ForMaskedLM", "encoder"),
+)
+
+
+def find_kind(fields: Fields) -> Kind | None:
+    """The kind, by the type where it is known, else by sections, class names and telling fields; None where unclear."""
+    names = fields.architectures
+    if any(name.endswith("EncoderModel") for name in names) and fields.model_type in ENCODER_DECODERS:
+        return "encoder"
+    known = _BY_TYPE.get(fields.model_type or "")
+    if known is not None:
+        return known
+    parts = [part for part in ("text", "vision", "audio") if fields.section(part) is not None]
+    if len(parts) > 1:
+        return "multimodal"
+    if fields.section("encoder") is not None and fields.section("decoder") is not None:
+        return "encoder-decoder"
+    if (found := _by_class(names)) is not None:
+        return found
+    return _by_fields(fields)
+
+
+def _by_class(names: tuple[str, ...]) -> Kind | None:
+    return next((kind for ending, kind in _BY_CLASS if any(name.endswith(ending) for name in names)), None)
+
+
+def _by_fields(fields: Fields) -> Kind | None:
+    if fields.raw("is_encoder_decoder") is True:
+        return "encoder-decoder"
+    if fields.size("patch_size") or (fields.size("image_size") and not fields.size("vocab")):
+        return "vision"
+    if fields.items("conv_stride") and fields.items("conv_dim"):
+        return "audio"
+    return "decoder" if fields.raw("is_decoder") is True else None

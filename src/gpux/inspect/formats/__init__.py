@@ -13,7 +13,7 @@ from gpux.inspect.formats.graphs import (
     shipped_onnx,
 )
 from gpux.inspect.formats.names import FORMATS, format_of, weight_formats
-from gpux.inspect.formats.run import run_files
+from gpux.inspect.formats.run_files import run_files
 from gpux.inspect.formats.selection import SelectedFile, SelectedFiles, Selection, select
 from gpux.inspect.formats.units import Unit, external_data_of, units
 from gpux.inspect.formats.weights import source_weights

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from gpux.inspect.formats.gguf import choose_gguf, gguf_label, projector
+from gpux.inspect.formats.gguf_files import choose_gguf, gguf_label, projector
 from gpux.inspect.formats.graphs import OnnxVariant, onnx_variants, runnable_graphs, shipped_onnx
 from gpux.inspect.formats.names import format_of
-from gpux.inspect.formats.run import module_folder
+from gpux.inspect.formats.run_files import module_folder
 from gpux.inspect.formats.units import Unit, units
 from gpux.model.precisions import canonical_precision, precision_in, preference
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpux.inspect.formats.gguf import gguf_label
-from gpux.inspect.headers.gguf import GgufFile
-from gpux.inspect.headers.gguf_values import LongArray
+from gpux.inspect.formats.gguf_files import gguf_label
+from gpux.inspect.headers.gguf import GgufFile, LongArray
 from gpux.model.values import Value
 
 #: llama.cpp's names of architectures -> ``model_type`` of config.json, where they differ

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpux.inspect.formats.run import run_files, run_files_beside, run_kind
+from gpux.inspect.formats.run_files import run_files, run_files_beside, run_kind
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 from gpux.errors import CorruptFileError, GpuxError, ManagerError
 from gpux.inspect.formats import units
-from gpux.inspect.formats.gguf import choose_gguf, is_companion
+from gpux.inspect.formats.gguf_files import choose_gguf, is_companion
 from gpux.inspect.formats.weights import choose_weights
 from gpux.inspect.headers import gguf, gguf_summary, safetensors
 from gpux.inspect.headers.gguf import GgufFile

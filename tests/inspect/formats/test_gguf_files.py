@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpux.inspect.formats.gguf import choose_gguf, gguf_label
+from gpux.inspect.formats.gguf_files import choose_gguf, gguf_label
 from gpux.inspect.formats.units import Unit, units
 
 

@@ -9,12 +9,16 @@ import pytest
 
 from gpux.errors import UsageError
 from gpux.inspect.architecture import ParameterCount, count_parameters, summarize
-from gpux.inspect.fit import BASE, FitReport, GpuFacts, MachineFacts, estimate
-from gpux.inspect.footprint import (
+from gpux.inspect.fit import (
+    BASE,
+    FitReport,
+    GpuFacts,
+    MachineFacts,
     activation_bytes,
     cache_bytes,
     conversion_disk,
     download_bytes,
+    estimate,
     read_bytes,
     tokens_per_second,
     weight_bytes,
