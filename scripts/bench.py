@@ -24,6 +24,7 @@ from tests.models.minilm import minilm_repository
 
 from gpux import HuggingFaceManager, Settings
 from gpux.convert.host.toolchain import Toolchain
+from gpux.convert.registry import find_toolchain
 
 ROUNDS = 7
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -44,7 +45,7 @@ class Row:
 
 def main() -> int:
     """Run all benchmarks."""
-    toolchain = Toolchain("optimum", Settings.from_env())
+    toolchain = find_toolchain("optimum", Settings.from_env())
     toolchain.check_ready()
     with tempfile.TemporaryDirectory(prefix="gpux-bench-") as name:
         folder = Path(name)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.models.minilm import minilm_source
 
-from gpux.convert.host.toolchain import Toolchain
+from gpux.convert.registry import find_toolchain
 from gpux.store import Store
 from gpux.system.settings import Settings
 from scripts.measured import Run, measure
@@ -58,7 +58,7 @@ class Pair:
 def main() -> int:
     """Run all cases and print the table; ends with 1 when a goal is missed."""
     arguments = _parser().parse_args()
-    toolchain = Toolchain("optimum", Settings.from_env())
+    toolchain = find_toolchain("optimum", Settings.from_env())
     toolchain.check_ready()
     with tempfile.TemporaryDirectory(prefix="gpux-bench-convert-", dir=arguments.folder) as name:
         folder = Path(name)

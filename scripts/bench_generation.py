@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from gpux import Settings
-from gpux.convert.host.toolchain import Toolchain
+from gpux.convert.registry import find_toolchain
 from gpux.system.machine import cpu_threads
 from scripts.bench_generation_cases import (
     CASES,
@@ -85,7 +85,7 @@ class Tables:
 def main() -> int:
     """Run the cases and print the tables; ends with 1 when a goal is missed."""
     arguments = _parser().parse_args()
-    toolchain = Toolchain("optimum", Settings.from_env())
+    toolchain = find_toolchain("optimum", Settings.from_env())
     toolchain.check_ready()
     tables = Tables()
     with tempfile.TemporaryDirectory(prefix="gpux-bench-generation-") as name:

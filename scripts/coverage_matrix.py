@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpux.convert.host.toolchain import Toolchain
+from gpux.convert.registry import find_toolchain
 from gpux.system.settings import Settings
 from scripts.coverage_entries import chosen
 from scripts.coverage_report import write_report
@@ -63,7 +63,7 @@ def _at_once(arguments: argparse.Namespace) -> list[int]:
 
 def toolchain_python() -> Path:
     """The interpreter of the installed toolchain, whose transformers builds the zoo."""
-    found = Toolchain("optimum", Settings.from_env())
+    found = find_toolchain("optimum", Settings.from_env())
     found.check_ready()
     return found.python
 

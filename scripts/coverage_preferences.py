@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gpux.convert.memory import conversion_peak
+from gpux.convert.registry import converters
+from gpux.system.settings import Settings
 
 Row = Mapping[str, Any]
-#: Weights, in bytes, at which the appetites of two converters are compared: a decoder of 125 million parameters.
+#: Weights, in bytes, at which the memory of two converters is compared: a decoder of 125 million parameters.
 _WEIGHTS = 500_000_000
 
 
@@ -18,8 +19,8 @@ def preferences(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
 
     The one that fails for the fewest variants of the type comes first (what its rules refuse by the configuration is no
     failure: the plan skips it), then the one that takes less memory, then the faster. One that ever gave something
-    wrong is left out. A tiny model's memory is that of the libraries, which says nothing: it is the appetite measured
-    on real shapes (:mod:`gpux.convert.memory`) that counts.
+    wrong is left out. The memory is the estimate for a model of real size, since a tiny model needs little besides
+    the libraries.
     """
     groups: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in _telling(list(rows)):
@@ -49,7 +50,11 @@ def _order(tried: Mapping[str, list[Row]]) -> list[str]:
     return sorted((converter for converter, rows in proven.items() if rows), key=lambda name: _rank(name, tried[name]))
 
 
+def _peak_memory(converter: str) -> int:
+    return converters(Settings.from_env())[converter].peak_memory(_WEIGHTS)
+
+
 def _rank(converter: str, rows: list[Row]) -> tuple[int, int, float]:
     failed = sum(row["status"] != "proven" and not row.get("early") for row in rows)
     seconds = [row.get("seconds") or 0 for row in rows if row["status"] == "proven"]
-    return failed, conversion_peak(converter, _WEIGHTS), sum(seconds) / len(seconds)
+    return failed, _peak_memory(converter), sum(seconds) / len(seconds)

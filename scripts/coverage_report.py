@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpux.convert.registry import OWN
+from gpux.convert.registry import converters
+from gpux.system.settings import Settings
 from scripts.coverage_entries import entries
 from scripts.coverage_preferences import preferences
 
@@ -53,10 +54,10 @@ def _by_entry(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         found.setdefault(row["name"], []).append(row)
     ordered = [found[entry.name] for entry in entries() if entry.name in found]
-    preferred = preferences(rows)
+    preferred, unmeasured = preferences(rows), list(converters(Settings.from_env()))
 
     def key(row: Row) -> tuple[bool, int, int]:
-        order = preferred.get(row["hub_task"], {}).get(row["base"], []) if row["status"] == "proven" else list(OWN)
+        order = preferred.get(row["hub_task"], {}).get(row["base"], []) if row["status"] == "proven" else unmeasured
         place = order.index(row["asked"]) if row["asked"] in order else len(order)
         return row["asked"] is not None and row["status"] != "WRONG", rank[row["status"]], place
 

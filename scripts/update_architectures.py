@@ -3,7 +3,7 @@
     python scripts/update_architectures.py optimum|mobius [PYTHON]
 
 PYTHON is an interpreter with the exporter's packages; default: that of the installed toolchain. Model types that
-mobius is known to get wrong (:mod:`gpux.convert.mobius_limits`) are left out.
+mobius is known to get wrong (:mod:`gpux.convert.mobius`) are left out.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gpux.convert.host.toolchain import WORKER, Toolchain
-from gpux.convert.mobius_limits import WRONG_TYPES
+from gpux.convert.mobius import WRONG_TYPES
+from gpux.convert.registry import find_toolchain
 from gpux.system.cancel import CancelToken
-from gpux.system.launch import LAUNCHER
+from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.settings import Settings
 
@@ -30,10 +30,11 @@ PINNED = {"mobius": ("mobius-onnx", "transformers"), "optimum": ("optimum", "opt
 def supported(exporter: str, python: Path) -> Mapping[str, Any]:
     """The worker's answer to the command `architectures`."""
     events: list[Mapping[str, Any]] = []
-    request = {"command": "architectures", "exporter": exporter}
+    request = {"command": "architectures"}
+    command = launch_command(python, f"gpux.convert.worker.{exporter}")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        converse([python, "-I", LAUNCHER, WORKER], request, log=log, on_event=events.append, cancel=CancelToken())
+        converse(command, request, log=log, on_event=events.append, cancel=CancelToken())
         if not events or events[-1]["event"] != "result":
             sys.exit(f"the worker failed: {events[-1:]}\n{log.read_text()}")
     return events[-1]
@@ -42,7 +43,7 @@ def supported(exporter: str, python: Path) -> Mapping[str, Any]:
 def main() -> None:
     """Write the table of the exporter that the first argument names."""
     exporter = sys.argv[1]
-    python = Path(sys.argv[2]) if len(sys.argv) > 2 else Toolchain(exporter, Settings.from_env()).python
+    python = Path(sys.argv[2]) if len(sys.argv) > 2 else find_toolchain(exporter, Settings.from_env()).python
     answer = supported(exporter, python)
     wrong = WRONG_TYPES if exporter == "mobius" else {}
     table = {

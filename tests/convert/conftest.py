@@ -12,9 +12,8 @@ import pytest
 
 from gpux.convert.base import ConversionRequest
 from gpux.convert.host.pip import interpreter
-from gpux.convert.host.toolchain import WORKER
 from gpux.system.cancel import CancelToken
-from gpux.system.launch import LAUNCHER
+from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.settings import Settings
 
@@ -65,12 +64,12 @@ def fake_python(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def ask_worker(tmp_path: Path) -> Callable[..., dict[str, object]]:
-    """The worker's result for a request, in an interpreter."""
+    """The result of a worker for a request, in an interpreter."""
 
-    def ask(python: Path, request: dict[str, object]) -> dict[str, object]:
+    def ask(python: Path, program: str, request: dict[str, object]) -> dict[str, object]:
         events: list[Mapping[str, Any]] = []
         log = tmp_path / "worker.log"
-        converse([python, "-I", LAUNCHER, WORKER], request, log=log, on_event=events.append, cancel=CancelToken())
+        converse(launch_command(python, program), request, log=log, on_event=events.append, cancel=CancelToken())
         assert events[-1]["event"] == "result", (events[-1], log.read_text())
         return dict(events[-1])
 

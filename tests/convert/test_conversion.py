@@ -17,8 +17,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from gpux.convert import optimum
 from gpux.convert.base import ConversionReport, ConversionRequest
-from gpux.convert.optimum import OptimumConverter
+from gpux.convert.host.converter import ToolchainConverter
 from gpux.errors import (
     CancelledError,
     ConversionError,
@@ -43,8 +44,8 @@ MakeRequest = Callable[..., ConversionRequest]
 
 
 @pytest.fixture
-def converter(toolchain_python: Path, settings: Settings) -> OptimumConverter:
-    return OptimumConverter(settings, python=toolchain_python)
+def converter(toolchain_python: Path, settings: Settings) -> ToolchainConverter:
+    return ToolchainConverter(optimum.SPEC, settings, python=toolchain_python)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,7 @@ def lengths(found: Proof) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("task", ["feature-extraction", "text-classification", "fill-mask"])
-def test_the_tasks(converter: OptimumConverter, make_request: MakeRequest, tmp_path: Path, task: str) -> None:
+def test_the_tasks(converter: ToolchainConverter, make_request: MakeRequest, tmp_path: Path, task: str) -> None:
     request = make_request(bert_repository(tmp_path / "source", task), task)
     heard: list[Event] = []
     report = converter.convert(request, progress=heard.append)
@@ -109,7 +110,7 @@ def check_padding(case: cases.ReferenceCase, request: ConversionRequest) -> None
     assert int(case.calls[0].inputs["input_ids"].max()) < vocabulary
 
 
-def test_minilm(converter: OptimumConverter, make_request: MakeRequest) -> None:
+def test_minilm(converter: ToolchainConverter, make_request: MakeRequest) -> None:
     """Real weights, though the folder has sentence-transformers' files: plain token vectors come out."""
     source = minilm_source()
     if source is None:
@@ -137,7 +138,7 @@ def test_minilm(converter: OptimumConverter, make_request: MakeRequest) -> None:
     ],
 )
 def test_other_encoders(
-    converter: OptimumConverter,
+    converter: ToolchainConverter,
     make_request: MakeRequest,
     tiny: Path,
     name: str,
@@ -154,7 +155,9 @@ def test_other_encoders(
     assert set(found.cases[0].shapes) == inputs
 
 
-def test_a_slow_tokenizer_gets_its_file(converter: OptimumConverter, make_request: MakeRequest, tmp_path: Path) -> None:
+def test_a_slow_tokenizer_gets_its_file(
+    converter: ToolchainConverter, make_request: MakeRequest, tmp_path: Path
+) -> None:
     source = bert_repository(tmp_path / "source", "fill-mask")
     shipped = json.loads((source / "tokenizer.json").read_text())
     (source / "tokenizer.json").unlink()
@@ -165,7 +168,7 @@ def test_a_slow_tokenizer_gets_its_file(converter: OptimumConverter, make_reques
 
 
 def test_the_same_seed_gives_the_same_cases(
-    converter: OptimumConverter, make_request: MakeRequest, tiny: Path, tmp_path: Path
+    converter: ToolchainConverter, make_request: MakeRequest, tiny: Path, tmp_path: Path
 ) -> None:
     request = make_request(tiny / "roberta", "fill-mask")
     found = []
@@ -176,7 +179,7 @@ def test_the_same_seed_gives_the_same_cases(
     assert found[:2] == found[2:]
 
 
-def refused(converter: OptimumConverter, request: ConversionRequest, kind: type[GpuxError]) -> GpuxError:
+def refused(converter: ToolchainConverter, request: ConversionRequest, kind: type[GpuxError]) -> GpuxError:
     with pytest.raises(kind) as caught:
         converter.convert(request)
     assert type(caught.value) is kind, caught.value
@@ -185,13 +188,15 @@ def refused(converter: OptimumConverter, request: ConversionRequest, kind: type[
     return caught.value
 
 
-def test_a_type_that_optimum_does_not_know(converter: OptimumConverter, make_request: MakeRequest, tiny: Path) -> None:
+def test_a_type_that_optimum_does_not_know(
+    converter: ToolchainConverter, make_request: MakeRequest, tiny: Path
+) -> None:
     error = refused(converter, make_request(tiny / "mamba"), UnsupportedArchitectureError)
     assert "mamba" in error.message
 
 
 def test_a_type_that_nobody_knows(
-    converter: OptimumConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]
+    converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]
 ) -> None:
     source = copy_of("bert")
     (source / "config.json").write_text('{"model_type": "not-there"}')
@@ -199,7 +204,7 @@ def test_a_type_that_nobody_knows(
 
 
 def test_code_of_the_repository_is_not_run(
-    converter: OptimumConverter, make_request: MakeRequest, copy_of: Callable[[str], Path], tmp_path: Path
+    converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source = copy_of("bert")
     auto_map = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}
@@ -221,7 +226,7 @@ class Touch:
 
 
 def test_a_pickle_runs_no_code(
-    converter: OptimumConverter, make_request: MakeRequest, copy_of: Callable[[str], Path], tmp_path: Path
+    converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path], tmp_path: Path
 ) -> None:
     source = copy_of("bert-pickled")
     (source / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Touch(tmp_path / "ran")}, protocol=2))
@@ -232,37 +237,37 @@ def test_a_pickle_runs_no_code(
 
 @pytest.mark.parametrize("task", ["text-generation", "image-classification", "made-up"])
 def test_a_task_that_is_not_converted(
-    converter: OptimumConverter, make_request: MakeRequest, tiny: Path, task: str
+    converter: ToolchainConverter, make_request: MakeRequest, tiny: Path, task: str
 ) -> None:
     assert task in refused(converter, make_request(tiny / "bert", task), UnsupportedTaskError).message
 
 
-def test_a_head_that_was_never_trained(converter: OptimumConverter, make_request: MakeRequest, tiny: Path) -> None:
+def test_a_head_that_was_never_trained(converter: ToolchainConverter, make_request: MakeRequest, tiny: Path) -> None:
     """transformers would draw it at random and only warn."""
     error = refused(converter, make_request(tiny / "bert-bare", "text-classification"), UnsupportedTaskError)
     assert "classifier.weight" in error.message
 
 
-def test_no_weights(converter: OptimumConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]) -> None:
+def test_no_weights(converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]) -> None:
     source = copy_of("bert")
     (source / "model.safetensors").unlink()
     refused(converter, make_request(source), NoWeightsError)
 
 
 def test_weights_that_are_cut_off(
-    converter: OptimumConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]
+    converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]
 ) -> None:
     file = copy_of("bert") / "model.safetensors"
     os.truncate(file, file.stat().st_size // 2)
     refused(converter, make_request(file.parent), CorruptFileError)
 
 
-def test_weights_of_another_shape(converter: OptimumConverter, make_request: MakeRequest, tiny: Path) -> None:
+def test_weights_of_another_shape(converter: ToolchainConverter, make_request: MakeRequest, tiny: Path) -> None:
     error = refused(converter, make_request(tiny / "bert-misfit", "text-classification"), ConversionError)
     assert "do not fit config.json" in error.message and "torch.Size([7])" in error.details["cause"]
 
 
-def test_no_config(converter: OptimumConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]) -> None:
+def test_no_config(converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]) -> None:
     source = copy_of("bert")
     (source / "config.json").unlink()
     assert "config.json" in refused(converter, make_request(source), ConversionError).message
@@ -271,7 +276,7 @@ def test_no_config(converter: OptimumConverter, make_request: MakeRequest, copy_
 
 
 def test_cancelling_while_the_exporter_works(
-    converter: OptimumConverter, make_request: MakeRequest, tiny: Path
+    converter: ToolchainConverter, make_request: MakeRequest, tiny: Path
 ) -> None:
     token = CancelToken()
 
@@ -283,13 +288,16 @@ def test_cancelling_while_the_exporter_works(
         converter.convert(make_request(tiny / "bert"), progress=listener, cancel=token)
 
 
-def test_a_worker_that_is_killed(converter: OptimumConverter, make_request: MakeRequest, tiny: Path) -> None:
+def test_a_worker_that_is_killed(converter: ToolchainConverter, make_request: MakeRequest, tiny: Path) -> None:
     request = make_request(tiny / "bert")
 
     def listener(event: Event) -> None:
         if isinstance(event, StageStarted) and event.stage == "load":
             for folder in Path("/proc").glob("[0-9]*"):
-                if str(os.getpid()) == _parent(folder) and b"gpux.convert.worker" in (folder / "cmdline").read_bytes():
+                if (
+                    str(os.getpid()) == _parent(folder)
+                    and b"gpux.convert.worker.optimum" in (folder / "cmdline").read_bytes()
+                ):
                     os.kill(int(folder.name), signal.SIGKILL)
 
     if not Path("/proc/self/stat").exists():

@@ -14,8 +14,9 @@ import onnx
 import onnxruntime
 import pytest
 
+from gpux.convert import optimum
 from gpux.convert.base import ConversionReport, ConversionRequest
-from gpux.convert.optimum import OptimumConverter
+from gpux.convert.host.converter import ToolchainConverter
 from gpux.errors import ConversionError, GpuxError, UnsupportedTaskError
 from gpux.model.variant import Proof
 from gpux.proof import comparison
@@ -51,8 +52,8 @@ def folders(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Pat
 
 
 @pytest.fixture
-def converter(settings: Settings, toolchain_python: Path) -> OptimumConverter:
-    return OptimumConverter(settings, python=toolchain_python)
+def converter(settings: Settings, toolchain_python: Path) -> ToolchainConverter:
+    return ToolchainConverter(optimum.SPEC, settings, python=toolchain_python)
 
 
 def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
@@ -70,7 +71,7 @@ def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
 
 @pytest.mark.parametrize(("model_type", "task", "parts"), PARTS, ids=[entry[0] for entry in PARTS])
 def test_the_parts_and_nothing_else(
-    converter: OptimumConverter, make_request: MakeRequest, folders: Path, model_type: str, task: str, parts: set[str]
+    converter: ToolchainConverter, make_request: MakeRequest, folders: Path, model_type: str, task: str, parts: set[str]
 ) -> None:
     request = make_request(folders / zoo.folder_name(model_type, task), task.removesuffix("-with-past"))
     report = converter.convert(request)
@@ -80,7 +81,7 @@ def test_the_parts_and_nothing_else(
     assert prove(request, report).status == "proven"
 
 
-def test_tied_weights_are_written_once(converter: OptimumConverter, make_request: MakeRequest, folders: Path) -> None:
+def test_tied_weights_are_written_once(converter: ToolchainConverter, make_request: MakeRequest, folders: Path) -> None:
     source = folders / zoo.folder_name("gpt2", "text-generation-with-past")
     request = make_request(source, "text-generation")
     converter.convert(request)
@@ -91,14 +92,14 @@ def test_tied_weights_are_written_once(converter: OptimumConverter, make_request
     assert written <= 1.02 * (source / "model.safetensors").stat().st_size
 
 
-def refused(converter: OptimumConverter, request: ConversionRequest, kind: type[GpuxError]) -> GpuxError:
+def refused(converter: ToolchainConverter, request: ConversionRequest, kind: type[GpuxError]) -> GpuxError:
     with pytest.raises(kind) as caught:
         converter.convert(request)
     return caught.value
 
 
 def test_a_classifier_that_does_not_know_what_pads(
-    converter: OptimumConverter, make_request: MakeRequest, folders: Path, tmp_path: Path
+    converter: ToolchainConverter, make_request: MakeRequest, folders: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     shutil.copytree(folders / zoo.folder_name("gpt2", "text-classification"), source)
@@ -109,7 +110,7 @@ def test_a_classifier_that_does_not_know_what_pads(
 
 
 def test_an_image_model_without_a_processor(
-    converter: OptimumConverter, make_request: MakeRequest, folders: Path, tmp_path: Path
+    converter: ToolchainConverter, make_request: MakeRequest, folders: Path, tmp_path: Path
 ) -> None:
     """dinov2 is traced at the size of its config then."""
     source = tmp_path / "source"
@@ -119,7 +120,7 @@ def test_an_image_model_without_a_processor(
     assert prove(request, converter.convert(request)).status == "proven"
 
 
-def test_a_task_of_another_kind(converter: OptimumConverter, make_request: MakeRequest, folders: Path) -> None:
+def test_a_task_of_another_kind(converter: ToolchainConverter, make_request: MakeRequest, folders: Path) -> None:
     source = folders / zoo.folder_name("whisper", "automatic-speech-recognition-with-past")
     error = refused(converter, make_request(source, "image-classification"), UnsupportedTaskError)
     assert "automatic-speech-recognition" in error.message

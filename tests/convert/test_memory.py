@@ -6,15 +6,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gpux.convert.memory import conversion_peak, proof_peak
+from gpux.convert import mobius, optimum
+from gpux.convert.host.converter import ToolchainConverter
+from gpux.convert.memory import MemoryEstimate, proof_peak
 from gpux.errors import OutOfMemoryError
 from gpux.pull.preflight import check_memory
 from gpux.system.machine import available_memory
 from gpux.system.resident import Excess, MemoryWatch, Usage, default_limit, floor, group_usage
+from gpux.system.settings import Settings
 
 GB = 1_000_000_000
 MB = 1_000_000
@@ -26,30 +30,35 @@ MB = 1_000_000
     ids=["t5-base", "whisper-small", "t5-small"],
 )
 def test_the_estimate_is_near_what_was_measured(weights: float, measured: float) -> None:
-    assert conversion_peak("optimum", round(weights * GB)) / GB == pytest.approx(measured, rel=0.1)
+    assert optimum.SPEC.memory.peak(round(weights * GB)) / GB == pytest.approx(measured, rel=0.1)
 
 
 @pytest.mark.parametrize(("weights", "measured"), [(0.091, 0.564), (0.438, 0.976)], ids=["minilm", "bert-base"])
 def test_one_graph_takes_less(weights: float, measured: float) -> None:
     """The line goes through these two: they guard it, and say nothing of other models."""
-    found = conversion_peak("optimum", round(weights * GB), one_graph=True) / GB
+    found = optimum.SPEC.memory.peak(round(weights * GB), one_graph=True) / GB
     assert found == pytest.approx(measured, rel=0.12)
-    assert found < conversion_peak("optimum", round(weights * GB)) / GB
+    assert found < optimum.SPEC.memory.peak(round(weights * GB)) / GB
 
 
 def test_graphs_make_no_difference_to_others() -> None:
-    assert conversion_peak("mobius", GB, one_graph=True) == conversion_peak("mobius", GB)
+    assert mobius.SPEC.memory.peak(GB, one_graph=True) == mobius.SPEC.memory.peak(GB)
 
 
 def test_a_larger_model_never_needs_less() -> None:
     for one in (False, True):
-        peaks = [conversion_peak("optimum", size * 100 * MB, one_graph=one) for size in range(100)]
+        peaks = [optimum.SPEC.memory.peak(size * 100 * MB, one_graph=one) for size in range(100)]
         assert peaks == sorted(peaks)
 
 
 def test_other_converters() -> None:
-    assert conversion_peak("mobius", GB) < conversion_peak("optimum", GB)
-    assert conversion_peak("of a plug-in", GB) >= proof_peak(GB) > GB
+    assert mobius.SPEC.memory.peak(GB) < optimum.SPEC.memory.peak(GB)
+    assert MemoryEstimate().peak(GB) >= proof_peak(GB) > GB
+
+
+def test_the_proof_may_need_more_than_the_exporter(settings: Settings) -> None:
+    small = ToolchainConverter(replace(optimum.SPEC, memory=MemoryEstimate(0, 0, 0)), settings)
+    assert small.peak_memory(GB) == proof_peak(GB)
 
 
 def test_a_lack_of_memory_is_told_with_numbers() -> None:

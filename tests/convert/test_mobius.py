@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from gpux.convert import mobius
 from gpux.convert.base import ConversionRequest
-from gpux.convert.mobius import MobiusConverter, installed_here
-from gpux.convert.mobius_limits import WRONG_TYPES, known_fault
+from gpux.convert.host.converter import ToolchainConverter, has_modules
 from gpux.convert.registry import GROUP, converters
 from gpux.errors import ToolchainMissingError, UnsupportedTaskError
 from gpux.system.settings import Settings
@@ -30,23 +30,23 @@ MakeRequest = Callable[..., ConversionRequest]
 
 
 @pytest.fixture
-def converter(settings: Settings) -> MobiusConverter:
-    return MobiusConverter(settings)
+def converter(settings: Settings) -> ToolchainConverter:
+    return ToolchainConverter(mobius.SPEC, settings)
 
 
 def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
-    report = MobiusConverter(settings, python=fake_python("good")).convert(make_request(task=TASK))
+    report = ToolchainConverter(mobius.SPEC, settings, python=fake_python("good")).convert(make_request(task=TASK))
     assert report.graphs == {"model": "model.onnx"}
     assert report.driving.padding_side == "right"
 
 
 def test_a_failure_is_typed(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
     with pytest.raises(UnsupportedTaskError, match="org/name cannot be converted for text-generation: no"):
-        MobiusConverter(settings, python=fake_python("failure")).convert(make_request(task=TASK))
+        ToolchainConverter(mobius.SPEC, settings, python=fake_python("failure")).convert(make_request(task=TASK))
 
 
-@pytest.mark.skipif(installed_here(), reason="gpux[mobius] is installed")
-def test_no_toolchain(converter: MobiusConverter, make_request: MakeRequest) -> None:
+@pytest.mark.skipif(has_modules(mobius.SPEC.modules), reason="gpux[mobius] is installed")
+def test_no_toolchain(converter: ToolchainConverter, make_request: MakeRequest) -> None:
     with pytest.raises(ToolchainMissingError) as caught:
         converter.convert(make_request(task=TASK))
     assert "gpux toolchain install mobius" in str(caught.value.hint)
@@ -54,8 +54,8 @@ def test_no_toolchain(converter: MobiusConverter, make_request: MakeRequest) -> 
 
 
 def test_it_registers_like_any_other(settings: Settings) -> None:
-    point = EntryPoint("mobius", "gpux.convert.mobius:MobiusConverter", GROUP)
-    assert isinstance(converters(settings, [point])["mobius"], MobiusConverter)
+    point = EntryPoint("mobius", "gpux.convert.mobius:SPEC", GROUP)
+    assert isinstance(converters(settings, [point])["mobius"], ToolchainConverter)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_it_registers_like_any_other(settings: Settings) -> None:
         {"model_type": "gemma"},
     ],
 )
-def test_what_it_takes(converter: MobiusConverter, config: dict[str, Any]) -> None:
+def test_what_it_takes(converter: ToolchainConverter, config: dict[str, Any]) -> None:
     assert converter.refusal(config, TASK) is None
 
 
@@ -97,19 +97,19 @@ def test_what_it_takes(converter: MobiusConverter, config: dict[str, Any]) -> No
         ({"model_type": "bloom"}, "answers otherwise"),
         ({"model_type": "falcon"}, "no place for some weights"),
         ({"model_type": "stablelm"}, "onnxruntime refuses"),
-        ({"model_type": "bert"}, "knows bert for feature-extraction"),
-        ({"model_type": "decidim"}, "does not know the model type 'decidim'"),
+        ({"model_type": "bert"}, "builds bert for feature-extraction"),
+        ({"model_type": "decidim"}, "does not support the model type 'decidim'"),
         ({}, "''"),
     ],
 )
-def test_refusals_say_why(converter: MobiusConverter, config: dict[str, Any], words: str) -> None:
+def test_refusals_say_why(converter: ToolchainConverter, config: dict[str, Any], words: str) -> None:
     refusal = converter.refusal(config, TASK)
     assert refusal is not None
     assert words in str(refusal)
     assert not refusal.knows_architecture
 
 
-def test_another_task_of_a_type_that_it_takes(converter: MobiusConverter) -> None:
+def test_another_task_of_a_type_that_it_takes(converter: ToolchainConverter) -> None:
     refusal = converter.refusal(LLAMA, "text-classification")
     assert refusal is not None
     assert refusal.knows_architecture
@@ -122,11 +122,11 @@ def test_another_task_of_a_type_that_it_takes(converter: MobiusConverter) -> Non
             "layer_types", "max_position_embeddings", "partial_rotary_factor", "word_embed_proj_dim", "clip_qkv"],
 )  # fmt: skip
 def test_no_configuration_breaks_the_rules(key: str, odd: object) -> None:
-    fault = known_fault({**LLAMA, "model_type": "qwen2", "partial_rotary_factor": 1.0, key: odd})
+    fault = mobius.known_fault({**LLAMA, "model_type": "qwen2", "partial_rotary_factor": 1.0, key: odd})
     assert fault is None or isinstance(fault, str)
 
 
 def test_what_is_wrong_is_not_in_the_table() -> None:
     table = json.loads((Path(__file__).parents[2] / "src/gpux/convert/mobius_architectures.json").read_text())
-    assert not set(WRONG_TYPES) & set(table["architectures"])
+    assert not set(mobius.WRONG_TYPES) & set(table["architectures"])
     assert set(table["architectures"]["llama"]) == {TASK}

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpux.convert import mobius
 from gpux.convert.base import ConversionReport, ConversionRequest
+from gpux.convert.host.converter import ToolchainConverter
 from gpux.convert.host.pip import interpreter
-from gpux.convert.mobius import MobiusConverter
-from gpux.convert.mobius_limits import WRONG_TYPES
 from gpux.errors import ConversionError, CorruptFileError, GpuxError, NoWeightsError, UnsupportedTaskError
 from gpux.model.variant import Proof
 from gpux.proof import comparison
@@ -45,7 +45,7 @@ def decoders(mobius_python: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def convert(mobius_python: Path, settings: Settings, make_request: MakeRequest) -> Callable[[Path], ConversionReport]:
-    converter = MobiusConverter(settings, python=mobius_python)
+    converter = ToolchainConverter(mobius.SPEC, settings, python=mobius_python)
     return lambda source: converter.convert(make_request(source, TASK))
 
 
@@ -140,15 +140,17 @@ def test_two_gguf_files(decoders: Path, convert: Callable[[Path], ConversionRepo
 
 def test_another_task(decoders: Path, mobius_python: Path, settings: Settings, make_request: MakeRequest) -> None:
     with pytest.raises(UnsupportedTaskError, match="text-classification"):
-        MobiusConverter(settings, python=mobius_python).convert(make_request(decoders / "gpt2", "text-classification"))
+        ToolchainConverter(mobius.SPEC, settings, python=mobius_python).convert(
+            make_request(decoders / "gpt2", "text-classification")
+        )
 
 
 def test_the_table_of_architectures_is_what_mobius_knows(
     mobius_python: Path, ask_worker: Callable[..., dict[str, Any]]
 ) -> None:
     table = json.loads((Path(__file__).parents[2] / "src/gpux/convert/mobius_architectures.json").read_text())
-    answer = ask_worker(mobius_python, {"command": "architectures", "exporter": "mobius"})
-    known = {name: tasks for name, tasks in answer["architectures"].items() if name not in WRONG_TYPES}
+    answer = ask_worker(mobius_python, mobius.SPEC.worker, {"command": "architectures"})
+    known = {name: tasks for name, tasks in answer["architectures"].items() if name not in mobius.WRONG_TYPES}
     assert known == table["architectures"], "run scripts/update_architectures.py mobius"
     assert answer["others"] == table["others"], "run scripts/update_architectures.py mobius"
-    assert set(WRONG_TYPES) <= set(answer["architectures"]), "a type that is refused for nothing"
+    assert set(mobius.WRONG_TYPES) <= set(answer["architectures"]), "a type that is refused for nothing"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gpux.convert import optimum
 from gpux.convert.base import ConversionRequest
-from gpux.convert.optimum import OptimumConverter, installed_here
+from gpux.convert.host.converter import ToolchainConverter, has_modules
 from gpux.errors import (
     CancelledError,
     ConversionError,
@@ -30,7 +31,9 @@ MakeRequest = Callable[..., ConversionRequest]
 
 def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
     heard: list[Event] = []
-    report = OptimumConverter(settings, python=fake_python("good")).convert(make_request(), progress=heard.append)
+    report = ToolchainConverter(optimum.SPEC, settings, python=fake_python("good")).convert(
+        make_request(), progress=heard.append
+    )
     assert report.graphs == {"model": "model.onnx"}
     assert report.driving.max_length == 7
     assert (report.warnings, dict(report.versions)) == (("careful",), {"torch": "1"})
@@ -44,7 +47,7 @@ def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_r
 def test_a_failure_is_typed_by_its_code(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
     request = make_request()
     with pytest.raises(UnsupportedTaskError) as caught:
-        OptimumConverter(settings, python=fake_python("failure")).convert(request)
+        ToolchainConverter(optimum.SPEC, settings, python=fake_python("failure")).convert(request)
     assert caught.value.message == "org/name cannot be converted for feature-extraction: no"
     assert caught.value.hint == "do that"
     assert caught.value.details == {"cause": "KeyError: 'x'", "log": request.log}
@@ -55,7 +58,7 @@ def test_an_unknown_code_is_a_conversion_error(
     settings: Settings, fake_python: Fake, make_request: MakeRequest
 ) -> None:
     with pytest.raises(ConversionError) as caught:
-        OptimumConverter(settings, python=fake_python("unknown_failure")).convert(make_request())
+        ToolchainConverter(optimum.SPEC, settings, python=fake_python("unknown_failure")).convert(make_request())
     assert type(caught.value) is ConversionError
     assert caught.value.log is not None
     assert str(caught.value.log) in str(caught.value.hint)
@@ -74,7 +77,7 @@ def test_a_crash_names_the_end_and_the_last_words(
 ) -> None:
     request = make_request()
     with pytest.raises(WorkerCrashedError) as caught:
-        OptimumConverter(settings, python=fake_python(behaviour)).convert(request)
+        ToolchainConverter(optimum.SPEC, settings, python=fake_python(behaviour)).convert(request)
     for word in words:
         assert word in caught.value.message
     assert caught.value.log == request.log
@@ -83,27 +86,27 @@ def test_a_crash_names_the_end_and_the_last_words(
 
 def test_a_result_without_a_file_is_an_error(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
     with pytest.raises(ConversionError, match=r"reported model\.onnx"):
-        OptimumConverter(settings, python=fake_python("no_file")).convert(make_request())
+        ToolchainConverter(optimum.SPEC, settings, python=fake_python("no_file")).convert(make_request())
 
 
 def test_cancelling(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
     token = CancelToken()
     threading.Timer(0.3, token.cancel).start()
     with pytest.raises(CancelledError):
-        OptimumConverter(settings, python=fake_python("hang")).convert(make_request(), cancel=token)
+        ToolchainConverter(optimum.SPEC, settings, python=fake_python("hang")).convert(make_request(), cancel=token)
 
 
-@pytest.mark.skipif(installed_here(), reason="gpux[convert] is installed")
+@pytest.mark.skipif(has_modules(optimum.SPEC.modules), reason="gpux[convert] is installed")
 def test_no_toolchain(settings: Settings, make_request: MakeRequest) -> None:
     with pytest.raises(ToolchainMissingError) as caught:
-        OptimumConverter(settings).convert(make_request())
+        ToolchainConverter(optimum.SPEC, settings).convert(make_request())
     assert "gpux toolchain install optimum" in str(caught.value.hint)
     assert caught.value.details["toolchain"] == "optimum"
     assert caught.value.details["status"] == "missing"
 
 
 def test_no_toolchain_is_a_gpux_error_before_anything_is_written(settings: Settings, tmp_path: Path) -> None:
-    converter = OptimumConverter(settings, python=tmp_path / "nowhere")
+    converter = ToolchainConverter(optimum.SPEC, settings, python=tmp_path / "nowhere")
     with pytest.raises(GpuxError, match="cannot be started"):
         converter.convert(ConversionRequest(tmp_path, tmp_path, tmp_path, tmp_path / "log", "org/name", "fill-mask"))
 
@@ -111,7 +114,7 @@ def test_no_toolchain_is_a_gpux_error_before_anything_is_written(settings: Setti
 @pytest.mark.parametrize("task", ["feature-extraction", "text-classification", "fill-mask"])
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "mpnet", "xlm-roberta", "modernbert"])
 def test_the_encoders_are_taken(settings: Settings, model_type: str, task: str) -> None:
-    assert OptimumConverter(settings).refusal({"model_type": model_type}, task) is None
+    assert ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task) is None
 
 
 @pytest.mark.parametrize(
@@ -123,7 +126,7 @@ def test_the_encoders_are_taken(settings: Settings, model_type: str, task: str) 
     ],
 )
 def test_refusals_say_what_is_known(settings: Settings, model_type: str, task: str, knows: bool, words: str) -> None:
-    refusal = OptimumConverter(settings).refusal({"model_type": model_type}, task)
+    refusal = ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task)
     assert refusal is not None
     assert refusal.knows_architecture is knows
     assert words in str(refusal)

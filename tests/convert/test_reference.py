@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gpux.convert import optimum
 from gpux.convert.base import ConversionReport, ConversionRequest
-from gpux.convert.optimum import OptimumConverter
+from gpux.convert.host.converter import ToolchainConverter
 from gpux.model.tasks import canonical
 from gpux.model.variant import Proof
 from gpux.proof import cases, comparison
@@ -85,7 +86,9 @@ def convert(
             config = json.loads((source / "config.json").read_text())
             (source / "config.json").write_text(json.dumps({**config, **changes}))
         request = make_request(source, canonical(entry[1]))
-        opened.append(Converted(request, OptimumConverter(settings, python=toolchain_python).convert(request)))
+        opened.append(
+            Converted(request, ToolchainConverter(optimum.SPEC, settings, python=toolchain_python).convert(request))
+        )
         return opened[-1]
 
     yield run

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gpux.convert.optimum import OptimumConverter
-from gpux.convert.refusals import reason
+from gpux.convert import optimum
+from gpux.convert.host.converter import ToolchainConverter
 from gpux.system.settings import Settings
 
 
@@ -24,8 +24,8 @@ from gpux.system.settings import Settings
     ],
 )
 def test_what_is_known_to_be_of_no_use(settings: Settings, config: dict[str, Any], task: str, words: str) -> None:
-    assert words in str(reason(config, task))
-    assert words in str(OptimumConverter(settings).refusal(config, task))
+    assert words in str(optimum.known_fault(config, task))
+    assert words in str(ToolchainConverter(optimum.SPEC, settings).refusal(config, task))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_is_known_to_be_of_no_use(settings: Settings, config: dict[str, Any
     ],
 )
 def test_what_is_taken(settings: Settings, config: dict[str, Any], task: str) -> None:
-    assert OptimumConverter(settings).refusal(config, task) is None
+    assert ToolchainConverter(optimum.SPEC, settings).refusal(config, task) is None
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_is_taken(settings: Settings, config: dict[str, Any], task: str) ->
     ],
 )
 def test_what_is_not(settings: Settings, model_type: str, task: str, knows: bool, words: str) -> None:
-    refusal = OptimumConverter(settings).refusal({"model_type": model_type}, task)
+    refusal = ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task)
     assert refusal is not None
     assert refusal.knows_architecture is knows
     assert words in str(refusal)

@@ -10,12 +10,16 @@ import sys
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from gpux.convert.host.toolchain import MARKER, Toolchain, toolchain_names
+from gpux.convert import mobius, optimum
+from gpux.convert.host.toolchain import MARKER, Toolchain
+from gpux.convert.registry import find_toolchain, toolchains
+from gpux.convert.spec import ConverterSpec
 from gpux.errors import CancelledError, ToolchainError, ToolchainMissingError, UsageError
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, StageStarted
@@ -23,7 +27,8 @@ from gpux.system.settings import Settings
 from tests.convert.wheels import PACKAGES, write_wheels
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-NAMES = ("mobius", "optimum")
+NAMES = ("optimum", "mobius")
+SPECS = {"optimum": optimum.SPEC, "mobius": mobius.SPEC}
 #: What of a toolchain decides what the graphs look like, besides torch and transformers.
 EXPORTER = {"mobius": ("mobius-onnx",), "optimum": ("optimum-onnx", "optimum")}
 REQUIREMENTS = Path(str(files("gpux.convert"))) / "requirements"
@@ -31,11 +36,9 @@ REQUIREMENTS = Path(str(files("gpux.convert"))) / "requirements"
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A requirement file for tiny wheels, which are all that pip can find."""
+    """Tiny wheels, the only packages that pip can find, and ``tiny.txt``, the requirement file for them."""
     folder = tmp_path / "wheels"
-    requirements = tmp_path / "optimum.txt"
-    requirements.write_text(write_wheels(folder, local="+cpu"))
-    monkeypatch.setattr("gpux.convert.host.toolchain._requirements", lambda name: requirements)
+    (tmp_path / "tiny.txt").write_text(write_wheels(folder, local="+cpu"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     yield folder
@@ -43,7 +46,12 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def toolchain(settings: Settings, wheels: Path) -> Toolchain:
-    return Toolchain("optimum", settings)
+    return Toolchain(tiny(optimum.SPEC, wheels), settings)
+
+
+def tiny(spec: ConverterSpec, wheels: Path) -> ConverterSpec:
+    """A converter whose packages are the tiny wheels."""
+    return replace(spec, requirements=wheels.parent / "tiny.txt")
 
 
 def test_its_life(toolchain: Toolchain) -> None:
@@ -137,17 +145,18 @@ def test_the_size_is_that_of_the_files(toolchain: Toolchain, wheels: Path) -> No
 INSTALL = """
 import sys
 from pathlib import Path
-from gpux.convert.host import toolchain
+from dataclasses import replace
+from gpux.convert import optimum
+from gpux.convert.host.toolchain import Toolchain
 from gpux.system.settings import Settings
-toolchain._requirements = lambda name: Path(sys.argv[1])
 heard = []
-toolchain.Toolchain("optimum", Settings.from_env()).install(heard.append)
+Toolchain(replace(optimum.SPEC, requirements=Path(sys.argv[1])), Settings.from_env()).install(heard.append)
 print(len(heard))
 """
 
 
 def test_two_processes_install_once(toolchain: Toolchain) -> None:
-    command = [sys.executable, "-c", INSTALL, str(toolchain.requirements)]
+    command = [sys.executable, "-c", INSTALL, str(toolchain.spec.requirements)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     heard = sorted(int(process.communicate(timeout=120)[0]) for process in running)
     assert heard[0] == 0 < heard[1], "one of them waited and found it ready"
@@ -159,27 +168,27 @@ def test_the_torch_index_is_asked_for_torch_alone(
 ) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(
-        "gpux.convert.host.toolchain.make_environment", lambda folder, log, cancel: Path(sys.executable)
+        "gpux.convert.host.toolchain.create_environment", lambda folder, log, cancel: Path(sys.executable)
     )
     monkeypatch.setattr("gpux.convert.host.toolchain.pip", lambda python, arguments, **_: calls.append(list(arguments)))
-    monkeypatch.setattr(Toolchain, "_ask_versions", lambda self, cancel: {})
+    monkeypatch.setattr(Toolchain, "_read_versions", lambda self, cancel: {})
     monkeypatch.setattr(Toolchain, "_write_marker", lambda self, versions: None)
-    Toolchain("optimum", settings.with_overrides(torch_index="file:///torch")).install()
+    Toolchain(tiny(optimum.SPEC, wheels), settings.with_overrides(torch_index="file:///torch")).install()
     assert ["--extra-index-url" in call for call in calls] == [True, False]
     assert "torch==1.0" in calls[0]
 
 
 def test_an_unknown_name(settings: Settings) -> None:
-    assert toolchain_names() == NAMES
+    assert tuple(toolchains(settings)) == NAMES
     with pytest.raises(UsageError, match="no toolchain"):
-        Toolchain("../optimum", settings)
+        find_toolchain("../optimum", settings)
 
 
 @pytest.mark.parametrize(
     ("name", "missing", "present"), [("optimum", "optimum", "mobius"), ("mobius", "mobius", "optimum")]
 )
 def test_each_needs_its_own_exporter(settings: Settings, wheels: Path, name: str, missing: str, present: str) -> None:
-    toolchain = Toolchain(name, settings)
+    toolchain = Toolchain(tiny(SPECS[name], wheels), settings)
     toolchain.install()
     packages = next(toolchain.path.rglob("site-packages"))
     shutil.rmtree(packages / present)
@@ -193,13 +202,13 @@ def test_each_needs_its_own_exporter(settings: Settings, wheels: Path, name: str
 @pytest.mark.parametrize(("name", "extra"), [("optimum", "convert"), ("mobius", "mobius")])
 def test_the_hint_names_the_extra(settings: Settings, name: str, extra: str) -> None:
     with pytest.raises(ToolchainMissingError) as caught:
-        Toolchain(name, settings).check_ready()
+        find_toolchain(name, settings).check_ready()
     assert f"gpux[{extra}]" in str(caught.value.hint)
     assert extra in tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
 
 
 def test_what_each_converts(settings: Settings) -> None:
-    found = {name: Toolchain(name, settings).converts() for name in NAMES}
+    found = {name: find_toolchain(name, settings).converts() for name in NAMES}
     assert list(found["mobius"]) == ["text-generation"]
     assert found["optimum"]["feature-extraction"] > 20
     assert list(found["optimum"].values()) == sorted(found["optimum"].values(), reverse=True)
@@ -218,7 +227,7 @@ def test_every_requirement_is_pinned_for_every_platform(settings: Settings, name
     names = [re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines if not line.startswith("#")]
     assert len(names) == len(set(names))
     assert {"torch", "transformers", "accelerate", "sentencepiece", "onnxruntime", *EXPORTER[name]} < set(names)
-    assert Toolchain(name, settings).pins() == pins(name)
+    assert find_toolchain(name, settings).pins() == pins(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -233,6 +242,6 @@ def test_the_table_of_architectures_is_what_optimum_knows(
     toolchain_python: Path, ask_worker: Callable[..., dict[str, object]]
 ) -> None:
     table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())
-    answer = ask_worker(toolchain_python, {"command": "architectures"})
+    answer = ask_worker(toolchain_python, optimum.SPEC.worker, {"command": "architectures"})
     assert answer["architectures"] == table["architectures"], "run scripts/update_architectures.py optimum"
     assert answer["others"] == table["others"], "run scripts/update_architectures.py optimum"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-#: Distribution -> importable module, for everything that the worker's ``versions`` command imports, with any exporter.
+#: Distribution -> importable module, for every module of gpux's own converters.
 PACKAGES = {
     "torch": "torch",
     "onnx": "onnx",
@@ -14,7 +14,7 @@ PACKAGES = {
     "tokenizers": "tokenizers",
     "transformers": "transformers",
     "optimum-onnx": "optimum/exporters/onnx",
-    "mobius-onnx": "mobius",
+    "mobius-onnx": "mobius/tasks",
     "onnx-ir": "onnx_ir",
     "onnxscript": "onnxscript",
 }

@@ -119,7 +119,7 @@ def workers(settings: Settings) -> list[str]:
         process.name
         for process in Path("/proc").iterdir()
         if process.name.isdigit()
-        and any(part.endswith(b"gpux.convert.worker") for part in _read(process / "cmdline"))
+        and any(part.startswith(b"gpux.convert.worker.") for part in _read(process / "cmdline"))
         and home in _read(process / "environ")
     ]
 

@@ -132,7 +132,7 @@ def test_offline(hub: HubServer, settings: Settings) -> None:
 def test_refusals_store_nothing_and_download_no_weights(
     hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, ref: str, kind: type[errors.GpuxError]
 ) -> None:
-    monkeypatch.setattr("gpux.convert.optimum.installed_here", lambda: False)
+    monkeypatch.setattr("gpux.convert.host.converter.has_modules", lambda names: False)
     settings = settings.with_overrides(toolchains=settings.home / "no-toolchains")
 
     with pytest.raises(kind) as caught:

@@ -14,11 +14,11 @@ import pytest
 
 from gpux.errors import error_types
 from gpux.system.cancel import CancelToken
-from gpux.system.launch import LAUNCHER
+from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.worker_protocol import Refused, describe
 
-PROGRAMS = ("gpux.convert.worker", "gpux.quantize.program")
+PROGRAMS = ("gpux.convert.worker.optimum", "gpux.convert.worker.mobius", "gpux.quantize.program")
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -28,7 +28,7 @@ def test_nothing_of_the_users_python_is_imported(program: str, tmp_path: Path, m
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     log, events = tmp_path / "log", list[Mapping[str, Any]]()
-    command = [sys.executable, "-I", LAUNCHER, program]
+    command = launch_command(sys.executable, program)
     end = converse(command, {"command": "nonsense"}, log=log, on_event=events.append, cancel=CancelToken())
     assert end.code == 1, log.read_text()
     assert events[-1]["event"] == "failure"

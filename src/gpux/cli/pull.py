@@ -10,7 +10,7 @@ import click
 
 from gpux.cli import figures, jobs
 from gpux.cli.terminal import Terminal, command
-from gpux.cli.toolchain import install_toolchain, with_toolchain
+from gpux.cli.toolchain import install_missing, with_toolchain
 from gpux.errors import GpuxError
 from gpux.inspect.formats import FORMATS, Selection
 from gpux.model.reference import ModelRef
@@ -72,8 +72,7 @@ def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **option
 
     outcomes = pull(refs)
     waiting = [ref for ref, outcome in outcomes.items() if isinstance(outcome.error, ToolchainMissingError)]
-    if waiting and (yes or terminal.interactive):
-        install_toolchain(terminal, "optimum", yes=yes)
+    if install_missing(terminal, [outcomes[ref].error for ref in waiting], yes=yes):
         outcomes |= pull(waiting)
     if terminal.as_json:
         terminal.data([outcome.to_dict() for outcome in outcomes.values()])

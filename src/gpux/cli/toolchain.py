@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import ToolchainMissingError, UsageError
+from gpux.errors import GpuxError, ToolchainMissingError, UsageError
 
 if TYPE_CHECKING:
     from gpux.convert.host.toolchain import Toolchain
 
-#: Of each toolchain, what tells one from another at a glance.
-_MAIN = ("optimum-onnx", "mobius-onnx", "transformers", "torch")
-
 
 def describe(toolchain: Toolchain) -> dict[str, Any]:
-    """What ``--json`` says of a toolchain; nothing of it is run."""
+    """What ``--json`` prints of a toolchain, without running it."""
     return {
         "name": toolchain.name,
         "status": toolchain.status(),
@@ -32,13 +29,13 @@ def describe(toolchain: Toolchain) -> dict[str, Any]:
 
 
 def main_versions(toolchain: Toolchain) -> str:
-    """The versions that matter most: the installed ones, else those that would be installed."""
+    """The versions of the main packages: the installed ones, else the required ones."""
     known = toolchain.versions() or toolchain.pins()
-    return ", ".join(f"{name} {known[name]}" for name in _MAIN if name in known)
+    return ", ".join(f"{name} {known[name]}" for name in toolchain.spec.packages if name in known)
 
 
 def summary(toolchain: Toolchain) -> str:
-    """What it converts, in a few words."""
+    """The tasks that it converts for, the two of the most model types by name."""
     tasks = toolchain.converts()
     shown = [f"{task} ({count} model types)" for task, count in list(tasks.items())[:2]]
     rest = [f"{len(tasks) - 2} more tasks"] if len(tasks) > 2 else []
@@ -46,10 +43,10 @@ def summary(toolchain: Toolchain) -> str:
 
 
 def show_toolchain(terminal: Terminal, toolchain: Toolchain) -> None:
-    """Print what is required and what is installed, then run it.
+    """Print the required and the installed packages, then run the toolchain.
 
     Raises:
-        ToolchainMissingError: it is not installed; what would be was printed.
+        ToolchainMissingError: it is not installed; the required packages were printed.
         ToolchainError: it is damaged.
     """
     if terminal.as_json:
@@ -62,25 +59,25 @@ def show_toolchain(terminal: Terminal, toolchain: Toolchain) -> None:
     rows = [(name, packages[name], installed.get(name, "")) for name in sorted(packages, key=str.lower)]
     terminal.table(("Package", "Required", "Imported as"), rows)
     toolchain.integrity()
-    terminal.say(f"It runs, and nothing was changed; {figures.size(toolchain.size())} on disk.")
+    terminal.say(f"It runs and has the installed versions; {figures.size(toolchain.size())} on disk.")
 
 
 T = TypeVar("T")
 
 
 def install_toolchain(terminal: Terminal, name: str, *, yes: bool) -> Toolchain:
-    """Install unless it is there; the download is shown and asked for first.
+    """Show the download, ask, and install; a toolchain that is ready is left as it is.
 
     Raises:
-        UsageError: the answer was no, or there is nobody to ask and no ``--yes``.
+        UsageError: the answer was no, or standard input is not a terminal and ``yes`` is not set.
     """
-    from gpux.convert.host.toolchain import Toolchain
+    from gpux.convert.registry import find_toolchain
 
-    toolchain = Toolchain(name, terminal.settings)
+    toolchain = find_toolchain(name, terminal.settings)
     if toolchain.status() == "ready":
         terminal.say(f"The toolchain {name} is installed at {toolchain.path}.")
         return toolchain
-    terminal.say(f"The toolchain {name} goes to {toolchain.path}.")
+    terminal.say(f"The toolchain {name} will be installed in {toolchain.path}.")
     _show_download(terminal, toolchain)
     if not terminal.confirm("Download and install it?", yes=yes):
         raise UsageError(
@@ -95,7 +92,7 @@ def install_toolchain(terminal: Terminal, name: str, *, yes: bool) -> Toolchain:
 def _show_download(terminal: Terminal, toolchain: Toolchain) -> None:
     report = toolchain.size_report()
     largest = ", ".join(f"{p.name} {p.version} ({figures.size(p.bytes)})" for p in report.largest[:3])
-    unknown = f", and {len(report.unknown)} of a size that the index does not tell" if report.unknown else ""
+    unknown = f", and {len(report.unknown)} of unknown size" if report.unknown else ""
     terminal.say(
         f"pip would download {figures.size(report.download)} in {len(report.packages)} packages{unknown}; "
         f"the largest: {largest}."
@@ -103,15 +100,28 @@ def _show_download(terminal: Terminal, toolchain: Toolchain) -> None:
 
 
 def with_toolchain(terminal: Terminal, action: Callable[[], T], *, yes: bool) -> T:
-    """Run ``action``; if a toolchain is missing and someone can say yes, install it and run ``action`` again."""
+    """Run ``action``; if a toolchain is missing, offer to install that one and run ``action`` again.
+
+    Raises:
+        ToolchainMissingError: the offer cannot be made, since standard input is not a terminal and ``yes`` is not set.
+    """
     try:
         return action()
     except ToolchainMissingError as exc:
-        if not (yes or terminal.interactive):
+        if not install_missing(terminal, [exc], yes=yes):
             raise
-        terminal.say(f"{exc.message}.")
-        install_toolchain(terminal, str(exc.details.get("toolchain", "optimum")), yes=yes)
     return action()
+
+
+def install_missing(terminal: Terminal, errors: Iterable[GpuxError | None], *, yes: bool) -> bool:
+    """Install each toolchain that these errors name; False if there is none, or nobody can be asked."""
+    missing = {str(exc.details["toolchain"]): exc for exc in errors if isinstance(exc, ToolchainMissingError)}
+    if not missing or not (yes or terminal.interactive):
+        return False
+    for name, exc in missing.items():
+        terminal.say(f"{exc.message}.")
+        install_toolchain(terminal, name, yes=yes)
+    return True
 
 
 @click.group("toolchain")
@@ -122,9 +132,9 @@ def toolchain_command() -> None:
 @command("list")
 def list_toolchains(terminal: Terminal) -> None:
     """List the toolchains, installed or not, and what each converts."""
-    from gpux.convert.host.toolchain import Toolchain, toolchain_names
+    from gpux.convert.registry import toolchains
 
-    found = [Toolchain(name, terminal.settings) for name in toolchain_names()]
+    found = list(toolchains(terminal.settings).values())
     if terminal.as_json:
         terminal.data([describe(toolchain) for toolchain in found])
         return
@@ -137,11 +147,11 @@ def _row(toolchain: Toolchain) -> tuple[str, ...]:
 
 
 @command("install")
-@click.argument("name", default="optimum")
+@click.argument("name", required=False)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before the download.")
-def install(terminal: Terminal, name: str, yes: bool) -> None:
-    """Make the environment of a converter, after showing what it downloads."""
-    toolchain = install_toolchain(terminal, name, yes=yes)
+def install(terminal: Terminal, name: str | None, yes: bool) -> None:
+    """Create the environment of a converter, after showing the download."""
+    toolchain = install_toolchain(terminal, name or _first(terminal), yes=yes)
     if terminal.as_json:
         terminal.data(describe(toolchain))
 
@@ -151,9 +161,9 @@ def install(terminal: Terminal, name: str, yes: bool) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def remove(terminal: Terminal, name: str, yes: bool) -> None:
     """Delete the environment of a converter; stored models keep working."""
-    from gpux.convert.host.toolchain import Toolchain
+    from gpux.convert.registry import find_toolchain
 
-    plan = Toolchain(name, terminal.settings).remove()
+    plan = find_toolchain(name, terminal.settings).remove()
     if plan.size and not terminal.confirm(f"Remove {plan.path} ({figures.size(plan.size)})?", yes=yes):
         raise UsageError("nothing was removed", hint="Add --yes to remove without a question.")
     plan.execute()
@@ -164,12 +174,19 @@ def remove(terminal: Terminal, name: str, yes: bool) -> None:
 
 
 @command("show")
-@click.argument("name", default="optimum")
-def show(terminal: Terminal, name: str) -> None:
-    """Show a toolchain: what it is made of, and, by running it, whether it is intact."""
-    from gpux.convert.host.toolchain import Toolchain
+@click.argument("name", required=False)
+def show(terminal: Terminal, name: str | None) -> None:
+    """Show the packages of a toolchain and run it to check them."""
+    from gpux.convert.registry import find_toolchain
 
-    show_toolchain(terminal, Toolchain(name, terminal.settings))
+    show_toolchain(terminal, find_toolchain(name or _first(terminal), terminal.settings))
+
+
+def _first(terminal: Terminal) -> str:
+    """The toolchain of the converter that is tried first."""
+    from gpux.convert.registry import toolchains
+
+    return next(iter(toolchains(terminal.settings)))
 
 
 for _command in (list_toolchains, install, remove, show):

@@ -1,4 +1,4 @@
-"""What a converter is: the request it gets, the report it gives, and the checks around it."""
+"""The converter interface: what it is asked to convert, what it reports, and the checks around a conversion."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from gpux.convert.memory import MemoryEstimate, proof_peak
 from gpux.errors import ConversionError
 from gpux.model.values import Value
 from gpux.model.variant import Driving, Threshold
@@ -19,16 +20,16 @@ from gpux.system.progress import ProgressCallback, silent
 class ConversionRequest(Value):
     """One conversion: a folder of source files in, a folder of ONNX and a folder of reference arrays out."""
 
-    source: Path  #: config, weights and tokenizer files of one commit
-    output: Path  #: an empty folder that becomes the variant
-    reference: Path  #: an empty folder for the inputs and the original's outputs, see :mod:`gpux.proof.cases`
-    log: Path  #: file that takes the exporter's own output
-    model_id: str  #: for messages only; nothing is derived from it
+    source: Path  #: folder with config, weights and tokenizer files of one commit
+    output: Path  #: empty folder that becomes the variant
+    reference: Path  #: empty folder for reference cases, in the format of :mod:`gpux.proof.cases`
+    log: Path  #: file that receives the exporter's own output
+    model_id: str  #: for messages only
     task: str  #: the Hub's name
     precision: str = "fp32"
     trust_remote_code: bool = False
     seed: int = 0
-    #: graph name -> file, of graphs that are in ``output`` already: nothing is exported, the original is only asked
+    #: graph name -> file in ``output``; if given, these graphs are kept and only the reference cases are written
     graphs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -36,43 +37,49 @@ class ConversionRequest(Value):
 class ConversionReport(Value):
     """What a converter wrote."""
 
-    graphs: Mapping[str, str]  #: graph name -> file, relative to the output folder; one alone is named ``model``
+    graphs: Mapping[str, str]  #: graph name -> file, relative to the output folder; a single graph is named ``model``
     driving: Driving
-    versions: Mapping[str, str]  #: library -> version that took part, Python included
+    versions: Mapping[str, str]  #: library -> version of everything that took part, Python included
     seconds: float
     peak_rss: int | None = None  #: bytes
     warnings: tuple[str, ...] = field(default=())
-    thresholds: tuple[Threshold, ...] = field(default=())  #: lengths that the reference cases were made around
-    #: graph name -> file in ``reference/twin``: a small model of the same configuration, its cases beside it
+    thresholds: tuple[Threshold, ...] = field(default=())  #: lengths on both sides of which there are reference cases
+    #: graph name -> file in ``reference/twin``: a small random model of the same configuration, with its own cases
     twin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Refusal(Value):
-    """Why a converter cannot take a model."""
+    """Why a converter does not convert a model."""
 
-    reason: str
-    knows_architecture: bool  #: it would take the model for another task
+    reason: str  #: continues a sentence that begins with the converter's name: "does not support fill-mask"
+    knows_architecture: bool  #: the converter supports the model for another task
 
     def __str__(self) -> str:
         return self.reason
 
 
 class Converter(ABC):
-    """Writes ONNX from a model's source files. A new one implements :meth:`_convert` and the two questions.
+    """Writes ONNX from a model's source files.
 
-    It registers under the entry point group ``gpux.converters`` and is made with the settings as only argument.
+    Most converters are a :class:`~gpux.convert.spec.ConverterSpec`, whose exporter runs in a process of its own. A
+    subclass of this class converts in gpux's own process; it is registered under the entry point group
+    ``gpux.converters`` too, and is called with the settings as its only argument.
     """
 
-    name: ClassVar[str]
-    precisions: ClassVar[tuple[str, ...]] = ("fp32",)  #: what it can write
-    proves_others: ClassVar[bool] = False  #: it answers requests with ``graphs``: what somebody else exported
+    name: str
+    precisions: tuple[str, ...] = ("fp32",)  #: of the graphs that it writes
+    proves_others: bool = False  #: it supports requests with ``graphs``: reference cases for another exporter's graphs
+    memory: MemoryEstimate = MemoryEstimate()
+    priority: int = 100  #: of converters that were not measured for a model, the lowest comes first
 
     @abstractmethod
     def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:
-        """Why this converter cannot take the model, from its ``config.json`` and the task alone; None if it can.
+        """Why this converter does not convert the model; None if it does. Called before any weights are downloaded.
 
-        Asked before any weights are downloaded.
+        Args:
+            config: the model's ``config.json``.
+            task: the Hub's name.
         """
 
     @abstractmethod
@@ -80,13 +87,22 @@ class Converter(ABC):
         """Return if the converter can run now.
 
         Raises:
-            ToolchainMissingError: its environment is not installed; the hint is the command that installs it.
-            ToolchainError: it is there and damaged.
+            ToolchainMissingError: its toolchain is not installed; the hint is the command that installs it.
+            ToolchainError: its toolchain is damaged.
         """
 
     @abstractmethod
     def _convert(self, request: ConversionRequest, progress: ProgressCallback, cancel: CancelToken) -> ConversionReport:
-        """Write the graphs to ``request.output`` and the reference arrays to ``request.reference``."""
+        """Write the graphs to ``request.output`` and the reference cases to ``request.reference``."""
+
+    def peak_memory(self, fp32_bytes: int, *, one_graph: bool = False) -> int:
+        """Bytes of memory that converting and then proving need at most.
+
+        Args:
+            fp32_bytes: size of the weights in float32, four bytes for each parameter.
+            one_graph: the model becomes one graph, as encoders and decoders do.
+        """
+        return max(self.memory.peak(fp32_bytes, one_graph=one_graph), proof_peak(fp32_bytes))
 
     def convert(
         self,
@@ -95,11 +111,12 @@ class Converter(ABC):
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> ConversionReport:
-        """Convert, and check that what the report names is there.
+        """Convert, and check that every file that the report names exists.
 
         Raises:
             ConversionError: or one of its subclasses; ``.log`` names the exporter's own output.
-            UnsupportedError: the exporter refuses the architecture or the task.
+            UnsupportedError: the exporter does not support the architecture or the task.
+            ToolchainMissingError: the converter's toolchain is not installed.
             CancelledError: ``cancel`` was set.
         """
         self.check_ready()

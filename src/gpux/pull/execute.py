@@ -9,7 +9,6 @@ from typing import Any
 
 from gpux.convert import planner
 from gpux.convert.base import Converter
-from gpux.convert.memory import conversion_peak
 from gpux.errors import ConversionError, GpuxError, ProofError, SessionError, ToolchainMissingError, UnsupportedError
 from gpux.inspect.architecture import summarize
 from gpux.inspect.formats import source_weights
@@ -215,7 +214,8 @@ class Maker:
         """Before the weights travel."""
         if way.route is not None and way.name in self.converters and not self.options.ignore_memory:
             one = summarize(config).kind in _OF_ONE_GRAPH
-            needed = conversion_peak(way.name, fp32_bytes(info, way.route), one_graph=one)
+            converter = self.converters[way.name]
+            needed = converter.peak_memory(fp32_bytes(info, way.route), one_graph=one)
             check_memory(needed, available_memory())
 
     def _config(self, info: ModelInfo, route: Route | None = None) -> Mapping[str, Any]:

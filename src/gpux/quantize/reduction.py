@@ -23,7 +23,7 @@ from gpux.quantize.loss import keep_answers, measure_loss, violations
 from gpux.quantize.probes import Probe, find_probes
 from gpux.quantize.recipes import Recipe, ReductionOptions, recipes
 from gpux.system.cancel import CancelToken
-from gpux.system.launch import LAUNCHER
+from gpux.system.launch import launch_command
 from gpux.system.process import Exit, converse, tail
 from gpux.system.progress import ProgressCallback, Stages, silent
 
@@ -176,7 +176,7 @@ class _Job:
         events: list[Mapping[str, Any]] = []
         extra: dict[str, Any] = {} if self.memory_limit is None else {"memory_limit": self.memory_limit}
         with self.stages.stage("convert", f"Reducing to {self.precision}") as done:
-            command = (Path(sys.executable), "-I", LAUNCHER, QUANTIZER)
+            command = launch_command(sys.executable, QUANTIZER)
             end = converse(command, request, log=self.log, on_event=events.append, cancel=self.cancel, **extra)
             last = events[-1] if events else {}
             if last.get("event") == "failure":

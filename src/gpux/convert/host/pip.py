@@ -62,7 +62,7 @@ class SizeReport(Value):
         return {**super().to_dict(), "download": self.download, "unknown": list(self.unknown)}
 
 
-def make_environment(folder: Path, log: Path, cancel: CancelToken) -> Path:
+def create_environment(folder: Path, log: Path, cancel: CancelToken) -> Path:
     """Make a virtual environment with pip in ``folder``; the answer is its interpreter.
 
     Raises:
@@ -106,7 +106,7 @@ def size_report(requirements: Path, options: Iterable[str], cancel: CancelToken)
         with tempfile.TemporaryDirectory(prefix="gpux-sizes-") as name:
             folder = Path(name)
             log, report = folder / "pip.log", folder / "report.json"
-            python = make_environment(folder / "env", log, cancel)
+            python = create_environment(folder / "env", log, cancel)
             dry: list[str | Path] = ["install", "--dry-run", "--quiet", "--no-user", "--report", report]
             dry += ["--requirement", requirements, *options]
             pip(python, dry, log=log, cancel=cancel)

@@ -1,7 +1,7 @@
-"""Toolchains: isolated environments with pinned packages, made when a converter needs them and only then.
+"""Toolchains: isolated virtual environments with the packages of one converter, created on request.
 
-A virtual environment cannot be renamed, so it is made in place, under a lock, and counts only with its marker, the
-last file written. An installation that was cut off leaves no marker, and the next one starts over.
+A virtual environment cannot be renamed, so it is created in place, under a lock, and is valid only with its marker, the
+last file written. An interrupted installation leaves no marker, and the next one starts over.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import contextlib
 import hashlib
 import json
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from gpux.convert.host.pip import SizeReport, disk_full, interpreter, make_environment, pip, size_report
-from gpux.errors import NotWritableError, ToolchainError, ToolchainMissingError, UsageError
+from gpux.convert.host.pip import SizeReport, create_environment, disk_full, interpreter, pip, size_report
+from gpux.convert.spec import ConverterSpec
+from gpux.errors import NotWritableError, ToolchainError, ToolchainMissingError
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
-from gpux.system.launch import LAUNCHER
+from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.progress import ProgressCallback, StageFinished, StageStarted, silent
 from gpux.system.settings import Settings
 
 Status = Literal["missing", "incomplete", "outdated", "ready"]
 MARKER = "toolchain.json"
-WORKER = "gpux.convert.worker"
 STAGE = "toolchain"
-#: A disk with less than this is full: a failed installation is then no one else's fault.
+#: Free bytes below which a failed installation is reported as a full disk.
 _FULL = 32_000_000
 
 
@@ -43,33 +43,36 @@ class ToolchainRemoval(Value):
 
     name: str
     path: Path
-    size: int  #: bytes that it frees
+    size: int  #: bytes to free
 
     def execute(self) -> None:
-        """Delete it: the marker first, so that what a crash leaves counts for nothing."""
+        """Delete the toolchain, its marker first, so that an interrupted deletion leaves an invalid one."""
         with FileLock(_lock_file(self.path)):
             _delete(self.path)
 
 
 class Toolchain:
-    """One isolated environment, by the name of its requirement file."""
+    """The isolated environment of one converter.
 
-    def __init__(self, name: str, settings: Settings) -> None:
-        if name not in toolchain_names():
-            raise UsageError(f"no toolchain {name!r}", hint=f"There are: {', '.join(toolchain_names())}.")
-        self.name = name
-        self.path = settings.toolchains / name
-        self.requirements = _requirements(name)
-        self.log = settings.logs / f"toolchain-{name}.log"
+    Args:
+        spec: the converter.
+        settings: where toolchains and logs are.
+    """
+
+    def __init__(self, spec: ConverterSpec, settings: Settings) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.path = settings.toolchains / spec.name
+        self.log = settings.logs / f"toolchain-{spec.name}.log"
         self._torch_index = settings.torch_index
 
     @property
     def python(self) -> Path:
-        """Its interpreter, there or not."""
+        """Path of its interpreter, which need not exist."""
         return interpreter(self.path)
 
     def status(self) -> Status:
-        """``incomplete``: an installation was cut off; ``outdated``: made from other requirements than today's."""
+        """``incomplete``: an installation was interrupted; ``outdated``: installed from other requirements."""
         if not self.path.is_dir():
             return "missing"
         marker = self._marker()
@@ -78,16 +81,18 @@ class Toolchain:
         return "ready" if marker.get("requirements") == self._digest() else "outdated"
 
     def check_ready(self) -> None:
-        """Return if it can be used.
+        """Return if the status is ``ready``.
 
         Raises:
-            ToolchainMissingError: it cannot; the hint is the command that installs it.
+            ToolchainMissingError: it is not; the hint is the command that installs it, and ``details`` has
+                ``toolchain``, its name, and ``status``.
         """
         status = self.status()
         if status != "ready":
+            extra = f", or `pip install 'gpux[{self.spec.extra}]'`" if self.spec.extra else ""
             raise ToolchainMissingError(
                 f"the toolchain {self.name}, which converts models, is {status}",
-                hint=f"Install it with `gpux toolchain install {self.name}`, or `pip install 'gpux[{self._extra()}]'`.",
+                hint=f"Install it with `gpux toolchain install {self.name}`{extra}.",
                 toolchain=self.name,
                 status=status,
             )
@@ -98,37 +103,36 @@ class Toolchain:
         return {str(name): str(version) for name, version in marker.get("versions", {}).items()}
 
     def pins(self) -> dict[str, str]:
-        """Package -> version, as the requirement file has them."""
-        lines = self.requirements.read_text(encoding="utf-8").splitlines()
-        return dict(line.split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
+        """Package -> version, of the requirements that name one version."""
+        return dict(line.split("==", 1) for line in self.spec.requirement_lines() if "==" in line)
 
     def converts(self) -> dict[str, int]:
-        """Hub task -> how many model types its converter takes for it, most first."""
-        table = json.loads((_FOLDER.parent / f"{self.name}_architectures.json").read_text(encoding="utf-8"))
-        return dict(Counter(task for tasks in table["architectures"].values() for task in tasks).most_common())
+        """Hub task -> number of model types that are converted for it, largest first."""
+        return dict(Counter(task for tasks in self.spec.architectures().values() for task in tasks).most_common())
 
     def size(self) -> int:
         """Bytes on disk."""
         return sum(file.lstat().st_size for file in self.path.rglob("*") if not file.is_dir())
 
     def size_report(self, cancel: CancelToken | None = None) -> SizeReport:
-        """What :meth:`install` would download, by pip's dry run; takes some seconds.
+        """The packages that :meth:`install` would download, by pip's dry run, which takes some seconds.
 
-        Which build of torch that is, with or without CUDA, is up to the index: ``GPUX_TORCH_INDEX`` adds one.
+        The index decides which build of torch that is, with or without CUDA: ``GPUX_TORCH_INDEX`` adds an index.
 
         Raises:
             ToolchainError: pip cannot find the packages.
         """
-        return size_report(self.requirements, self._index_options(), cancel or CancelToken())
+        with self._requirement_file() as requirements:
+            return size_report(requirements, self._index_options(), cancel or CancelToken())
 
     def install(self, progress: ProgressCallback = silent, cancel: CancelToken | None = None) -> None:
-        """Make the environment, from nothing, unless it is ready.
+        """Create the environment from scratch, unless it is ready.
 
         Raises:
             ToolchainError: pip failed; the message has its last lines, ``.log`` all of them.
             DiskFullError: the disk filled up.
             NotWritableError: the folder of toolchains cannot be written.
-            CancelledError: ``cancel`` was set. Without a marker, what is there counts for nothing.
+            CancelledError: ``cancel`` was set; the toolchain is ``incomplete``.
         """
         cancel = cancel or CancelToken()
         start = datetime.now(UTC)
@@ -140,19 +144,19 @@ class Toolchain:
         except PermissionError as exc:
             raise NotWritableError(f"the toolchain cannot be written to {self.path}: {exc}") from exc
         except (ToolchainError, OSError) as exc:
-            self._tell_full_disk(exc)
+            self._raise_full_disk(exc)
             raise
         progress(StageFinished(STAGE, f"{self.name} is ready", (datetime.now(UTC) - start).total_seconds()))
 
     def integrity(self, cancel: CancelToken | None = None) -> dict[str, str]:
-        """Start its interpreter, import what conversions need, and compare the versions with the marker's.
+        """Start its interpreter, import the modules that the worker needs, and compare the versions with the marker's.
 
         Raises:
             ToolchainMissingError: it is not installed.
             ToolchainError: it is damaged.
         """
         self.check_ready()
-        found = self._ask_versions(cancel or CancelToken())
+        found = self._read_versions(cancel or CancelToken())
         wrong = sorted(name for name, version in self.versions().items() if found.get(name) != version)
         if wrong:
             described = ", ".join(f"{name} {found.get(name)} instead of {self.versions()[name]}" for name in wrong)
@@ -160,37 +164,34 @@ class Toolchain:
         return found
 
     def remove(self) -> ToolchainRemoval:
-        """What removing it would delete: a plan with ``execute()``."""
+        """The plan of a removal; ``execute()`` deletes."""
         return ToolchainRemoval(self.name, self.path, self.size() if self.path.is_dir() else 0)
 
     def _build(self, progress: ProgressCallback, cancel: CancelToken) -> None:
-        progress(StageStarted(STAGE, "Making the environment"))
+        progress(StageStarted(STAGE, "Creating the environment"))
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         if self.path.is_dir():
             _delete(self.path)
-        python = make_environment(self.path, self.log, cancel)
-        install: list[str | Path] = ["install", "--no-user", "--progress-bar", "off"]
-        torch = self._torch_requirement()
-        if torch is not None:
-            # Apart, and first: an index for torch alone often serves nothing else, or other versions of the rest.
-            progress(StageStarted(STAGE, f"Installing {torch}"))
-            pip(
-                python,
-                [*install, torch, *self._index_options(), "--constraint", self.requirements],
-                log=self.log,
-                cancel=cancel,
-            )
-        progress(StageStarted(STAGE, "Installing the exporter"))
-        pip(python, [*install, "--requirement", self.requirements], log=self.log, cancel=cancel)
+        python = create_environment(self.path, self.log, cancel)
+        with self._requirement_file() as requirements:
+            install: list[str | Path] = ["install", "--no-user", "--progress-bar", "off"]
+            torch = next((line for line in self.spec.requirement_lines() if line.startswith("torch==")), None)
+            if torch is not None:
+                # Separately and first: an index of torch builds often has no other packages, or other versions of them.
+                progress(StageStarted(STAGE, f"Installing {torch}"))
+                install_torch = [*install, torch, *self._index_options(), "--constraint", requirements]
+                pip(python, install_torch, log=self.log, cancel=cancel)
+            progress(StageStarted(STAGE, "Installing the exporter"))
+            pip(python, [*install, "--requirement", requirements], log=self.log, cancel=cancel)
         progress(StageStarted(STAGE, "Checking"))
-        self._write_marker(self._ask_versions(cancel))
+        self._write_marker(self._read_versions(cancel))
 
-    def _ask_versions(self, cancel: CancelToken) -> dict[str, str]:
+    def _read_versions(self, cancel: CancelToken) -> dict[str, str]:
         answers: list[Mapping[str, Any]] = []
         end = converse(
-            (self.python, "-I", LAUNCHER, WORKER),
-            {"command": "versions", "exporter": self.name},
+            launch_command(self.python, self.spec.worker),
+            {"command": "versions", "modules": self.spec.modules, **self.spec.options},
             log=self.log,
             on_event=answers.append,
             cancel=cancel,
@@ -203,10 +204,6 @@ class Toolchain:
 
     def _again(self) -> str:
         return f"Install it again: `gpux toolchain remove {self.name}`, then `gpux toolchain install {self.name}`."
-
-    def _extra(self) -> str:
-        """The extra of gpux that installs the same packages in the user's own environment."""
-        return "convert" if self.name == "optimum" else self.name
 
     def _write_marker(self, versions: Mapping[str, str]) -> None:
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -223,16 +220,25 @@ class Toolchain:
         return found if isinstance(found, dict) else None
 
     def _digest(self) -> str:
-        return hashlib.sha256(self.requirements.read_bytes()).hexdigest()
+        found = self.spec.requirements
+        content = found.read_bytes() if isinstance(found, Path) else "\n".join(found).encode()
+        return hashlib.sha256(content).hexdigest()
 
-    def _torch_requirement(self) -> str | None:
-        lines = self.requirements.read_text(encoding="utf-8").splitlines()
-        return next((line.strip() for line in lines if line.startswith("torch==")), None)
+    @contextlib.contextmanager
+    def _requirement_file(self) -> Iterator[Path]:
+        """The requirements as a file for pip."""
+        if isinstance(self.spec.requirements, Path):
+            yield self.spec.requirements
+            return
+        with tempfile.TemporaryDirectory(prefix="gpux-requirements-") as folder:
+            file = Path(folder) / f"{self.name}.txt"
+            file.write_text("\n".join(self.spec.requirements), encoding="utf-8")
+            yield file
 
     def _index_options(self) -> list[str]:
         return ["--extra-index-url", self._torch_index] if self._torch_index else []
 
-    def _tell_full_disk(self, exc: Exception) -> None:
+    def _raise_full_disk(self, exc: Exception) -> None:
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(self.path).free
             if free < _FULL:
@@ -250,18 +256,6 @@ class Toolchain:
             yield
         finally:
             lock.release()
-
-
-def toolchain_names() -> tuple[str, ...]:
-    """The toolchains that there are, by their requirement files."""
-    return tuple(sorted(file.stem for file in _FOLDER.glob("*.txt")))
-
-
-_FOLDER = Path(str(files("gpux.convert"))) / "requirements"
-
-
-def _requirements(name: str) -> Path:
-    return _FOLDER / f"{name}.txt"
 
 
 def _lock_file(path: Path) -> Path:

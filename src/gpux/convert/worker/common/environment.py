@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
@@ -22,16 +23,10 @@ LIBRARIES = (
     "tokenizers",
     "accelerate",
 )
-_SHARED = ("torch", "onnx", "onnxruntime", "safetensors", "tokenizers", "transformers")
-#: Exporter -> what must be importable for a conversion with it to have a chance.
-ENTRANCES = {
-    "optimum": (*_SHARED, "optimum.exporters.onnx"),
-    "mobius": (*_SHARED, "onnx_ir", "onnxscript", "mobius"),
-}
 
 
 def versions() -> dict[str, str]:
-    """Library -> version, Python's own included; one that is not installed is left out."""
+    """Library -> version, Python's own included; libraries that are not installed are omitted."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -41,15 +36,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_imports(exporter: str) -> dict[str, str]:
-    """The versions, after every library that an exporter needs was really imported."""
-    for name in ENTRANCES[exporter]:
+def check_imports(modules: Iterable[str]) -> dict[str, str]:
+    """The versions, after these modules were imported.
+
+    Raises:
+        ImportError: one of them cannot be imported.
+    """
+    for name in modules:
         import_module(name)
     return versions()
 
 
 def peak_rss() -> int | None:
-    """The most memory that this process held, in bytes; None on Windows, which does not tell this way."""
+    """Peak resident memory of this process in bytes; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource

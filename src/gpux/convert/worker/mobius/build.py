@@ -164,7 +164,7 @@ def _is_table(value: ir.Value) -> bool:
     return str(value.name).endswith("cos_cache") and value.shape is not None and len(value.shape) == 2
 
 
-def architectures() -> dict[str, Any]:
+def supported_architectures() -> dict[str, Any]:
     """``architectures``: model type -> Hub tasks that can be converted; ``others``: mobius' own task, not converted.
 
     Without the original nothing can be proven, so what transformers cannot load is left out.

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from gpux.system.launch import LAUNCHER
+from gpux.system.launch import launch_command
 from gpux.system.worker_protocol import Events, Refused
 
-WORKER = "gpux.convert.worker"
+PROGRAM = "gpux.convert.worker.mobius"
 TASK = "text-generation"
 
 
@@ -69,7 +69,7 @@ def _in_own_process(request: dict[str, Any], events: Events) -> dict[str, Any]:
         Refused: as the process said; or it ended without a word.
     """
     last: dict[str, Any] = {}
-    command = [sys.executable, "-I", str(LAUNCHER), WORKER]
+    command = launch_command(sys.executable, PROGRAM)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for last in _heard(process, request):
             if last["event"] in ("stage", "warning"):

@@ -105,7 +105,7 @@ def meant(task: str, *, both_ways: bool) -> bool:
     return not (both_ways and task.startswith("text-generation"))
 
 
-def architectures() -> dict[str, Any]:
+def supported_architectures() -> dict[str, Any]:
     """``architectures``: model type -> Hub tasks that can be converted; ``others``: what Optimum knows besides."""
     from gpux.convert.worker.common.environment import versions
 
