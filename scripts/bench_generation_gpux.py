@@ -17,6 +17,7 @@ from gpux import pipeline
 from gpux.model.variant import StoredModel
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.store import MANIFEST, read_manifest
@@ -114,7 +115,7 @@ class Measured:
         state = self._pipe._decoder.open(new)
         options, found = GenerationOptions(max_new_tokens=new), []
         for _ in range(2):
-            resident = [_resident() for _ in generate(state, prompts, options)]
+            resident = [_resident() for _ in generate(state, DecodeRequest(prompts, options))]
             found.append([resident[1], resident[-1]])
         state.close()
         return {"resident": found, "cache": new * self._pipe._decoder.bytes_per_token()}
@@ -132,7 +133,7 @@ def _timed(decoder: Decoder, prompts: Prompts, new: int) -> dict[str, Any]:
 def _stamped(state: DecoderState, prompts: Prompts, new: int, began: float) -> dict[str, Any]:
     stamps: list[float] = []
     tokens: Prompts = [[] for _ in prompts]
-    for emitted in generate(state, prompts, GenerationOptions(max_new_tokens=new)):
+    for emitted in generate(state, DecodeRequest(prompts, GenerationOptions(max_new_tokens=new))):
         assert emitted.token is not None
         tokens[emitted.row].append(emitted.token)
         if emitted.row == len(prompts) - 1:

@@ -30,6 +30,7 @@ from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.quantize.probes import sentences
 from gpux.quantize.reduction import Reduction, reduce
 from gpux.runtime.generation.engine.decoder import Decoder
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.graph_files import graph_bytes
@@ -159,7 +160,7 @@ def tokens_one_by_one(model: StoredModel) -> Work:
         started = time.perf_counter()
         state = Decoder(session, model.manifest.driving).open(STEPS)
         try:
-            stamps = [time.perf_counter() for _ in generate(state, [prompt], options)]
+            stamps = [time.perf_counter() for _ in generate(state, DecodeRequest([prompt], options))]
         finally:
             state.close()
         return Speed((STEPS - 1) / (stamps[-1] - stamps[0]), STEPS / (stamps[-1] - started))

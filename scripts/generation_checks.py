@@ -20,6 +20,7 @@ from gpux.runtime.generation.choose.row import Emitted
 from gpux.runtime.generation.engine import calls
 from gpux.runtime.generation.loops import beams, lookup, stepwise
 from gpux.runtime.generation.loops.beams import Beam
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from scripts.generation_models import Stored, StoredDecoder, options_of
 
@@ -104,7 +105,7 @@ def _emitted(model: StoredDecoder, prompts: Sequence[Sequence[int]], options: Ge
     state = model.decoder.open(options.max_new_tokens)
     found: list[list[Emitted]] = [[] for _ in prompts]
     try:
-        for one in stepwise.generate(state, prompts, options):
+        for one in stepwise.generate(state, DecodeRequest(prompts, options)):
             found[one.row].append(one)
     finally:
         state.close()
@@ -187,10 +188,10 @@ class Checks:
         room = min(16, ((model.limit or 1 << 20) - len(prompt) - 3) // 2)
         options = replace(options_of(self._folder, max_new_tokens=room), eos_token_ids=(), logprobs=2)
         kept, fresh = model.decoder.open(2 * room), model.decoder.open(room)
-        first = [one.token for one in stepwise.generate(kept, [prompt], options)]
+        first = [one.token for one in stepwise.generate(kept, DecodeRequest([prompt], options))]
         turn = [*prompt, *(token for token in first if token is not None), 7, 8, 9][: len(prompt) + room + 3]
-        again = [one.token for one in stepwise.generate(kept, [turn], options)]
-        anew = list(stepwise.generate(fresh, [turn], options))
+        again = [one.token for one in stepwise.generate(kept, DecodeRequest([turn], options))]
+        anew = list(stepwise.generate(fresh, DecodeRequest([turn], options)))
         tally.count("second turn", [token for token in again if token is not None], _own(anew))
         if kept.reused < len(prompt):
             tally.wrong.append(f"second turn: {kept.reused} tokens were reused")
@@ -235,7 +236,7 @@ class Checks:
         state = self._model.open(rows, options.max_new_tokens)
         found: list[list[int]] = [[] for _ in rows]
         try:
-            for emitted in generate(state, self._model.begun(rows), options):
+            for emitted in generate(state, DecodeRequest(self._model.begun(rows), options)):
                 found[emitted.row].append(emitted.token)
         finally:
             state.close()
@@ -244,6 +245,6 @@ class Checks:
     def _searched(self, rows: Sequence[int], options: GenerationOptions) -> list[Beam]:
         state = self._model.open(rows, options.max_new_tokens)
         try:
-            return beams.search(state, self._model.begun(rows), options)
+            return beams.search(state, DecodeRequest(self._model.begun(rows), options))
         finally:
             state.close()

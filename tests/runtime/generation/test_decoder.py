@@ -14,6 +14,7 @@ from gpux.runtime.generation.engine import calls
 from gpux.runtime.generation.engine.cache import CacheTensor, SharedCache
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.loops import lookup, stepwise
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
@@ -151,7 +152,10 @@ def test_two_generations_at_once(made: Opened) -> None:
     states = [model.open(ROOM), model.open(ROOM)]
     found: list[list[int]] = [[], []]
     options = GenerationOptions(max_new_tokens=ROOM)
-    pairs = zip(*(stepwise.generate(state, [PROMPTS[row]], options) for row, state in enumerate(states)), strict=True)
+    pairs = zip(
+        *(stepwise.generate(state, DecodeRequest([PROMPTS[row]], options)) for row, state in enumerate(states)),
+        strict=True,
+    )
     for both in pairs:
         for row, emitted in enumerate(both):
             found[row].append(emitted.token or 0)

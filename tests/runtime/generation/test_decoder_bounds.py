@@ -15,6 +15,7 @@ from gpux.errors import CacheMemoryError, ContextLengthError, InputError, Unsupp
 from gpux.runtime.generation.engine import cache, calls
 from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
 from gpux.runtime.generation.loops import stepwise
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
@@ -99,7 +100,7 @@ def test_a_closed_state_frees_its_memory(made: Opened) -> None:
 def test_a_stream_that_is_cut_frees_its_memory(made: Opened) -> None:
     model = made()
     state = model.open(ROOM)
-    writing = stepwise.generate(state, PROMPTS, GenerationOptions(max_new_tokens=ROOM))
+    writing = stepwise.generate(state, DecodeRequest(PROMPTS, GenerationOptions(max_new_tokens=ROOM)))
     next(iter(writing))
     held = [weakref.ref(buffer) for buffer in buffers(state)]
     del writing

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from gpux.errors import UsageError
 from gpux.runtime.generation.loops import lookup, stepwise
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.system.cancel import CancelToken
 from tests.runtime.generation.fake_state import TableState
-from tests.runtime.generation.test_loop import PROMPTS, Only, rows
+from tests.runtime.generation.test_stepwise import PROMPTS, Only, rows
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -67,9 +68,9 @@ def test_a_proposal_follows_the_longest_ending_that_came_before(ids: list[int], 
 @pytest.mark.parametrize("prompt", [*PROMPTS, (23, 37, 23), tuple(range(40)) * 2], ids=len)
 def test_the_tokens_are_those_of_single_steps(asked: dict[str, Any], prompt: tuple[int, ...]) -> None:
     options = GenerationOptions(max_new_tokens=60).with_options(**asked)
-    expected = list(stepwise.generate(TableState(), [prompt], options))
+    expected = list(stepwise.generate(TableState(), DecodeRequest([prompt], options)))
     state = TableState()
-    found = list(lookup.generate(state, [prompt], options.with_options(prompt_lookup_tokens=5)))
+    found = list(lookup.generate(state, DecodeRequest([prompt], options.with_options(prompt_lookup_tokens=5))))
     assert [(item.token, item.finish, item.score) for item in found] == [
         (item.token, item.finish, item.score) for item in expected
     ]
@@ -79,20 +80,20 @@ def test_the_tokens_are_those_of_single_steps(asked: dict[str, Any], prompt: tup
 def test_it_needs_fewer_steps() -> None:
     state = TableState()
     options = GenerationOptions(max_new_tokens=60, prompt_lookup_tokens=5)
-    assert len(list(lookup.generate(state, [(4, 23, 37, 23)], options))) == 60
+    assert len(list(lookup.generate(state, DecodeRequest([(4, 23, 37, 23)], options)))) == 60
     assert len(state.calls) < 20
 
 
 @pytest.mark.parametrize("limit", range(5, 30))
 def test_the_context_is_never_left(limit: int) -> None:
     options = GenerationOptions(max_new_tokens=100, prompt_lookup_tokens=7)
-    found = list(lookup.generate(TableState(limit), [(4, 23, 37, 23)], options))
+    found = list(lookup.generate(TableState(limit), DecodeRequest([(4, 23, 37, 23)], options)))
     assert len(found) == limit - 4 and found[-1].finish == "length"
 
 
 def test_a_reader_that_leaves_finds_the_state_as_it_was_told() -> None:
     state = TableState()
-    writing = lookup.generate(state, [(4, 23, 37, 23)], GenerationOptions(prompt_lookup_tokens=6))
+    writing = lookup.generate(state, DecodeRequest([(4, 23, 37, 23)], GenerationOptions(prompt_lookup_tokens=6)))
     found = [next(writing).token for _ in range(11)]
     writing.close()  # type: ignore[attr-defined]
     assert state.cached == [[4, 23, 37, 23, *found[:-1]]]
@@ -101,7 +102,9 @@ def test_a_reader_that_leaves_finds_the_state_as_it_was_told() -> None:
 def test_a_set_token_ends_it_in_the_middle_of_what_was_guessed() -> None:
     token, state = CancelToken(), TableState()
     found = []
-    for item in lookup.generate(state, [(4, 23, 37, 23)], GenerationOptions(prompt_lookup_tokens=6), cancel=token):
+    for item in lookup.generate(
+        state, DecodeRequest([(4, 23, 37, 23)], GenerationOptions(prompt_lookup_tokens=6), cancel=token)
+    ):
         found.append(item)
         if len(found) == 10:
             token.cancel()
@@ -112,7 +115,7 @@ def test_a_set_token_ends_it_in_the_middle_of_what_was_guessed() -> None:
 def test_a_set_token_ends_it_before_the_prompt_is_read() -> None:
     token, state = CancelToken(), TableState()
     token.cancel()
-    found = list(lookup.generate(state, [(1,)], GenerationOptions(prompt_lookup_tokens=6), cancel=token))
+    found = list(lookup.generate(state, DecodeRequest([(1,)], GenerationOptions(prompt_lookup_tokens=6), cancel=token)))
     assert [item.finish for item in found] == ["cancelled"] and state.calls == []
 
 
@@ -124,14 +127,16 @@ def test_stop_texts_and_constraints_are_asked_token_by_token() -> None:
         return len(asked) == 8
 
     options = GenerationOptions(prompt_lookup_tokens=6)
-    found = list(lookup.generate(TableState(), [(4, 23, 37, 23)], options, stops=stops))
+    found = list(lookup.generate(TableState(), DecodeRequest([(4, 23, 37, 23)], options), stops))
     assert asked == rows(found)[0] and found[-1].finish == "stop"
     order = [5, 6, 5, 6, 5, 6, 7]
-    found = list(lookup.generate(TableState(), [(5, 6)], options, constraints=[Only(order)]))
+    found = list(
+        lookup.generate(TableState(), DecodeRequest([(5, 6)], options, constraint=iter([Only(order)]).__next__))
+    )
     assert rows(found)[0] == order
 
 
 @pytest.mark.parametrize(("prompts", "tokens"), [([(1,), (2,)], 3), ([], 3), ([(1,)], 0)])
 def test_it_goes_with_one_prompt(prompts: list[tuple[int, ...]], tokens: int) -> None:
     with pytest.raises(UsageError, match="prompt_lookup_tokens"):
-        list(lookup.generate(TableState(), prompts, GenerationOptions(prompt_lookup_tokens=tokens)))
+        list(lookup.generate(TableState(), DecodeRequest(prompts, GenerationOptions(prompt_lookup_tokens=tokens))))

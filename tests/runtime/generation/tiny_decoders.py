@@ -8,6 +8,7 @@ from typing import Any
 from gpux.model.variant import Driving
 from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
 from gpux.runtime.generation.loops import stepwise
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from tests.runtime.generation.tiny_graphs import greedy
 
@@ -32,7 +33,7 @@ def written(
     chosen = GenerationOptions(**{"max_new_tokens": ROOM, **options})
     found: list[list[int]] = [[] for _ in range(len(prompts) * chosen.num_return_sequences)]
     own = state or model.open(chosen.max_new_tokens)
-    for emitted in generate(own, prompts, chosen):
+    for emitted in generate(own, DecodeRequest(prompts, chosen)):
         found[emitted.row].append(emitted.token)
     if state is None:
         own.close()

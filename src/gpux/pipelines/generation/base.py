@@ -15,11 +15,12 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, Pipeline
 from gpux.pipelines.generation.options import GenerationCallOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
-from gpux.pipelines.generation.writing import Request, write
+from gpux.pipelines.generation.writing import write
 from gpux.pipelines.options import OptionSpec
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.choose.row import Constraint
 from gpux.runtime.generation.engine.state import State
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import OTHER_NAMES, GenerationOptions, from_config, not_followed
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
@@ -247,13 +248,13 @@ class GenerationPipeline(Pipeline):
                     written += yield from write(state, request, self.tokenizer.backend)
         return tuple(written)
 
-    def _request(self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call) -> Request:
-        return Request(
+    def _request(self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call) -> DecodeRequest:
+        return DecodeRequest(
             [prompt.begun for prompt in prompts],
             call.options,
-            before=[prompt.before for prompt in prompts],
-            read=[prompt.ids for prompt in prompts],
-            numbers=numbers,
+            text_context=[prompt.before for prompt in prompts],
+            encoder_input_ids=[prompt.ids for prompt in prompts],
+            random_streams=numbers,
             constraint=self._constraint(call),
             cancel=call.cancel,
             deadline=call.deadline,

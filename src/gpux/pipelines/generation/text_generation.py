@@ -13,9 +13,10 @@ from gpux.pipelines.chat.template import ChatTemplate
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
 from gpux.pipelines.generation.options import TextGenerationArguments, TextGenerationOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
-from gpux.runtime.generation.choose.row import Constraint, interrupted
+from gpux.runtime.generation.choose.row import Constraint
 from gpux.runtime.generation.engine.decoder import Decoder, PrefixCache
 from gpux.runtime.generation.engine.state import State
+from gpux.runtime.generation.loops.request import interrupted
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
 

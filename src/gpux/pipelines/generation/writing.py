@@ -8,41 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import tokenizers
 
-from gpux.runtime.generation.choose.row import Constraint, Emitted
+from gpux.runtime.generation.choose.row import Emitted
 from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.loops import beams, lookup, stepwise
-from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.results import FinishReason, Generation, Timings, TokenScore
 from gpux.runtime.generation.text import TextStream
-from gpux.system.cancel import CancelToken
 
 #: (number of the sequence, its next piece of text)
 Piece = tuple[int, str]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is written at once.
-
-    Args:
-        prompts: token ids; of encoder-decoders, the decoder's.
-        options: for all of them.
-        before: token ids that each text goes on from, where a space may depend on them; by default the prompts.
-        read: token ids that an encoder read for each prompt; by default the prompts.
-        numbers: of each sequence among all of a call, from which its random numbers come.
-        constraint: makes the format of one sequence's answer.
-        cancel: ends all rows.
-        deadline: of ``time.monotonic()``; ends all rows.
-    """
-
-    prompts: Sequence[Sequence[int]]
-    options: GenerationOptions
-    before: Sequence[Sequence[int]] | None = None
-    read: Sequence[Sequence[int]] | None = None
-    numbers: Sequence[int] | None = None
-    constraint: Callable[[], Constraint] | None = None
-    cancel: CancelToken | None = None
-    deadline: float | None = None
 
 
 @dataclass
@@ -71,7 +45,7 @@ class Sequenced:
 
 
 def write(
-    state: State, request: Request, tokenizer: tokenizers.Tokenizer
+    state: State, request: DecodeRequest, tokenizer: tokenizers.Tokenizer
 ) -> Generator[Piece, None, tuple[Generation, ...]]:
     """Write the answers to a request's prompts: pieces as they come, and at the end the generations, in order.
 
@@ -99,26 +73,15 @@ def write(
     return tuple(row.generation(timings) for row in rows)
 
 
-def _emitted(state: State, request: Request, rows: Sequence[Sequenced]) -> Iterator[Emitted]:
-    kind = lookup.generate if request.options.prompt_lookup_tokens else stepwise.generate
-    constraints = None if request.constraint is None else [request.constraint() for _ in rows]
+def _emitted(state: State, request: DecodeRequest, rows: Sequence[Sequenced]) -> Iterator[Emitted]:
+    decode = lookup.generate if request.options.prompt_lookup_tokens else stepwise.generate
 
     def stops(number: int, token: int) -> bool:
         row = rows[number]
         row.fresh = row.stream.push(token)
         return row.stream.stopped_by is not None
 
-    return kind(
-        state,
-        request.prompts,
-        request.options,
-        stops=stops,
-        constraints=constraints,
-        numbers=request.numbers,
-        read=request.read,
-        cancel=request.cancel,
-        deadline=request.deadline,
-    )
+    return decode(state, request, stops)
 
 
 def _taken(row: Sequenced, emitted: Emitted) -> str:
@@ -136,29 +99,21 @@ def _taken(row: Sequenced, emitted: Emitted) -> str:
     return piece
 
 
-def _rows(request: Request, tokenizer: tokenizers.Tokenizer) -> list[Sequenced]:
-    before = request.prompts if request.before is None else request.before
+def _rows(request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> list[Sequenced]:
+    context = request.prompts if request.text_context is None else request.text_context
     return [
-        Sequenced(TextStream(tokenizer, request.options.stop, before[number]), len(prompt))
+        Sequenced(TextStream(tokenizer, request.options.stop, context[number]), len(prompt))
         for number, prompt in enumerate(request.prompts)
         for _ in range(request.options.num_return_sequences)
     ]
 
 
 def _searched(
-    state: State, request: Request, tokenizer: tokenizers.Tokenizer
+    state: State, request: DecodeRequest, tokenizer: tokenizers.Tokenizer
 ) -> Generator[Piece, None, tuple[Generation, ...]]:
     """Beams are known only at the end, so each text is one piece."""
     started = time.monotonic()
-    found = beams.search(
-        state,
-        request.prompts,
-        request.options,
-        ended=_stop_found(request.options.stop, tokenizer),
-        read=request.read,
-        cancel=request.cancel,
-        deadline=request.deadline,
-    )
+    found = beams.search(state, request, _stop_found(request.options.stop, tokenizer))
     timings = Timings(decode=time.monotonic() - started, steps=max((len(beam.tokens) for beam in found), default=0))
     rows = _rows(request, tokenizer)
     ends = frozenset(request.options.eos_token_ids)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,14 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import CancelledError, ContextLengthError, InputError
+from gpux.errors import ContextLengthError, InputError
 from gpux.runtime.generation.choose.processors import processors
 from gpux.runtime.generation.choose.sampling import Chooser, likeliest
-from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import FinishReason, TokenScore
 from gpux.runtime.numeric import logsumexp
-from gpux.system.cancel import CancelToken
 
 Scores = NDArray[np.float32]
 
@@ -94,7 +91,7 @@ class Row:
         self._chooser = Chooser(options, number if stream is None else stream)
         self._constraint = constraint
         #: The likeliest token by the model's own scores is the one that comes.
-        self.plain = not (self._processors or constraint or options.do_sample)
+        self.greedy = not (self._processors or constraint or options.do_sample)
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -169,18 +166,3 @@ def token_score(scores: Scores, token: int, count: int) -> TokenScore:
     total = logsumexp(scores)
     best = [(int(other), float(scores[other]) - total) for other in likeliest(scores, count)] if count else []
     return TokenScore(token, float(scores[token]) - total, tuple(best))
-
-
-def started(state: State, prompts: Sequence[Sequence[int]]) -> Scores | None:
-    """The scores of each prompt's next token; None where the caller wanted no more while they were read."""
-    try:
-        return state.start(prompts)
-    except CancelledError:
-        return None
-
-
-def interrupted(cancel: CancelToken | None, deadline: float | None) -> FinishReason | None:
-    """Whether the caller wants no more: ``cancel`` was set, or ``time.monotonic()`` is past the ``deadline``."""
-    if cancel is not None and cancel.cancelled:
-        return "cancelled"
-    return "deadline" if deadline is not None and time.monotonic() >= deadline else None

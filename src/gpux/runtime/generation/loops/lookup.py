@@ -1,67 +1,56 @@
-"""Speculation by prompt lookup (Saxena, 2023): what followed the last few tokens before may follow them again.
+"""Speculative decoding by prompt lookup (Saxena, 2023): what followed the last few tokens before may follow them again.
 
-Several guessed tokens are read by the model at once, and each is kept as long as it is the one that would have been
-chosen: the tokens are those of :mod:`~gpux.runtime.generation.loops.stepwise`, sampled ones too, for they are drawn
-from the model's scores in the same order. Scores of one call over several tokens may differ in the last bits from those
-of single steps.
+The model reads several guessed tokens in one call, and each is accepted as long as the model would have chosen it. So
+the tokens are those of :mod:`~gpux.runtime.generation.loops.stepwise`; sampled ones too, since they are drawn from the
+model's scores in the same order. Scores of a call over several tokens may differ from those of single steps in the last
+bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpux.errors import UsageError
-from gpux.runtime.generation.choose.row import Constraint, Emitted, Row, Stops, interrupted, started
-from gpux.runtime.generation.engine.state import State
-from gpux.runtime.generation.loops.stepwise import open_rows
-from gpux.runtime.generation.options import GenerationOptions
-from gpux.system.cancel import CancelToken
+from gpux.runtime.generation.choose.row import Emitted, Row, Stops
+from gpux.runtime.generation.engine.state import Ids, Scores, State
+from gpux.runtime.generation.loops.request import DecodeRequest, prefill
 
-Scores = NDArray[np.float32]
-_LONGEST = 3  # tokens that are looked for; fewer where so many never came
+_LONGEST = 3  # tokens that are looked up; fewer where the last three did not come before
 
 
-def generate(
-    state: State,
-    prompts: Sequence[Sequence[int]],
-    options: GenerationOptions,
-    *,
-    stops: Stops | None = None,
-    constraints: Sequence[Constraint] | None = None,
-    numbers: Sequence[int] | None = None,
-    read: Sequence[Sequence[int]] | None = None,
-    cancel: CancelToken | None = None,
-    deadline: float | None = None,
-) -> Iterator[Emitted]:
-    """Write the answer to the only prompt, as :func:`gpux.runtime.generation.loops.stepwise.generate` does.
+def generate(state: State, request: DecodeRequest, stops: Stops | None = None) -> Iterator[Emitted]:
+    """Decode one sequence of the only prompt, as :func:`gpux.runtime.generation.loops.stepwise.generate` does.
+
+    Args:
+        state: new, and closed by the caller.
+        request: one prompt; ``prompt_lookup_tokens`` is the number of tokens that are guessed at once.
+        stops: called for each token except end tokens: does a stop text end with it?
 
     Raises:
-        UsageError: not one prompt; ``prompt_lookup_tokens`` is 0.
+        UsageError: more or less than one prompt, or ``prompt_lookup_tokens=0``.
     """
-    if len(prompts) != 1 or options.prompt_lookup_tokens == 0:
+    options = request.options
+    if len(request.prompts) != 1 or options.prompt_lookup_tokens == 0:
         raise UsageError(
-            f"prompt_lookup_tokens is {options.prompt_lookup_tokens} for {len(prompts)} prompts, and goes with one",
+            f"prompt_lookup_tokens is {options.prompt_lookup_tokens} for {len(request.prompts)} prompts; it is for one",
             hint="Set prompt_lookup_tokens=0, or give one prompt.",
         )
-    row = open_rows(prompts, options, state.limit, constraints, numbers, read)[0]
-    if reason := interrupted(cancel, deadline):
-        yield Emitted(row.number, None, None, reason)
+    row = request.rows(state.limit)[0]
+    scores = prefill(state, request)
+    if isinstance(scores, str):
+        yield Emitted(row.number, None, None, scores)
         return
-    scores, proposal = started(state, prompts), np.empty(0, np.int64)
-    if scores is None:
-        yield Emitted(row.number, None, None, interrupted(cancel, deadline) or "cancelled")
-        return
+    proposal = np.empty(0, np.int64)
     while True:
         with closing(_accepted(row, scores, proposal, state, stops)) as accepted:
             for emitted in accepted:
                 yield emitted
                 if emitted.finish is not None:
                     return
-                if reason := interrupted(cancel, deadline):
+                if reason := request.interrupted():
                     yield Emitted(row.number, None, None, reason)
                     return
         proposal = propose(row.ids, min(options.prompt_lookup_tokens, row.room - 1))
@@ -70,13 +59,13 @@ def generate(
 
 
 def _accepted(
-    row: Row, scores: Scores, proposal: NDArray[np.int64], state: State, stops: Stops | None
+    row: Row, scores: Scores, proposal: Ids, state: State, stops: Stops | None
 ) -> Generator[Emitted, None, None]:
-    """Each token that is chosen by these scores, up to the first that is not the proposed one.
+    """The tokens that these scores choose, up to the first that differs from the proposed one.
 
-    However this is left, the state forgets what was proposed and not given out.
+    However the caller leaves this generator, proposed tokens that were not yielded are removed from the state.
     """
-    held = int(state.lengths[0]) - proposal.size  # that were certain
+    certain = int(state.lengths[0]) - proposal.size
     kept = 0
     try:
         for place in range(len(scores)):
@@ -88,18 +77,18 @@ def _accepted(
             kept += 1
     finally:
         if kept < proposal.size:
-            state.truncate(held + kept)
+            state.truncate(certain + kept)
 
 
-def propose(ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """What followed the last tokens where they came before, up to ``count`` tokens; empty if they never did.
+def propose(ids: Ids, count: int) -> Ids:
+    """The tokens that followed the last tokens at an earlier place, at most ``count``; empty if there is no such place.
 
-    Three tokens are looked for, then two, then one. Of several places, the latest that so many tokens follow, or the
-    first of all, which the most tokens follow.
+    The last three tokens are looked up, then two, then one. Of several places, the latest that ``count`` tokens follow
+    is used; if there is none, the first place, which the most tokens follow.
     """
     if count <= 0 or ids.size < 2:
         return ids[:0]
-    ends = np.flatnonzero(ids[:-1] == ids[-1])  # where the last token came before
+    ends = np.flatnonzero(ids[:-1] == ids[-1])  # earlier places of the last token
     for size in range(2, _LONGEST + 1):
         longer = ends[ends >= size - 1]
         longer = longer[ids[longer - size + 1] == ids[-size]] if ids.size >= size else longer[:0]

@@ -8,6 +8,7 @@ import pytest
 
 from gpux.errors import ContextLengthError, InputError, NumericError, UsageError
 from gpux.runtime.generation.choose.row import Emitted
+from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.system.cancel import CancelToken
@@ -32,25 +33,25 @@ def reasons(emitted: list[Emitted]) -> dict[int, str]:
 
 
 def write(prompts: Any = PROMPTS, limit: int | None = None, **asked: Any) -> list[Emitted]:
-    return list(generate(TableState(limit), prompts, GenerationOptions().with_options(**asked)))
+    return list(generate(TableState(limit), DecodeRequest(prompts, GenerationOptions().with_options(**asked))))
 
 
 @pytest.mark.parametrize("case", GREEDY, ids=name)
 def test_greedy_tokens_are_those_of_transformers(case: dict[str, Any]) -> None:
-    found = rows(list(generate(TableState(), [case["prompt"]], options(case))))
+    found = rows(list(generate(TableState(), DecodeRequest([case["prompt"]], options(case)))))
     assert found == {0: case["tokens"][0]}
 
 
 @pytest.mark.parametrize("number", range(len(GREEDY) // len(PROMPTS)))
 def test_a_batch_writes_what_its_rows_alone_write(number: int) -> None:
     cases = GREEDY[number * len(PROMPTS) :][: len(PROMPTS)]
-    found = rows(list(generate(TableState(), [case["prompt"] for case in cases], options(cases[0]))))
+    found = rows(list(generate(TableState(), DecodeRequest([case["prompt"] for case in cases], options(cases[0])))))
     assert found == {place: case["tokens"][0] for place, case in enumerate(cases)}
 
 
 def test_rows_that_end_leave_the_state() -> None:
     state = TableState()
-    found = list(generate(state, PROMPTS, GenerationOptions(max_new_tokens=7, eos_token_ids=(3,))))
+    found = list(generate(state, DecodeRequest(PROMPTS, GenerationOptions(max_new_tokens=7, eos_token_ids=(3,)))))
     assert reasons(found) == {0: "length", 1: "length", 2: "eos", 3: "eos"}
     assert state.calls == [
         *("start 4", "step 4", "keep [0, 1, 3]", "step 3", "step 3", "step 3", "step 3", "keep [0, 1]", "step 2")
@@ -59,13 +60,13 @@ def test_rows_that_end_leave_the_state() -> None:
 
 def test_the_state_holds_what_was_given_out_without_the_last() -> None:
     state = TableState()
-    found = rows(list(generate(state, [(2,)], GenerationOptions(max_new_tokens=5))))
+    found = rows(list(generate(state, DecodeRequest([(2,)], GenerationOptions(max_new_tokens=5)))))
     assert state.cached == [[2, *found[0][:-1]]]
 
 
 def test_each_token_is_given_out_before_the_next_is_computed() -> None:
     state = TableState()
-    writing = generate(state, [(2,)], GenerationOptions(max_new_tokens=5))
+    writing = generate(state, DecodeRequest([(2,)], GenerationOptions(max_new_tokens=5)))
     assert state.calls == []
     next(writing)
     assert state.calls == ["start 1"]
@@ -80,9 +81,11 @@ def test_the_order_of_reasons() -> None:
 
     asked: list[tuple[int, int]] = []
     both = GenerationOptions(max_new_tokens=1, eos_token_ids=(28,))
-    assert reasons(list(generate(TableState(), [(2,), (5, 6)], both, stops=ends))) == {0: "eos", 1: "stop"}
+    assert reasons(list(generate(TableState(), DecodeRequest([(2,), (5, 6)], both), ends))) == {0: "eos", 1: "stop"}
     assert asked == [(1, 33)]  # an end token has no text
-    assert reasons(list(generate(TableState(), [(2,)], both.with_options(eos_token_id=[])))) == {0: "length"}
+    assert reasons(list(generate(TableState(), DecodeRequest([(2,)], both.with_options(eos_token_id=[]))))) == {
+        0: "length"
+    }
 
 
 def test_a_context_that_ends_is_a_length() -> None:
@@ -121,7 +124,7 @@ def test_beams_are_refused() -> None:
 def test_several_sequences_share_their_prefill() -> None:
     state = TableState()
     asked = GenerationOptions(do_sample=True, num_return_sequences=3, seed=5, max_new_tokens=6)
-    found = rows(list(generate(state, [(2,), (5, 6)], asked)))
+    found = rows(list(generate(state, DecodeRequest([(2,), (5, 6)], asked))))
     assert state.calls[:2] == ["start 2", "keep [0, 0, 0, 1, 1, 1]"]
     assert sorted(found) == [0, 1, 2, 3, 4, 5]
     assert len({tuple(tokens) for tokens in found.values()}) == 6
@@ -129,17 +132,20 @@ def test_several_sequences_share_their_prefill() -> None:
 
 def test_seeds_reproduce_whatever_the_batch() -> None:
     asked = GenerationOptions(do_sample=True, seed=5, max_new_tokens=12, eos_token_ids=(3,))
-    together = rows(list(generate(TableState(), PROMPTS, asked)))
-    assert together == rows(list(generate(TableState(), PROMPTS, asked)))
+    together = rows(list(generate(TableState(), DecodeRequest(PROMPTS, asked))))
+    assert together == rows(list(generate(TableState(), DecodeRequest(PROMPTS, asked))))
     for number, prompt in enumerate(PROMPTS):
-        assert rows(list(generate(TableState(), [prompt], asked, numbers=[number])))[0] == together[number]
-    assert together != rows(list(generate(TableState(), PROMPTS, asked.with_options(seed=6))))
+        assert (
+            rows(list(generate(TableState(), DecodeRequest([prompt], asked, random_streams=[number]))))[0]
+            == together[number]
+        )
+    assert together != rows(list(generate(TableState(), DecodeRequest(PROMPTS, asked.with_options(seed=6)))))
 
 
-@pytest.mark.parametrize("given", ["constraints", "numbers"])
-def test_one_of_each_for_each_sequence(given: str) -> None:
-    with pytest.raises(UsageError, match=f"1 {given} for 2 sequences"):
-        list(generate(TableState(), [(1,), (2,)], GenerationOptions(), **{given: [Only([])]}))
+@pytest.mark.parametrize("name", ["random_streams", "encoder_input_ids", "text_context"])
+def test_lists_of_another_length_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"1 {name} for 2"):
+        DecodeRequest([(1,), (2,)], GenerationOptions(), **{name: [[0]]})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("asked", [{}, {"repetition_penalty": 1.5}], ids=str)
@@ -165,7 +171,7 @@ def test_no_likeliest_tokens_but_the_figure() -> None:
 def test_a_set_token_ends_all_rows_before_the_prompt_is_read() -> None:
     token, state = CancelToken(), TableState()
     token.cancel()
-    found = list(generate(state, PROMPTS, GenerationOptions(), cancel=token))
+    found = list(generate(state, DecodeRequest(PROMPTS, GenerationOptions(), cancel=token)))
     assert found == [Emitted(row, None, None, "cancelled") for row in range(4)]
     assert state.calls == []
 
@@ -174,7 +180,7 @@ def test_a_token_that_is_set_ends_what_is_open() -> None:
     token, state = CancelToken(), TableState()
     asked = GenerationOptions(max_new_tokens=9, eos_token_ids=(14,))
     found = []
-    for item in generate(state, PROMPTS, asked, cancel=token):
+    for item in generate(state, DecodeRequest(PROMPTS, asked, cancel=token)):
         found.append(item)
         token.cancel()
     assert [item.token for item in found] == [28, 33, 14, 24, None, None, None]
@@ -184,11 +190,20 @@ def test_a_token_that_is_set_ends_what_is_open() -> None:
 
 def test_a_deadline_ends_what_is_open() -> None:
     state = TableState()
-    assert reasons(list(generate(state, PROMPTS, GenerationOptions(), deadline=time.monotonic() - 1))) == dict.fromkeys(
-        range(4), "deadline"
-    )
+    assert reasons(
+        list(generate(state, DecodeRequest(PROMPTS, GenerationOptions(), deadline=time.monotonic() - 1)))
+    ) == dict.fromkeys(range(4), "deadline")
     assert state.calls == []
-    assert len(list(generate(state, [(2,)], GenerationOptions(max_new_tokens=5), deadline=time.monotonic() + 60))) == 5
+    assert (
+        len(
+            list(
+                generate(
+                    state, DecodeRequest([(2,)], GenerationOptions(max_new_tokens=5), deadline=time.monotonic() + 60)
+                )
+            )
+        )
+        == 5
+    )
 
 
 @pytest.mark.parametrize("asked", [{}, {"do_sample": True}, {"repetition_penalty": 2.0}], ids=str)
@@ -197,7 +212,7 @@ def test_scores_that_are_no_numbers_are_an_error(asked: dict[str, Any], value: f
     last = ARRAYS["table/last"].copy()
     last[28, 5] = value  # after the first token
     state = TableState(last=last)
-    writing = generate(state, [(2,), (2,)], GenerationOptions(seed=1, bad_words=((9,),), **asked))
+    writing = generate(state, DecodeRequest([(2,), (2,)], GenerationOptions(seed=1, bad_words=((9,),), **asked)))
     if not asked.get("do_sample"):
         assert next(writing).token == 28
     with pytest.raises(NumericError):
@@ -229,7 +244,12 @@ class Only:
 def test_a_constraint_says_what_comes_and_when_it_ends() -> None:
     first, second = Only([9, 8, 7]), Only([3, 3, 3, 3])
     found = list(
-        generate(TableState(), [(2,), (5, 6)], GenerationOptions(eos_token_ids=(7,)), constraints=[first, second])
+        generate(
+            TableState(),
+            DecodeRequest(
+                [(2,), (5, 6)], GenerationOptions(eos_token_ids=(7,)), constraint=iter([first, second]).__next__
+            ),
+        )
     )
     assert rows(found) == {0: [9, 8, 7], 1: [3, 3, 3, 3]}
     assert reasons(found) == {0: "eos", 1: "eos"}
@@ -238,7 +258,12 @@ def test_a_constraint_says_what_comes_and_when_it_ends() -> None:
 
 def test_a_constraint_against_everything_is_an_error() -> None:
     with pytest.raises(UsageError, match="every next token is forbidden"):
-        list(generate(TableState(), [(2,)], GenerationOptions(suppress_tokens=(9,)), constraints=[Only([9])]))
+        list(
+            generate(
+                TableState(),
+                DecodeRequest([(2,)], GenerationOptions(suppress_tokens=(9,)), constraint=iter([Only([9])]).__next__),
+            )
+        )
 
 
 def test_long_answers_fit() -> None:
