@@ -34,6 +34,7 @@ _PUBLIC = {
     "ModelRef": "gpux.model.reference",
     "Pipeline": "gpux.pipelines.base",
     "Proof": "gpux.model.variant",
+    "PullPlan": "gpux.pull.plan",
     "Revision": "gpux.model.info",
     "Selection": "gpux.inspect.formats",
     "Session": "gpux.runtime.session",
@@ -46,6 +47,7 @@ _PUBLIC = {
     "explain_model": "gpux.pull.api",
     "import_model": "gpux.catalog.importing",
     "pipeline": "gpux.pull.open",
+    "plan_model": "gpux.pull.api",
     "pull_files": "gpux.pull.files",
     "pull_model": "gpux.pull.api",
     "pull_models": "gpux.pull.batch",
@@ -69,6 +71,7 @@ __all__ = [
     "ModelRef",
     "Pipeline",
     "Proof",
+    "PullPlan",
     "Revision",
     "Selection",
     "Session",
@@ -83,6 +86,7 @@ __all__ = [
     "explain_model",
     "import_model",
     "pipeline",
+    "plan_model",
     "pull_files",
     "pull_model",
     "pull_models",
@@ -103,10 +107,11 @@ if TYPE_CHECKING:
     from gpux.model.variant import Driving, Manifest, Proof, StoredModel, TensorSpec
     from gpux.pipelines.base import Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
-    from gpux.pull.api import explain_model, pull_model
+    from gpux.pull.api import explain_model, plan_model, pull_model
     from gpux.pull.batch import pull_models
     from gpux.pull.files import pull_files
     from gpux.pull.open import pipeline
+    from gpux.pull.plan import PullPlan
     from gpux.runtime.generation.options import GenerationOptions
     from gpux.runtime.generation.results import Generation
     from gpux.runtime.graphs import Graphs

@@ -14,8 +14,6 @@ import pytest
 from gpux.convert import mobius, optimum
 from gpux.convert.host.converter import ToolchainConverter
 from gpux.convert.memory import MemoryEstimate, proof_peak
-from gpux.errors import OutOfMemoryError
-from gpux.pull.preflight import check_memory
 from gpux.system.machine import available_memory
 from gpux.system.resident import Excess, MemoryWatch, Usage, default_limit, floor, group_usage
 from gpux.system.settings import Settings
@@ -59,18 +57,6 @@ def test_other_converters() -> None:
 def test_the_proof_may_need_more_than_the_exporter(settings: Settings) -> None:
     small = ToolchainConverter(replace(optimum.SPEC, memory=MemoryEstimate(0, 0, 0)), settings)
     assert small.peak_memory(GB) == proof_peak(GB)
-
-
-def test_a_lack_of_memory_is_told_with_numbers() -> None:
-    with pytest.raises(OutOfMemoryError, match=r"needs about 4\.0 GB of memory, and 1\.0 GB are available") as caught:
-        check_memory(4 * GB, GB)
-    assert (caught.value.exit_code, caught.value.details) == (8, {"needed": 4 * GB, "available": GB})
-    assert "--ignore-memory" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize("available", [None, 4 * GB])
-def test_enough_memory_or_no_telling(available: int | None) -> None:
-    check_memory(4 * GB, available)
 
 
 def test_some_memory_is_left_to_the_machine() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,10 +10,9 @@ import pytest
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.convert.planner import _preferences, assess, choose_task, nobody_takes, preference
 from gpux.convert.registry import converters
-from gpux.errors import NoWeightsError, UnsupportedArchitectureError, UnsupportedTaskError, UsageError
+from gpux.errors import UnsupportedArchitectureError, UnsupportedTaskError
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.tasks import ALIASES, canonical, task_of_architectures
-from gpux.pull.plan import Plan, make_plan
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
 from gpux.system.settings import Settings
@@ -103,57 +101,6 @@ def test_refused_by_all(knows: bool, kind: type[Exception]) -> None:
     error = nobody_takes("org/name", {"model_type": "bert"}, "fill-mask", reasons)
     assert type(error) is kind
     assert "org/name (model type bert)" in error.message and "a has no heart; b is tired" in error.message
-
-
-def listing(*files: str) -> ModelInfo:
-    return ModelInfo("hf", "org/name", "org/name", "c" * 40, files=tuple(ModelFile(path, 1) for path in files))
-
-
-def plan(*files: str, precision: str = "fp32", stubs: dict[str, Converter] | None = None, **options: Any) -> Plan:
-    chosen = stubs if stubs is not None else {"a": Stub(NO), "b": Stub()}
-    return make_plan(listing(*files), "fill-mask", precision, lambda route: {"model_type": "bert"}, chosen, **options)
-
-
-WEIGHTS = ("config.json", "model.safetensors")
-BOTH = (*WEIGHTS, "onnx/model.onnx")
-
-
-def test_its_own_onnx_comes_first_and_conversion_behind() -> None:
-    found = plan(*BOTH)
-    assert [(way.name, way.serves) for way in found.ways] == [("shipped", True), ("a", False), ("b", True)]
-    assert "onnx/model.onnx" in found.ways[0].reason and "has no heart" in found.ways[1].reason
-
-
-def test_what_was_asked_for_rules_ways_out() -> None:
-    assert [way.name for way in plan(*BOTH, convert=True).serving] == ["b"]
-    assert [way.name for way in plan(*BOTH, convert=True, only="b").ways] == ["shipped", "b"]
-    with pytest.raises(UsageError, match="no converter 'x'"):
-        plan(*BOTH, only="x")
-
-
-@pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
-def test_a_precision_that_is_not_shipped_is_made_from_fp32(precision: str) -> None:
-    (first, way) = plan(*BOTH, precision=precision).ways
-    assert (first.name, first.serves, way.name, way.serves) == ("shipped", False, "quantizer", True)
-    assert "onnx in fp32, not in" in first.reason.lower()
-    assert way.route is not None and way.route.weights == ("onnx/model.onnx",)
-
-
-def test_parts_are_one_model() -> None:
-    parts = ("onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx", "onnx/decoder_model.onnx")
-    (way,) = plan("config.json", *parts).ways
-    assert way.route is not None
-    assert [graph.part for graph in way.route.onnx] == ["decoder_model_merged", "encoder_model"]
-
-
-def test_a_plan_without_a_way_says_why() -> None:
-    refused = plan(*WEIGHTS, stubs={"a": Stub(NO)})
-    assert refused.serving == ()
-    assert isinstance(refused.refused(listing(*WEIGHTS)), UnsupportedArchitectureError)
-    bare = plan("config.json")
-    assert isinstance(bare.refused(listing("config.json")), NoWeightsError)
-    assert "no ONNX of its own" in bare.ways[0].reason
-    assert json.loads(json.dumps(refused.to_dict()))["ways"][1]["serves"] is False
 
 
 def test_aliases_lead_to_names_that_are_no_aliases() -> None:

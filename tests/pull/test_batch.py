@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gpux import HuggingFaceManager, Selection, Settings, Store, errors, pull_files, pull_model, pull_models
-from gpux.pull.files import place_of
+from gpux.pull.api import plan_model
+from gpux.pull.files import place_of, plan_files
 from gpux.pull.open import open_model
-from gpux.pull.preview import preview_files, preview_pull
 from gpux.system.progress import Event
 from tests.hub import HubServer, add_repo
 from tests.models.bert import bert_repository
@@ -35,7 +35,7 @@ def gpux(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_a_package_comes_whole_as_a_usable_folder(manager: HuggingFaceManager, packages: str) -> None:
-    snapshot = pull_files(packages, manager, Selection(include=("Model.mlpackage/*.json",)))
+    snapshot = pull_files(packages, selection=Selection(include=("Model.mlpackage/*.json",)), manager=manager)
 
     place = place_of(snapshot)
     assert place.name == "Model.mlpackage" and place.is_dir()
@@ -45,7 +45,7 @@ def test_a_package_comes_whole_as_a_usable_folder(manager: HuggingFaceManager, p
 def test_one_file(hub: HubServer, manager: HuggingFaceManager, packages: str) -> None:
     hub.clear_requests()
 
-    snapshot = pull_files(packages, manager, Selection(file="big.gguf"))
+    snapshot = pull_files(f"{packages}/big.gguf", manager=manager)
 
     assert place_of(snapshot).read_bytes() == b"GGUF" * 1000
     assert not any("weight" in request.path for request in hub.requests)
@@ -54,7 +54,7 @@ def test_one_file(hub: HubServer, manager: HuggingFaceManager, packages: str) ->
 
 def test_what_matches_nothing(manager: HuggingFaceManager, packages: str) -> None:
     with pytest.raises(errors.EntryNotFoundError, match=r"big\.gguf"):
-        pull_files(packages, manager, Selection(include=("*.nothing",)))
+        pull_files(packages, selection=Selection(include=("*.nothing",)), manager=manager)
 
 
 def test_the_command_prints_the_place(packages: str) -> None:
@@ -94,15 +94,18 @@ def test_a_list_in_a_file(hub: HubServer, tmp_path: Path) -> None:
     ]
 
 
-def test_a_preview_fetches_nothing(hub: HubServer, manager: HuggingFaceManager) -> None:
-    preview = preview_pull("tiny/classify", manager)
+def test_a_plan_fetches_the_configuration_alone(hub: HubServer, manager: HuggingFaceManager) -> None:
+    plan = plan_model("tiny/classify", manager=manager)
 
-    assert len(hub.requests) == 1
-    assert preview.kind == "shipped" and preview.fetch_bytes == preview.total_bytes > 0
-    assert {file.path for file in preview.left_out} == {"README.md", "model.safetensors"}
+    fetched = {request.path for request in hub.requests if "/resolve/" in request.path}
+    assert all(path.endswith("/config.json") for path in fetched)
+    assert plan.kind == "shipped" and plan.fetch_bytes == plan.total_bytes > 0
+    assert {file.path for file in plan.left_out} == {"README.md", "model.safetensors"}
     pull_model("tiny/classify", manager=manager)
-    assert preview_pull("tiny/classify", manager).kind == "stored"
-    assert preview_files("tiny/classify", manager, Selection(format="onnx")).fetch_bytes == 0
+    hub.clear_requests()
+    assert plan_model("tiny/classify", manager=manager).kind == "stored"
+    assert len(hub.requests) == 1
+    assert plan_files("tiny/classify", selection=Selection(format="onnx"), manager=manager).fetch_bytes == 0
 
 
 def test_dry_run_on_the_command_line(hub: HubServer) -> None:
@@ -116,7 +119,7 @@ def test_dry_run_on_the_command_line(hub: HubServer) -> None:
 def test_no_room_is_said_before_the_first_byte(
     hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpux.pull.preflight.RESERVE", 10**18)
+    monkeypatch.setattr("gpux.pull.needs.RESERVE", 10**18)
 
     with pytest.raises(errors.DiskFullError, match="ignore-disk-space"):
         raise_with_hint(settings)
@@ -157,7 +160,8 @@ def test_the_quota_evicts_what_was_used_least_recently(settings: Settings) -> No
 
 def test_a_string_is_one_reference_and_one_pattern(settings: Settings, manager: HuggingFaceManager) -> None:
     assert [outcome.ref for outcome in pull_models("tiny/fill", settings=settings)] == ["tiny/fill"]
-    assert pull_files("tiny/fill", manager, Selection(include="config.json")).files == ("config.json",)  # type: ignore[arg-type]
+    selection = Selection(include="config.json")  # type: ignore[arg-type]
+    assert pull_files("tiny/fill", selection=selection, manager=manager).files == ("config.json",)
 
 
 def test_the_models_own_task_is_meant_where_none_is_named(settings: Settings, tmp_path: Path) -> None:

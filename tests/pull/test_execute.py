@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,78 +10,10 @@ import numpy as np
 import pytest
 
 from gpux import Settings, Store, errors, pull_model
-from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.model.variant import Driving, Threshold
 from gpux.pull.api import explain_model
 from gpux.runtime.graphs import Graphs
-from gpux.runtime.session import Session
-from gpux.system.cancel import CancelToken
-from gpux.system.progress import Event, ProgressCallback, Warned
-from tests.models.bert import bert_repository
-from tests.models.bert_onnx import export_bert
-
-TASK = "fill-mask"
-
-
-class Stub(Converter):
-    """Writes the tiny BERT's graph; the reference is the graph's own answer, shifted by ``off`` from ``wrong_from``."""
-
-    name = "stub"
-
-    def __init__(self, name: str, **how: Any) -> None:
-        self.name = name  # type: ignore[misc]
-        self.how = how
-        self.calls = 0
-
-    def refusal(self, config: Mapping[str, Any], task: str) -> Refusal | None:
-        assert config["model_type"] == "bert"
-        return Refusal(self.how["refuses"], True) if "refuses" in self.how else None
-
-    def check_ready(self) -> None:
-        if "missing" in self.how:
-            raise errors.ToolchainMissingError("not there", hint=f"Install {self.name}.", toolchain=self.name)
-
-    def _convert(self, request: ConversionRequest, progress: ProgressCallback, cancel: CancelToken) -> ConversionReport:
-        self.calls += 1
-        if "fails" in self.how:
-            raise self.how["fails"]
-        export_bert(request.source, request.output / "model.onnx")
-        with Session(request.output / "model.onnx", device="cpu") as session:
-            for length in (5, 17, 40):
-                _write_case(request.reference, session, length, self._shift(length))
-        threshold = Threshold("sliding_window", 20, {"model": {"input_ids": 1, "attention_mask": 1}})
-        return ConversionReport(
-            {"model": "model.onnx"}, Driving(max_length=64), {"stub": "1"}, 0.1, thresholds=(threshold,)
-        )
-
-    def _shift(self, length: int) -> float:
-        return float(self.how.get("off", 0.0)) if length >= self.how.get("wrong_from", 0) else 0.0
-
-
-def _write_case(folder: Path, session: Session, length: int, shift: float) -> None:
-    inputs = {spec.name: np.ones((2, length), np.int64) for spec in session.inputs}
-    plan = np.frombuffer(json.dumps({"calls": [{"graph": "model"}], "length": length}).encode(), np.uint8)
-    answers = {f"0:out:{name}": array + np.float32(shift) for name, array in session.run(inputs).items()}
-    np.savez(folder / f"l{length}.npz", plan=plan, **{f"0:in:{k}": v for k, v in inputs.items()}, **answers)
-
-
-Make = Callable[..., dict[str, Stub]]
-
-
-@pytest.fixture
-def stubs(monkeypatch: pytest.MonkeyPatch) -> Make:
-    def make(**how: dict[str, Any]) -> dict[str, Stub]:
-        found = {name: Stub(name, **each) for name, each in how.items()}
-        monkeypatch.setattr("gpux.pull.api.converters", lambda settings: found)
-        return found
-
-    return make
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return bert_repository(tmp_path / "source", TASK)
-
+from gpux.system.progress import Event, Warned
+from tests.pull.conftest import Make
 
 WRONG = {"off": 1.0}
 
@@ -170,12 +101,16 @@ def test_the_same_is_never_converted_twice(stubs: Make, settings: Settings, fold
 
 def test_an_explanation_runs_nothing(stubs: Make, settings: Settings, folder: Path) -> None:
     found = stubs(a={"refuses": "is tired"}, b={"missing": True})
-    told = explain_model(folder, settings=settings)
-    assert [(way.name, way.serves) for way in told.plan.ways] == [("shipped", False), ("a", False), ("b", True)]
-    assert told.missing == {"b": "Install b."}
-    assert told.refusal is None
+    plan = explain_model(folder, settings=settings)
+    assert [(c.name, c.usable, c.ready) for c in plan.candidates] == [
+        ("shipped", False, False),
+        ("a", False, False),
+        ("b", True, False),
+    ]
+    assert plan.missing == {"b": "Install b."}
+    assert isinstance(plan.refusal, errors.ToolchainMissingError)
     assert found["b"].calls == 0
-    assert json.loads(json.dumps(told.to_dict()))["ways"][1]["reason"] == "a is tired"
+    assert json.loads(json.dumps(plan.to_dict()))["candidates"][1]["reason"] == "a is tired"
     stubs(a={"refuses": "is tired"})
     assert isinstance(explain_model(folder, settings=settings).refusal, errors.UnsupportedTaskError)
 

@@ -14,11 +14,11 @@ from gpux.cli.toolchain import install_missing, with_toolchain
 from gpux.errors import GpuxError
 from gpux.inspect.formats import FORMATS, Selection
 from gpux.model.reference import ModelRef
-from gpux.model.variant import SHIPPED, StoredModel
+from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
-    from gpux.pull.plan import Way
-    from gpux.pull.preview import PullPreview
+    from gpux.pull.files import FilesPlan
+    from gpux.pull.plan import PullPlan
 
 _OPTIONS = (
     click.option("--revision", help="Branch, tag, refs/pr/N or commit."),
@@ -135,13 +135,15 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_disk_space: bool) -> dict[str, Any]:
     """Bring files of one model, and print where they are; what ``--json`` says of them."""
-    from gpux.managers.registry import manager_for
     from gpux.pull.files import place_of, pull_files
 
-    manager = manager_for(ref.scheme, terminal.settings)
     with terminal.progress() as progress:
         snapshot = pull_files(
-            ref, manager, choice.selection(ref), ignore_disk_space=ignore_disk_space, progress=progress
+            ref,
+            selection=choice.selection(ref),
+            ignore_disk_space=ignore_disk_space,
+            settings=terminal.settings,
+            progress=progress,
         )
     place = str(place_of(snapshot))
     if not terminal.as_json:
@@ -153,82 +155,125 @@ def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_dis
     return {"ref": str(ref), "place": place, **files, "commit": snapshot.info.commit, "transfer": transfer}
 
 
-def show_preview(
-    terminal: Terminal, ref: ModelRef, choice: Choice, *, task: str | None, convert: bool = False
-) -> dict[str, Any]:
-    """Print what the pull of one model would do; what ``--json`` says of it."""
-    from gpux.managers.registry import manager_for
-    from gpux.pull.preview import preview_files, preview_pull
+#: Options of the command line that are no keywords of :func:`gpux.plan_model`.
+_NOT_PLANNED = ("yes", "revision")
 
-    manager = manager_for(ref.scheme, terminal.settings)
+
+def show_plans(terminal: Terminal, refs: Sequence[ModelRef], choice: Choice, options: Mapping[str, Any]) -> int:
+    """Print the plan of each pull; the exit code is that of the first pull that is refused.
+
+    Raises:
+        GpuxError: the error of a single reference.
+    """
+    documents: list[dict[str, Any]] = []
+    errors: list[GpuxError] = []
+    error: GpuxError | None
+    for ref in refs:
+        try:
+            plan = _plan(terminal, ref, choice, options)
+        except GpuxError as exc:
+            if len(refs) == 1:
+                raise
+            document, error = {"ref": str(ref), "error": exc.to_dict()}, exc
+        else:
+            document, error = {"ref": str(ref), **plan.to_dict()}, plan.refusal
+            if not terminal.as_json:
+                _print_plan(terminal, plan)
+        documents.append(document)
+        if error is not None:
+            errors.append(error)
+    return _conclude(terminal, documents if len(refs) > 1 else documents[0], errors)
+
+
+def _plan(terminal: Terminal, ref: ModelRef, choice: Choice, options: Mapping[str, Any]) -> PullPlan | FilesPlan:
+    from gpux.pull.api import plan_model
+    from gpux.pull.files import plan_files
+
     if choice.wants_files(ref):
-        preview = preview_files(ref, manager, choice.selection(ref))
-    else:
-        preview = preview_pull(ref, manager, task=task, precision=choice.precision or "fp32", convert=convert)
-    if not terminal.as_json:
-        _print(terminal, preview)
-    return {"ref": str(ref), **preview.to_dict()}
+        ignore = options["ignore_disk_space"]
+        selection = choice.selection(ref)
+        return plan_files(ref, selection=selection, ignore_disk_space=ignore, settings=terminal.settings)
+    planned = {name: value for name, value in options.items() if name not in _NOT_PLANNED}
+    return plan_model(ref, precision=choice.precision or "fp32", settings=terminal.settings, **planned)
 
 
-def _print(terminal: Terminal, preview: PullPreview) -> None:
+def _conclude(terminal: Terminal, document: Any, errors: Sequence[GpuxError]) -> int:
+    """Print the document, and report the errors of refused plans; the exit code.
+
+    Raises:
+        GpuxError: the error of a single plan that was printed for a person.
+    """
+    if terminal.as_json:
+        terminal.data(document)
+    elif isinstance(document, dict) and errors:
+        raise errors[0]
+    for error in errors:
+        terminal.warn(error.message, error.hint)
+    return errors[0].exit_code if errors else 0
+
+
+def _print_plan(terminal: Terminal, plan: PullPlan | FilesPlan) -> None:
+    from gpux.pull.plan import PullPlan
+
+    title = f"{plan.id} at {plan.commit[:12]}"
+    if isinstance(plan, PullPlan):
+        for note in plan.notes:
+            terminal.say(note)
+        if plan.stored is not None:
+            terminal.say(f"{title} is stored for {plan.task} in {plan.precision}: nothing to do")
+            return
+        if plan.candidates:
+            _print_candidates(terminal, plan)
     terminal.table(
         ("File", "Size", "", "Why"),
-        [(f.path, figures.size(f.size), "cached" if f.cached else "fetch", f.reason) for f in preview.files],
-        title=f"{preview.id} at {preview.commit[:12]}",
+        [(f.path, figures.size(f.size), "cached" if f.cached else "fetch", f.reason) for f in plan.files],
+        title=title,
         right=(1,),
     )
-    if preview.kind == "stored":
-        terminal.say(f"{preview.id} at {preview.commit[:12]} is stored for {preview.task}: nothing to do")
-        return
-    what = {"shipped": "runs as shipped", "convert": "is converted", "reduce": "is reduced", "files": "comes as files"}
-    left = sum(file.size or 0 for file in preview.left_out)
+    left = sum(file.size or 0 for file in plan.left_out)
     terminal.say(
-        f"{preview.id} at {preview.commit[:12]} {what[preview.kind]}: {figures.size(preview.total_bytes)}, "
-        f"{figures.size(preview.fetch_bytes)} to fetch; {len(preview.left_out)} files of {figures.size(left)} left out"
+        f"{title}: {figures.size(plan.total_bytes)}, {figures.size(plan.fetch_bytes)} to fetch; "
+        f"{len(plan.left_out)} files of {figures.size(left)} left out"
     )
-    for need in preview.space:
+    for need in plan.space:
         state = "fits" if need.fits else "DOES NOT FIT"
         terminal.say(
             f"{need.purpose}: {figures.size(need.needed)} on the disk of {need.folder}, "
             f"{figures.size(need.free)} free: {state}"
         )
+    memory = plan.memory if isinstance(plan, PullPlan) else None
+    if memory is not None:
+        state = "fits" if memory.fits else "DOES NOT FIT"
+        available = figures.size(memory.available)
+        terminal.say(f"{memory.purpose}: about {figures.size(memory.needed)} of memory, {available} available: {state}")
+
+
+def _print_candidates(terminal: Terminal, plan: PullPlan) -> None:
+    terminal.table(
+        ("", "Candidate", "Why"),
+        [("yes" if candidate.usable else "no", candidate.name, candidate.reason) for candidate in plan.candidates],
+        title=f"{plan.id} at {plan.commit[:12]}: {plan.task}, {plan.precision}",
+    )
+    for name, hint in plan.missing.items():
+        terminal.say(f"The toolchain of {name} is not installed. {hint}")
 
 
 def explain(terminal: Terminal, ref: str, **options: Any) -> int:
-    """Print the plan for one model; 0 where a way leads there, else what the refusal ends with."""
+    """Print the candidates of one pull; the exit code is 0, or that of the error with which the pull is refused."""
     from gpux.pull.api import explain_model
 
-    found = explain_model(ref, settings=terminal.settings, **options)
-    if terminal.as_json:
-        terminal.data(found.to_dict())
-    else:
-        plan = found.plan
-        terminal.table(
-            ("", "Way", "Why"),
-            [("yes" if way.serves else "no", way.name, way.reason) for way in plan.ways],
-            title=f"{plan.id} at {plan.commit[:12]}: {plan.task}, {plan.precision}",
-        )
-        if plan.serving:
-            _say_taken(terminal, plan.serving, found.missing)
-        for sibling in found.siblings:
-            terminal.say(f"{sibling} holds ONNX made from it: `gpux pull {sibling}` takes that instead.")
-    if found.refusal is not None:
-        terminal.warn(found.refusal.message, found.refusal.hint)
-        return found.refusal.exit_code
-    return 0
-
-
-def _say_taken(terminal: Terminal, ways: Sequence[Way], missing: Mapping[str, str]) -> None:
-    first = ways[0]
-    terminal.say(f"`gpux pull` takes {first.name}{_readiness(missing.get(first.name))}.")
-    others = [way for way in ways if way.name != first.name]
-    if first.name == SHIPPED and others:
-        after = _readiness(missing.get(others[0].name))
-        terminal.say(f"`gpux convert` leaves the repository's own ONNX aside and takes {others[0].name}{after}.")
-
-
-def _readiness(hint: str | None) -> str:
-    return f", once its toolchain is there. {hint.rstrip('.')}" if hint else ""
+    plan = explain_model(ref, settings=terminal.settings, **options)
+    if not terminal.as_json:
+        for note in plan.notes:
+            terminal.say(note)
+        _print_candidates(terminal, plan)
+        if plan.stored is not None:
+            terminal.say(f"It is stored at {plan.stored.path}.")
+        elif plan.ready:
+            terminal.say(f"{plan.ready[0].name} is tried first.")
+        for repository in plan.other_repositories:
+            terminal.say(f"{repository} holds ONNX that was made from it: `gpux pull {repository}` uses that instead.")
+    return _conclude(terminal, plan.to_dict(), [plan.refusal] if plan.refusal else [])
 
 
 def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRef], dict[str, Any]]) -> int:
@@ -288,7 +333,7 @@ def pull_command(
         jobs.detach(terminal, [str(ref) for ref in wanted])
         return 0
     if dry_run:
-        return each(terminal, wanted, lambda ref: show_preview(terminal, ref, choice, task=options["task"]))
+        return show_plans(terminal, wanted, choice, options)
     if choice.wants_files(wanted[0]):
         ignore = options["ignore_disk_space"]
         return each(terminal, wanted, lambda ref: fetch_files(terminal, ref, choice, ignore_disk_space=ignore))
@@ -320,10 +365,6 @@ def _read(listed: IO[str] | None) -> list[str]:
     return [line for line in lines if line]
 
 
-#: What a plan depends on.
-_PLANNED = ("revision", "task", "precision", "device", "converter")
-
-
 @command("convert")
 @click.argument("ref")
 @click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, int8, int4, or auto for the device.")
@@ -337,5 +378,6 @@ def convert_command(
     terminal.override(offline=offline or None)
     options["precision"] = precision
     if explained:
-        return explain(terminal, ref, **{name: options[name] for name in _PLANNED})
+        del options["yes"]
+        return explain(terminal, ref, convert=True, **options)
     return pull_one(terminal, ref, convert=True, **options)

@@ -1,19 +1,16 @@
-"""A pull from end to end: manager -> source cache -> planner -> converter -> proof -> store.
+"""Pulling a model: plan, download, convert or check, prove, store.
 
-The composition root: here the parts meet that never import each other. Nothing is visible in the store until it is
-whole and proven; a pull that is killed leaves files in the source cache, where the next one goes on.
+A variant is visible in the store only when it is complete and proven or checked. An interrupted pull leaves its
+downloads in the source cache, where the next pull resumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from gpux.convert import planner
 from gpux.convert.registry import converters
-from gpux.errors import GpuxError, UnavailableError, UnsupportedError, UsageError
+from gpux.errors import ManagerError, UnsupportedError, UsageError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
@@ -21,14 +18,11 @@ from gpux.model.precisions import PRECISIONS, canonical_precision
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import canonical
 from gpux.model.transfer import combined
-from gpux.model.values import Value
 from gpux.model.variant import StoredModel
-from gpux.pull.automatic import AUTO, automatic_precision
-from gpux.pull.build import Builder, Terms
-from gpux.pull.execute import Maker, PullOptions
-from gpux.pull.other_repositories import onnx_siblings
-from gpux.pull.plan import Plan
-from gpux.pull.route import check_weights
+from gpux.pull.automatic import AUTO
+from gpux.pull.context import PullContext
+from gpux.pull.execute import execute
+from gpux.pull.plan import PullPlan, plan_pull
 from gpux.store import Store, keep_within
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes
@@ -37,102 +31,241 @@ from gpux.system.progress import ProgressCallback, Stages
 from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings
 
+#: Organizations that publish ONNX of other organizations' models, for transformers.js.
+PUBLISHERS = ("onnx-community", "Xenova")
+
 
 def pull_model(
     ref: Reference,
     *,
     revision: str | None = None,
+    task: str | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    force: bool = False,
+    convert: bool = False,
+    converter: str | None = None,
+    prove: bool = False,
+    allow_inexact: bool = False,
+    trust_remote_code: bool = False,
+    discard_source: bool = False,
+    ignore_disk_space: bool = False,
+    ignore_memory: bool = False,
     manager: ModelManager | None = None,
     settings: Settings | None = None,
     store: Store | None = None,
     progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
-    **options: Any,
 ) -> StoredModel:
-    """Bring a model into the store, ready to run; what is there already costs at most one request.
+    """Put a model into the store, ready to run; a stored model costs at most one request.
+
+    The plan that :func:`plan_model` returns for the same arguments is executed.
 
     Args:
         ref: any form that :meth:`ModelRef.parse` accepts.
-        revision: branch, tag, ``refs/pr/N`` or commit; a commit that is stored costs no request.
-        manager: where the model comes from; by default the one registered for the reference's scheme.
-        settings: by default the environment's.
+        revision: branch, tag, ``refs/pr/N`` or commit; a stored commit costs no request.
+        task: the Hub's name of a task or an alias; by default the one that the model's files name.
+        precision: ``fp32``, ``fp16``, ``int8`` … or an alias such as ``q4``; ``auto`` chooses one for the device.
+        device: the device for which ``auto`` chooses the precision.
+        force: create the variant again although it is stored.
+        convert: convert the original weights although the repository ships ONNX.
+        converter: convert, and only with the converter of this name; by default each one that supports the model, in
+            the order of the coverage matrix.
+        prove: prove the repository's own ONNX against the original weights, which are downloaded as well.
+        allow_inexact: store a variant that differs from the original beyond tolerance, marked as inexact.
+        trust_remote_code: run Python code of the repository during the conversion.
+        discard_source: remove the source files from the source cache when the variant is stored.
+        ignore_disk_space: begin although the free disk space looks too small.
+        ignore_memory: begin although the available memory looks too small.
+        manager: where the model comes from; by default the manager that is registered for the reference's scheme.
+        settings: by default those of the manager, else of the environment.
         store: by default the one of the settings.
-        progress: called with progress events, from any thread but one at a time; True draws them on stderr, None does
-            so in a notebook only.
-        cancel: set it to end the pull with ``CancelledError``; what arrived is kept.
-        options: fields of :class:`PullOptions`.
+        progress: called with progress events, from any thread but one at a time; True draws them on stderr, None only
+            in a notebook.
+        cancel: set it to end the pull with ``CancelledError``; the bytes received so far are kept.
 
     Raises:
-        GpuxError: one of its subclasses; ``.hint`` says what to do next.
+        GpuxError: one of its subclasses; ``.hint`` is what to do next.
     """
     with pull_published(ModelRef.parse(ref), settings):
-        return _prepare(ref, revision, manager, settings, store, progress, cancel, options).run()
+        context = _context(
+            ref,
+            revision=revision,
+            task=task,
+            precision=precision,
+            device=device,
+            force=force,
+            convert=convert,
+            converter=converter,
+            prove=prove,
+            allow_inexact=allow_inexact,
+            trust_remote_code=trust_remote_code,
+            discard_source=discard_source,
+            ignore_disk_space=ignore_disk_space,
+            ignore_memory=ignore_memory,
+            manager=manager,
+            settings=settings,
+            store=store,
+            progress=progress,
+            cancel=cancel,
+        )
+        return _run(context)
 
 
-@dataclass(frozen=True)
-class Explanation(Value):
-    """What :func:`pull_model` would try, in order, and what it leaves aside and why."""
+def plan_model(
+    ref: Reference,
+    *,
+    revision: str | None = None,
+    task: str | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    force: bool = False,
+    convert: bool = False,
+    converter: str | None = None,
+    prove: bool = False,
+    allow_inexact: bool = False,
+    trust_remote_code: bool = False,
+    discard_source: bool = False,
+    ignore_disk_space: bool = False,
+    ignore_memory: bool = False,
+    manager: ModelManager | None = None,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    cancel: CancelToken | None = None,
+) -> PullPlan:
+    """The plan that :func:`pull_model` executes for the same arguments, which it describes.
 
-    plan: Plan
-    missing: dict[str, str]  #: converter -> how to get the toolchain that it lacks
-    siblings: tuple[str, ...]  #: repositories of others with ONNX whose card names this model as their base
-    refusal: GpuxError | None = field(default=None, repr=False)  #: what the pull would raise
+    Besides the request that resolves the reference, at most ``config.json`` is downloaded. A plan that the pull would
+    refuse has the error in ``refusal``.
 
-    def to_dict(self) -> dict[str, Any]:
-        """The plan's values on one level, with the error where there is one."""
-        error = self.refusal.to_dict() if self.refusal else None
-        return {**self.plan.to_dict(), "missing": self.missing, "siblings": list(self.siblings), "error": error}
+    Raises:
+        GpuxError: an error for which the pull has no plan, such as a model that does not exist.
+    """
+    context = _context(
+        ref,
+        revision=revision,
+        task=task,
+        precision=precision,
+        device=device,
+        force=force,
+        convert=convert,
+        converter=converter,
+        prove=prove,
+        allow_inexact=allow_inexact,
+        trust_remote_code=trust_remote_code,
+        discard_source=discard_source,
+        ignore_disk_space=ignore_disk_space,
+        ignore_memory=ignore_memory,
+        manager=manager,
+        settings=settings,
+        store=store,
+        progress=False,
+        cancel=cancel,
+    )
+    return plan_pull(context)
 
 
 def explain_model(
     ref: Reference,
     *,
     revision: str | None = None,
+    task: str | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    force: bool = False,
+    convert: bool = False,
+    converter: str | None = None,
+    prove: bool = False,
+    allow_inexact: bool = False,
+    trust_remote_code: bool = False,
+    discard_source: bool = False,
+    ignore_disk_space: bool = False,
+    ignore_memory: bool = False,
     manager: ModelManager | None = None,
     settings: Settings | None = None,
-    **options: Any,
-) -> Explanation:
-    """What :func:`pull_model` with the same arguments would try; converted weights rather than shipped ONNX first.
+    store: Store | None = None,
+    cancel: CancelToken | None = None,
+) -> PullPlan:
+    """As :func:`plan_model`, with the candidates of a stored variant, too, and other repositories with its ONNX.
 
-    At most ``config.json`` is fetched; a request for each publisher of others' ONNX tells what else there is.
+    It takes one more request for each organization that publishes ONNX of other organizations' models.
 
     Raises:
-        GpuxError: what the pull itself would raise before its plan.
+        GpuxError: an error for which the pull has no plan, such as a model that does not exist.
     """
-    pull = _prepare(ref, revision, manager, settings, None, None, None, options)
-    info, plan = pull.plan()
-    refusal = None if plan.serving else plan.refused(info)
-    siblings = onnx_siblings(info, pull.manager, cancel=pull.maker.cancel)
-    return Explanation(plan, pull.maker.missing(plan), siblings, refusal)
+    context = _context(
+        ref,
+        revision=revision,
+        task=task,
+        precision=precision,
+        device=device,
+        force=force,
+        convert=convert,
+        converter=converter,
+        prove=prove,
+        allow_inexact=allow_inexact,
+        trust_remote_code=trust_remote_code,
+        discard_source=discard_source,
+        ignore_disk_space=ignore_disk_space,
+        ignore_memory=ignore_memory,
+        manager=manager,
+        settings=settings,
+        store=store,
+        progress=False,
+        cancel=cancel,
+    )
+    plan = plan_pull(context, every_candidate=True)
+    if plan.info is None:
+        return plan
+    return replace(plan, other_repositories=_other_repositories(plan.info, context.manager, context.cancel))
 
 
-def _prepare(
+def _context(
     ref: Reference,
+    *,
     revision: str | None,
+    task: str | None,
+    precision: str,
+    device: str,
+    force: bool,
+    convert: bool,
+    converter: str | None,
+    prove: bool,
+    allow_inexact: bool,
+    trust_remote_code: bool,
+    discard_source: bool,
+    ignore_disk_space: bool,
+    ignore_memory: bool,
     manager: ModelManager | None,
     settings: Settings | None,
     store: Store | None,
     progress: ProgressCallback | bool | None,
     cancel: CancelToken | None,
-    options: Mapping[str, Any],
-) -> _Pull:
+) -> PullContext:
     if settings is None:
         settings = manager.settings if manager is not None else Settings.from_env()
     parsed = whole_model(ModelRef.parse(ref).at(revision))
-    stages, token, kept = Stages(callback(progress)), cancel or CancelToken(), store or Store(settings.store)
-    chosen = PullOptions(**options)
-    chosen = replace(chosen, precision=_known_precision(chosen.precision))
-    terms = Terms(chosen.force, chosen.allow_inexact, chosen.trust_remote_code)
-    maker = Maker(
-        chosen,
+    return PullContext(
+        parsed,
         manager or manager_for(parsed.scheme, settings),
-        kept,
+        settings,
+        store or Store(settings.store),
         converters(settings),
-        Builder(kept, settings, stages, token, terms),
-        stages,
-        token,
+        Stages(callback(progress)),
+        cancel or CancelToken(),
+        task=canonical(task) if task else None,
+        precision=_known_precision(precision),
+        device=device,
+        force=force,
+        convert=convert,
+        converter=converter,
+        prove=prove,
+        allow_inexact=allow_inexact,
+        trust_remote_code=trust_remote_code,
+        discard_source=discard_source,
+        ignore_disk_space=ignore_disk_space,
+        ignore_memory=ignore_memory,
     )
-    return _Pull(parsed, chosen, maker, settings.max_cache)
 
 
 def whole_model(ref: ModelRef) -> ModelRef:
@@ -143,8 +276,8 @@ def whole_model(ref: ModelRef) -> ModelRef:
     """
     if ref.file is not None:
         raise UnsupportedError(
-            f"{ref.id}: a pull brings a whole model, and the reference names one file of it, {ref.file}",
-            hint=f"For the folder of this machine, write ./{ref}."
+            f"{ref.id}: a pull stores a whole model, and the reference names one file, {ref.file}",
+            hint=f"For the folder on this machine, write ./{ref}."
             if Path(str(ref)).is_dir()
             else f"Run `gpux pull {ref}`.",
         )
@@ -155,90 +288,60 @@ def _known_precision(name: str) -> str:
     """The precision in its canonical spelling, or ``auto``.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no precision has that name.
     """
     found = canonical_precision(name)
     if found not in (*PRECISIONS, AUTO):
-        raise UsageError(f"no precision {name!r}", hint=f"There are: {', '.join((*PRECISIONS, AUTO))}.")
+        raise UsageError(f"no precision {name!r}", hint=f"The precisions are: {', '.join((*PRECISIONS, AUTO))}.")
     return found
 
 
-@dataclass
-class _Pull:
-    """One pull; its steps share these parts."""
+def _run(context: PullContext) -> StoredModel:
+    plan = plan_pull(context)
+    for note in plan.notes:
+        context.stages.warn(note)
+    model = execute(context, plan, force=context.force)
+    if plan.info is not None:
+        _record(context, plan.info)
+    context.store.touch(model)
+    if context.discard_source:
+        _discard_source(context, model)
+    if context.settings.max_cache is not None:
+        keep_within(context.store, context.settings.max_cache, [model], context.stages.warn)
+    return replace(model, report=combined(context.transfers))
 
-    ref: ModelRef
-    options: PullOptions
-    maker: Maker
-    max_cache: int | None = None  #: bytes that the store may hold
 
-    def __post_init__(self) -> None:
-        self.manager, self.store, self.stages = self.maker.manager, self.maker.store, self.maker.stages
+def _record(context: PullContext, info: ModelInfo) -> None:
+    """Record the commit of the reference's revision; of the default branch under its own name, too."""
+    for revision in {context.ref.revision, info.revision or context.ref.revision}:
+        context.store.record_ref(info.scheme, info.requested_id, info.id, revision, info.commit)
 
-    def run(self) -> StoredModel:
-        model = self._run()
-        self.store.touch(model)
-        self._make_room(model)
-        return replace(model, report=combined(self.maker.transfers))
 
-    def _run(self) -> StoredModel:
-        asked = canonical(self.options.task) if self.options.task else None
-        if self.ref.is_commit and not self.options.force and self.options.precision != AUTO:
-            found = self.store.find_ref(self.ref, task=asked, precision=self.options.precision)
-            if found is not None and self.maker.serves(found):
-                return found
-        try:
-            info = self.resolve()
-        except UnavailableError as exc:
-            return self._fall_back(exc, asked)
-        check_weights(info)
-        task = planner.choose_task(info, asked)
-        model = self.maker.find_or_make(info, task, self._precision(info, task), force=self.options.force)
-        self._record(info)
-        return model
+def _discard_source(context: PullContext, model: StoredModel) -> None:
+    if context.store.busy(model.manifest.scheme, model.id):
+        context.stages.warn("the source files are kept: another pull is using them")
+        return
+    freed = context.manager.discard(model.id, model.commit)
+    context.stages.warn(f"discarded the source files, {format_bytes(freed)}" if freed else "no source files to discard")
 
-    def plan(self) -> tuple[ModelInfo, Plan]:
-        """What a pull would try, and for which commit."""
-        info = self.resolve()
-        check_weights(info)
-        asked = canonical(self.options.task) if self.options.task else None
-        task = planner.choose_task(info, asked)
-        return info, self.maker.plan(info, task, self._precision(info, task))
 
-    def _precision(self, info: ModelInfo, task: str) -> str:
-        """What was asked for; what suits the device where that was left to us."""
-        if self.options.precision != AUTO:
-            return self.options.precision
-        device, choice = automatic_precision(info, task, self.options.device)
-        self.stages.warn(f"{choice.precision} for {device}: {choice.reason}")
-        return choice.precision
+def _other_repositories(info: ModelInfo, manager: ModelManager, cancel: CancelToken) -> tuple[str, ...]:
+    """Ids of repositories with ONNX whose model card names this model as its base; one request for each publisher.
 
-    def resolve(self) -> ModelInfo:
-        with self.stages.stage("resolve", f"Looking up {self.ref}") as done:
-            info = self.manager.resolve(self.ref, cancel=self.maker.cancel)
-            done(f"found {info.id} at {info.commit[:12]}")
-        return info
+    A card names it in ``base_model``, which the Hub repeats in the tags as ``base_model:ORG/NAME`` and
+    ``base_model:quantized:ORG/NAME``.
+    """
+    if info.scheme != "hf":
+        return ()
+    name = info.id.rpartition("/")[2]
+    ids = [f"{publisher}/{name}" for publisher in PUBLISHERS if f"{publisher}/{name}" != info.id]
+    return tuple(id for id in ids if _is_onnx_of(id, info, manager, cancel))
 
-    def _make_room(self, model: StoredModel) -> None:
-        """What the user wants gone when the variant is there: its source files, the least recently used others."""
-        if self.options.discard_source:
-            busy = self.store.busy(model.manifest.scheme, model.id)
-            freed = 0 if busy else self.manager.discard(model.id, model.commit)
-            said = f"discarded the source files, {format_bytes(freed)}" if freed else "no source files to discard"
-            self.stages.warn("the source files are in use by another pull, and stay" if busy else said)
-        if self.max_cache is not None:
-            keep_within(self.store, self.max_cache, [model], self.stages.warn)
 
-    def _record(self, info: ModelInfo) -> None:
-        """Note what the reference led to; the default branch under its own name too."""
-        for revision in {self.ref.revision, info.revision or self.ref.revision}:
-            self.store.record_ref(info.scheme, info.requested_id, info.id, revision, info.commit)
-
-    def _fall_back(self, exc: UnavailableError, task: str | None) -> StoredModel:
-        """The Hub cannot be asked: what is stored serves, and the user is told."""
-        precision = None if self.options.precision == AUTO else self.options.precision
-        found = self.store.find_ref(self.ref, task=task, precision=precision)
-        if found is None or self.options.force or not self.maker.serves(found):
-            raise exc
-        self.stages.warn(f"{exc.message}; using {found.id} at {found.commit[:12]} as it was stored")
-        return found
+def _is_onnx_of(id: str, info: ModelInfo, manager: ModelManager, cancel: CancelToken) -> bool:
+    try:
+        other = manager.resolve(ModelRef(info.scheme, id), cancel=cancel)
+    except ManagerError:  # it does not exist, or cannot be read: nothing to offer
+        return False
+    bases = {tag.rpartition(":")[2] for tag in other.tags if tag.startswith("base_model:")}
+    return "onnx" in other.formats and bool(bases & {info.id, info.requested_id})

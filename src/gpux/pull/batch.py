@@ -1,4 +1,4 @@
-"""Several pulls at once: a few at a time, one report, and no failure stops the others."""
+"""Pulling several models concurrently: one outcome for each, and a failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpux.errors import GpuxError, UsageError
+from gpux.managers.base import ModelManager
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
 from gpux.pull.api import pull_model
+from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, silent
+from gpux.system.settings import Settings
 
 PARALLEL = 3
-#: Gets each event with the reference that it belongs to, from several threads.
+#: Called with a reference and each event of its pull, from several threads.
 LabelledCallback = Callable[[str, Event], None]
 
 
 @dataclass(frozen=True)
 class PullOutcome(Value):
-    """How one of several pulls ended: with a model, or with an error."""
+    """The result of one of several pulls: a model or an error."""
 
     ref: str
     model: StoredModel | None
@@ -32,7 +35,7 @@ class PullOutcome(Value):
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; exactly one of ``model`` and ``error`` is not null."""
+        """The outcome as JSON-able values; exactly one of ``model`` and ``error`` is not null."""
         return {
             "ref": self.ref,
             "seconds": self.seconds,
@@ -45,26 +48,48 @@ class PullOutcome(Value):
 def pull_models(
     refs: Iterable[Reference] | Reference,
     *,
+    revision: str | None = None,
+    task: str | None = None,
+    precision: str = "fp32",
+    device: str = "auto",
+    force: bool = False,
+    convert: bool = False,
+    converter: str | None = None,
+    prove: bool = False,
+    allow_inexact: bool = False,
+    trust_remote_code: bool = False,
+    discard_source: bool = False,
+    ignore_disk_space: bool = False,
+    ignore_memory: bool = False,
     parallel: int = PARALLEL,
+    manager: ModelManager | None = None,
+    settings: Settings | None = None,
+    store: Store | None = None,
     progress: LabelledCallback | None = None,
     cancel: CancelToken | None = None,
-    **options: Any,
 ) -> list[PullOutcome]:
-    """Pull each reference as :func:`gpux.pull_model` does, up to ``parallel`` at a time.
+    """Pull each reference as :func:`gpux.pull_model` does with these keywords, up to ``parallel`` at a time.
 
-    Downloads go on side by side; conversions take turns, since each may need several times its model in memory.
+    Downloads run concurrently; conversions run one at a time, since each may need several times its model in memory.
+
+    Args:
+        refs: one reference or several; a repeated one is pulled once.
+        parallel: number of concurrent pulls.
+        progress: called with the reference and each event, from several threads.
+
+    The other keywords are those of :func:`gpux.pull_model`, which describes them.
 
     Returns:
-        One outcome for each reference, in their order; repeated ones are pulled once.
+        One outcome for each reference, in their order; a failure does not stop the others.
 
     Raises:
         UsageError: ``parallel`` is below 1.
-        CancelledError: ``cancel`` was set; what had arrived is kept.
+        CancelledError: ``cancel`` was set; the bytes received so far are kept.
     """
     if isinstance(refs, (str, os.PathLike, ModelRef)):
-        refs = [refs]  # one reference, not one for each of its letters
+        refs = [refs]  # a string is iterable, too
     if parallel < 1:
-        raise UsageError(f"parallel={parallel}: at least one pull must go on")
+        raise UsageError(f"parallel={parallel} must be at least 1")
     token = cancel or CancelToken()
     stop = token.child()
 
@@ -73,7 +98,27 @@ def pull_models(
         report: Callable[[Event], None] = (lambda event: progress(label, event)) if progress else silent
         model, error = None, None
         try:
-            model = pull_model(ref, progress=report, cancel=stop, **options)
+            model = pull_model(
+                ref,
+                revision=revision,
+                task=task,
+                precision=precision,
+                device=device,
+                force=force,
+                convert=convert,
+                converter=converter,
+                prove=prove,
+                allow_inexact=allow_inexact,
+                trust_remote_code=trust_remote_code,
+                discard_source=discard_source,
+                ignore_disk_space=ignore_disk_space,
+                ignore_memory=ignore_memory,
+                manager=manager,
+                settings=settings,
+                store=store,
+                progress=report,
+                cancel=stop,
+            )
         except GpuxError as exc:
             error = exc
         return PullOutcome(label, model, error, time.monotonic() - started)
@@ -83,7 +128,7 @@ def pull_models(
         jobs = [pool.submit(pull, ref) for ref in dict.fromkeys(refs)]
         outcomes = [job.result() for job in jobs]
     finally:
-        stop.cancel()  # Ctrl-C ends the others as well
+        stop.cancel()  # Ctrl-C ends the other pulls, too
         pool.shutdown(cancel_futures=True)
     token.check()
     return outcomes

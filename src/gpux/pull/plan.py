@@ -1,122 +1,546 @@
-"""What a pull tries, in which order, and what it leaves aside, each with its reason. Pure."""
+"""The plan of a pull: its candidates in order, files, disk and memory, missing toolchains, and why it is refused.
+
+:func:`plan_pull` makes it once per pull. ``--dry-run`` and ``--explain`` print it, :mod:`gpux.pull.execute` executes
+it. A plan downloads nothing but ``config.json``, or the header of a GGUF file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from gpux.convert import planner
 from gpux.convert.base import Converter, Refusal
-from gpux.errors import GpuxError, UsageError
-from gpux.inspect.formats import onnx_precisions
+from gpux.errors import GpuxError, NoWeightsError, ToolchainMissingError, UnavailableError, UnsupportedError, UsageError
+from gpux.inspect import formats
+from gpux.inspect.architecture import summarize
+from gpux.inspect.formats import OnnxVariant
+from gpux.inspect.headers.gguf import read_gguf
+from gpux.inspect.headers.gguf_summary import as_config
 from gpux.model.info import ModelInfo
+from gpux.model.precisions import QUANTIZED, find_precision
 from gpux.model.values import Value
-from gpux.model.variant import SHIPPED
-from gpux.pull.route import Route, no_weights, routes
+from gpux.model.variant import SHIPPED, StoredModel
+from gpux.pull.automatic import AUTO, automatic_precision
+from gpux.pull.context import PullContext
+from gpux.pull.needs import (
+    MemoryNeed,
+    PlannedFile,
+    SpaceNeed,
+    disk_refusal,
+    download_bytes,
+    download_need,
+    memory_refusal,
+    planned_files,
+    space_needs,
+)
+from gpux.system.machine import available_memory
 
-#: What makes a reduced precision from a fp32 variant.
 QUANTIZER = "quantizer"
+CONFIG = "config.json"
+GGUF = ".gguf"
+#: A fp32 graph holds four bytes for each parameter, and a few percent of structure.
+_BYTES_PER_PARAMETER = 4
+_GRAPH_OVERHEAD = 1.05
+#: What a candidate of each kind writes to the store.
+_WRITTEN = {"shipped": "the stored copy", "convert": "the conversion", "quantize": "the quantization"}
+#: Kinds of models that are exported as one graph.
+_OF_ONE_GRAPH = ("encoder", "decoder", "vision")
+
+#: Reads the configuration of weights (the paths of a candidate); only called where a conversion is considered.
+ReadConfig = Callable[[tuple[str, ...]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Way(Value):
-    """One way to a variant that was looked at."""
+class Candidate(Value):
+    """One way to get the variant: the repository's own ONNX, a converter, or the quantizer."""
 
-    name: str  #: ``shipped``, the converter, or ``quantizer``
-    serves: bool
+    name: str  #: ``shipped``, the converter's name, or ``quantizer``
+    kind: Literal["shipped", "convert", "quantize"]
+    usable: bool
     reason: str
-    route: Route | None = field(default=None, repr=False)
+    weights: tuple[str, ...] = ()  #: the shipped graphs with their data, or the weights that are converted
+    run_files: tuple[str, ...] = ()  #: configurations, tokenizer …
+    prover: str | None = None  #: the converter that computes the original's answers for shipped ONNX
+    originals: tuple[str, ...] = ()  #: the original weights that the prover needs
+    graphs: tuple[OnnxVariant, ...] = field(default=(), repr=False)  #: the shipped graphs
+    refusal: Refusal | None = field(default=None, repr=False)  #: of the converter
+    #: why it is not usable, where that is an error by itself
+    error: GpuxError | None = field(default=None, repr=False, compare=False)
+    missing: ToolchainMissingError | None = field(default=None, repr=False, compare=False)  #: of a usable candidate
+
+    @property
+    def ready(self) -> bool:
+        """True if the pull can try it now."""
+        return self.usable and self.missing is None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file of the repository that it reads."""
+        return tuple(dict.fromkeys(self.run_files + self.weights + self.originals))
 
 
 @dataclass(frozen=True)
-class Plan(Value):
-    """The ways to one variant of one model, in the order in which they are tried."""
+class PullPlan(Value):
+    """What a pull does, in the order in which it is done, or why it is refused."""
 
+    scheme: str
     id: str
     commit: str
     task: str
-    precision: str
-    ways: tuple[Way, ...]
-    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    refusals: Mapping[str, Refusal] = field(default_factory=dict, repr=False)  #: converter -> why not
+    precision: str  #: canonical; ``auto`` is resolved
+    candidates: tuple[Candidate, ...] = ()
+    files: tuple[PlannedFile, ...] = ()  #: that the first candidate reads
+    left_out: tuple[PlannedFile, ...] = ()
+    space: tuple[SpaceNeed, ...] = ()
+    memory: MemoryNeed | None = None
+    notes: tuple[str, ...] = ()  #: what a pull reports as warnings: the choice of ``auto``, a Hub that does not answer
+    other_repositories: tuple[str, ...] = ()  #: with ONNX of this model; only :func:`gpux.explain_model` looks for them
+    own_task: bool = True  #: the task is the one that the model's files name
+    stored: StoredModel | None = field(default=None, repr=False)  #: the variant that the pull returns as it is
+    #: what the pull raises before it downloads weights
+    refusal: GpuxError | None = field(default=None, repr=False, compare=False)
+    info: ModelInfo | None = field(default=None, repr=False)  #: None where the source was not asked
+    base: PullPlan | None = field(default=None, repr=False)  #: of the fp32 variant that the quantizer reads
 
     @property
-    def serving(self) -> tuple[Way, ...]:
-        """The ways that lead there, as far as the files tell."""
-        return tuple(way for way in self.ways if way.serves)
+    def usable(self) -> tuple[Candidate, ...]:
+        """The candidates that can lead to the variant, as far as the files show."""
+        return tuple(candidate for candidate in self.candidates if candidate.usable)
 
-    def refused(self, info: ModelInfo) -> GpuxError:
-        """The error for a plan without a way that serves."""
-        if self.refusals:
-            return planner.nobody_takes(self.id, self.config, self.task, self.refusals)
-        return no_weights(info, self.precision)
+    @property
+    def ready(self) -> tuple[Candidate, ...]:
+        """The candidates that the pull tries, in order: usable, and with their toolchain."""
+        return tuple(candidate for candidate in self.candidates if candidate.ready)
+
+    @property
+    def kind(self) -> Literal["stored", "shipped", "convert", "quantize"] | None:
+        """What the pull does first; None where it is refused."""
+        if self.stored is not None:
+            return "stored"
+        return next((candidate.kind for candidate in self.ready or self.usable), None)
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Usable candidate -> how to install the toolchain that it needs."""
+        found = ((candidate.name, candidate.missing) for candidate in self.candidates)
+        return {name: error.hint or error.message for name, error in found if error is not None}
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all files that the pull reads."""
+        return sum(file.size or 0 for file in self.files)
+
+    @property
+    def fetch_bytes(self) -> int:
+        """Bytes of the files that are downloaded."""
+        return download_bytes(self.files)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-able values, with the sums, the path of a stored variant and the error."""
+        return {
+            **super().to_dict(),
+            "kind": self.kind,
+            "stored": str(self.stored.path) if self.stored else None,
+            "missing": self.missing,
+            "total_bytes": self.total_bytes,
+            "fetch_bytes": self.fetch_bytes,
+            "error": self.refusal.to_dict() if self.refusal else None,
+        }
 
 
-def make_plan(
+def plan_pull(context: PullContext, *, every_candidate: bool = False) -> PullPlan:
+    """Make the plan of one pull.
+
+    A stored commit costs no request, a stored branch one. ``every_candidate`` lists the candidates of a variant that
+    is stored, too.
+
+    Raises:
+        NoWeightsError: the repository has no weights that gpux runs or converts.
+        UnsupportedTaskError: no task was requested, and the model's files name none.
+        UsageError: there is no converter of the requested name.
+        ManagerError: the source does not have the model, or does not answer and nothing is stored.
+    """
+    if context.ref.is_commit and not context.force and context.precision != AUTO and not every_candidate:
+        found = context.store.find_ref(context.ref, task=context.task, precision=context.precision)
+        if found is not None and context.accepts(found):
+            return _stored_plan(found)
+    try:
+        info = _resolve(context)
+    except UnavailableError as exc:
+        return _stored_plan(*_stored_instead(context, exc))
+    check_weights(info)
+    task = planner.choose_task(info, context.task)
+    precision, notes = _precision(context, info, task)
+    plan = _plan_variant(context, info, task, precision, force=context.force, every_candidate=every_candidate)
+    return replace(plan, notes=notes)
+
+
+def _stored_plan(model: StoredModel, *notes: str) -> PullPlan:
+    manifest = model.manifest
+    return PullPlan(manifest.scheme, model.id, model.commit, model.task, manifest.precision, notes=notes, stored=model)
+
+
+def _stored_instead(context: PullContext, exc: UnavailableError) -> tuple[StoredModel, str]:
+    """The variant that was stored by an earlier pull, for a source that does not answer; raises ``exc`` without one."""
+    precision = None if context.precision == AUTO else context.precision
+    found = context.store.find_ref(context.ref, task=context.task, precision=precision)
+    if found is None or context.force or not context.accepts(found):
+        raise exc
+    return found, f"{exc.message}; using {found.id} at {found.commit[:12]} as it was stored"
+
+
+def _resolve(context: PullContext) -> ModelInfo:
+    with context.stages.stage("resolve", f"Looking up {context.ref}") as done:
+        info = context.manager.resolve(context.ref, cancel=context.cancel)
+        done(f"found {info.id} at {info.commit[:12]}")
+    return info
+
+
+def _precision(context: PullContext, info: ModelInfo, task: str) -> tuple[str, tuple[str, ...]]:
+    """The precision, and a note with the reason where ``auto`` was requested."""
+    if context.precision != AUTO:
+        return context.precision, ()
+    device, choice = automatic_precision(info, task, context.device)
+    return choice.precision, (f"{choice.precision} for {device}: {choice.reason}",)
+
+
+def _plan_variant(
+    context: PullContext,
     info: ModelInfo,
     task: str,
     precision: str,
-    config: Callable[[Route], Mapping[str, Any]],
+    *,
+    force: bool,
+    every_candidate: bool = False,
+    result: str | None = None,
+) -> PullPlan:
+    """The plan of one variant; ``result`` is the precision that is quantized from it."""
+    plan = PullPlan(
+        info.scheme,
+        info.id,
+        info.commit,
+        task,
+        precision,
+        own_task=planner.own_task(info) in (None, task),
+        stored=None if force else context.find_stored(info, task, precision),
+        info=info,
+    )
+    if plan.stored is not None and not every_candidate:
+        return plan
+    cached = context.manager.cached(info, [file.path for file in info.files])  # before the configuration is fetched
+    base = None
+    if precision in QUANTIZED:
+        base = _plan_variant(
+            context, info, task, "fp32", force=False, every_candidate=every_candidate, result=precision
+        )
+    plan = replace(plan, base=base)
+    full = None
+    if not context.ignore_disk_space:  # checked first, since the configuration is written to the disk
+        early = _with_files(context, plan, _first_by_files(plan, info, convert=context.converts), cached)
+        full = disk_refusal(early.space)
+        if full is not None and not every_candidate:
+            return replace(early, refusal=full)
+    configs = _Configs(context, info)
+    found = direct_candidates(
+        info,
+        task,
+        precision,
+        configs.read,
+        context.converters,
+        convert=context.converts,
+        only=context.converter,
+        prove=context.prove,
+        result=result or precision,
+    )
+    candidates = [_checked(candidate, context.converters) for candidate in found]
+    candidates += _quantizing(base, precision) if base is not None else []
+    plan = replace(plan, candidates=tuple(candidates))
+    first = next(iter(plan.ready or plan.usable), None)
+    memory = _memory(context, plan, first, info, configs.read) if first is not None else None
+    plan = replace(_with_files(context, plan, first, cached), memory=memory)
+    return replace(plan, refusal=None if plan.stored else full or _refusal(context, plan, info, configs.read))
+
+
+def _first_by_files(plan: PullPlan, info: ModelInfo, *, convert: bool) -> Candidate | None:
+    """The candidate that is tried first if every converter supports the model."""
+    paths = [file.path for file in info.files]
+    run_files, sources = formats.run_files(paths), source_files(paths)
+    graphs = () if convert else formats.runnable_graphs(paths, plan.precision)[1]
+    if graphs:
+        return Candidate(SHIPPED, "shipped", True, "", _files_of(graphs), run_files)
+    if plan.base is None:
+        converted = sources and plan.precision == "fp32"
+        return Candidate("converter", "convert", True, "", sources, run_files) if converted else None
+    if plan.base.stored is not None:
+        return Candidate(QUANTIZER, "quantize", True, "")
+    whole = _first_by_files(plan.base, info, convert=convert)
+    return replace(whole, kind="quantize") if whole is not None else None
+
+
+def direct_candidates(
+    info: ModelInfo,
+    task: str,
+    precision: str,
+    read_config: ReadConfig,
     converters: Mapping[str, Converter],
     *,
     convert: bool = False,
     only: str | None = None,
-) -> Plan:
-    """The plan for one model.
+    prove: bool = False,
+    result: str | None = None,
+) -> list[Candidate]:
+    """The candidates that make a variant from the repository's files: its own ONNX, and each converter.
 
     Args:
-        info: the model's listing.
+        info: the model's file list.
         task: the Hub's name.
         precision: in its canonical spelling.
-        config: reads what tells the architecture of a route's weights; called only where a conversion is considered.
-        converters: by name.
-        convert: leave the repository's own ONNX aside.
-        only: the one converter that may take part.
+        read_config: reads the configuration of weights; only called where a conversion is considered.
+        converters: name -> converter.
+        convert: do not use the repository's own ONNX.
+        only: name of the one converter that is considered.
+        prove: the repository's own ONNX has to be proven against the original weights.
+        result: the precision that is requested, where it is quantized from this variant.
 
     Raises:
         UsageError: there is no converter named ``only``.
     """
     if only is not None and only not in converters:
-        raise UsageError(f"no converter {only!r}", hint=f"There are: {', '.join(converters)}.")
-    ways: list[Way] = []
-    refusals: dict[str, Refusal] = {}
-    read: Mapping[str, Any] = {}
-    found = routes(info, task, precision, convert=convert)
-    if not any(route.kind == SHIPPED for route in found):
-        ways += _why_not_shipped(info, precision, convert=convert)
-    for route in found:
-        if route.kind == "convert":
-            read = config(route)
-            chosen = {only: converters[only]} if only is not None else converters
-            for name, refusal in planner.assess(read, task, precision, chosen).items():
-                ways.append(_converting(name, refusal, route))
-                if refusal is not None:
-                    refusals[name] = refusal
-        else:
-            ways.append(_direct(route))
-    return Plan(info.id, info.commit, task, precision, tuple(ways), read, refusals)
+        raise UsageError(f"no converter {only!r}", hint=f"The converters are: {', '.join(converters)}.")
+    paths = [file.path for file in info.files]
+    run_files, sources = formats.run_files(paths), source_files(paths)
+    graphs = () if convert else formats.runnable_graphs(paths, precision)[1]
+    candidates = []
+    if graphs:
+        reason = f"the repository's own ONNX: {', '.join(graph.graph for graph in graphs)}"
+        shipped = Candidate(SHIPPED, "shipped", True, reason, _files_of(graphs), run_files, graphs=graphs)
+        candidates.append(
+            _proven(shipped, info, task, result or precision, read_config, converters) if prove else shipped
+        )
+    else:
+        candidates.append(Candidate(SHIPPED, "shipped", False, _why_not_shipped(paths, precision, convert=convert)))
+    if sources and precision == "fp32":
+        chosen = {only: converters[only]} if only is not None else converters
+        for name, refusal in planner.assess(read_config(sources), task, precision, chosen).items():
+            reason = f"{name} {refusal}" if refusal else f"converts {sources[0]} and proves the result"
+            candidates.append(Candidate(name, "convert", refusal is None, reason, sources, run_files, refusal=refusal))
+    return candidates
 
 
-def _why_not_shipped(info: ModelInfo, precision: str, *, convert: bool) -> list[Way]:
-    has = onnx_precisions(file.path for file in info.files)
+def _files_of(graphs: Iterable[OnnxVariant]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(path for graph in graphs for path in graph.files))
+
+
+def _why_not_shipped(paths: Sequence[str], precision: str, *, convert: bool) -> str:
+    has = formats.onnx_precisions(paths)
     if not has:
-        return [Way(SHIPPED, False, "the repository has no ONNX of its own")]
+        return "the repository has no ONNX of its own"
     if convert and precision in has:
-        return [Way(SHIPPED, False, "the original weights are asked for")]
+        return "conversion of the original weights was requested"
     if precision in has:
-        return [Way(SHIPPED, False, f"the repository's ONNX in {precision} is no complete model")]
-    return [Way(SHIPPED, False, f"the repository has ONNX in {', '.join(has)}, not in {precision}")]
+        return f"the repository's ONNX in {precision} is not a complete model"
+    return f"the repository has ONNX in {', '.join(has)}, not in {precision}"
 
 
-def _converting(name: str, refusal: Refusal | None, route: Route) -> Way:
-    if refusal is None:
-        return Way(name, True, f"converts {route.weights[0]} and proves the result", route)
-    return Way(name, False, f"{name} {refusal}")
+def _proven(
+    shipped: Candidate,
+    info: ModelInfo,
+    task: str,
+    result: str,
+    read_config: ReadConfig,
+    converters: Mapping[str, Converter],
+) -> Candidate:
+    """The candidate with the converter that proves it, or not usable where none can."""
+    error: GpuxError
+    if find_precision(result).tolerance is None:
+        error = UnsupportedError(
+            f"{result} differs from the original by design, so its ONNX cannot be proven equal",
+            hint="Remove --prove, or use `gpux convert --precision`, which measures the loss.",
+        )
+        return replace(shipped, usable=False, reason=error.message, error=error)
+    originals = formats.source_weights(file.path for file in info.files)
+    able = {name: converter for name, converter in converters.items() if converter.proves_others}
+    answers = planner.assess(read_config(()), task, "fp32", able)
+    provers = [name for name, refusal in answers.items() if refusal is None]
+    if provers and originals:
+        reason = f"{shipped.reason}, proven by {provers[0]}"
+        return replace(shipped, reason=reason, prover=provers[0], originals=originals)
+    reasons = "; ".join(f"{name} {refusal}" for name, refusal in answers.items() if refusal)
+    error = UnsupportedError(
+        f"the ONNX of {info.id} cannot be proven: {reasons or 'the repository has no original weights'}",
+        hint="Remove --prove to store the ONNX as the repository ships it.",
+        model=info.id,
+    )
+    return replace(shipped, usable=False, reason=error.message, error=error)
 
 
-def _direct(route: Route) -> Way:
-    if route.kind == SHIPPED:
-        graphs = ", ".join(graph.graph for graph in route.onnx)
-        return Way(SHIPPED, True, f"the repository's own ONNX: {graphs}", route)
-    return Way(QUANTIZER, True, f"makes {route.precision} from the fp32 variant and measures the loss", route)
+def _quantizing(base: PullPlan, precision: str) -> list[Candidate]:
+    """The quantizer as a candidate, with the files of the fp32 variant; nothing where no fp32 variant is possible."""
+    if base.stored is not None:
+        reason = f"quantizes the stored fp32 variant to {precision} and measures the loss"
+        return [Candidate(QUANTIZER, "quantize", True, reason)]
+    first = next(iter(base.ready or base.usable or [c for c in base.candidates if c.weights]), None)
+    if first is None:
+        return []
+    candidate = Candidate(
+        QUANTIZER,
+        "quantize",
+        bool(base.usable),
+        f"quantizes the fp32 variant ({first.name}) to {precision} and measures the loss",
+        first.weights,
+        first.run_files,
+        originals=first.originals,
+        missing=base.refusal if isinstance(base.refusal, ToolchainMissingError) else None,
+    )
+    if candidate.usable:
+        return [candidate]
+    reason = f"needs the fp32 variant: {base.refusal.message if base.refusal else first.reason}"
+    return [replace(candidate, reason=reason, error=base.refusal)]
+
+
+def _checked(candidate: Candidate, converters: Mapping[str, Converter]) -> Candidate:
+    """The candidate with the error of its toolchain where that is not installed."""
+    name = candidate.prover or candidate.name
+    if candidate.usable and name in converters:
+        try:
+            converters[name].check_ready()
+        except ToolchainMissingError as exc:
+            return replace(candidate, missing=exc)
+    return candidate
+
+
+class _Configs:
+    """Reads the configurations of one model, each once."""
+
+    def __init__(self, context: PullContext, info: ModelInfo) -> None:
+        self._context, self._info = context, info
+        self._found: dict[str, Mapping[str, Any]] = {}
+
+    def read(self, weights: tuple[str, ...]) -> Mapping[str, Any]:
+        """The header of a GGUF file where that is what is converted, else ``config.json``, else the source's answer."""
+        name = weights[0] if weights and weights[0].endswith(GGUF) else CONFIG
+        if name not in self._found:
+            self._found[name] = self._gguf(name) if name != CONFIG else self._json()
+        return self._found[name]
+
+    def _gguf(self, path: str) -> Mapping[str, Any]:
+        with self._context.manager.open_reads(self._info) as reads:
+            return {**as_config(read_gguf(reads, path)), "gguf": path}
+
+    def _json(self) -> Mapping[str, Any]:
+        if self._info.file(CONFIG) is None:
+            return {"model_type": self._info.model_type, "architectures": list(self._info.architectures)}
+        snapshot = self._context.manager.fetch(self._info, [CONFIG], cancel=self._context.cancel)
+        return snapshot.read_json(CONFIG)
+
+
+def _with_files(context: PullContext, plan: PullPlan, first: Candidate | None, cached: set[str]) -> PullPlan:
+    """The plan with the files and the disk space of its first candidate."""
+    assert plan.info is not None  # only a stored plan has none
+    if first is None:
+        return replace(plan, left_out=planned_files(plan.info, {}, {}, cached)[1])
+    reasons = (
+        dict.fromkeys(first.originals, "the original weights, for the proof")
+        | dict.fromkeys(first.weights, "the weights")
+        | dict.fromkeys(first.run_files, "needed to run")
+    )
+    files, left_out = planned_files(plan.info, reasons, {}, cached)
+    size = variant_bytes(plan.info, first, plan.precision, plan.base.stored if plan.base else None)
+    needs = download_need(context.manager, files) | {_WRITTEN[first.kind]: (context.store.root, size)}
+    return replace(plan, files=files, left_out=left_out, space=space_needs(needs))
+
+
+def _memory(
+    context: PullContext, plan: PullPlan, first: Candidate, info: ModelInfo, read_config: ReadConfig
+) -> MemoryNeed | None:
+    if first.kind == "quantize":
+        return plan.base.memory if plan.base else None
+    if first.kind != "convert":
+        return None
+    one_graph = summarize(read_config(first.weights)).kind in _OF_ONE_GRAPH
+    converter = context.converters[first.name]
+    needed = converter.peak_memory(fp32_bytes(info, first.weights), one_graph=one_graph)
+    return MemoryNeed("the conversion", needed, available_memory())
+
+
+def _refusal(context: PullContext, plan: PullPlan, info: ModelInfo, read_config: ReadConfig) -> GpuxError | None:
+    if not plan.usable:
+        return _nothing_usable(plan, info, read_config)
+    missing = plan.usable[0].missing
+    if missing is not None and (plan.usable[0].kind == "shipped" or not plan.ready):
+        return missing  # --prove requests a proof of the shipped ONNX, not a conversion in its place
+    if not context.ignore_disk_space and (full := disk_refusal(plan.space)) is not None:
+        return full
+    return None if context.ignore_memory else memory_refusal(plan.memory)
+
+
+def _nothing_usable(plan: PullPlan, info: ModelInfo, read_config: ReadConfig) -> GpuxError:
+    errors = [candidate.error for candidate in plan.candidates if candidate.error is not None]
+    if errors:
+        return errors[-1]
+    refused = {candidate.name: candidate for candidate in plan.candidates if candidate.refusal is not None}
+    if not refused:
+        return no_weights(info, plan.precision)
+    config = read_config(next(iter(refused.values())).weights)
+    refusals = {name: candidate.refusal for name, candidate in refused.items() if candidate.refusal is not None}
+    return planner.nobody_takes(plan.id, config, plan.task, refusals)
+
+
+def check_weights(info: ModelInfo) -> None:
+    """Return if the repository has ONNX or weights that a converter reads; checked before the task is chosen.
+
+    Raises:
+        NoWeightsError: it has neither.
+    """
+    paths = [file.path for file in info.files]
+    if not formats.onnx_variants(paths) and not source_files(paths):
+        raise no_weights(info, "fp32")
+
+
+def source_files(paths: Iterable[str]) -> tuple[str, ...]:
+    """The weights that a converter reads: safetensors, else pickles, else the GGUF file where there is exactly one."""
+    names = tuple(paths)
+    ggufs = tuple(path for path in names if path.endswith(GGUF) and "/" not in path)
+    return formats.source_weights(names) or (ggufs if len(ggufs) == 1 else ())
+
+
+def variant_bytes(info: ModelInfo, candidate: Candidate, precision: str, base: StoredModel | None = None) -> int:
+    """About how many bytes a candidate writes to the store.
+
+    Shipped graphs are copied. A converted graph is fp32, whatever the weights are stored as. The quantizer writes the
+    fp32 variant, unless ``base`` is stored, and the quantized one.
+    """
+    sizes = {file.path: file.size or 0 for file in info.files}
+    ratio = find_precision(precision).size_ratio or 0
+    if base is not None and candidate.kind == "quantize":
+        return round(base.size * ratio)
+    beside = sum(sizes[path] for path in candidate.run_files)
+    if candidate.kind == "shipped":
+        return beside + sum(sizes[path] for path in candidate.weights)
+    full = beside + round(fp32_bytes(info, candidate.weights) * _GRAPH_OVERHEAD)
+    return full if candidate.kind == "convert" else round(full * (1 + ratio))
+
+
+def fp32_bytes(info: ModelInfo, weights: Iterable[str]) -> int:
+    """About how many bytes the weights take in float32, whatever they are stored as."""
+    paths = set(weights)
+    size = sum(file.size or 0 for file in info.files if file.path in paths)
+    return max(size, _BYTES_PER_PARAMETER * (info.parameters or 0))
+
+
+def no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
+    """The error for a repository that has nothing to run or convert in a precision; lists what it has."""
+    precisions = formats.onnx_precisions(file.path for file in info.files)
+    shipped = f" (onnx in {', '.join(precisions)})" if precisions else ""
+    found = f"it has {', '.join(info.formats)}{shipped}" if info.formats else "it has none at all"
+    choice = "--precision " + precisions[0] if precisions else "--format " + next(iter(info.formats), "")
+    bring = f"Try `gpux pull {info.id} {choice}`, or see its files" if info.formats else "See its files"
+    return NoWeightsError(
+        f"{info.id} has no weights that gpux can run ({precision} as ONNX, or safetensors or PyTorch weights that are "
+        f"converted to fp32): {found}",
+        hint=f"{bring}: `gpux info {info.id} --files`.",
+        model=info.id,
+        formats=list(info.formats),
+    )

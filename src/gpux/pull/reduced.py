@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from gpux.model.info import ModelInfo
-from gpux.model.variant import GraphSpec, Manifest, Proof, StoredModel
+from gpux.model.variant import Manifest, Proof, StoredModel
 from gpux.proof import cases
-from gpux.pull.build import Builder, log_name, make_folder
-from gpux.pull.route import Route
+from gpux.pull.build import commit, graph_specs, log_file
+from gpux.pull.context import PullContext
+from gpux.pull.plan import PullPlan
 from gpux.quantize import ReductionOptions
 from gpux.quantize.reduction import Reduction, reduce
 from gpux.runtime.graphs import Graphs
@@ -18,32 +19,32 @@ from gpux.runtime.onnx_runtime import runtime_version
 from gpux.store import Staging, place
 
 
-def reduce_variant(builder: Builder, whole: StoredModel, info: ModelInfo, route: Route) -> StoredModel:
-    """Store the variant in the route's precision, made from the fp32 one, if what that costs is within limits.
+def reduce_variant(context: PullContext, plan: PullPlan, whole: StoredModel, info: ModelInfo) -> StoredModel:
+    """Store the variant in the plan's precision, made from the fp32 one, if what that costs is within limits.
 
     Raises:
         ProofError: the loss is beyond them.
         UnsupportedError: the precision cannot be made from these graphs.
         ConversionError: the quantizer failed, or took more memory than there is.
     """
-    with builder.store.staging() as staging:
-        log = builder.settings.logs / log_name(info, f"{route.task}-{route.precision}")
-        make_folder(log.parent)
+    with context.store.staging() as staging:
+        log = log_file(context, info, f"{plan.task}-{plan.precision}")
         scratch = staging.scratch / "answers"
         scratch.mkdir(parents=True)
         reduction = reduce(
             whole,
             staging.path,
-            route.precision,
-            open_graphs=lambda folder, files: Graphs(folder, files, builder.open_session),
+            plan.precision,
+            open_graphs=lambda folder, files: Graphs(folder, files, context.open_session),
             scratch=scratch,
             log=log,
-            options=ReductionOptions(allow_inexact=builder.terms.allow_inexact),
-            progress=builder.stages.progress,
-            cancel=builder.cancel,
+            options=ReductionOptions(allow_inexact=context.allow_inexact),
+            progress=context.stages.progress,
+            cancel=context.cancel,
         )
         _place_rest(whole, staging)
-        return builder.commit(staging, _manifest(builder, whole, staging.path, reduction, own_task=route.own_task))
+        manifest = _manifest(context, whole, staging.path, reduction, own_task=plan.own_task)
+        return commit(context, staging, manifest)
 
 
 def _place_rest(whole: StoredModel, staging: Staging) -> None:
@@ -64,14 +65,12 @@ def _files_of(folder: Path, graph: str) -> set[str]:
     return {graph, *(str(beside / place) for place in places)}
 
 
-def _manifest(builder: Builder, whole: StoredModel, folder: Path, reduction: Reduction, *, own_task: bool) -> Manifest:
-    with Graphs(folder, reduction.graphs, builder.open_session) as graphs:
-        sessions = {name: graphs.session(name) for name in reduction.graphs}
-        specs = tuple(
-            GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs)
-            for name, file in reduction.graphs.items()
-        )
-        provider = sessions[next(iter(sessions))].execution_provider
+def _manifest(
+    context: PullContext, whole: StoredModel, folder: Path, reduction: Reduction, *, own_task: bool
+) -> Manifest:
+    with Graphs(folder, reduction.graphs, context.open_session) as graphs:
+        specs = graph_specs(graphs, reduction.graphs)
+        provider = graphs.session(next(iter(reduction.graphs))).execution_provider
     source = whole.manifest
     found = Proof(
         "inexact" if reduction.violations else source.proof.status,
