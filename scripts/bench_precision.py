@@ -158,7 +158,7 @@ def tokens_one_by_one(model: StoredModel) -> Work:
 
     def run(session: Session) -> Speed:
         started = time.perf_counter()
-        state = Decoder(session, model.manifest.driving).open(STEPS)
+        state = Decoder(session, model.manifest.call_spec).open(STEPS)
         try:
             stamps = [time.perf_counter() for _ in generate(state, DecodeRequest([prompt], options))]
         finally:

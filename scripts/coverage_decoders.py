@@ -57,10 +57,12 @@ def empty_past(graph: Graph, rows: int) -> Arrays:
 class DecoderOpinion:
     """Drives one decoder as its manifest says, and compares with the original row by row."""
 
-    def __init__(self, graph: Graph, original: Original, driving: dict[str, Any], verdict: Verdict, seed: int) -> None:
+    def __init__(
+        self, graph: Graph, original: Original, call_spec: dict[str, Any], verdict: Verdict, seed: int
+    ) -> None:
         self._graph = graph
         self._original = original
-        self._driving = driving
+        self._call_spec = call_spec
         self._verdict = verdict
         self._inputs = Inputs(graph, original, seed)
 
@@ -88,7 +90,7 @@ class DecoderOpinion:
     def _drive(
         self, what: str, rows: Sequence[NDArray[Any]], lengths: Sequence[int], expected: Sequence[NDArray[Any]]
     ) -> None:
-        left = self._driving.get("padding_side") == "left"
+        left = self._call_spec.get("padding_side") == "left"
         tokens, mask = _padded([row[:length] for row, length in zip(rows, lengths, strict=True)], left=left)
         cache = Cache(self._graph, empty_past(self._graph, len(rows)), np.zeros((len(rows), 0), np.int64))
         answer = cache.feed(tokens, mask)
@@ -107,8 +109,8 @@ class DecoderOpinion:
         expected: Sequence[NDArray[Any]],
     ) -> None:
         sizes = [1] * STEPS
-        most = self._driving.get("chunk_rows")
-        if self._driving.get("chunks_after_cache") and (most is None or len(rows) <= most):
+        most = self._call_spec.get("chunk_rows")
+        if self._call_spec.get("chunks_after_cache") and (most is None or len(rows) <= most):
             sizes.append(CHUNK)
         done = 0
         for size in sizes:

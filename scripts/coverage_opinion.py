@@ -3,7 +3,7 @@
     TOOLCHAIN_PYTHON -m scripts.coverage_opinion
 
 run from the repository's root by an interpreter that has torch and onnxruntime. Requests are lines of JSON on standard
-input (``folder``, ``graphs``: name -> path, ``driving``, ``class``), answers are lines of JSON on standard output.
+input (``folder``, ``graphs``: name -> path, ``call_spec``, ``class``), answers are lines of JSON on standard output.
 None of gpux is used: neither its worker nor its proof has a part in what is said here.
 """
 
@@ -38,7 +38,7 @@ def judge(request: Mapping[str, Any]) -> dict[str, Any]:
     elif len(names) == 1:
         graph = next(iter(graphs.values()))
         if any(name.startswith("past_key_values") for name in graph.inputs):
-            DecoderOpinion(graph, original, dict(request["driving"]), verdict, seed).judge()
+            DecoderOpinion(graph, original, dict(request["call_spec"]), verdict, seed).judge()
         else:
             judge_single(graph, original, verdict, seed)
     else:

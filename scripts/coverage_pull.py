@@ -60,7 +60,7 @@ def _stored(model: StoredModel) -> dict[str, Any]:
     manifest = model.manifest
     with Graphs.of(model, device="cpu") as graphs:
         replayed = replay(model, graphs.run)
-        unheld = [name for name in graphs.names if not _held(graphs, name, manifest.driving.limits.get(name, {}))]
+        unheld = [name for name in graphs.names if not _held(graphs, name, manifest.call_spec.limits.get(name, {}))]
     if unheld:
         return {"status": "failed", "error": "limits", "message": f"limits are not enforced in {', '.join(unheld)}"}
     worst = max(manifest.proof.cases, key=lambda case: case.max_abs_diff / case.tolerance, default=None)
@@ -69,7 +69,7 @@ def _stored(model: StoredModel) -> dict[str, Any]:
         "recipe": manifest.recipe,
         "path": str(model.path),
         "graphs": {graph.name: str(model.path / graph.file) for graph in manifest.graphs},
-        "driving": manifest.driving.to_dict(),
+        "call_spec": manifest.call_spec.to_dict(),
         "cases": len(manifest.proof.cases),
         "replayed": len(replayed),
         "largest": worst.max_abs_diff if worst else None,

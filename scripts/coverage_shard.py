@@ -73,7 +73,7 @@ class Shard:
         row = {**named, **self._pull(entry)}
         if row["status"] == "proven":
             asked = {"folder": str(self._zoo / entry.name), "seed": entry.name}
-            row["opinion"] = opinion.ask({**asked, "graphs": row["graphs"], "driving": row["driving"]})
+            row["opinion"] = opinion.ask({**asked, "graphs": row["graphs"], "call_spec": row["call_spec"]})
             if row["opinion"].get("wrong"):
                 row["status"] = "WRONG"
         return row

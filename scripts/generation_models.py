@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.model.info import read_json
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
 from gpux.runtime.generation.engine.state import State
@@ -23,8 +23,8 @@ Arrays = dict[str, NDArray[Any]]
 class StoredDecoder:
     """A decoder and the prompts that it goes on from."""
 
-    def __init__(self, graphs: Graphs, driving: Driving, prompts: Sequence[Sequence[int]]) -> None:
-        self.decoder = Decoder(graphs.session("model"), driving)
+    def __init__(self, graphs: Graphs, call_spec: CallSpec, prompts: Sequence[Sequence[int]]) -> None:
+        self.decoder = Decoder(graphs.session("model"), call_spec)
         self.limit = self.decoder.limit
         self.prompts = [list(prompt) for prompt in prompts]
         self.count = len(self.prompts)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpux.errors import GpuxError
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.runtime.graphs import Graphs
 from scripts.coverage_entries import Entry
 from scripts.coverage_shard import Opinion, Shard, read_rows
@@ -154,7 +154,7 @@ def _seed(name: str) -> int:
 
 def judge(row: Mapping[str, Any], folder: Path, reference: Opinion) -> dict[str, Any]:
     """The checks of one proven row of the coverage matrix."""
-    request = request_for(row["name"], folder, row["driving"].get("max_length"))
+    request = request_for(row["name"], folder, row["call_spec"].get("max_length"))
     with open_graphs(row) as graphs, TemporaryDirectory() as scratch:
         if row["hub_task"] not in _OF_TEXT:
             file = Path(scratch) / "inputs.npz"
@@ -164,20 +164,20 @@ def judge(row: Mapping[str, Any], folder: Path, reference: Opinion) -> dict[str,
         answer = reference.ask(request)
         if "error" in answer:
             return {"status": "no reference", "message": answer["error"]}
-        checks = compare(graphs, Driving(**row["driving"]), Path(row["path"]), request, answer)
+        checks = compare(graphs, CallSpec(**row["call_spec"]), Path(row["path"]), request, answer)
     wrong = any(check["wrong"] for check in checks.values())
     distinct = [len(set(found["tokens"])) for found in answer["endless"]]
     return {"status": "WRONG" if wrong else "equal", "checks": checks, "room": request["room"], "distinct": distinct}
 
 
 def compare(
-    graphs: Graphs, driving: Driving, folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]
+    graphs: Graphs, call_spec: CallSpec, folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """What a variant writes against the answer of the reference.
 
     Args:
         graphs: of the variant.
-        driving: how they are driven.
+        call_spec: how they are driven.
         folder: where its configuration is.
         request: what the reference was asked.
         answer: what it answered.
@@ -187,7 +187,7 @@ def compare(
         inputs = dict(np.load(request["arrays"])) if "arrays" in request else request["prompts"]
         model = StoredPair(graphs, answer["start"], inputs)
     else:
-        model = StoredDecoder(graphs, driving, request["prompts"])
+        model = StoredDecoder(graphs, call_spec, request["prompts"])
     return Checks(model, folder, answer, request).run()
 
 

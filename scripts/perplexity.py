@@ -57,7 +57,7 @@ def perplexities(model: StoredModel) -> dict[str, float]:
     """By kind of text."""
     tokenizer = Tokenizer.from_file(str(model.path / "tokenizer.json"))
     with Session(model.path / model.graph().file, device="cpu") as session:
-        decoder = Decoder(session, model.manifest.driving)
+        decoder = Decoder(session, model.manifest.call_spec)
         kinds = held_out_windows(lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids))
         return {kind: perplexity(decoder, windows) for kind, windows in kinds.items()}
 

@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "CancelToken": "gpux.system.cancel",
     "Catalog": "gpux.catalog.catalog",
-    "Driving": "gpux.model.variant",
+    "CallSpec": "gpux.model.variant",
     "Generation": "gpux.runtime.generation.results",
     "GenerationOptions": "gpux.runtime.generation.options",
     "GpuxError": "gpux.errors",
@@ -54,9 +54,9 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CallSpec",
     "CancelToken",
     "Catalog",
-    "Driving",
     "Generation",
     "GenerationOptions",
     "GpuxError",
@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from gpux.managers.local import LocalManager
     from gpux.model.info import ModelFile, ModelInfo, Revision
     from gpux.model.reference import ModelRef
-    from gpux.model.variant import Driving, Manifest, Proof, StoredModel, TensorSpec
+    from gpux.model.variant import CallSpec, Manifest, Proof, StoredModel, TensorSpec
     from gpux.pipelines.base import Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
     from gpux.pull.api import explain_model, plan_model, pull_model

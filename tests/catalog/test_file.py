@@ -230,8 +230,8 @@ def test_what_another_program_wrote_into_a_record(kept: Catalog) -> None:
     connection.commit()
     connection.close()
     one = kept.get("a/one")
-    assert one.facts == Facts(licence="mit", languages=())
-    assert one.overrides["licence"] == "mit"
+    assert one.facts == Facts(license="mit", languages=())
+    assert one.overrides["license"] == "mit"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")

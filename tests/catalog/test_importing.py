@@ -35,7 +35,7 @@ def test_a_record_of_a_configuration_alone(hub: HubServer, settings: Settings, c
     assert 12.8e9 < (facts.active_parameters or 0) < 13e9
     assert (facts.experts, facts.active_experts, facts.kv_heads, facts.attention) == (8, 2, 8, "GQA")
     assert (facts.context_length, facts.precision, facts.task) == (32_768, "bfloat16", "text-generation")
-    assert (facts.licence, facts.languages, facts.downloads) == ("apache-2.0", ("fr", "en"), 1000)
+    assert (facts.license, facts.languages, facts.downloads) == ("apache-2.0", ("fr", "en"), 1000)
     assert (record.status, record.uses, record.last_used, record.endpoint) == ("new", 0, None, hub.url)
     assert len(record.commit) == 40
     assert len(hub.requests) <= 3
@@ -76,7 +76,7 @@ def test_dry_run_writes_nothing(settings: Settings, catalog: Catalog) -> None:
 
 def test_a_gated_model_is_recorded_with_the_missing_token(hub: HubServer, settings: Settings) -> None:
     record = import_model(LLAMA_ID, settings=settings)
-    assert (record.facts.gated, record.facts.licence, record.partial) == ("manual", "llama3.2", True)
+    assert (record.facts.gated, record.facts.license, record.partial) == ("manual", "llama3.2", True)
     assert record.facts.parameters == 1_000_000_000  # by its name
     why = record.unknown["architecture"]
     assert f"{LLAMA_ID} is gated and no token was sent" in why

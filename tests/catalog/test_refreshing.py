@@ -30,7 +30,7 @@ def test_one_request_where_nothing_changed(hub: HubServer, settings: Settings, c
 
 
 def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: Settings, catalog: Catalog) -> None:
-    said = {"name": "one", "licence": "mit"}
+    said = {"name": "one", "license": "mit"}
     first = import_models(["acme/small", MIXTRAL_ID], said, settings=settings)[0].record
     assert first is not None
     record_use("acme/small", settings=settings)
@@ -44,7 +44,7 @@ def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: S
     assert sum("/api/models/acme/small" in request.path for request in hub.requests) <= 2
     assert len(hub.requests) <= 5
     now = catalog.get("acme/small")
-    assert (now.facts.context_length, now.facts.licence, now.name, now.uses) == (4096, "mit", "one", 1)
+    assert (now.facts.context_length, now.facts.license, now.name, now.uses) == (4096, "mit", "one", 1)
     assert now.added == first.added
     assert now.commit != first.commit
     assert small.to_dict()["commit"] == now.commit
@@ -107,7 +107,7 @@ def test_a_renamed_model_moves(hub: HubServer, root: Path, settings: Settings, c
 
 
 def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, catalog: Catalog) -> None:
-    import_model("acme/small", {"name": "one", "licence": "mit"}, settings=settings)
+    import_model("acme/small", {"name": "one", "license": "mit"}, settings=settings)
     import_model("acme/odd", {"name": "two"}, settings=settings)
     for id in ("acme/small", "acme/odd"):
         record_use(id, settings=settings)
@@ -115,7 +115,7 @@ def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, ca
     add_repo(root, "acme/odd", {"config.json": text(LLAMA)}, renamed_from=("acme/small",))
     refresh(settings=settings)
     (record,) = catalog.records()
-    assert (record.reference, record.name, record.overrides["licence"], record.uses) == ("acme/odd", "two", "mit", 2)
+    assert (record.reference, record.name, record.overrides["license"], record.uses) == ("acme/odd", "two", "mit", 2)
 
 
 def test_who_cannot_be_asked_is_unknown(hub: HubServer, settings: Settings, catalog: Catalog) -> None:

@@ -44,12 +44,12 @@ def rows(out: str) -> list[list[str]]:
 def test_import_and_show(capsys: Captured) -> None:
     out, err = gpux(
         capsys, "import", MIXTRAL_ID, "--params", "47B", "--context", "128000", "--name", "mix",
-        "--description", "a mixture", "--default", "temperature=0.7", "--default", 'stop=["."]', "--set", "licence=mit",
+        "--description", "a mixture", "--default", "temperature=0.7", "--default", 'stop=["."]', "--set", "license=mit",
     )  # fmt: skip
     shown = dict(rows(out))
     assert (shown["reference"], shown["name"], shown["description"]) == (MIXTRAL_ID, "mix", "a mixture")
     assert shown["parameters"] == "47,000,000,000 (47.0B) (yours)"
-    assert (shown["context length"], shown["licence"]) == ("128,000 (yours)", "mit (yours)")
+    assert (shown["context length"], shown["license"]) == ("128,000 (yours)", "mit (yours)")
     assert shown["defaults"] == 'temperature=0.7, stop=["."]'
     assert shown["experts"] == "8"
     assert err == ""
@@ -57,7 +57,7 @@ def test_import_and_show(capsys: Captured) -> None:
     found = answer(capsys, "catalog", "show", "mix")
     assert (found["parameters"], found["overridden"]["parameters"]) == (47_000_000_000, 46_702_792_704)
     assert found["details"]["config"]["hidden_size"] == 4096
-    assert answer(capsys, "import", MIXTRAL_ID, "--set", "licence=")["licence"] == "apache-2.0"
+    assert answer(capsys, "import", MIXTRAL_ID, "--set", "license=")["license"] == "apache-2.0"
 
 
 def test_british_spelling_is_accepted(capsys: Captured, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_search(capsys: Captured) -> None:
         (["import", "acme/small", "--params", "lots"], 2, "Write it as 7B"),
         (["import", "acme/small", "--set", "contxt=5"], 2, "Did you mean 'context'?"),
         (["import", "acme/small", "--set", "downloads=5"], 2, "cannot be set"),
-        (["import", "acme/small", "--set", "licence"], 2, "is not NAME=VALUE"),
+        (["import", "acme/small", "--set", "license"], 2, "is not NAME=VALUE"),
         (["import", "acme/small", "--params", "7B", "--set", "params=8B"], 2, "given twice"),
         (["import", "acme/small", "--default", "top_p=2"], 2, "top_p is a number from 0 to 1"),
         (["import", "acme/small", "acme/odd", "--name", "x"], 2, "--name is for one model"),

@@ -41,7 +41,7 @@ def test_the_page(hub: HubServer, capsys: Captured) -> None:
     assert found["attention"] == ["GQA, 4 heads on 2, of 16"]
     assert found["parameters"] == ["80.4k (safetensors metadata of the Hub)"]
     assert found["precision"] == ["F16"]
-    assert (found["licence"], found["languages"], found["base model"]) == (
+    assert (found["license"], found["languages"], found["base model"]) == (
         ["apache-2.0"],
         ["en"],
         ["acme/base (finetune)"],
@@ -59,7 +59,7 @@ def test_a_model_of_experts(hub: HubServer, capsys: Captured) -> None:
 
     assert found["parameters"] == ["46.7B, 12.9B active (config by formula)"]
     assert (found["experts"], found["context"]) == (["8, 2 active per token"], ["32,768 tokens"])
-    assert found["unknown"] == ["licence: the Hub tells none"]
+    assert found["unknown"] == ["license: the Hub tells none"]
 
 
 def test_a_gated_model(hub: HubServer, capsys: Captured) -> None:
@@ -81,7 +81,7 @@ def test_gguf_by_name_and_by_path(
         found = page(capsys, ref)
         assert found["parameters"] == ["470.5k (gguf)"]
         assert found["precision"][0].startswith("Q6_K 55.7 %, Q4_K 44.2 %")
-        assert found["licence"] == ["mit"]
+        assert found["license"] == ["mit"]
 
 
 def test_everything_as_json(hub: HubServer, capsys: Captured) -> None:

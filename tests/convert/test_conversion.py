@@ -90,7 +90,7 @@ def test_the_tasks(converter: ToolchainConverter, make_request: MakeRequest, tmp
     assert found.status == "proven"
     assert lengths(found) == {"batch": (3, 17), "longest": (1, 64), "padded": (2, 61), "short": (1, 5)}
     assert [path.name for path in request.output.iterdir()] == ["model.onnx"]
-    assert report.driving.max_length == 64
+    assert report.call_spec.max_length == 64
     assert report.peak_rss is not None
     assert report.peak_rss > 100e6
     assert found.reference["torch"] == report.versions["torch"]
@@ -122,7 +122,7 @@ def test_minilm(converter: ToolchainConverter, make_request: MakeRequest) -> Non
     assert found.max_abs_diff is not None
     assert found.max_abs_diff < 1e-4
     assert cases.read_case(request.reference / "short.npz").calls[0].outputs["last_hidden_state"].shape == (1, 5, 384)
-    assert report.driving.max_length == 512
+    assert report.call_spec.max_length == 512
     assert lengths(found)["longest"] == (1, 512)
 
 
@@ -150,7 +150,7 @@ def test_other_encoders(
     report = converter.convert(request)
     found = prove(request, report)
     assert found.status == "proven"
-    assert report.driving.max_length == limit
+    assert report.call_spec.max_length == limit
     assert lengths(found)["longest"] == (1, limit)
     assert set(found.cases[0].shapes) == inputs
 

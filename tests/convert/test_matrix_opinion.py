@@ -33,7 +33,7 @@ def python(toolchains: Path) -> Path:
 @pytest.fixture
 def ask(python: Path) -> Ask:
     def opinions(model: StoredModel, source: Path, graphs: list[Path]) -> list[dict[str, Any]]:
-        same = {"folder": str(source), "driving": model.manifest.driving.to_dict()}
+        same = {"folder": str(source), "call_spec": model.manifest.call_spec.to_dict()}
         requests = [json.dumps({**same, "graphs": {"model": str(graph)}}) + "\n" for graph in graphs]
         done = subprocess.run(
             [python, "-m", "scripts.coverage_opinion"],

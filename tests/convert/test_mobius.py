@@ -37,7 +37,7 @@ def converter(settings: Settings) -> ToolchainConverter:
 def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:
     report = ToolchainConverter(mobius.SPEC, settings, python=fake_python("good")).convert(make_request(task=TASK))
     assert report.graphs == {"model": "model.onnx"}
-    assert report.driving.padding_side == "right"
+    assert report.call_spec.padding_side == "right"
 
 
 def test_a_failure_is_typed(settings: Settings, fake_python: Fake, make_request: MakeRequest) -> None:

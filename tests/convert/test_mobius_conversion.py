@@ -66,11 +66,11 @@ def test_a_decoder_is_proven(
     assert found.status == "proven", [case for case in found.cases if not case.passed]
     assert found.limit is None
     assert any(case.calls > 3 for case in found.cases), "several cached steps"
-    driving = report.driving
-    assert (driving.padding_side, driving.chunk_rows) == ("right", 1)
-    assert driving.limits["model"]["attention_mask"]["1"] == driving.max_length
+    call_spec = report.call_spec
+    assert (call_spec.padding_side, call_spec.chunk_rows) == ("right", 1)
+    assert call_spec.limits["model"]["attention_mask"]["1"] == call_spec.max_length
     if name not in ("gpt2", "opt"):  # learned positions are the model's; these are rows of the graph's rotations
-        assert driving.limits["model"]["input_ids"]["1"] == 64
+        assert call_spec.limits["model"]["input_ids"]["1"] == 64
     assert {file.name for file in request.output.iterdir()} == {"model.onnx", "model.onnx_data"}
     if name in ("llama-tied", "gpt2"):
         check_size(request.output, decoders / name / "model.safetensors")

@@ -35,7 +35,7 @@ def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_r
         make_request(), progress=heard.append
     )
     assert report.graphs == {"model": "model.onnx"}
-    assert report.driving.max_length == 7
+    assert report.call_spec.max_length == 7
     assert (report.warnings, dict(report.versions)) == (("careful",), {"torch": "1"})
     assert (report.peak_rss or 0) >= 5  # what the worker says, or what its group was seen to hold
     assert report.seconds > 0

@@ -146,8 +146,8 @@ def test_a_decoder(convert: Callable[..., Converted]) -> None:
     assert (found.status, found.limit, failed(found)) == ("proven", None, set())
     assert {"short", "single", "ragged", "long", "beyond-sliding_window-8"} <= {case.name for case in found.cases}
     assert max(case.calls for case in found.cases) >= 5
-    assert converted.report.driving.padding_side == "left"
-    assert converted.report.driving.chunks_after_cache
+    assert converted.report.call_spec.padding_side == "left"
+    assert converted.report.call_spec.chunks_after_cache
     assert not converted.report.twin
     assert failed(converted.prove(forgetting)) >= {"short"}
     assert failed(converted.prove(padded_right)) >= {"ragged"}
@@ -172,9 +172,9 @@ def test_a_length_that_costs_too_much(convert: Callable[..., Converted]) -> None
 
 def test_a_rotation_that_a_trace_freezes(convert: Callable[..., Converted]) -> None:
     """No case can show a limit that is known to be there."""
-    driving = convert(ENTRIES[4]).report.driving
-    assert driving.max_length == 32
-    assert driving.limits == {"model": {"attention_mask": {"1": 32}}}
+    call_spec = convert(ENTRIES[4]).report.call_spec
+    assert call_spec.max_length == 32
+    assert call_spec.limits == {"model": {"attention_mask": {"1": 32}}}
 
 
 def test_an_encoder_and_a_decoder(convert: Callable[..., Converted]) -> None:

@@ -146,7 +146,7 @@ def test_a_model_whose_page_tells_its_size_takes_two_requests(hub: HubServer, se
     assert (found.parameters.formula, found.parameters.dtypes) == (80_448, {"F16": 80_448})
     assert found.architecture is not None
     assert (found.architecture.attention, found.architecture.kv_heads) == ("GQA", 2)
-    assert (found.card.licence, found.card.languages) == ("apache-2.0", ("en",))
+    assert (found.card.license, found.card.languages) == ("apache-2.0", ("en",))
     assert [(base.id, base.relation) for base in found.card.base_models] == [("acme/base", "finetune")]
     assert [(result.metric, result.value) for result in found.card.evaluations] == [("acc", 0.5)]
     assert (found.card.security.status, found.card.security.pickles) == ("safe", ("pytorch_model.bin",))
@@ -171,7 +171,7 @@ def test_a_configuration_alone_gives_the_size(hub: HubServer, settings: Settings
     assert 12.8e9 < (found.parameters.active or 0) < 13e9
     assert found.architecture is not None and found.architecture.experts is not None
     assert (found.architecture.experts.count, found.architecture.experts.active) == (8, 2)
-    assert "licence" in found.unknown and found.notes == ()
+    assert "license" in found.unknown and found.notes == ()
 
 
 @pytest.mark.parametrize(("token", "hint"), [(None, "gpux auth login"), ("hf_other", "Request access")])
@@ -304,7 +304,7 @@ def test_offline_what_was_known_is_shown(hub: HubServer, settings: Settings) -> 
 
     assert hub.requests == []
     assert (found.known.why, found.parameters.total) == ("offline", 80_448)
-    assert found.card.licence == "apache-2.0"
+    assert found.card.license == "apache-2.0"
     assert "offline" in found.unknown["architecture"] and "scan" in found.unknown
     with pytest.raises(OfflineError):
         describe_model("acme/base", settings.with_overrides(offline=True))
@@ -336,7 +336,7 @@ def test_files_of_this_machine(tmp_path: Path, settings: Settings) -> None:
     found, gguf = describe_model(folder, settings), describe_model(tmp_path / "a.gguf", settings)
 
     assert (found.parameters.total, found.parameters.basis) == (80_448, "safetensors headers")
-    assert (found.card.licence, found.card.languages, found.card.base_models[0].id) == ("mit", ("en",), "acme/base")
+    assert (found.card.license, found.card.languages, found.card.base_models[0].id) == ("mit", ("en",), "acme/base")
     assert gguf.gguf is not None and gguf.parameters.basis == "gguf"
     with pytest.raises(ModelNotFoundError):
         describe_model(tmp_path / "none.gguf", settings)

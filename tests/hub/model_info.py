@@ -88,7 +88,7 @@ class Model:
 
     @cached_property
     def tags(self) -> list[str]:
-        """What the Hub's search filters on: library, file formats, model type, the card's tags, licence,
+        """What the Hub's search filters on: library, file formats, model type, the card's tags, license,
         region."""
         card = self.card or {}
         found = [self.library, *_formats(self.commit.files), (self.config or {}).get("model_type")]

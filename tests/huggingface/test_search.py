@@ -50,7 +50,7 @@ def hub(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]
     ("filters", "expected"),
     [
         ({"task": "text-classification"}, ["a/small"]),
-        ({"licence": "mit"}, ["a/small"]),
+        ({"license": "mit"}, ["a/small"]),
         ({"library": "transformers.js"}, ["b/graph"]),
         ({"format": "onnx"}, ["b/graph"]),
         ({"format": "gguf", "gated": True}, ["b/gguf"]),
@@ -71,7 +71,7 @@ def test_a_result_has_what_the_columns_need(hub: HubServer, manager: HuggingFace
     gguf, *_ = manager.search_models("gguf")
 
     assert (small.parameters, small.formats) == (10**6, ("safetensors",))
-    assert (small.licence, small.model_type) == ("mit", "bert")
+    assert (small.license, small.model_type) == ("mit", "bert")
     assert (small.downloads, small.likes, small.gated) == (9, 1, None)
     assert small.last_modified and small.commit and small.files
     assert (gguf.parameters, gguf.gated) == (3_000_000, "auto")

@@ -54,7 +54,7 @@ def test_a_card() -> None:
     }
     found = card_of(page("license:other", "base_model:org/base", "base_model:finetune:org/base", card=data))
 
-    assert (found.licence, found.licence_name, found.licence_link) == ("other", "llama3", "LICENSE")
+    assert (found.license, found.license_name, found.license_link) == ("other", "llama3", "LICENSE")
     assert found.languages == ("en", "no", "de")
     assert found.base_models == (BaseModel("org/base", "finetune"),)
     assert (found.datasets, found.metrics) == (("c4",), ("accuracy",))
@@ -64,7 +64,7 @@ def test_tags_tell_what_the_card_does_not() -> None:
     tags = ("gguf", "en", "tf", "zh", "license:mit", "dataset:c4", "arxiv:1706.03762")
     found = card_of(page(*tags, "base_model:quantized:org/base", "base_model:org/base", "region:us"))
 
-    assert (found.licence, found.languages, found.datasets) == ("mit", ("en", "zh"), ("c4",))
+    assert (found.license, found.languages, found.datasets) == ("mit", ("en", "zh"), ("c4",))
     assert found.base_models == (BaseModel("org/base", "quantized"),)
     assert found.papers == ("1706.03762",)
 

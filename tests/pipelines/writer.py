@@ -9,7 +9,7 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers
 
-from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofStatus, StoredModel
+from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofStatus, StoredModel
 from tests.runtime.generation import tiny_graphs
 
 EOS, BOS, USER, ASSISTANT = 0, 1, 2, 3
@@ -20,9 +20,9 @@ TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-DRIVING: dict[tiny_graphs.Kind, Driving] = {
-    "growing": Driving("left", LIMIT, chunks_after_cache=True, position_inputs=True),
-    "shared": Driving("right", LIMIT, chunks_after_cache=True, position_inputs=True, chunk_rows=1),
+CALL_SPECS: dict[tiny_graphs.Kind, CallSpec] = {
+    "growing": CallSpec("left", LIMIT, chunks_after_cache=True, position_inputs=True),
+    "shared": CallSpec("right", LIMIT, chunks_after_cache=True, position_inputs=True, chunk_rows=1),
 }
 
 
@@ -32,7 +32,7 @@ def writer(
     *,
     template: str | None = TEMPLATE,
     generation_config: dict[str, Any] | None = None,
-    driving: Driving | None = None,
+    call_spec: CallSpec | None = None,
     status: ProofStatus = "proven",
 ) -> StoredModel:
     """The variant, written into a folder."""
@@ -53,7 +53,7 @@ def writer(
         recipe="mobius",
         graphs=(GraphSpec("model", "model.onnx", (), ()),),
         files=(),
-        driving=driving or DRIVING[kind],
+        call_spec=call_spec or CALL_SPECS[kind],
         proof=Proof(status),
         versions={},
     )

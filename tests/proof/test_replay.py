@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import CorruptFileError, ProofError
-from gpux.model.variant import Driving, Manifest, Proof, StoredModel
+from gpux.model.variant import CallSpec, Manifest, Proof, StoredModel
 from gpux.proof.cases import FOLDER
 from gpux.proof.comparison import keep_cases, prove
 from gpux.proof.replay import replay
@@ -17,7 +17,7 @@ from tests.proof.runners import X, double, triple, write_one_call
 
 
 def stored(folder: Path, proof: Proof, precision: str = "fp32") -> StoredModel:
-    manifest = Manifest("hf", "org/name", "a" * 40, "fill-mask", precision, "optimum", (), (), Driving(), proof, {})
+    manifest = Manifest("hf", "org/name", "a" * 40, "fill-mask", precision, "optimum", (), (), CallSpec(), proof, {})
     return StoredModel(folder, manifest)
 
 

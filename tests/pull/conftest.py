@@ -12,7 +12,7 @@ import pytest
 
 from gpux import errors
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.model.variant import Driving, Threshold
+from gpux.model.variant import CallSpec, Threshold
 from gpux.runtime.session import Session
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
@@ -50,7 +50,7 @@ class Stub(Converter):
             for length in (5, 17, 40):
                 _write_case(request.reference, session, length, self._shift(length))
         threshold = Threshold("sliding_window", 20, {"model": {"input_ids": 1, "attention_mask": 1}})
-        return ConversionReport(graphs, Driving(max_length=64), {"stub": "1"}, 0.1, thresholds=(threshold,))
+        return ConversionReport(graphs, CallSpec(max_length=64), {"stub": "1"}, 0.1, thresholds=(threshold,))
 
     def _shift(self, length: int) -> float:
         return float(self.how.get("off", 0.0)) if length >= self.how.get("wrong_from", 0) else 0.0

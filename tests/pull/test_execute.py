@@ -57,7 +57,7 @@ def test_what_is_right_up_to_a_threshold_is_held_to_it(stubs: Make, settings: Se
     model = pull_model(folder, settings=settings)
 
     assert model.manifest.proof.limit is not None
-    assert model.manifest.driving.max_length == 20
+    assert model.manifest.call_spec.max_length == 20
     names = [spec.name for spec in model.graph().inputs]
     with Graphs.of(model, device="cpu") as graphs:
         graphs.run("model", {name: np.ones((1, 20), np.int64) for name in names})

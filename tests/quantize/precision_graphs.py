@@ -12,7 +12,7 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper
 
-from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredFile, StoredModel
+from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredFile, StoredModel
 from gpux.proof.cases import Call, ReferenceCase, with_outputs_of, write_case
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
@@ -125,7 +125,7 @@ def stored(folder: Path, model: onnx.ModelProto, calls: tuple[Call, ...], *, ext
     files = tuple(StoredFile(file.name, file.stat().st_size, "") for file in folder.iterdir() if file.is_file())
     proof = Proof("proven", (ProofCase("case", {}, 0.0, 1e-4, kept=True),))
     return StoredModel(
-        folder, Manifest("local", "tiny", "0" * 40, "t", "fp32", "x", (spec,), files, Driving(), proof, {})
+        folder, Manifest("local", "tiny", "0" * 40, "t", "fp32", "x", (spec,), files, CallSpec(), proof, {})
     )
 
 

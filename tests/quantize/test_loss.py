@@ -12,7 +12,7 @@ import pytest
 
 from gpux.errors import CancelledError, ProofError
 from gpux.model.precisions import QUANTIZED, find_precision
-from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
+from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 from gpux.proof.cases import Call, ReferenceCase, write_case
 from gpux.quantize.loss import keep_answers, measure_loss, violations
 from gpux.quantize.probes import Probe, find_probes, sentences
@@ -23,7 +23,7 @@ Arrays = Mapping[str, Any]
 
 def variant(folder: Path, graphs: tuple[GraphSpec, ...], cases: tuple[ProofCase, ...] = ()) -> StoredModel:
     manifest = Manifest(
-        "local", "tiny", "0" * 40, "t", "fp32", "optimum", graphs, (), Driving(), Proof("proven", cases), {}
+        "local", "tiny", "0" * 40, "t", "fp32", "optimum", graphs, (), CallSpec(), Proof("proven", cases), {}
     )
     return StoredModel(folder, manifest)
 

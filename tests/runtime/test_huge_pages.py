@@ -14,7 +14,7 @@ import pytest
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.huge_pages import WORTH, HugePages, added, aligned, collapse, mapped, page_size
 from gpux.runtime.session import Session
-from tests.runtime.generation.tiny_decoders import DRIVING
+from tests.runtime.generation.tiny_decoders import CALL_SPECS
 from tests.runtime.generation.tiny_graphs import write
 
 PAGE = 2 << 20
@@ -148,7 +148,7 @@ def test_the_steps_of_a_state_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     counted: list[int] = []
     monkeypatch.setattr(HugePages, "count", lambda self, runs: counted.append(runs))
     with Session(write(tmp_path / "model.onnx", "shared"), device="cpu", spinning=True) as session:
-        state = Decoder(session, DRIVING["shared"]).open(7)
+        state = Decoder(session, CALL_SPECS["shared"]).open(7)
         state.start([[1, 2, 3]])
         state.step(np.array([4]))
         state.step(np.array([5]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import ManifestError
-from gpux.model.variant import Driving, Manifest, Proof, ProofCase, StoredFile
+from gpux.model.variant import CallSpec, Manifest, Proof, ProofCase, StoredFile
 from gpux.store import read_manifest, write_manifest
 from tests.store.variants import manifest
 
@@ -17,14 +17,14 @@ FILE = StoredFile("model.onnx", 3, "0" * 64)
 
 
 def full(**changes: Any) -> Manifest:
-    return manifest(files=(FILE,), created="2026-01-02T03:04:05+00:00", licence="mit", **changes)
+    return manifest(files=(FILE,), created="2026-01-02T03:04:05+00:00", license="mit", **changes)
 
 
 def case(difference: float, tolerance: float = 1e-4) -> Proof:
     return Proof("inexact", (ProofCase("short", {"x": (1,)}, difference, tolerance, False),))
 
 
-@pytest.mark.parametrize("value", [full(), full(driving=Driving()), full(proof=Proof("shipped"), graphs=())])
+@pytest.mark.parametrize("value", [full(), full(call_spec=CallSpec()), full(proof=Proof("shipped"), graphs=())])
 def test_round_trip_is_exact(tmp_path: Path, value: Manifest) -> None:
     path = tmp_path / "manifest.json"
     assert write_manifest(path, value) == value
@@ -49,9 +49,9 @@ def test_what_json_cannot_say_is_null_and_reads_as_infinite(tmp_path: Path, diff
     [
         full(proof=case(0.0, tolerance=math.inf)),
         full(versions={"torch": 2}),
-        full(driving=Driving(max_length=np.int64(512))),  # type: ignore[arg-type]
+        full(call_spec=CallSpec(max_length=np.int64(512))),  # type: ignore[arg-type]
         full(task=""),
-        full(schema=2),
+        full(schema=3),
         manifest(files=()),
         manifest(files=(FILE, FILE)),
     ],
@@ -108,7 +108,7 @@ DAMAGED = {
     "graph elsewhere": change("graphs.0.file", "other.onnx"),
     "graphs object": change("graphs", {}),
     "shape": change("graphs.0.inputs.0.shape", [1.5]),
-    "padding": change("driving.padding_side", "middle"),
+    "padding": change("call_spec.padding_side", "middle"),
     "status": change("proof.status", "believed"),
     "tolerance null": change("proof.cases.0.tolerance", None),
     "versions": change("versions", {"torch": None}),
@@ -141,9 +141,18 @@ def test_newer_schema_asks_for_an_upgrade(tmp_path: Path) -> None:
     assert "pip install -U gpux" in (caught.value.hint or "")
 
 
+def test_schema_1_had_other_names_for_two_keys(tmp_path: Path) -> None:
+    data = full().to_dict()
+    names = {"call_spec": "driving", "license": "licence"}
+    old = {names.get(key, key): value for key, value in data.items()} | {"schema": 1}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(old))
+    assert read_manifest(path) == full()
+
+
 def test_fields_that_came_later_or_earlier(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     data = full().to_dict() | {"added_later": 1}
-    del data["licence"]
+    del data["license"]
     path.write_text(json.dumps(data))
-    assert read_manifest(path).licence is None
+    assert read_manifest(path).license is None

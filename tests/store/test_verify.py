@@ -57,7 +57,7 @@ def test_every_kind_of_damage(store: Store, tmp_path: Path) -> None:
 
 def test_damage_to_the_manifest_and_the_folder(store: Store) -> None:
     model = commit(store)
-    changed = replace(model, manifest=replace(model.manifest, licence="other"))
+    changed = replace(model, manifest=replace(model.manifest, license="other"))
     assert [problem.kind for problem in store.verify(changed).problems] == ["manifest"]
     (model.path / "manifest.json").write_text("{")
     report = store.verify(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gpux.model.variant import Driving, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
+from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 from gpux.store import Staging, Store
 from gpux.system.swap import exchange
 
@@ -27,7 +27,7 @@ def manifest(**changes: Any) -> Manifest:
         "recipe": "optimum",
         "graphs": (GraphSpec("model", "model.onnx", (tensor,), (tensor,)),),
         "files": (),
-        "driving": Driving("left", 512, True, True),
+        "call_spec": CallSpec("left", 512, True, True),
         "proof": Proof("proven", (ProofCase("short", {"input_ids": (1, 4)}, 1e-7, 1e-4, True),), {"torch": "2.8"}),
         "versions": {"optimum-onnx": "0.1.0"},
         "model_type": "bert",

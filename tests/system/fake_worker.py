@@ -41,8 +41,8 @@ def good(request: Request) -> None:
 
 
 def no_file(request: Request) -> None:
-    driving = {"padding_side": "right", "max_length": 7, "position_inputs": False}
-    send("result", graphs={"model": "model.onnx"}, driving=driving, versions={"torch": "1"}, peak_rss=5)
+    call_spec = {"padding_side": "right", "max_length": 7, "position_inputs": False}
+    send("result", graphs={"model": "model.onnx"}, call_spec=call_spec, versions={"torch": "1"}, peak_rss=5)
 
 
 def failure(request: Request) -> None:

@@ -106,7 +106,7 @@ def _of_source(found: ModelDescription) -> dict[str, Any]:
         "formats": info.formats,
         "files": len(info.files),
         "size": info.size if sized else None,
-        "licence": card.licence,
+        "license": card.license,
         "languages": card.languages,
         "base_models": [base.id for base in card.base_models],
         "datasets": card.datasets,

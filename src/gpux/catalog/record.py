@@ -46,7 +46,7 @@ class Facts(Value):
     formats: tuple[str, ...] = ()
     files: int | None = None
     size: int | None = None  #: bytes of all files
-    licence: str | None = None
+    license: str | None = None
     languages: tuple[str, ...] = ()
     base_models: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpux.catalog.record import FACTS, Facts, Record
-from gpux.catalog.rules import SETTABLE, told
+from gpux.catalog.rules import SETTABLE, current_name, told
 from gpux.model.values import to_jsonable
 
 _PLAIN = ("reference", "scheme", "id", "revision", "file", "endpoint")
@@ -48,7 +48,8 @@ def read(row: sqlite3.Row) -> Record:
 
 
 def _valid(values: Any, known: Sequence[str]) -> dict[str, Any]:
-    found = {name: told(name, value) for name, value in _mapping(values).items() if name in known}
+    current = {current_name(name): value for name, value in _mapping(values).items()}
+    found = {name: told(name, value) for name, value in current.items() if name in known}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -61,7 +61,7 @@ RULES: dict[str, Rule] = {
     "formats": Rule("texts", high=100, settable=False),
     "files": Rule("count", **_COUNTED),  # type: ignore[arg-type]
     "size": Rule("count", high=10**18, **_COUNTED),  # type: ignore[arg-type]
-    "licence": Rule("text", high=200, aliases=("license",)),
+    "license": Rule("text", high=200, aliases=("licence",)),
     "languages": Rule("texts", high=100, aliases=("language",)),
     "base_models": Rule("texts", high=200, aliases=("base_model",)),
     "datasets": Rule("texts", high=200, aliases=("dataset",)),
@@ -77,6 +77,11 @@ RULES: dict[str, Rule] = {
 OWN = ("name", "description", "defaults")
 SETTABLE = tuple(name for name, rule in RULES.items() if rule.settable)
 _NAMES = {alias: name for name, rule in RULES.items() for alias in (name, *rule.aliases)}
+
+
+def current_name(field: str) -> str:
+    """The name of a field that another version may have stored under an alias."""
+    return _NAMES.get(field, field)
 
 
 def told(field: str, value: Any) -> Any:

@@ -24,7 +24,7 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 _CATALOG = click.option("--catalog", "path", type=_PATH, help="Catalog file; default: catalogue.db in GPUX_HOME.")
 #: Bytes that are not UTF-8 are replaced, so that such a line is reported as an invalid reference.
 _LIST = click.File(encoding="utf-8", errors="replace")
-_HEADER = ("Model", "Name", "Task", "Parameters", "Context", "Licence", "Status", "Uses", "Last used")
+_HEADER = ("Model", "Name", "Task", "Parameters", "Context", "License", "Status", "Uses", "Last used")
 _OVERRIDES = ("parameters", "context_length", "name", "description")  #: fields with an option of their own
 _MAIN = ("architecture", "parameters")  #: facts whose absence is reported on stderr
 
@@ -246,7 +246,7 @@ def _show_outcomes(terminal: Terminal, outcomes: Sequence[ImportOutcome], *, dry
     if terminal.as_json:
         terminal.data([outcome.to_dict() for outcome in outcomes])
     else:
-        header = ("Model", "Outcome", "Task", "Parameters", "Context", "Licence")
+        header = ("Model", "Outcome", "Task", "Parameters", "Context", "License")
         terminal.table(header, [_outcome(outcome, dry_run) for outcome in outcomes], right=(3, 4))
     for outcome in outcomes:
         if outcome.record is not None:
@@ -265,7 +265,7 @@ def _row(record: Record) -> tuple[str, ...]:
     facts = record.facts
     return (
         *(record.reference, record.name or "", facts.task or "", figures.count(facts.parameters)),
-        *(_context(record), facts.licence or "", record.status, str(record.uses), (record.last_used or "")[:10]),
+        *(_context(record), facts.license or "", record.status, str(record.uses), (record.last_used or "")[:10]),
     )
 
 
@@ -295,7 +295,7 @@ def _outcome(outcome: ImportOutcome, dry_run: bool) -> tuple[str, ...]:
     facts = record.facts
     return (
         *(record.reference, f"would be {done}" if dry_run and done != "unchanged" else done, facts.task or ""),
-        *(figures.count(facts.parameters), _context(record), facts.licence or ""),
+        *(figures.count(facts.parameters), _context(record), facts.license or ""),
     )
 
 

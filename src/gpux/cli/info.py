@@ -188,8 +188,8 @@ def _task(info: ModelInfo) -> str | None:
 
 
 def _card(card: ModelCard, info: ModelInfo) -> Rows:
-    named = f" ({card.licence_name})" if card.licence_name else ""
-    yield "licence", f"{card.licence}{named}" if card.licence else ""
+    named = f" ({card.license_name})" if card.license_name else ""
+    yield "license", f"{card.license}{named}" if card.license else ""
     yield "languages", _some(card.languages)
     yield (
         "base model",

@@ -25,7 +25,7 @@ _LOOKED_AT = 50
 @click.option("--author", help="Only models of this user or organization.")
 @click.option("--library", help="Only models of this library, e.g. sentence-transformers.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Only models with weights in this format.")
-@click.option("--licence", "--license", "licence", help="Only models under this licence, e.g. apache-2.0.")
+@click.option("--license", help="Only models under this license, e.g. apache-2.0.")
 @click.option("--gated/--not-gated", default=None, help="Only models whose files need access, or none that does.")
 @click.option("--min-size", metavar="COUNT", help="Parameters at least, e.g. 350M.")
 @click.option("--max-size", metavar="COUNT", help="Parameters at most, e.g. 7B.")
@@ -88,7 +88,7 @@ def _brief(info: ModelInfo, how: str | None) -> tuple[str, ...]:
     words = (
         info.task,
         figures.count(info.parameters),
-        info.licence,
+        info.license,
         info.gated and "gated",
         " ".join(info.formats),
         runs,
@@ -109,7 +109,7 @@ def _row(info: ModelInfo, how: str | None) -> tuple[str, ...]:
         figures.count(info.parameters),
         figures.count(info.downloads),
         figures.count(info.likes),
-        info.licence or "",
+        info.license or "",
         " ".join(info.formats),
         "gated" if info.gated else "",
         (info.last_modified or "")[:10],

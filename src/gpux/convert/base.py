@@ -11,7 +11,7 @@ from typing import Any
 from gpux.convert.memory import MemoryEstimate, proof_peak
 from gpux.errors import ConversionError
 from gpux.model.values import Value
-from gpux.model.variant import Driving, Threshold
+from gpux.model.variant import CallSpec, Threshold
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback, silent
 
@@ -38,7 +38,7 @@ class ConversionReport(Value):
     """What a converter wrote."""
 
     graphs: Mapping[str, str]  #: graph name -> file, relative to the output folder; a single graph is named ``model``
-    driving: Driving
+    call_spec: CallSpec
     versions: Mapping[str, str]  #: library -> version of everything that took part, Python included
     seconds: float
     peak_rss: int | None = None  #: bytes

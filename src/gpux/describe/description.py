@@ -1,4 +1,4 @@
-"""What is known of a model before it is pulled: what it is, how large, under which licence, how good.
+"""What is known of a model before it is pulled: what it is, how large, under which license, how good.
 
 From the model's page, its configuration and, where the page does not tell, the headers of its weights; no weights
 travel. What cannot be known is named with its reason, and what contradicts itself is noted.
@@ -138,8 +138,8 @@ class _Describing:
         from gpux.inspect.architecture import summarize
 
         page, card = self._page, card_of(self._page)
-        if gguf is not None and card.licence is None:
-            card = replace(card, licence=gguf.licence)
+        if gguf is not None and card.license is None:
+            card = replace(card, license=gguf.license)
         if config.missing is not None:
             self._unknown["architecture"] = config.missing or self._unknown.get("headers", "")
         architecture = summarize(config.values) if config.values else None
@@ -193,7 +193,7 @@ class _Describing:
         page = self._page
         where = "the Hub tells none" if page.from_source else "the files on this machine tell none"
         task = page.info.task or task_of_architectures(page.info.architectures)
-        for name, value in (("licence", card.licence), ("task", task)):
+        for name, value in (("license", card.license), ("task", task)):
             if not value:
                 self._unknown[name] = where
         if page.info.scheme == "hf" and page.scan is None:

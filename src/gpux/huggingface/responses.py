@@ -58,7 +58,7 @@ def _model_info(found: Any, ref: ModelRef, files: tuple[ModelFile, ...]) -> Mode
         formats=weight_formats(file.path for file in files),
         task=found.pipeline_tag,
         library=found.library_name,
-        licence=_licence(found),
+        license=_license(found),
         model_type=config.get("model_type"),
         architectures=tuple(config.get("architectures") or ()),
         parameters=_parameters(found),
@@ -175,7 +175,7 @@ def _tree_file(entry: Any) -> ModelFile:
     return ModelFile(entry.path, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
 
 
-def _licence(found: Any) -> str | None:
+def _license(found: Any) -> str | None:
     card = found.card_data
     value = card.get("license") if card is not None and hasattr(card, "get") else None
     if isinstance(value, list):

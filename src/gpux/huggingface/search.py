@@ -44,7 +44,7 @@ class SearchQuery(Value):
     author: str | None = None  #: user or organization
     library: str | None = None  #: ``transformers``, ``sentence-transformers`` …
     format: str | None = None  #: of the weights, one of :data:`gpux.inspect.formats.FORMATS`
-    licence: str | None = None  #: the Hub's id of one: ``mit``, ``apache-2.0`` …
+    license: str | None = None  #: the Hub's id of one: ``mit``, ``apache-2.0`` …
     gated: bool | None = None
     min_parameters: int | None = None
     max_parameters: int | None = None
@@ -61,7 +61,7 @@ class SearchQuery(Value):
 
     def parameters(self, page: int) -> dict[str, Any]:
         """Of the request ``GET /api/models``, for pages of so many results."""
-        filters = [self.library, _TAGS.get(self.format or "", self.format), _tag("license", self.licence)]
+        filters = [self.library, _TAGS.get(self.format or "", self.format), _tag("license", self.license)]
         sizes = [_bound("min", self.min_parameters), _bound("max", self.max_parameters)]
         asked = {
             "search": self.text or None,

@@ -1,4 +1,4 @@
-"""The card of a model: what its authors and the Hub say of licence, origin, results and safety. Pure.
+"""The card of a model: what its authors and the Hub say of license, origin, results and safety. Pure.
 
 Fields are those of the Hub's model card specification (``modelcard.md``) and of its ``model-index``; where the card is
 not at hand, the tags that the Hub makes of it tell most of it (``license:mit``, ``base_model:quantized:org/name``).
@@ -68,9 +68,9 @@ class Security(Value):
 class ModelCard(Value):
     """The card, as far as it is known."""
 
-    licence: str | None = None
-    licence_name: str | None = None  #: of a licence that is "other"
-    licence_link: str | None = None
+    license: str | None = None
+    license_name: str | None = None  #: of a license that is "other"
+    license_link: str | None = None
     languages: tuple[str, ...] = ()
     base_models: tuple[BaseModel, ...] = ()
     datasets: tuple[str, ...] = ()
@@ -93,9 +93,9 @@ def card_of(page: ModelPage) -> ModelCard:
     """The card of a page: the card's own word first, then the tags'."""
     info, card = page.info, page.card
     return ModelCard(
-        licence=info.licence or next(_tagged(info, "license"), None),
-        licence_name=_text(card.get("license_name")),
-        licence_link=_text(card.get("license_link")),
+        license=info.license or next(_tagged(info, "license"), None),
+        license_name=_text(card.get("license_name")),
+        license_link=_text(card.get("license_link")),
         languages=_texts(card.get("language")) or _tag_languages(info),
         base_models=_base_models(page),
         datasets=_texts(card.get("datasets")) or tuple(_tagged(info, "dataset")),

@@ -25,14 +25,14 @@ def cached_page(info: ModelInfo, folder: Path) -> ModelPage:
     card, config = front_matter(folder / "README.md"), {}
     with suppress(CorruptFileError, OSError):
         config = read_json(folder / "config.json") if folder.is_dir() else {}
-    licence = card.get("license")
+    license = card.get("license")
     info = replace(
         info,
         model_type=info.model_type or _text(config.get("model_type")),
         architectures=info.architectures or tuple(filter(None, map(_text, _list(config.get("architectures"))))),
         task=info.task or _text(card.get("pipeline_tag")),
         library=info.library or _text(card.get("library_name")),
-        licence=info.licence or (", ".join(map(str, _list(licence))) or None),
+        license=info.license or (", ".join(map(str, _list(license))) or None),
     )
     index = card.get("model-index")
     results = tuple(item for item in _list(index) if isinstance(item, dict))

@@ -82,7 +82,7 @@ class ModelInfo(Value):
     formats: tuple[str, ...] = ()  #: formats of the weights: ``safetensors``, ``onnx``, ``gguf`` …
     task: str | None = None  #: the source's own name of the task (``pipeline_tag``)
     library: str | None = None
-    licence: str | None = None
+    license: str | None = None
     model_type: str | None = None
     architectures: tuple[str, ...] = ()
     parameters: int | None = None  #: count, from the headers of safetensors or GGUF files

@@ -1,4 +1,4 @@
-"""The base of the values that travel between the parts of gpux: frozen, picklable, with ``to_dict()``."""
+"""The base of the values that gpux returns and stores: frozen, picklable, with ``to_dict()``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import math
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+
+_T = TypeVar("_T")
 
 
 def to_jsonable(value: Any) -> Any:
-    """Nested frozen values as plain JSON-able ones: dataclasses to objects, tuples to lists, paths to text."""
+    """Nested frozen values as plain JSON-able ones: dataclasses to objects, tuples to lists, paths to text.
+
+    Not ``msgspec.to_builtins``, which keeps infinity and NaN, and fields declared with ``repr=False``.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_jsonable(getattr(value, f.name)) for f in fields(value) if f.repr}
     if isinstance(value, float) and not math.isfinite(value):
@@ -24,6 +31,26 @@ def to_jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [to_jsonable(item) for item in value]
     return value
+
+
+def from_builtins(kind: type[_T], data: Any) -> _T:
+    """A value from what ``to_dict()`` gave, every type checked; unknown keys are a newer version's and ignored.
+
+    Raises:
+        ValueError: a field is missing or has another type; the message names the field.
+    """
+    try:
+        return msgspec.convert(data, kind, dec_hook=_subclass_of_str)
+    except msgspec.ValidationError as exc:
+        raise ValueError(str(exc)) from exc
+
+
+def _subclass_of_str(kind: type[Any], data: Any) -> Any:
+    if not issubclass(kind, str):
+        raise NotImplementedError(kind)
+    if not isinstance(data, str):
+        raise TypeError(f"Expected `str`, got `{type(data).__name__}`")
+    return kind(data)
 
 
 class Value:

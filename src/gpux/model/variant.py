@@ -1,4 +1,4 @@
-"""What a runnable variant is: its graphs, how they must be driven, what was proven, and its manifest."""
+"""A runnable variant: its key, its graphs, how the graphs are called, the proof, and the manifest with all of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from gpux.model.values import Value
 
 ProofStatus = Literal["proven", "shipped", "inexact"]
 
+
+#: Version of the manifest's keys; :mod:`gpux.store.manifest` reads older ones too.
+MANIFEST_SCHEMA = 2
 
 #: :attr:`Recipe.base` of variants that are the repository's own ONNX.
 SHIPPED = "shipped"
@@ -88,14 +91,14 @@ class GraphSpec(Value):
 
 
 @dataclass(frozen=True)
-class Driving(Value):
-    """How the graphs must be driven; the proof was made exactly so, and the runtime obeys."""
+class CallSpec(Value):
+    """How the graphs have to be called: as they were in the proof."""
 
     padding_side: Literal["right", "left"] = "right"
-    max_length: int | None = None  #: tokens; longer inputs are outside what was proven
-    chunks_after_cache: bool = False  #: may several tokens follow a key-value cache in one call
-    position_inputs: bool = False  #: positions are an input of the graph
-    chunk_rows: int | None = None  #: most rows of a call in which several tokens follow a cache; None: any
+    max_length: int | None = None  #: tokens; longer inputs were not proven
+    chunks_after_cache: bool = False  #: several tokens may follow a KV cache in one call
+    position_inputs: bool = False  #: the graph has an input with positions
+    chunk_rows: int | None = None  #: most rows of a call in which several tokens follow a cache; None: no limit
     #: graph -> input -> axis -> largest size; written into the graph too, where ``Session`` reads and enforces it
     limits: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
 
@@ -169,14 +172,14 @@ class Manifest(Value):
     recipe: Recipe
     graphs: tuple[GraphSpec, ...]
     files: tuple[StoredFile, ...]
-    driving: Driving
+    call_spec: CallSpec
     proof: Proof
     versions: dict[str, str]  #: library -> version that wrote the graphs (empty for ``shipped``)
     model_type: str | None = None
-    licence: str | None = None
+    license: str | None = None
     created: str = ""  #: ISO 8601, UTC
     own_task: bool = True  #: the task is the model's own, which a reference without a task means
-    schema: int = 1
+    schema: int = MANIFEST_SCHEMA
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", Recipe(self.recipe))

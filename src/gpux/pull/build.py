@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.errors import NotWritableError, ProofError
 from gpux.model.info import ModelInfo, SourceSnapshot
-from gpux.model.variant import SHIPPED, Driving, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
+from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.comparison import keep_cases, prove
 from gpux.pull.context import PullContext
 from gpux.pull.plan import Candidate, PullPlan
-from gpux.pull.shipped import check_finite, check_task, driving_of, graph_name
+from gpux.pull.shipped import check_finite, check_task, call_spec_of, graph_name
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
 from gpux.runtime.onnx_runtime import runtime_version
@@ -57,10 +57,10 @@ def adopt(
         place_run_files(snapshot, candidate, staging)
         specs, found = _checked(context, plan, candidate, snapshot.info, staging, files)
         paths = {name: staging.path / file for name, file in files.items()}
-        driving, versions = driving_of(paths, specs, snapshot.read_json("config.json")), dict[str, str]()
+        call_spec, versions = call_spec_of(paths, specs, snapshot.read_json("config.json")), dict[str, str]()
         if prover is not None:
-            specs, driving, found, versions = _proven(context, plan, snapshot, prover, staging, files)
-        return commit(context, staging, _manifest(plan, snapshot.info, SHIPPED, specs, driving, found, versions))
+            specs, call_spec, found, versions = _proven(context, plan, snapshot, prover, staging, files)
+        return commit(context, staging, _manifest(plan, snapshot.info, SHIPPED, specs, call_spec, found, versions))
 
 
 def convert(
@@ -73,9 +73,9 @@ def convert(
         ProofError: the graphs differ from the original beyond tolerance; nothing is stored.
     """
     with context.store.staging() as staging:
-        specs, driving, found, versions = _proven(context, plan, snapshot, converter, staging, {})
+        specs, call_spec, found, versions = _proven(context, plan, snapshot, converter, staging, {})
         place_run_files(snapshot, candidate, staging)
-        manifest = _manifest(plan, snapshot.info, converter.name, specs, driving, found, versions)
+        manifest = _manifest(plan, snapshot.info, converter.name, specs, call_spec, found, versions)
         return commit(context, staging, manifest)
 
 
@@ -106,7 +106,7 @@ def _proven(
     converter: Converter,
     staging: Staging,
     graphs: Mapping[str, str],
-) -> tuple[tuple[GraphSpec, ...], Driving, Proof, dict[str, str]]:
+) -> tuple[tuple[GraphSpec, ...], CallSpec, Proof, dict[str, str]]:
     """Export graphs, unless ``graphs`` (name -> file) are there, and compare them with the original."""
     reference = staging.scratch / "reference"
     reference.mkdir()
@@ -115,10 +115,10 @@ def _proven(
         specs, proven = _prove(context, plan, staging.path, reference, report)
         done(_verdict(proven, snapshot.info, allow_inexact=context.allow_inexact))
     keep_cases(reference, proven, staging.path)
-    driving = _limited(report.driving, proven.limit)
-    for name, limits in driving.limits.items():
+    call_spec = _limited(report.call_spec, proven.limit)
+    for name, limits in call_spec.limits.items():
         write_limits(staging.path / report.graphs[name], limits)
-    return specs, driving, proven, dict(report.versions)
+    return specs, call_spec, proven, dict(report.versions)
 
 
 def _export(
@@ -232,17 +232,17 @@ def graph_specs(graphs: Graphs, files: Mapping[str, str]) -> tuple[GraphSpec, ..
     return tuple(GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs) for name, file in files.items())
 
 
-def _limited(driving: Driving, limit: Threshold | None) -> Driving:
+def _limited(call_spec: CallSpec, limit: Threshold | None) -> CallSpec:
     """How the graphs are called where they are right only up to a threshold."""
     if limit is None:
-        return driving
-    limits = {graph: dict(inputs) for graph, inputs in driving.limits.items()}
+        return call_spec
+    limits = {graph: dict(inputs) for graph, inputs in call_spec.limits.items()}
     for graph, inputs in limit.axes.items():
         for name, axis in inputs.items():
             axes = dict(limits.setdefault(graph, {}).get(name, {}))
             axes[str(axis)] = min(limit.length, axes.get(str(axis), limit.length))
             limits[graph][name] = axes
-    return replace(driving, limits=limits, max_length=min(limit.length, driving.max_length or limit.length))
+    return replace(call_spec, limits=limits, max_length=min(limit.length, call_spec.max_length or limit.length))
 
 
 def _manifest(
@@ -250,7 +250,7 @@ def _manifest(
     info: ModelInfo,
     recipe: str,
     graphs: tuple[GraphSpec, ...],
-    driving: Driving,
+    call_spec: CallSpec,
     found: Proof,
     versions: dict[str, str],
 ) -> Manifest:
@@ -263,12 +263,12 @@ def _manifest(
         recipe=Recipe(recipe),
         graphs=graphs,
         files=(),
-        driving=driving,
+        call_spec=call_spec,
         proof=found,
         versions=versions,
         own_task=plan.own_task,
         model_type=info.model_type,
-        licence=info.licence,
+        license=info.license,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import InputError, ProofError, SessionError, UnsupportedTaskError
 from gpux.model.info import ModelInfo
-from gpux.model.variant import Driving, GraphSpec, TensorSpec
+from gpux.model.variant import CallSpec, GraphSpec, TensorSpec
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 
@@ -103,15 +103,15 @@ def _size(name: str | None, axis: int) -> int:
     return 3 if "channel" in said else 2 if axis == 0 else 8
 
 
-def driving_of(graphs: Mapping[str, Path], specs: Iterable[GraphSpec], config: Mapping[str, Any]) -> Driving:
-    """How a shipped model must be driven, as far as its graphs and its ``config.json`` tell."""
+def call_spec_of(graphs: Mapping[str, Path], specs: Iterable[GraphSpec], config: Mapping[str, Any]) -> CallSpec:
+    """How the graphs of a shipped model are called, from their inputs and ``config.json``."""
     names = {spec.name for graph in specs for spec in graph.inputs}
     limit, positions = _position_limit(config), "position_ids" in names
     if not any(name.startswith(_PAST) for name in names):
-        return Driving(max_length=limit, position_inputs=positions)
+        return CallSpec(max_length=limit, position_inputs=positions)
     if any(_is_fused(path) for path in graphs.values()):
-        return Driving("right", limit, chunks_after_cache=True, chunk_rows=1, position_inputs=positions)
-    return Driving("left", limit, chunks_after_cache=True, position_inputs=positions)
+        return CallSpec("right", limit, chunks_after_cache=True, chunk_rows=1, position_inputs=positions)
+    return CallSpec("left", limit, chunks_after_cache=True, position_inputs=positions)
 
 
 def _is_fused(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""``manifest.json``: what a variant is, read back with every type checked.
+"""``manifest.json``: the description of a variant, read back with every type checked.
 
-The file is strict JSON: a difference that is infinite or not a number is written as ``null`` and read as infinity,
-since JSON has neither.
+The file is strict JSON: a difference that is infinite or NaN is written as ``null`` and read as infinity. Schema 1 had
+other names for two keys (:data:`_RENAMED`), and is still read.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ import json
 import math
 import os
 import re
-import types
-from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn
 
 from gpux.errors import ManifestError
-from gpux.model.variant import Manifest, ProofCase, Recipe
+from gpux.model.values import from_builtins
+from gpux.model.variant import MANIFEST_SCHEMA, Manifest
 from gpux.store.layout import is_inside
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
+#: key in schema 1 -> key now
+_RENAMED = {"driving": "call_spec", "licence": "license"}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_Value = TypeVar("_Value")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -58,16 +55,6 @@ def write_manifest(path: Path, manifest: Manifest) -> Manifest:
     return readable
 
 
-def decode(kind: type[_Value], data: Any) -> _Value:
-    """A frozen value from its ``to_dict()``, every type checked; unknown keys are a newer version's and ignored.
-
-    Raises:
-        ValueError: something is missing or of another type; the message says where.
-    """
-    value: _Value = _decode(kind, data, "")
-    return value
-
-
 def timestamp() -> str:
     """Now, as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
@@ -83,13 +70,24 @@ def _encode(path: Path, manifest: Manifest) -> str:
 
 def _parse(text: str, path: Path) -> Manifest:
     try:
-        data = json.loads(text, parse_constant=_no_constant)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         _check_schema(data, path)
-        manifest = decode(Manifest, data)
+        manifest = from_builtins(Manifest, _current(data))
         _check_content(manifest)
     except (ValueError, RecursionError) as exc:
         raise _damaged(path, str(exc)) from exc
     return manifest
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """The content in the current schema, with infinity for differences stored as ``null``."""
+    found = {_RENAMED.get(key, key): value for key, value in data.items()} | {"schema": MANIFEST_SCHEMA}
+    proof = found.get("proof")
+    cases = proof.get("cases") if isinstance(proof, dict) else None
+    for case in cases if isinstance(cases, list) else ():
+        if isinstance(case, dict) and case.get("max_abs_diff", 0) is None:
+            case["max_abs_diff"] = math.inf
+    return found
 
 
 def _damaged(path: Path, why: str) -> ManifestError:
@@ -97,7 +95,14 @@ def _damaged(path: Path, why: str) -> ManifestError:
     return ManifestError(f"{path} is damaged: {why}", hint=hint, path=str(path))
 
 
-def _no_constant(name: str) -> NoReturn:
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large for a number")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -105,9 +110,9 @@ def _check_schema(data: Any, path: Path) -> None:
     schema = data.get("schema") if isinstance(data, dict) else None
     if type(schema) is not int or schema < 1:
         raise ValueError("it has no schema number")
-    if schema > SCHEMA:
+    if schema > MANIFEST_SCHEMA:
         raise ManifestError(
-            f"{path} has schema {schema}, this version of gpux reads up to {SCHEMA}",
+            f"{path} has schema {schema}, this version of gpux reads up to {MANIFEST_SCHEMA}",
             hint="Upgrade gpux: `pip install -U gpux`.",
             path=str(path),
             schema=schema,
@@ -129,90 +134,3 @@ def _check_content(manifest: Manifest) -> None:
             raise ValueError(f"graph {graph.name!r} is in {graph.file!r}, which is not among the files")
     if not all((manifest.scheme, manifest.id, manifest.commit, manifest.task, manifest.precision, manifest.recipe)):
         raise ValueError("scheme, id, commit, task, precision or recipe is empty")
-
-
-def _decode(kind: Any, data: Any, where: str) -> Any:
-    if is_dataclass(kind):
-        return _decode_fields(kind, data, where)
-    decoder = _GENERIC.get(get_origin(kind))
-    return decoder(kind, data, where) if decoder else _decode_scalar(kind, data, where)
-
-
-def _decode_fields(kind: Any, data: Any, where: str) -> Any:
-    given = _expect(dict, data, where)
-    hints = _hints(kind)
-    found = {}
-    for field in fields(kind):
-        inner = f"{where}.{field.name}".lstrip(".")
-        if field.name in given:
-            found[field.name] = _decode_field(kind, hints[field.name], given[field.name], field.name, inner)
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise ValueError(f"{inner} is missing")
-    return kind(**found)
-
-
-def _decode_field(kind: Any, hint: Any, data: Any, name: str, where: str) -> Any:
-    if kind is ProofCase and name == "max_abs_diff" and data is None:
-        return math.inf
-    return _decode(hint, data, where)
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _decode_tuple(kind: Any, data: Any, where: str) -> tuple[Any, ...]:
-    item = get_args(kind)[0]
-    items = _expect(list, data, where)
-    return tuple(_decode(item, value, f"{where}[{index}]") for index, value in enumerate(items))
-
-
-def _decode_dict(kind: Any, data: Any, where: str) -> dict[str, Any]:
-    item = get_args(kind)[1]
-    return {key: _decode(item, value, f"{where}.{key}") for key, value in _expect(dict, data, where).items()}
-
-
-def _decode_union(kind: Any, data: Any, where: str) -> Any:
-    for choice in get_args(kind):
-        if choice is type(None):
-            if data is None:
-                return None
-            continue
-        try:
-            return _decode(choice, data, where)
-        except ValueError:
-            continue
-    raise ValueError(f"{where} is {data!r}, expected {kind}")
-
-
-def _decode_literal(kind: Any, data: Any, where: str) -> Any:
-    if data not in get_args(kind):
-        raise ValueError(f"{where} is {data!r}, expected one of {', '.join(map(repr, get_args(kind)))}")
-    return data
-
-
-def _decode_scalar(kind: Any, data: Any, where: str) -> Any:
-    if kind is Recipe:
-        return Recipe(_expect(str, data, where))
-    if kind is not float:
-        return _expect(kind, data, where)
-    if type(data) not in (int, float) or not math.isfinite(data):
-        raise ValueError(f"{where} is {data!r}, expected a finite number")
-    return float(data)
-
-
-def _expect(kind: type[_Value], data: Any, where: str) -> _Value:
-    if type(data) is not kind:  # exactly: True is an int to isinstance
-        raise ValueError(f"{where or 'the manifest'} is {data!r:.60}, expected {kind.__name__}")
-    found: _Value = data
-    return found
-
-
-_GENERIC: dict[Any, Callable[[Any, Any, str], Any]] = {
-    tuple: _decode_tuple,
-    dict: _decode_dict,
-    Union: _decode_union,
-    types.UnionType: _decode_union,
-    Literal: _decode_literal,
-}

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from gpux.errors import ManifestError
 from gpux.model.reference import ModelRef
-from gpux.model.values import Value
+from gpux.model.values import Value, from_builtins
 from gpux.store.layout import Layout, stable_id
-from gpux.store.manifest import decode, timestamp
+from gpux.store.manifest import timestamp
 from gpux.system import locks
 from gpux.system.disk import disk_errors, make_cache_folder, sync_folder
 from gpux.system.tree import remove_empty
@@ -146,7 +146,7 @@ class Refs:
 
 def _read(kind: type[_Record], file: Path) -> _Record | None:
     try:
-        return decode(kind, json.loads(file.read_text(encoding="utf-8")))
+        return from_builtins(kind, json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as exc:

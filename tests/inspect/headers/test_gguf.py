@@ -21,7 +21,7 @@ def test_a_small_file() -> None:
     file = read_gguf(reads, NAME)
     found = summarize([file])
 
-    assert (found.architecture, found.name, found.licence, found.label) == ("llama", "Tiny", "mit", "Q4_K_M")
+    assert (found.architecture, found.name, found.license, found.label) == ("llama", "Tiny", "mit", "Q4_K_M")
     assert (found.context_length, found.embedding_length, found.layers) == (8192, 256, 2)
     assert (found.heads, found.kv_heads, found.vocab) == (8, 2, 300)
     assert (found.tokenizer, found.chat_template) == ("gpt2", True)

@@ -12,7 +12,7 @@ from gpux.convert.worker.common import logits
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import DRIVING, Opened
+from tests.runtime.generation.tiny_decoders import CALL_SPECS, Opened
 from tests.runtime.generation.tiny_graphs import Kind
 
 
@@ -38,7 +38,7 @@ def made(tmp_path: Path, kind: Kind, scored: str) -> Iterator[Opened]:
         if scored != "all-logits":
             assert logits.let_start_logits(tiny_graphs.tie(file))
         sessions.append(Session(file, device="cpu"))
-        return Decoder(sessions[-1], DRIVING[kind], **arguments)
+        return Decoder(sessions[-1], CALL_SPECS[kind], **arguments)
 
     yield make
     for session in sessions:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.runtime.binding import Binding
 from gpux.runtime.generation.engine import calls
 from gpux.runtime.generation.engine.cache import CacheTensor, SharedCache
@@ -18,7 +18,7 @@ from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import DRIVING, PROMPTS, ROOM, Opened, expected, written
+from tests.runtime.generation.tiny_decoders import CALL_SPECS, PROMPTS, ROOM, Opened, expected, written
 from tests.runtime.generation.tiny_graphs import VOCABULARY, Kind, greedy, scores
 
 
@@ -60,7 +60,7 @@ def test_prompts_in_pieces(made: Opened, prompts: list[list[int]], monkeypatch: 
 def test_a_graph_that_takes_one_token_after_a_cache(made: Opened, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "CHUNK", 3)
     model = made()
-    model.driving = Driving(position_inputs=True, chunks_after_cache=False, chunk_rows=DRIVING[kind].chunk_rows)
+    model.call_spec = CallSpec(position_inputs=True, chunks_after_cache=False, chunk_rows=CALL_SPECS[kind].chunk_rows)
     assert [written(model, [prompt])[0] for prompt in PROMPTS] == expected(PROMPTS)
 
 
@@ -77,7 +77,7 @@ def test_rows_leave_a_graph_that_counts_places_itself(tmp_path: Path) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", "rotary")
     wanted = [greedy(prompt, 20, rotary=True) for prompt in PROMPTS]
     with Session(file, device="cpu") as session:
-        model = Decoder(session, Driving(padding_side="left", chunks_after_cache=True))
+        model = Decoder(session, CallSpec(padding_side="left", chunks_after_cache=True))
         assert written(model, PROMPTS, max_new_tokens=20) == wanted
         for left in ([0, 1, 3], [1, 3], [0], [1]):
             state = model.open(20)

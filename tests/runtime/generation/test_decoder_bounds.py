@@ -19,7 +19,7 @@ from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import DRIVING, PROMPTS, ROOM, Opened, written
+from tests.runtime.generation.tiny_decoders import CALL_SPECS, PROMPTS, ROOM, Opened, written
 from tests.runtime.generation.tiny_graphs import greedy
 
 
@@ -139,7 +139,7 @@ def test_graphs_that_are_refused(tmp_path: Path, write: Callable[[Path], Path], 
         Session(write(tmp_path / "model.onnx"), device="cpu") as session,
         pytest.raises(UnsupportedError, match=message),
     ):
-        Decoder(session, DRIVING["growing"])
+        Decoder(session, CALL_SPECS["growing"])
 
 
 def buffers(state: DecoderState) -> list[Any]:

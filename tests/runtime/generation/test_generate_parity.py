@@ -89,7 +89,7 @@ def test_tokens_and_beams_are_those_of_transformers(
     assert ("last" in {case.name for case in proof.cases}) is (task == DECODER)  # its last scores alone, asked for
 
     with Graphs.of(model, device="cpu") as graphs:
-        checks = compare(graphs, model.manifest.driving, model.path, requests[name], references[name])
+        checks = compare(graphs, model.manifest.call_spec, model.path, requests[name], references[name])
 
     assert [wrong for found in checks.values() for wrong in found["wrong"]] == []
     assert checks["ragged"]["equal"] + checks["ragged"]["ties"] == 16

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.runtime.generation.engine.decoder import Decoder, DecoderState
 from gpux.runtime.generation.loops import stepwise
 from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from tests.runtime.generation.tiny_graphs import greedy
 
-DRIVING: dict[str, Driving] = {
-    "growing": Driving(padding_side="left", chunks_after_cache=True, position_inputs=True),
-    "shared": Driving(padding_side="right", chunks_after_cache=True, position_inputs=True, chunk_rows=1),
+CALL_SPECS: dict[str, CallSpec] = {
+    "growing": CallSpec(padding_side="left", chunks_after_cache=True, position_inputs=True),
+    "shared": CallSpec(padding_side="right", chunks_after_cache=True, position_inputs=True, chunk_rows=1),
 }
 PROMPTS = [[3, 14, 15, 9, 26], [5], [35, 8, 9, 7, 9, 3, 2], [38, 4, 6]]
 ROOM = 12

@@ -14,7 +14,7 @@ from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Re
 from gpux.convert.host.toolchain import Toolchain
 from gpux.convert.spec import ConverterSpec
 from gpux.errors import ConversionError, GpuxError, ToolchainMissingError, WorkerCrashedError, error_types
-from gpux.model.variant import Driving, Threshold
+from gpux.model.variant import CallSpec, Threshold
 from gpux.system.cancel import CancelToken
 from gpux.system.launch import launch_command
 from gpux.system.process import Exit, converse, tail
@@ -131,7 +131,7 @@ class Conversation:
         result = self._result
         return ConversionReport(
             graphs=result["graphs"],
-            driving=Driving(**result.get("driving", {})),
+            call_spec=CallSpec(**result.get("call_spec", {})),
             versions=result["versions"],
             seconds=seconds,
             peak_rss=max(filter(None, (result.get("peak_rss"), end.peak_rss)), default=None),

@@ -59,7 +59,7 @@ class GgufSummary(Value):
     active_experts: int | None = None
     tokenizer: str | None = None  #: ``gpt2``, ``llama``, ``bert`` …
     chat_template: bool = False
-    licence: str | None = None
+    license: str | None = None
     big_endian: bool = False
     notes: tuple[str, ...] = ()
 
@@ -108,7 +108,7 @@ def summarize(files: Sequence[GgufFile]) -> GgufSummary:
         active_experts=_number(data.get(f"{prefix}expert_used_count")),
         tokenizer=_text(data.get("tokenizer.ggml.model")),
         chat_template=bool(data.get("tokenizer.chat_template")),
-        licence=_text(data.get("general.license")),
+        license=_text(data.get("general.license")),
         big_endian=first.big_endian,
         notes=tuple(_notes(files, len(tensors))),
     )

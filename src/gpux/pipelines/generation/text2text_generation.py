@@ -164,7 +164,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
 
     def _text_is_limited(self) -> bool:
         """Whether the encoder has positions that end; T5's are relative, whatever its tokenizer says."""
-        return self.model.manifest.driving.max_length is not None or not self.model.manifest.recipe.is_converted
+        return self.model.manifest.call_spec.max_length is not None or not self.model.manifest.recipe.is_converted
 
 
 class SummarizationPipeline(Text2TextGenerationPipeline):

@@ -37,8 +37,8 @@ class TextGenerationPipeline(GenerationPipeline):
 
     def __init__(self, model: StoredModel, **arguments: Unpack[TextGenerationArguments]) -> None:
         super().__init__(model, **arguments)
-        driving = replace(model.manifest.driving, max_length=self.tokenizer.hard_limit)
-        self._decoder = Decoder(self.session, driving, most_rows=_trusted_rows(model))
+        call_spec = replace(model.manifest.call_spec, max_length=self.tokenizer.hard_limit)
+        self._decoder = Decoder(self.session, call_spec, most_rows=_trusted_rows(model))
         self._prefix = PrefixCache()
         self.chat_template = ChatTemplate.load(model.path)  #: turns messages into a prompt
 
@@ -186,7 +186,7 @@ class TextGenerationPipeline(GenerationPipeline):
 def _trusted_rows(model: StoredModel) -> int | None:
     """Rows that a graph may be given at once; one, where nobody has shown that padding leaves its positions alone."""
     manifest = model.manifest
-    shown = manifest.proof.status == "proven" or manifest.driving.position_inputs or manifest.driving.chunk_rows
+    shown = manifest.proof.status == "proven" or manifest.call_spec.position_inputs or manifest.call_spec.chunk_rows
     return None if shown else 1
 
 

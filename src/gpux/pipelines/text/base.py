@@ -108,7 +108,7 @@ class TextPipeline(Pipeline):
 
     @property
     def _side(self) -> Literal["right", "left"]:
-        return self.model.manifest.driving.padding_side
+        return self.model.manifest.call_spec.padding_side
 
     def _vector_output(self, names: Sequence[str], rank: int) -> str:
         """The first of these names that is an output of this rank, else the graph's first output of this rank.

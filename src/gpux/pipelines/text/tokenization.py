@@ -71,7 +71,7 @@ class Tokenizer:
         self.pad_type_id = int(shipped_padding.get("pad_type_id", 0))
         self.mask_id = self._special_id("mask_token", _MASK_TOKENS)
         #: tokens that the graph takes at most; None if nothing tells
-        self.hard_limit = model.manifest.driving.max_length or _positions(model_config)
+        self.hard_limit = model.manifest.call_spec.max_length or _positions(model_config)
         self.limit = _smallest(_sane(self._config.get("model_max_length")), self.hard_limit)
         self._right = self._config.get("truncation_side", "right") != "left"
 

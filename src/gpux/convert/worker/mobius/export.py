@@ -38,7 +38,7 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     answered = _ask_original(request, events)
     return {
         "graphs": {"model": built["graph"]},
-        "driving": _bounded(answered["driving"], built["rows"]),
+        "call_spec": _bounded(answered["call_spec"], built["rows"]),
         "thresholds": answered.get("thresholds", []),
         "twin": answered.get("twin", {}),
         "versions": answered["versions"],
@@ -128,14 +128,14 @@ def _exporter(model_class: type) -> Callable[[Any, Path], Any]:
     return export
 
 
-def _bounded(driving: dict[str, Any], rows: int | None) -> dict[str, Any]:
+def _bounded(call_spec: dict[str, Any], rows: int | None) -> dict[str, Any]:
     """No position beyond the graph's table of rotations: GroupQueryAttention would read what is not there."""
     if rows is None:
-        return driving
-    rows = min(rows, driving.get("max_length") or rows)
-    limits = {graph: dict(inputs) for graph, inputs in driving.get("limits", {}).items()}
+        return call_spec
+    rows = min(rows, call_spec.get("max_length") or rows)
+    limits = {graph: dict(inputs) for graph, inputs in call_spec.get("limits", {}).items()}
     inputs = limits.setdefault("model", {})
     for name in ("input_ids", "attention_mask"):
         axes = {str(axis): size for axis, size in inputs.get(name, {}).items()}
         inputs[name] = {**axes, "1": min(rows, axes.get("1", rows))}
-    return {**driving, "max_length": rows, "limits": limits}
+    return {**call_spec, "max_length": rows, "limits": limits}

@@ -74,8 +74,8 @@ class Findings:
     unaffordable: list[Found] = field(default_factory=list)  #: of the thresholds
     counters: dict[str, dict[str, int]] = field(default_factory=dict)  #: graph -> input -> axis that counts the tokens
 
-    def driving(self) -> dict[str, Any]:
-        """As the parent's ``Driving`` has it."""
+    def call_spec(self) -> dict[str, Any]:
+        """As the parent's ``CallSpec`` has it."""
         names = ("padding_side", "max_length", "chunks_after_cache", "chunk_rows", "position_inputs", "limits")
         return {name: getattr(self, name) for name in names}
 

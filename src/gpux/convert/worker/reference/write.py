@@ -44,7 +44,7 @@ def write_reference(
             costs too much in full size becomes a limit.
 
     Returns:
-        ``driving``, ``thresholds`` and ``twin``, as the ``result`` event has them.
+        ``call_spec``, ``thresholds`` and ``twin``, as the ``result`` event has them.
 
     Raises:
         Refused: the original answers at random, or a graph has inputs or outputs that cannot be compared.
@@ -60,7 +60,7 @@ def write_reference(
         _cap(findings)
     (folder / "versions.json").write_text(json.dumps(versions()), encoding="utf-8")
     thresholds = [{"name": one.name, "length": one.length, "axes": findings.counters} for one in findings.thresholds]
-    return {"driving": findings.driving(), "thresholds": thresholds, "twin": twin}
+    return {"call_spec": findings.call_spec(), "thresholds": thresholds, "twin": twin}
 
 
 def _subject(load: Load, exported: Exported, folder: Path, seed: int) -> Subject:

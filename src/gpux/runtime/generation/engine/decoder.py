@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
-from gpux.model.variant import Driving
+from gpux.model.variant import CallSpec
 from gpux.runtime.generation.engine.cache import Cache, GrowingCache, SharedCache, find_caches
 from gpux.runtime.generation.engine.calls import Caller
 from gpux.runtime.generation.engine.state import Ids, Scores
@@ -93,7 +93,7 @@ class Decoder:
 
     Args:
         session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
-        driving: how it must be driven.
+        call_spec: how it must be driven.
         most_rows: of one call; None for as many as the graph's own limits allow.
 
     Raises:
@@ -103,20 +103,20 @@ class Decoder:
     def __init__(
         self,
         session: Session,
-        driving: Driving,
+        call_spec: CallSpec,
         *,
         most_rows: int | None = None,
     ) -> None:
-        self.session, self.driving = session, driving
+        self.session, self.call_spec = session, call_spec
         self.tensors = find_caches(session.inputs, session.outputs)
         if not self.tensors:
             raise UnsupportedError(
                 f"{session.path.name} keeps no key-value cache",
                 hint="Convert the weights: `gpux pull --force` makes a graph with one.",
             )
-        self.shares = driving.chunk_rows is not None  #: past and present are one place
+        self.shares = call_spec.chunk_rows is not None  #: past and present are one place
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
-        self.limit = min((size for size in (driving.max_length, *counted) if size), default=None)
+        self.limit = min((size for size in (call_spec.max_length, *counted) if size), default=None)
         self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
         self.caller()  # refuses what it cannot feed, before anything is generated
 
@@ -202,7 +202,7 @@ class DecoderState:
     def append(self, tokens: Sequence[int]) -> Scores:
         """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
         self._reserve(len(tokens))
-        size = self._caller.tokens if self._decoder.driving.chunks_after_cache else len(tokens)
+        size = self._caller.tokens if self._decoder.call_spec.chunks_after_cache else len(tokens)
         for start, end in self._heeded(len(tokens), size):
             piece = tokens[start:end]
             logits = self._call(piece, keep=1)[:, 0] if self._takes_chunks() else self.extend(piece)[-1:]
@@ -221,7 +221,7 @@ class DecoderState:
             return
         self._check_rows(len(chosen))
         # Padding that all of them have can go where positions are told, and are not counted from the cache's beginning.
-        told = self._decoder.driving.position_inputs
+        told = self._decoder.call_spec.position_inputs
         spare = int(self._rows.padding[chosen].min(initial=self._rows.width)) if told else 0
         self._opened().keep(chosen, self._rows.width, spare)
         self._rows.keep(chosen, spare)
@@ -273,8 +273,8 @@ class DecoderState:
 
     def _pieces(self, width: int) -> Iterator[tuple[int, int]]:
         """Columns of padded prompts that are read in one call."""
-        driving = self._decoder.driving
-        several = driving.chunks_after_cache and not self._decoder.shares
+        call_spec = self._decoder.call_spec
+        several = call_spec.chunks_after_cache and not self._decoder.shares
         size = max(1, self._caller.tokens // self.rows) if several else width
         return self._heeded(width, size)
 
@@ -318,7 +318,7 @@ class DecoderState:
 
     def _takes_chunks(self) -> bool:
         """Whether several tokens may come now."""
-        return self._decoder.driving.chunks_after_cache or not self._rows.width
+        return self._decoder.call_spec.chunks_after_cache or not self._rows.width
 
     def _mask(self, added: int) -> NDArray[Any]:
         """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
