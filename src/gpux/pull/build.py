@@ -20,7 +20,7 @@ from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Re
 from gpux.proof.comparison import keep_cases, prove
 from gpux.pull.context import PullContext
 from gpux.pull.plan import Candidate, PullPlan
-from gpux.pull.shipped import check_finite, check_task, call_spec_of, graph_name
+from gpux.pull.shipped import call_spec_of, check_finite, check_task, graph_name
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
 from gpux.runtime.onnx_runtime import runtime_version
