@@ -27,8 +27,8 @@ from tests.models.minilm import minilm_repository
 from gpux import Settings, pull_model
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.tokenization import Tokenizer
-from gpux.quantize.probes import sentences
-from gpux.quantize.reduction import Reduction, reduce
+from gpux.quantize.evaluation import sentences
+from gpux.quantize.graphs import QuantizedGraphs, quantize_graphs
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.loops.stepwise import generate
@@ -74,7 +74,7 @@ class Row:
     """One precision of one model."""
 
     name: str
-    found: Reduction
+    found: QuantizedGraphs
     size: float  #: relative to float32
     speed: Speed  #: the same
     goal: float | None
@@ -84,7 +84,7 @@ class Row:
         goal = "" if self.goal is None else f"≥ {self.goal:g}"
         cells = (
             f"{self.name}, {self.found.precision}",
-            self.found.recipe,
+            self.found.method,
             f"{self.size:.2f} ×",
             f"{self.speed.steady:.2f} ×",
             goal,
@@ -176,7 +176,7 @@ def compare(name: str, model: StoredModel, work: Work, rounds: int, *, spinning:
         with tempfile.TemporaryDirectory(prefix="gpux-bench-precision-") as place:
             folder = Path(place)
             (folder / "out").mkdir()
-            found = reduce(
+            found = quantize_graphs(
                 model, folder / "out", precision, open_graphs=Graphs, scratch=folder / "scratch", log=folder / "log"
             )
             size = graph_bytes(folder / "out" / file) / graph_bytes(model.path / file)

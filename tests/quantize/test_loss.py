@@ -14,8 +14,8 @@ from gpux.errors import CancelledError, ProofError
 from gpux.model.precisions import QUANTIZED, find_precision
 from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 from gpux.proof.cases import Call, ReferenceCase, write_case
-from gpux.quantize.loss import keep_answers, measure_loss, violations
-from gpux.quantize.probes import Probe, find_probes, sentences
+from gpux.quantize.evaluation import EvaluationInput, evaluation_inputs, sentences
+from gpux.quantize.loss import measure_loss, store_outputs, violations
 from gpux.system.cancel import CancelToken
 
 Arrays = Mapping[str, Any]
@@ -47,9 +47,9 @@ class Answering:
 
 def loss(model: StoredModel, before: Answering, after: Answering, ids: Any = None, **inputs: Any) -> dict[str, float]:
     call = Call("model", {name: np.asarray(value) for name, value in inputs.items()}, {})
-    probes = (Probe(ReferenceCase("one", (call,)), None if ids is None else np.asarray(ids)),)
-    keep_answers(probes, before, model.path / "answers", CancelToken())
-    return measure_loss(model, probes, after, model.path / "answers", CancelToken())
+    evaluation = (EvaluationInput(ReferenceCase("one", (call,)), None if ids is None else np.asarray(ids)),)
+    store_outputs(evaluation, before, model.path / "outputs", CancelToken())
+    return measure_loss(model, evaluation, after, model.path / "outputs", CancelToken())
 
 
 def test_equal_answers_lose_nothing(bare: StoredModel) -> None:
@@ -151,7 +151,7 @@ def test_a_cancelled_comparison_ends(bare: StoredModel) -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(CancelledError):
-        keep_answers((Probe(ReferenceCase("one", ())),), Answering(), bare.path, token)
+        store_outputs((EvaluationInput(ReferenceCase("one", ())),), Answering(), bare.path, token)
 
 
 def test_sentences_are_of_many_kinds() -> None:
@@ -163,8 +163,8 @@ def test_sentences_are_of_many_kinds() -> None:
 
 
 def test_a_variant_without_cases_is_refused(bare: StoredModel) -> None:
-    with pytest.raises(ProofError, match="without cases"):
-        find_probes(bare)
+    with pytest.raises(ProofError, match="without proof cases"):
+        evaluation_inputs(bare)
 
 
 def test_without_a_tokenizer_the_kept_cases_are_asked(tmp_path: Path) -> None:
@@ -172,6 +172,6 @@ def test_without_a_tokenizer_the_kept_cases_are_asked(tmp_path: Path) -> None:
     write_case(case, tmp_path / "proof" / "batch.npz")
     spec = GraphSpec("model", "model.onnx", (TensorSpec("pixel_values", "float32", (1, 3)),), ())
 
-    (probe,) = find_probes(variant(tmp_path, (spec,), (ProofCase("batch", {}, 0.0, 1.0, True),)))
+    (item,) = evaluation_inputs(variant(tmp_path, (spec,), (ProofCase("batch", {}, 0.0, 1.0, True),)))
 
-    assert probe.ids is None and probe.case.name == "batch"
+    assert item.ids is None and item.case.name == "batch"

@@ -1,4 +1,4 @@
-"""Reductions from stored float32 graphs, run by the real quantizer and measured on real sessions."""
+"""QuantizedGraphss from stored float32 graphs, run by the real quantizer and measured on real sessions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
 from gpux.proof.cases import read_case
 from gpux.proof.comparison import compare
-from gpux.quantize import ReductionOptions, choose_precision
-from gpux.quantize.recipes import exact_dots, recipes
-from gpux.quantize.reduction import Reduction, reduce
+from gpux.quantize.choose import choose_precision
+from gpux.quantize.graphs import QuantizedGraphs, quantize_graphs
+from gpux.quantize.methods import QuantizeOptions, exact_dot_products, methods
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.system.cancel import CancelToken
@@ -35,7 +35,7 @@ from tests.quantize.precision_graphs import (
     stored,
 )
 
-Reduce = Callable[..., Reduction]
+Quantize = Callable[..., QuantizedGraphs]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def events() -> list[Event]:
 
 
 @pytest.fixture
-def reduced(tmp_path: Path, output: Path, events: list[Event]) -> Reduce:
+def quantized(tmp_path: Path, output: Path, events: list[Event]) -> Quantize:
     """Reduces a variant; two folders are never open at once."""
     opened: list[Path] = []
 
@@ -61,16 +61,24 @@ def reduced(tmp_path: Path, output: Path, events: list[Event]) -> Reduce:
             yield graphs
         opened.pop()
 
-    def call(source: StoredModel, precision: str, *, cancel: CancelToken | None = None, **options: Any) -> Reduction:
+    def call(
+        source: StoredModel,
+        precision: str,
+        *,
+        allow_inexact: bool = False,
+        cancel: CancelToken | None = None,
+        **options: Any,
+    ) -> QuantizedGraphs:
         output.mkdir(exist_ok=True)
-        return reduce(
+        return quantize_graphs(
             source,
             output,
             precision,
             open_graphs=open_graphs,
             scratch=tmp_path / "scratch",
             log=tmp_path / "log",
-            options=ReductionOptions(**options),
+            options=QuantizeOptions(**options),
+            allow_inexact=allow_inexact,
             progress=events.append,
             cancel=cancel,
         )
@@ -92,12 +100,18 @@ def initializers(file: Path) -> dict[str, onnx.TensorProto]:
     [("fp16", "fp16", 0.52), ("int8", "int8-blocks32", 0.32), ("int4", "int4-blocks64", 0.2)],
 )
 def test_a_decoder(
-    small_decoder: StoredModel, output: Path, tmp_path: Path, reduced: Reduce, precision: str, recipe: str, share: float
+    small_decoder: StoredModel,
+    output: Path,
+    tmp_path: Path,
+    quantized: Quantize,
+    precision: str,
+    recipe: str,
+    share: float,
 ) -> None:
     """Tied weights once, both arms of a branch, the limits, and a case of its own that can be replayed."""
-    found = reduced(small_decoder, precision)
+    found = quantized(small_decoder, precision)
 
-    assert (found.recipe, found.violations, found.graphs) == (recipe, (), {"model": "model.onnx"})
+    assert (found.method, found.violations, found.graphs) == (recipe, (), {"model": "model.onnx"})
     assert {"kl", "logits_cosine", "top1"} <= set(found.loss)
     assert (output / "model.onnx").stat().st_size < share * (small_decoder.path / "model.onnx").stat().st_size
     assert sum(
@@ -112,8 +126,10 @@ def test_a_decoder(
     assert {file.name for file in output.iterdir()} == {"model.onnx", "proof"}
 
 
-def test_fp16_keeps_inputs_and_outputs_but_the_cache(small_decoder: StoredModel, output: Path, reduced: Reduce) -> None:
-    reduced(small_decoder, "fp16")
+def test_fp16_keeps_inputs_and_outputs_but_the_cache(
+    small_decoder: StoredModel, output: Path, quantized: Quantize
+) -> None:
+    quantized(small_decoder, "fp16")
 
     with Session(output / "model.onnx", device="cpu") as session:
         assert {spec.name: spec.dtype for spec in (*session.inputs, *session.outputs)} == {
@@ -125,8 +141,8 @@ def test_fp16_keeps_inputs_and_outputs_but_the_cache(small_decoder: StoredModel,
         }
 
 
-def test_fp16_keeps_norms_and_small_constants(small_decoder: StoredModel, output: Path, reduced: Reduce) -> None:
-    reduced(small_decoder, "fp16")
+def test_fp16_keeps_norms_and_small_constants(small_decoder: StoredModel, output: Path, quantized: Quantize) -> None:
+    quantized(small_decoder, "fp16")
 
     graph = onnx.shape_inference.infer_shapes(onnx.load(output / "model.onnx")).graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
@@ -136,10 +152,10 @@ def test_fp16_keeps_norms_and_small_constants(small_decoder: StoredModel, output
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int4"])
-def test_external_data_stays_external(tmp_path: Path, output: Path, reduced: Reduce, precision: str) -> None:
+def test_external_data_stays_external(tmp_path: Path, output: Path, quantized: Quantize, precision: str) -> None:
     source = stored(tmp_path / "source", decoder(), decoder_calls(), external=True)
 
-    reduced(source, precision)
+    quantized(source, precision)
 
     assert (output / "model.onnx").stat().st_size < 20_000
     assert (output / "model.onnx_data").stat().st_size < 0.56 * (source.path / "model.onnx_data").stat().st_size
@@ -149,44 +165,44 @@ def test_external_data_stays_external(tmp_path: Path, output: Path, reduced: Red
     }
 
 
-def test_an_encoder_is_quantized_while_it_runs(tmp_path: Path, output: Path, reduced: Reduce) -> None:
+def test_an_encoder_is_quantized_while_it_runs(tmp_path: Path, output: Path, quantized: Quantize) -> None:
     source = stored(tmp_path / "source", encoder(), float_calls(2, 5, WIDTH))
 
-    found = reduced(source, "int8", column_bits=8)
+    found = quantized(source, "int8", column_bits=8)
 
     nodes = [node.op_type for node in onnx.load(output / "model.onnx").graph.node]
-    assert found.recipe == "int8-dynamic-perchannel"
+    assert found.method == "int8-dynamic-perchannel"
     assert (nodes.count("MatMulInteger"), nodes.count("DynamicQuantizeLinear")) == (3, 2)  # two layers share an input
 
 
-def test_what_is_too_coarse_is_tried_more_exactly(tmp_path: Path, reduced: Reduce, events: list[Event]) -> None:
+def test_what_is_too_coarse_is_tried_more_exactly(tmp_path: Path, quantized: Quantize, events: list[Event]) -> None:
     source = stored(tmp_path / "source", encoder(outlier=1000.0), float_calls(2, 5, WIDTH))
 
-    found = reduced(source, "int8")
+    found = quantized(source, "int8")
 
-    assert found.recipe == "int8-blocks32-floats" and not found.violations
-    assert any(isinstance(event, Warned) and "too coarse" in event.message for event in events)
+    assert found.method == "int8-blocks32-floats" and not found.violations
+    assert any(isinstance(event, Warned) and "beyond the limits of loss" in event.message for event in events)
 
 
-def test_what_float16_cannot_hold_is_refused_unless_allowed(tmp_path: Path, output: Path, reduced: Reduce) -> None:
+def test_what_float16_cannot_hold_is_refused_unless_allowed(tmp_path: Path, output: Path, quantized: Quantize) -> None:
     source = stored(tmp_path / "source", encoder(scale=1e6), float_calls(2, 5, WIDTH))
 
-    with pytest.raises(errors.ProofError, match=r"fp16 of tiny costs too much: kl is ") as caught:
-        reduced(source, "fp16")
+    with pytest.raises(errors.ProofError, match=r"tiny in fp16 is beyond its limits: kl is ") as caught:
+        quantized(source, "fp16")
 
     assert "--allow-inexact" in (caught.value.hint or "")
-    assert reduced(source, "fp16", allow_inexact=True).violations
+    assert quantized(source, "fp16", allow_inexact=True).violations
 
 
-def test_convolutions_are_refused(tmp_path: Path, reduced: Reduce) -> None:
+def test_convolutions_are_refused(tmp_path: Path, quantized: Quantize) -> None:
     source = stored(tmp_path / "source", convolution(), float_calls(1, 8, 9, 9))
 
     with pytest.raises(errors.UnsupportedArchitectureError, match="only 0% of the weights"):
-        reduced(source, "int4")
+        quantized(source, "int4")
 
 
-def test_asymmetric_blocks_with_a_finer_head(small_decoder: StoredModel, output: Path, reduced: Reduce) -> None:
-    found = reduced(small_decoder, "int4", symmetric=False, head_bits=8, block=32)
+def test_asymmetric_blocks_with_a_finer_head(small_decoder: StoredModel, output: Path, quantized: Quantize) -> None:
+    found = quantized(small_decoder, "int4", symmetric=False, head_bits=8, block=32)
 
     bits = {
         attribute.i
@@ -194,25 +210,27 @@ def test_asymmetric_blocks_with_a_finer_head(small_decoder: StoredModel, output:
         for attribute in node.attribute
         if attribute.name == "bits"
     }
-    assert found.recipe == "int4-blocks32-asymmetric-head8" and bits == {4, 8}
+    assert found.method == "int4-blocks32-asymmetric-head8" and bits == {4, 8}
 
 
-def test_a_damaged_graph_is_a_corrupt_file(small_decoder: StoredModel, reduced: Reduce, tmp_path: Path) -> None:
+def test_a_damaged_graph_is_a_corrupt_file(small_decoder: StoredModel, quantized: Quantize, tmp_path: Path) -> None:
     class Damaging(Graphs):
         def close(self) -> None:
             super().close()
             (small_decoder.path / "model.onnx").write_bytes(b"no graph")
 
     with pytest.raises(errors.CorruptFileError, match=r"model\.onnx cannot be read"):
-        reduce(small_decoder, tmp_path, "int8", open_graphs=Damaging, scratch=tmp_path / "s", log=tmp_path / "log")
+        quantize_graphs(
+            small_decoder, tmp_path, "int8", open_graphs=Damaging, scratch=tmp_path / "s", log=tmp_path / "log"
+        )
 
 
-def test_a_cancelled_reduction_ends(small_decoder: StoredModel, reduced: Reduce) -> None:
+def test_a_cancelled_reduction_ends(small_decoder: StoredModel, quantized: Quantize) -> None:
     token = CancelToken()
     token.cancel()
 
     with pytest.raises(errors.CancelledError):
-        reduced(small_decoder, "int8", cancel=token)
+        quantized(small_decoder, "int8", cancel=token)
 
 
 @pytest.mark.parametrize(
@@ -221,20 +239,20 @@ def test_a_cancelled_reduction_ends(small_decoder: StoredModel, reduced: Reduce)
 )
 def test_other_precisions_are_refused(small_decoder: StoredModel, precision: str, error: type[Exception]) -> None:
     with pytest.raises(error):
-        recipes(small_decoder, precision, ReductionOptions())
+        methods(small_decoder, precision, QuantizeOptions())
 
 
 def test_only_fp32_is_reduced(small_decoder: StoredModel) -> None:
     half = replace(small_decoder, manifest=replace(small_decoder.manifest, precision="fp16"))
 
     with pytest.raises(errors.UsageError, match="this variant of tiny is fp16"):
-        recipes(half, "int8", ReductionOptions())
+        methods(half, "int8", QuantizeOptions())
 
 
 @pytest.mark.parametrize("options", [{"block": 8}, {"block": 48}, {"head_bits": 5}, {"column_bits": 4}])
 def test_options_are_checked(options: dict[str, int]) -> None:
     with pytest.raises(errors.UsageError):
-        ReductionOptions(**options)  # type: ignore[arg-type]
+        QuantizeOptions(**options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +275,6 @@ def test_auto(device: str, kind: Any, memory: int | None, expected: str) -> None
 def test_processors_that_saturate_are_known(tmp_path: Path) -> None:
     for flags, exact in (("fpu avx2", False), ("fpu avx512_vnni", True), ("avx2 avx_vnni", True)):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-        assert exact_dots(tmp_path / "cpuinfo", "x86_64") is exact
+        assert exact_dot_products(tmp_path / "cpuinfo", "x86_64") is exact
 
-    assert exact_dots(tmp_path / "nothing", "aarch64") and not exact_dots(tmp_path / "nothing", "AMD64")
+    assert exact_dot_products(tmp_path / "nothing", "aarch64") and not exact_dot_products(tmp_path / "nothing", "AMD64")

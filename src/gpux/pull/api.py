@@ -19,10 +19,10 @@ from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import canonical
 from gpux.model.transfer import combined
 from gpux.model.variant import StoredModel
-from gpux.pull.automatic import AUTO
 from gpux.pull.context import PullContext
 from gpux.pull.execute import execute
 from gpux.pull.plan import PullPlan, plan_pull
+from gpux.quantize.choose import AUTO
 from gpux.store import Store, keep_within
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gpux.convert.base import Converter
 from gpux.errors import ConversionError, GpuxError, ProofError, SessionError, ToolchainMissingError, UnsupportedError
@@ -11,7 +12,7 @@ from gpux.model.variant import StoredModel
 from gpux.pull.build import adopt, convert
 from gpux.pull.context import PullContext
 from gpux.pull.plan import Candidate, PullPlan
-from gpux.pull.reduced import reduce_variant
+from gpux.quantize.variants import quantize_variant
 from gpux.system.disk import format_bytes
 
 #: Errors after which the next candidate is tried.
@@ -54,8 +55,18 @@ def _create(context: PullContext, plan: PullPlan, info: ModelInfo) -> StoredMode
 def _create_by(context: PullContext, plan: PullPlan, candidate: Candidate, info: ModelInfo) -> StoredModel:
     if candidate.kind == "quantize":
         assert plan.base is not None  # the plan of every candidate that quantizes has one
-        whole = execute(context, plan.base)
-        return reduce_variant(context, plan, whole, info)
+        base = execute(context, plan.base)
+        return quantize_variant(
+            replace(base, manifest=replace(base.manifest, own_task=plan.own_task)),
+            plan.precision,
+            store=context.store,
+            settings=context.settings,
+            stages=context.stages,
+            cancel=context.cancel,
+            allow_inexact=context.allow_inexact,
+            replace_stored=context.force,
+            open_session=context.open_session,
+        )
     snapshot = _fetch(context, info, candidate.paths)
     if candidate.kind == "shipped":
         return adopt(context, plan, candidate, snapshot, _prover(context, candidate))

@@ -22,7 +22,6 @@ from gpux.model.info import ModelInfo
 from gpux.model.precisions import QUANTIZED, find_precision
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
-from gpux.pull.automatic import AUTO, automatic_precision
 from gpux.pull.context import PullContext
 from gpux.pull.needs import (
     MemoryNeed,
@@ -35,6 +34,7 @@ from gpux.pull.needs import (
     planned_files,
     space_needs,
 )
+from gpux.quantize.choose import AUTO, automatic_precision
 from gpux.system.machine import available_memory
 
 QUANTIZER = "quantizer"

@@ -1,11 +1,6 @@
-"""Reduced precisions of a stored float32 variant: which there are, by which recipes, and what suits a device.
+"""Quantization of stored float32 variants to fp16, int8 and int4, and what each precision costs.
 
-:mod:`gpux.quantize.reduction` makes them, with a program of its own process (:mod:`gpux.quantize.program`).
+:mod:`gpux.quantize.methods` lists how, :mod:`gpux.quantize.graphs` quantizes the graphs of one variant and measures the
+loss, :mod:`gpux.quantize.variants` stores the result, :mod:`gpux.quantize.choose` is ``--precision auto``, and
+:mod:`gpux.quantize.program` is the program that rewrites ONNX files in a process of its own.
 """
-
-from __future__ import annotations
-
-from gpux.quantize.choose import Choice, choose_precision
-from gpux.quantize.recipes import ReductionOptions
-
-__all__ = ["Choice", "ReductionOptions", "choose_precision"]

@@ -1,1 +1,1 @@
-"""The program that reduces the precision of stored graphs."""
+"""The program that quantizes stored graphs in a process of its own: needs onnx and numpy, and never runs a graph."""

@@ -1,8 +1,9 @@
-"""The program that reduces the precision of stored graphs: needs onnx and numpy alone.
+"""Quantizes the graphs of one variant: ``python -m gpux.quantize.program`` with a request on standard input.
 
-The request ``{"command": "reduce", "source": folder, "output": folder, "graphs": {name: file}, "recipe": {...}}`` is
-answered with one ``progress`` event per graph and ``{"event": "result", "graphs": {...}, "share": float,
-"versions": {...}, "peak_rss": bytes}``; see :mod:`reducing` for the recipe.
+The request is ``{"command": "quantize", "source": folder, "output": folder, "graphs": {name: file}, "method": {...}}``;
+:func:`gpux.quantize.program.quantize.quantize_graphs` lists the parameters of a method. The program sends one
+``progress`` event per graph, then ``{"event": "result", "graphs": {...}, "source_files": [...], "share": float,
+"versions": {...}, "peak_rss": bytes}``. See :mod:`gpux.system.worker_protocol` for the protocol.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from gpux.system.worker_protocol import Events, Refused, serve
 
 
 def answer(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """The result of the request's command; see :func:`reducing.reduce_graphs`."""
-    if request.get("command") != "reduce":
+    """The result of the request's command; see :func:`gpux.quantize.program.quantize.quantize_graphs`."""
+    if request.get("command") != "quantize":
         raise Refused("conversion", f"the quantizer has no command {request.get('command')!r}")
-    from gpux.quantize.program.reducing import reduce_graphs  # onnx is imported after the parent is watched
+    from gpux.quantize.program.quantize import quantize_graphs  # onnx is imported after the parent is watched
 
-    return reduce_graphs(request, events)
+    return quantize_graphs(request, events)
 
 
 if __name__ == "__main__":

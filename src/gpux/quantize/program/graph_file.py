@@ -1,4 +1,4 @@
-"""An ONNX file with weights that are read when they are needed and written as soon as they are made.
+"""An ONNX file whose weights are read one at a time, and written as soon as they are converted.
 
 External data follows ONNX's ``TensorProto.external_data``: the keys ``location``, ``offset`` and ``length``.
 """
@@ -19,27 +19,27 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from gpux.system.worker_protocol import Refused
 
-#: Where a tensor of the external file may begin; the page that memory is mapped by.
+#: Tensors of the external file start at multiples of the page size, so that they can be memory-mapped.
 ALIGNMENT = 4096
-#: Smaller tensors stay in the graph's own file, as ONNX's own tools have it.
+#: Smaller tensors stay in the graph's own file, as with ONNX's own tools.
 EXTERNAL_FROM = 1024
-#: Operators that a rewritten layer may leave behind without a reader.
+#: Operators before a weight that nothing reads any more once its layer is rewritten.
 _VIEWS = ("Identity", "Transpose")
 
 
 @dataclass
 class Scope:
-    """A graph or subgraph: names are looked up here, then outside."""
+    """A graph or subgraph; names are looked up here, then in the enclosing graph."""
 
     graph: GraphProto
     outside: Scope | None = None
 
     def __post_init__(self) -> None:
-        self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.producers = {name: node for node in self.graph.node for name in node.output if name}
+        self.tensors: dict[str, TensorProto] = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.producers: dict[str, NodeProto] = {name: node for node in self.graph.node for name in node.output if name}
 
     def find(self, name: str) -> tuple[Scope, TensorProto] | None:
-        """The initializer of that name and where it lives; None for a computed value or an input."""
+        """The initializer of that name and its scope; None for a computed value or an input."""
         if name in self.tensors:
             return self, self.tensors[name]
         if name in self.producers or self.outside is None:
@@ -47,14 +47,14 @@ class Scope:
         return self.outside.find(name)
 
     def producer(self, name: str) -> NodeProto | None:
-        """The node that computes a value, here or outside."""
+        """The node that computes a value, here or in an enclosing graph."""
         if name in self.producers:
             return self.producers[name]
         return self.outside.producer(name) if self.outside is not None and name not in self.tensors else None
 
 
 def replace_node(graph: GraphProto, node: NodeProto, successors: Sequence[NodeProto]) -> None:
-    """Put nodes in the place of one, the order kept; values that they make are not added to any :class:`Scope`."""
+    """Replace one node with others at the same position; a :class:`Scope` does not get their outputs."""
     index = next(place for place, other in enumerate(graph.node) if other is node)
     graph.node.remove(node)
     for offset, successor in enumerate(successors):
@@ -75,10 +75,10 @@ class GraphFile:
 
     Args:
         path: the file to read.
-        output: the file to write; external data goes to ``<output>_data`` beside it where ``path`` has some.
+        output: the file to write; its external data is ``<output>_data``, written if ``path`` has external data.
 
     Raises:
-        Refused: ``corrupt_file`` when it is not an ONNX file.
+        Refused: ``corrupt_file`` if the file is not an ONNX file.
     """
 
     def __init__(self, path: Path, output: Path) -> None:
@@ -86,19 +86,26 @@ class GraphFile:
         self.model = _parse(path)
         self.root = Scope(self.model.graph)
         self.scopes = list(_scopes(self.root))
-        self._external = any(_is_external(tensor) for scope in self.scopes for tensor in scope.graph.initializer)
+        #: names of the files with the external data of ``path``, relative to its folder
+        self.data_files = {
+            _external_data(tensor)["location"]
+            for scope in self.scopes
+            for tensor in scope.graph.initializer
+            if _is_external(tensor)
+        }
+        self._external = bool(self.data_files)
         self._data = output.with_name(f"{output.name}_data")
         self._names: set[str] = set()
         self._written: set[str] = set()
         self._weights = output.with_name(f"{output.name}.weights")
-        for left in (output, self._data, self._weights):  # of an earlier recipe, or of a process that was killed
-            left.unlink(missing_ok=True)
+        for stale in (output, self._data, self._weights):  # of an earlier method, or of a process that was killed
+            stale.unlink(missing_ok=True)
 
     def array(self, tensor: TensorProto) -> NDArray[Any]:
-        """The values of an initializer; external ones are mapped, not read."""
+        """The values of an initializer; external data is memory-mapped."""
         if not _is_external(tensor):
             return np.asarray(numpy_helper.to_array(tensor))
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        entries = _external_data(tensor)
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
         shape = tuple(tensor.dims)
         if 0 in shape:
@@ -106,7 +113,7 @@ class GraphFile:
         return np.memmap(self._path.parent / entries["location"], dtype, "r", int(entries.get("offset", 0)), shape)
 
     def add(self, owner: Scope, name: str, array: NDArray[Any]) -> str:
-        """Add an initializer to a graph; its name, which may get a number. A large one is written at once."""
+        """Add an initializer to a graph, a large one written at once; returns its name, made unique with a number."""
         array = np.ascontiguousarray(array)
         tensor = TensorProto(name=self.unique(name), dims=array.shape)
         tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -121,7 +128,7 @@ class GraphFile:
         return str(tensor.name)
 
     def unique(self, name: str) -> str:
-        """The name, with a number where it is taken; what this hands out is new in every scope."""
+        """The name, with a number where the name is in use; the result is unique in all scopes."""
         if not self._names:
             self._names = {value for scope in self.scopes for value in (*scope.tensors, *scope.producers)}
         candidate, number = name, 1
@@ -132,22 +139,22 @@ class GraphFile:
         return candidate
 
     def require(self, domain: str, version: int) -> None:
-        """Import an operator set, unless the model does already."""
+        """Import an operator set, unless the model imports it already."""
         if all(entry.domain != domain for entry in self.model.opset_import):
             self.model.opset_import.append(helper.make_opsetid(domain, version))
 
     @property
     def opset(self) -> int:
-        """The version of ONNX's own operators."""
+        """The version of the default ONNX operator set."""
         return next((int(entry.version) for entry in self.model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
     def save(self) -> None:
-        """Write the model, with those initializers alone that something reads; external ones are carried over.
+        """Write the model without unused initializers; external data that was not converted is copied.
 
-        Two serialized messages one after the other are one message with the fields of both (protobuf's encoding
-        guide): the weights follow the graph one by one, and the whole is never in memory.
+        The concatenation of two serialized messages is one message with the fields of both (protobuf's encoding
+        guide). So the weights are appended to the graph one by one, and the model is never in memory as a whole.
         """
-        for scope in reversed(self.scopes):  # what is inside may be all that reads a value of the outside
+        for scope in reversed(self.scopes):  # a subgraph may be the only reader of an outer value
             _drop_unused(scope)
         for scope in self.scopes:
             for tensor in scope.graph.initializer:
@@ -167,7 +174,7 @@ class GraphFile:
         self._weights.unlink(missing_ok=True)
 
     def _write_inline(self, tensor: TensorProto) -> TensorProto:
-        """Append the tensor to the weights that will follow the graph; what stands for it until then."""
+        """Append the tensor to the weights that will follow the graph; returns one without values for the graph."""
         with self._weights.open("ab") as file:
             file.write(ModelProto(graph=GraphProto(initializer=[tensor])).SerializeToString())
         self._written.add(tensor.name)
@@ -188,7 +195,7 @@ class GraphFile:
 
 
 def _parse(path: Path) -> ModelProto:
-    """The model without external data; the file is mapped, so that it is not in memory twice."""
+    """The model without external data; the file is memory-mapped, so that it is not in memory twice."""
     model = ModelProto()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
@@ -210,8 +217,12 @@ def _is_external(tensor: TensorProto) -> bool:
     return bool(tensor.data_location == TensorProto.EXTERNAL)
 
 
+def _external_data(tensor: TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
 def _drop_unused(scope: Scope) -> None:
-    """Take away transposes and the like that nothing reads any more, then weights that nothing reads."""
+    """Remove transposes and identities that nothing reads any more, then weights that nothing reads."""
     used = _read(scope.graph)
     for index in reversed(range(len(scope.graph.node))):
         node = scope.graph.node[index]
@@ -224,7 +235,7 @@ def _drop_unused(scope: Scope) -> None:
 
 
 def _read(graph: GraphProto) -> set[str]:
-    """Every name that a node of the graph, or of a graph within, takes as input or hands out."""
+    """Every input of a node of the graph or its subgraphs, and every output of a graph."""
     found = {output.name for output in graph.output}
     for node in graph.node:
         found.update(node.input)

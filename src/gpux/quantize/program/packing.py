@@ -1,8 +1,8 @@
-"""Numbers in fewer bits: the arithmetic of each recipe, on numpy arrays alone.
+"""The arithmetic of quantization, on numpy arrays.
 
-Blocks are packed as onnxruntime's operator ``com.microsoft.MatMulNBits`` reads them (its ContribOperators.md): per row
-and block of K one blob of ``block * bits / 8`` bytes, the first value in the low bits; scales [N, blocks]; zero points
-packed the same way along the blocks, 2 ** (bits - 1) where there are none.
+Blocks are packed for onnxruntime's operator ``com.microsoft.MatMulNBits`` (ContribOperators.md): for each row and block
+of K ``block * bits / 8`` bytes, the first value in the low bits; scales [N, blocks]; zero points packed alike along the
+blocks, 2 ** (bits - 1) without zero points.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-#: Bytes of float32 that are worked on at a time.
+#: Bytes of float32 that are quantized at a time, so that large matrices need little memory.
 SLICE = 32 << 20
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A matrix of N rows of K values in blocks."""
+    """A matrix of N rows and K columns, quantized in blocks of a row."""
 
     values: NDArray[np.uint8]  #: [N, blocks, block * bits / 8]
     scales: NDArray[np.float32]  #: [N, blocks]
@@ -33,10 +33,10 @@ def pack_blocks(
 
     Args:
         matrix: float, [N, K] if ``transposed``, else [K, N].
-        transposed: see there.
+        transposed: whether ``matrix`` is stored transposed.
         bits: 4 or 8 per value.
         block: values that share a scale.
-        symmetric: zero is the middle of the range; else each block has a zero point of its own.
+        symmetric: zero is the middle of the range; else each block has its own zero point.
     """
     rows = matrix if transposed else matrix.T
     count, width = rows.shape
@@ -58,12 +58,12 @@ def pack_blocks(
 def quantize_columns(
     matrix: NDArray[np.floating], *, transposed: bool, bits: int = 8
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Signed values [K, N] with one scale per column, zero in the middle.
+    """Signed values [K, N] and one scale per column; zero is the middle of the range.
 
     Args:
         matrix: float, [N, K] if ``transposed``, else [K, N].
-        transposed: see there.
-        bits: 8, or 7 where a processor adds two products of 8 bits into 16 and would saturate.
+        transposed: whether ``matrix`` is stored transposed.
+        bits: 8, or 7 for processors that add two products of 8 bits in 16 bits, which would saturate.
     """
     largest = 2 ** (bits - 1) - 1
     columns = matrix.T if transposed else matrix
@@ -89,7 +89,7 @@ def _parts(rows: int, row_bytes: int) -> Iterator[slice]:
 
 
 def _symmetric(split: NDArray[np.float32], bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], None]:
-    """The value of largest magnitude becomes the end of the range that reaches further, -2 ** (bits - 1)."""
+    """The value of largest magnitude in a block becomes -2 ** (bits - 1), the end of the range that is further away."""
     middle = 2 ** (bits - 1)
     index = np.abs(split).argmax(axis=-1, keepdims=True)
     scales = np.take_along_axis(split, index, axis=-1)[..., 0] / np.float32(-middle)
@@ -113,12 +113,12 @@ def _inverse(scales: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _pack(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Two values of four bits to a byte, the first one low."""
+    """Two values of 4 bits per byte, the first in the low bits."""
     if bits == 8:
         return codes
     return np.asarray(codes[..., 0::2] | (codes[..., 1::2] << np.uint8(4)), np.uint8)
 
 
 def _even(zeros: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """An even number of zero points per row, so that they can be packed."""
+    """Pad zero points of 4 bits to an even number per row, so that they can be packed."""
     return np.pad(zeros, ((0, 0), (0, 1))) if bits == 4 and zeros.shape[1] % 2 else zeros

@@ -1,4 +1,4 @@
-"""Finds the layers that multiply by a constant matrix, however an exporter wrote them."""
+"""Finds the layers with a constant weight matrix: linear layers, embeddings and heads, as any exporter writes them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from onnx import NodeProto, TensorProto, helper
 
 from gpux.quantize.program.graph_file import GraphFile, Scope
 
-#: A float matrix smaller than this is left alone: nothing is gained by it.
+#: A float matrix with fewer values is not quantized: it would save next to nothing.
 SMALLEST = 1024
+#: Operators between a head and the output of the model.
+_AFTER_HEAD = ("Add", "Mul", "Div", "Sub", "Cast", "Tanh", "Identity", "Reshape", "Squeeze", "Slice", "Gather", "If")
+
+#: Identifies a weight: ``id`` of its scope, its name, and whether it is stored as [N, K]. Layers with the same key
+#: share the weight.
+WeightKey = tuple[int, str, bool]
 
 
 @dataclass(frozen=True)
 class Linear:
     """``Y = A @ W (+ bias)`` with W constant: a MatMul or Gemm node."""
 
-    scope: Scope  #: where the node is
+    scope: Scope  #: of the node
     node: NodeProto
-    owner: Scope  #: where the weight is
+    owner: Scope  #: scope of the weight
     weight: TensorProto
-    transposed: bool  #: stored as [N, K], so that W is its transpose; else as [K, N]
+    transposed: bool  #: the weight is stored as [N, K]; else as [K, N]
     bias: str = ""
 
     @property
-    def key(self) -> tuple[int, str, bool]:
-        """What two layers share if they share the weight."""
+    def key(self) -> WeightKey:
+        """The key of the weight."""
         return id(self.owner), self.weight.name, self.transposed
 
     @property
@@ -37,8 +43,8 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Table:
-    """``Y = W[ids]`` with W constant, [rows, width]: an embedding."""
+class Embedding:
+    """``Y = W[ids]`` with W constant, [rows, width]: a Gather node."""
 
     scope: Scope
     node: NodeProto
@@ -46,13 +52,13 @@ class Table:
     weight: TensorProto
 
     @property
-    def key(self) -> tuple[int, str, bool]:
-        """Equal to that of a linear layer with the same weight, transposed: a tied head."""
+    def key(self) -> WeightKey:
+        """The key of the weight; a head that is tied to the embedding is a transposed linear layer with this key."""
         return id(self.owner), self.weight.name, True
 
 
-def linears(file: GraphFile) -> Iterator[Linear]:
-    """Every layer of that kind, subgraphs included."""
+def find_linears(file: GraphFile) -> Iterator[Linear]:
+    """Every linear layer, subgraphs included."""
     for scope in file.scopes:
         for node in scope.graph.node:
             found = _linear(scope, node)
@@ -60,7 +66,7 @@ def linears(file: GraphFile) -> Iterator[Linear]:
                 yield found
 
 
-def tables(file: GraphFile) -> Iterator[Table]:
+def find_embeddings(file: GraphFile) -> Iterator[Embedding]:
     """Every embedding, subgraphs included."""
     for scope in file.scopes:
         for node in scope.graph.node:
@@ -68,7 +74,22 @@ def tables(file: GraphFile) -> Iterator[Table]:
                 continue
             found = scope.find(node.input[0])
             if found is not None and _is_matrix(found[1]):
-                yield Table(scope, node, *found)
+                yield Embedding(scope, node, *found)
+
+
+def find_heads(file: GraphFile) -> set[int]:
+    """``id`` of the linear nodes whose result reaches an output of the model through elementwise operators alone."""
+    scope, found = file.root, set()
+    pending = [output.name for output in scope.graph.output]
+    while pending:
+        node = scope.producers.get(pending.pop())
+        if node is None:
+            continue
+        if node.op_type in ("MatMul", "Gemm"):
+            found.add(id(node))
+        elif node.op_type in _AFTER_HEAD:
+            pending.extend(node.input)
+    return found
 
 
 def _linear(scope: Scope, node: NodeProto) -> Linear | None:
@@ -76,7 +97,7 @@ def _linear(scope: Scope, node: NodeProto) -> Linear | None:
         return None
     if node.op_type == "Gemm" and not _is_plain(node):
         return None
-    source = _source(scope, node.input[1])
+    source = _weight_of(scope, node.input[1])
     if source is None:
         return None
     owner, weight, transposed = source
@@ -86,8 +107,8 @@ def _linear(scope: Scope, node: NodeProto) -> Linear | None:
     return Linear(scope, node, owner, weight, transposed != bool(_integer(node, "transB", 0)), bias)
 
 
-def _source(scope: Scope, name: str) -> tuple[Scope, TensorProto, bool] | None:
-    """The matrix behind a value, through Identity and Transpose."""
+def _weight_of(scope: Scope, name: str) -> tuple[Scope, TensorProto, bool] | None:
+    """The constant matrix that a value is, also behind Identity and Transpose; the last item: is it transposed."""
     transposed = False
     while (found := scope.find(name)) is None:
         node = scope.producer(name)
@@ -110,21 +131,3 @@ def _is_plain(node: NodeProto) -> bool:
 
 def _integer(node: NodeProto, name: str, default: int) -> int:
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
-
-
-def heads(file: GraphFile) -> set[int]:
-    """``id`` of the nodes whose answer, but for elementwise work, is an output of the model."""
-    scope, found = file.root, set()
-    pending = [output.name for output in scope.graph.output]
-    while pending:
-        node = scope.producers.get(pending.pop())
-        if node is None:
-            continue
-        if node.op_type in ("MatMul", "Gemm"):
-            found.add(id(node))
-        elif node.op_type in _ELEMENTWISE:
-            pending.extend(node.input)
-    return found
-
-
-_ELEMENTWISE = ("Add", "Mul", "Div", "Sub", "Cast", "Tanh", "Identity", "Reshape", "Squeeze", "Slice", "Gather", "If")
