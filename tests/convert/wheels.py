@@ -25,17 +25,18 @@ def write_wheels(folder: Path, *, local: str = "") -> str:
 
     ``local`` is torch's local version, as wheels of its own index have it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name, module in PACKAGES.items():
-        _wheel(folder, name, "1.0" + (local if name == "torch" else ""), module)
+        write_wheel(folder, name, "1.0" + (local if name == "torch" else ""), module)
     return "# torch first\n" + "".join(f"{name}==1.0\n" for name in PACKAGES)
 
 
-def _wheel(folder: Path, name: str, version: str, module: str) -> None:
+def write_wheel(folder: Path, name: str, version: str, module: str, text: str = "") -> None:
+    """Write the wheel of a distribution with one module."""
+    folder.mkdir(parents=True, exist_ok=True)
     base = f"{name.replace('-', '_')}-{version}"
     info = f"{base}.dist-info"
     files = {
-        f"{module}/__init__.py": "",
+        f"{module}/__init__.py": text,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -1,0 +1,138 @@
+"""A converter of another package: one module, one entry point, its own toolchain, and the proof that gpux makes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from gpux.convert.registry import converters, find_toolchain
+from gpux.errors import ProofError, ToolchainMissingError, UnsupportedArchitectureError
+from gpux.pull.api import pull_model
+from gpux.system.settings import Settings
+from tests.convert.wheels import write_wheel
+
+MODULE = """
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpux.convert.spec import ConverterSpec
+
+SPEC = ConverterSpec(
+    name="doubling",
+    worker=Path(__file__).with_name("doubling_worker.py"),
+    architectures=lambda: {"doubler": ["feature-extraction"]},
+    requirements=("doubling-exporter==1.0",),
+    modules=("doubling_exporter",),
+    packages=("doubling-exporter",),
+)
+"""
+#: The toolchain has no onnx and no numpy: the worker copies a graph and a case that the test prepared.
+WORKER = """
+import importlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from gpux.system.worker_protocol import Refused, serve
+
+HERE = Path(__file__).parent
+
+
+def answer(request, events):
+    if request["command"] == "versions":
+        return {"versions": {name: importlib.import_module(name).VERSION for name in request["modules"]}}
+    events.stage("export", "Doubling")
+    if not (Path(request["source"]) / "model.safetensors").is_file():
+        raise Refused("no_weights", "there are no weights")
+    import doubling_exporter
+
+    shutil.copy(HERE / "model.onnx", request["output"])
+    shutil.copy(HERE / "batch.npz", request["reference"])
+    return {"graphs": {"model": "model.onnx"}, "versions": {"doubling-exporter": doubling_exporter.VERSION}}
+
+
+serve(answer)
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An installed distribution with a converter, and the one wheel that pip can find for its toolchain."""
+    folder, wheels = tmp_path / "site", tmp_path / "wheels"
+    folder.mkdir()
+    (folder / "doubling_converter.py").write_text(MODULE)
+    (folder / "doubling_worker.py").write_text(WORKER)
+    info = folder / "doubling_converter-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: doubling-converter\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gpux.converters]\ndoubling = doubling_converter:SPEC\n")
+    write_graph(folder / "model.onnx", factor=2.0)
+    inputs = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.savez(folder / "batch.npz", **{"in:values": inputs, "out:doubled": 2 * inputs})  # type: ignore[arg-type]
+    write_wheel(wheels, "doubling-exporter", "1.0", "doubling_exporter", 'VERSION = "1.0"\n')
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))  # for the processes that a test starts
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    yield folder
+    sys.modules.pop("doubling_converter", None)
+
+
+def write_graph(file: Path, factor: float) -> None:
+    values = helper.make_tensor_value_info("values", TensorProto.FLOAT, ["batch", 3])
+    doubled = helper.make_tensor_value_info("doubled", TensorProto.FLOAT, ["batch", 3])
+    constant = helper.make_tensor("factor", TensorProto.FLOAT, [], [factor])
+    node = helper.make_node("Mul", ["values", "factor"], ["doubled"])
+    graph = helper.make_graph([node], "doubler", [values], [doubled], [constant])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), file)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "doubler"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "doubler"}))
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    return folder
+
+
+def install() -> None:
+    command = [sys.executable, "-m", "gpux", "toolchain", "install", "doubling", "--yes"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    assert done.returncode == 0, done.stderr
+
+
+def test_its_model_is_pulled_and_proven(package: Path, source: Path) -> None:
+    settings = Settings.from_env()
+    assert list(converters(settings))[-1] == "doubling", "gpux's own converters come first"
+    with pytest.raises(ToolchainMissingError) as missing:
+        pull_model(source, task="feature-extraction")
+    assert missing.value.details["toolchain"] == "doubling"
+    install()
+    assert find_toolchain("doubling", settings).versions() == {"doubling_exporter": "1.0"}
+    model = pull_model(source, task="feature-extraction")
+    assert (model.manifest.recipe, model.manifest.proof.status) == ("doubling", "proven")
+    assert [case.name for case in model.manifest.proof.cases][:1] == ["batch"]
+
+
+def test_a_graph_that_answers_otherwise_is_not_stored(package: Path, source: Path) -> None:
+    install()
+    write_graph(package / "model.onnx", factor=2.1)
+    with pytest.raises(ProofError):
+        pull_model(source, task="feature-extraction")
+
+
+def test_a_model_that_its_table_does_not_list(package: Path, source: Path) -> None:
+    (source / "config.json").write_text(json.dumps({"model_type": "tripler"}))
+    with pytest.raises(UnsupportedArchitectureError, match="doubling does not support the model type 'tripler'"):
+        pull_model(source, task="feature-extraction")
