@@ -49,7 +49,7 @@ def test_what_can_be_meant(field: str, value: Any, kept: tuple[str, Any]) -> Non
         ({"zzz": 1}, "no field is named 'zzz'", "Known: name, description"),
         ({"downloads": 5}, "downloads is what the source tells", "These can be set"),
         ({"params": 70}, "a number from 1,000", "70B or 70M"),
-        ({"params": "seventy"}, "'seventy' is no count", "7B"),
+        ({"params": "seventy"}, "'seventy' is not a number of parameters", "7B"),
         ({"params": True}, "a whole number is expected", None),
         ({"params": -1}, "a number from", None),
         ({"params": 1e30}, "a number from", None),

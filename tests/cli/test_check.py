@@ -33,7 +33,7 @@ def test_one_line_for_each_model(hub: HubServer) -> None:
     assert [line[0] for line in lines] == ["tiny/embed", "acme/gated", "tiny/missing"]
     assert [line[1] for line in lines] == [
         "public: downloads without a token",
-        f"gated: ask at {hub.url}/acme/gated, then log in",
+        f"gated: request access at {hub.url}/acme/gated, then log in",
         "missing, or private and needs a token",
     ]
     assert [line[4:] for line in lines] == [["yes", ""], ["no", ""], ["?", ""]]
@@ -64,7 +64,7 @@ def test_exit_codes(refs: list[str], token: str, code: int) -> None:
 
 def test_no_network_is_5() -> None:
     done = gpux("check", "tiny/embed", HF_ENDPOINT="http://127.0.0.1:9")
-    assert (done.returncode, "not known" in done.stdout) == (5, True)
+    assert (done.returncode, "unknown: " in done.stdout) == (5, True)
 
 
 def test_json() -> None:

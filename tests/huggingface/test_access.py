@@ -28,15 +28,15 @@ VERDICTS: list[tuple[str, str | None, str, bool | None, bool | None, type[errors
     ("tiny/embed@v1", NOBODY, "public: downloads without a token", True, None, None),
     ("tiny/embed/onnx/model.onnx", NOBODY, "public: downloads without a token", True, None, None),
     ("gpt2", NOBODY, "public: downloads without a token", True, None, None),
-    ("acme/gated", NOBODY, "gated: ask at http", False, None, errors.GatedModelError),
-    ("acme/gated", BOB, "gated, and this token has no access: ask at", False, False, errors.GatedModelError),
+    ("acme/gated", NOBODY, "gated: request access at http", False, None, errors.GatedModelError),
+    ("acme/gated", BOB, "gated, and this token has no access: request it at", False, False, errors.GatedModelError),
     ("acme/gated", ADA, "gated: this token has access", False, True, None),
     ("acme/private", NOBODY, "missing, or private and needs a token", None, None, errors.ModelNotFoundError),
-    ("acme/private", BOB, "missing, or private and closed to this", None, None, errors.ModelNotFoundError),
+    ("acme/private", BOB, "missing, or private and not accessible with", None, None, errors.ModelNotFoundError),
     ("acme/private", ADA, "private: downloads with this token", False, True, None),
-    ("tiny/missing", ADA, "missing, or private and closed to this", None, None, errors.ModelNotFoundError),
+    ("tiny/missing", ADA, "missing, or private and not accessible with", None, None, errors.ModelNotFoundError),
     ("acme/disabled", ADA, "disabled by the Hub", None, None, errors.DisabledModelError),
-    ("odd/empty", NOBODY, "there, but it has no files", True, None, None),
+    ("odd/empty", NOBODY, "exists, but has no files", True, None, None),
     ("odd/traversal", NOBODY, "the file name '../outside.txt' of odd/traversal", None, None, errors.UnsafePathError),
     ("tiny/embed@nope", NOBODY, "tiny/embed has no revision 'nope'", None, None, errors.RevisionNotFoundError),
     ("tiny/embed/nope.bin", NOBODY, "tiny/embed has no file 'nope.bin'", False, None, errors.EntryNotFoundError),
@@ -124,8 +124,8 @@ def test_files_that_are_closed_although_the_model_looks_open(hub: HubServer, set
 @pytest.mark.parametrize(
     ("fault", "kind", "verdict"),
     [
-        ({"status": 429}, errors.RateLimitError, "not known: the Hub limits requests"),
-        ({"status": 500, "path": "blobs="}, errors.HubServerError, "not known: the Hub fails"),
+        ({"status": 429}, errors.RateLimitError, "unknown: the Hub limits requests"),
+        ({"status": 500, "path": "blobs="}, errors.HubServerError, "unknown: the Hub fails"),
     ],
 )
 def test_a_failing_hub_is_no_verdict(
@@ -139,9 +139,9 @@ def test_a_failing_hub_is_no_verdict(
 
 def test_no_network_and_offline(hub: HubServer, settings: Settings) -> None:
     report = check_access("tiny/embed", replace(settings, endpoint="http://127.0.0.1:9"))
-    assert (type(report.error), report.verdict) == (errors.NetworkError, "not known: the Hub does not answer")
+    assert (type(report.error), report.verdict) == (errors.NetworkError, "unknown: the Hub does not answer")
     report = check_access("tiny/embed", replace(settings, offline=True))
-    assert (type(report.error), report.verdict) == (errors.OfflineError, "not known: offline")
+    assert (type(report.error), report.verdict) == (errors.OfflineError, "unknown: offline")
     assert hub.requests == []
 
 

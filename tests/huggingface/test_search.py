@@ -91,14 +91,22 @@ def test_pages_are_asked_for_when_they_are_needed(hub: HubServer, manager: Huggi
     [
         {"sort": "beauty"},
         {"format": "exe"},
-        {"colour": "red"},
         {"min_parameters": 2, "max_parameters": 1},
         {"limit": 0},
     ],
 )
-def test_what_cannot_be_meant_is_refused(hub: HubServer, manager: HuggingFaceManager, filters: dict[str, Any]) -> None:
+def test_invalid_values_are_refused(hub: HubServer, manager: HuggingFaceManager, filters: dict[str, Any]) -> None:
     with pytest.raises(errors.UsageError):
         manager.search_models(**filters)
+    assert hub.requests == []
+
+
+def test_an_unknown_filter_is_a_type_error(hub: HubServer, manager: HuggingFaceManager) -> None:
+    unknown: dict[str, Any] = {"colour": "red"}
+    with pytest.raises(TypeError, match="colour"):
+        manager.search_models(**unknown)
+    with pytest.raises(TypeError, match="colour"):
+        HuggingFaceManager(**unknown)
     assert hub.requests == []
 
 

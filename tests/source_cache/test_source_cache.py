@@ -237,7 +237,7 @@ def test_the_last_commit_takes_everything_along(cache: Path) -> None:
     (repository.path / "trees").mkdir()
     (repository.path / "trees" / f"{FIRST}.json").write_text("[]")
     plan = plan_source_removal(cache, ID)
-    assert [removal.reason for removal in plan.removals] == ["asked for", "asked for", "used by no commit"]
+    assert [removal.reason for removal in plan.removals] == ["requested", "requested", "used by no commit"]
     assert plan.execute() == plan.bytes_freed >= repository.size + 4 + 5
     assert not repository.path.exists()
     assert plan_source_removal(cache, ID).removals == ()

@@ -1,9 +1,9 @@
-"""Access: can this model be downloaded, by whom, how much is it, and if not, what to do.
+"""Access checks: whether a model can be downloaded, by whom, how large it is, and what to do if it cannot.
 
-The fewest requests that give an honest verdict: the model's info as this user sees it, then one HEAD request for its
-largest file. Who sends that depends on what the info says. The Hub lets nobody without a token have the files of a
-private or gated model, so there the user's own right is tried; any other model is tried without a token, and what
-everybody may have, this user may have. Two requests for each model, three where one is refused.
+A check sends two requests: the model's info, with the user's token, then a HEAD request for its largest file. The HEAD
+request carries the token only if the model is private or gated, since the Hub denies its files to anonymous users; a
+file that anonymous users may download, this user may download too. A third request, with the token, follows where an
+anonymous HEAD request is refused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gpux.system.cancel import CancelToken
 from gpux.system.settings import Settings
 
 PARALLEL_CHECKS = 8
-_CALLED = {"space": "Space"}
-_NOT_KNOWN = {
+_KINDS = {"space": "Space"}
+_UNKNOWN = {
     errors.OfflineError: "offline",
     errors.RateLimitError: "the Hub limits requests",
     errors.HubServerError: "the Hub fails",
@@ -33,28 +33,28 @@ _NOT_KNOWN = {
 
 @dataclass(frozen=True)
 class AccessReport(Value):
-    """Whether one model can be downloaded with what this user has."""
+    """Whether one model can be downloaded with the token in use, or without one."""
 
-    reference: str  #: as it was asked for
-    verdict: str  #: one line for a person
-    id: str = ""  #: canonical; empty where nothing was found
+    reference: str  #: as the caller wrote it
+    verdict: str  #: one line, for display
+    id: str = ""  #: canonical; empty if the model was not found
     commit: str = ""
     visibility: Literal["public", "private", "unknown"] = "unknown"
     gated: Literal["auto", "manual"] | None = None
-    without_token: bool | None = None  #: can anybody download it; None if that is not known
-    with_token: bool | None = None  #: can it be downloaded with the token; None without one, or if that is not known
+    without_token: bool | None = None  #: whether anyone can download it; None if unknown
+    with_token: bool | None = None  #: whether it can be downloaded with the token; None without a token, or if unknown
     size: int = 0  #: bytes of all files
-    files: tuple[ModelFile, ...] = ()  #: the Hub grants all of them or none
-    tried: str | None = None  #: the file that was asked for
-    error: GpuxError | None = None  #: what a pull would end with
+    files: tuple[ModelFile, ...] = ()  #: access is granted to all files or to none
+    tried: str | None = None  #: the file of the HEAD request
+    error: GpuxError | None = None  #: the error that a pull would raise
 
     @property
     def downloads(self) -> bool:
-        """True if a pull would get the files."""
+        """True if a pull could download the files."""
         return self.error is None
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-able values, with ``downloads`` and the error's own."""
+        """The report as JSON-able values, with ``downloads`` and the error as a dict."""
         found = super().to_dict()
         return {**found, "downloads": self.downloads, "error": self.error.to_dict() if self.error else None}
 
@@ -62,7 +62,7 @@ class AccessReport(Value):
 def check_access(
     ref: Reference, settings: Settings | None = None, *, cancel: CancelToken | None = None
 ) -> AccessReport:
-    """Ask the Hub about one model; what goes wrong is in the report.
+    """Check one model; errors are in the report, not raised.
 
     Raises:
         CancelledError: ``cancel`` was set.
@@ -73,7 +73,7 @@ def check_access(
 def check_many(
     refs: Iterable[Reference], settings: Settings | None = None, *, cancel: CancelToken | None = None
 ) -> list[AccessReport]:
-    """The same for several, a few at a time; the reports in the order of ``refs``.
+    """Check several models concurrently; the reports are in the order of ``refs``.
 
     Raises:
         CancelledError: ``cancel`` was set.
@@ -84,17 +84,17 @@ def check_many(
         try:
             return list(pool.map(lambda ref: check.check(ref, stop), refs))
         finally:
-            stop.cancel()  # Ctrl-C and errors end the others too
+            stop.cancel()  # after Ctrl-C or an error, the other checks end too
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 class AccessCheck:
-    """Asks as this user and as nobody; safe to use from several threads."""
+    """Checks with the user's token and without a token. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._has_token = settings.token is not None
         self._user = HuggingFaceManager(settings)
-        self._nobody = HuggingFaceManager(replace(settings, token=None))
+        self._anonymous = HuggingFaceManager(replace(settings, token=None))
 
     def check(self, ref: Reference, cancel: CancelToken | None = None) -> AccessReport:
         """The report on one model."""
@@ -109,15 +109,15 @@ class AccessCheck:
         except GpuxError as exc:
             return AccessReport(str(ref), self._refusal(exc), error=exc)
 
-    def _report(self, ref: ModelRef, info: ModelInfo, asked: str, cancel: CancelToken | None) -> AccessReport:
+    def _report(self, ref: ModelRef, info: ModelInfo, reference: str, cancel: CancelToken | None) -> AccessReport:
         file = ref.file or _largest(info)
-        closed = info.private or info.gated is not None
-        error = None if file is None else self._try(self._user if closed else self._nobody, info, file, cancel)
-        without = False if closed else error is None
-        if self._has_token and not closed and isinstance(error, (errors.AccessError, errors.ModelNotFoundError)):
-            error = self._try(self._user, info, file or "", cancel)  # closed in a way that its info does not tell
+        restricted = info.private or info.gated is not None
+        error = None if file is None else self._try(self._user if restricted else self._anonymous, info, file, cancel)
+        without = False if restricted else error is None
+        if self._has_token and not restricted and isinstance(error, (errors.AccessError, errors.ModelNotFoundError)):
+            error = self._try(self._user, info, file or "", cancel)  # restricted by rules that the info does not show
         return AccessReport(
-            reference=asked,
+            reference=reference,
             verdict=self._refusal(error) if error else _grant(info, without=without),
             id=info.id,
             commit=info.commit,
@@ -143,32 +143,34 @@ class AccessCheck:
     def _without_the_token(
         self, ref: Reference, exc: errors.InvalidTokenError, cancel: CancelToken | None
     ) -> AccessReport:
-        """A refused token closes even public models; what the model is without it is worth knowing."""
-        nobody = AccessCheck(self._nobody.settings).check(ref, cancel)
-        verdict = f"the token is refused; without it: {nobody.verdict}"
-        return replace(nobody, verdict=verdict, with_token=False, error=exc)
+        """The report without the token: the Hub refuses a wrong token even for public models."""
+        anonymous = AccessCheck(self._anonymous.settings).check(ref, cancel)
+        verdict = f"the token is refused; without it: {anonymous.verdict}"
+        return replace(anonymous, verdict=verdict, with_token=False, error=exc)
 
     def _refusal(self, error: GpuxError) -> str:
-        """Why not, in one line."""
+        """The verdict for an error."""
         if isinstance(error, WrongKindError):
-            return f"a {_CALLED.get(error.details['kind'], error.details['kind'])}, not a model"
+            return f"a {_KINDS.get(error.details['kind'], error.details['kind'])}, not a model"
         if isinstance(error, errors.GatedModelError):
             if self._has_token:
-                return f"gated, and this token has no access: ask at {error.details['page']}"
-            return f"gated: ask at {error.details['page']}, then log in"
+                return f"gated, and this token has no access: request it at {error.details['page']}"
+            return f"gated: request access at {error.details['page']}, then log in"
         if isinstance(error, errors.ModelNotFoundError):
-            return "missing, or private and " + ("closed to this token" if self._has_token else "needs a token")
+            return "missing, or private and " + (
+                "not accessible with this token" if self._has_token else "needs a token"
+            )
         if isinstance(error, errors.DisabledModelError):
             return "disabled by the Hub"
         if isinstance(error, errors.UnavailableError):
-            return f"not known: {_NOT_KNOWN.get(type(error), 'the Hub does not answer')}"
+            return f"unknown: {_UNKNOWN.get(type(error), 'the Hub does not answer')}"
         return error.message.partition("\n")[0]
 
 
 def _grant(info: ModelInfo, *, without: bool) -> str:
-    """What kind of yes."""
+    """The verdict for a model that can be downloaded."""
     if not info.files:
-        return "there, but it has no files"
+        return "exists, but has no files"
     if info.private:
         return "private: downloads with this token"
     if info.gated:
@@ -177,6 +179,6 @@ def _grant(info: ModelInfo, *, without: bool) -> str:
 
 
 def _largest(info: ModelInfo) -> str | None:
-    """The file that is asked for: weights, in most models; a card may be open where they are not."""
+    """The file of the HEAD request: usually the weights, since a README.md may be open where they are not."""
     found = max(info.files, key=lambda file: file.size or 0, default=None)
     return found.path if found else None

@@ -1,7 +1,9 @@
-"""Tokens: validated, kept where every Hugging Face tool looks, removed, and told about without being shown.
+"""Login, logout and login status; the token itself is never shown.
 
-The token file is huggingface_hub's (``utils/_auth.py``): the bare token as text, readable by its owner only. The
-``stored_tokens`` beside it, a list of named tokens for ``hf auth switch``, belongs to that tool and is left alone.
+The token file is the one of huggingface_hub (``utils/_auth.py``): the bare token as text, readable by its owner only.
+``stored_tokens`` beside it, the named tokens of ``hf auth switch``, is not changed. ``huggingface_hub.login`` is not
+used: it writes to the path that the environment named at its import, and truncates the old token before the new one is
+written, so that a full disk leaves no token.
 """
 
 from __future__ import annotations
@@ -26,43 +28,43 @@ FILE_HINT = "Make it writable, or let HF_TOKEN_PATH or HF_HOME name another plac
 
 @dataclass(frozen=True)
 class Account(Value):
-    """Whose token it is, and what it may do."""
+    """The account that a token belongs to, and the token's role."""
 
     name: str
     orgs: tuple[str, ...] = ()
     kind: str = "user"  #: ``user`` or ``org``
-    role: str | None = None  #: of the token: ``read``, ``write``, ``fineGrained``; None where the Hub does not tell
-    token_name: str | None = None  #: as the user called it on the Hub's page of tokens
+    role: str | None = None  #: of the token: ``read``, ``write``, ``fineGrained``; None if the Hub does not send it
+    token_name: str | None = None  #: its name on the Hub's page of tokens
 
 
 @dataclass(frozen=True)
 class TokenStatus(Value):
-    """Where a token is and whose it is; never the token itself."""
+    """Where the token in use is stored and whose it is, without the token itself."""
 
     source: str  #: ``environment``, ``file``, ``keyring`` or ``argument``
     place: str  #: the variable, the file, or the name of the key store
     account: Account | None  #: None when offline
-    overridden_by: str | None = None  #: the variable that stands above a token which was just kept
-    unused: tuple[str, ...] = ()  #: other places with a token, which do not count while this one is there
+    overridden_by: str | None = None  #: the variable that takes precedence over the token that was just stored
+    unused: tuple[str, ...] = ()  #: other places with a token, which has lower precedence
 
 
 @dataclass(frozen=True)
 class Logout(Value):
-    """What a logout removed and what it left."""
+    """The result of a logout."""
 
-    removed: tuple[str, ...]  #: the places that held a token
-    still_set: str | None = None  #: the variable that provides a token all the same
-    other_tokens: str | None = None  #: the file in which ``hf auth`` keeps named tokens, if there is one
+    removed: tuple[str, ...]  #: the places from which a token was removed
+    still_set: str | None = None  #: the variable that still provides a token
+    other_tokens: str | None = None  #: the file of ``hf auth`` with named tokens, if it exists
 
 
 def account_from(found: dict[str, Any]) -> Account:
-    """The Hub's answer to ``whoami-v2``; a token of an OAuth login has neither role nor name.
+    """Read the response of ``whoami-v2``; a token of an OAuth login has neither role nor name.
 
     Raises:
-        HubServerError: it is something else.
+        HubServerError: the response names no account.
     """
     if not isinstance(found, dict) or not found.get("name"):
-        raise HubServerError("the Hub's answer names no account", hint="Is HF_ENDPOINT the address of a Hub?")
+        raise HubServerError("the Hub's response names no account", hint="Is HF_ENDPOINT the address of a Hub?")
     auth = found.get("auth") or {}
     token = auth.get("accessToken") or {}
     return Account(
@@ -75,13 +77,13 @@ def account_from(found: dict[str, Any]) -> Account:
 
 
 def login(token: str, settings: Settings | None = None, *, keyring: bool = False) -> TokenStatus:
-    """Ask the Hub whose token it is, then keep it: in the token file, or in the system's key store.
+    """Check a token with the Hub, then store it in the token file or in the system's key store.
 
     Raises:
-        InvalidTokenError: it cannot be one, or the Hub refuses it; nothing is kept.
-        UsageError: ``keyring``, and a token file stands above the key store.
-        NotWritableError: the file or the key store refuses.
-        UnavailableError: the Hub cannot be asked.
+        InvalidTokenError: the token is malformed, or the Hub refuses it; nothing is stored.
+        UsageError: ``keyring`` is set, and a token file takes precedence over the key store.
+        NotWritableError: the file or the key store cannot be written.
+        UnavailableError: the Hub cannot be reached.
     """
     settings = settings or Settings.from_env()
     token = check_token(token)
@@ -89,13 +91,13 @@ def login(token: str, settings: Settings | None = None, *, keyring: bool = False
     above = [source for source in token_sources(path) if source.kind != "keyring"] if keyring else []
     if any(source.kind == "file" for source in above):
         raise UsageError(
-            f"the token in {path} would stand above the key store",
+            f"the token in {path} would take precedence over the key store",
             hint="Remove it with `gpux auth logout`, then log in again.",
         )
     try:
-        account = _ask(settings, token)
+        account = _account(settings, token)
     except InvalidTokenError as exc:
-        hint = f"Nothing was kept. Your tokens are at {settings.endpoint}/settings/tokens."
+        hint = f"Nothing was stored. Your tokens are at {settings.endpoint}/settings/tokens."
         raise InvalidTokenError(exc.message, hint=hint) from exc
     if keyring:
         kind, place = "keyring", keystore.keep(path, token)
@@ -106,12 +108,12 @@ def login(token: str, settings: Settings | None = None, *, keyring: bool = False
 
 
 def status(settings: Settings | None = None) -> TokenStatus:
-    """Where the token that is in use comes from and whose it is: one request; none when offline.
+    """The source and the account of the token in use: one request; none when offline.
 
     Raises:
-        AccessError: there is no token, or it must not be used.
-        InvalidTokenError: the Hub refuses it.
-        StorageError: the key store holds it and does not hand it out.
+        AccessError: there is no token, or its use is disabled.
+        InvalidTokenError: the Hub refuses the token.
+        StorageError: the key store has the token and does not return it.
     """
     settings = settings or Settings.from_env()
     sources = _sources(settings)
@@ -119,13 +121,11 @@ def status(settings: Settings | None = None) -> TokenStatus:
         if not sources:
             raise AccessError("not logged in: there is no token", hint=LOGIN_HINT)
         places = ", ".join(source.place for source in sources)
-        raise AccessError(
-            f"there is a token ({places}) that is not used", hint="Unset HF_HUB_DISABLE_IMPLICIT_TOKEN to use it."
-        )
+        raise AccessError(f"the token ({places}) is not used", hint="Unset HF_HUB_DISABLE_IMPLICIT_TOKEN to use it.")
     used = next((s for s in sources if s.token == settings.token), TokenSource("argument", "token=", settings.token))
     unused = tuple(source.place for source in sources if source is not used)
     try:
-        account = None if settings.offline else _ask(settings, settings.token)
+        account = None if settings.offline else _account(settings, settings.token)
     except InvalidTokenError as exc:
         message = f"{exc.message} (from {used.place})"
         raise InvalidTokenError(message, hint=_replace_hint(used), source=used.kind, place=used.place) from exc
@@ -133,11 +133,11 @@ def status(settings: Settings | None = None) -> TokenStatus:
 
 
 def logout(settings: Settings | None = None) -> Logout:
-    """Remove the token from the token file and from the key store; no request.
+    """Remove the token from the token file and from the key store, without a request.
 
     Raises:
         NotWritableError: the file cannot be removed.
-        StorageError: the key store refuses.
+        StorageError: the key store does not remove it.
     """
     path = (settings or Settings.from_env()).token_path
     removed = []
@@ -151,26 +151,26 @@ def logout(settings: Settings | None = None) -> Logout:
 
 
 def _sources(settings: Settings) -> list[TokenSource]:
-    """Every place; a key store that does not answer matters only where no other place has a token."""
+    """Every place with a token; a key store that fails is an error only if no other place has a token."""
     found = []
     try:
         for source in token_sources(settings.token_path):
-            found.append(source)  # one by one: what came before a failure counts
+            found.append(source)  # one by one: sources before a failure count
     except StorageError:
         if not found and settings.token is None:
             raise
     return found
 
 
-def _ask(settings: Settings, token: str) -> Account:
-    from gpux.huggingface.client import HubClient  # imports huggingface_hub
+def _account(settings: Settings, token: str) -> Account:
+    from gpux.huggingface.client import HubClient  # deferred for start-up: imports huggingface_hub
 
-    refuse_offline(settings, "ask whose token this is")
+    refuse_offline(settings, "look up the token's account")
     return account_from(HubClient(settings.endpoint, token, settings.timeout).whoami())
 
 
 def _variable(path: Path) -> str | None:
-    """The environment variable that provides a token; it stands above everything, so it comes first."""
+    """The environment variable that provides a token; it takes precedence over all other sources."""
     first = next(token_sources(path), None)
     return first.place if first and first.kind == "environment" else None
 
@@ -182,12 +182,12 @@ def _replace_hint(used: TokenSource) -> str:
 
 
 def _write(path: Path, token: str) -> None:
-    """Replace the file's content in one step, readable by its owner only from the first byte on."""
-    path = path.resolve()  # where the file is a link, what it points to is replaced
+    """Replace the file atomically; readable by its owner only, from the first byte on."""
+    path = path.resolve()  # where the file is a symlink, its target is replaced
     try:
         with disk_errors(path, hint=FILE_HINT):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # made with mode 0600
+            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # created with mode 0600
             try:
                 with os.fdopen(handle, "w", encoding="ascii") as file:
                     file.write(token)
@@ -197,14 +197,14 @@ def _write(path: Path, token: str) -> None:
             finally:
                 with suppress(FileNotFoundError):  # it was renamed
                     Path(temporary).unlink()
-    except OSError as exc:  # what disk_errors leaves: a folder in the file's place
+    except OSError as exc:  # not mapped by disk_errors: a folder in place of the file
         raise NotWritableError(f"cannot write to {path}: {exc.strerror}", hint=FILE_HINT, path=str(path)) from exc
 
 
 def _remove(path: Path) -> bool:
-    """True if there was such a file."""
+    """Delete the token file; True if it existed."""
     try:
-        with disk_errors(path, hint="Remove it with the rights of its owner."):
+        with disk_errors(path, hint="Remove it as its owner."):
             path.unlink()
     except (FileNotFoundError, IsADirectoryError):
         return False

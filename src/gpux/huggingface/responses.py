@@ -1,4 +1,4 @@
-"""Answers of the Hub's client -> gpux's values. Every field may be missing: mirrors leave much out."""
+"""Converts responses of huggingface_hub to gpux values. Any field may be missing: mirrors omit many."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SpaceInfo(Value):
-    """What the Hub knows of a Space."""
+    """An application on the Hub (a Space) and the models that it uses."""
 
     id: str  #: ``org/name``, without ``spaces/``
-    models: tuple[str, ...] = ()  #: ids, as the Hub finds them in the Space's card and code
+    models: tuple[str, ...] = ()  #: ids, from the Space's card and code
     datasets: tuple[str, ...] = ()
     sdk: str | None = None  #: ``gradio``, ``docker``, ``static`` …
     stage: str | None = None  #: ``RUNNING``, ``SLEEPING``, ``BUILD_ERROR`` …
@@ -33,16 +33,16 @@ class SpaceInfo(Value):
 
 
 def model_info(found: Any, ref: ModelRef) -> ModelInfo:
-    """``huggingface_hub.ModelInfo`` of a model's own page.
+    """From the ``huggingface_hub.ModelInfo`` of one model.
 
     Raises:
-        UnsafePathError: a file's name leads out of the model's folder.
+        UnsafePathError: the name of a file would place it outside the model's folder.
     """
     return _model_info(found, ref, tuple(_file(sibling) for sibling in found.siblings or ()))
 
 
 def listed_info(found: Any, ref: ModelRef) -> ModelInfo:
-    """The same of a listing, without the files of unsafe names: one odd model must not hide all others."""
+    """From a ``huggingface_hub.ModelInfo`` in a listing; files with unsafe names are omitted, not refused."""
     return _model_info(found, ref, tuple(_safe_files(found)))
 
 
@@ -72,11 +72,8 @@ def _model_info(found: Any, ref: ModelRef, files: tuple[ModelFile, ...]) -> Mode
     )
 
 
-def model_page(answers: list[Any], info: ModelInfo) -> ModelPage:
-    """The rest of what the answer that ``info`` was made from tells."""
-    if not answers:
-        return ModelPage(info)
-    found = answers[0]
+def model_page(found: Any, info: ModelInfo) -> ModelPage:
+    """The page of a model from the ``huggingface_hub.ModelInfo`` that ``info`` was read from."""
     results = found.model_index if isinstance(getattr(found, "model_index", None), list) else []
     return ModelPage(
         info,
@@ -92,7 +89,7 @@ def model_page(answers: list[Any], info: ModelInfo) -> ModelPage:
 
 
 def scans(entries: Iterable[Any]) -> dict[str, Mapping[str, Any]]:
-    """Path -> ``{"status", "av_scan", "pickle_import_scan"}`` of those files that were scanned."""
+    """Path -> ``{"status", "av_scan", "pickle_import_scan"}`` of the scanned files."""
     return {entry.path: dict(entry.security) for entry in entries if getattr(entry, "security", None)}
 
 
@@ -103,25 +100,25 @@ def _card(found: Any) -> Mapping[str, Any]:
 
 
 def _dtypes(found: Any) -> Mapping[str, int]:
-    told = getattr(found.safetensors, "parameters", None)
-    return {str(name): count for name, count in (told or {}).items() if isinstance(count, int)}
+    counts = getattr(found.safetensors, "parameters", None)
+    return {str(name): count for name, count in (counts or {}).items() if isinstance(count, int)}
 
 
 def _parameters(found: Any) -> int | None:
-    """As the Hub counted them in the headers of the safetensors files, else of a GGUF file."""
+    """The Hub's count, from the headers of the safetensors files or of a GGUF file."""
     gguf = found.gguf if isinstance(getattr(found, "gguf", None), dict) else {}
     total = getattr(found.safetensors, "total", None) or gguf.get("total")
     return total if isinstance(total, int) else None
 
 
 def with_tree(info: ModelInfo, tree: Iterable[Any]) -> ModelInfo:
-    """The same model with sizes and hashes from the tree listing."""
+    """``info`` with sizes and hashes from the listing of the repository's tree."""
     files = tuple(_tree_file(entry) for entry in tree)
     return replace(info, files=files, formats=weight_formats(file.path for file in files))
 
 
 def cached_info(ref: ModelRef, id: str, commit: str, files: tuple[ModelFile, ...], folder: Path) -> ModelInfo:
-    """What the source cache alone tells of a model; ``id`` is the canonical one."""
+    """The info of a model from its files in the source cache; ``id`` is the canonical id."""
     config = read_json(folder / "config.json")
     return ModelInfo(
         scheme=ref.scheme,
@@ -137,7 +134,7 @@ def cached_info(ref: ModelRef, id: str, commit: str, files: tuple[ModelFile, ...
 
 
 def revisions(refs: Any) -> list[Revision]:
-    """``huggingface_hub.GitRefs``: branches first, the default one before the others."""
+    """From ``huggingface_hub.GitRefs``: the default branch, other branches, tags, pull requests, conversions."""
     branches = sorted(refs.branches, key=lambda branch: (branch.name != "main", branch.name))
     found = [Revision(branch.name, "branch", branch.target_commit) for branch in branches]
     found += [Revision(tag.name, "tag", tag.target_commit) for tag in refs.tags]
@@ -146,7 +143,7 @@ def revisions(refs: Any) -> list[Revision]:
 
 
 def space_info(found: Any) -> SpaceInfo:
-    """``huggingface_hub.SpaceInfo`` as ours; every field may be missing."""
+    """From ``huggingface_hub.SpaceInfo``."""
     return SpaceInfo(
         id=found.id,
         models=tuple(found.models or ()),
@@ -163,7 +160,7 @@ def _safe_files(found: Any) -> Iterator[ModelFile]:
         try:
             yield _file(sibling)
         except UnsafePathError as exc:
-            log.info("%s: %s; left out", found.id, exc)
+            log.info("%s: %s; omitted", found.id, exc)
 
 
 def _file(sibling: Any) -> ModelFile:

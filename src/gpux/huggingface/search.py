@@ -1,4 +1,4 @@
-"""What a search asks for, and which results are one: a Hub applies what it knows of it, gpux the rest."""
+"""Search filters: the parameters of the request, and the check of results from Hubs that ignore some of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpux.model.info import ModelInfo
 from gpux.model.values import Value
 
 Sort = Literal["downloads", "likes", "trending", "updated", "created"]
-#: The order that is asked for -> the Hub's own name of it.
+#: Order -> the Hub's value of ``sort``.
 SORTS: dict[str, str] = {
     "downloads": "downloads",
     "likes": "likes",
@@ -20,9 +20,9 @@ SORTS: dict[str, str] = {
     "updated": "lastModified",
     "created": "createdAt",
 }
-#: Formats whose tag on the Hub is another than gpux's name.
+#: Format -> its tag on the Hub, where the two differ.
 _TAGS = {"tensorflow": "tf", "flax": "jax"}
-#: Keys of a result that gpux reads; siblings tell formats, ``config`` the model type.
+#: Fields of a result that gpux reads: ``siblings`` for formats, ``config`` for the model type.
 EXPANDED = (
     *("author", "config", "createdAt", "disabled", "downloads", "gated", "gguf", "lastModified", "library_name"),
     *("likes", "pipeline_tag", "private", "safetensors", "sha", "siblings", "tags", "trendingScore"),
@@ -33,18 +33,18 @@ _SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
 @dataclass(frozen=True)
 class SearchQuery(Value):
-    """One search; None means that anything will do.
+    """The filters and the order of a search; None filters nothing.
 
     Raises:
-        UsageError: a value that cannot be meant.
+        UsageError: a value is invalid.
     """
 
-    text: str = ""  #: part of the name
-    task: str | None = None  #: the Hub's own name of one
+    text: str = ""  #: part of the model's name
+    task: str | None = None  #: the Hub's name of a task
     author: str | None = None  #: user or organization
     library: str | None = None  #: ``transformers``, ``sentence-transformers`` …
     format: str | None = None  #: of the weights, one of :data:`gpux.inspect.formats.FORMATS`
-    license: str | None = None  #: the Hub's id of one: ``mit``, ``apache-2.0`` …
+    license: str | None = None  #: the Hub's id of a license: ``mit``, ``apache-2.0`` …
     gated: bool | None = None
     min_parameters: int | None = None
     max_parameters: int | None = None
@@ -52,18 +52,18 @@ class SearchQuery(Value):
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
-            raise UsageError(f"no order is named {self.sort!r}", hint=f"Known: {', '.join(SORTS)}.")
+            raise UsageError(f"unknown order {self.sort!r}", hint=f"Known: {', '.join(SORTS)}.")
         if self.format is not None and self.format not in FORMATS:
-            raise UsageError(f"no format is named {self.format!r}", hint=f"Known: {', '.join(FORMATS)}.")
+            raise UsageError(f"unknown format {self.format!r}", hint=f"Known: {', '.join(FORMATS)}.")
         low, high = self.min_parameters, self.max_parameters
         if low is not None and high is not None and low > high:
-            raise UsageError(f"no model has {low} parameters and more, and {high} at most")
+            raise UsageError(f"min_parameters ({low}) is greater than max_parameters ({high})")
 
     def parameters(self, page: int) -> dict[str, Any]:
-        """Of the request ``GET /api/models``, for pages of so many results."""
+        """The query parameters of ``GET /api/models``, for pages of ``page`` results."""
         filters = [self.library, _TAGS.get(self.format or "", self.format), _tag("license", self.license)]
         sizes = [_bound("min", self.min_parameters), _bound("max", self.max_parameters)]
-        asked = {
+        values = {
             "search": self.text or None,
             "author": self.author,
             "pipeline_tag": self.task,
@@ -74,10 +74,10 @@ class SearchQuery(Value):
             "limit": page,
             "expand": list(EXPANDED),
         }
-        return {name: value for name, value in asked.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
     def accepts(self, info: ModelInfo) -> bool:
-        """Whether a result is one; mirrors and older Hubs ignore filters that they do not know."""
+        """Whether a result matches; mirrors and older Hubs ignore filters that they do not support."""
         return self._right_size(info.parameters) and self.gated in (None, info.gated is not None)
 
     def _right_size(self, parameters: int | None) -> bool:
@@ -91,14 +91,14 @@ class SearchQuery(Value):
 
 
 def read_count(text: str) -> int:
-    """A count as people type it: ``7B``, ``350M``, ``1.5b``, ``70_000_000``.
+    """Parse a number of parameters: ``7B``, ``350M``, ``1.5b``, ``70_000_000``.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a number.
     """
     match = _COUNT.fullmatch(text.strip().replace("_", "").replace(",", ""))
     if match is None:
-        raise UsageError(f"{text!r} is no count", hint="Write it as 7B, 350M or 1500000.")
+        raise UsageError(f"{text!r} is not a number of parameters", hint="Write it as 7B, 350M or 1500000.")
     return round(float(match[1]) * _SCALE[match[2].lower()])
 
 
@@ -107,7 +107,7 @@ def _tag(kind: str, value: str | None) -> str | None:
 
 
 def _bound(kind: str, count: int | None) -> str | None:
-    """``min:1500M``: whole numbers with a unit, rounded so that nothing is lost; :meth:`accepts` is exact."""
+    """``min:1500M``: a whole number with a unit, rounded so that no match is lost; :meth:`accepts` is exact."""
     if count is None:
         return None
     for unit in ("T", "B", "M", "K"):

@@ -1,1 +1,1 @@
-"""The standard Hugging Face cache, which every Hugging Face tool shares."""
+"""The standard Hugging Face cache, shared with every Hugging Face tool: layout, scan, verification, removal."""

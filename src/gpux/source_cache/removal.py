@@ -1,7 +1,8 @@
-"""Removing source files: the snapshots of some commits, and the blobs that no other commit links to.
+"""Removal of source files: the snapshots of some commits, and the blobs that no other commit links to.
 
-The cache is shared. A blob goes under the cache's own lock of it, which every tool holds while it downloads that blob;
-while any blob of the repository is being downloaded, nothing of it is removed. Other tools' partial downloads stay.
+The cache is shared. A blob is removed under the cache's lock of that blob, which every tool holds while it downloads
+it; while any blob of a repository is being downloaded, nothing of the repository is removed. Partial downloads of other
+tools are kept. ``DeleteCacheStrategy`` of huggingface_hub is not used: it holds none of these locks.
 """
 
 from __future__ import annotations
@@ -22,32 +23,32 @@ from gpux.source_cache.scan import CachedCommit, CachedRepository, scan_model
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import disk_errors
 
-_HINT = "Make it writable, or let HF_HOME name another folder."
+_HINT = "Make it writable, or set HF_HOME to another folder."
 
 
 @dataclass(frozen=True)
 class SourceRemoval(Value):
-    """One thing that goes."""
+    """One step of a plan."""
 
     path: Path
-    title: str  #: what it is, for a person
+    title: str  #: a description, for display
     reason: str
-    size: int  #: bytes that this frees
-    commit: str | None = None  #: None: what no commit uses
+    size: int  #: bytes that it frees
+    commit: str | None = None  #: None: the blobs that no commit uses
 
 
 @dataclass(frozen=True)
 class SourceRemovalPlan(Value):
-    """What a removal takes from the source cache; nothing happens before :meth:`execute`."""
+    """The source files to remove; nothing is removed before :meth:`execute`."""
 
     cache: Path
     id: str
     removals: tuple[SourceRemoval, ...]
-    kept: int = 0  #: bytes that other commits need, and that stay therefore
+    kept: int = 0  #: bytes that are kept because other commits use them
 
     @property
     def bytes_freed(self) -> int:
-        """Bytes of all that goes."""
+        """Bytes of all removals."""
         return sum(removal.size for removal in self.removals)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,14 +56,14 @@ class SourceRemovalPlan(Value):
         return {"bytes_freed": self.bytes_freed, **super().to_dict()}
 
     def execute(self, *, cancel: CancelToken | None = None) -> int:
-        """Carry the plan out; returns the bytes that were freed.
+        """Remove the files; returns the bytes that were freed.
 
-        What changed since is looked at again: a blob that another commit links to now stays.
+        The cache is scanned again: a blob that another commit links to by now is kept.
 
         Raises:
             StorageError: files of the repository are being downloaded; nothing was removed.
-            NotWritableError: the cache refuses; what was removed before stays removed.
-            CancelledError: ``cancel`` was set; the same.
+            NotWritableError: the cache cannot be written; files removed before stay removed.
+            CancelledError: ``cancel`` was set; files removed before stay removed.
         """
         repository = scan_model(self.cache, self.id)
         if repository is None or not self.removals:
@@ -70,8 +71,8 @@ class SourceRemovalPlan(Value):
         with disk_errors(repository.path, hint=_HINT):
             if is_downloading(self.cache, repository):
                 raise StorageError(
-                    f"files of {self.id} are being downloaded right now; its source files stay",
-                    hint="Run the same command again when that has ended.",
+                    f"files of {self.id} are being downloaded; its source files are kept",
+                    hint="Run the same command again when the download has ended.",
                     model=self.id,
                 )
             wanted = {removal.commit for removal in self.removals}
@@ -79,9 +80,9 @@ class SourceRemovalPlan(Value):
 
 
 def plan_source_removal(cache: Path, id: str, commits: tuple[CachedCommit, ...] | None = None) -> SourceRemovalPlan:
-    """A plan for some commits of a model, or for all that is there of it.
+    """Plan the removal of some commits of a model, or of all its commits.
 
-    With its last commit, blobs that no commit uses go too, and gpux's own partial downloads.
+    With the last commit, blobs that no commit uses and gpux's own partial downloads are removed too.
     """
     repository = scan_model(cache, id)
     if repository is None:
@@ -95,7 +96,7 @@ def plan_source_removal(cache: Path, id: str, commits: tuple[CachedCommit, ...] 
         freed = sum(sizes.get(name, 0) for name in commit.blobs - counted) + commit.own_size
         counted |= commit.blobs
         title = f"source of {id}@{commit.commit[:12]}"
-        removals.append(SourceRemoval(commit.path, title, "asked for", freed, commit.commit))
+        removals.append(SourceRemoval(commit.path, title, "requested", freed, commit.commit))
     unused = sum(sizes[name] for name in _unused(repository)) + _ours(repository)
     if not left and unused:
         blobs = repository.path / "blobs"
@@ -105,13 +106,13 @@ def plan_source_removal(cache: Path, id: str, commits: tuple[CachedCommit, ...] 
 
 
 def discard_source(model: ModelInfo | str, commit: str, cache: Path) -> int:
-    """Remove the source files of one commit that no other commit needs; returns the bytes that were freed.
+    """Remove the source files of one commit that no other commit uses; returns the bytes that were freed.
 
-    Nothing happens, and 0 is returned, while any tool downloads files of the repository, or where there are none.
-    Partial downloads stay.
+    Returns 0 without removing anything if the cache does not have the commit, or while any tool downloads files of the
+    repository. Partial downloads are kept.
 
     Raises:
-        NotWritableError: the cache refuses.
+        NotWritableError: the cache cannot be written.
     """
     id = model if isinstance(model, str) else model.id
     repository = scan_model(cache, id)
@@ -125,10 +126,10 @@ def discard_source(model: ModelInfo | str, commit: str, cache: Path) -> int:
 
 
 def remove_unlinked(cache: Path, id: str, names: frozenset[str]) -> int:
-    """Remove those of the blobs that no commit links to; returns the bytes that were freed.
+    """Remove those of the named blobs that no commit links to; returns the bytes that were freed.
 
     Raises:
-        NotWritableError: the cache refuses.
+        NotWritableError: the cache cannot be written.
     """
     repository = scan_model(cache, id)
     if repository is None:
@@ -170,7 +171,7 @@ class _Executor:
         return freed
 
     def remove_blobs(self, names: frozenset[str]) -> int:
-        """Those that no snapshot links to by now."""
+        """Remove the named blobs that no snapshot links to by now."""
         now = scan_model(self.cache, self.repository.id)
         if now is None:
             return 0
@@ -184,7 +185,7 @@ class _Executor:
         return freed
 
     def _remove_snapshot(self, commit: CachedCommit) -> None:
-        """What leads to it first, so that no reader is sent to half of it."""
+        """Remove a snapshot, its refs first, so that no reader finds half of it."""
         for revision in commit.revisions:
             (self.repository.path / "refs" / revision).unlink(missing_ok=True)
         (self.repository.path / "trees" / f"{commit.commit}.json").unlink(missing_ok=True)
@@ -201,7 +202,7 @@ class _Executor:
         return freed
 
     def _remove_empty(self) -> None:
-        """Folders that hold nothing any more, the repository's own last."""
+        """Remove the empty folders of the repository, its own folder last."""
         below = [folder for folder in self.repository.path.rglob("*") if folder.is_dir() and not folder.is_symlink()]
         for folder in [*sorted(below, key=lambda path: -len(path.parts)), self.repository.path]:
             with suppress(OSError):

@@ -1,7 +1,9 @@
-"""What lies in the Hugging Face cache: repositories, commits, blobs shared between them, downloads that never ended.
+"""The content of the Hugging Face cache: repositories, commits, the blobs they share, and partial downloads.
 
 Read from the documented layout (https://huggingface.co/docs/huggingface_hub/guides/manage-cache) with ``scandir`` and
-``readlink`` alone; nothing is opened but the small files below ``refs/``.
+``readlink`` alone; only the small files below ``refs/`` are opened. ``huggingface_hub.scan_cache_dir`` is not used: it
+omits a repository altogether for one broken symlink or stale ref, lists neither partial downloads nor blobs that no
+commit links to, and always scans the whole cache.
 """
 
 from __future__ import annotations
@@ -24,26 +26,26 @@ class CachedFile(Value):
     """One entry of a snapshot."""
 
     path: str  #: relative, with forward slashes
-    size: int | None  #: bytes; None where its blob is gone
-    blob: str | None  #: name of the blob that it links to; None where the content lies here
+    size: int | None  #: bytes; None if its blob is missing
+    blob: str | None  #: name of the blob that it links to; None for a regular file
 
 
 @dataclass(frozen=True)
 class CachedBlob(Value):
-    """Content under its hash."""
+    """The content of one or more files, named by its hash."""
 
     name: str
     size: int  #: bytes
-    shared: bool  #: it is a link itself, into a store of huggingface_hub that all repositories share
+    shared: bool  #: it is a symlink itself, into huggingface_hub's store for all repositories
 
 
 @dataclass(frozen=True)
 class PartialDownload(Value):
-    """A download that runs, or that ended without finishing."""
+    """A download that is running, or that was interrupted."""
 
     path: Path
     size: int  #: bytes on disk
-    ours: bool  #: gpux goes on from it; else another tool's
+    ours: bool  #: True for gpux's own, which it resumes; False for another tool's
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,28 @@ class CachedCommit(Value):
     commit: str
     path: Path
     files: tuple[CachedFile, ...]
-    revisions: tuple[str, ...] = ()  #: branches and tags that led here when they were last asked
+    revisions: tuple[str, ...] = ()  #: branches and tags that were last resolved to this commit
 
     @property
     def blobs(self) -> frozenset[str]:
-        """Names of the blobs that it links to, whether they are there or not."""
+        """Names of the blobs that it links to, including missing ones."""
         return frozenset(file.blob for file in self.files if file.blob is not None)
 
     @property
     def size(self) -> int:
-        """Bytes of its files, each blob once."""
+        """Bytes of its files, each blob counted once."""
         linked = {file.blob: file.size or 0 for file in self.files if file.blob is not None}
         return sum(linked.values()) + self.own_size
 
     @property
     def own_size(self) -> int:
-        """Bytes of the files that lie in the snapshot itself, as on Windows without links."""
+        """Bytes of regular files in the snapshot, as in a cache without symlinks."""
         return sum(file.size or 0 for file in self.files if file.blob is None)
 
 
 @dataclass(frozen=True)
 class CachedRepository(Value):
-    """One repository, as far as it was downloaded by whichever tool."""
+    """One repository, as far as any tool has downloaded it."""
 
     kind: Kind
     id: str
@@ -86,7 +88,7 @@ class CachedRepository(Value):
 
     @property
     def size(self) -> int:
-        """Bytes that it alone takes, partial downloads not included."""
+        """Bytes that no other repository shares, without partial downloads."""
         return sum(blob.size for blob in self.blobs if not blob.shared) + sum(at.own_size for at in self.commits)
 
     @property
@@ -101,7 +103,7 @@ class CachedRepository(Value):
         return commit.blobs & frozenset[str]().union(*others)
 
     def at(self, revision: str | None) -> tuple[CachedCommit, ...]:
-        """The commits that a branch, tag, commit or the beginning of one names; all for None."""
+        """The commits that a branch, tag, commit or abbreviated commit names; all for None."""
         if revision is None:
             return self.commits
         return tuple(
@@ -111,7 +113,7 @@ class CachedRepository(Value):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The repository as JSON-able values, with the sizes of the whole and of each commit."""
+        """The repository as JSON-able values, with its size and the size of each commit."""
         commits = [
             {
                 "commit": commit.commit,
@@ -135,7 +137,7 @@ class CachedRepository(Value):
 
 
 def scan(cache: Path) -> tuple[CachedRepository, ...]:
-    """Every repository of the cache; a folder that is not there is an empty cache."""
+    """Every repository of the cache; none if the folder does not exist."""
     found = []
     for name in _names(cache):
         kind, separator, rest = name.partition("--")
@@ -145,23 +147,23 @@ def scan(cache: Path) -> tuple[CachedRepository, ...]:
 
 
 def scan_model(cache: Path, id: str) -> CachedRepository | None:
-    """One model of the cache, or None."""
+    """One model of the cache, or None if the cache does not have it."""
     path = model_folder(cache, id)
     return _repository(path, "model", id) if path.is_dir() else None
 
 
 def model_folder(cache: Path, id: str) -> Path:
-    """Where the cache keeps a model."""
+    """The folder of a model."""
     return cache / "--".join(["models", *id.split("/")])
 
 
 def shared_store(cache: Path) -> Path:
-    """Where newer clients keep content that several repositories link to."""
+    """The folder of blobs that several repositories share, written by newer versions of huggingface_hub."""
     return cache / "blobs"
 
 
 def is_partial(name: str) -> bool:
-    """True for the name, below ``blobs/``, of something that is not whole, or that tells of it."""
+    """True for the name of a partial download or its journal in ``blobs/``."""
     return name.endswith(".incomplete") or ".gpux." in name
 
 
@@ -178,7 +180,7 @@ def _repository(path: Path, kind: Kind, id: str) -> CachedRepository:
 def _blobs(folder: Path) -> tuple[list[CachedBlob], list[PartialDownload]]:
     blobs, partials = [], []
     for entry in _entries(folder):
-        with suppress(FileNotFoundError):  # it was renamed or deleted at this moment, or links to nothing
+        with suppress(FileNotFoundError):  # renamed or deleted meanwhile, or a broken symlink
             status = entry.stat()
             if is_partial(entry.name):
                 partials.append(PartialDownload(Path(entry.path), _on_disk(status), ".gpux." in entry.name))
@@ -191,8 +193,8 @@ def _commits(repository: Path, sizes: dict[str, int]) -> Iterator[CachedCommit]:
     leading: dict[str, list[str]] = {}
     for revision, commit in _refs(repository / "refs"):
         leading.setdefault(commit, []).append(revision)
-    # The end is enough: an absolute link may have another beginning, where the cache is reached through a link itself.
-    blobs = os.path.join(os.sep, repository.name, "blobs")  # noqa: PTH118 - thousands of links are compared with it
+    # Compare the end of the path: an absolute symlink starts differently if the cache itself is behind a symlink.
+    blobs = os.path.join(os.sep, repository.name, "blobs")  # noqa: PTH118 - compared with thousands of symlinks
     for entry in _entries(repository / "snapshots"):
         if entry.is_dir():
             files = tuple(_files(entry.path, "", blobs, sizes))
@@ -244,6 +246,6 @@ def _names(folder: Path) -> Iterable[str]:
 
 
 def _on_disk(status: os.stat_result) -> int:
-    """A partial file has holes: what of it takes room."""
+    """Bytes that a partial file occupies; it may be sparse."""
     blocks: int | None = getattr(status, "st_blocks", None)
     return status.st_size if blocks is None else min(status.st_size, 512 * blocks)

@@ -1,7 +1,7 @@
-"""Is the source cache still what the Hub promised: the name of a blob is the hash of its content. Offline.
+"""Verification of the source cache: the name of a blob is the hash of its content. No request is made.
 
-A name of 64 hexadecimal digits is the sha256 of an LFS file, one of 40 git's own hash of any other. What lies in a
-snapshot itself, as on Windows without links, has no recorded hash and is counted as unchecked.
+A name of 64 hexadecimal digits is the sha256 of an LFS file, one of 40 digits git's blob sha1 of any other file.
+Regular files in a snapshot, as in a cache without symlinks, have no recorded hash and are counted as unchecked.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ _HASHES: tuple[tuple[re.Pattern[str], Algorithm], ...] = (
 
 @dataclass(frozen=True)
 class SourceProblem(Value):
-    """One blob that is not what its name says."""
+    """One blob whose content does not match its name."""
 
     blob: str
     kind: SourceProblemKind
-    size: int | None  #: bytes on disk; None where it is gone
-    files: tuple[str, ...]  #: names under which commits link to it
+    size: int | None  #: bytes on disk; None if it is missing
+    files: tuple[str, ...]  #: paths of the files that link to it
     message: str
 
 
 @dataclass(frozen=True)
 class SourceReport(Value):
-    """What :func:`verify_sources` found in one repository."""
+    """The result of :func:`verify_sources` for one repository."""
 
     id: str
     path: Path
     commits: tuple[str, ...]
     files: int  #: blobs with a recorded hash
-    size: int  #: their bytes
-    unchecked: int  #: files without one
+    size: int  #: bytes of these blobs
+    unchecked: int  #: files without a recorded hash
     problems: tuple[SourceProblem, ...] = ()
     unreadable: str | None = None  #: why the repository's folder could not be read
 
     @property
     def ok(self) -> bool:
-        """True without any problem."""
+        """True if there are no problems."""
         return not self.problems and self.unreadable is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,13 +61,13 @@ class SourceReport(Value):
 
 @dataclass(frozen=True)
 class Part:
-    """What of a repository is looked at: some of its commits; its other blobs too where those are all of them."""
+    """The commits of a repository to verify; if these are all commits, blobs without a commit too."""
 
     repository: CachedRepository
     commits: tuple[CachedCommit, ...]
 
     def names(self) -> list[str]:
-        """Of the blobs, in a fixed order."""
+        """Names of the blobs, sorted."""
         linked = {name for commit in self.commits for name in commit.blobs}
         if self.commits == self.repository.commits:
             linked.update(blob.name for blob in self.repository.blobs)
@@ -81,7 +81,7 @@ def verify_sources(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> list[SourceReport]:
-    """Hash every blob of the parts, or those named in ``only``, in parallel, and compare.
+    """Hash the blobs of the parts, or only those named in ``only``, in parallel, and compare with their names.
 
     Raises:
         CancelledError: ``cancel`` was set.
@@ -129,7 +129,7 @@ def _report(
 
 
 def _links(part: Part) -> dict[str, tuple[str, ...]]:
-    """Blob -> the names of its files, over all commits of the part."""
+    """Blob -> paths of the files that link to it, over all commits of the part."""
     found: dict[str, list[str]] = {}
     for commit in part.commits:
         for file in commit.files:
@@ -140,7 +140,7 @@ def _links(part: Part) -> dict[str, tuple[str, ...]]:
 
 def _missing(name: str, files: dict[str, tuple[str, ...]]) -> SourceProblem:
     paths = files.get(name, ())
-    return SourceProblem(name, "missing", None, paths, f"{_called(name, paths)} is a link to nothing")
+    return SourceProblem(name, "missing", None, paths, f"{_name(name, paths)} is a broken symlink")
 
 
 def _problem(
@@ -151,13 +151,13 @@ def _problem(
         return None
     paths = files.get(name, ())
     if isinstance(actual, OSError):
-        message = f"{_called(name, paths)} cannot be read: {actual.strerror}"
+        message = f"{_name(name, paths)} cannot be read: {actual.strerror}"
         return SourceProblem(name, "unreadable", job.size, paths, message)
-    message = f"{_called(name, paths)} has the hash {actual}, expected {name}"
+    message = f"{_name(name, paths)} has the hash {actual}, expected {name}"
     return SourceProblem(name, "hash", job.size, paths, message)
 
 
-def _called(name: str, paths: tuple[str, ...]) -> str:
+def _name(name: str, paths: tuple[str, ...]) -> str:
     return paths[0] if paths else f"blob {name[:12]}, which no commit uses,"
 
 
