@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -419,7 +419,7 @@ def chat_command(
         chosen = {"max_new_tokens": _TOKENS, **chosen_options(**options)}
         if template is not None:
             chosen["chat_template"] = _template(template)
-        Chat(terminal, cast("TextGenerationPipeline", pipe), chosen, system=system, stats=stats).run()
+        Chat(terminal, pipe, chosen, system=system, stats=stats).run()
 
 
 def _template(given: str) -> str:

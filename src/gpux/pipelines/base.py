@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Self, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from gpux.errors import CorruptFileError, UsageError
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
 from gpux.pipelines.batching import OUTPUT_BYTES, SECOND_COPY_BYTES, BatchBudget, overlapped, plan
-from gpux.pipelines.options import CallOptions, OptionSpec, check_names, option_specs, show_keywords
+from gpux.pipelines.options import CallOptions, Option, OptionSpec, check_names, option_specs, show_keywords
 from gpux.proof.replay import replay_once
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
@@ -32,11 +32,11 @@ Forward = Callable[[Sequence[Any], Session], Sequence[Any]]
 class OpenOptions(TypedDict, total=False):
     """How a pipeline is opened; see :class:`Pipeline`."""
 
-    device: str | int
-    threads: int | None
-    allow_cpu_nodes: bool
-    spinning: bool | None
-    settings: Settings | None
+    device: Annotated[str | int, Option("auto, a short name, an execution provider or a number", default="auto")]
+    threads: Annotated[int | None, Option("threads of one run")]
+    allow_cpu_nodes: Annotated[bool, Option("accept that some nodes run on the CPU", default=False)]
+    spinning: Annotated[bool | None, Option("let waiting threads spin on their core")]
+    settings: Annotated[Settings | None, Option("used when an unpickled copy has to pull the model")]
 
 
 @dataclass(frozen=True)

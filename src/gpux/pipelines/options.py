@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class OptionSpec:
         """JSON-able: ``name``, ``type`` as Python writes it, ``default``, ``help`` and ``schema``."""
         return {
             "name": self.name,
-            "type": inspect.formatannotation(self.type).replace("typing.", "").replace("collections.abc.", ""),
+            "type": re.sub(r"\b(?:[a-z]\w*\.)+", "", inspect.formatannotation(self.type)),
             "default": self.default,
             "help": self.help,
             "schema": self.schema,

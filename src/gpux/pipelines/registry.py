@@ -1,4 +1,4 @@
-"""Which class answers which task. Built-ins and plug-ins register alike, under the entry points ``gpux.pipelines``."""
+"""The pipeline class of each task; built-in ones and plug-ins both register as entry points ``gpux.pipelines``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pipeline_class(task: str) -> type[Pipeline]:
     """The pipeline class of a task, by the Hub's name or by an alias.
 
     Raises:
-        UnsupportedTaskError: there is none; the message lists the known tasks.
+        UnsupportedTaskError: no pipeline is registered for the task; the message lists the tasks that have one.
     """
     known = pipelines()
     plain = task.strip().lower().replace("_", "-")

@@ -1,9 +1,9 @@
-"""Opening a model: the stored variant, pulled where it is absent, and the pipeline of its task."""
+"""Open a model: the stored variant, pulled first if it is not stored, and the pipeline of its task."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
 from gpux.errors import UnsupportedTaskError, UsageError
 from gpux.model.reference import ModelRef, Reference
@@ -17,6 +17,38 @@ from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
 from gpux.system.settings import Settings
 
+if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its task is opened
+    from gpux.pipelines.generation.options import (
+        Text2TextGenerationArguments,
+        TextGenerationArguments,
+        TranslationArguments,
+    )
+    from gpux.pipelines.generation.text2text_generation import (
+        SummarizationPipeline,
+        Text2TextGenerationPipeline,
+        TranslationPipeline,
+    )
+    from gpux.pipelines.generation.text_generation import TextGenerationPipeline
+    from gpux.pipelines.text.feature_extraction import FeatureExtractionArguments, FeatureExtractionPipeline
+    from gpux.pipelines.text.fill_mask import FillMaskArguments, FillMaskPipeline
+    from gpux.pipelines.text.text_classification import TextClassificationArguments, TextClassificationPipeline
+
+Model: TypeAlias = StoredModel | ModelRef | str | Path
+
+# The names of each task and its aliases, for type checkers; :data:`gpux.model.tasks.ALIASES` holds them at run time.
+FeatureExtraction = Literal[
+    "feature-extraction",
+    "embedding",
+    "embeddings",
+    "sentence-embedding",
+    "sentence-embeddings",
+    "sentence-similarity",
+]
+FillMask = Literal["fill-mask", "masked-lm"]
+TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification", "text-ranking"]
+TextGeneration = Literal["text-generation", "causal-lm", "conversational"]
+Text2TextGeneration = Literal["text2text-generation", "text2text", "seq2seq-lm"]
+
 
 def open_model(
     ref: Reference,
@@ -27,9 +59,9 @@ def open_model(
     progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> StoredModel:
-    """The model as it is stored, without asking anyone; pulled if it is not there.
+    """The stored model of a reference, without any request; pulled if it is not stored.
 
-    A branch means the commit that it had at the last pull: ``pull_model`` is what looks for a newer one.
+    A branch stands for the commit that it had at the last pull; ``pull_model`` looks for a newer one.
     """
     settings = settings or Settings.from_env()
     parsed = whole_model(ModelRef.parse(ref).at(revision))
@@ -42,43 +74,142 @@ def open_model(
     return pull_model(parsed, task=task, settings=settings, progress=progress, cancel=cancel)
 
 
+@overload
 def pipeline(
-    task: str | None = None,
-    model: StoredModel | ModelRef | str | Path | None = None,
+    task: FeatureExtraction,
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[FeatureExtractionArguments],
+) -> FeatureExtractionPipeline: ...
+@overload
+def pipeline(
+    task: FillMask,
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[FillMaskArguments],
+) -> FillMaskPipeline: ...
+@overload
+def pipeline(
+    task: TextClassification,
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[TextClassificationArguments],
+) -> TextClassificationPipeline: ...
+@overload
+def pipeline(
+    task: TextGeneration,
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[TextGenerationArguments],
+) -> TextGenerationPipeline: ...
+@overload
+def pipeline(
+    task: Text2TextGeneration,
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[Text2TextGenerationArguments],
+) -> Text2TextGenerationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["summarization"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[Text2TextGenerationArguments],
+) -> SummarizationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["translation"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    **options: Unpack[TranslationArguments],
+) -> TranslationPipeline: ...
+@overload
+def pipeline(
+    task: str | None,
+    model: Model,
     *,
     device: str | int = "auto",
     revision: str | None = None,
+    threads: int | None = None,
+    spinning: bool | None = None,
+    allow_cpu_nodes: bool = False,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Pipeline: ...
+@overload
+def pipeline(
+    *,
+    model: Model,
+    device: str | int = "auto",
+    revision: str | None = None,
+    threads: int | None = None,
+    spinning: bool | None = None,
+    allow_cpu_nodes: bool = False,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Pipeline: ...
+def pipeline(
+    task: str | None = None,
+    model: Model | None = None,
+    *,
+    device: str | int = "auto",
+    revision: str | None = None,
+    threads: int | None = None,
+    spinning: bool | None = None,
+    allow_cpu_nodes: bool = False,
     settings: Settings | None = None,
     **options: Any,
 ) -> Pipeline:
-    """Open a model, ready to answer; it is pulled first where it is not stored yet.
+    """Open a model for a task; it is pulled first if it is not stored.
 
     >>> pipeline("feature-extraction", model="sentence-transformers/all-MiniLM-L6-v2")("hello")
 
+    The type of the result follows from a literal task, so that type checkers know ``.encode``, ``.stream`` and the
+    options of each task.
+
     Args:
         task: the Hub's name of a task, or an alias; by default the model's own.
-        model: a stored model, or a reference as a user types it.
+        model: a stored model, or a reference.
         device: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …), an execution provider's full name, or a
-            number as transformers takes it (0 is ``cuda:0``, -1 is ``cpu``).
+            number as in transformers (0 is ``cuda:0``, -1 is ``cpu``).
         revision: branch, tag or commit of a reference.
-        settings: folders, token and switches; by default those of the environment.
-        options: of the pipeline (``threads``, ``allow_cpu_nodes``) and defaults for its calls.
+        threads: threads of one run; by default, the cores that this process may use.
+        spinning: let waiting threads spin on their core; the default depends on the task.
+        allow_cpu_nodes: accept that a device requested by name runs some nodes of the graph on the CPU.
+        settings: folders, token and switches; by default from the environment.
+        options: defaults for the calls of the pipeline; the pipeline class lists them, see ``Pipeline.options()``.
 
     Raises:
         UnsupportedTaskError: no pipeline for the task, or the model is stored for another one.
         UsageError: an unknown option, or no model.
-        CorruptFileError: a file of the stored model is gone.
-        DeviceError: the device is not there.
+        CorruptFileError: a file of the stored model is missing.
+        DeviceError: the device is not available.
     """
     if model is None:
         raise UsageError("no model was given", hint='pipeline("feature-extraction", model="org/name")')
-    kind = None if task is None else pipeline_class(task)  # an unknown one is refused before anything is pulled
+    kind = None if task is None else pipeline_class(task)  # an unknown task is refused before anything is pulled
     wanted = None if kind is None else kind.model_task
     if not isinstance(model, StoredModel):
         model = open_model(model, task=wanted, revision=revision, settings=settings)
     stored = canonical(model.task)
     if wanted not in (None, stored):
         raise UnsupportedTaskError(
-            f"{model.id} is stored for {stored}, not for {wanted}", hint=f"Run `gpux pull {model.id} --task {wanted}`."
+            f"{model.id} is stored for {stored}, not for {wanted}",
+            hint=f"Run `gpux pull {model.id} --task {wanted}`.",
         )
-    return (kind or pipeline_class(stored))(model, device=device, settings=settings, **options)
+    return (kind or pipeline_class(stored))(
+        model,
+        device=device,
+        threads=threads,
+        spinning=spinning,
+        allow_cpu_nodes=allow_cpu_nodes,
+        settings=settings,
+        **options,
+    )

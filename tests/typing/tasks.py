@@ -1,0 +1,115 @@
+"""The types of :func:`gpux.pipeline` by task; checked by mypy in test_typing.py, never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import gpux
+from gpux import Generation, ModelRef, Pipeline, Settings, StoredModel, TextStreamer, pipeline
+
+if TYPE_CHECKING:
+    from gpux.pipelines.generation.text2text_generation import (
+        SummarizationPipeline,
+        Text2TextGenerationPipeline,
+        TranslationPipeline,
+    )
+    from gpux.pipelines.generation.text_generation import TextGenerationPipeline
+    from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
+    from gpux.pipelines.text.fill_mask import FillMaskPipeline
+    from gpux.pipelines.text.text_classification import TextClassificationPipeline
+
+
+def every_literal(model: StoredModel) -> None:
+    assert_type(pipeline("feature-extraction", model), FeatureExtractionPipeline)
+    assert_type(pipeline("embedding", model), FeatureExtractionPipeline)
+    assert_type(pipeline("embeddings", model), FeatureExtractionPipeline)
+    assert_type(pipeline("sentence-embedding", model), FeatureExtractionPipeline)
+    assert_type(pipeline("sentence-embeddings", model), FeatureExtractionPipeline)
+    assert_type(pipeline("sentence-similarity", model), FeatureExtractionPipeline)
+    assert_type(pipeline("fill-mask", model), FillMaskPipeline)
+    assert_type(pipeline("masked-lm", model), FillMaskPipeline)
+    assert_type(pipeline("text-classification", model), TextClassificationPipeline)
+    assert_type(pipeline("sentiment-analysis", model), TextClassificationPipeline)
+    assert_type(pipeline("sequence-classification", model), TextClassificationPipeline)
+    assert_type(pipeline("text-ranking", model), TextClassificationPipeline)
+    assert_type(pipeline("text-generation", model), TextGenerationPipeline)
+    assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
+    assert_type(pipeline("conversational", model), TextGenerationPipeline)
+    assert_type(pipeline("text2text-generation", model), Text2TextGenerationPipeline)
+    assert_type(pipeline("text2text", model), Text2TextGenerationPipeline)
+    assert_type(pipeline("seq2seq-lm", model), Text2TextGenerationPipeline)
+    assert_type(pipeline("summarization", model), SummarizationPipeline)
+    assert_type(pipeline("translation", model), TranslationPipeline)
+
+
+def models(task: str | None) -> None:
+    assert_type(pipeline(task, model="org/name"), Pipeline)
+    assert_type(pipeline(model=Path("folder")), Pipeline)
+    assert_type(pipeline("fill-mask", model=ModelRef.parse("org/name"), revision="main"), FillMaskPipeline)
+    pipeline("fill-mask")  # type: ignore[call-overload] # no model
+
+
+def opening() -> None:
+    settings = Settings.from_env()
+    pipe = pipeline(
+        "fill-mask",
+        "org/name",
+        device="cpu",
+        revision="main",
+        threads=2,
+        spinning=False,
+        allow_cpu_nodes=True,
+        settings=settings,
+        top_k=3,
+        targets=["a", "b"],
+    )
+    assert_type(pipe.device, str)
+    assert_type(pipe.memory_bytes, int)
+    with pipe as same:
+        assert_type(same, FillMaskPipeline)
+    assert_type(pipeline(model="org/name", device=0, threads=1), Pipeline)
+    assert_type([option.name for option in pipe.options()], list[str])
+    pipe("text", top_kk=3)  # type: ignore[call-arg]
+    pipe("text", top_k="3")  # type: ignore[arg-type]
+    pipe(5)  # type: ignore[arg-type]
+
+
+def vectors() -> None:
+    embed = pipeline("feature-extraction", "org/name", return_arrays=True)
+    assert_type(embed.encode("a", normalize=True, truncate_dim=8), NDArray[np.float32])
+    assert_type(embed.dimension, int)
+    assert_type(embed.max_seq_length, int | None)
+    embed.encode("a", speed=11)  # type: ignore[call-arg]
+
+
+def labels() -> None:
+    classify = pipeline("sentiment-analysis", "org/name", top_k=None, function_to_apply="sigmoid")
+    assert_type(classify.labels, list[str])
+    classify({"text": "a", "text_pair": "b"}, top_k=2)
+    classify("a", function_to_apply="tanh")  # type: ignore[arg-type]
+
+
+async def written() -> None:
+    write = pipeline("text-generation", "org/name", temperature=0.5)
+    messages = [{"role": "user", "content": "Hello"}]
+    assert_type(write.generate(["a"], max_new_tokens=3, logprobs=2), list[tuple[Generation, ...]])
+    assert_type(write.stream(messages, tools=[], stop="."), TextStreamer)
+    assert_type(write.stream("a").result, Generation)
+    assert_type(write.prompt_text(messages, chat_template="rag"), str)
+    async for piece in write.astream("a", seed=1):
+        assert_type(piece, str)
+    write("a", max_new_token=3)  # type: ignore[call-arg]
+    translate = pipeline("translation", "org/name", tgt_lang="de")
+    assert_type(translate.generate(["a"], src_lang="en"), list[tuple[Generation, ...]])
+    summarize = pipeline("summarization", "org/name", num_beams=4)
+    summarize("a", truncation=True, tgt_lang="de")  # type: ignore[call-arg]
+
+
+def public_errors(error: gpux.GpuxError) -> None:
+    assert_type(error.code, str)
+    assert_type(error.hint, str | None)
+    assert_type(error.to_dict(), dict[str, Any])

@@ -1,0 +1,104 @@
+"""The public API for type checkers: the pages' Python under ``mypy --strict``, and the type of each task's pipeline."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import gpux
+from gpux.model.tasks import ALIASES, canonical
+from gpux.pipelines.registry import pipelines
+from gpux.pull import open as opening
+
+ROOT = Path(__file__).parents[2]
+PAGES = (
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+    *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
+)
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+#: What stands before a page's first block: names that the page does not repeat, and the reader's own variables.
+BEFORE = """\
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import gpux
+from gpux import HuggingFaceManager, pipeline, pull_model
+
+
+async def page(article: str, pixels: NDArray[np.float32], output: Path, scratch: Path, websocket: Any) -> None:
+"""
+#: What a page's variables are, by its name.
+TYPES = {
+    "README.md": ["assert_type(model, gpux.StoredModel)"],
+    "chat.md": ["assert_type(stream.result, gpux.Generation)", "assert_type(pipe.prompt_text(messages), str)"],
+    "errors.md": ["assert_type(embed.encode('a'), NDArray[np.float32])"],
+    "first-model.md": ["assert_type(a, NDArray[np.float32])", "assert_type(classify.labels, list[str])"],
+    "generate-text.md": ["assert_type(stream.result, gpux.Generation)"],
+    "several-models.md": ["assert_type(outcome.model, gpux.StoredModel | None)"],
+}
+
+
+def blocks(page: Path) -> list[str]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """mypy's errors by file, of one run for all files."""
+    folder = tmp_path_factory.mktemp("typing")
+    for page in PAGES:
+        if found := blocks(page):
+            text = "\n".join([*found, *TYPES.get(page.name, ())])
+            written = BEFORE + textwrap.indent(text, "    ")
+            (folder / f"{page.stem.replace('-', '_')}.py").write_text(written, encoding="utf-8")
+    (folder / "tasks.py").write_text((Path(__file__).parent / "tasks.py").read_text(encoding="utf-8"), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file", "", "."]
+    cache = ["--cache-dir", str(ROOT / ".mypy_cache" / "typing")]
+    run = subprocess.run([*command, *cache], cwd=folder, capture_output=True, text=True)
+    assert run.returncode in (0, 1), run.stderr
+    errors: dict[str, list[str]] = {file.name: [] for file in folder.glob("*.py")}
+    for line in run.stdout.splitlines():
+        errors[line.partition(":")[0]].append(line)
+    return errors
+
+
+def test_every_task_and_its_options_type_check(reported: dict[str, list[str]]) -> None:
+    assert reported["tasks.py"] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_the_python_of_a_page_type_checks(page: Path, reported: dict[str, list[str]]) -> None:
+    assert reported[f"{page.stem.replace('-', '_')}.py"] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_a_page_imports_public_names_alone(page: Path) -> None:
+    for module in re.findall(r"^\s*(?:from|import) (gpux\S*)", "\n".join(blocks(page)), re.MULTILINE):
+        assert module == "gpux" or module.removeprefix("gpux.") in gpux.__all__, module
+
+
+def test_each_alias_is_a_literal_of_its_task() -> None:
+    literals = {
+        "feature-extraction": opening.FeatureExtraction,
+        "fill-mask": opening.FillMask,
+        "text-classification": opening.TextClassification,
+        "text-generation": opening.TextGeneration,
+        "text2text-generation": opening.Text2TextGeneration,
+    }
+    own = {"summarization", "translation"}  # aliases with a pipeline of their own
+    assert literals.keys() | own == pipelines().keys()
+    for task, literal in literals.items():
+        aliases = {alias for alias in ALIASES if canonical(alias) == task} - own
+        assert set(get_args(literal)) == aliases | {task}
