@@ -17,9 +17,10 @@ __version__ = "0.1.0"
 
 #: public name -> module that defines it
 _PUBLIC = {
+    "AnswerRow": "gpux.pipelines.base",
+    "CallSpec": "gpux.model.variant",
     "CancelToken": "gpux.system.cancel",
     "Catalog": "gpux.catalog.catalog",
-    "CallSpec": "gpux.model.variant",
     "Generation": "gpux.runtime.generation.results",
     "GenerationOptions": "gpux.runtime.generation.options",
     "GpuxError": "gpux.errors",
@@ -32,10 +33,13 @@ _PUBLIC = {
     "ModelInfo": "gpux.model.info",
     "ModelManager": "gpux.managers.base",
     "ModelRef": "gpux.model.reference",
+    "OptionSpec": "gpux.pipelines.options",
     "Pipeline": "gpux.pipelines.base",
     "Proof": "gpux.model.variant",
     "PullPlan": "gpux.pull.plan",
+    "QuantizeOptions": "gpux.quantize.methods",
     "Revision": "gpux.model.info",
+    "SearchQuery": "gpux.huggingface.search",
     "Selection": "gpux.inspect.formats",
     "Session": "gpux.runtime.session",
     "Settings": "gpux.system.settings",
@@ -43,17 +47,24 @@ _PUBLIC = {
     "StoredModel": "gpux.model.variant",
     "TensorSpec": "gpux.model.variant",
     "TextStreamer": "gpux.pipelines.generation.streaming",
+    "check_access": "gpux.huggingface.access",
     "describe_model": "gpux.describe.description",
     "explain_model": "gpux.pull.api",
+    "fit_model": "gpux.describe.fitting",
     "import_model": "gpux.catalog.importing",
+    "outdated": "gpux.upkeep.outdated",
     "pipeline": "gpux.pull.open",
     "plan_model": "gpux.pull.api",
     "pull_files": "gpux.pull.files",
     "pull_model": "gpux.pull.api",
     "pull_models": "gpux.pull.batch",
+    "quantize_model": "gpux.quantize.variants",
+    "this_machine": "gpux.describe.fitting",
+    "update": "gpux.upkeep.outdated",
 }
 
 __all__ = [
+    "AnswerRow",
     "CallSpec",
     "CancelToken",
     "Catalog",
@@ -69,10 +80,13 @@ __all__ = [
     "ModelInfo",
     "ModelManager",
     "ModelRef",
+    "OptionSpec",
     "Pipeline",
     "Proof",
     "PullPlan",
+    "QuantizeOptions",
     "Revision",
+    "SearchQuery",
     "Selection",
     "Session",
     "Settings",
@@ -81,15 +95,21 @@ __all__ = [
     "TensorSpec",
     "TextStreamer",
     "__version__",
+    "check_access",
     "describe_model",
     "errors",
     "explain_model",
+    "fit_model",
     "import_model",
+    "outdated",
     "pipeline",
     "plan_model",
     "pull_files",
     "pull_model",
     "pull_models",
+    "quantize_model",
+    "this_machine",
+    "update",
 ]
 
 if TYPE_CHECKING:
@@ -97,21 +117,27 @@ if TYPE_CHECKING:
     from gpux.catalog.catalog import Catalog
     from gpux.catalog.importing import import_model
     from gpux.describe.description import ModelDescription, describe_model
+    from gpux.describe.fitting import fit_model, this_machine
     from gpux.errors import GpuxError
+    from gpux.huggingface.access import check_access
     from gpux.huggingface.manager import HuggingFaceManager
+    from gpux.huggingface.search import SearchQuery
     from gpux.inspect.formats import Selection
     from gpux.managers.base import ModelManager
     from gpux.managers.local import LocalManager
     from gpux.model.info import ModelFile, ModelInfo, Revision
     from gpux.model.reference import ModelRef
     from gpux.model.variant import CallSpec, Manifest, Proof, StoredModel, TensorSpec
-    from gpux.pipelines.base import Pipeline
+    from gpux.pipelines.base import AnswerRow, Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
+    from gpux.pipelines.options import OptionSpec
     from gpux.pull.api import explain_model, plan_model, pull_model
     from gpux.pull.batch import pull_models
     from gpux.pull.files import pull_files
     from gpux.pull.open import pipeline
     from gpux.pull.plan import PullPlan
+    from gpux.quantize.methods import QuantizeOptions
+    from gpux.quantize.variants import quantize_model
     from gpux.runtime.generation.options import GenerationOptions
     from gpux.runtime.generation.results import Generation
     from gpux.runtime.graphs import Graphs
@@ -119,6 +145,7 @@ if TYPE_CHECKING:
     from gpux.store import Store
     from gpux.system.cancel import CancelToken
     from gpux.system.settings import Settings
+    from gpux.upkeep.outdated import outdated, update
 
 
 def __getattr__(name: str) -> Any:
