@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, ProofError, SessionError, UnsupportedTaskError
+from gpux.model.graph_io import is_cache_input
 from gpux.model.info import ModelInfo
 from gpux.model.variant import CallSpec, GraphSpec, TensorSpec
 from gpux.runtime.graphs import Graphs
@@ -31,7 +32,6 @@ _OUTPUTS: dict[str, tuple[tuple[str, ...], int]] = {
     "zero-shot-image-classification": (("logits_per_image",), 2),
 }
 _TEXT = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
-_PAST = "past_key_values"
 #: Families whose positions start after the padding id (transformers: create_position_ids_from_input_ids).
 _POSITIONS_AFTER_PADDING = frozenset(
     {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
@@ -77,7 +77,7 @@ def check_finite(graphs: Graphs, info: ModelInfo) -> bool:
 
 
 def _is_finite(session: Session, info: ModelInfo) -> bool:
-    takes_text = all(spec.name in _TEXT or spec.name.startswith(_PAST) for spec in session.inputs)
+    takes_text = all(spec.name in _TEXT or is_cache_input(spec.name) for spec in session.inputs)
     try:
         answers = session.run({spec.name: _sample(spec) for spec in session.inputs})
     except (SessionError, InputError):
@@ -107,7 +107,7 @@ def call_spec_of(graphs: Mapping[str, Path], specs: Iterable[GraphSpec], config:
     """How the graphs of a shipped model are called, from their inputs and ``config.json``."""
     names = {spec.name for graph in specs for spec in graph.inputs}
     limit, positions = _position_limit(config), "position_ids" in names
-    if not any(name.startswith(_PAST) for name in names):
+    if not any(map(is_cache_input, names)):
         return CallSpec(max_length=limit, position_inputs=positions)
     if any(_is_fused(path) for path in graphs.values()):
         return CallSpec("right", limit, chunks_after_cache=True, chunk_rows=1, position_inputs=positions)

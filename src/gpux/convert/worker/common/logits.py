@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from gpux.model.graph_io import is_cache_input
+
 INPUT = "logits_start"
 LOGITS = "logits"
-_PAST = "past_key_values."
 #: What may come after the head, value by value: scales, soft caps, biases.
 _ELEMENTWISE = frozenset({"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub", "Tanh", "Where"})
 #: What may stand between a weight and the head that it is one of.
@@ -52,7 +53,7 @@ def _is_decoder(graph: onnx.GraphProto) -> bool:
     """Whether it keeps a cache, reads no encoder, answers ``[rows, tokens, words]``, and has not the input yet."""
     names = [value.name for value in graph.input]
     ranks = [len(value.type.tensor_type.shape.dim) for value in _logits(graph)]
-    cached = any(name.startswith(_PAST) for name in names)
+    cached = any(map(is_cache_input, names))
     return cached and ranks == [3] and not any("encoder" in name or name == INPUT for name in names)
 
 

@@ -28,6 +28,7 @@ from gpux.convert.worker.reference.subject import (
     sort_thresholds,
     tokens_per_case,
 )
+from gpux.model.graph_io import present_name
 from gpux.system.worker_protocol import Refused
 
 GRAPH = "model"
@@ -58,7 +59,7 @@ class Script:
 
 def is_decoder(signature: Signature) -> bool:
     """Whether a graph keeps a key-value cache."""
-    return any(_present(name, signature) for name in signature.inputs)
+    return any(present_name(name, signature.outputs) for name in signature.inputs)
 
 
 def write_decoder(subject: Subject) -> Findings:
@@ -233,17 +234,11 @@ def _caches(signature: Signature) -> dict[str, str]:
     for name in signature.inputs:
         if name in TOKENS:
             continue
-        present = _present(name, signature)
+        present = present_name(name, signature.outputs)
         if present is None:
             raise Refused("conversion", f"the graph has an input {name!r} that nothing is known about")
         found[name] = present
     return found
-
-
-def _present(name: str, signature: Signature) -> str | None:
-    """The output that an input of a cache comes from."""
-    names = (name.replace("past_key_values", "present"), name.replace("past", "present"))
-    return next((one for one in names if one != name and one in signature.outputs), None)
 
 
 def _last(call: Call, keep: int) -> Call:

@@ -29,6 +29,7 @@ from gpux.convert.worker.reference.subject import (
     sort_thresholds,
     tokens_per_case,
 )
+from gpux.model.graph_io import is_cache_input
 from gpux.system.worker_protocol import Refused
 
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
@@ -88,7 +89,7 @@ def _limit(subject: Subject, pair: Pair, findings: Findings) -> None:
         return
     for name in pair.decoders:
         findings.cap(name, "input_ids", 1, decoder.limit)
-        caches = [one for one in subject.signatures[name].inputs if one.startswith("past") and ".encoder." not in one]
+        caches = [one for one in subject.signatures[name].inputs if is_cache_input(one) and ".encoder." not in one]
         for cache in caches[:1]:
             findings.cap(name, cache, 2, decoder.limit - 1)
 
@@ -233,7 +234,7 @@ class Pair:
                 inputs[name] = made[name].astype(tensor.dtype)
             elif name == "encoder_hidden_states":
                 carry[name] = (0, next(iter(self._encoder.signature.outputs)))
-            elif not name.startswith("past"):
+            elif not is_cache_input(name):
                 raise Refused("conversion", f"the decoder has an input {name!r} that nothing is known about")
             elif number:
                 carry[name] = (1 if ".encoder." in name else number, name.replace("past_key_values", "present"))

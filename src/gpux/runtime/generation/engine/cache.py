@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import CacheMemoryError, UnsupportedError
+from gpux.model.graph_io import present_name
 from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
 from gpux.system.machine import available_memory
@@ -89,12 +90,6 @@ def find_caches(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> 
             )
         found.append(CacheTensor(spec.name, present, spec.dtype, spec.shape, axes[0]))
     return tuple(found)
-
-
-def present_name(past: str, outputs: Iterable[str]) -> str | None:
-    """The output that an input of a cache comes from; None for any other input."""
-    names = (past.replace("past_key_values", "present"), past.replace("past", "present"))
-    return next((name for name in names if name != past and name in outputs), None)
 
 
 def check_memory(needed: int) -> None:

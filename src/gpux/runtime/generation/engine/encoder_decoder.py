@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import ContextLengthError, InputError, UnsupportedError
+from gpux.model.graph_io import present_name
 from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
-from gpux.runtime.generation.engine.cache import CacheTensor, GrowingCache, check_memory, find_caches, present_name
+from gpux.runtime.generation.engine.cache import CacheTensor, GrowingCache, check_memory, find_caches
 from gpux.runtime.generation.engine.calls import Caller
 from gpux.runtime.generation.engine.state import Ids, Scores
 from gpux.runtime.session import Session
