@@ -53,7 +53,7 @@ def test_overrides_stay_and_end(settings: Settings) -> None:
     assert again.overrides == {
         "name": "mix", "defaults": {"temperature": 0.5}, "parameters": 47_000_000_000, "context_length": 65_536,
     }  # fmt: skip
-    assert (again.added, again.told.parameters) == (first.added, 46_702_792_704)
+    assert (again.added, again.reported.parameters) == (first.added, 46_702_792_704)
     assert again.to_dict()["overridden"] == {"parameters": 46_702_792_704, "context_length": 32_768}
 
 
@@ -107,7 +107,7 @@ def test_names_that_find_a_record(settings: Settings, catalog: Catalog) -> None:
     assert record.id == "acme/small"
     for name in ("small", "acme/small", "hf:acme/small", "my favourite", " acme/small "):
         assert catalog.get(name).reference == "acme/small"
-    with pytest.raises(NotStoredError, match="no 'acme/smal'") as caught:
+    with pytest.raises(NotStoredError, match="no record of 'acme/smal'") as caught:
         catalog.get("acme/smal")
     assert caught.value.hint == "Did you mean 'acme/small'?"
 
@@ -148,7 +148,7 @@ def test_what_is_stored_is_pulled(hub: HubServer, root: Path, tmp_path: Path, se
     assert import_model("tiny/classify", settings=settings).status == "pulled"
 
 
-def test_offline_takes_what_was_told_last(hub: HubServer, settings: Settings) -> None:
+def test_offline_uses_the_last_answer(hub: HubServer, settings: Settings) -> None:
     offline = replace(settings, offline=True)
     with pytest.raises(OfflineError):
         import_model(MIXTRAL_ID, settings=offline)
@@ -156,7 +156,7 @@ def test_offline_takes_what_was_told_last(hub: HubServer, settings: Settings) ->
     hub.clear_requests()
     record = import_model(MIXTRAL_ID, {"name": "mix"}, settings=offline)
     assert (record.name, record.partial, hub.requests) == ("mix", True, [])
-    assert "offline; this is what was known before" in record.notes
+    assert "offline; these are the last known facts" in record.notes
 
 
 def test_a_list_with_bad_lines(settings: Settings, catalog: Catalog) -> None:

@@ -1,4 +1,4 @@
-"""Overrides by type and range, and what sources tell, made safe."""
+"""Overrides and reported facts, validated by type and range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.catalog.record import Facts, Record
-from gpux.catalog.rules import OWN, RULES, SETTABLE, checked_overrides, told
+from gpux.catalog.rules import OWN, RULES, SETTABLE, checked_overrides, reported
 from gpux.errors import UsageError
 from gpux.model.info import ModelInfo
 
@@ -38,44 +38,44 @@ from gpux.model.info import ModelInfo
         ("parameters", None, ("parameters", None)),
     ],
 )
-def test_what_can_be_meant(field: str, value: Any, kept: tuple[str, Any]) -> None:
+def test_valid_overrides(field: str, value: Any, kept: tuple[str, Any]) -> None:
     assert checked_overrides({field: value}) == dict([kept])
 
 
 @pytest.mark.parametrize(
     ("overrides", "message", "hint"),
     [
-        ({"contxt": 1}, "no field is named 'contxt'", "'context'"),
-        ({"zzz": 1}, "no field is named 'zzz'", "Known: name, description"),
-        ({"downloads": 5}, "downloads is what the source tells", "These can be set"),
+        ({"contxt": 1}, "unknown field 'contxt'", "'context'"),
+        ({"zzz": 1}, "unknown field 'zzz'", "Known: name, description"),
+        ({"downloads": 5}, "downloads is reported by the source", "Fields that can be set"),
         ({"params": 70}, "a number from 1,000", "70B or 70M"),
         ({"params": "seventy"}, "'seventy' is not a number of parameters", "7B"),
-        ({"params": True}, "a whole number is expected", None),
+        ({"params": True}, "an integer is expected", None),
         ({"params": -1}, "a number from", None),
         ({"params": 1e30}, "a number from", None),
-        ({"params": math.nan}, "a whole number is expected", None),
+        ({"params": math.nan}, "an integer is expected", None),
         ({"context": 0}, "a number from 1", None),
-        ({"context": [1]}, "a whole number is expected", None),
+        ({"context": [1]}, "an integer is expected", None),
         ({"name": ""}, "the text is empty", None),
         ({"name": "a\nb"}, "control characters", None),
         ({"name": "x" * 201}, "at most 200 characters", None),
         ({"description": "a\x1b[31m"}, "control characters", None),
-        ({"license": 5}, "a text is expected", None),
-        ({"languages": 5}, "a list of texts is expected", None),
-        ({"task": "no/task"}, "a task is written as", None),
-        ({"defaults": 5}, "names with values are expected", None),
-        ({"defaults": {"temperature": -1}}, "temperature is a number from 0 to 100", None),
-        ({"defaults": {"top_p": 2}}, "top_p is a number from 0 to 1", None),
-        ({"defaults": {"top_k": 1.5}}, "top_k is a whole number", None),
-        ({"defaults": {"x": math.inf}}, "values that JSON has", None),
-        ({"defaults": {"x": {1, 2}}}, "values that JSON has", None),
-        ({"defaults": {"a b": 1}}, "no name of a parameter", None),
+        ({"license": 5}, "text is expected", None),
+        ({"languages": 5}, "a list of text is expected", None),
+        ({"task": "no/task"}, "a task name such as", None),
+        ({"defaults": 5}, "a mapping of names to values", None),
+        ({"defaults": {"temperature": -1}}, "temperature must be a number from 0 to 100", None),
+        ({"defaults": {"top_p": 2}}, "top_p must be a number from 0 to 1", None),
+        ({"defaults": {"top_k": 1.5}}, "top_k must be an integer", None),
+        ({"defaults": {"x": math.inf}}, "JSON values are expected", None),
+        ({"defaults": {"x": {1, 2}}}, "JSON values are expected", None),
+        ({"defaults": {"a b": 1}}, "is not a valid parameter name", None),
         ({"defaults": {"x": "y" * 70_000}}, "at most 65,536 bytes", None),
-        ({"params": 5000, "parameters": 5000}, "given twice", None),
+        ({"params": 5000, "parameters": 5000}, "is set twice", None),
     ],
     ids=str,
 )
-def test_what_cannot_be_meant_is_typed(overrides: dict[str, Any], message: str, hint: str | None) -> None:
+def test_invalid_overrides_raise_a_usage_error(overrides: dict[str, Any], message: str, hint: str | None) -> None:
     with pytest.raises(UsageError) as caught:
         checked_overrides(overrides)
     assert message in caught.value.message
@@ -98,21 +98,21 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from(list(RULES)), JSON)
-def test_whatever_a_source_tells_is_a_value_or_nothing(field: str, value: Any) -> None:
-    found = told(field, value)
+def test_a_reported_value_is_valid_or_omitted(field: str, value: Any) -> None:
+    found = reported(field, value)
     if found is None or found == ():
         return
-    assert told(field, found) == found
+    assert reported(field, found) == found
     kind = RULES[field].kind
     assert isinstance(found, {"count": int, "flag": bool, "texts": tuple, "defaults": dict}.get(kind, str))
     if kind != "defaults":
         texts = found if isinstance(found, tuple) else (found,)
         assert all("\x1b" not in str(text) for text in texts)
-        json.dumps(found, ensure_ascii=False).encode()  # no half characters
+        json.dumps(found, ensure_ascii=False).encode()  # no lone surrogates
 
 
 @given(st.dictionaries(st.sampled_from(list(RULES)) | st.text(max_size=10), JSON, max_size=3))
-def test_overrides_are_taken_or_refused_by_one_error(overrides: dict[str, Any]) -> None:
+def test_overrides_are_accepted_or_raise_a_usage_error(overrides: dict[str, Any]) -> None:
     try:
         found = checked_overrides(overrides)
     except UsageError:
@@ -121,9 +121,9 @@ def test_overrides_are_taken_or_refused_by_one_error(overrides: dict[str, Any]) 
     assert set(found) <= set(SETTABLE)
 
 
-def test_active_parameters_are_at_most_all() -> None:
-    record = Record("a/b", "hf", "a/b", told=Facts(parameters=10_000))
-    with pytest.raises(UsageError, match="more than all"):
+def test_active_parameters_are_at_most_all_parameters() -> None:
+    record = Record("a/b", "hf", "a/b", reported=Facts(parameters=10_000))
+    with pytest.raises(UsageError, match="is greater than parameters"):
         record.with_overrides({"active_parameters": 20_000})
     both = record.with_overrides({"active_parameters": 20_000, "parameters": 30_000})
     assert (both.facts.parameters_basis, both.facts.active_parameters) == ("override", 20_000)
@@ -137,6 +137,6 @@ def test_defaults_are_merged() -> None:
     assert record.with_overrides({"defaults": None}).defaults == {}
 
 
-def test_info_has_what_changes_from_day_to_day() -> None:
+def test_info_has_the_facts_that_a_refresh_renews() -> None:
     for name in ("downloads", "likes", "gated", "private", "last_modified"):
         assert name in ModelInfo.__dataclass_fields__

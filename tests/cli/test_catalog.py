@@ -124,7 +124,7 @@ def test_search(capsys: Captured) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "told"),
+    ("args", "code", "message"),
     [
         (["import"], 2, "no model was named"),
         (["import", "acme/small", "--params", "70"], 2, "Did you mean 70B or 70M?"),
@@ -133,7 +133,7 @@ def test_search(capsys: Captured) -> None:
         (["import", "acme/small", "--set", "downloads=5"], 2, "cannot be set"),
         (["import", "acme/small", "--set", "license"], 2, "is not NAME=VALUE"),
         (["import", "acme/small", "--params", "7B", "--set", "params=8B"], 2, "given twice"),
-        (["import", "acme/small", "--default", "top_p=2"], 2, "top_p is a number from 0 to 1"),
+        (["import", "acme/small", "--default", "top_p=2"], 2, "top_p must be a number from 0 to 1"),
         (["import", "acme/small", "acme/odd", "--name", "x"], 2, "--name is for one model"),
         (["import", "acme/small", "--sort", "likes"], 2, "for --search"),
         (["import", "acme/missing"], 3, "no such model"),
@@ -145,8 +145,8 @@ def test_search(capsys: Captured) -> None:
     ],
     ids=str,
 )
-def test_refusals(capsys: Captured, settings: Settings, args: list[str], code: int, told: str) -> None:
-    assert told in gpux(capsys, *args, code=code)[1]
+def test_refusals(capsys: Captured, settings: Settings, args: list[str], code: int, message: str) -> None:
+    assert message in gpux(capsys, *args, code=code)[1]
     assert not settings.home.joinpath("catalogue.db").exists()
 
 
@@ -189,8 +189,8 @@ def test_refresh(capsys: Captured, hub: HubServer, root: Path) -> None:
     assert "context_length" in found[0][2]
     assert len(hub.requests) <= 4
     hub.add_fault(Fault("status", status=500, path=MIXTRAL_ID, times=None))
-    told = answer(capsys, "catalog", "refresh", MIXTRAL_ID, code=5)
-    assert (told[0]["outcome"], told[0]["error"]["code"]) == ("unknown", "hub_server")
+    found = answer(capsys, "catalog", "refresh", MIXTRAL_ID, code=5)
+    assert (found[0]["outcome"], found[0]["error"]["code"]) == ("unknown", "hub_server")
     assert gpux(capsys, "catalog", "refresh", "--offline", code=5)[0].count("offline") == 2
 
 

@@ -1,7 +1,7 @@
-"""The catalog: records of models, pulled or not, with what is known of each and what its user says of it.
+"""The catalog: records of models, pulled or not, with their facts and the user's overrides.
 
-One SQLite file, ``catalogue.db`` in gpux's home by default. Names are loaded on first use: what a run needs of this
-package, :func:`~gpux.catalog.events.record_use`, is light.
+One SQLite file, by default ``catalogue.db`` in ``settings.home``. Names are loaded on first use, so that
+:mod:`gpux.catalog.events`, which pulls and runs import, does not load the database.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PUBLIC = {
     "ImportOutcome": "gpux.catalog.importing",
     "Record": "gpux.catalog.record",
     "Refreshed": "gpux.catalog.refreshing",
-    "discover": "gpux.catalog.discovery",
+    "discover": "gpux.catalog.importing",
     "import_model": "gpux.catalog.importing",
     "import_models": "gpux.catalog.importing",
     "record_status": "gpux.catalog.events",
@@ -43,10 +43,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gpux.catalog.catalog import Catalog
-    from gpux.catalog.discovery import discover
     from gpux.catalog.events import record_status, record_use
     from gpux.catalog.exporting import to_json, to_yaml
-    from gpux.catalog.importing import ImportOutcome, import_model, import_models
+    from gpux.catalog.importing import ImportOutcome, discover, import_model, import_models
     from gpux.catalog.record import Facts, Record
     from gpux.catalog.refreshing import Refreshed, refresh
 

@@ -1,4 +1,4 @@
-"""From what is known of a model to its record."""
+"""Builds the record of a model from its description."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gpux.catalog.record import FACTS, Facts, Record
-from gpux.catalog.rules import told
+from gpux.catalog.rules import reported
 from gpux.inspect.architecture import ArchitectureSummary
 from gpux.model.info import ModelInfo
 from gpux.model.reference import ModelRef
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gpux.managers.info_cache import DatedInfo
 
 
-def drafted(found: ModelDescription, ref: ModelRef, settings: Settings) -> Record:
-    """A record of what is known, as if nobody had said anything of the model before."""
+def record_of(found: ModelDescription, ref: ModelRef, settings: Settings) -> Record:
+    """The record of a description, without overrides and history."""
     info, now = found.known.info, timestamp()
     return Record(
         reference=reference_of(ref, info.id),
@@ -31,7 +31,7 @@ def drafted(found: ModelDescription, ref: ModelRef, settings: Settings) -> Recor
         endpoint=settings.endpoint if info.scheme == "hf" else None,
         commit=info.commit,
         aliases=(ref.id,) if ref.id != info.id and ref.scheme != "local" else (),
-        told=facts_of(found),
+        reported=facts_of(found),
         unknown=_printable(dict(found.unknown)),
         notes=tuple(_printable([*found.notes, *_age(found.known)])),
         partial=_is_partial(found),
@@ -42,46 +42,46 @@ def drafted(found: ModelDescription, ref: ModelRef, settings: Settings) -> Recor
 
 
 def _age(known: DatedInfo) -> list[str]:
-    return [] if known.why is None else [f"{known.why}; this is what was known before"]
+    return [] if known.why is None else [f"{known.why}; these are the last known facts"]
 
 
 def _is_partial(found: ModelDescription) -> bool:
-    """Whether a token, or another time, may tell more."""
+    """Whether a later attempt, or one with a token, may find more."""
     unread = found.config_path is not None and not found.config
     closed = bool(found.known.info.gated and {"architecture", "parameters"} & found.unknown.keys())
     return found.known.why is not None or unread or closed or "headers" in found.unknown
 
 
 def reference_of(ref: ModelRef, id: str) -> str:
-    """The one text that names a model here, under its own id, and that :meth:`ModelRef.parse` reads."""
+    """The canonical reference of a model, which :meth:`ModelRef.parse` accepts."""
     return str(ModelRef(ref.scheme, f"{id}/{ref.file}" if ref.file else id, ref.revision))
 
 
 def timestamp() -> str:
-    """Now, as every time of a record is written: ISO 8601, UTC."""
+    """The current time as records store it: ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def facts_of(found: ModelDescription) -> Facts:
-    """The facts of a description; what cannot be is left out."""
+    """The facts of a description; invalid values are omitted."""
     values: dict[str, Any] = {
         **_of_source(found),
         **_of_architecture(found.architecture),
         **_of_weights(found),
     }
-    clean = {name: told(name, value) for name, value in values.items() if value is not None}
+    clean = {name: reported(name, value) for name, value in values.items() if value is not None}
     return Facts(**{name: clean[name] for name in FACTS if clean.get(name) is not None})
 
 
-def moved_facts(facts: Facts, info: ModelInfo) -> Facts:
-    """The same at the same commit, with what changes from day to day: downloads, likes, who may have it."""
+def renewed_facts(facts: Facts, info: ModelInfo) -> Facts:
+    """The facts of an unchanged commit with current downloads, likes and access."""
     daily = {name: getattr(info, name) for name in ("downloads", "likes", "gated", "private", "last_modified")}
-    clean = {name: told(name, value) if value is not None else None for name, value in daily.items()}
+    clean = {name: reported(name, value) if value is not None else None for name, value in daily.items()}
     return Facts(**{**{name: getattr(facts, name) for name in FACTS}, **clean})
 
 
 def details_of(found: ModelDescription) -> dict[str, Any]:
-    """All that is known, without the list of files, which a commit's own listing tells."""
+    """The whole description without the list of files."""
     details: dict[str, Any] = found.to_dict()
     known = details.get("known")
     if isinstance(known, dict) and isinstance(known.get("info"), dict):
@@ -91,7 +91,7 @@ def details_of(found: ModelDescription) -> dict[str, Any]:
 
 
 def _printable(value: Any) -> Any:
-    """JSON-able values without halves of characters, which JSON of a repository may hold and no file can."""
+    """JSON-able values without lone surrogates, which JSON of a repository may contain and UTF-8 cannot encode."""
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 

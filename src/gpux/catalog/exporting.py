@@ -1,4 +1,4 @@
-"""Records as documents that other tools read."""
+"""Exports records as JSON or YAML."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def to_json(records: Iterable[Record]) -> str:
 
 
 def to_yaml(records: Iterable[Record]) -> str:
-    """The same as YAML, of plain values only, which every safe loader reads."""
-    import yaml  # takes a while to load, for this alone
+    """The same document as YAML with plain values only, which every safe loader reads."""
+    import yaml  # slow to import, and used only here
 
     dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(_document(records), Dumper=dumper, sort_keys=False, allow_unicode=True, width=120)
@@ -53,6 +53,6 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _document(records: Iterable[Record]) -> dict[str, Any]:
-    """Through JSON, so that equal parts are written out and not referred to."""
+    """The document, copied through JSON so that YAML writes equal parts out instead of as anchors."""
     models = json.loads(json.dumps([record.to_dict() for record in records]))
     return {"schema": SCHEMA, "gpux": __version__, "exported": timestamp(), "models": models}

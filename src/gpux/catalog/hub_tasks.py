@@ -1,4 +1,4 @@
-"""Names of tasks on the Hub."""
+"""The task names of the Hub."""
 
 from __future__ import annotations
 
@@ -69,6 +69,6 @@ HUB_TASKS = frozenset(
 
 
 def task_named(text: str) -> str | None:
-    """The Hub's task of that name or alias; None where it is none."""
+    """The Hub's task of a name or alias; None if it is unknown."""
     plain = "-".join(text.lower().replace("_", " ").replace("-", " ").split())
     return next((name for name in (plain, canonical(plain)) if name in HUB_TASKS), None)

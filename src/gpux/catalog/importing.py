@@ -1,4 +1,4 @@
-"""Models into the catalog: one, or a list of which no bad line stops the rest."""
+"""Adds models to the catalog: one, several, or the results of a search."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gpux.catalog.catalog import Action, Catalog
-from gpux.catalog.describing import drafted
+from gpux.catalog.describing import record_of
+from gpux.catalog.hub_tasks import task_named
 from gpux.catalog.record import Record
 from gpux.catalog.rules import checked_overrides
-from gpux.errors import CancelledError, GpuxError, RateLimitError
+from gpux.errors import CancelledError, GpuxError, RateLimitError, UsageError
+from gpux.huggingface.manager import PAGE, HuggingFaceManager
+from gpux.huggingface.search import SearchQuery, Sort
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.reference import ModelRef, Reference
@@ -22,20 +26,20 @@ from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.settings import Settings
 
-PARALLEL = 4  #: models that are asked for at once
+PARALLEL = 4  #: models that are described at once
 
 
 @dataclass(frozen=True)
 class ImportOutcome(Value):
-    """How one import ended: with a record, or with an error."""
+    """The result of one import: a record or an error."""
 
-    reference: str  #: as it was given
+    reference: str  #: as the caller wrote it
     record: Record | None = None
-    action: Action | None = None  #: what was, or with ``dry_run`` would be, done
+    action: Action | None = None  #: with ``dry_run``, the action that an import would take
     error: GpuxError | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able values; exactly one of ``record`` and ``error`` is not null."""
+        """JSON-able values; exactly one of ``record`` and ``error`` is not null."""
         return {
             "reference": self.reference,
             "action": self.action,
@@ -54,27 +58,27 @@ def import_model(
     dry_run: bool = False,
     cancel: CancelToken | None = None,
 ) -> Record:
-    """Write what is known of a model into the catalog; no weights travel.
+    """Add a model to the catalog: its metadata, without weights.
 
-    A model that is there already is described anew; what was said of it before stays. Of a gated model without a token
-    the record holds what its page tells, and ``unknown`` why it holds no more.
+    A model that is already in the catalog is updated and its overrides are kept. For a gated model without a token the
+    record has the facts of the model's page, and ``unknown`` states why the others are missing.
 
     >>> import_model("mistralai/Mixtral-8x7B-v0.1", {"name": "mixtral", "context": "32k"}).facts.parameters
     46702792704
 
     Args:
         ref: any form that :meth:`ModelRef.parse` accepts.
-        overrides: field -> what holds in place of what the source tells, e.g. ``{"parameters": "70B"}``, and ``name``,
-            ``description`` and ``defaults``; None ends an override. See :data:`gpux.catalog.rules.RULES`.
-        catalog: one, or the path of its file; by default that of the settings.
-        settings: by default the environment's.
-        manager: where the model comes from; by default the one that the reference's scheme names.
-        dry_run: write nothing; the record is what would be written.
-        cancel: ends it.
+        overrides: field -> value that replaces the reported one, e.g. ``{"parameters": "70B"}``, and ``name``,
+            ``description`` and ``defaults``; None removes an override. See :data:`gpux.catalog.rules.RULES`.
+        catalog: a catalog or the path of its file; default: that of the settings.
+        settings: default: those of the environment.
+        manager: default: the manager of the reference's scheme.
+        dry_run: return the record without writing it.
+        cancel: cancels the import.
 
     Raises:
-        UsageError: an unknown field (``details["field"]``), or a value of another type or range; nothing was asked.
-        ManagerError: nothing at all is known of the model; the subclass says why.
+        UsageError: an unknown field (``details["field"]``), or a value of another type or range; no request was sent.
+        ManagerError: nothing is known of the model; the subclass states why.
         StorageError: the catalog cannot be written.
         CancelledError: ``cancel`` was set.
     """
@@ -94,13 +98,13 @@ def import_models(
     dry_run: bool = False,
     cancel: CancelToken | None = None,
 ) -> list[ImportOutcome]:
-    """Import each as :func:`import_model` does, a few at once; one outcome for each, in their order.
+    """Import models as :func:`import_model` does, :data:`PARALLEL` at once; outcomes are in the order of ``refs``.
 
-    Repeated ones are imported once. After an answer that the Hub limits requests, the rest is not asked.
+    Duplicates are imported once. After the Hub answers 429 (rate limit), the remaining models are not requested.
 
     Raises:
-        UsageError: an override that cannot be meant.
-        CancelledError: ``cancel`` was set; what was imported before stays.
+        UsageError: an override is invalid.
+        CancelledError: ``cancel`` was set; earlier imports are kept.
     """
     settings = settings or Settings.from_env()
     given = checked_overrides(overrides or {})
@@ -115,7 +119,7 @@ def import_models(
 
 
 class _Importing:
-    """Imports that share a catalog, managers, and what is stored."""
+    """Imports that share a catalog, managers and the list of stored models."""
 
     def __init__(
         self, catalog: Catalog, settings: Settings, given: Mapping[str, Any], dry_run: bool, stop: CancelToken
@@ -125,19 +129,19 @@ class _Importing:
         self._managers: dict[str, ModelManager] = {}
         self._stored: set[tuple[str, str]] | None = None
         self._lock = threading.Lock()
-        self._over: RateLimitError | None = None
+        self._rate_limit: RateLimitError | None = None
 
     def outcome(self, ref: Reference) -> ImportOutcome:
         self._stop.check()
         try:
-            if self._over is not None:
-                raise self._over
+            if self._rate_limit is not None:
+                raise self._rate_limit
             record, action = self.one(ModelRef.parse(ref))
         except CancelledError:
             raise
         except GpuxError as exc:
             if isinstance(exc, RateLimitError):
-                self._over = exc
+                self._rate_limit = exc
             return ImportOutcome(str(ref), error=exc)
         return ImportOutcome(str(ref), record, action)
 
@@ -146,8 +150,8 @@ class _Importing:
 
         manager = manager or self._manager(ref.scheme)
         found = describe_model(ref, self._settings, manager=manager, cancel=self._stop)
-        record = drafted(found, ref, self._settings)
-        if (record.scheme, record.id) in self._runnable():
+        record = record_of(found, ref, self._settings)
+        if (record.scheme, record.id) in self._stored_models():
             record = replace(record, status="pulled")
         write = self._catalog.preview if self._dry_run else self._catalog.put
         return write(record, self._given)
@@ -158,8 +162,8 @@ class _Importing:
                 self._managers[scheme] = manager_for(scheme, self._settings)
             return self._managers[scheme]
 
-    def _runnable(self) -> set[tuple[str, str]]:
-        """What the store has variants of; read once."""
+    def _stored_models(self) -> set[tuple[str, str]]:
+        """Scheme and id of the models in the store; read once."""
         with self._lock:
             if self._stored is None:
                 models = Store(self._settings.store).models()
@@ -169,3 +173,31 @@ class _Importing:
 
 def _opened(catalog: Catalog | Path | None, settings: Settings) -> Catalog:
     return catalog if isinstance(catalog, Catalog) else Catalog(catalog, settings=settings)
+
+
+def discover(
+    text: str,
+    *,
+    sort: Sort = "trending",
+    limit: int = 20,
+    settings: Settings | None = None,
+    manager: HuggingFaceManager | None = None,
+) -> list[str]:
+    """Search the Hub: ids of models for a task if ``text`` names one, else of models whose name contains ``text``.
+
+    If the search by task finds nothing, the search by name is tried.
+
+    Raises:
+        UsageError: ``text`` is empty, or ``limit`` is below 1.
+        OfflineError: offline.
+        ManagerError: the Hub refuses; the subclass states why.
+    """
+    if not text.strip() or limit < 1:
+        raise UsageError("a search needs a text and a limit of at least 1")
+    hub = manager or HuggingFaceManager(settings)
+    task = task_named(text)
+    queries = [SearchQuery(task=task, sort=sort)] if task else []
+    for query in (*queries, SearchQuery(text.strip(), sort=sort)):
+        if found := list(islice(hub.iter_models(query, page=min(limit, PAGE)), limit)):
+            return [info.id for info in found]
+    return []

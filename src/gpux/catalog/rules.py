@@ -1,36 +1,88 @@
-"""What each field of a record may hold: one table, for what sources tell and for what users say."""
+"""The valid values of each field of a record: one table for reported facts and for overrides."""
 
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpux.catalog.defaults import checked_defaults
 from gpux.catalog.hub_tasks import task_named
 from gpux.errors import UsageError
 from gpux.huggingface.search import read_count
 
+LARGEST_DEFAULTS = 65_536  #: bytes of all default parameters as JSON
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+#: parameter -> minimum, maximum, and whether it is an integer (transformers' ``GenerationConfig``)
+_RANGES: dict[str, tuple[float, float, bool]] = {
+    "temperature": (0, 100, False),
+    "top_p": (0, 1, False),
+    "min_p": (0, 1, False),
+    "typical_p": (0, 1, False),
+    "repetition_penalty": (0, 100, False),
+    "top_k": (0, 10**9, True),
+    "max_new_tokens": (1, 10**9, True),
+    "max_length": (1, 10**9, True),
+    "num_beams": (1, 10**4, True),
+}
+
+
+def checked_defaults(value: Any) -> dict[str, Any]:
+    """Validate default parameters; None removes a parameter.
+
+    Raises:
+        TypeError: ``value`` is not a mapping.
+        ValueError: a name is invalid, or a value is out of range or not JSON.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError("a mapping of names to values is expected")
+    for name, item in value.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a valid parameter name")
+        if name in _RANGES and item is not None:
+            _check_range(name, item)
+    try:
+        text = json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"JSON values are expected ({exc})") from exc
+    if len(text) > LARGEST_DEFAULTS:
+        raise ValueError(f"at most {LARGEST_DEFAULTS:,} bytes are expected")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def merged_defaults(former: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Update default parameters; those that are None are removed."""
+    return {name: item for name, item in {**former, **given}.items() if item is not None}
+
+
+def _check_range(name: str, value: Any) -> None:
+    low, high, whole = _RANGES[name]
+    kinds = (int,) if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        raise ValueError(f"{name} must be {'an integer' if whole else 'a number'} from {low:g} to {high:g}")
+
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]|\u2028|\u2029")
 _TASK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_MOST_TEXTS = 1000  #: of a list
+_MAX_ITEMS = 1000  #: of a list
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What one field holds."""
+    """The type and range of one field."""
 
     kind: Literal["count", "text", "prose", "texts", "task", "flag", "defaults"]
     low: int = 1
-    high: int = 10**15  #: of a count; of a text, its length
-    settable: bool = True  #: by a user; what the source alone can know is not
+    high: int = 10**15  #: of a count; of a text, the number of characters
+    settable: bool = True  #: by an override
     aliases: tuple[str, ...] = ()
 
 
 _COUNTED = {"low": 0, "settable": False}
-#: field -> its rule, in the order in which a record shows them
+#: field -> rule, in the order of display
 RULES: dict[str, Rule] = {
     "name": Rule("text", high=200, aliases=("title",)),
     "description": Rule("prose", high=10_000),
@@ -73,24 +125,24 @@ RULES: dict[str, Rule] = {
     "created": Rule("text", high=40, settable=False),
     "last_modified": Rule("text", high=40, settable=False),
 }
-#: Fields that are the user's own and nothing that a source tells.
+#: Fields that only the user sets; no source reports them.
 OWN = ("name", "description", "defaults")
 SETTABLE = tuple(name for name, rule in RULES.items() if rule.settable)
 _NAMES = {alias: name for name, rule in RULES.items() for alias in (name, *rule.aliases)}
 
 
 def current_name(field: str) -> str:
-    """The name of a field that another version may have stored under an alias."""
+    """The canonical name of a field that another version stored under an alias."""
     return _NAMES.get(field, field)
 
 
-def told(field: str, value: Any) -> Any:
-    """A value that a source tells, or None for one that cannot be; texts lose their control characters."""
+def reported(field: str, value: Any) -> Any:
+    """A value that a source reports, without control characters; None if it is invalid."""
     rule = RULES[field]
     if isinstance(value, str):
         value = _plain(rule, value)
     elif isinstance(value, (list, tuple)):
-        value = [text for item in value[:_MOST_TEXTS] if isinstance(item, str) and (text := _plain(rule, item))]
+        value = [text for item in value[:_MAX_ITEMS] if isinstance(item, str) and (text := _plain(rule, item))]
     try:
         return _checked(rule, value)
     except (TypeError, ValueError):
@@ -103,42 +155,42 @@ def _plain(rule: Rule, text: str) -> str:
 
 
 def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What a user says, under the names of fields; None for a field that is to be as the source tells it again.
+    """Validate overrides and return them under the canonical field names; None removes an override.
 
-    Counts may be text (``"70B"``, ``"128k"``), lists text with commas.
+    Counts may be text (``"70B"``, ``"128k"``), lists comma-separated text.
 
     Raises:
-        UsageError: an unknown field (``details["field"]``), one that only the source can know, or a value of another
-            type or range.
+        UsageError: an unknown field (``details["field"]``), one that cannot be overridden, or a value of another type
+            or range.
     """
     found: dict[str, Any] = {}
     for given, value in overrides.items():
         field = field_named(given)
         if field in found:
-            raise UsageError(f"{field} was given twice, as {given!r} too", field=field)
-        found[field] = None if value is None else _meant(field, value)
+            raise UsageError(f"{field} is set twice, once as {given!r}", field=field)
+        found[field] = None if value is None else _override(field, value)
     return found
 
 
 def field_named(given: str) -> str:
-    """The field that a name or alias means.
+    """The canonical field of a name or alias.
 
     Raises:
-        UsageError: there is none, or only the source can know it.
+        UsageError: the field is unknown or cannot be overridden.
     """
     key = given.strip().lower().replace("-", "_")
     field = _NAMES.get(key)
     if field is None:
         near = difflib.get_close_matches(key, [name for name in _NAMES if RULES[_NAMES[name]].settable], n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(SETTABLE)}."
-        raise UsageError(f"no field is named {given!r}", hint=hint, field=given)
+        raise UsageError(f"unknown field {given!r}", hint=hint, field=given)
     if not RULES[field].settable:
-        hint = f"These can be set: {', '.join(SETTABLE)}."
-        raise UsageError(f"{field} is what the source tells, and cannot be set", hint=hint, field=field)
+        hint = f"Fields that can be set: {', '.join(SETTABLE)}."
+        raise UsageError(f"{field} is reported by the source and cannot be set", hint=hint, field=field)
     return field
 
 
-def _meant(field: str, value: Any) -> Any:
+def _override(field: str, value: Any) -> Any:
     rule = RULES[field]
     try:
         if rule.kind == "count" and isinstance(value, str):
@@ -159,11 +211,11 @@ def _hint(field: str, value: Any) -> str | None:
 
 
 def _checked(rule: Rule, value: Any) -> Any:
-    """The value as it is kept.
+    """Validate a value.
 
     Raises:
-        TypeError: it is of another type.
-        ValueError: it is out of range.
+        TypeError: the value has another type.
+        ValueError: the value is out of range.
     """
     if rule.kind == "count":
         return _count(rule, value)
@@ -179,7 +231,7 @@ def _checked(rule: Rule, value: Any) -> Any:
     if rule.kind == "task":
         text = task_named(text) or text
         if not _TASK.fullmatch(text):
-            raise ValueError("a task is written as text-generation is")
+            raise ValueError("a task name such as text-generation is expected")
     return text
 
 
@@ -187,7 +239,7 @@ def _count(rule: Rule, value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("a whole number is expected")
+        raise TypeError("an integer is expected")
     if not rule.low <= value <= rule.high:
         raise ValueError(f"a number from {rule.low:,} to {rule.high:,} is expected")
     return value
@@ -195,18 +247,18 @@ def _count(rule: Rule, value: Any) -> int:
 
 def _text(rule: Rule, value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text is expected")
+        raise TypeError("text is expected")
     text = value.strip()
     if not text:
         raise ValueError("the text is empty")
     if len(text) > rule.high:
         raise ValueError(f"at most {rule.high:,} characters are expected")
     if _CONTROL.search(text) or (rule.kind != "prose" and re.search(r"[\t\n]", text)):
-        raise ValueError("control characters are no text")
+        raise ValueError("control characters are not allowed")
     return text
 
 
 def _texts(rule: Rule, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, (list, tuple)) or len(value) > _MOST_TEXTS:
-        raise ValueError("a list of texts is expected")
+    if not isinstance(value, (list, tuple)) or len(value) > _MAX_ITEMS:
+        raise ValueError("a list of text is expected")
     return tuple(dict.fromkeys(_text(rule, item) for item in value))

@@ -89,7 +89,7 @@ def import_command(
 
 
 def _found(terminal: Terminal, options: dict[str, Any]) -> list[str]:
-    from gpux.catalog.discovery import discover
+    from gpux.catalog.importing import discover
 
     text, sort, limit = options["search"], options["sort"], options["limit"]
     if text is None:
