@@ -174,7 +174,7 @@ def test_mapped_files_do_not_count(log: Path, tmp_path: Path) -> None:
 @linux
 def test_a_machine_without_memory_ends_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpux.system.machine.available_memory", lambda: 1_000_000)
-    with pytest.raises(OutOfMemoryError, match="were left to the machine") as caught:
+    with pytest.raises(OutOfMemoryError, match="were still available") as caught:
         order(log, {"behaviour": "eat", "bytes": 500_000_000, "seconds": 600}, memory_limit=10**12)
     assert caught.value.details["available"] == 1_000_000
 

@@ -1,8 +1,9 @@
-"""Processes that do the heavy work: started in a group of their own, listened to, and never left behind.
+"""Child processes in a process group of their own, of which none outlives the call that started it.
 
 A worker speaks JSON lines: it gets one request on standard input and answers with events, objects with an ``event``
-key, on standard output. Standard input stays open as a lifeline: when this process dies, however it dies, the kernel
-closes the pipe and the worker ends itself. Standard error goes to the log file.
+key, on standard output. Standard input stays open: when this process dies, for whatever reason, the kernel closes the
+pipe and the worker ends itself. Standard error goes to the log file. The worker's side is
+:mod:`gpux.system.worker_protocol`.
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from gpux.errors import NotWritableError, OutOfMemoryError, ToolchainError
 from gpux.system import machine
 from gpux.system.cancel import CancelToken
-from gpux.system.resident import MemoryWatch, default_limit, floor
+from gpux.system.resident import MemoryWatch, default_limit, floor, group_processes
 
-#: Seconds between asking a process to end and killing it.
+#: Seconds between SIGTERM and SIGKILL.
 GRACE = 3.0
-#: Seconds until a set cancel token, or a process that ended with its output held open, is noticed.
+#: Seconds between two checks of the cancel token and of the process.
 TICK = 0.1
-#: A child needs none of these: it is offline, and it must not run what a variable of the user's Python adds.
+#: Not passed on: workers are offline.
 _WITHHELD = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "HF_TOKEN_PATH")
 
 EventHandler = Callable[[Mapping[str, Any]], None]
@@ -41,7 +43,7 @@ class Exit:
     """How a process ended."""
 
     code: int  #: negative: the signal that killed it
-    #: bytes in RAM of all its processes together, the most that was seen; None where the system does not tell
+    #: largest measured number of bytes in RAM of all its processes together; None if it was never measured
     peak_rss: int | None = field(default=None, compare=False)
 
     @property
@@ -68,23 +70,23 @@ def converse(
     grace: float = GRACE,
     memory_limit: int | None = None,
 ) -> Exit:
-    """Start a worker, hand it the request, pass on its events in the caller's thread until it ends.
+    """Start a worker, send the request, and pass its events on in the caller's thread until the worker ends.
 
-    When this returns or raises (the token, Ctrl-C, an error in ``on_event``), nothing of the worker's group is left.
+    When this returns or raises (cancelled, Ctrl-C, an error in ``on_event``), no process of the worker's group is left.
 
     Args:
         command: the program with its arguments.
-        request: what it is to do, JSON-able.
-        log: file that takes its standard error.
+        request: JSON-able.
+        log: file that receives its standard error.
         on_event: called with each event.
-        cancel: ends it.
-        grace: seconds between asking it to end and killing it.
-        memory_limit: bytes that the group may take, mapped files not counted; default: what is available now less a
-            little. The group is killed when it takes more, or when the machine has nearly none left.
+        cancel: ends the worker when set.
+        grace: seconds between SIGTERM and SIGKILL.
+        memory_limit: bytes that the group may use, mapped files not counted; default: the memory that is available now,
+            less a reserve. The group is killed when it uses more, or when the machine has almost no memory left.
 
     Raises:
         CancelledError: the token was set.
-        OutOfMemoryError: the worker was killed for what it took; ``details`` has ``peak``, and ``limit`` or
+        OutOfMemoryError: the worker used too much memory and was killed; ``details`` has ``peak``, and ``limit`` or
             ``available``.
         ToolchainError: the program cannot be started.
         NotWritableError: the log cannot be written.
@@ -94,10 +96,10 @@ def converse(
         _group(command, errors, grace) as process,
         _watch(process, memory_limit).running() as watch,
     ):
-        _hand_over(process, request)
+        _send(process, request)
         for line in _lines(process, cancel):
             event = _event(line)
-            if event is None:  # not ours: something wrote to the descriptor before the worker took it away
+            if event is None:  # a library wrote to standard output before the worker redirected it
                 errors.write(line)
                 errors.flush()
             else:
@@ -112,7 +114,7 @@ def _watch(process: subprocess.Popen[bytes], limit: int | None) -> MemoryWatch:
     total = machine.memory_limit()
 
     def kill() -> None:
-        if process.returncode is None:  # else its id may be another's
+        if process.returncode is None:  # else its id may belong to another process
             _kill(process)
 
     if limit is None:
@@ -124,8 +126,8 @@ def _out_of_memory(watch: MemoryWatch, log: Path) -> OutOfMemoryError:
     excess = watch.excess
     assert excess is not None
     return OutOfMemoryError(
-        f"the conversion {excess}, so it was ended",
-        hint=f"Free some, or convert on a larger machine. The whole output: {log}",
+        f"the conversion {excess}, so it was stopped",
+        hint=f"Close other programs to free memory, or use a machine with more. The whole output: {log}",
         log=log,
         peak=excess.peak,
         limit=excess.limit,
@@ -136,10 +138,10 @@ def _out_of_memory(watch: MemoryWatch, log: Path) -> OutOfMemoryError:
 def run_logged(
     command: Sequence[str | Path], *, log: Path, cancel: CancelToken, on_line: Callable[[str], None] | None = None
 ) -> Exit:
-    """Run a program that is not a worker, its output (both streams) into the log, each line also to ``on_line``.
+    """Run a program that is not a worker; its output (both streams) goes to the log, each line also to ``on_line``.
 
     Raises:
-        CancelledError: the token was set; nothing of the program's group is left.
+        CancelledError: the token was set; no process of the program's group is left.
         ToolchainError: the program cannot be started.
         NotWritableError: the log cannot be written.
     """
@@ -155,7 +157,7 @@ def run_logged(
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log that say something, empty where there is none."""
+    """The last lines of a log that are not blank; empty if there are none."""
     try:
         text = log.read_bytes()[-20_000:].decode("utf-8", "replace")
     except OSError:
@@ -172,7 +174,7 @@ def _group(command: Sequence[str | Path], errors: IO[bytes] | int, grace: float)
         stop(process, grace)
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                with contextlib.suppress(OSError):  # a request that nobody read is still in the buffer
+                with contextlib.suppress(OSError):  # an unread request is still in the buffer
                     stream.close()
 
 
@@ -199,26 +201,26 @@ def _open(log: Path) -> IO[bytes]:
 
 
 def _own_group() -> dict[str, Any]:
-    """A group of its own: Ctrl-C on the terminal is for us, and all of the group can be ended at once."""
+    """A process group of its own: Ctrl-C on the terminal reaches gpux alone, and the group can be killed as a whole."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
 def _environment() -> dict[str, str]:
-    # Handed on, not read: what it means to gpux is Settings' business.
+    # Passed on unread: only Settings interprets environment variables.
     return {name: value for name, value in os.environ.items() if name not in _WITHHELD}
 
 
-def _hand_over(process: subprocess.Popen[bytes], request: Mapping[str, Any]) -> None:
+def _send(process: subprocess.Popen[bytes], request: Mapping[str, Any]) -> None:
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it died at once: its exit status says more
+    with contextlib.suppress(BrokenPipeError):  # the worker ended at once: its exit status is reported
         process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
 
 
 def _lines(process: subprocess.Popen[bytes], cancel: CancelToken) -> Iterator[bytes]:
-    """Lines of the process's output, read in a thread so that this one can notice the token."""
+    """Lines of the process's output, read in a second thread so that this one can check the token."""
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process.stdout, lines), name="worker-output", daemon=True).start()
     ended = False
@@ -227,7 +229,7 @@ def _lines(process: subprocess.Popen[bytes], cancel: CancelToken) -> Iterator[by
         try:
             line = lines.get(timeout=TICK)
         except queue.Empty:
-            if ended:  # a child of it holds the output open; what it says no longer counts
+            if ended:  # a child of the process holds the output open; its output is ignored
                 return
             ended = process.poll() is not None
             continue
@@ -238,7 +240,7 @@ def _lines(process: subprocess.Popen[bytes], cancel: CancelToken) -> Iterator[by
 
 
 def _await_end(process: subprocess.Popen[bytes], cancel: CancelToken) -> None:
-    """Wait for a process that closed its output."""
+    """Wait for the end of a process that closed its output."""
     while process.poll() is None:
         cancel.check()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -261,27 +263,34 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 def stop(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End the process and its group: asked first, killed after ``grace`` seconds."""
+    """End the process and its group: SIGTERM, and SIGKILL for what is left after ``grace`` seconds."""
+    # Without process groups the descendants must be found while their parents are alive.
+    descendants = group_processes(process.pid)[1:] if sys.platform == "win32" else []
     if process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
+        _terminate(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
     _kill(process)
+    for descendant in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            descendant.kill()
     process.wait()
+
+
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        process.terminate()
+    else:
+        _signal_group(process.pid, signal.SIGTERM)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     if sys.platform != "win32":
-        _signal_group(process, signal.SIGKILL)  # the leader may be gone and its children not
+        _signal_group(process.pid, signal.SIGKILL)  # the leader may have ended while its children run
     elif process.poll() is None:
         process.kill()
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    if sys.platform == "win32":
-        process.terminate()
-        return
+def _signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
-        os.killpg(process.pid, number)
+        os.killpg(group, number)

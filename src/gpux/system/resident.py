@@ -1,14 +1,13 @@
-"""The memory of a group of processes: measured while it runs, and the group killed when it takes too much.
+"""The memory of a group of processes, and a watch that kills the group when it uses too much.
 
-Only what cannot be given back counts against a limit: memory of its own and shared memory, in RAM or swapped out.
-Pages of mapped files, which is how weights are read, are the system's to drop. Sources: ``proc_pid_status(5)``,
-``proc_pid_stat(5)``; elsewhere ``ps``, which tells the sum alone.
+Only memory that cannot be reclaimed counts against a limit: anonymous and shared memory, in RAM or swapped out. The
+system can drop pages of mapped files, such as weights, at any time. Linux reports the two separately
+(``proc_pid_status(5)``, which psutil does not pass on); on other systems the whole resident size counts.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from gpux.system.disk import format_bytes
 
-#: Seconds between two looks.
+#: Seconds between two measurements.
 INTERVAL = 0.25
-#: What is left to the machine: this share of it, at most so many bytes.
-_FLOOR_SHARE, _FLOOR_MOST = 0.03, 256_000_000
+#: Memory that is kept free: this share of all memory, and at most this many bytes.
+_FLOOR_SHARE, _FLOOR_LARGEST = 0.03, 256_000_000
 _PROC = Path("/proc")
 _OWN = ("RssAnon", "RssShmem", "VmSwap")
 
@@ -30,41 +31,71 @@ _OWN = ("RssAnon", "RssShmem", "VmSwap")
 class Usage:
     """Bytes of a group of processes."""
 
-    own: int  #: what cannot be given back
-    resident: int  #: all that is in RAM, mapped files included
+    own: int  #: memory that cannot be reclaimed, in RAM or swapped out
+    resident: int  #: memory in RAM, mapped files included
 
 
 @dataclass(frozen=True)
 class Excess:
     """Why a group was killed."""
 
-    peak: int  #: bytes of its own
-    limit: int | None  #: bytes that it was allowed; None: the machine ran out first
-    available: int | None  #: bytes that were left to the machine
+    peak: int  #: bytes of unreclaimable memory that the group used
+    limit: int | None  #: bytes that the group was allowed; None: the machine's memory ran out first
+    available: int | None  #: bytes that were available on the machine; None if the limit was exceeded
 
     def __str__(self) -> str:
         if self.limit is not None:
-            return f"took {format_bytes(self.peak)} of memory, and the limit was {format_bytes(self.limit)}"
+            return f"used {format_bytes(self.peak)} of memory, and the limit was {format_bytes(self.limit)}"
         left = format_bytes(self.available or 0)
-        return f"took {format_bytes(self.peak)} of memory, and only {left} were left to the machine"
+        return f"used {format_bytes(self.peak)} of memory, and only {left} were still available"
 
 
 def floor(total: int | None) -> int:
-    """Bytes that stay free of the machine's, or the control group's, ``total``."""
-    return _FLOOR_MOST if total is None else min(_FLOOR_MOST, round(_FLOOR_SHARE * total))
+    """Bytes that are kept free of the ``total`` of the machine or its control group."""
+    return _FLOOR_LARGEST if total is None else min(_FLOOR_LARGEST, round(_FLOOR_SHARE * total))
 
 
 def default_limit(available: int | None, total: int | None) -> int | None:
-    """What a worker may take when nobody said: what is available now, less the floor; None where nothing tells."""
+    """Bytes that a worker may use by default: the available memory less the floor; None if that is not known."""
     return None if available is None else max(0, available - floor(total))
 
 
 def group_usage(group: int, proc: Path = _PROC) -> Usage | None:
-    """Memory of all processes of a session or process group; None where the system does not tell."""
-    if proc.is_dir():
-        found = [usage for folder in _members(group, proc) if (usage := _usage(folder)) is not None]
-        return Usage(sum(usage.own for usage in found), sum(usage.resident for usage in found))
-    return None if sys.platform == "win32" else _usage_by_ps(group)
+    """Memory of all processes of a session or process group; None if there is no such process.
+
+    Args:
+        group: id of the group, which is the id of the process that leads it.
+        proc: where Linux has its process files.
+    """
+    usages = map(_usage, _members(group, proc)) if proc.is_dir() else map(_resident, group_processes(group))
+    found = [usage for usage in usages if usage is not None]
+    return Usage(sum(usage.own for usage in found), sum(usage.resident for usage in found)) if found else None
+
+
+def group_processes(group: int) -> list[psutil.Process]:
+    """The processes of a session or process group; on Windows the leader and its descendants."""
+    if sys.platform == "win32":
+        try:
+            leader = psutil.Process(group)
+            return [leader, *leader.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+    return [process for process in psutil.process_iter() if _is_member(process.pid, group)]
+
+
+def _is_member(pid: int, group: int) -> bool:
+    try:
+        return group in (os.getpgid(pid), os.getsid(pid))
+    except (ProcessLookupError, PermissionError):  # the process ended, or belongs to another user
+        return False
+
+
+def _resident(process: psutil.Process) -> Usage | None:
+    try:
+        resident: int = process.memory_info().rss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # ZombieProcess is a NoSuchProcess
+        return None
+    return Usage(resident, resident)
 
 
 def _members(group: int, proc: Path) -> Iterator[Path]:
@@ -87,32 +118,22 @@ def _usage(folder: Path) -> Usage | None:
     return Usage(sum(own) if "RssAnon" in sizes else sizes["VmRSS"], sizes["VmRSS"])
 
 
-def _usage_by_ps(group: int) -> Usage | None:
-    program = shutil.which("ps")
-    if program is None:
-        return None
-    done = subprocess.run([program, "-axo", "pgid=,rss="], capture_output=True, text=True, check=False)
-    pairs = (line.split() for line in done.stdout.splitlines())
-    resident = sum(int(pair[1]) * 1024 for pair in pairs if len(pair) == 2 and pair[0] == str(group))
-    return Usage(resident, resident) if done.returncode == 0 else None
-
-
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it ended a moment ago
+    except OSError:  # the process ended meanwhile
         return ""
 
 
 class MemoryWatch:
-    """Looks at a group in a thread, and calls ``kill`` once when it takes too much.
+    """Measures a group in a thread, and calls ``kill`` once when the group uses too much memory.
 
     Args:
         group: id of the process group.
-        kill: ends the group at once.
-        limit: bytes of its own that the group may take; None for no limit.
-        available: bytes that are left to the machine, or None; below the floor the group is killed as well, if it
-            holds more than that itself.
+        kill: kills the group.
+        limit: bytes of unreclaimable memory that the group may use; None for no limit.
+        available: returns the bytes that are available on the machine, or None if that is not known. When less than
+            ``floor`` is available, the group is killed if it uses more than ``floor``.
         floor: bytes that must stay available.
     """
 
@@ -126,14 +147,14 @@ class MemoryWatch:
         floor: int,
     ) -> None:
         self.excess: Excess | None = None
-        self.peak_rss: int | None = None  #: most bytes in RAM at one look, mapped files included
+        self.peak_rss: int | None = None  #: largest measured number of bytes in RAM, mapped files included
         self._group, self._kill = group, kill
         self._limit, self._available, self._floor = limit, available, floor
         self._done = threading.Event()
 
     @contextmanager
     def running(self) -> Iterator[MemoryWatch]:
-        """Watch for the length of a block."""
+        """Watch while the ``with`` block runs."""
         thread = threading.Thread(target=self._run, name="worker-memory", daemon=True)
         thread.start()
         try:
@@ -144,21 +165,21 @@ class MemoryWatch:
 
     def _run(self) -> None:
         while self.excess is None:
-            self.look()
+            self.measure()
             if self._done.wait(INTERVAL):
                 return
 
-    def look(self) -> None:
-        """Measure once, and act on it."""
+    def measure(self) -> None:
+        """Measure once, and kill the group if it uses too much."""
         usage = group_usage(self._group)
         if usage is None:
             return
         self.peak_rss = max(self.peak_rss or 0, usage.resident)
-        self.excess = self._judge(usage.own)
+        self.excess = self._excess(usage.own)
         if self.excess is not None:
             self._kill()
 
-    def _judge(self, own: int) -> Excess | None:
+    def _excess(self, own: int) -> Excess | None:
         if self._limit is not None and own > self._limit:
             return Excess(own, self._limit, None)
         available = self._available()
