@@ -26,9 +26,11 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.model.variant import CallSpec
+from gpux.pipelines.generation.options import GenerationKeywords
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.runtime.generation.engine import cache, calls
 from gpux.runtime.generation.engine.calls import Caller
+from gpux.runtime.generation.options import option_names
 from tests.pipelines.writer import BOS, LIMIT, expected, tokenizer, writer
 from tests.runtime.generation import tiny_graphs
 
@@ -200,7 +202,7 @@ def test_the_context_ends_an_answer(pipe: TextGenerationPipeline) -> None:
     [
         ({"max_new_tokens": 0}, "max_new_tokens"),
         ({"temperature": -1.0}, "temperature"),
-        ({"num_beams": 2, "do_sample": True}, "do not go together"),
+        ({"num_beams": 2, "do_sample": True}, "cannot be combined"),
         ({"batch_size": 0}, "batch_size"),
         ({"stop": [7]}, "stop"),
         ({"max_tokns": 3}, "no option max_tokns"),
@@ -314,3 +316,15 @@ def test_cancelled_while_a_long_prompt_is_read(pipe: TextGenerationPipeline, mon
     monkeypatch.undo()
     again = pipe.stream("abcdefghijklmnopqrstuvwxyz", max_new_tokens=5)
     assert "".join(again) == expected("abcdefghijklmnopqrstuvwxyz", 5)
+
+
+def test_the_keywords_of_a_call_are_the_generation_options() -> None:
+    assert set(GenerationKeywords.__annotations__) == set(option_names())
+
+
+def test_options_are_listed_with_the_range_of_each() -> None:
+    listed = {spec.name: spec for spec in TextGenerationPipeline.options()}
+    assert listed["max_new_tokens"].default == 256
+    assert listed["max_tokens"].help == "another name of max_new_tokens"
+    assert listed["top_k"].schema == {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
+    assert all(spec.help for spec in listed.values())

@@ -15,6 +15,7 @@ import click
 
 from gpux.cli.terminal import Terminal
 from gpux.errors import UsageError
+from gpux.runtime.generation.options import OptionInfo, option_infos
 from gpux.system.cancel import CancelToken
 
 if TYPE_CHECKING:
@@ -26,24 +27,27 @@ _PATIENCE = 2.0
 #: What a model's text must not do to a terminal: control characters other than a new line and a tab.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
-_OPTIONS = (
-    click.option("--max-new-tokens", type=int, help="Tokens that are written at most; 256."),
-    click.option("--temperature", type=float, help="Sample; below 1 likelier words become likelier still."),
-    click.option("--top-p", type=float, help="Sample among the likeliest words of this probability together."),
-    click.option("--top-k", type=int, help="Sample among so many of the likeliest words."),
-    click.option("--seed", type=int, help="Sample; the same seed writes the same text."),
-    click.option("--stop", multiple=True, help="A text that ends the answer and is not part of it; may be repeated."),
-    click.option(
-        "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other option of the task, as JSON."
-    ),
-)
+_TYPES = {"integer": int, "number": float}
 
 
 def generation_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of generation to a command; its function gets them by name, see :func:`chosen_options`."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
+    function = click.option(
+        "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other option of the task, as JSON."
+    )(function)
+    for info in reversed(list(option_infos().values())):
+        if info.flag:
+            function = _flag(info)(function)
     return function
+
+
+def _flag(info: OptionInfo) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option of the command line for one generation option."""
+    name, text = f"--{info.name.replace('_', '-')}", f"{info.help[0].upper()}{info.help[1:]}"
+    kind = _TYPES.get(info.schema["type"])
+    if kind is None:
+        return click.option(name, multiple=True, help=f"{text}; may be repeated.")
+    return click.option(name, type=kind, help=f"{text}.")
 
 
 def chosen_options(assignments: tuple[str, ...], **options: Any) -> dict[str, Any]:

@@ -48,10 +48,13 @@ class OptionSpec:
     type: Any  #: a type annotation: ``int | None``, ``Literal['softmax', 'sigmoid', 'none'] | None`` …
     default: Any
     help: str
+    range: Mapping[str, Any] | None = None  #: JSON schema of the allowed values, where the type alone allows more
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a value; ``{}`` where the type has no JSON form, such as a Python class."""
+        if self.range is not None:
+            return {"anyOf": [dict(self.range), {"type": "null"}]}
         return json_schema(self.type)
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from gpux.errors import UsageError
-from gpux.runtime.generation.options import GenerationOptions, from_config, not_followed
+from gpux.runtime.generation.options import (
+    GenerationOptions,
+    from_config,
+    option_infos,
+    option_names,
+    unsupported_options,
+)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +201,32 @@ def test_published_values_that_contradict_are_taken_in_one_order() -> None:
     published = {"do_sample": True, "temperature": 0.5, "num_beams": 4}
     found = from_config({}, published)
     assert (found.num_beams, found.do_sample) == (4, False)
-    assert not_followed(published) == ("do_sample with num_beams",)
+    assert unsupported_options(published) == ("do_sample with num_beams",)
 
 
-def test_what_is_not_followed_is_told() -> None:
+def test_what_is_unsupported_options_is_told() -> None:
     published = {"guidance_scale": 1.5, "epsilon_cutoff": 0.0, "penalty_alpha": 0.6, "top_k": 4, "sequence_bias": None}
-    assert not_followed(published) == ("guidance_scale", "penalty_alpha")
-    assert not_followed({"num_beam_groups": 1, "encoder_repetition_penalty": 1.0, "forced_decoder_ids": []}) == ()
+    assert unsupported_options(published) == ("guidance_scale", "penalty_alpha")
+    assert (
+        unsupported_options({"num_beam_groups": 1, "encoder_repetition_penalty": 1.0, "forced_decoder_ids": []}) == ()
+    )
+
+
+def test_every_option_is_listed_with_its_default_help_and_schema() -> None:
+    listed = option_infos()
+    assert {name: info.default for name, info in listed.items()} == vars(GenerationOptions())
+    assert all(info.help and not info.help.endswith(".") for info in listed.values())
+    assert listed["top_p"].schema == {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+    assert listed["early_stopping"].schema == {"enum": [True, False, "never"]}
+    assert listed["stop"].schema["items"] == {"type": "string", "minLength": 1}
+    assert json.loads(json.dumps(listed["stop"].to_dict()))["aliases"] == ["stop_strings"]
+
+
+def test_a_schema_allows_what_a_call_allows() -> None:
+    assert option_infos()["temperature"].schema == {"type": "number", "minimum": 0}
+    assert not GenerationOptions().with_options(temperature=0).do_sample
+
+
+def test_no_name_stands_for_two_options() -> None:
+    names = [name for info in option_infos().values() for name in (info.name, *info.aliases)]
+    assert len(names) == len(set(names)) == len(option_names())

@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Unpack
 
 from gpux.errors import ContextLengthError, UsageError
@@ -21,15 +21,19 @@ from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.choose.row import Constraint
 from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.loops.request import DecodeRequest
-from gpux.runtime.generation.options import OTHER_NAMES, GenerationOptions, from_config, not_followed
+from gpux.runtime.generation.options import (
+    GenerationOptions,
+    from_config,
+    option_infos,
+    option_names,
+    unsupported_options,
+)
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
 from gpux.system.machine import available_memory
 
 log = logging.getLogger(__name__)
 
-#: Options of :class:`~gpux.runtime.generation.options.GenerationOptions`, by each of their names.
-GENERATION_OPTIONS = frozenset({field.name for field in fields(GenerationOptions)} | set(OTHER_NAMES))
 #: Rows that are written at once, unless ``batch_size`` says otherwise.
 BATCH = 8
 #: Share of the free memory that one batch may plan with.
@@ -69,7 +73,7 @@ class GenerationPipeline(Pipeline):
         #: what holds where a call says nothing: the model's own ``generation_config.json``
         published = model.read_json("generation_config.json")
         self.defaults = from_config(self._config, published)
-        if left := not_followed(published):
+        if left := unsupported_options(published):
             log.warning("%s asks for %s, which gpux does not do", model.id, ", ".join(left))
         self._asked(self._options)  # options that cannot be meant are refused now
 
@@ -116,12 +120,8 @@ class GenerationPipeline(Pipeline):
 
     @classmethod
     def options(cls) -> list[OptionSpec]:
-        """The options of a call; the defaults of generation options hold where the model has none of its own."""
-        standard = GenerationOptions()
-        return [
-            replace(spec, default=getattr(standard, OTHER_NAMES.get(spec.name, spec.name), spec.default))
-            for spec in super().options()
-        ]
+        """The options of a call; the defaults of generation options apply if the model's own files set none."""
+        return [_described(spec) for spec in super().options()]
 
     def resolve(self, options: Mapping[str, Any]) -> Call:
         """The options of a call, those of generation over the model's own."""
@@ -215,13 +215,13 @@ class GenerationPipeline(Pipeline):
 
     def _call(self, options: Mapping[str, Any], cancel: CancelToken | None) -> Call:
         asked = self._merged(options)
-        chosen = {name: value for name, value in asked.items() if name not in GENERATION_OPTIONS}
+        chosen = {name: value for name, value in asked.items() if name not in option_names()}
         timeout = chosen.get("timeout")
         deadline = None if timeout is None else time.monotonic() + timeout
         return Call(self._asked(asked), chosen, (cancel or CancelToken()).child(), deadline, CancelToken())
 
     def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
-        return self.defaults.with_options(**{k: v for k, v in options.items() if k in GENERATION_OPTIONS})
+        return self.defaults.with_options(**{k: v for k, v in options.items() if k in option_names()})
 
     def _written(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
@@ -284,6 +284,16 @@ class GenerationPipeline(Pipeline):
                 budget = (float("inf") if free is None else free * _SHARE) - needed
             found[-1].append(index)
         return found
+
+
+def _described(spec: OptionSpec) -> OptionSpec:
+    """A generation option with its default, help and range from :class:`GenerationOptions`; others unchanged."""
+    known = option_names().get(spec.name)
+    if known is None:
+        return spec
+    info = option_infos()[known]
+    text = info.help if known == spec.name else f"another name of {known}"
+    return replace(spec, default=info.default, help=text, range=info.schema)
 
 
 def too_long(tokens: int, limit: int) -> ContextLengthError:

@@ -16,45 +16,49 @@ Tokens = Sequence[int]
 
 
 class GenerationKeywords(TypedDict, total=False):
-    """The generation options, by each of their names; None stands for the model's default."""
+    """Names, aliases and types of the generation options; None stands for the model's default.
 
-    max_new_tokens: Annotated[int | None, Option("tokens of an answer at most")]
-    max_tokens: Annotated[int | None, Option("another name of max_new_tokens")]
-    min_new_tokens: Annotated[int | None, Option("tokens of an answer at least")]
-    min_length: Annotated[int | None, Option("as min_new_tokens, the decoder's prompt included")]
-    do_sample: Annotated[bool | None, Option("draw tokens from their distribution; else take the most likely one")]
-    temperature: Annotated[float | None, Option("below 1, likely tokens become more likely; 0: no sampling")]
-    top_k: Annotated[int | None, Option("sample among so many of the most likely tokens; 0: all")]
-    top_p: Annotated[float | None, Option("sample among the most likely tokens of this probability together")]
-    min_p: Annotated[float | None, Option("sample among tokens with this share of the highest probability")]
-    typical_p: Annotated[float | None, Option("sample among the most typical tokens of this probability together")]
-    repetition_penalty: Annotated[float | None, Option("above 1, tokens of prompt and answer become less likely")]
-    presence_penalty: Annotated[float | None, Option("subtracted once from the score of each token of the answer")]
-    frequency_penalty: Annotated[float | None, Option("subtracted for each time that the answer has the token")]
-    encoder_repetition_penalty: Annotated[float | None, Option("above 1, tokens of the input become more likely")]
-    no_repeat_ngram_size: Annotated[int | None, Option("sequences of so many tokens come once only; 0: off")]
-    encoder_no_repeat_ngram_size: Annotated[int | None, Option("the same, for sequences of the encoder's input")]
-    bad_words: Annotated[Sequence[Tokens] | None, Option("sequences of token ids that an answer must not have")]
-    bad_words_ids: Annotated[Sequence[Tokens] | None, Option("another name of bad_words")]
-    suppress_tokens: Annotated[Tokens | int | None, Option("token ids that an answer must not have")]
-    begin_suppress_tokens: Annotated[Tokens | int | None, Option("token ids that must not come first")]
-    forced_bos_token_id: Annotated[int | None, Option("the first token, after a prompt of one token")]
-    forced_eos_token_id: Annotated[Tokens | int | None, Option("the last token, where the length ends an answer")]
-    eos_token_ids: Annotated[Tokens | int | None, Option("tokens that end an answer")]
-    eos_token_id: Annotated[Tokens | int | None, Option("another name of eos_token_ids")]
-    pad_token_id: Annotated[int | None, Option("accepted as in transformers, and ignored: nothing is padded")]
-    decoder_start_token_id: Annotated[int | None, Option("the token that a decoder after an encoder begins with")]
-    stop: Annotated[str | Sequence[str] | None, Option("texts that end an answer and are not part of it")]
-    stop_strings: Annotated[str | Sequence[str] | None, Option("another name of stop")]
-    num_return_sequences: Annotated[int | None, Option("answers to each input")]
-    num_beams: Annotated[int | None, Option("beams of a beam search; 1: none")]
-    length_penalty: Annotated[float | None, Option("of beams; above 0, longer answers score higher")]
-    early_stopping: Annotated[bool | Literal["never"] | None, Option("whether beams end with the first answers")]
-    renormalize_logits: Annotated[bool | None, Option("of beams: normalize scores after all that changed them")]
-    prompt_lookup_tokens: Annotated[int | None, Option("tokens guessed from the prompt, checked in one step; 0: off")]
-    prompt_lookup_num_tokens: Annotated[int | None, Option("another name of prompt_lookup_tokens")]
-    seed: Annotated[int | None, Option("sample; the same seed draws the same tokens")]
-    logprobs: Annotated[int | None, Option("how many of the most likely tokens are reported for each; None: none")]
+    Type checkers need them written out; defaults, ranges and help are those of
+    :func:`gpux.runtime.generation.options.option_infos`.
+    """
+
+    max_new_tokens: int | None
+    max_tokens: int | None
+    min_new_tokens: int | None
+    min_length: int | None
+    do_sample: bool | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    repetition_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    encoder_repetition_penalty: float | None
+    no_repeat_ngram_size: int | None
+    encoder_no_repeat_ngram_size: int | None
+    bad_words: Sequence[Tokens] | None
+    bad_words_ids: Sequence[Tokens] | None
+    suppress_tokens: Tokens | int | None
+    begin_suppress_tokens: Tokens | int | None
+    forced_bos_token_id: int | None
+    forced_eos_token_id: Tokens | int | None
+    eos_token_ids: Tokens | int | None
+    eos_token_id: Tokens | int | None
+    pad_token_id: int | None
+    decoder_start_token_id: int | None
+    stop: str | Sequence[str] | None
+    stop_strings: str | Sequence[str] | None
+    num_return_sequences: int | None
+    num_beams: int | None
+    length_penalty: float | None
+    early_stopping: bool | Literal["never"] | None
+    renormalize_logits: bool | None
+    prompt_lookup_tokens: int | None
+    prompt_lookup_num_tokens: int | None
+    seed: int | None
+    logprobs: int | None
 
 
 class GenerationCallOptions(GenerationKeywords, total=False):

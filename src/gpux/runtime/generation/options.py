@@ -1,33 +1,71 @@
-"""What a user may ask of a generation.
+"""The options of generation, each declared once: name, default, allowed values, aliases and help.
 
 Names and meanings are those of transformers' ``GenerationConfig``; ``presence_penalty`` and ``frequency_penalty`` are
-those of OpenAI's API, and count generated tokens alone.
+those of OpenAI's API, and count generated tokens only. The command line, the checks, the defaults that a model
+publishes and the lists of options for other programs are derived from the fields of :class:`GenerationOptions`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from gpux.errors import UsageError
 from gpux.model.values import Value
 
+Tokens = tuple[int, ...]
+
+
+class Kind(Protocol):
+    """The values that an option may have."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of a value; None, which stands for the default, is not part of it."""
+
+    def parse(self, value: Any) -> Any:
+        """The value as it is stored, such as a tuple for a list.
+
+        Raises:
+            TypeError: a list was expected.
+        """
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """The wrong part of a stored value, and which values are allowed; None for an allowed value."""
+
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers from ``least`` to ``most``."""
+class Number:
+    """Numbers from ``least`` to ``most``; bools, NaN and infinities are not allowed."""
 
     least: float = -math.inf
     most: float = math.inf
     whole: bool = False
     above: bool = False  #: ``least`` itself is too small
-    optional: bool = False  #: None is meant
+    optional: bool = False  #: None is allowed
 
-    def holds(self, value: Any) -> bool:
-        """Is it one of them; True and False are no numbers here, NaN and infinities neither."""
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        found: dict[str, Any] = {"type": "integer" if self.whole else "number"}
+        if math.isfinite(self.least):
+            found["exclusiveMinimum" if self.above else "minimum"] = self.least
+        return {**found, "maximum": self.most} if math.isfinite(self.most) else found
+
+    def parse(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """See :class:`Kind`."""
+        return None if self.allows(value) else (value, str(self))
+
+    def allows(self, value: Any) -> bool:
+        """Whether the value is one of these numbers."""
         if value is None:
             return self.optional
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
@@ -43,152 +81,328 @@ class Range:
         return f"{kind} {lower}" + ("" if math.isinf(self.most) else f" and at most {self.most:g}")
 
 
-_COUNT = Range(0, whole=True)
-_ONE_OR_MORE = Range(1, whole=True)
-_TOKEN = Range(0, whole=True, optional=True)
-_SHARE = Range(0, 1, above=True)
-RANGES = {
-    "max_new_tokens": _ONE_OR_MORE,
-    "min_new_tokens": _COUNT,
-    "min_length": _COUNT,
-    "temperature": Range(0, above=True),
-    "top_k": _COUNT,
-    "top_p": _SHARE,
-    "min_p": Range(0, 1),
-    "typical_p": _SHARE,
-    "repetition_penalty": Range(0, above=True),
-    "presence_penalty": Range(),
-    "frequency_penalty": Range(),
-    "encoder_repetition_penalty": Range(0, above=True),
-    "no_repeat_ngram_size": _COUNT,
-    "encoder_no_repeat_ngram_size": _COUNT,
-    "forced_bos_token_id": _TOKEN,
-    "pad_token_id": _TOKEN,
-    "decoder_start_token_id": _TOKEN,
-    "num_return_sequences": _ONE_OR_MORE,
-    "num_beams": _ONE_OR_MORE,
-    "length_penalty": Range(),
-    "prompt_lookup_tokens": _COUNT,
-    "seed": _TOKEN,
-    "logprobs": _TOKEN,
-}
+class Temperature(Number):
+    """As stored, a number greater than 0; 0 is accepted by :meth:`GenerationOptions.with_options`."""
 
-
-def check_range(name: str, value: Any) -> None:
-    """Raise ``UsageError`` where the value of this option is out of its range."""
-    if not RANGES[name].holds(value):
-        raise _wrong(name, value, str(RANGES[name]))
-
-
-def check_flags(name: str, value: Any) -> None:
-    """Raise ``UsageError`` for what is neither True nor False, and for ``early_stopping`` nor "never"."""
-    if name == "early_stopping" and value == "never":
-        return
-    if not isinstance(value, bool):
-        raise _wrong(name, value, 'True, False or "never"' if name == "early_stopping" else "True or False")
-
-
-def check_tokens(name: str, tokens: Sequence[Any], least: int = 0) -> None:
-    """Raise ``UsageError`` for what is no sequence of token ids, or shorter than ``least``."""
-    if len(tokens) < least:
-        raise _wrong(name, tokens, "sequences that are not empty")
-    for token in tokens:
-        if not RANGES["pad_token_id"].holds(token) or token is None:
-            raise _wrong(name, token, "made of token ids, whole numbers of at least 0")
-
-
-def check_stops(stops: Sequence[Any]) -> None:
-    """Raise ``UsageError`` for a stop that is no text, or an empty one."""
-    for stop in stops:
-        if not isinstance(stop, str) or not stop:
-            raise _wrong("stop", stop, "a text, or several, that are not empty")
-
-
-def _wrong(name: str, value: Any, expected: str) -> UsageError:
-    return UsageError(f"{name} is {value!r}, and must be {expected}", hint=f"Give another {name}, or leave it away.")
-
-
-Tokens = tuple[int, ...]
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        return {"type": "number", "minimum": 0}
 
 
 @dataclass(frozen=True)
+class Flag:
+    """True or False, or one of a few words."""
+
+    words: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        return {"enum": [True, False, *self.words]} if self.words else {"type": "boolean"}
+
+    def parse(self, value: Any) -> Any:
+        """The value itself."""
+        return value
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """See :class:`Kind`."""
+        if isinstance(value, bool) or (isinstance(value, str) and value in self.words):
+            return None
+        return value, 'True, False or "' + '", "'.join(self.words) + '"' if self.words else "True or False"
+
+
+_TOKEN = Number(0, whole=True)
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """A list of token ids; a single id stands for a list of one."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        return {"type": "array", "items": _TOKEN.schema}
+
+    def parse(self, value: Any) -> Any:
+        """A tuple."""
+        return (value,) if isinstance(value, int | str) else tuple(value)
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """See :class:`Kind`."""
+        wrong = [token for token in value if not _TOKEN.allows(token)]
+        return (wrong[0], "made of token ids, whole numbers of at least 0") if wrong else None
+
+
+@dataclass(frozen=True)
+class TokenSequences:
+    """A list of lists of token ids, none of them empty."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        return {"type": "array", "items": {**TokenIds().schema, "minItems": 1}}
+
+    def parse(self, value: Any) -> Any:
+        """A tuple of tuples."""
+        return tuple(tuple(sequence) for sequence in value)
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """See :class:`Kind`."""
+        for sequence in value:
+            if not sequence:
+                return sequence, "sequences that are not empty"
+            if fault := TokenIds().fault(sequence):
+                return fault
+        return None
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A list of texts, none of them empty; a single text stands for a list of one."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        return {"type": "array", "items": {"type": "string", "minLength": 1}}
+
+    def parse(self, value: Any) -> Any:
+        """A tuple."""
+        return (value,) if isinstance(value, int | str) else tuple(value)
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """See :class:`Kind`."""
+        wrong = [text for text in value if not isinstance(text, str) or not text]
+        return (wrong[0], "a text, or several, that are not empty") if wrong else None
+
+
+@dataclass(frozen=True)
+class OptionInfo(Value):
+    """One option of generation, as :func:`option_infos` lists it."""
+
+    name: str
+    help: str  #: one line, without a capital and a full stop
+    default: Any  #: where neither the call nor the model sets another value
+    kind: Kind = field(repr=False)  #: the allowed values
+    aliases: tuple[str, ...] = ()  #: names that other programs use
+    published: bool = True  #: read from a model's ``generation_config.json``
+    special_token: bool = False  #: read from a model's ``config.json`` too
+    sampling: bool = False  #: has no effect without ``do_sample``, and turns it on
+    flag: bool = False  #: has an option of its own on the command line
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of a value: its type and its range."""
+        return self.kind.schema
+
+
+def _metadata(kind: Kind, text: str, **more: Any) -> dict[str, Any]:
+    """What a field of :class:`GenerationOptions` has besides its name and default; see :class:`OptionInfo`."""
+    return {"kind": kind, "help": text, **more}
+
+
+_COUNT = Number(0, whole=True)
+_ONE_OR_MORE = Number(1, whole=True)
+_MAYBE_COUNT = Number(0, whole=True, optional=True)
+_SHARE = Number(0, 1, above=True)
+_FACTOR = Number(0, above=True)
+_ANY = Number()
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationOptions(Value):
-    """Options of one generation; checked when they are made.
+    """Options of one generation; checked on creation. Of two published options that contradict, the first field wins.
 
     Raises:
-        UsageError: a value that cannot be meant, or two that contradict each other, by name.
+        UsageError: a value is invalid, or two options contradict each other; the message names them.
     """
 
-    max_new_tokens: int = 256
-    min_new_tokens: int = 0
-    min_length: int = 0  #: tokens before which none may end it, the decoder's prompt counted; not with min_new_tokens
-    do_sample: bool = False  #: draw from the distribution; else the likeliest token is taken
-    temperature: float = 1.0  #: greater than 0
-    top_k: int = 0  #: 0: all
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repetition_penalty: float = 1.0  #: over the prompt too (Keskar et al., 2019)
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    encoder_repetition_penalty: float = 1.0  #: over what was read alone; above 1 invites it
-    no_repeat_ngram_size: int = 0
-    encoder_no_repeat_ngram_size: int = 0  #: sequences that were read must not come
-    bad_words: tuple[Tokens, ...] = ()  #: sequences of token ids that must not come
-    suppress_tokens: Tokens = ()
-    begin_suppress_tokens: Tokens = ()  #: not as the first token
-    forced_bos_token_id: int | None = None  #: after a prompt of one token, as encoder-decoders have
-    forced_eos_token_id: Tokens = ()  #: as the last token, where the length ends it; one of several
-    eos_token_ids: Tokens = ()
-    pad_token_id: int | None = None  #: taken as transformers takes it; rows that end leave, so nothing is padded
-    decoder_start_token_id: int | None = None  #: encoder-decoders begin with it
-    stop: tuple[str, ...] = ()  #: texts that end a generation and are not part of it
-    num_return_sequences: int = 1
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
-    renormalize_logits: bool = False  #: of beams: logarithms of probabilities again, after all that changed them
-    prompt_lookup_tokens: int = 0  #: tokens that are guessed from the prompt and checked at once; 0: off
-    seed: int | None = None  #: the same seed draws the same tokens
-    logprobs: int | None = None  #: how many of the likeliest tokens are reported for each; None: no figures
+    max_new_tokens: int = field(
+        default=256,
+        metadata=_metadata(
+            _ONE_OR_MORE, "generated tokens at most", aliases=("max_tokens",), published=False, flag=True
+        ),
+    )
+    eos_token_ids: Tokens = field(
+        default=(),
+        metadata=_metadata(TokenIds(), "tokens that end an answer", aliases=("eos_token_id",), special_token=True),
+    )
+    pad_token_id: int | None = field(
+        default=None,
+        metadata=_metadata(
+            _MAYBE_COUNT, "accepted as in transformers, and ignored: nothing is padded", special_token=True
+        ),
+    )
+    decoder_start_token_id: int | None = field(
+        default=None,
+        metadata=_metadata(_MAYBE_COUNT, "the first token of a decoder after an encoder", special_token=True),
+    )
+    forced_bos_token_id: int | None = field(
+        default=None,
+        metadata=_metadata(_MAYBE_COUNT, "the first generated token, after a prompt of one token", special_token=True),
+    )
+    forced_eos_token_id: Tokens = field(
+        default=(),
+        metadata=_metadata(
+            TokenIds(), "the last token of an answer that its length ends; one of several", special_token=True
+        ),
+    )
+    num_beams: int = field(default=1, metadata=_metadata(_ONE_OR_MORE, "beams of a beam search; 1: no beam search"))
+    do_sample: bool = field(
+        default=False,
+        metadata=_metadata(Flag(), "draw tokens from their distribution; else take the most likely token"),
+    )
+    temperature: float = field(
+        default=1.0,
+        metadata=_metadata(
+            Temperature(0, above=True),
+            "sample; below 1, likely tokens become more likely; 0: do not sample",
+            sampling=True,
+            flag=True,
+        ),
+    )
+    top_k: int = field(
+        default=0,
+        metadata=_metadata(
+            _COUNT, "sample among this number of the most likely tokens; 0: all tokens", sampling=True, flag=True
+        ),
+    )
+    top_p: float = field(
+        default=1.0,
+        metadata=_metadata(
+            _SHARE, "sample among the most likely tokens that have this probability together", sampling=True, flag=True
+        ),
+    )
+    min_p: float = field(
+        default=0.0,
+        metadata=_metadata(
+            Number(0, 1), "sample among tokens with at least this share of the highest probability", sampling=True
+        ),
+    )
+    typical_p: float = field(
+        default=1.0,
+        metadata=_metadata(
+            _SHARE, "sample among the most typical tokens that have this probability together", sampling=True
+        ),
+    )
+    seed: int | None = field(
+        default=None,
+        metadata=_metadata(
+            _MAYBE_COUNT, "sample; the same seed draws the same tokens, in any batch", published=False, flag=True
+        ),
+    )
+    repetition_penalty: float = field(
+        default=1.0,
+        metadata=_metadata(
+            _FACTOR, "above 1, tokens of the prompt and the answer become less likely (Keskar et al., 2019)"
+        ),
+    )
+    presence_penalty: float = field(
+        default=0.0,
+        metadata=_metadata(_ANY, "subtracted once from the score of each token that the answer has", published=False),
+    )
+    frequency_penalty: float = field(
+        default=0.0,
+        metadata=_metadata(_ANY, "subtracted from a token's score each time that the answer has it", published=False),
+    )
+    no_repeat_ngram_size: int = field(
+        default=0, metadata=_metadata(_COUNT, "sequences of this many tokens occur only once; 0: off")
+    )
+    bad_words: tuple[Tokens, ...] = field(
+        default=(),
+        metadata=_metadata(
+            TokenSequences(), "sequences of token ids that an answer must not contain", aliases=("bad_words_ids",)
+        ),
+    )
+    suppress_tokens: Tokens = field(
+        default=(), metadata=_metadata(TokenIds(), "token ids that an answer must not contain")
+    )
+    begin_suppress_tokens: Tokens = field(
+        default=(), metadata=_metadata(TokenIds(), "token ids that an answer must not begin with")
+    )
+    encoder_repetition_penalty: float = field(
+        default=1.0, metadata=_metadata(_FACTOR, "above 1, tokens of the encoder's input become more likely")
+    )
+    encoder_no_repeat_ngram_size: int = field(
+        default=0,
+        metadata=_metadata(_COUNT, "sequences of this many tokens of the encoder's input must not occur; 0: off"),
+    )
+    stop: tuple[str, ...] = field(
+        default=(),
+        metadata=_metadata(
+            Texts(),
+            "a text that ends the answer and is not part of it",
+            aliases=("stop_strings",),
+            published=False,
+            flag=True,
+        ),
+    )
+    num_return_sequences: int = field(
+        default=1, metadata=_metadata(_ONE_OR_MORE, "answers to each input", published=False)
+    )
+    length_penalty: float = field(
+        default=1.0, metadata=_metadata(_ANY, "of beams; above 0, longer answers score higher")
+    )
+    early_stopping: bool | Literal["never"] = field(
+        default=False,
+        metadata=_metadata(Flag(("never",)), "whether a beam search ends once num_beams answers are complete"),
+    )
+    renormalize_logits: bool = field(
+        default=False, metadata=_metadata(Flag(), "of beams; normalize the scores after all processors")
+    )
+    min_length: int = field(
+        default=0,
+        metadata=_metadata(
+            _COUNT, "tokens before which no answer ends, the decoder's prompt included; min_new_tokens wins"
+        ),
+    )
+    min_new_tokens: int = field(default=0, metadata=_metadata(_COUNT, "generated tokens before which no answer ends"))
+    prompt_lookup_tokens: int = field(
+        default=0,
+        metadata=_metadata(
+            _COUNT,
+            "tokens that are guessed from the prompt and checked in one step; 0: off",
+            aliases=("prompt_lookup_num_tokens",),
+            published=False,
+        ),
+    )
+    logprobs: int | None = field(
+        default=None,
+        metadata=_metadata(
+            _MAYBE_COUNT, "report each token's log probability, and this number of the likeliest", published=False
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name in RANGES:
-            check_range(name, getattr(self, name))
-        for name in ("do_sample", "renormalize_logits", "early_stopping"):
-            check_flags(name, getattr(self, name))
-        for name in _TUPLES:
-            check_tokens(name, getattr(self, name))
-        for word in self.bad_words:
-            check_tokens("bad_words", word, least=1)
-        check_stops(self.stop)
-        for wrong, message, hint in _CONTRADICTIONS:
-            if wrong(self):
+        for info in option_infos().values():
+            if fault := info.kind.fault(getattr(self, info.name)):
+                raise _invalid(info.name, *fault)
+        for contradicts, message, hint in _CONTRADICTIONS:
+            if contradicts(self):
                 raise UsageError(message, hint=hint)
 
     def with_options(self, **options: Any) -> Self:
-        """The same with other values; None leaves a value as it is.
+        """A copy with other values, by name or alias; None leaves a value as it is.
 
-        Sampling options and a seed imply ``do_sample``; one token id or one stop text may stand for a tuple of one.
-        What is asked here wins over a model's default that contradicts it.
+        Sampling options and a seed turn on ``do_sample``; one token id or one text stands for a list of one. A value
+        given here wins over a default of the model that contradicts it.
 
         Raises:
-            UsageError: an unknown name, a value that cannot be meant, or two that contradict each other.
+            UsageError: an unknown name, an invalid value, or two that contradict each other.
         """
-        chosen = {OTHER_NAMES.get(name, name): value for name, value in options.items() if value is not None}
-        known = {item.name for item in fields(self)}
-        if unknown := sorted(set(chosen) - known):
-            raise UsageError(
-                f"no generation option {', '.join(unknown)}", hint=f"There are: {', '.join(sorted(known))}."
-            )
-        chosen = {name: plain(name, value) for name, value in chosen.items()}
-        return replace(self, **self._over_defaults(_sampled(chosen)))
+        names = option_names()
+        if unknown := sorted(name for name, value in options.items() if value is not None and name not in names):
+            known = ", ".join(sorted(option_infos()))
+            raise UsageError(f"no generation option {', '.join(unknown)}", hint=f"The options are: {known}.")
+        chosen = {names[name]: parse(names[name], value) for name, value in options.items() if value is not None}
+        return replace(self, **self._over_defaults(_with_sampling(chosen)))
 
     def _over_defaults(self, chosen: dict[str, Any]) -> dict[str, Any]:
-        """What was chosen, and what a default has to become so that it does not contradict."""
+        """The chosen values, and those of defaults that would contradict them."""
         found = dict(chosen)
-        if "max_new_tokens" in chosen and "min_new_tokens" not in chosen:
-            found["min_new_tokens"] = _smaller(self.min_new_tokens, chosen["max_new_tokens"])
+        longest = chosen.get("max_new_tokens")
+        if isinstance(longest, int) and "min_new_tokens" not in chosen:
+            found["min_new_tokens"] = min(self.min_new_tokens, longest)
         if chosen.get("do_sample") is True and "num_beams" not in chosen:
             found["num_beams"] = 1
         if "num_beams" in chosen and "do_sample" not in chosen:
@@ -196,101 +410,89 @@ class GenerationOptions(Value):
         return found
 
 
-def _smaller(least: int, most: Any) -> int:
-    """``least``, or ``most`` where that is less; a ``most`` that is no number is found when it is checked."""
-    return min(least, most) if isinstance(most, int) else least
+@cache
+def option_infos() -> Mapping[str, OptionInfo]:
+    """Every option by its name, in the order of the fields."""
+    return {
+        one.name: OptionInfo(name=one.name, default=one.default, **one.metadata) for one in fields(GenerationOptions)
+    }
 
 
-def _sampled(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """With ``do_sample`` where other choices imply it; a temperature of 0 is what servers' users call greedy."""
-    named = any(name in chosen for name in _SAMPLING) or ("seed" in chosen and "num_beams" not in chosen)
-    asked = [name for name, off in _SAMPLING.items() if chosen.get(name, off) != off]
-    greedy = chosen.get("temperature") == 0
-    if greedy and chosen.get("do_sample") is True:
-        raise UsageError("temperature=0 and do_sample=True contradict each other", hint="Leave one of them away.")
-    if greedy:
-        return {**chosen, "temperature": 1.0, "do_sample": False}
-    if asked and chosen.get("do_sample") is False:
-        raise UsageError(
-            f"{' and '.join(asked)} and do_sample=False contradict each other", hint="Set do_sample=True, or leave it."
-        )
-    return {"do_sample": True, **chosen} if named else dict(chosen)
+@cache
+def option_names() -> Mapping[str, str]:
+    """Every name and alias -> the name of the option."""
+    return {alias: info.name for info in option_infos().values() for alias in (info.name, *info.aliases)}
 
 
-def plain(name: str, value: Any) -> Any:
-    """Lists as tuples, a single token or text as a tuple of one.
+def parse(name: str, value: Any) -> Any:
+    """A value of an option as it is stored: lists as tuples, a single token or text as a tuple of one.
 
     Raises:
-        UsageError: not what the option is made of.
+        UsageError: the option is a list and the value is not.
     """
-    if name not in _TUPLES and name not in ("bad_words", "stop"):
-        return value
     try:
-        if name == "bad_words":
-            return tuple(tuple(word) for word in value)
-        return (value,) if isinstance(value, int | str) else tuple(value)
+        return option_infos()[name].kind.parse(value)
     except TypeError:
         raise UsageError(f"{name} is {value!r}, and must be a list", hint="Give a list, even of one.") from None
 
 
-#: What others call them.
-OTHER_NAMES = {
-    "eos_token_id": "eos_token_ids",
-    "bad_words_ids": "bad_words",
-    "stop_strings": "stop",
-    "prompt_lookup_num_tokens": "prompt_lookup_tokens",
-    "max_tokens": "max_new_tokens",
-}
-#: Options that mean nothing without sampling, and the value that changes nothing.
-_SAMPLING = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
-_TUPLES = ("suppress_tokens", "begin_suppress_tokens", "eos_token_ids", "forced_eos_token_id")
-#: When two do not go together, what is said and what can be done.
+def _with_sampling(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with ``do_sample`` where others turn it on; servers' users call temperature 0 greedy decoding."""
+    neutral = {info.name: info.default for info in option_infos().values() if info.sampling}
+    named = any(name in chosen for name in neutral) or ("seed" in chosen and "num_beams" not in chosen)
+    effective = [name for name, off in neutral.items() if chosen.get(name, off) != off]
+    greedy = chosen.get("temperature") == 0
+    if greedy and chosen.get("do_sample") is True:
+        raise UsageError("temperature=0 and do_sample=True contradict each other", hint="Remove one of them.")
+    if greedy:
+        return {**chosen, "temperature": 1.0, "do_sample": False}
+    if effective and chosen.get("do_sample") is False:
+        raise UsageError(
+            f"{' and '.join(effective)} and do_sample=False contradict each other",
+            hint="Set do_sample=True, or remove it.",
+        )
+    return {"do_sample": True, **chosen} if named else dict(chosen)
+
+
+def _invalid(name: str, value: Any, expected: str) -> UsageError:
+    return UsageError(f"{name} is {value!r}, and must be {expected}", hint=f"Give another {name}, or omit it.")
+
+
+#: Whether two options contradict each other, the message, and the hint.
 _CONTRADICTIONS: tuple[tuple[Callable[[GenerationOptions], bool], str, str], ...] = (
     (
         lambda options: options.num_beams > 1 and options.do_sample,
-        "num_beams and do_sample do not go together",
-        "Leave one of them away.",
+        "num_beams and do_sample cannot be combined",
+        "Remove one of them.",
     ),
     (
         lambda options: options.num_beams == 1 and options.num_return_sequences > 1 and not options.do_sample,
-        "num_return_sequences is more than 1, and without do_sample they would all be equal",
-        "Set do_sample=True, or num_beams to as many.",
+        "num_return_sequences is greater than 1, and without do_sample all sequences would be equal",
+        "Set do_sample=True, or num_beams to the same number.",
     ),
     (
         lambda options: 1 < options.num_beams < options.num_return_sequences,
         "num_return_sequences is greater than num_beams",
-        "Set num_beams to as many.",
+        "Set num_beams to the same number.",
     ),
     (
         lambda options: options.min_new_tokens > options.max_new_tokens,
         "min_new_tokens is greater than max_new_tokens",
-        "Set max_new_tokens to as many.",
+        "Set max_new_tokens to the same number.",
     ),
     (
         lambda options: options.prompt_lookup_tokens > 0 and max(options.num_beams, options.num_return_sequences) > 1,
-        "prompt_lookup_tokens goes with one sequence, not with num_beams or num_return_sequences",
+        "prompt_lookup_tokens works with one sequence, not with num_beams or num_return_sequences",
         "Set prompt_lookup_tokens=0.",
     ),
     (
         lambda options: options.num_beams > 1 and options.logprobs is not None,
-        "num_beams and logprobs do not go together",
+        "num_beams and logprobs cannot be combined",
         "Set num_beams=1; a beam has a score of its own.",
     ),
 )
-
-
-#: What a model may say of itself; the length of the answer, counts and seeds are the user's. In this order: of two that
-#: contradict each other, the first is taken.
-_PUBLISHED = (
-    *("eos_token_ids", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
-    *("num_beams", "do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
-    *("repetition_penalty", "no_repeat_ngram_size", "bad_words", "suppress_tokens", "begin_suppress_tokens"),
-    *("encoder_repetition_penalty", "encoder_no_repeat_ngram_size"),
-    *("length_penalty", "early_stopping", "renormalize_logits", "min_length", "min_new_tokens"),
-)
-_SPECIAL = ("eos_token_id", "pad_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
-#: What transformers also reads there and gpux does not, and the values that change nothing.
-_OTHERS: dict[str, tuple[Any, ...]] = {
+#: Options that transformers reads from a ``generation_config.json`` and gpux does not, with the values that do nothing.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "sequence_bias": (),
     "exponential_decay_length_penalty": (),
     "epsilon_cutoff": (0.0,),
@@ -310,34 +512,40 @@ _OTHERS: dict[str, tuple[Any, ...]] = {
 def from_config(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> GenerationOptions:
     """The defaults of a model, as transformers reads them.
 
-    They are those of ``generation_config.json``; of ``config.json`` where there is no such file, and the special tokens
-    that the file leaves out. A sampling one has ``top_k`` 50 unless it says otherwise, for files leave out what equals
-    transformers' default. Values that cannot be meant are left out: many published files hold some.
+    Values come from ``generation_config.json``; from ``config.json`` if that file does not exist, and for special
+    tokens that it does not have. ``top_k`` is 50 unless a file sets it, since files omit values that equal
+    transformers' defaults. Invalid values are ignored: many published files contain some.
     """
     found = GenerationOptions(top_k=50)
-    said = _said(config, generation_config)
-    for name in _PUBLISHED:
-        if name in said:
+    published = dict(_published(config, generation_config))
+    for info in option_infos().values():
+        if info.published and info.name in published:
             try:
-                found = replace(found, **{name: plain(name, said[name])})
+                found = replace(found, **{info.name: parse(info.name, published[info.name])})
             except UsageError:
                 continue
     return found
 
 
-def not_followed(generation_config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the file asks for and gpux does not do, by name: the answer may be another than transformers'."""
-    found = [name for name, off in _OTHERS.items() if generation_config.get(name) not in (None, *off, [], {})]
+def unsupported_options(generation_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of options in the file that gpux does not support, so that its answers may differ from transformers'."""
+    found = [name for name, off in _UNSUPPORTED.items() if generation_config.get(name) not in (None, *off, [], {})]
     if generation_config.get("do_sample") is True and (generation_config.get("num_beams") or 1) > 1:
         found.append("do_sample with num_beams")
     return tuple(sorted(found))
 
 
-def _said(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> dict[str, Any]:
+def _published(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values that a model's files set; later ones win."""
     parts = [config[part] for part in ("text_config", "decoder") if isinstance(config.get(part), Mapping)]
     inner: Mapping[str, Any] = parts[0] if parts else {}
-    names = _SPECIAL if generation_config else tuple({**inner, **config})
-    found: dict[str, Any] = {}
-    for source, taken in ((inner, names), (config, names), (generation_config, tuple(generation_config))):
-        found |= {OTHER_NAMES.get(name, name): source[name] for name in taken if source.get(name) is not None}
-    return found
+    names = option_names()
+    for source in (inner, config):
+        for name in source:
+            known, value = names.get(name), source[name]
+            used = known is not None and (not generation_config or option_infos()[known].special_token)
+            if known is not None and used and value is not None:
+                yield known, value
+    for name, value in generation_config.items():
+        if name in names and value is not None:
+            yield names[name], value
