@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 import gpux.pull.open
 from gpux import Settings, pipeline
@@ -28,10 +32,13 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.model.variant import Proof, ProofCase, StoredFile, StoredModel
+from gpux.pipelines.base import AnswerRow, Pipeline
 from gpux.pipelines.batching import overlapped, plan
+from gpux.pipelines.options import CallOptions, Option, json_schema
 from gpux.pipelines.registry import pipeline_class, pipelines
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 from gpux.proof.replay import replays_file
+from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.onnx_runtime import runtime_version
 from tests.pipelines.conftest import Build, stored
 
@@ -222,6 +229,128 @@ def test_overlapped_runs_keep_their_order_and_stop_at_an_error() -> None:
     with pytest.raises(ZeroDivisionError):
         list(overlapped(run, range(100), 2))
     assert len(begun) < 20
+
+
+class ScaledOptions(CallOptions, total=False):
+    factor: Annotated[float, Option("what the sum is multiplied with", default=1.0)]
+    unit: Annotated[Literal["m", "km"] | None, Option("unit of the answer")]
+
+
+class SumPipeline(Pipeline):
+    """A pipeline of arrays as another package would write it: three steps, and the options of a call."""
+
+    task: ClassVar[str] = "sum"
+    call_options: ClassVar[type] = ScaledOptions
+
+    def __call__(self, inputs: Any, **options: Unpack[ScaledOptions]) -> Any:
+        """Sums."""
+        return super().__call__(inputs, **options)
+
+    def preprocess(self, inputs: Sequence[Any], options: Any) -> list[dict[str, Any]]:
+        return [{"x": np.asarray(item, np.float32)} for item in inputs]
+
+    def postprocess(self, prepared: Any, output: Any, options: Any) -> float:
+        return float(output["y"]) * float(options.get("factor", 1))
+
+
+@pytest.fixture
+def summing(tmp_path: Path) -> Iterator[SumPipeline]:
+    """A graph that sums the numbers of each row."""
+    shapes = [("x", ["batch", 3]), ("y", ["batch"])]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes)
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=0)
+    graph = helper.make_graph([node], "sum", [x], [y], [axes])
+    (tmp_path / "onnx").mkdir()
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        tmp_path / "onnx" / "model.onnx",
+    )
+    with SumPipeline(stored(tmp_path, "sum"), device="cpu", factor=2) as pipe:
+        yield pipe
+
+
+def test_a_pipeline_is_three_steps(summing: SumPipeline) -> None:
+    rows = [[number, 1, 2] for number in range(50)]
+    assert summing([np.array(row) for row in rows]) == [2 * sum(row) for row in rows]
+    assert summing(np.array(rows[3]), factor=1) == 6
+    assert summing([np.array(row) for row in rows], batch_size=7, factor=1) == [sum(row) for row in rows]
+    assert summing.answers([np.array(rows[0])]) == [6.0]
+    assert summing.render(6.0) == [AnswerRow("6.0")]
+    assert summing([]) == []
+    with pytest.raises(UsageError, match="batch_size is 0, and must be at least 1"):
+        summing([], batch_size=0)
+
+
+def test_the_options_of_a_pipeline_are_listed() -> None:
+    assert [option.to_dict() for option in SumPipeline.options()] == [
+        {
+            "name": "batch_size",
+            "type": "int | None",
+            "default": None,
+            "help": "inputs of one run at most; by default, as many as fit the budget",
+            "schema": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        },
+        {
+            "name": "factor",
+            "type": "float",
+            "default": 1.0,
+            "help": "what the sum is multiplied with",
+            "schema": {"type": "number"},
+        },
+        {
+            "name": "unit",
+            "type": "Literal['m', 'km'] | None",
+            "default": None,
+            "help": "unit of the answer",
+            "schema": {"anyOf": [{"enum": ["m", "km"]}, {"type": "null"}]},
+        },
+    ]
+    keywords = inspect.signature(SumPipeline.__call__).parameters
+    assert list(keywords) == ["self", "inputs", "batch_size", "factor", "unit"]
+    assert (keywords["factor"].default, keywords["factor"].annotation) == (1.0, float)
+
+
+def test_an_unknown_option_has_the_nearest_name_as_its_hint(summing: SumPipeline) -> None:
+    with pytest.raises(UsageError, match="sum has no option factr") as caught:
+        summing([], factr=1)  # type: ignore[call-arg]
+    assert caught.value.hint == "Did you mean factor?"
+
+
+@pytest.mark.parametrize("task", pipelines())
+def test_every_option_has_help_and_a_place_in_the_signature(task: str) -> None:
+    kind = pipeline_class(task)
+    names = [option.name for option in kind.options()]
+    assert names and all(option.help for option in kind.options())
+    for method in (kind.__call__, kind.__init__):
+        keywords = inspect.signature(method).parameters
+        assert set(names) <= set(keywords)
+        assert not [name for name, keyword in keywords.items() if keyword.kind is keyword.VAR_KEYWORD]
+
+
+def test_options_of_generation_are_those_of_its_dataclass() -> None:
+    listed = {option.name: option for option in pipeline_class("text-generation").options()}
+    for field in dataclasses.fields(GenerationOptions):
+        assert listed[field.name].default == field.default, field.name
+
+
+@pytest.mark.parametrize(
+    ("hint", "schema"),
+    [
+        (int, {"type": "integer"}),
+        (list[str], {"type": "array", "items": {"type": "string"}}),
+        (Sequence[int], {"type": "array", "items": {"type": "integer"}}),
+        (dict[str, Any], {"type": "object"}),
+        (Mapping[str, Any], {"type": "object"}),
+        (ScaledOptions, {"type": "object"}),
+        (bool | Literal["left"], {"anyOf": [{"type": "boolean"}, {"enum": ["left"]}]}),
+        (Any, {}),
+        (Path, {}),
+        (Path | None, {}),
+    ],
+)
+def test_json_schemas_of_types(hint: Any, schema: dict[str, Any]) -> None:
+    assert json_schema(hint) == schema
 
 
 def test_running_a_stored_model_imports_little(build: Build, tmp_path: Path) -> None:

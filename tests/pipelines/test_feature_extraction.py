@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,21 @@ def test_answers_keep_the_order_of_the_texts(embed: FeatureExtractionPipeline) -
     for index, text in enumerate(MIXED):
         assert np.allclose(embed.encode(text), together[index], atol=1e-5)
         assert np.allclose(embed(text, return_arrays=True)[0], embed(MIXED, return_arrays=True)[index][0], atol=1e-5)
+
+
+def test_vectors_as_rows(embed: FeatureExtractionPipeline, build: Build) -> None:
+    [tokens] = embed.answers(["fox"])
+    rows = embed.render(tokens)
+    assert len(rows) == len(tokens[0]) == 3
+    assert all(row.text.startswith("32 numbers: ") and row.text.endswith(" …") and row.score is None for row in rows)
+    with FeatureExtractionPipeline(build(name="sentence", sentence_transformers={"normalize": True})) as pipe:
+        [row] = pipe.render(pipe.answers(["fox"])[0])
+    assert row.text.startswith("32 numbers of norm 1.0000: ")
+
+
+def test_answers_are_json_where_calls_give_arrays(build: Build) -> None:
+    with FeatureExtractionPipeline(build(), return_arrays=True) as pipe:
+        assert np.array(json.loads(json.dumps(pipe.answers(["fox"])))).shape == (1, 1, 3, 32)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])

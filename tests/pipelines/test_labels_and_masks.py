@@ -10,6 +10,7 @@ import pytest
 
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.text.fill_mask import FillMaskPipeline
 from gpux.pipelines.text.text_classification import TextClassificationPipeline
 from tests.models.cases import MASKED, OTHER, PAIR, SHORT, TWO_MASKS, words
@@ -40,6 +41,22 @@ def test_options_of_the_pipeline_hold_for_every_call(build: Build) -> None:
     assert [len(answer) for answer in pipe([SHORT, OTHER])] == [3, 3]
     assert len(pipe(SHORT)) == 1 and len(pipe(SHORT)[0]) == 3
     assert len(pipe(SHORT, top_k=2)) == 2
+
+
+def test_labels_as_rows(classify: TextClassificationPipeline, build: Build) -> None:
+    [best] = classify.answers([SHORT])
+    assert classify.render(best) == [AnswerRow(best["label"], best["score"])]
+    several = TextClassificationPipeline(build("text-classification", name="several"), top_k=2)
+    [found] = several.answers([SHORT])
+    assert [row.text for row in several.render(found)] == [entry["label"] for entry in found]
+    assert len(found) == 2
+
+
+def test_candidates_as_rows(fill: FillMaskPipeline) -> None:
+    one, two = fill.answers([MASKED, TWO_MASKS])
+    assert fill.answers([MASKED]) == [one]
+    assert fill.render(one) == [AnswerRow(entry["sequence"], entry["score"]) for entry in one]
+    assert [row.text for row in fill.render(two)] == [entry["sequence"] for mask in two for entry in mask]
 
 
 def test_labels_without_names(build: Build) -> None:

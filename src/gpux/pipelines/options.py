@@ -61,7 +61,7 @@ class OptionSpec:
         """JSON-able: ``name``, ``type`` as Python writes it, ``default``, ``help`` and ``schema``."""
         return {
             "name": self.name,
-            "type": re.sub(r"\b(?:[a-z]\w*\.)+", "", inspect.formatannotation(self.type)),
+            "type": _written(self.type),
             "default": self.default,
             "help": self.help,
             "schema": self.schema,
@@ -113,6 +113,13 @@ def json_schema(hint: Any) -> dict[str, Any]:
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return {"type": "array", **({"items": json_schema(inner[0])} if inner and json_schema(inner[0]) else {})}
     return {"type": "object"} if is_typeddict(hint) else {}
+
+
+def _written(hint: Any) -> str:
+    """A type as in a signature, without module names: ``Literal['a'] | None``."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " | ".join(_written(item) for item in get_args(hint))
+    return "None" if hint is type(None) else re.sub(r"\b(?:[a-z_]\w*\.)+", "", inspect.formatannotation(hint))
 
 
 def show_keywords(function: Callable[..., Any]) -> None:
