@@ -37,7 +37,7 @@ def test_vectors_as_rows(embed: FeatureExtractionPipeline, build: Build) -> None
     assert len(rows) == len(tokens[0]) == 3
     assert all(row.text.startswith("32 numbers: ") and row.text.endswith(" …") and row.score is None for row in rows)
     with FeatureExtractionPipeline(build(name="sentence", sentence_transformers={"normalize": True})) as pipe:
-        [row] = pipe.render(pipe.answers(["fox"])[0])
+        [row] = pipe.render(pipe.encode("fox").tolist())
     assert row.text.startswith("32 numbers of norm 1.0000: ")
 
 
