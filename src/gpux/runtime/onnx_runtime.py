@@ -97,7 +97,13 @@ def as_ours(exc: Exception, graph: Path | bytes, *, loading: bool = False) -> Gp
 
 
 def load(
-    graph: Path | bytes, choice: DeviceChoice, threads: int, *, record: bool = False, spinning: bool = False
+    graph: Path | bytes,
+    choice: DeviceChoice,
+    threads: int,
+    *,
+    record: bool = False,
+    spinning: bool = False,
+    folder: Path | None = None,
 ) -> Any:
     """An ``InferenceSession`` of a graph on the execution provider that was chosen, and on no other.
 
@@ -107,19 +113,20 @@ def load(
         threads: of one run.
         record: keep which execution provider each node was given.
         spinning: let waiting threads of a run burn their core instead of sleeping, as long as a run lasts.
+        folder: of the external data of a graph given by its bytes.
 
     Raises:
         DeviceError: the execution provider does not start.
         SessionError: the graph cannot be loaded.
     """
     if choice.execution_provider == CPU:
-        return _session(graph, choice, threads, record=record, spinning=spinning)
+        return _session(graph, choice, threads, record=record, spinning=spinning, folder=folder)
     if choice.needs_cuda:
         _preload()
     # What goes wrong while an execution provider starts is logged outside any session. It comes as an error here.
     onnxruntime.set_default_logger_severity(_FATAL)
     try:
-        session = _session(graph, choice, threads, record=True, spinning=spinning)
+        session = _session(graph, choice, threads, record=True, spinning=spinning, folder=folder)
     except SessionError as exc:
         if exc.details["kind"] in _DAMAGED or (isinstance(graph, Path) and graph.stat().st_size == 0):
             raise
@@ -131,7 +138,9 @@ def load(
     return session
 
 
-def _session(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record: bool, spinning: bool) -> Any:
+def _session(
+    graph: Path | bytes, choice: DeviceChoice, threads: int, *, record: bool, spinning: bool, folder: Path | None
+) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     # Said outright, because onnxruntime else pins threads to every core of the host, which fails in containers.
@@ -141,6 +150,8 @@ def _session(graph: Path | bytes, choice: DeviceChoice, threads: int, *, record:
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     # Between runs the threads sleep, so that another graph whose runs alternate with these gets the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1" if spinning else "0")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     if record:
         options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     with mapped_errors(graph, loading=True):

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpux.errors import DeviceError, SessionError
 from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding
+from gpux.runtime.default_inputs import IGNORE_GIVEN_VALUES, split_defaults
 from gpux.runtime.devices import CPU, DeviceChoice, candidates
 from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.huge_pages import HugePages
@@ -58,12 +59,17 @@ class Session:
         self.notes: tuple[str, ...] = ()  #: why ``auto`` passed over a device
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._defaults: dict[str, NDArray[Any]] = {}  # of inputs whose default was removed from the graph
         self._pages = HugePages() if spinning else None
         with self._pages.watching() if self._pages else contextlib.nullcontext():
             self._choice, self._session = self._open(device, allow_cpu_nodes)
-        self.inputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_inputs()))
+        inputs = tuple(map(spec_of, self._session.get_inputs()))
+        self.inputs: tuple[TensorSpec, ...] = tuple(spec for spec in inputs if spec.name not in self._defaults)
         #: inputs with a default, which may be left out
-        self.optional: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_overridable_initializers()))
+        self.optional: tuple[TensorSpec, ...] = (
+            *map(spec_of, self._session.get_overridable_initializers()),
+            *(spec for spec in inputs if spec.name in self._defaults),
+        )
         self.outputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_outputs()))
         self.limits = read_limits(self._session.get_modelmeta().custom_metadata_map)  #: input -> axis -> largest size
         self.memory_bytes: int = graph_bytes(self.path)
@@ -73,7 +79,7 @@ class Session:
         choices = candidates(device, available_providers())
         for choice in choices:
             try:
-                session = load(self.path, choice, self.threads, spinning=self.spinning)
+                session = self._load(choice)
                 if choice.explicit and not allow_cpu_nodes:
                     check_assignment(choice, session)
                 return choice, session
@@ -83,6 +89,14 @@ class Session:
                 self.notes += (f"auto passed over {choice.device}: {exc}",)
                 log.info(self.notes[-1])
         raise DeviceError("this onnxruntime has no execution provider", hint="Run `gpux doctor`.")
+
+    def _load(self, choice: DeviceChoice) -> Any:
+        content = None
+        if choice.execution_provider in IGNORE_GIVEN_VALUES:
+            content, self._defaults = split_defaults(self.path)
+        if content is None:
+            return load(self.path, choice, self.threads, spinning=self.spinning)
+        return load(content, choice, self.threads, spinning=self.spinning, folder=self.path.parent)
 
     @property
     def closed(self) -> bool:
@@ -126,7 +140,7 @@ class Session:
             InputError: an input is missing, unknown, not of the declared rank, shape or dtype, or beyond a limit.
             SessionError: the session is closed, or onnxruntime failed.
         """
-        session, feed = self._require(), check_inputs(inputs, self.inputs, self.optional)
+        session, feed = self._require(), {**self._defaults, **check_inputs(inputs, self.inputs, self.optional)}
         check_limits(feed, self.limits)
         names = [spec.name for spec in self.outputs] if outputs is None else list(outputs)
         with mapped_errors(self.path):
@@ -138,7 +152,10 @@ class Session:
         Raises:
             SessionError: the session is closed.
         """
-        return Binding(self._require(), self.path, self._choice.device)
+        binding = Binding(self._require(), self.path, self._choice.device)
+        for name, value in self._defaults.items():
+            binding.feed(name, value)
+        return binding
 
     def count(self, runs: int = 1) -> None:
         """So many runs were made in a row: when they are enough, weights go into huge pages, beside the caller.
