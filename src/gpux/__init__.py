@@ -17,14 +17,16 @@ __version__ = "0.1.0"
 
 #: public name -> module that defines it
 _PUBLIC = {
+    "AccessReport": "gpux.huggingface.access",
     "AnswerRow": "gpux.pipelines.base",
-    "CallSpec": "gpux.model.variant",
     "CancelToken": "gpux.system.cancel",
     "Catalog": "gpux.catalog.catalog",
+    "FilesPlan": "gpux.pull.files",
     "Generation": "gpux.runtime.generation.results",
     "GenerationOptions": "gpux.runtime.generation.options",
     "GpuxError": "gpux.errors",
     "Graphs": "gpux.runtime.graphs",
+    "Health": "gpux.upkeep.inventory",
     "HuggingFaceManager": "gpux.huggingface.manager",
     "LocalManager": "gpux.managers.local",
     "Manifest": "gpux.model.variant",
@@ -36,9 +38,12 @@ _PUBLIC = {
     "OptionSpec": "gpux.pipelines.options",
     "Pipeline": "gpux.pipelines.base",
     "Proof": "gpux.model.variant",
+    "PullOutcome": "gpux.pull.batch",
     "PullPlan": "gpux.pull.plan",
     "QuantizeOptions": "gpux.quantize.methods",
+    "Repair": "gpux.upkeep.repair",
     "Revision": "gpux.model.info",
+    "RevisionStatus": "gpux.upkeep.outdated",
     "SearchQuery": "gpux.huggingface.search",
     "Selection": "gpux.inspect.formats",
     "Session": "gpux.runtime.session",
@@ -47,31 +52,38 @@ _PUBLIC = {
     "StoredModel": "gpux.model.variant",
     "TensorSpec": "gpux.model.variant",
     "TextStreamer": "gpux.pipelines.generation.streaming",
+    "Update": "gpux.upkeep.outdated",
     "check_access": "gpux.huggingface.access",
     "describe_model": "gpux.describe.description",
     "explain_model": "gpux.pull.api",
     "fit_model": "gpux.describe.fitting",
     "import_model": "gpux.catalog.importing",
+    "open_model": "gpux.pull.open",
     "outdated": "gpux.upkeep.outdated",
     "pipeline": "gpux.pull.open",
+    "plan_files": "gpux.pull.files",
     "plan_model": "gpux.pull.api",
     "pull_files": "gpux.pull.files",
     "pull_model": "gpux.pull.api",
     "pull_models": "gpux.pull.batch",
     "quantize_model": "gpux.quantize.variants",
+    "repair_models": "gpux.upkeep.repair",
     "this_machine": "gpux.describe.fitting",
     "update": "gpux.upkeep.outdated",
+    "verify_models": "gpux.upkeep.inventory",
 }
 
 __all__ = [
+    "AccessReport",
     "AnswerRow",
-    "CallSpec",
     "CancelToken",
     "Catalog",
+    "FilesPlan",
     "Generation",
     "GenerationOptions",
     "GpuxError",
     "Graphs",
+    "Health",
     "HuggingFaceManager",
     "LocalManager",
     "Manifest",
@@ -83,9 +95,12 @@ __all__ = [
     "OptionSpec",
     "Pipeline",
     "Proof",
+    "PullOutcome",
     "PullPlan",
     "QuantizeOptions",
+    "Repair",
     "Revision",
+    "RevisionStatus",
     "SearchQuery",
     "Selection",
     "Session",
@@ -94,6 +109,7 @@ __all__ = [
     "StoredModel",
     "TensorSpec",
     "TextStreamer",
+    "Update",
     "__version__",
     "check_access",
     "describe_model",
@@ -101,15 +117,19 @@ __all__ = [
     "explain_model",
     "fit_model",
     "import_model",
+    "open_model",
     "outdated",
     "pipeline",
+    "plan_files",
     "plan_model",
     "pull_files",
     "pull_model",
     "pull_models",
     "quantize_model",
+    "repair_models",
     "this_machine",
     "update",
+    "verify_models",
 ]
 
 if TYPE_CHECKING:
@@ -119,7 +139,7 @@ if TYPE_CHECKING:
     from gpux.describe.description import ModelDescription, describe_model
     from gpux.describe.fitting import fit_model, this_machine
     from gpux.errors import GpuxError
-    from gpux.huggingface.access import check_access
+    from gpux.huggingface.access import AccessReport, check_access
     from gpux.huggingface.manager import HuggingFaceManager
     from gpux.huggingface.search import SearchQuery
     from gpux.inspect.formats import Selection
@@ -127,14 +147,14 @@ if TYPE_CHECKING:
     from gpux.managers.local import LocalManager
     from gpux.model.info import ModelFile, ModelInfo, Revision
     from gpux.model.reference import ModelRef
-    from gpux.model.variant import CallSpec, Manifest, Proof, StoredModel, TensorSpec
+    from gpux.model.variant import Manifest, Proof, StoredModel, TensorSpec
     from gpux.pipelines.base import AnswerRow, Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
     from gpux.pipelines.options import OptionSpec
     from gpux.pull.api import explain_model, plan_model, pull_model
-    from gpux.pull.batch import pull_models
-    from gpux.pull.files import pull_files
-    from gpux.pull.open import pipeline
+    from gpux.pull.batch import PullOutcome, pull_models
+    from gpux.pull.files import FilesPlan, plan_files, pull_files
+    from gpux.pull.open import open_model, pipeline
     from gpux.pull.plan import PullPlan
     from gpux.quantize.methods import QuantizeOptions
     from gpux.quantize.variants import quantize_model
@@ -145,7 +165,9 @@ if TYPE_CHECKING:
     from gpux.store import Store
     from gpux.system.cancel import CancelToken
     from gpux.system.settings import Settings
-    from gpux.upkeep.outdated import outdated, update
+    from gpux.upkeep.inventory import Health, verify_models
+    from gpux.upkeep.outdated import RevisionStatus, Update, outdated, update
+    from gpux.upkeep.repair import Repair, repair_models
 
 
 def __getattr__(name: str) -> Any:

@@ -111,7 +111,7 @@ def test_gone_and_unused_blobs(model: StoredModel, settings: Settings, capsys: C
     *_, files = answer(capsys, "verify", code=6)
     assert sorted(problem["kind"] for problem in files["problems"]) == ["hash", "missing"]
     assert run(["verify", "--repair", ID]) == 0
-    assert "1 file fetched again, 1 removed, which no commit used" in capsys.readouterr().err
+    assert "1 file fetched again, 1 removed that no commit uses" in capsys.readouterr().err
     assert not unused.exists() and (source(settings).commits[0].path / "config.json").exists()
 
 
@@ -188,7 +188,7 @@ def test_a_folder_that_changed_repairs_nothing(
     dd(local.path / "model.onnx")
     (folder / "README.md").write_text("changed")
     (variant,) = answer(capsys, "verify", "--repair", code=6)
-    assert "another variant now" in variant["repair"]["message"]
+    assert "leads to another variant" in variant["repair"]["message"]
     assert store.models() == [local]
 
 

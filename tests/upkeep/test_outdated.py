@@ -14,7 +14,7 @@ from gpux import CancelToken, HuggingFaceManager, Settings, Store, errors, pipel
 from gpux.cli.main import run
 from gpux.cli.update import about
 from gpux.store.layout import Layout
-from gpux.upkeep.outdated import PARALLEL_REQUESTS, Currency, outdated, update
+from gpux.upkeep.outdated import PARALLEL_REQUESTS, RevisionStatus, outdated, update
 from tests.hub import Fault, HubServer, add_repo, folder_files
 from tests.models.bert import bert_repository
 
@@ -54,7 +54,7 @@ def hub(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         assert not server.errors
 
 
-def standing(found: list[Currency]) -> dict[str, str]:
+def standing(found: list[RevisionStatus]) -> dict[str, str]:
     return {currency.reference: currency.status for currency in found}
 
 

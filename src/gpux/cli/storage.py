@@ -29,10 +29,10 @@ def list_command(terminal: Terminal, runnable: bool) -> None:
     Variants lie in gpux's store, source files in the Hugging Face cache, which other tools share.
     """
     from gpux.store import Store
-    from gpux.upkeep.inventory import HUB, everything
+    from gpux.upkeep.inventory import HUB, take_inventory
 
     store = Store(terminal.settings.store)
-    found = everything(terminal.settings, store)
+    found = take_inventory(settings=terminal.settings, store=store)
     sources = {(HUB, part.repository.id, commit.commit): commit for part in found.sources for commit in part.commits}
     rows, entries = [], []
     for model in found.variants:
@@ -80,7 +80,7 @@ def du_command(terminal: Terminal) -> None:
     """Show what takes how much of the disk: store, source cache by repository, partial downloads, toolchains, logs."""
     from gpux.upkeep.inventory import usage
 
-    found = usage(terminal.settings)
+    found = usage(settings=terminal.settings)
     if terminal.as_json:
         terminal.data(found.to_dict())
         return
@@ -209,14 +209,14 @@ def rm_command(
     from gpux.model.reference import ModelRef
     from gpux.source_cache.removal import plan_source_removal
     from gpux.store import Store
-    from gpux.upkeep.inventory import covered
+    from gpux.upkeep.inventory import take_inventory
 
     store = Store(terminal.settings.store)
     if not source:
         models = [model for ref in map(ModelRef.parse, refs) for model in _variants(terminal, store, ref, task)]
         carry_out(terminal, store.removal_plan(models), dry_run=dry_run, yes=yes)
         return
-    found = covered(refs, terminal.settings, store)
+    found = take_inventory(refs, settings=terminal.settings, store=store)
     plans = []
     for part in found.sources:
         _refuse_busy(store, part.repository.id)
@@ -231,12 +231,12 @@ def rm_command(
 
 
 def _variants(terminal: Terminal, store: Store, ref: ModelRef, task: str | None) -> list[StoredModel]:
-    from gpux.upkeep.inventory import covered
+    from gpux.upkeep.inventory import take_inventory
 
     try:
         return store.matching(ref, task=task)
     except NotStoredError as exc:
-        if not covered([ref], terminal.settings, store).sources:
+        if not take_inventory([ref], settings=terminal.settings, store=store).sources:
             raise
         hint = f"`gpux rm {ref} --source` removes its source files, which are here."
         raise NotStoredError(exc.message, hint=hint, **exc.details) from exc

@@ -13,7 +13,7 @@ from gpux.model.reference import Reference
 from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
-    from gpux.upkeep.outdated import Currency, Update
+    from gpux.upkeep.outdated import RevisionStatus, Update
 
 HEADER = ("Model", "Status", "Stored", "Now", "Changed", "Tasks")
 
@@ -46,7 +46,7 @@ def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool,
     return int(exit_code and counts["outdated"] > 0)
 
 
-def remarks(terminal: Terminal, found: list[Currency]) -> None:
+def remarks(terminal: Terminal, found: list[RevisionStatus]) -> None:
     """Why something is not known, each reason once, and what is there no more."""
     reasons: dict[str, list[str]] = {}
     for currency in found:
@@ -69,13 +69,13 @@ def about(reference: str, message: str, more: str = "") -> str:
     return f"{reference}{more}: {message.removeprefix(f'{id}: ')}"
 
 
-def reason(found: Currency) -> str:
+def reason(found: RevisionStatus) -> str:
     """``unknown: …`` or ``gone: …``, in one line and without the name; empty if neither."""
     message = found.error.message.partition("\n")[0] if found.error else ""
     return message and f"{found.status}: {message.removeprefix(f'{found.id}: ')}"
 
 
-def _row(currency: Currency) -> tuple[str, ...]:
+def _row(currency: RevisionStatus) -> tuple[str, ...]:
     new = (currency.new_commit or "")[:12]
     changed = (currency.last_modified or "")[:10]
     return currency.reference, currency.status, currency.commit[:12], new, changed, " ".join(currency.tasks)
@@ -124,7 +124,7 @@ def _pull(terminal: Terminal, ref: Reference, options: dict[str, Any]) -> Stored
         return pull_model(ref, **{**options, "progress": progress})
 
 
-def _standing(found: Currency) -> tuple[str, ...]:
+def _standing(found: RevisionStatus) -> tuple[str, ...]:
     now, result = (found.new_commit or "")[:12], reason(found) or "would pull"
     return found.reference, " ".join(found.tasks), found.commit[:12], now, result
 
@@ -134,7 +134,7 @@ def _update_row(entry: Update) -> tuple[str, ...]:
     return entry.reference, entry.task, entry.commit[:12], now, result
 
 
-def _conclude(terminal: Terminal, found: list[Currency], done: list[Update], *, dry_run: bool) -> None:
+def _conclude(terminal: Terminal, found: list[RevisionStatus], done: list[Update], *, dry_run: bool) -> None:
     statuses = [currency.status for currency in found]
     for entry, error in ((entry, entry.error) for entry in done if entry.error):
         terminal.warn(about(entry.reference, error.message, f" ({entry.task})"), error.hint)

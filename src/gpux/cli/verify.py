@@ -111,20 +111,25 @@ def verify_command(
     if source_only and (store_only or proof):
         raise UsageError("--source-only leaves nothing to check", hint="Leave it out.")
     from gpux.store import Store
-    from gpux.upkeep.inventory import check, covered, everything, only
+    from gpux.upkeep.inventory import verify_models
 
     terminal.override(offline=offline or None)
     store = Store(terminal.settings.store)
-    found = covered(refs, terminal.settings, store) if refs else everything(terminal.settings, store)
-    found = only(found, variants=not source_only, sources=not (store_only or proof))
     with terminal.progress() as progress:
-        checked = check(found, store, progress=progress)
+        checked = verify_models(
+            refs or None,
+            variants=not source_only,
+            sources=not (store_only or proof),
+            settings=terminal.settings,
+            store=store,
+            progress=progress,
+        )
     repairs: list[Repair] = []
     if mend:
-        from gpux.upkeep.repair import repair
+        from gpux.upkeep.repair import repair_models
 
         with terminal.progress() as progress:
-            repairs = repair(checked, terminal.settings, store, progress=progress)
+            repairs = repair_models(checked, settings=terminal.settings, store=store, progress=progress)
     mended = {done.path for done in repairs if done.repaired}
     replays = replay_sound(checked, mended, store, device) if proof else {}
     rows, entries = shown(checked, repairs, replays)

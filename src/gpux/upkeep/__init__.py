@@ -1,1 +1,1 @@
-"""Keeping what is stored whole and current."""
+"""Verifying, repairing and updating what is stored."""

@@ -1,12 +1,12 @@
-"""What this machine has of which model: variants in the store, and the source files that they were made from.
+"""What this machine holds of which model: variants in the store, and source files in the source cache.
 
-Here the store and the source cache meet, which do not know each other. Reading writes nothing and asks nobody.
+Reading changes nothing and makes no request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gpux.errors import NotStoredError
@@ -19,14 +19,15 @@ from gpux.store import DamagedVariant, Store, VerifyReport
 from gpux.system import tree
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
+from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings
 
-HUB = "hf"  #: the scheme whose source files the cache keeps
+HUB = "hf"  #: the scheme whose source files are in the source cache
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """A part of what is here."""
+    """Variants and source files on this machine, of all models or of some."""
 
     variants: tuple[StoredModel, ...] = ()
     damaged: tuple[DamagedVariant, ...] = ()  #: variants whose manifest cannot be read
@@ -38,35 +39,35 @@ class Inventory:
 
 @dataclass(frozen=True)
 class Usage(Value):
-    """What takes how many bytes of the disk."""
+    """Disk usage of gpux and of the source cache, in bytes."""
 
-    variants: int  #: count
-    store: int  #: bytes of the variants
-    unfinished: int  #: bytes of variants in the making, and of removed ones that are not deleted yet
-    repositories: tuple[CachedRepository, ...]  #: of the source cache, datasets and Spaces too
-    shared: int  #: bytes that repositories of the source cache share
+    variants: int  #: number of variants, not bytes
+    store: int  #: of the variants
+    unfinished: int  #: of variants that are being created, and of removed ones that are not deleted yet
+    repositories: tuple[CachedRepository, ...]  #: of the source cache, with datasets and Spaces
+    shared: int  #: of files that repositories of the source cache share
     toolchains: int
     logs: int
-    max_cache: int | None = None  #: what :attr:`store` may be
+    max_cache: int | None = None  #: the limit of :attr:`store`
 
     @property
     def source(self) -> int:
-        """Bytes of the source cache, partial downloads not included."""
+        """Bytes of the source cache without partial downloads."""
         return sum(repository.size for repository in self.repositories) + self.shared
 
     @property
     def partials(self) -> tuple[PartialDownload, ...]:
-        """Downloads that run, or that ended without finishing, of any tool."""
+        """Downloads of any tool that are running or were interrupted."""
         return tuple(partial for repository in self.repositories for partial in repository.partials)
 
     @property
     def total(self) -> int:
-        """Bytes of all."""
+        """Bytes of everything."""
         own = self.store + self.unfinished + self.toolchains + self.logs
         return own + self.source + sum(partial.size for partial in self.partials)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON-able values, with the sums."""
+        """The fields as JSON-able values, with the sums."""
         sums = {"source": self.source, "partial": sum(partial.size for partial in self.partials), "total": self.total}
         repositories = [repository.to_dict() for repository in self.repositories]
         return {**super().to_dict(), **sums, "repositories": repositories}
@@ -74,7 +75,7 @@ class Usage(Value):
 
 @dataclass(frozen=True)
 class Health:
-    """What :func:`check` found: the reports stand in the order of the inventory."""
+    """The result of :func:`verify_models`; the reports are in the order of the inventory."""
 
     inventory: Inventory
     variants: tuple[VerifyReport, ...]
@@ -82,7 +83,7 @@ class Health:
 
     @property
     def messages(self) -> list[str]:
-        """Every problem, in one line each."""
+        """One line for each problem."""
         found = [f"{report.id}: {problem.message}" for report in self.variants for problem in report.problems]
         found += [damaged.message for damaged in self.inventory.damaged]
         for report in self.sources:
@@ -91,25 +92,45 @@ class Health:
         return found
 
 
-def everything(settings: Settings, store: Store | None = None) -> Inventory:
-    """All variants of the store, and every model in the source cache, from whichever tool."""
-    kept = store or Store(settings.store)
-    sources = (Part(found, found.commits) for found in scan(settings.hf_cache) if found.kind == "model")
-    return Inventory(tuple(kept.models()), tuple(kept.damaged()), tuple(sources))
+def take_inventory(
+    refs: Iterable[Reference] | None = None,
+    *,
+    variants: bool = True,
+    sources: bool = True,
+    settings: Settings | None = None,
+    store: Store | None = None,
+) -> Inventory:
+    """The variants of the store, and the models in the source cache, downloaded by any tool.
 
-
-def covered(refs: Iterable[Reference], settings: Settings, store: Store | None = None) -> Inventory:
-    """What references name: of one commit where they tell a revision, else of all commits.
+    Args:
+        refs: only these: the commit of a reference with a revision, all commits of one without. By default everything.
+        variants: False leaves out the variants.
+        sources: False leaves out the source files.
+        settings: by default the environment's.
+        store: by default the one of the settings.
 
     Raises:
-        NotStoredError: one of them names neither a variant nor source files.
+        NotStoredError: there are neither variants nor source files for one of ``refs``.
     """
+    settings = settings or Settings.from_env()
     kept = store or Store(settings.store)
+    found = _everything(settings, kept) if refs is None else _covered(refs, settings, kept)
+    return Inventory(
+        found.variants if variants else (), found.damaged if variants else (), found.sources if sources else ()
+    )
+
+
+def _everything(settings: Settings, store: Store) -> Inventory:
+    parts = (Part(found, found.commits) for found in scan(settings.hf_cache) if found.kind == "model")
+    return Inventory(tuple(store.models()), tuple(store.damaged()), tuple(parts))
+
+
+def _covered(refs: Iterable[Reference], settings: Settings, store: Store) -> Inventory:
     variants: dict[object, StoredModel] = {}
     damaged: dict[object, DamagedVariant] = {}
     sources: dict[object, Part] = {}
     for ref in map(ModelRef.parse, refs):
-        found = _covered_by(ref, settings, kept)
+        found = _covered_by(ref, settings, store)
         variants |= {model.path: model for model in found.variants}
         damaged |= {entry.path: entry for entry in found.damaged}
         sources |= {(part.repository.path, part.commits): part for part in found.sources}
@@ -140,7 +161,7 @@ def _sources(ref: ModelRef, id: str, commit: str | None, settings: Settings) -> 
     if ref.scheme != HUB:
         return ()
     found = []
-    for name in dict.fromkeys((id, ref.id)):  # another tool may have asked for it by an older name
+    for name in dict.fromkeys((id, ref.id)):  # another tool may have used an older id
         repository = scan_model(settings.hf_cache, name)
         if repository is not None:
             commits = repository.at(ref.revision and (commit or ref.revision))
@@ -149,16 +170,16 @@ def _sources(ref: ModelRef, id: str, commit: str | None, settings: Settings) -> 
 
 
 def _has_content(ref: ModelRef, repository: CachedRepository) -> bool:
-    """Without any commit, there may be blobs, partial downloads, or nothing."""
+    """True if a folder without commits holds blobs or partial downloads, for a reference without a revision."""
     return ref.revision is None and bool(repository.blobs or repository.partials or repository.problem)
 
 
-def usage(settings: Settings, store: Store | None = None) -> Usage:
-    """Measure everything that gpux keeps, and the source cache with all that other tools keep there."""
+def usage(*, settings: Settings | None = None, store: Store | None = None) -> Usage:
+    """Measure the disk usage of gpux and of the source cache, with what other tools keep there."""
+    settings = settings or Settings.from_env()
     kept = store or Store(settings.store)
-    models = kept.models()
     return Usage(
-        variants=len(models),
+        variants=len(kept.models()),
         store=tree.size_of(kept.root / "models"),
         unfinished=tree.size_of(kept.root / "staging") + tree.size_of(kept.root / "trash"),
         repositories=scan(settings.hf_cache),
@@ -169,21 +190,35 @@ def usage(settings: Settings, store: Store | None = None) -> Usage:
     )
 
 
-def check(
-    inventory: Inventory, store: Store, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+def verify_models(
+    refs: Iterable[Reference] | None = None,
+    *,
+    variants: bool = True,
+    sources: bool = True,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    progress: ProgressCallback | bool | None = None,
+    cancel: CancelToken | None = None,
 ) -> Health:
-    """Hash every file of it, in parallel and offline, and compare with what is recorded.
+    """Hash the files on this machine, in parallel and without a request, and compare them with the recorded hashes.
+
+    Variants are compared with their manifests, source files with the hashes in the source cache.
+
+    Args:
+        refs: only these; by default everything in the store and in the source cache.
+        variants: False leaves out the variants.
+        sources: False leaves out the source files.
+        settings: by default the environment's.
+        store: by default the one of the settings.
+        progress: as for :func:`gpux.pull_model`.
+        cancel: set it to end the call with ``CancelledError``.
 
     Raises:
+        NotStoredError: there are neither variants nor source files for one of ``refs``.
         CancelledError: ``cancel`` was set.
     """
-    sources = verify_sources(inventory.sources, progress=progress, cancel=cancel)
-    variants = store.verify_all(inventory.variants, progress=progress, cancel=cancel)
-    return Health(inventory, tuple(variants), tuple(sources))
-
-
-def only(inventory: Inventory, *, variants: bool = True, sources: bool = True) -> Inventory:
-    """The inventory without one of its sides."""
-    if not variants:
-        inventory = replace(inventory, variants=(), damaged=())
-    return inventory if sources else replace(inventory, sources=())
+    settings = settings or Settings.from_env()
+    kept, report = store or Store(settings.store), callback(progress)
+    found = take_inventory(refs, variants=variants, sources=sources, settings=settings, store=kept)
+    checked = verify_sources(found.sources, progress=report, cancel=cancel)
+    return Health(found, tuple(kept.verify_all(found.variants, progress=report, cancel=cancel)), tuple(checked))

@@ -1,8 +1,7 @@
-"""Staying current: which stored models are behind the branch they were pulled by, and pulling those again.
+"""Finding stored models whose branch or tag has moved since they were pulled, and pulling those again.
 
-What a pull recorded (name -> commit) is compared with what the source says now, by one request for each model and
-revision. Asking changes nothing here; :func:`update` pulls by the same names, so that what is stored moves on as any
-pull would move it. The former commits stay until ``gpux prune``.
+The commit that a pull recorded for a revision is compared with the commit at the source, by one request for each model
+and revision. :func:`update` pulls the same revisions again. Former commits are kept until ``gpux prune``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
 from gpux.system.settings import Settings
-from gpux.upkeep.followed import LOCAL, Answer, Followed, all_followed, named
+from gpux.upkeep.revisions import LOCAL, Answer, PulledRevision, pulled_revisions, revisions_of
 
 PARALLEL_REQUESTS = 4
 _GONE = (ModelNotFoundError, RevisionNotFoundError, DisabledModelError)
@@ -42,47 +41,47 @@ Status = Literal["current", "outdated", "gone", "unknown"]
 
 
 @dataclass(frozen=True)
-class Currency(Value):
-    """How a stored commit stands to the name that it was pulled by."""
+class RevisionStatus(Value):
+    """The stored commit of a pulled revision, compared with its commit at the source."""
 
-    reference: str  #: what pulls it
+    reference: str  #: a reference that pulls the revision
     scheme: str
     id: str
-    revision: str | None  #: as it was recorded; None is the default branch
-    status: Status  #: gone: there is no such model or revision any more; unknown: ``error`` tells why
-    commit: str  #: that is stored
-    new_commit: str | None = None  #: of the name now
+    revision: str | None  #: as recorded by the pull; None is the default branch
+    status: Status  #: ``gone``: the model or revision does not exist any more; ``unknown``: see ``error``
+    commit: str  #: the stored one
+    new_commit: str | None = None  #: the one at the source
     last_modified: str | None = None  #: ISO 8601: when the source last changed
-    tasks: tuple[str, ...] = ()  #: that the commit is stored for
-    renamed_to: str | None = None  #: the model's id now, where it is another
-    error: GpuxError | None = None  #: of a status gone or unknown
+    tasks: tuple[str, ...] = ()  #: for which the commit is stored
+    renamed_to: str | None = None  #: the model's present id, where it has changed
+    error: GpuxError | None = None  #: of the status ``gone`` or ``unknown``
     variants: tuple[StoredModel, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as JSON-able ones, with the error's own; without the variants."""
+        """The fields as JSON-able values with the error, without the variants."""
         return {**super().to_dict(), "error": self.error.to_dict() if self.error else None}
 
     def would_pull(self) -> list[dict[str, Any]]:
-        """What :func:`update` would pull again, each variant as JSON-able values; nothing unless it is outdated."""
+        """The variants that :func:`update` would pull again, as JSON-able values; none if not outdated."""
         if self.status != "outdated":
             return []
-        told = {"reference": self.reference, "commit": self.commit, "new_commit": self.new_commit}
-        return [{**told, "task": one.task, "precision": one.manifest.precision} for one in self.variants]
+        common = {"reference": self.reference, "commit": self.commit, "new_commit": self.new_commit}
+        return [{**common, "task": one.task, "precision": one.manifest.precision} for one in self.variants]
 
 
 @dataclass(frozen=True)
 class Update(Value):
-    """What became of one variant of an outdated commit."""
+    """The result of updating one variant of an outdated commit."""
 
     reference: str
     task: str
     precision: str
-    commit: str  #: the former one, which stays until it is pruned
+    commit: str  #: the former one, which is kept until ``gpux prune``
     model: StoredModel | None = None  #: at the new commit; None where the update failed
     error: GpuxError | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The values as JSON-able ones, with ``updated``."""
+        """The fields as JSON-able values, with ``updated``."""
         values = {"model": self.model.to_dict() if self.model else None}
         error = self.error.to_dict() if self.error else None
         return {**super().to_dict(), **values, "updated": self.model is not None, "error": error}
@@ -95,17 +94,17 @@ def outdated(
     store: Store | None = None,
     managers: Mapping[str, ModelManager] | None = None,
     cancel: CancelToken | None = None,
-) -> list[Currency]:
-    """Compare stored commits with what their branches and tags are now; changes nothing.
+) -> list[RevisionStatus]:
+    """Compare stored commits with the commits of their branches and tags at the source; changes nothing.
 
-    One request for each model and revision, a few at once. What cannot be asked is ``unknown`` and stops no other;
-    after an answer that the Hub limits requests, or if nothing answers at all, the rest is not asked. Offline nobody
-    is asked.
+    One request for each model and revision, a few concurrently. A request that fails makes the status ``unknown`` and
+    does not stop the others; after a rate limit, or if no request succeeds, no more requests are made. Offline, no
+    request is made.
 
     Args:
         refs: only these; by default every stored model that was pulled by a branch, tag or pull request. A model
-            that was pulled by a commit is listed only if it is named here, and is never outdated. A folder of this
-            machine, too, only if it is named: all of it is read.
+            that was pulled by commit is listed only if it is named here, and is never outdated. A local folder is
+            listed only if it is named here, since all its files are read.
         settings: by default the environment's.
         store: by default the one of the settings.
         managers: by scheme; by default the registered ones.
@@ -117,15 +116,15 @@ def outdated(
     """
     settings = settings or Settings.from_env()
     kept = store or Store(settings.store)
-    followed = all_followed(kept) if refs is None else named(kept, map(ModelRef.parse, refs))
-    survey = _Survey(settings, dict(managers or {}), (cancel or CancelToken()).child())
-    answers = survey.ask_all({name.key: name.ref for name in followed if name.answer is None})
-    found = [_currency(name, name.answer or answers[name.key]) for name in followed]
-    return sorted(found, key=lambda currency: (currency.scheme, currency.id, currency.revision or ""))
+    revisions = pulled_revisions(kept) if refs is None else revisions_of(kept, map(ModelRef.parse, refs))
+    requests = _Requests(settings, dict(managers or {}), (cancel or CancelToken()).child())
+    answers = requests.resolve_all({one.key: one.ref for one in revisions if one.answer is None})
+    found = [_status(one, one.answer or answers[one.key]) for one in revisions]
+    return sorted(found, key=lambda status: (status.scheme, status.id, status.revision or ""))
 
 
 def update(
-    found: Iterable[Currency],
+    found: Iterable[RevisionStatus],
     *,
     settings: Settings | None = None,
     store: Store | None = None,
@@ -133,16 +132,16 @@ def update(
     progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Update]:
-    """Pull what :func:`outdated` found outdated again: each variant for its task and precision, in the same way.
+    """Pull outdated models again: each variant for its task and precision, converted if it was converted.
 
-    One that fails is told in the answer and stops no other. Former commits stay, and run by their commit, until
-    ``gpux prune``.
+    A failure is reported in the result and does not stop the others. Former commits are kept until ``gpux prune``, and
+    can be run by commit.
 
     Args:
-        found: what :func:`outdated` returned, or a part of it; what is not outdated is passed over.
+        found: what :func:`outdated` returned, or a part of it; entries that are not outdated are skipped.
         settings: by default the environment's.
         store: by default the one of the settings.
-        pull: called as :func:`gpux.pull_model` is.
+        pull: called with the arguments of :func:`gpux.pull_model`, in its place.
         progress: as for :func:`gpux.pull_model`.
         cancel: set it to end the call with ``CancelledError``; what was pulled before is kept.
 
@@ -151,12 +150,12 @@ def update(
     """
     settings = settings or Settings.from_env()
     common = {"settings": settings, "store": store or Store(settings.store), "progress": progress, "cancel": cancel}
-    behind = [currency for currency in found if currency.status == "outdated"]
-    return [_update(currency, variant, pull, common) for currency in behind for variant in currency.variants]
+    behind = [status for status in found if status.status == "outdated"]
+    return [_update(status, variant, pull, common) for status in behind for variant in status.variants]
 
 
-class _Survey:
-    """Asks the sources, a few at once; knows when asking on is of no use."""
+class _Requests:
+    """Resolves references at their sources, a few concurrently, until further requests would fail as well."""
 
     def __init__(self, settings: Settings, managers: dict[str, ModelManager], stop: CancelToken) -> None:
         self._settings, self._stop = settings, stop
@@ -165,27 +164,27 @@ class _Survey:
         self._failures: list[NetworkError] = []
         self._over: GpuxError | None = None
 
-    def ask_all(self, wanted: Mapping[Any, ModelRef]) -> dict[Any, Answer]:
-        """The answer to each; an error is one."""
+    def resolve_all(self, wanted: Mapping[Any, ModelRef]) -> dict[Any, Answer]:
+        """The answer to each request, or its error."""
         for scheme in {ref.scheme for ref in wanted.values()} - set(self._managers):
             try:
                 self._managers[scheme] = manager_for(scheme, self._settings)
-            except GpuxError as exc:  # the package that brought it is gone
+            except GpuxError as exc:  # the package that registered it was uninstalled
                 self._managers[scheme] = exc
         with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="gpux-outdated") as pool:
             try:
-                return dict(zip(wanted, pool.map(self._ask, wanted.values()), strict=True))
+                return dict(zip(wanted, pool.map(self._resolve, wanted.values()), strict=True))
             finally:
                 self._stop.cancel()
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, ref: ModelRef) -> Answer:
+    def _resolve(self, ref: ModelRef) -> Answer:
         self._stop.check()
         manager = self._managers[ref.scheme]
         if isinstance(manager, GpuxError):
             return manager
         if manager.settings.offline and ref.scheme != LOCAL:
-            return OfflineError("offline", hint="Leave out --offline, and unset HF_HUB_OFFLINE if it is set.")
+            return OfflineError("offline", hint="Remove --offline, and unset HF_HUB_OFFLINE if it is set.")
         if self._over is not None:
             return self._over
         try:
@@ -208,21 +207,21 @@ class _Survey:
             self._over = exc
 
 
-def _currency(name: Followed, answer: Answer) -> Currency:
-    ref, own = name.ref, name.variants
+def _status(revision: PulledRevision, answer: Answer) -> RevisionStatus:
+    ref, own = revision.ref, revision.variants
     tasks = tuple(dict.fromkeys(model.task for model in own))
     if isinstance(answer, GpuxError):
         status: Status = "gone" if isinstance(answer, _GONE) else "unknown"
-        return Currency(
-            str(ref), ref.scheme, ref.id, ref.revision, status, name.commit, tasks=tasks, error=answer, variants=own
+        return RevisionStatus(
+            str(ref), ref.scheme, ref.id, ref.revision, status, revision.commit, tasks=tasks, error=answer, variants=own
         )
-    return Currency(
+    return RevisionStatus(
         reference=str(ref),
         scheme=ref.scheme,
         id=ref.id,
         revision=ref.revision,
-        status="current" if answer.commit == name.commit else "outdated",
-        commit=name.commit,
+        status="current" if answer.commit == revision.commit else "outdated",
+        commit=revision.commit,
         new_commit=answer.commit,
         last_modified=answer.last_modified,
         tasks=tasks,
@@ -232,13 +231,13 @@ def _currency(name: Followed, answer: Answer) -> Currency:
 
 
 def _update(
-    currency: Currency, variant: StoredModel, pull: Callable[..., StoredModel], common: Mapping[str, Any]
+    status: RevisionStatus, variant: StoredModel, pull: Callable[..., StoredModel], common: Mapping[str, Any]
 ) -> Update:
     manifest = variant.manifest
-    told = (currency.reference, variant.task, manifest.precision, variant.commit)
+    identity = (status.reference, variant.task, manifest.precision, variant.commit)
     try:
         model = pull(
-            ModelRef(currency.scheme, currency.id, currency.revision),
+            ModelRef(status.scheme, status.id, status.revision),
             task=variant.task,
             precision=manifest.precision,
             convert=manifest.recipe.is_converted,
@@ -248,8 +247,8 @@ def _update(
     except CancelledError:
         raise
     except GpuxError as exc:
-        return Update(*told, error=exc)
-    if model.commit == variant.commit:  # the pull fell back to what is stored
-        message = f"{currency.reference} is still at {variant.commit[:12]}: the source could not be asked again"
-        return Update(*told, error=UnavailableError(message, hint="Run `gpux update` again."))
-    return Update(*told, model=model)
+        return Update(*identity, error=exc)
+    if model.commit == variant.commit:  # the pull fell back to the stored variant
+        message = f"{status.reference} is still at {variant.commit[:12]}: the source did not answer the second request"
+        return Update(*identity, error=UnavailableError(message, hint="Run `gpux update` again."))
+    return Update(*identity, model=model)

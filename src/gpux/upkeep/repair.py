@@ -1,8 +1,9 @@
-"""Repairing what :func:`gpux.upkeep.inventory.check` found, with as few bytes as can be.
+"""Repairing the damage that :func:`gpux.upkeep.inventory.verify_models` found, with as few downloads as possible.
 
-Damaged blobs of the source cache are fetched again, each by a commit that links to it. Damaged files of a variant are
-copied from verified source files where those are what the manifest promises, as all files of a shipped variant are;
-a graph that a converter wrote is written and proven anew. What was repaired is hashed once more before it is said so.
+Damaged blobs of the source cache are downloaded again, each at a commit that links to it. Damaged files of a variant
+are copied from verified source files that have the hash in the manifest, such as all files of a shipped variant; a
+graph that a converter wrote is converted and proven again. Repaired files are hashed again before they are reported as
+repaired.
 """
 
 from __future__ import annotations
@@ -25,28 +26,29 @@ from gpux.source_cache.scan import CachedCommit, scan_model
 from gpux.source_cache.verify import Part, SourceReport, verify_sources
 from gpux.store import DamagedVariant, Store, VerifyReport
 from gpux.system.cancel import CancelToken
-from gpux.system.progress import ProgressCallback, silent
+from gpux.system.progress import ProgressCallback
+from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings
 from gpux.upkeep.inventory import HUB, Health
 
-_ONLINE = "Run it again without --offline and HF_HUB_OFFLINE."
+_ONLINE = "Run the command again without --offline and HF_HUB_OFFLINE."
 Method = Literal["fetched", "removed", "restored", "rebuilt"]
 
 
 @dataclass(frozen=True)
 class Repair(Value):
-    """What became of one damaged thing."""
+    """The result of repairing one damaged variant or repository of the source cache."""
 
     path: Path
-    title: str  #: what it is, for a person
-    method: Method | None  #: None: it is as damaged as before
-    received: int  #: bytes of the files that came from the source
+    title: str  #: for a person
+    method: Method | None  #: None: it is still damaged
+    received: int  #: bytes of the files that were downloaded
     message: str
     hint: str | None = None
 
     @property
     def repaired(self) -> bool:
-        """True where it is whole again, by its hashes."""
+        """True if all its hashes are right again."""
         return self.method is not None
 
     def to_dict(self) -> dict[str, Any]:
@@ -54,31 +56,39 @@ class Repair(Value):
         return {"repaired": self.repaired, **super().to_dict()}
 
 
-def repair(
+def repair_models(
     health: Health,
-    settings: Settings,
-    store: Store,
     *,
-    progress: ProgressCallback | None = None,
+    settings: Settings | None = None,
+    store: Store | None = None,
+    progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> list[Repair]:
-    """Repair everything that is damaged, the source files first, since variants are restored from them.
+    """Repair all damage: source files first, since variants are restored from them.
 
-    What cannot be repaired, offline for instance, is told in the answer and raises nothing.
+    A repair that fails, for example offline, is reported in the result and does not stop the others.
+
+    Args:
+        health: what :func:`verify_models` returned.
+        settings: by default the environment's.
+        store: by default the one of the settings.
+        progress: as for :func:`gpux.pull_model`.
+        cancel: set it to end the call with ``CancelledError``.
 
     Raises:
-        CancelledError: ``cancel`` was set; each file is the old one or a right one.
+        CancelledError: ``cancel`` was set; each file is either unchanged or repaired.
     """
-    mender = _Mender(settings, store, progress or silent, cancel or CancelToken())
+    settings = settings or Settings.from_env()
+    repairer = _Repairer(settings, store or Store(settings.store), callback(progress), cancel or CancelToken())
     sources = zip(health.inventory.sources, health.sources, strict=True)
     variants = zip(health.inventory.variants, health.variants, strict=True)
-    done = [mender.source(part, report) for part, report in sources if not report.ok]
-    done += [mender.variant(model, report) for model, report in variants if not report.ok]
-    return done + [mender.unreadable(entry) for entry in health.inventory.damaged]
+    done = [repairer.source(part, report) for part, report in sources if not report.ok]
+    done += [repairer.variant(model, report) for model, report in variants if not report.ok]
+    return done + [repairer.unreadable(entry) for entry in health.inventory.damaged]
 
 
 @dataclass(frozen=True)
-class _Mender:
+class _Repairer:
     settings: Settings
     store: Store
     progress: ProgressCallback
@@ -90,23 +100,23 @@ class _Mender:
         before = self._blobs(report.id)
         unused = bad - {name for commit in part.commits for name in commit.blobs}
 
-        def mend() -> None:
+        def fetch() -> None:
             remove_unlinked(self.settings.hf_cache, report.id, unused)
             if self.settings.offline and bad - unused:
-                raise OfflineError("offline, so nothing can be fetched again", hint=_ONLINE)
+                raise OfflineError("offline: damaged files cannot be downloaded again", hint=_ONLINE)
             manager = manager_for(HUB, self.settings)
             for commit in part.commits:
                 self._fetch_again(manager, report.id, commit, self._still_bad(report.id, bad - unused))
 
-        failure = _failure_of(mend)
+        failure = _failure_of(fetch)
         left = self._still_bad(report.id, bad)
         received = self._received(report.id, before)
         if left or report.unreadable:
-            why = failure.message if failure else report.unreadable or "the Hub has other files under these names"
+            why = failure.message if failure else report.unreadable or "the Hub has other files at these paths"
             message = f"still damaged, {len(left)} of {len(bad)}: {why}"
             return Repair(report.path, title, None, received, message, failure.hint if failure else None)
         method: Method = "fetched" if bad - unused else "removed"
-        return Repair(report.path, title, method, received, _told(len(bad - unused), len(unused)))
+        return Repair(report.path, title, method, received, _source_message(len(bad - unused), len(unused)))
 
     def variant(self, model: StoredModel, report: VerifyReport) -> Repair:
         manifest = model.manifest
@@ -114,20 +124,20 @@ class _Mender:
         extra = sum(problem.kind == "extra" for problem in report.problems)
         methods: list[Method] = []
 
-        def mend() -> None:
+        def restore_or_rebuild() -> None:
             if self._restore(model, report):
                 methods.append("restored" if extra < len(report.problems) else "removed")
             else:
                 self._rebuild(model.key, allow_inexact=manifest.proof.status == "inexact")
 
-        failure = _failure_of(mend)
+        failure = _failure_of(restore_or_rebuild)
         method = methods[0] if methods else "rebuilt"
         return self._outcome(model.key, model.path, method, failure, self._received(model.id, before), extra)
 
     def unreadable(self, entry: DamagedVariant) -> Repair:
         key = self.store.key_of(entry.path)
         if key is None:
-            message = "its manifest is damaged, and its place does not tell what it was"
+            message = "its manifest is damaged, and its path does not name a variant"
             return Repair(entry.path, entry.path.name, None, 0, message, "`gpux prune` removes it.")
         before = self._blobs(key.id)
         failure = _failure_of(lambda: self._rebuild(key, allow_inexact=False))
@@ -139,16 +149,16 @@ class _Mender:
         title = str(key)
         whole = next((model for model in self.store.models() if model.path == path), None)
         if whole is not None and self.store.verify(whole).ok:
-            return Repair(path, title, method, received, _how(method, extra))
+            return Repair(path, title, method, received, _variant_message(method, extra))
         if failure is not None:
             here = self.settings.offline and not isinstance(failure, OfflineError)
-            message = f"offline, with what is on this machine: {failure.message}" if here else failure.message
+            message = f"offline, from files on this machine: {failure.message}" if here else failure.message
             return Repair(path, title, None, received, message, failure.hint)
-        message = "its source gives another variant now"
+        message = "its source now leads to another variant"
         return Repair(path, title, None, received, message, f"Pull it again with `gpux pull {key.id}`.")
 
     def _still_bad(self, id: str, bad: frozenset[str]) -> frozenset[str]:
-        """Those of the blobs that are damaged, or missing and linked to, by now."""
+        """The blobs that are still damaged, or linked to and missing."""
         repository = scan_model(self.settings.hf_cache, id)
         if repository is None or not bad:
             return frozenset()
@@ -161,11 +171,11 @@ class _Mender:
             return
         info = manager.resolve(ModelRef(HUB, id, commit.commit), cancel=self.cancel)
         served = [file.path for file in info.files if file.etag == paths.get(file.path, "")]
-        # Under the name of the cache's folder, which may be an older one than the Hub's.
+        # Under the id of the cache's folder, which may be older than the Hub's.
         manager.fetch(replace(info, id=id), served, progress=self.progress, cancel=self.cancel)
 
     def _restore(self, model: StoredModel, report: VerifyReport) -> bool:
-        """True when every damaged file was replaced by a copy of a source file."""
+        """Replace damaged files by copies of source files; True if that repaired all of them."""
         kinds = {problem.kind for problem in report.problems}
         if "manifest" in kinds or "" in {problem.file for problem in report.problems}:
             return False
@@ -176,8 +186,8 @@ class _Mender:
             return True
         manager, ref = self._manager(model.manifest.scheme, model.id, model.commit)
         info = manager.resolve(ref, cancel=self.cancel)
-        promised = {file.path: file for file in model.manifest.files}
-        origins = {name: _origin(promised[name], info) for name in bad}
+        expected = {file.path: file for file in model.manifest.files}
+        origins = {name: _origin(expected[name], info) for name in bad}
         paths = [path for path in origins.values() if path is not None]
         if info.commit != model.commit or len(paths) < len(bad):
             return False
@@ -189,7 +199,7 @@ class _Mender:
     def _rebuild(self, key: VariantKey, *, allow_inexact: bool) -> None:
         manager, ref = self._manager(key.scheme, key.id, key.commit)
         if key.scheme != HUB and manager.resolve(ref, cancel=self.cancel).commit != key.commit:
-            return  # the folder is not what it was: making a variant of it would repair nothing
+            return  # the folder has changed: a new variant would not repair this one
         repository = scan_model(self.settings.hf_cache, key.id)
         commits = repository.at(key.commit) if repository is not None else ()
         self._refuse_damaged_offline(key.scheme, key.id, {name for commit in commits for name in commit.blobs})
@@ -207,18 +217,18 @@ class _Mender:
         )
 
     def _refuse_damaged_offline(self, scheme: str, id: str, blobs: Iterable[str | None]) -> None:
-        """Fetching moves what is damaged out of the way first: without the Hub, it would be gone for nothing."""
+        """Raise before a fetch, which deletes damaged blobs first, would lose them without a replacement."""
         if scheme == HUB and self.settings.offline:
             bad = self._still_bad(id, frozenset(blob for blob in blobs if blob is not None))
             if bad:
-                raise OfflineError(f"offline, and {len(bad)} of its source files are damaged too", hint=_ONLINE)
+                raise OfflineError(f"offline, and {len(bad)} of its source files are damaged, too", hint=_ONLINE)
 
     def _manager(self, scheme: str, id: str, commit: str) -> tuple[ModelManager, ModelRef]:
-        """Only the Hub knows older commits; a folder is what it is now."""
+        """The manager, and the reference at the commit; a folder has its present content only."""
         return manager_for(scheme, self.settings), ModelRef(scheme, id, commit if scheme == HUB else None)
 
     def _blobs(self, id: str) -> dict[str, tuple[int, int, int]]:
-        """What the source cache holds of a model: blob -> inode, time and size."""
+        """The blobs of a model in the source cache: name -> inode, time and size."""
         repository = scan_model(self.settings.hf_cache, id)
         if repository is None:
             return {}
@@ -228,10 +238,10 @@ class _Mender:
         return sum(stamp[2] for name, stamp in self._blobs(id).items() if before.get(name) != stamp)
 
 
-def _failure_of(mend: Callable[[], None]) -> GpuxError | None:
-    """Why it did not end well; one thing that cannot be repaired does not stop the others."""
+def _failure_of(repair: Callable[[], None]) -> GpuxError | None:
+    """The error of one repair, which does not stop the others."""
     try:
-        mend()
+        repair()
     except CancelledError:
         raise
     except GpuxError as exc:
@@ -247,30 +257,30 @@ def _stamp(blob: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def _origin(promised: StoredFile, info: ModelInfo) -> str | None:
-    """The source file that the variant's file is a copy of: of its name, wherever it lies, and of its size and hash."""
-    return next((file.path for file in _in_order(promised, info.files) if _may_be(file, promised)), None)
+def _origin(stored: StoredFile, info: ModelInfo) -> str | None:
+    """The source file that the variant's file is a copy of: same name in any folder, same size and hash."""
+    return next((file.path for file in _same_name(stored, info.files) if _may_be(file, stored)), None)
 
 
-def _in_order(promised: StoredFile, files: Iterable[ModelFile]) -> list[ModelFile]:
-    named = [file for file in files if f"/{file.path}".endswith(f"/{promised.path}")]
-    return sorted(named, key=lambda file: (file.path != promised.path, file.path))
+def _same_name(stored: StoredFile, files: Iterable[ModelFile]) -> list[ModelFile]:
+    found = [file for file in files if f"/{file.path}".endswith(f"/{stored.path}")]
+    return sorted(found, key=lambda file: (file.path != stored.path, file.path))
 
 
-def _may_be(file: ModelFile, promised: StoredFile) -> bool:
-    return file.size in (None, promised.size) and file.sha256 in (None, promised.sha256)
+def _may_be(file: ModelFile, stored: StoredFile) -> bool:
+    return file.size in (None, stored.size) and file.sha256 in (None, stored.sha256)
 
 
-def _told(fetched: int, removed: int) -> str:
+def _source_message(fetched: int, removed: int) -> str:
     words = [f"{fetched} {'file' if fetched == 1 else 'files'} fetched again"] if fetched else []
-    words += [f"{removed} removed, which no commit used"] if removed else []
+    words += [f"{removed} removed that no commit uses"] if removed else []
     return ", ".join(words)
 
 
-def _how(method: Method, extra: int) -> str:
-    """How a variant became whole again; ``extra`` counts its files that its manifest does not list."""
+def _variant_message(method: Method, extra: int) -> str:
+    """How a variant was repaired; ``extra`` is the number of files that its manifest does not list."""
     if method == "rebuilt":
-        return "made and proven again"
+        return "converted or checked again from its source files"
     words = ["copied from its source files"] if method == "restored" else []
     if extra:
         words.append(f"removed {extra} {'file that does' if extra == 1 else 'files that do'} not belong")
