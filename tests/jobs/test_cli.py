@@ -55,7 +55,7 @@ def test_the_list_as_json(typed: list[str], start: Start, capsys: Captured) -> N
     assert json.loads(capsys.readouterr().out) == [job.to_dict()]
 
 
-def test_follow_shows_the_stages_and_ends_well(start: Start, capsys: Captured) -> None:
+def test_follow_shows_the_stages_and_exits_with_0(start: Start, capsys: Captured) -> None:
     job = start("tiny/embed")
     assert run(["jobs", "follow", job.id]) == 0
     shown, remarks = capsys.readouterr()
@@ -75,7 +75,7 @@ def test_follow_ends_with_the_error_of_the_job(start: Start, capsys: Captured) -
     assert "error: " in remarks
 
 
-def test_follow_of_several_ends_with_their_exit_code(start: Start, capsys: Captured) -> None:
+def test_follow_of_several_models_exits_with_their_code(start: Start, capsys: Captured) -> None:
     job = start("tiny/embed", "no/such")
     assert run(["jobs", "follow", job.id]) == 3
     assert f"Job {job.id} failed: see " in capsys.readouterr().err
@@ -89,7 +89,7 @@ def test_follow_of_a_lost_job(slow_job: Job, capsys: Captured) -> None:
     assert "ended without a result" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_so(slow_job: Job) -> None:
+def test_ctrl_c_leaves_the_job_running(slow_job: Job) -> None:
     command = [sys.executable, "-m", "gpux", "jobs", "follow", slow_job.id]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -121,7 +121,7 @@ def test_cancel_then_clear(slow_job: Job, settings: Settings, capsys: Captured) 
 def test_an_unknown_id(action: str, capsys: Captured) -> None:
     assert run(["jobs", action, "zz99z"]) == 3
     remarks = capsys.readouterr().err
-    assert "there is no job 'zz99z'" in remarks
+    assert "no job 'zz99z'" in remarks
     assert "`gpux jobs` lists them" in remarks
 
 
@@ -131,7 +131,7 @@ def detached(*arguments: str) -> None:
         detach(Terminal(as_json=False, quiet=False), ["tiny/embed"])
 
 
-def test_detach_prints_the_id_and_how_to_go_on(hub: HubServer, start: Start, capsys: Captured) -> None:
+def test_detach_prints_the_id_and_the_next_commands(hub: HubServer, start: Start, capsys: Captured) -> None:
     detached("-q", "pull", "--detach", "--", "tiny/embed")
     shown, remarks = capsys.readouterr()
     job = finished(jobs.find(shown.strip()))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpux.cli.terminal import Terminal
-from gpux.jobs.events import EventLog, EventReader, Record, last_records, without_overtaken
+from gpux.jobs.events import EventLog, EventReader, Record, last_records, without_outdated_counts
 from gpux.jobs.job import read_job
 from gpux.jobs.process import this_process
 from gpux.system.progress import BytesAdvanced, Event, StageFinished, StageStarted, Warned
@@ -32,7 +32,7 @@ def read(file: Path) -> list[Event]:
     return [record.event for record in EventReader(file).read()]
 
 
-def test_every_kind_comes_back(file: Path) -> None:
+def test_every_kind_of_event_is_read_back(file: Path) -> None:
     with EventLog(file) as log:
         for event in EVENTS:
             log(event)
@@ -40,7 +40,7 @@ def test_every_kind_comes_back(file: Path) -> None:
     assert all(record.time for record in EventReader(file).read())
 
 
-def test_byte_counts_are_thinned_and_the_last_is_kept(file: Path) -> None:
+def test_byte_counts_are_throttled_and_the_last_is_kept(file: Path) -> None:
     with EventLog(file) as log:
         for done in range(1, 100_001):
             log(BytesAdvanced("download", done, 100_000))
@@ -57,7 +57,7 @@ def test_several_logs_in_turn_write_one_file(file: Path) -> None:
     assert read(file) == EVENTS
 
 
-def test_a_torn_line_costs_itself_alone(file: Path) -> None:
+def test_a_truncated_line_is_skipped_alone(file: Path) -> None:
     with EventLog(file) as log:
         log(EVENTS[0])
     file.write_bytes(file.read_bytes() + b'{"time": "x", "kind": "stage_fin')
@@ -66,7 +66,7 @@ def test_a_torn_line_costs_itself_alone(file: Path) -> None:
     assert read(file) == [EVENTS[0], EVENTS[3]]
 
 
-def test_a_line_is_read_when_it_is_whole(file: Path) -> None:
+def test_an_incomplete_line_is_read_later(file: Path) -> None:
     with EventLog(file) as log:
         log(EVENTS[0])
     whole = file.read_bytes()
@@ -78,7 +78,7 @@ def test_a_line_is_read_when_it_is_whole(file: Path) -> None:
     assert reader.read() == []
 
 
-def test_lines_of_a_newer_version_are_passed_over(file: Path) -> None:
+def test_lines_of_a_newer_version_are_skipped(file: Path) -> None:
     lines = [
         {"time": "t", "kind": "unheard_of", "x": 1},
         {"time": "t", "kind": "warned", "message": "m", "new": 1},
@@ -90,7 +90,7 @@ def test_lines_of_a_newer_version_are_passed_over(file: Path) -> None:
     assert EventReader(file).read() == [Record(Warned("m"), "t")]
 
 
-def test_no_file_and_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_missing_file_and_one_that_cannot_be_written(tmp_path: Path) -> None:
     assert EventReader(tmp_path / "none").read() == last_records(tmp_path / "none") == []
     with EventLog(tmp_path / "no" / "folder") as log:
         log(EVENTS[0])
@@ -122,15 +122,15 @@ def test_a_command_of_a_job_writes_its_progress_here(file: Path) -> None:
     assert [(r.label, r.event) for r in EventReader(file).read()] == [("", EVENTS[0]), ("org/name", EVENTS[1])]
 
 
-def test_counts_that_are_overtaken_are_left_out() -> None:
+def test_outdated_byte_counts_are_skipped() -> None:
     def at(done: int, label: str = "") -> Record:
         return Record(BytesAdvanced("download", done, 9), "t", label)
 
     records = [at(1), at(2), at(1, "b"), at(3), Record(EVENTS[3], "t"), at(4)]
-    assert list(without_overtaken(records)) == [at(3), at(1, "b"), Record(EVENTS[3], "t"), at(4)]
+    assert list(without_outdated_counts(records)) == [at(3), at(1, "b"), Record(EVENTS[3], "t"), at(4)]
 
 
-def test_the_last_words_of_a_long_file(tmp_path: Path) -> None:
+def test_the_last_records_of_a_long_file(tmp_path: Path) -> None:
     known = {"arguments": ["pull"], "models": [], "started": "t", "version": "0", **this_process().to_dict()}
     (tmp_path / "job.json").write_text(json.dumps(known))
     with EventLog(tmp_path / "events.jsonl") as log:

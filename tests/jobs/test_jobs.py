@@ -43,7 +43,7 @@ def kill(job: Job) -> None:
 # The whole way
 
 
-def test_a_job_brings_the_model_and_tells_of_it(start: Start, settings: Settings) -> None:
+def test_a_job_pulls_the_model_and_reports_progress(start: Start, settings: Settings) -> None:
     job = start("tiny/embed")
     assert (job.models, job.arguments) == (("tiny/embed",), ("pull", "tiny/embed"))
 
@@ -63,7 +63,7 @@ def test_a_job_brings_the_model_and_tells_of_it(start: Start, settings: Settings
     assert job.log.read_text() == ""
 
 
-def test_who_follows_late_sees_the_same_stages(start: Start) -> None:
+def test_a_late_follower_sees_the_same_stages(start: Start) -> None:
     job, events = followed(start("tiny/embed"))
     again, replayed = followed(job)
     assert again == job
@@ -95,7 +95,7 @@ def test_wrong_options_fail_the_job(start: Start) -> None:
 # Whoever started it goes away
 
 
-def test_it_goes_on_when_the_terminal_closes(hub: HubServer, settings: Settings, start: Start) -> None:
+def test_a_job_continues_when_the_terminal_closes(hub: HubServer, settings: Settings, start: Start) -> None:
     hub.add_fault(replace(SLOW, rate=100_000))
     ours, theirs = pty.openpty()
     name = os.ttyname(theirs)
@@ -113,7 +113,7 @@ def test_it_goes_on_when_the_terminal_closes(hub: HubServer, settings: Settings,
     assert followed(job)[0].status == "finished"
 
 
-def test_it_has_a_session_of_its_own_and_hears_no_hangup(slow_job: Job) -> None:
+def test_a_job_has_its_own_session_and_ignores_sighup(slow_job: Job) -> None:
     pid = slow_job.process.pid
     assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
     os.kill(pid, signal.SIGHUP)
@@ -124,7 +124,7 @@ def test_it_has_a_session_of_its_own_and_hears_no_hangup(slow_job: Job) -> None:
 # Ends before the end
 
 
-def test_a_cancelled_job_leaves_nothing_half_written(hub: HubServer, slow_job: Job, settings: Settings) -> None:
+def test_a_cancelled_job_leaves_no_partial_files(hub: HubServer, slow_job: Job, settings: Settings) -> None:
     ended = jobs.cancel(slow_job)
 
     assert (ended.status, ended.exit_code) == ("cancelled", 130)
@@ -137,20 +137,20 @@ def test_a_cancelled_job_leaves_nothing_half_written(hub: HubServer, slow_job: J
     assert jobs.cancel(ended) == ended
 
 
-def test_terminated_from_outside_it_ends_cleanly(slow_job: Job) -> None:
+def test_sigterm_ends_a_job_cleanly(slow_job: Job) -> None:
     os.kill(slow_job.process.pid, signal.SIGTERM)
     ended, _ = followed(slow_job)
     assert (ended.status, ended.exit_code) == ("cancelled", 130)
 
 
-def test_a_stopped_job_is_cancelled_by_force(slow_job: Job) -> None:
+def test_a_stopped_job_is_killed(slow_job: Job) -> None:
     os.kill(slow_job.process.pid, signal.SIGSTOP)  # answers no request
     ended = jobs.cancel(slow_job, grace=0.2)
     assert (ended.status, ended.exit_code) == ("cancelled", None)
     assert not is_alive(ended.process)
 
 
-def test_a_killed_job_is_lost_and_the_next_goes_on(
+def test_a_killed_job_is_lost_and_the_next_resumes(
     hub: HubServer, slow_job: Job, start: Start, settings: Settings
 ) -> None:
     kill(slow_job)
@@ -165,7 +165,7 @@ def test_a_killed_job_is_lost_and_the_next_goes_on(
     assert len(jobs.jobs(settings)) == 1
 
 
-def test_who_stops_following_stops_nothing(slow_job: Job) -> None:
+def test_cancelling_follow_leaves_the_job_running(slow_job: Job) -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(errors.CancelledError):
@@ -176,7 +176,7 @@ def test_who_stops_following_stops_nothing(slow_job: Job) -> None:
 # Many, unknown, in the way
 
 
-def test_starts_at_one_instant_do_not_meet(start: Start, settings: Settings) -> None:
+def test_concurrent_starts_get_different_ids(start: Start, settings: Settings) -> None:
     with ThreadPoolExecutor(6) as pool:
         begun = list(pool.map(start, ["tiny/embed"] * 3 + ["tiny/classify"] * 3))
     ended = [followed(job)[0] for job in begun]
@@ -199,7 +199,7 @@ def test_no_jobs_at_all(settings: Settings) -> None:
 
 
 def test_a_running_job_is_not_removed(slow_job: Job, settings: Settings) -> None:
-    with pytest.raises(errors.UsageError, match="runs"):
+    with pytest.raises(errors.UsageError, match="is running"):
         jobs.clear(settings, [slow_job.id])
     assert jobs.clear(settings) == []
     ended = jobs.cancel(slow_job)
@@ -210,19 +210,19 @@ def test_a_running_job_is_not_removed(slow_job: Job, settings: Settings) -> None
             gone(slow_job)
 
 
-def test_nothing_to_run(settings: Settings) -> None:
+def test_arguments_without_a_command(settings: Settings) -> None:
     with pytest.raises(errors.UsageError):
         jobs.start(["--json", "--detach"], settings)
     assert not (settings.home / "jobs").exists()
 
 
-def test_a_folder_that_refuses(settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(errors.NotWritableError):
         jobs.start(["pull", "tiny/embed"], settings.with_overrides(home=tmp_path / "file"))
 
 
-def test_no_room_for_a_job(settings: Settings) -> None:
+def test_a_full_disk_refuses_a_job(settings: Settings) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -234,7 +234,7 @@ def test_no_room_for_a_job(settings: Settings) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_costs_events_and_not_the_pull(hub: HubServer) -> None:
+def test_a_full_disk_drops_events_but_not_the_pull(hub: HubServer) -> None:
     environ = os.environ | {"GPUX_JOB_EVENTS": "/dev/full"}
     command = [sys.executable, "-m", "gpux", "pull", "tiny/embed", "--json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
@@ -242,9 +242,7 @@ def test_a_full_disk_costs_events_and_not_the_pull(hub: HubServer) -> None:
     assert json.loads(done.stdout)["id"] == "tiny/embed"
 
 
-def test_a_folder_that_is_removed_under_it_costs_the_telling_and_not_the_pull(
-    hub: HubServer, slow_job: Job, settings: Settings
-) -> None:
+def test_a_removed_folder_drops_events_but_not_the_pull(hub: HubServer, slow_job: Job, settings: Settings) -> None:
     shutil.rmtree(slow_job.folder)
     with pytest.raises(errors.JobNotFoundError):
         followed(slow_job)
@@ -254,7 +252,7 @@ def test_a_folder_that_is_removed_under_it_costs_the_telling_and_not_the_pull(
     assert not slow_job.folder.exists()
 
 
-def test_a_process_that_cannot_begin(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_that_fails_to_start(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.write(2, b'no luck\\n'); os._exit(1)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(errors.GpuxError, match="no luck"):
@@ -278,7 +276,7 @@ def test_settings_without_a_token_send_none(start: Start, settings: Settings, mo
     assert ended.error is not None and ended.error["code"] == "model_not_found"
 
 
-def test_no_token_is_written_down_or_shown(start: Start, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_token_is_stored_or_shown(start: Start, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     job = start("acme/private", settings=Settings.from_env())
     command = Path(f"/proc/{job.process.pid}/cmdline")
@@ -290,7 +288,7 @@ def test_no_token_is_written_down_or_shown(start: Start, settings: Settings, mon
     assert "hf_good" not in repr(ended)
 
 
-def test_a_module_in_the_working_directory_is_not_taken_for_ours(
+def test_a_gpux_module_in_the_working_directory_is_not_imported(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "click.py").write_text("raise SystemExit('not this one')")

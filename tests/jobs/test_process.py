@@ -1,4 +1,4 @@
-"""Which process is it: numbers come again, clocks are set, machines share folders."""
+"""Process marks: ids are reused, clocks are set, machines share folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def home_settings() -> Settings:
 
 
 def written(settings: Settings, process: ProcessMark, id: str = "bb22b", **changes: Any) -> jobs.Job:
-    """A job as the process of that mark would have written it down."""
+    """A job with the job.json that the process of that mark writes."""
     folder = settings.home / "jobs" / id
     folder.mkdir(parents=True)
     known = {"arguments": ["pull", "a/b"], "models": ["a/b"], "started": "2031-01-01T00:00:00+00:00", "version": "0"}
@@ -30,12 +30,12 @@ def written(settings: Settings, process: ProcessMark, id: str = "bb22b", **chang
     return jobs.find(id, settings)
 
 
-def test_this_process_lives() -> None:
+def test_this_process_is_alive() -> None:
     assert is_alive(this_process())
     assert this_process() == this_process()
 
 
-def test_a_number_that_was_given_away_again_is_another_process(home_settings: Settings) -> None:
+def test_a_reused_id_is_another_process(home_settings: Settings) -> None:
     mark = this_process()
     boot, _, ticks = mark.birth.partition(":")
     for other in (replace(mark, birth=f"{boot}:1"), replace(mark, birth=f"after-a-reboot:{ticks}")):
@@ -44,7 +44,7 @@ def test_a_number_that_was_given_away_again_is_another_process(home_settings: Se
     assert written(home_settings, replace(mark, birth=f"{boot}:1")).status == "lost"
 
 
-def test_a_process_that_ended_and_was_not_waited_for_does_not_live() -> None:
+def test_a_zombie_is_not_alive() -> None:
     program = "from gpux.jobs.process import this_process; print(this_process().birth, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -53,7 +53,7 @@ def test_a_process_that_ended_and_was_not_waited_for_does_not_live() -> None:
         mark = replace(this_process(), pid=process.pid, birth=process.stdout.readline().strip())
         assert is_alive(mark)
         process.stdin.close()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it ended, and its number is still taken
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # exited, id still in use
         assert not is_alive(mark)
 
 
@@ -78,17 +78,17 @@ def test_a_job_of_another_machine(home_settings: Settings) -> None:
 
 def test_a_damaged_job_hides_no_other(home_settings: Settings) -> None:
     job = written(home_settings, this_process())
-    for name, content in {"cc22c": "{", "dd22d": "{}", "ff22f": '{"pid": 1}'}.items():
+    for name, content in {"cc22c": "{", "dd22d": "{}", "ff22f": '{"pid": 1}', "hh22h": '{"pid": "1"}'}.items():
         (job.folder.with_name(name)).mkdir()
         (job.folder.with_name(name) / "job.json").write_text(content)
     job.folder.with_name("gg22g").mkdir()
     (job.folder.parent / "stray").touch()
     assert jobs.jobs(home_settings) == [job]
-    with pytest.raises(errors.CorruptFileError):
+    with pytest.raises(errors.CorruptFileError, match="missing required field `arguments`"):
         jobs.find("ff22f", home_settings)
 
 
-def test_settings_survive_the_way_through_the_environment(tmp_path: Path) -> None:
+def test_settings_survive_the_environment_of_a_job(tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "home": tmp_path / "g",
         "toolchains": tmp_path / "t",

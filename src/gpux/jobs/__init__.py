@@ -1,7 +1,7 @@
-"""Work that goes on after the terminal closes: started, listed, followed, cancelled.
+"""Background jobs: commands that continue after the terminal closes; start, list, follow and cancel them.
 
-A job is one gpux command in a process of its own session, and a folder below ``settings.home/jobs`` that tells of it
-(:mod:`gpux.jobs.job` draws the layout). Nothing runs beside the jobs themselves: no daemon, no socket.
+A job is one gpux command in a process with a session of its own, and a folder in ``settings.home/jobs`` with its state
+(:mod:`gpux.jobs.job` lists the files). There is neither a daemon nor a socket.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import CorruptFileError, GpuxError, JobNotFoundError, UsageError
-from gpux.jobs.events import EventReader, without_overtaken
+from gpux.jobs.events import EventReader, without_outdated_counts
 from gpux.jobs.job import Job, JobFolder, read_job
 from gpux.jobs.process import is_alive, is_elsewhere, signal_group
 from gpux.system.cancel import CancelToken
@@ -25,48 +25,48 @@ from gpux.system.disk import disk_errors
 from gpux.system.progress import Event, ProgressCallback
 from gpux.system.settings import Settings
 
-#: Seconds that a job gets to end by itself before it is asked less kindly.
+#: Seconds that a job has to end after a signal before the next, stronger signal is sent.
 GRACE = 10.0
-_POLL = 0.1  # seconds between looks at a job
-_RESERVE = 64 * 1024  # bytes kept for the result
-_LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowels: an id is no word, and none that offends
+_POLL = 0.1  # seconds between two reads of a job's state
+_RESERVE = 64 * 1024  # bytes reserved on the disk for the result
+_LETTERS = "bcdfghjkmnpqrstvwxz"  # no vowels, so that an id never spells a word
 _DIGITS = "23456789"
-_started: list[subprocess.Popen[bytes]] = []  # Windows only: Python complains of a process that nobody waited for
+_started: list[subprocess.Popen[bytes]] = []  # Windows only: avoids the ResourceWarning for a process without wait()
 
 
 def start(arguments: Sequence[str], settings: Settings | None = None, *, models: Sequence[str] = ()) -> Job:
-    """Run ``gpux ARGUMENTS --json`` in a process that goes on when this one, its terminal or its session is gone.
+    """Run ``gpux ARGUMENTS --json`` in a process that outlives this one, its terminal and its session.
 
-    The environment and the working directory are inherited, never stored. What needs an answer is not asked there:
-    say ``--yes`` beforehand.
+    The job inherits the environment and the working directory; neither is stored. It cannot ask for confirmation: pass
+    ``--yes`` where a command would.
 
     Args:
-        arguments: as on the command line, ``["pull", "org/name"]``; ``--detach`` and ``--json`` are left out.
-        settings: what the job uses; by default the environment's.
-        models: the references in them, for the list of jobs.
+        arguments: as on the command line, ``["pull", "org/name"]``; ``--detach`` and ``--json`` are removed.
+        settings: settings of the job; default: those of the environment.
+        models: the references among the arguments, shown in the list of jobs.
 
     Raises:
-        UsageError: there is no command in the arguments.
-        NotWritableError: gpux's folder refuses.
-        DiskFullError: no room in it for the job's own few files.
-        GpuxError: the process ended before its work began; the message has its last words.
+        UsageError: the arguments contain no command.
+        NotWritableError: no permission to write ``settings.home``.
+        DiskFullError: no space is left for the job's files.
+        GpuxError: the process ended before the command began; the message has its last line of output.
     """
     chosen = settings or Settings.from_env()
     command = [word for word in arguments if word not in ("--detach", "--json")]
     if all(word.startswith("-") for word in command):
-        raise UsageError("there is no command to run in the background", hint='Give the whole: ["pull", "org/name"].')
+        raise UsageError("the arguments contain no command", hint='Pass the whole command: ["pull", "org/name"].')
     folder = _make_folder(chosen.home / "jobs")
     process = _launch(folder, command, list(models), chosen)
     while process.poll() is None and not folder.job.exists():
         time.sleep(0.01)
-    _let_go(process)
+    _detach(process)
     if not folder.job.exists():
-        raise _never_began(folder)
+        raise _start_error(folder)
     return read_job(folder.root)
 
 
 def jobs(settings: Settings | None = None) -> list[Job]:
-    """Every job, the oldest first; one whose files are damaged is left out."""
+    """All jobs, the oldest first; jobs with damaged files are omitted."""
     found = []
     for root in _folders(settings):
         with contextlib.suppress(JobNotFoundError, CorruptFileError):
@@ -75,43 +75,43 @@ def jobs(settings: Settings | None = None) -> list[Job]:
 
 
 def find(id: str, settings: Settings | None = None) -> Job:
-    """The job of that id as it is now.
+    """The current state of a job.
 
     Raises:
-        JobNotFoundError: there is none.
+        JobNotFoundError: no job has this id.
         CorruptFileError: its files are damaged.
     """
     root = (settings or Settings.from_env()).home / "jobs"
-    if not re.fullmatch("[a-z0-9]+", id):  # it names a folder
-        raise JobNotFoundError(f"there is no job {id!r}", hint="`gpux jobs` lists them.")
+    if not re.fullmatch("[a-z0-9]+", id):  # the id becomes a folder name
+        raise JobNotFoundError(f"no job {id!r}", hint="`gpux jobs` lists them.")
     return read_job(root / id)
 
 
 def follow(job: Job, callback: ProgressCallback, cancel: CancelToken | None = None) -> Job:
-    """Hand over every event of the job, from its first, until it ends; the job as it ended.
+    """Call ``callback`` with every event of the job, from the first, until the job ends; returns the ended job.
 
-    Byte counts that newer ones have replaced are left out. The job knows nothing of who follows it. Of a job that
-    pulls several models, :func:`follow_each` tells them apart.
+    Byte counts that are already outdated are skipped. For a job of several models, :func:`follow_each` also passes the
+    reference of each event.
 
     Raises:
-        CancelledError: the token was set; the job goes on.
-        JobNotFoundError: it was removed meanwhile.
+        CancelledError: the token was set; the job continues.
+        JobNotFoundError: another process removed the job.
     """
     return follow_each(job, lambda label, event: callback(event), cancel)
 
 
 def follow_each(job: Job, callback: Callable[[str, Event], None], cancel: CancelToken | None = None) -> Job:
-    """:func:`follow` with the reference that each event belongs to; an empty one in a job of one model.
+    """Like :func:`follow`, with the reference of each event as first argument; empty in a job of one model.
 
     Raises:
-        CancelledError: the token was set; the job goes on.
-        JobNotFoundError: it was removed meanwhile.
+        CancelledError: the token was set; the job continues.
+        JobNotFoundError: another process removed the job.
     """
     token = cancel or CancelToken()
     reader = EventReader(JobFolder(job.folder).events)
     while True:
-        current = read_job(job.folder)  # before the events: what it said before its end is then among them
-        for record in without_overtaken(reader.read()):
+        current = read_job(job.folder)  # read before the events, so that an ended job has all its events
+        for record in without_outdated_counts(reader.read()):
             token.check()
             callback(record.label, record.event)
         if not current.running:
@@ -121,13 +121,13 @@ def follow_each(job: Job, callback: Callable[[str, Event], None], cancel: Cancel
 
 
 def cancel(job: Job, *, grace: float = GRACE) -> Job:
-    """End a job: asked as with Ctrl-C, then asked again, then killed; the job as it ended. What had arrived is kept.
+    """Cancel a job with SIGINT, then SIGTERM, then SIGKILL; returns the ended job. Downloaded bytes are kept.
 
-    Each step gets ``grace`` seconds. A job that has ended is left as it is.
+    Each signal gets ``grace`` seconds. A job that has ended is returned unchanged.
 
     Raises:
-        UsageError: it runs on another machine, or is another user's.
-        JobNotFoundError: it was removed.
+        UsageError: the job runs on another machine, or belongs to another user.
+        JobNotFoundError: the job was removed.
     """
     current = read_job(job.folder)
     if not current.running:
@@ -135,41 +135,41 @@ def cancel(job: Job, *, grace: float = GRACE) -> Job:
     if is_elsewhere(current.process):
         host = current.process.host
         raise UsageError(f"job {job.id} runs on {host}", hint=f"Run `gpux jobs cancel {job.id}` there.")
-    with contextlib.suppress(OSError):  # a full disk: the signals work without
+    with contextlib.suppress(OSError):  # disk full: signals work without the file
         JobFolder(job.folder).cancelled.touch()
     for number in _escalation():
         signal_group(current.process, number)
-        if _is_gone(current, grace):
+        if _wait_for_end(current, grace):
             break
     return read_job(job.folder)
 
 
 def remove(job: Job) -> None:
-    """Delete a job's folder; the models that it brought stay.
+    """Delete a job's folder; pulled models are kept.
 
     Raises:
-        UsageError: it runs, here.
-        JobNotFoundError: it was removed already.
-        NotWritableError: the folder refuses.
+        UsageError: the job is running on this machine.
+        JobNotFoundError: the job was removed already.
+        NotWritableError: no permission to delete the folder.
     """
     current = read_job(job.folder)
     if current.running and not is_elsewhere(current.process):
-        raise UsageError(f"job {job.id} runs", hint=f"Run `gpux jobs cancel {job.id}` first.")
-    away = job.folder.with_name(f".{job.id}.removed")  # in one step it is in no list any more
-    with disk_errors(job.folder), contextlib.suppress(FileNotFoundError):  # another process was faster
+        raise UsageError(f"job {job.id} is running", hint=f"Run `gpux jobs cancel {job.id}` first.")
+    away = job.folder.with_name(f".{job.id}.removed")  # one rename removes it from the list
+    with disk_errors(job.folder), contextlib.suppress(FileNotFoundError):  # another process removed it
         job.folder.rename(away)
         shutil.rmtree(away)
 
 
 def clear(settings: Settings | None = None, ids: Iterable[str] = ()) -> list[Job]:
-    """Remove the jobs of these ids, by default all that have ended; those that were removed.
+    """Remove the jobs of these ids, by default all ended jobs; returns the removed jobs.
 
-    A job that seems to run on another machine is removed only by its id.
+    A job of another machine, whose state is unknown here, is removed only by its id.
 
     Raises:
-        JobNotFoundError: there is no job of one of the ids.
-        UsageError: one of them runs.
-        NotWritableError: a folder refuses.
+        JobNotFoundError: one of the ids does not exist.
+        UsageError: one of the jobs is running.
+        NotWritableError: no permission to delete a folder.
     """
     named = [find(id, settings) for id in ids]
     ended = named or [job for job in jobs(settings) if not job.running]
@@ -187,17 +187,17 @@ def _folders(settings: Settings | None) -> list[Path]:
 
 
 def _make_folder(jobs: Path) -> JobFolder:
-    """A folder of a new id, for this user alone, with room in it for the end of the job."""
+    """Create the folder of a new job with mode 0700 and reserve disk space for its result."""
     with disk_errors(jobs):
         jobs.mkdir(parents=True, exist_ok=True)
         while True:
             root = jobs.absolute() / "".join(map(secrets.choice, (_LETTERS, _LETTERS, _DIGITS, _DIGITS, _LETTERS)))
-            with contextlib.suppress(FileExistsError):  # another start, or an older job, has it
+            with contextlib.suppress(FileExistsError):  # the id is in use
                 root.mkdir(mode=0o700)
                 break
         folder = JobFolder(root)
         try:
-            folder.reserve.write_bytes(os.urandom(_RESERVE))  # zeros take no room where the disk compresses
+            folder.reserve.write_bytes(os.urandom(_RESERVE))  # zeros would reserve nothing on a compressing file system
         except OSError:
             shutil.rmtree(root, ignore_errors=True)
             raise
@@ -205,7 +205,7 @@ def _make_folder(jobs: Path) -> JobFolder:
 
 
 def _launch(folder: JobFolder, command: list[str], models: list[str], settings: Settings) -> subprocess.Popen[bytes]:
-    # -P: a gpux.py in the working directory is not us
+    # -P: do not import a gpux.py of the working directory
     program = [sys.executable, "-P", "-m", "gpux.cli.job_runner", str(folder.root), json.dumps(models), *command]
     with folder.log.open("ab") as log:
         return subprocess.Popen(
@@ -219,49 +219,48 @@ def _launch(folder: JobFolder, command: list[str], models: list[str], settings: 
 
 
 def _environment(settings: Settings, folder: JobFolder) -> dict[str, str]:
-    """This process's own, and what of the settings differs from it."""
-    # Handed on, not read: what it means to gpux is Settings' business.
-    handed = {**os.environ, **settings.to_env(), "GPUX_JOB_EVENTS": str(folder.events)}
+    """The environment of this process, with the settings that differ from it."""
+    environment = {**os.environ, **settings.to_env(), "GPUX_JOB_EVENTS": str(folder.events)}
     if settings.token is None:
-        handed["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"  # noqa: S105 - a switch
-    elif Settings.from_env(handed).token != settings.token:  # a file or a key store tells it to the job as well
-        handed["HF_TOKEN"] = settings.token
-        handed.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)
-    return handed
+        environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"  # noqa: S105 - a switch
+    elif Settings.from_env(environment).token != settings.token:  # else the job finds it in the token file or key store
+        environment["HF_TOKEN"] = settings.token
+        environment.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)
+    return environment
 
 
 def _apart() -> dict[str, Any]:
-    """A session of its own: neither Ctrl-C nor the end of the terminal reaches it."""
+    """Arguments of ``Popen`` for a session of its own, which neither Ctrl-C nor a closing terminal reaches."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
-def _let_go(process: subprocess.Popen[bytes]) -> None:
+def _detach(process: subprocess.Popen[bytes]) -> None:
     if sys.platform == "win32":
         _started.append(process)
     else:
-        process.wait()  # its child does the work
+        process.wait()  # the grandchild runs the job
 
 
-def _never_began(folder: JobFolder) -> GpuxError:
-    said = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+def _start_error(folder: JobFolder) -> GpuxError:
+    lines = folder.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     shutil.rmtree(folder.root, ignore_errors=True)
     return GpuxError(
-        f"the background process ended before its work began: {said[-1] if said else 'it said nothing'}",
+        f"the background process ended before the command began: {lines[-1] if lines else 'no output'}",
         hint="Run the command without --detach.",
-        log="\n".join(said[-20:]),
+        log="\n".join(lines[-20:]),
     )
 
 
 def _escalation() -> tuple[int, ...]:
-    if sys.platform == "win32":  # the file asked it already
+    if sys.platform == "win32":  # the file is the first request
         return (signal.SIGINT, signal.SIGTERM)
     return (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
-def _is_gone(job: Job, seconds: float) -> bool:
-    """Wait for the process itself, which may have something to do after it wrote its end."""
+def _wait_for_end(job: Job, seconds: float) -> bool:
+    """Wait until the process has exited, which may be later than its result was written."""
     deadline = time.monotonic() + seconds
     while is_alive(job.process):
         if time.monotonic() >= deadline:

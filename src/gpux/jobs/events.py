@@ -1,4 +1,4 @@
-"""Progress events in a file: written by the job, read by whoever follows it, at once or later."""
+"""The file of a job's progress events: appended by the job, read by processes that follow it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from typing import Any, Self, get_args
 
 from gpux.system.progress import BytesAdvanced, Event, event_to_dict
 
-INTERVAL = 0.5  #: seconds between two byte events of one stage, at least: a file of a few MB after hours
-_TAIL = 64 * 1024  # bytes at the end of the file that tell where a job is
+INTERVAL = 0.5  #: minimum seconds between two byte events of a stage; keeps the file below a few MB after hours
+_TAIL = 64 * 1024  # bytes at the end of the file from which the current stage is read
 _KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in get_args(Event)}
 
 
 @dataclass(frozen=True)
 class Record:
-    """An event, and when it was written (UTC, ISO 8601)."""
+    """An event and its time (UTC, ISO 8601)."""
 
     event: Event
     time: str
-    label: str = ""  #: the reference that it belongs to, in a job that pulls several
+    label: str = ""  #: reference of the event, in a job of several models
 
 
 class EventLog:
-    """A callback for ``progress=`` and a context manager: appends events to a file, from any thread.
+    """A callback for ``progress=`` and context manager that appends events to a file, from any thread.
 
-    What the disk refuses is left out: the work that it tells of is worth more than the telling.
+    Events that cannot be written are dropped, so that a full disk does not end the job.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class EventLog:
         self.labelled("", event)
 
     def labelled(self, label: str, event: Event) -> None:
-        """Append one event of one of several pulls."""
+        """Append one event of a job of several models."""
         with self._lock:
             if self._file is not None and self._is_due(label, event):
                 self._write(self._file, label, event)
@@ -77,31 +77,31 @@ class EventLog:
         return True
 
     def _write(self, file: int, label: str, event: Event) -> None:
-        about = {"label": label} if label else {}
-        document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **about, **event_to_dict(event)}
+        labels = {"label": label} if label else {}
+        document = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **labels, **event_to_dict(event)}
         line = b"\n" * self._torn + json.dumps(document).encode("ascii") + b"\n"
         with contextlib.suppress(OSError):
-            self._torn = os.write(file, line) < len(line)  # one call: a reader sees no mixture of two lines
+            self._torn = os.write(file, line) < len(line)  # one write call, so that lines never mix
 
 
 class EventReader:
-    """Reads what was appended since the last time; a line that is not whole yet waits for the next time."""
+    """Reads the events appended since the last call; an incomplete line is left for the next call."""
 
     def __init__(self, path: Path, *, start: int = 0) -> None:
         self._path = path
         self._position = start
 
     def read(self) -> list[Record]:
-        """The new events. A line that says nothing (torn, or of a newer version) is passed over.
+        """The new events. Invalid lines (truncated, or of a newer version) are skipped.
 
         Raises:
-            OSError: the file is there and cannot be read.
+            OSError: the file exists but cannot be read.
         """
         try:
             with self._path.open("rb") as file:
                 file.seek(self._position)
                 found = file.read()
-        except FileNotFoundError:  # nothing was said yet
+        except FileNotFoundError:  # no event yet
             return []
         whole = found[: found.rfind(b"\n") + 1]
         self._position += len(whole)
@@ -109,16 +109,16 @@ class EventReader:
 
 
 def last_records(path: Path) -> list[Record]:
-    """The events at the end of the file, however long it is."""
+    """The events in the last 64 KiB of the file."""
     try:
         size = path.stat().st_size
     except OSError:
         return []
-    return EventReader(path, start=max(0, size - _TAIL)).read()  # the first line may be torn, and is passed over then
+    return EventReader(path, start=max(0, size - _TAIL)).read()  # a truncated first line is skipped
 
 
-def without_overtaken(records: Iterable[Record]) -> Iterator[Record]:
-    """The same, without byte counts that a newer one of their stage replaces before anything else happens."""
+def without_outdated_counts(records: Iterable[Record]) -> Iterator[Record]:
+    """The records without byte counts that are followed by a newer count of the same stage before any other event."""
     held: dict[tuple[str, str], Record] = {}
     for record in records:
         if isinstance(record.event, BytesAdvanced):

@@ -1,16 +1,16 @@
-"""One job as a value, and where its parts lie.
+"""The state of a job and its files.
 
 ::
 
-    jobs/<id>/job.json        what was started, when, and as which process; there from the first instant of its work
-    jobs/<id>/events.jsonl    progress events, one a line, each with its time
-    jobs/<id>/log             what it printed on standard error
-    jobs/<id>/cancelled       empty: somebody asked it to end
-    jobs/<id>/result.json     what ``--json`` prints, an error document included
-    jobs/<id>/exit.json       exit code and time of the end; written last
-    jobs/<id>/reserve         room on the disk for the last two
+    jobs/<id>/job.json        arguments, start time and process; written before the command begins
+    jobs/<id>/events.jsonl    progress events with their times, one per line
+    jobs/<id>/log             standard error of the command
+    jobs/<id>/cancelled       empty; exists once the job was asked to end
+    jobs/<id>/result.json     output of ``--json``, or an error document
+    jobs/<id>/exit.json       exit code and end time; written last
+    jobs/<id>/reserve         disk space reserved for the last two
 
-Small files are written under another name and renamed, so that a reader sees all of them or nothing.
+JSON files are written under a temporary name and renamed, so that readers see whole files only.
 """
 
 from __future__ import annotations
@@ -20,30 +20,31 @@ import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from gpux.errors import CorruptFileError, JobNotFoundError
 from gpux.jobs.events import Record, last_records
 from gpux.jobs.process import ProcessMark, is_alive, is_elsewhere
 from gpux.model.info import read_json
-from gpux.model.values import Value
+from gpux.model.values import Value, from_builtins
 from gpux.system.disk import sync_file
 from gpux.system.progress import BytesAdvanced, StageFinished, StageStarted
 
+_T = TypeVar("_T")
 JobStatus = Literal["running", "finished", "failed", "cancelled", "lost"]
 
-INTERRUPTED = 130  #: what a command ends with that was told to stop
+INTERRUPTED = 130  #: exit code of an interrupted command
 
 
 @dataclass(frozen=True)
 class JobFolder:
-    """The paths of one job; touches no disk."""
+    """The paths of a job's files; does not access the disk."""
 
     root: Path
 
     @property
     def job(self) -> Path:
-        """What was started."""
+        """Arguments, start time and process."""
         return self.root / "job.json"
 
     @property
@@ -53,71 +54,71 @@ class JobFolder:
 
     @property
     def log(self) -> Path:
-        """What it printed on standard error."""
+        """Standard error of the command."""
         return self.root / "log"
 
     @property
     def cancelled(self) -> Path:
-        """There once it was asked to end."""
+        """Exists once the job was asked to end."""
         return self.root / "cancelled"
 
     @property
     def result(self) -> Path:
-        """What ``--json`` prints."""
+        """Output of ``--json``."""
         return self.root / "result.json"
 
     @property
     def exit(self) -> Path:
-        """How and when it ended."""
+        """Exit code and end time."""
         return self.root / "exit.json"
 
     @property
     def reserve(self) -> Path:
-        """Given back to the disk just before the end is written."""
+        """Disk space that is released just before the result is written."""
         return self.root / "reserve"
 
 
 @dataclass(frozen=True)
 class JobProgress(Value):
-    """Where a job was when it last said so."""
+    """The last reported progress of a job."""
 
     stage: str
     message: str
     done: int  #: bytes of the stage
-    total: int  #: 0: not known, or nothing that is counted in bytes
+    total: int  #: 0: unknown, or a stage that is not counted in bytes
     time: str
-    label: str = ""  #: which model, in a job that pulls several
+    label: str = ""  #: reference, in a job of several models
 
 
 @dataclass(frozen=True)
 class Job(Value):
-    """A command that runs, or ran, on its own."""
+    """A background command, running or ended."""
 
     id: str
     folder: Path
     arguments: tuple[str, ...]  #: of gpux: ``("pull", "org/name")``
-    models: tuple[str, ...]  #: the references among them, as the user wrote them
+    models: tuple[str, ...]  #: the references among the arguments, as typed
     started: str  #: UTC, ISO 8601
     version: str  #: of gpux
     process: ProcessMark
     status: JobStatus
-    ended: str | None = None  #: None while it runs, and where it could not say
+    ended: str | None = None  #: None while it runs, and if it was killed
     exit_code: int | None = None
-    error: dict[str, Any] | None = None  #: ``GpuxError.to_dict()`` of what made it fail
+    error: dict[str, Any] | None = None  #: ``GpuxError.to_dict()`` of the error that ended it
     progress: JobProgress | None = None
 
     @property
     def running(self) -> bool:
-        """True until it ended, one way or another."""
+        """Whether the job has not ended yet."""
         return self.status == "running"
 
     @property
     def log(self) -> Path:
-        """What it printed on standard error."""
+        """File with the standard error of the command."""
         return JobFolder(self.folder).log
 
     def result(self) -> Any:
-        """What the command printed with ``--json``, an error document included; None before it ended.
+        """The output of ``--json``, or an error document; None while the job runs.
 
         Raises:
             CorruptFileError: the file is damaged.
@@ -126,63 +127,86 @@ class Job(Value):
 
 
 def now() -> str:
-    """The time as jobs note it. For people: nothing is decided by it, since clocks are set back and forth."""
+    """The current time as jobs store it. For display only, as clocks may be changed."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all.
+    """Write a small file atomically.
 
     Raises:
-        OSError: the disk refuses; nothing is left.
+        OSError: the file cannot be written; no partial file remains.
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
         sync_file(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 - one step: a reader sees the old file or the new one
+        os.replace(temporary, path)  # noqa: PTH105 - atomic
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
 
 
 def read_job(root: Path) -> Job:
-    """The job in a folder as it is now.
+    """The current state of the job in a folder.
 
     Raises:
-        JobNotFoundError: there is none, or it is being started.
+        JobNotFoundError: there is no job in the folder, or it is still being started.
         CorruptFileError: one of its files is damaged.
     """
     folder = JobFolder(root)
     known = read_json(folder.job)
     if not known:
-        raise JobNotFoundError(f"there is no job {root.name!r}", hint="`gpux jobs` lists them.")
-    try:
-        process = ProcessMark(known["pid"], known["birth"], known["host"])
-        job = Job(
-            root.name,
-            root,
-            tuple(known["arguments"]),
-            tuple(known["models"]),
-            known["started"],
-            known["version"],
-            process,
-            "running",
-            progress=_progress(folder.events),
-        )
-    except KeyError as exc:
-        raise CorruptFileError(f"{folder.job} lacks {exc}", hint="Remove the folder.") from exc
+        raise JobNotFoundError(f"no job {root.name!r}", hint="`gpux jobs` lists them.")
+    start = _decoded(_Start, known, folder.job)
+    job = Job(
+        root.name,
+        root,
+        start.arguments,
+        start.models,
+        start.started,
+        start.version,
+        ProcessMark(start.pid, start.birth, start.host),
+        "running",
+        progress=_progress(folder.events),
+    )
     return _with_end(job, folder)
 
 
+@dataclass(frozen=True)
+class _Start:
+    """``job.json``."""
+
+    arguments: tuple[str, ...]
+    models: tuple[str, ...]
+    started: str
+    version: str
+    pid: int
+    birth: str
+    host: str
+
+
+@dataclass(frozen=True)
+class _End:
+    """``exit.json``."""
+
+    code: int
+    ended: str
+
+
+def _decoded(kind: type[_T], document: dict[str, Any], file: Path) -> _T:
+    try:
+        return from_builtins(kind, document)
+    except ValueError as exc:
+        raise CorruptFileError(f"{file}: {exc}", hint=f"Remove the folder {file.parent}.") from exc
+
+
 def _with_end(job: Job, folder: JobFolder) -> Job:
-    alive = is_alive(job.process)  # asked first: what ends between the two looks has written its end
-    end = read_json(folder.exit)
-    if end:
-        document = _document(folder.result)
-        error = document.get("error") if isinstance(document, dict) and end["code"] else None
-        status = _status(end["code"], folder)
-        return replace(job, status=status, ended=end["ended"], exit_code=end["code"], error=error)
+    alive = is_alive(job.process)  # checked first: a process that ends between the two checks has written exit.json
+    if document := read_json(folder.exit):
+        end, result = _decoded(_End, document, folder.exit), _document(folder.result)
+        error = result.get("error") if isinstance(result, dict) and end.code else None
+        return replace(job, status=_status(end.code, folder), ended=end.ended, exit_code=end.code, error=error)
     if alive or is_elsewhere(job.process):
         return job
     return replace(job, status="cancelled" if folder.cancelled.exists() else "lost")
@@ -204,7 +228,7 @@ def _document(path: Path) -> Any:
 
 
 def _progress(events: Path) -> JobProgress | None:
-    """The newest stage, and how far it is."""
+    """The current stage and its progress."""
     found: JobProgress | None = None
     for record in last_records(events):
         found = _advanced(found, record)
@@ -219,6 +243,6 @@ def _advanced(before: JobProgress | None, record: Record) -> JobProgress | None:
             same = before is not None and (before.label, before.stage) == (record.label, stage)
             message = before.message if before is not None and same else ""
             return JobProgress(stage, message, done, total, record.time, record.label)
-        case StageFinished(stage, message) if message:  # without one it is a part of a stage
+        case StageFinished(stage, message) if message:  # without a message it is a part of a stage
             return JobProgress(stage, message, 0, 0, record.time, record.label)
     return before

@@ -1,14 +1,15 @@
-"""Which process is it, and is it still there: a number that was given away again must not pass for the first owner."""
+"""Identifies processes across reuse of their ids: the id alone may belong to a later process."""
 
 from __future__ import annotations
 
 import os
 import platform
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from gpux.errors import UsageError
 from gpux.model.values import Value
@@ -16,33 +17,33 @@ from gpux.model.values import Value
 
 @dataclass(frozen=True)
 class ProcessMark(Value):
-    """A process, told apart from every other that has or will have its number."""
+    """A process, distinguished from every other process that has or will have its id."""
 
-    pid: int  #: also the number of its group and session, where the system has those
-    birth: str  #: when it started, as its system tells: no wall clock that someone may set
+    pid: int  #: also the id of its process group and session, on systems that have them
+    birth: str  #: start time by the system's own clock, which setting the wall clock does not change
     host: str  #: folders may be shared by several machines
 
 
 def this_process() -> ProcessMark:
-    """The mark of the process that asks."""
+    """The mark of the calling process."""
     return ProcessMark(os.getpid(), _birth(os.getpid()) or "", _host())
 
 
 def is_alive(mark: ProcessMark) -> bool:
-    """True while this very process runs on this machine; one that ended and that nobody waited for does not run."""
+    """True while this very process runs on this machine; False for a zombie."""
     return mark.pid > 0 and bool(mark.birth) and _birth(mark.pid) == mark.birth
 
 
 def is_elsewhere(mark: ProcessMark) -> bool:
-    """True if only another machine can tell whether the process runs."""
+    """True if the process belongs to another machine, so that its state is unknown here."""
     return mark.host != _host() and not is_alive(mark) and mark.birth.partition(":")[0] != _boot()
 
 
 def signal_group(mark: ProcessMark, number: int) -> None:
-    """Send a signal to the process and its group; on Windows, which has no such signals, end it if it is to be killed.
+    """Send a signal to the process and its group; on Windows, which has no such signals, SIGTERM ends the process.
 
     Raises:
-        UsageError: the process is another user's.
+        UsageError: the process belongs to another user.
     """
     if not is_alive(mark):
         return
@@ -51,10 +52,10 @@ def signal_group(mark: ProcessMark, number: int) -> None:
             os.killpg(mark.pid, number)
         elif number == signal.SIGTERM:
             os.kill(mark.pid, number)
-    except ProcessLookupError:  # it was faster
+    except ProcessLookupError:  # it ended in the meantime
         return
     except PermissionError as exc:
-        if is_alive(mark):  # macOS refuses for a group of zombies too
+        if is_alive(mark):  # macOS also refuses for a group of zombies
             raise UsageError(f"process {mark.pid} belongs to another user") from exc
 
 
@@ -62,54 +63,38 @@ def _host() -> str:
     return platform.node().partition(".")[0]  # the domain changes with the network that a laptop is in
 
 
+def _birth(pid: int) -> str | None:
+    """Boot and start time of a running process; None if there is no such process, or it is a zombie."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return f"{_boot()}:{_start(process)}"
+    except psutil.Error:
+        return None
+
+
 if sys.platform == "linux":
 
-    def _birth(pid: int) -> str | None:
-        """Ticks from the boot to the start, and which boot: proc(5), fields 3 and 22 of stat."""
+    def _start(process: psutil.Process) -> str:
+        """Ticks from boot to start: proc(5), field 22 of stat.
+
+        ``psutil.Process.create_time`` adds the boot time, which changes when the wall clock is set.
+        """
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return None
-        fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
-        return None if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"
+            stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError as exc:
+            raise psutil.NoSuchProcess(process.pid) from exc
+        return stat.rpartition(")")[2].split()[19]  # the process name in parentheses may contain anything
 
     def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
-elif sys.platform == "win32":
-
-    def _birth(pid: int) -> str | None:
-        """100 ns since 1601, from GetProcessTimes."""
-        import ctypes
-        from ctypes import wintypes
-
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
-        kernel.OpenProcess.restype = wintypes.HANDLE
-        handle = kernel.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
-        if not handle:
-            return None
-        try:
-            code = wintypes.DWORD()
-            times = [wintypes.FILETIME() for _ in range(4)]
-            pointers = [ctypes.byref(time) for time in times]
-            told = kernel.GetExitCodeProcess(wintypes.HANDLE(handle), ctypes.byref(code))
-            told = told and kernel.GetProcessTimes(wintypes.HANDLE(handle), *pointers)
-        finally:
-            kernel.CloseHandle(wintypes.HANDLE(handle))
-        running = told and code.value == 259  # STILL_ACTIVE
-        return f":{times[0].dwHighDateTime << 32 | times[0].dwLowDateTime}" if running else None
-
-    def _boot() -> str:
-        return "unknown"
-
 else:
 
-    def _birth(pid: int) -> str | None:
-        """The start to the second, as ps prints it."""
-        command = ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)]
-        shown = subprocess.run(command, capture_output=True, text=True, env={"LC_ALL": "C", "TZ": "UTC"}, check=False)
-        state, _, started = shown.stdout.strip().partition(" ")
-        return f":{started.strip()}" if started and state[:1] != "Z" else None
+    def _start(process: psutil.Process) -> str:
+        """The start time that the system stored when the process started."""
+        return str(process.create_time())
 
     def _boot() -> str:
         return "unknown"
