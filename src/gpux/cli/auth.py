@@ -9,33 +9,33 @@ import click
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError
 
-_LONGEST = 4096  # bytes of standard input that a token may take
+_LONGEST = 4096  # bytes read from standard input
 
 
 @click.group("auth")
 def auth_command() -> None:
-    """Log in to the Hub, log out, show whose token is in use. The token file is that of every Hugging Face tool."""
+    """Log in to the Hub, log out, show the account in use. The token file is shared with other Hugging Face tools."""
 
 
 @command("login")
 @click.argument("refused", nargs=-1, metavar="")
-@click.option("--keyring", is_flag=True, help="Keep it in the system's key store, which only gpux then reads.")
+@click.option("--keyring", is_flag=True, help="Store it in the system's key store, which only gpux reads.")
 def login_command(terminal: Terminal, refused: tuple[str, ...], keyring: bool) -> None:
-    """Keep a token, typed or from standard input.
+    """Save a token that is typed or read from standard input.
 
-    It is not shown while it is typed, and kept only if the Hub says whose it is.
+    It is not shown while typed, and saved only if the Hub accepts it.
     """
     from gpux.huggingface import auth as tokens
 
-    if refused:  # click would repeat it in its message
-        raise UsageError("a token is never an argument, which others could read", hint="Try `gpux auth login < file`.")
+    if refused:  # click would print the token in its message
+        raise UsageError("a token cannot be an argument, where other users could read it", hint="Try `gpux auth login < file`.")
     kept = tokens.login(_read_token(), terminal.settings, keyring=keyring)
     if terminal.as_json:
         terminal.data(kept.to_dict())
     elif kept.account:
         terminal.say(f"Logged in as {kept.account.name}; the token is in {kept.place}.")
     if kept.overridden_by:
-        terminal.say(f"! {kept.overridden_by} is set and stands above it.")
+        terminal.say(f"! {kept.overridden_by} is set and takes precedence.")
 
 
 @command("logout")
@@ -56,7 +56,7 @@ def logout_command(terminal: Terminal) -> None:
 
 @command("status")
 def status_command(terminal: Terminal) -> None:
-    """Show whose token is in use and where it lies."""
+    """Show the account of the token in use, and where the token is stored."""
     from gpux.huggingface import auth as tokens
 
     found = tokens.status(terminal.settings)

@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 
 
 def write_messages(path: Path, messages: list[dict[str, Any]]) -> None:
-    """Write a chat; an older one in the file is replaced, anything else in it is left alone.
+    """Write a chat to a file; only a file that holds a chat is overwritten.
 
     Raises:
-        UsageError: the file holds something that is no chat.
+        UsageError: the file exists and does not hold a chat.
         OSError: it cannot be written.
     """
     if path.exists():
         try:
             read_messages(path)
         except GpuxError as exc:
-            raise UsageError(f"{path} is there and holds no chat", hint="Choose another name.") from exc
+            raise UsageError(f"{path} exists and does not hold a chat", hint="Choose another file name.") from exc
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(json.dumps(messages, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -54,10 +54,10 @@ def write_messages(path: Path, messages: list[dict[str, Any]]) -> None:
 
 
 def read_messages(path: Path) -> list[dict[str, Any]]:
-    """The messages of a file, checked.
+    """The messages in a file.
 
     Raises:
-        InputError: the file is no JSON, or its value is no list of messages.
+        InputError: the file is not JSON, or not a list of messages.
         OSError: it cannot be read.
     """
     from gpux.pipelines.chat.messages import checked
@@ -65,7 +65,7 @@ def read_messages(path: Path) -> list[dict[str, Any]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as exc:  # not JSON, or not UTF-8
-        raise InputError(f"{path} is not JSON: {exc}", hint="Load what /save wrote.") from exc
+        raise InputError(f"{path} is not JSON: {exc}", hint="Load a file that /save wrote.") from exc
     return checked(found)
 
 
@@ -81,11 +81,11 @@ class Lines:
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
-        #: a person is there to type
+        #: standard input is a terminal
         self.interactive = sys.stdin is not None and sys.stdin.isatty()
         self._readline = None
         if self.interactive:
-            with suppress(ImportError):  # Windows has none; lines can be typed all the same
+            with suppress(ImportError):  # Windows has no readline; input() works without it
                 import readline
 
                 self._readline = readline  # from now on input() has a history, in memory only
@@ -93,7 +93,7 @@ class Lines:
 
     @property
     def begun(self) -> bool:
-        """Whether something had been typed when reading was interrupted."""
+        """Whether a message was incomplete when reading was interrupted."""
         return self._begun or bool(self._readline and self._readline.get_line_buffer().strip())
 
     def read(self) -> str:
@@ -136,9 +136,9 @@ class Lines:
         """
         if sys.stdin is None:
             raise UsageError(
-                "there is nothing to read messages from", hint="Type them, or send them: echo Hello | gpux chat …"
+                "standard input is closed, so there are no messages", hint="Pipe them: echo Hello | gpux chat …"
             )
-        if isinstance(sys.stdin, io.TextIOWrapper):  # bytes of another encoding reach the check that names the message
+        if isinstance(sys.stdin, io.TextIOWrapper):  # bytes in another encoding reach the check that names the message
             sys.stdin.reconfigure(errors="surrogateescape")
         for line in sys.stdin:
             if text := line.strip("\r\n"):
@@ -170,22 +170,22 @@ class Chat:
         stats: bool = False,
         lines: Lines | None = None,
     ) -> None:
-        pipe.chat_template.choose(options.get("chat_template"))  # no chat is begun that cannot be had
+        pipe.chat_template.choose(options.get("chat_template"))  # fails before the chat begins
         self._terminal, self._pipe, self._options, self._stats = terminal, pipe, options, stats
         self._lines = lines or Lines(terminal)
         self._system = system
         self._messages: list[dict[str, Any]] = []
         self._last: Generation | None = None
         self._retries = 0
-        self._interrupted = False  # by Ctrl-C, and nothing was typed since
+        self._interrupted = False  # Ctrl-C was pressed since the last message
 
     def run(self) -> None:
-        """Answer until there is nothing more to read, or the user leaves."""
+        """Answer messages until the end of the input or ``/exit``."""
         if not self._lines.interactive:
             for message in self._lines.piped():
                 self._answer_to(message)
             return
-        self._terminal.say("/help lists what can be typed besides messages; Ctrl-D leaves.")
+        self._terminal.say("Type a message. /help lists commands, Ctrl-D exits.")
         while (text := self._typed()) is not None:
             try:
                 if not self._obeyed(text):
@@ -198,7 +198,7 @@ class Chat:
                 self._interrupted = True
 
     def _typed(self) -> str | None:
-        """The next message or command that is not empty; None at the end, or after Ctrl-C twice at an empty prompt."""
+        """The next line that is not empty; None at the end of the input or after Ctrl-C twice at an empty prompt."""
         while True:
             try:
                 text = self._lines.read()
@@ -212,7 +212,7 @@ class Chat:
                 if self._interrupted:
                     return None
                 self._interrupted = True
-                self._terminal.say("Ctrl-C once more, or Ctrl-D, leaves.")
+                self._terminal.say("Press Ctrl-C again or Ctrl-D to exit.")
                 continue
             self._interrupted = False
             if text.strip():
@@ -224,7 +224,7 @@ class Chat:
         self._answer()
 
     def _answer(self) -> None:
-        """Answer the last message. Where that fails, or is stopped before a word came, the message is taken back."""
+        """Answer the last message; remove it where the answer fails or is stopped before its first word."""
         try:
             result = self._written()
         except BaseException:
@@ -235,7 +235,7 @@ class Chat:
             self._messages.append({"role": "assistant", "content": result.text})
         else:
             self._messages.pop()
-            self._terminal.say("Stopped before the first word; your message is taken back.")
+            self._terminal.say("Stopped before the first word; your message was removed from the chat.")
         if self._stats:
             self._terminal.say(described(result))
 
@@ -256,30 +256,30 @@ class Chat:
         return [*([] if self._system is None else [{"role": "system", "content": self._system}]), *self._messages]
 
     def _chosen(self) -> dict[str, Any]:
-        """The options; another seed for another try, which would draw the same again."""
+        """The options, with another seed for each retry."""
         if self._retries and "seed" in self._options:
             return {**self._options, "seed": self._options["seed"] + self._retries}
         return self._options
 
     def _stoppable(self, token: CancelToken) -> AbstractContextManager[None]:
-        """Ctrl-C sets the token; in a pipe it ends the program as ever."""
+        """On a terminal Ctrl-C sets the token; in a pipe it ends the program."""
         return stopped_by_interrupt(token, self._note_interrupt) if self._lines.interactive else nullcontext()
 
     def _note_interrupt(self) -> None:
         self._interrupted = True
 
-    # What is typed besides messages
+    # Commands
 
     def _obeyed(self, text: str) -> bool:
-        """Do what a line that begins with one slash says; False for a message."""
+        """Run a line that begins with one slash as a command; False for a message."""
         if not text.startswith("/") or text.startswith("//"):
             return False
         name, _, rest = text[1:].partition(" ")
         if name not in self._commands():
             near = difflib.get_close_matches(name, self._commands(), n=1)
             raise UsageError(
-                f"no command /{name}" + (f"; did you mean /{near[0]}?" if near else ""),
-                hint="/help lists them; a message that begins with a slash is typed with two.",
+                f"unknown command /{name}" + (f"; did you mean /{near[0]}?" if near else ""),
+                hint="/help lists the commands. Begin a message with two slashes to send one.",
             )
         self._commands()[name](rest.strip())
         return True
@@ -303,7 +303,7 @@ class Chat:
 
     def _clear(self, _: str) -> None:
         self._messages.clear()
-        self._terminal.say("The chat is forgotten" + ("." if self._system is None else "; the system message stays."))
+        self._terminal.say("The messages were removed" + ("." if self._system is None else "; the system message stays."))
 
     def _set_system(self, text: str) -> None:
         if text:
@@ -344,7 +344,7 @@ class Chat:
 
 
 class _Leave(Exception):
-    """The user leaves."""
+    """The user typed ``/exit``."""
 
 
 def _leave(_: str) -> None:
@@ -354,34 +354,34 @@ def _leave(_: str) -> None:
 def _path(file: str, typed: str) -> Path:
     if not file:
         raise UsageError(f"{typed} needs a file", hint=f"{typed} chat.json")
-    with suppress(RuntimeError):  # a home that is not known
+    with suppress(RuntimeError):  # the home folder is unknown
         return Path(file).expanduser()
     return Path(file)
 
 
 HELP = """\
-/system TEXT  tell the model what it is; without TEXT, show it
-/clear        forget the chat
+/system TEXT  set the system message; without TEXT, show it
+/clear        remove all messages
 /retry        answer the last message again
-/stats        how fast the last answer was
-/save FILE    write the chat as JSON messages
-/load FILE    go on with such a chat
-/exit         leave, as Ctrl-D does
-A line that ends with a backslash goes on in the next; so does all between two lines of three quotes (\"\"\").
-Ctrl-C stops an answer; what it said so far stays in the chat."""
+/stats        show the speed of the last answer
+/save FILE    write the messages as JSON
+/load FILE    continue a saved chat
+/exit         exit, like Ctrl-D
+A backslash at the end of a line continues the message on the next one; so do lines between two lines of three quotes (\"\"\").
+Ctrl-C stops an answer and keeps its text so far."""
 
 
-_TOKENS = 1024  #: of an answer at most, unless it is said otherwise
+_TOKENS = 1024  #: default of --max-new-tokens in a chat
 
 
 @command("chat")
 @click.argument("ref")
-@click.option("--system", help="What the model is told before the chat begins.")
-@click.option("--template", help="Name of one of the model's chat templates, or a file with another.")
-@click.option("--stats", is_flag=True, help="After each answer, say how fast it was.")
+@click.option("--system", help="The system message.")
+@click.option("--template", help="Name of one of the model's chat templates, or a template file.")
+@click.option("--stats", is_flag=True, help="Print the speed after each answer.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
-@click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub.")
+@click.option("--offline", is_flag=True, help="Use stored models only; make no request.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
 @generation_options
 def chat_command(
@@ -396,11 +396,10 @@ def chat_command(
     yes: bool,
     **options: Any,
 ) -> None:
-    """Talk with a model; pulls it first if it is not stored.
+    """Chat with a model; pulls it first if it is not stored.
 
-    On a terminal: /help lists what can be typed besides messages, Ctrl-C stops an answer, Ctrl-D leaves. In a pipe each
-    line of standard input is a message of one chat, and the answers go to standard output. With --json each answer is
-    one JSON object on a line.
+    On a terminal, /help lists the commands, Ctrl-C stops an answer, Ctrl-D exits. In a pipe, each line of standard input
+    is a message of one chat, and answers go to standard output; with --json, one JSON object per line.
     """
     from gpux.pull.open import open_model, pipeline
 
@@ -414,7 +413,7 @@ def chat_command(
 
     model = with_toolchain(terminal, opened, yes=yes)
     with pipeline("text-generation", model=model, device=device) as pipe:
-        for note in pipe.session.notes:  # what `auto` passed over, and why
+        for note in pipe.session.notes:  # devices that `auto` did not choose, and why
             terminal.say(f"! {note}")
         chosen = {"max_new_tokens": _TOKENS, **chosen_options(**options)}
         if template is not None:
@@ -423,5 +422,5 @@ def chat_command(
 
 
 def _template(given: str) -> str:
-    """A file's content, or the name as it is."""
+    """The content of a file, or the name unchanged."""
     return Path(given).read_text(encoding="utf-8") if Path(given).is_file() else given

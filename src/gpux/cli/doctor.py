@@ -9,7 +9,7 @@ from gpux.cli.terminal import Terminal, command
 
 @command("doctor")
 def doctor_command(terminal: Terminal) -> int:
-    """Explain what of this machine gpux can use, what not, and why. Exit code 1 if something is broken."""
+    """Check which devices and tools of this machine gpux can use, and why not the others. Exit code 1 on a problem."""
     from gpux.runtime.doctor import doctor
 
     report = doctor(terminal.settings)

@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Formats sizes, counts, differences and ages."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def count(number: int | None) -> str:
 
 
 def proof(found: Proof) -> str:
-    """How a variant was proven, and how exactly: ``proven 2.1e-06``; ``shipped`` has no figure.
+    """The proof of a variant with its largest difference: ``proven 2.1e-06``; ``shipped`` has none.
 
-    A reduced precision has the loss in place of the difference: ``proven cosine_mean 0.992``.
+    A reduced precision has its loss in place of the difference: ``proven cosine_mean 0.992``.
     """
     loss = ", ".join(f"{name} {value:.4g}" for name, value in found.loss.items())
     limit = f", up to {found.limit.length} tokens ({found.limit.name})" if found.limit else ""
@@ -39,7 +39,7 @@ def proof(found: Proof) -> str:
 
 
 def transfer(report: TransferReport) -> str:
-    """What a pull took: bytes, seconds, speed, requests, retries, files from the cache, hashes."""
+    """A transfer in one line: bytes, seconds, speed, requests, retries, cached files, checked hashes."""
     speed = size(round(report.bytes_per_second))
     return (
         f"{size(report.received)} in {report.seconds:.1f} s ({speed}/s), {report.requests} requests, "
@@ -55,7 +55,7 @@ def difference(value: float | None) -> str:
 def ago(seconds: float) -> str:
     """An age in its largest unit: ``3 hours ago``."""
     if seconds < 0:
-        return "a time that is still to come by this machine's clock"
+        return "in the future by this machine's clock"
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         number = int(seconds // length)
         if number:

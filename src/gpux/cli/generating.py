@@ -1,4 +1,4 @@
-"""Options of generation, and a text that is printed while it is written."""
+"""Generation options of commands, and printing a text while it is generated."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from gpux.pipelines.generation.base import GenerationPipeline
     from gpux.runtime.generation.results import Generation
 
-#: Seconds after which a further Ctrl-C no longer waits for an answer to stop.
-_PATIENCE = 2.0
-#: What a model's text must not do to a terminal: control characters other than a new line and a tab.
+#: Seconds after the first Ctrl-C from which a second one ends the program.
+_SECOND_INTERRUPT = 2.0
+#: Control characters other than newline and tab, which must not reach a terminal.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 _TYPES = {"integer": int, "number": float}
 
 
 def generation_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of generation to a command; its function gets them by name, see :func:`chosen_options`."""
+    """Add the generation options to a command; see :func:`chosen_options`."""
     function = click.option(
         "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other option of the task, as JSON."
     )(function)
@@ -51,7 +51,7 @@ def _flag(info: OptionInfo) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 def chosen_options(assignments: tuple[str, ...], **options: Any) -> dict[str, Any]:
-    """What was typed, by name: None and an empty tuple stand for nothing.
+    """The options that were given, by name.
 
     Raises:
         UsageError: an assignment without ``=``.
@@ -73,7 +73,7 @@ def _value(text: str) -> Any:
 
 
 def print_text(terminal: Terminal, pipe: GenerationPipeline, text: str) -> None:
-    """Print what the model writes to one text as it comes; Ctrl-C ends the text, and what was written stays."""
+    """Print the generated text for one input as it arrives; Ctrl-C stops it."""
     cancel = CancelToken()
     with stopped_by_interrupt(cancel), pipe.stream(text, cancel=cancel) as stream:
         print_piece(pipe.opening(text))
@@ -84,13 +84,13 @@ def print_text(terminal: Terminal, pipe: GenerationPipeline, text: str) -> None:
 
 
 def print_piece(piece: str) -> None:
-    """Print a part of a model's text: on a terminal without control characters, elsewhere as it is."""
+    """Print a part of a text: without control characters on a terminal, unchanged elsewhere."""
     text = _CONTROLS.sub("", piece) if sys.stdout.isatty() else piece
-    click.echo(text, nl=False, color=True)  # else click takes out what looks like a colour
+    click.echo(text, nl=False, color=True)  # without it click would remove escape sequences from a pipe
 
 
 def figures(result: Generation) -> dict[str, Any]:
-    """What there is to say of an answer, JSON-able; seconds, and tokens a second after the first one."""
+    """Figures of an answer as JSON-able values: seconds, and tokens per second after the first token."""
     timings = result.timings
     return {
         "finish_reason": result.finish_reason,
@@ -103,10 +103,10 @@ def figures(result: Generation) -> dict[str, Any]:
 
 
 def described(result: Generation) -> str:
-    """The same in one line for a person."""
+    """The figures of an answer in one line."""
     found = figures(result)
-    speed = f" at {found['tokens_per_second']:.1f} a second" if found["tokens_per_second"] else ""
-    kept = f", {found['reused_tokens']} of them known from before" if found["reused_tokens"] else ""
+    speed = f" at {found['tokens_per_second']:.1f} per second" if found["tokens_per_second"] else ""
+    kept = f", {found['reused_tokens']} of them reused" if found["reused_tokens"] else ""
     return (
         f"{found['tokens']} tokens{speed}, the first after {found['first_token']:.2f} s; "
         f"a prompt of {found['prompt_tokens']} tokens{kept}; ended by {found['finish_reason']}."
@@ -115,17 +115,17 @@ def described(result: Generation) -> str:
 
 @contextmanager
 def stopped_by_interrupt(cancel: CancelToken, noted: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ctrl-C sets the token instead of ending the program; one that comes long after, unheard, ends it after all.
+    """Within this context, Ctrl-C sets the token; a second one, two seconds later, ends the program.
 
     Args:
-        cancel: what is set.
-        noted: called with the first Ctrl-C.
+        cancel: the token to set.
+        noted: called at the first Ctrl-C.
     """
     since = 0.0
 
     def stop(*_: object) -> None:
         nonlocal since
-        if cancel.cancelled and time.monotonic() - since > _PATIENCE:
+        if cancel.cancelled and time.monotonic() - since > _SECOND_INTERRUPT:
             raise KeyboardInterrupt
         if not cancel.cancelled:
             since = time.monotonic()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @command("revisions")
 @click.argument("ref")
-@click.option("--offline", is_flag=True, help="Ask no Hub: only a folder of this machine can be listed then.")
+@click.option("--offline", is_flag=True, help="Make no request; only local folders can be listed then.")
 def revisions_command(terminal: Terminal, ref: str, offline: bool) -> None:
     """List a model's branches, tags and pull requests with their commits."""
     from gpux.managers.registry import manager_for
@@ -35,12 +35,12 @@ _ANSWER = {True: "yes", False: "no", None: "?"}
 
 @command("check")
 @click.argument("refs", nargs=-1, required=True)
-@click.option("--files", is_flag=True, help="List the files of each model instead.")
-@click.option("--offline", is_flag=True, help="Ask no Hub: then nothing can be told.")
+@click.option("--files", is_flag=True, help="List each model's files instead.")
+@click.option("--offline", is_flag=True, help="Make no request; nothing can be checked then.")
 def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool, offline: bool) -> int:
-    """Tell whether models can be downloaded, with and without the token, and how large they are.
+    """Check whether models can be downloaded, with and without the token, and how large they are.
 
-    Downloads nothing. Exit code 0 if all of them can be downloaded with what you have, else that of the first error.
+    Downloads nothing. The exit code is 0 if you can download all of them, else that of the first error.
     """
     from gpux.huggingface.access import check_many
 
@@ -59,7 +59,7 @@ def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool, offlin
         has_token = terminal.settings.token is not None
         terminal.table(header, [_row(report, has_token) for report in reports], right=(2, 3))
     hints = dict.fromkeys(report.error.hint for report in reports if report.error and report.error.hint)
-    for hint in hints:  # each once, however many models it is for
+    for hint in hints:  # each once, also where several models have it
         terminal.say(f"→ {hint}")
     return next((report.error.exit_code for report in reports if report.error), 0)
 

@@ -1,4 +1,4 @@
-"""``gpux``: the group of commands, each loaded when it is used, and the one place where errors end."""
+"""``gpux``: the group of commands, each imported when it is used, and the handling of all errors."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from gpux.errors import GpuxError
 
 #: command -> the line that `gpux --help` shows
 COMMANDS = {
-    "pull": "Bring a model here, ready to run: download, convert, prove, store.",
+    "pull": "Download, convert, prove and store models.",
     "jobs": "List, follow and cancel the jobs of `gpux pull --detach`.",
     "run": "Run a model on texts.",
-    "chat": "Talk with a model.",
+    "chat": "Chat with a model.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",
     "import": "Add models to the catalog: their metadata, without weights.",
     "catalog": "List, show, export and refresh the catalog.",
     "revisions": "List a model's branches, tags and pull requests.",
-    "check": "Tell whether models can be downloaded, with and without the token.",
+    "check": "Check whether models can be downloaded, with and without the token.",
     "list": "List the models on this machine.",
-    "outdated": "Tell which stored models are behind their branch.",
+    "outdated": "List stored models that are behind their branch.",
     "update": "Pull outdated models again.",
-    "verify": "Check models and their source files against their hashes; repair them.",
-    "du": "Show what takes how much of the disk.",
-    "pin": "Keep stored models from being evicted or pruned.",
-    "unpin": "End that.",
-    "rm": "Remove stored models, and their source files if asked.",
-    "prune": "Remove what no revision needs any more.",
-    "convert": "Convert a model's original weights, also where it ships ONNX.",
-    "doctor": "Explain what of this machine gpux can use, and why.",
-    "auth": "Log in to the Hub, log out, show whose token is in use.",
+    "verify": "Check stored files against their hashes; repair them.",
+    "du": "Show disk usage.",
+    "pin": "Protect stored models from eviction and pruning.",
+    "unpin": "Allow stored models to be evicted and pruned again.",
+    "rm": "Remove stored models, and their source files with --source.",
+    "prune": "Remove superseded and damaged variants.",
+    "convert": "Convert a model's original weights, even if it ships ONNX.",
+    "doctor": "Check which devices and tools of this machine gpux can use.",
+    "auth": "Log in to the Hub, log out, show the account in use.",
     "toolchain": "Manage the environments that converters run in.",
     "completion": "Print the shell's completion script.",
 }
@@ -69,8 +69,8 @@ failed, 130 interrupted, 1 anything else.
 
 
 @contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """``gpux list | head -1`` is no failure; left alone, click would end with 1."""
+def _closed_pipe_is_success() -> Iterator[None]:
+    """Exit with 0 where the reader of a pipe closes it, as in ``gpux list | head -1``; click would exit with 1."""
     try:
         yield
         sys.stdout.flush()
@@ -80,16 +80,16 @@ def _reader_may_leave() -> Iterator[None]:
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and imports the one that is called."""
+    """A group that imports a command when it is called."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        """Parse; ``--help`` prints here."""
-        with _reader_may_leave():
+        """Parse the arguments; ``--help`` prints here."""
+        with _closed_pipe_is_success():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with _reader_may_leave():
+        with _closed_pipe_is_success():
             return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -131,7 +131,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="gpux")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no remarks, only data and errors.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only data and errors.")
 @click.pass_context
 def gpux(ctx: click.Context, debug: bool, quiet: bool) -> None:
     """Pull any model of the Hugging Face Hub, get ONNX proven equal to the original, run it without PyTorch."""

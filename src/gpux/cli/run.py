@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @command("run")
 @click.argument("ref")
 @click.argument("inputs", nargs=-1)
-@click.option("--task", help="The task to run it for; by default what the model's own files say.")
+@click.option("--task", help="The task to run; by default the one that the model's files declare.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
-@click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub.")
+@click.option("--offline", is_flag=True, help="Use stored models only; make no request.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
 @generation_options
 def run_command(
@@ -39,10 +39,10 @@ def run_command(
     yes: bool,
     **options: Any,
 ) -> None:
-    """Run a model on texts, one answer for each, in order; pulls the model first if it is not stored.
+    """Run a model on texts and print one answer for each, in order; pulls the model first if it is not stored.
 
-    Without INPUTS, or with a single -, each line of standard input is a text. A model that writes goes on from a single
-    text word by word.
+    Without INPUTS, or with a single -, each line of standard input is a text. For a single text, a model that generates
+    text prints it as it arrives.
     """
     from gpux.pull.open import open_model, pipeline
 
@@ -55,7 +55,7 @@ def run_command(
 
     model = with_toolchain(terminal, opened, yes=yes)
     with pipeline(task or model.task, model=model, device=device, **chosen_options(**options)) as pipe:
-        for note in pipe.session.notes:  # what `auto` passed over, and why
+        for note in pipe.session.notes:  # devices that `auto` did not choose, and why
             terminal.say(f"! {note}")
         if pipe.streams and len(texts) == 1 and not terminal.as_json:
             print_text(terminal, cast("GenerationPipeline", pipe), texts[0])
@@ -72,7 +72,7 @@ def _texts(inputs: tuple[str, ...]) -> list[str]:
         return list(inputs)
     stdin: TextIO | None = sys.stdin  # None where the shell closed it
     if stdin is None or (stdin.isatty() and not inputs):
-        raise UsageError("there is no text to run on", hint='Give one: gpux run org/name "some text".')
-    if isinstance(stdin, io.TextIOWrapper):  # bytes of another encoding reach the check that names the text
+        raise UsageError("no input text", hint='Pass one: gpux run org/name "some text".')
+    if isinstance(stdin, io.TextIOWrapper):  # bytes in another encoding reach the check that names the text
         stdin.reconfigure(errors="surrogateescape")
     return [line.rstrip("\r\n") for line in stdin]

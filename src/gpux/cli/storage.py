@@ -22,11 +22,11 @@ Row = tuple[str, ...]
 
 
 @command("list")
-@click.option("--runnable", is_flag=True, help="Leave out source files without a variant.")
+@click.option("--runnable", is_flag=True, help="Omit source files that have no variant.")
 def list_command(terminal: Terminal, runnable: bool) -> None:
-    """List the models on this machine: what can run, and source files of which nothing was made yet.
+    """List the models on this machine: variants that can run, and source files without a variant.
 
-    Variants lie in gpux's store, source files in the Hugging Face cache, which other tools share.
+    Variants are in gpux's store, source files in the Hugging Face cache, which other tools share.
     """
     from gpux.store import Store
     from gpux.upkeep.inventory import HUB, take_inventory
@@ -51,7 +51,7 @@ def list_command(terminal: Terminal, runnable: bool) -> None:
         if not rows:
             terminal.say("Nothing is stored yet: `gpux pull org/name`.")
     for damaged in found.damaged:
-        terminal.say(f"! {damaged.path}: {damaged.message}; `gpux verify --repair` mends it, `gpux prune` removes it")
+        terminal.say(f"! {damaged.path}: {damaged.message}; `gpux verify --repair` repairs it, `gpux prune` removes it")
 
 
 def _variant(model: StoredModel, source: CachedCommit | None, store: Store) -> tuple[Row, dict[str, Any]]:
@@ -77,7 +77,7 @@ def _source(scheme: str, id: str, commit: CachedCommit) -> dict[str, Any]:
 
 @command("du")
 def du_command(terminal: Terminal) -> None:
-    """Show what takes how much of the disk: store, source cache by repository, partial downloads, toolchains, logs."""
+    """Show disk usage: store, source cache by repository, partial downloads, toolchains, logs."""
     from gpux.upkeep.inventory import usage
 
     found = usage(settings=terminal.settings)
@@ -86,8 +86,8 @@ def du_command(terminal: Terminal) -> None:
         return
     rows: list[tuple[Any, ...]] = [("store", f"{found.variants} variants", found.store)]
     if found.max_cache is not None:
-        rows[0] = ("store", f"{found.variants} variants, may take {figures.size(found.max_cache)}", found.store)
-    rows.append(("store", "being made, or removed and not deleted yet", found.unfinished))
+        rows[0] = ("store", f"{found.variants} variants, limited to {figures.size(found.max_cache)}", found.store)
+    rows.append(("store", "unfinished or removed, not deleted yet", found.unfinished))
     for repository in sorted(found.repositories, key=lambda repository: -repository.size):
         name = repository.id if repository.kind == "model" else f"{repository.id} ({repository.kind})"
         rows.append(("source cache", name, repository.size))
@@ -98,11 +98,11 @@ def du_command(terminal: Terminal) -> None:
     terminal.table(("Part", "What", "Size"), [*shown, ("total", "", figures.size(found.total))], right=(2,))
     unfinished = [repository.id for repository in found.repositories if repository.partials]
     if unfinished:
-        terminal.say(f"`gpux pull` goes on with its own partial downloads: {', '.join(unfinished)}.")
+        terminal.say(f"`gpux pull` resumes its own partial downloads: {', '.join(unfinished)}.")
 
 
 def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pinned: bool) -> None:
-    """Pin or unpin every variant that the references cover, and print them."""
+    """Pin or unpin every variant that the references match, and print them."""
     from gpux.model.reference import ModelRef
     from gpux.store import Store
 
@@ -123,9 +123,9 @@ def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pin
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--task", help="Only the variants for this task.")
 def pin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
-    """Keep stored models: neither GPUX_MAX_CACHE nor `gpux prune` removes them then.
+    """Pin stored models, so that neither GPUX_MAX_CACHE nor `gpux prune` removes them.
 
-    A pin holds the variants that are stored now, of the revision in REF or of all. `gpux rm` removes pinned ones too.
+    Pins the variants that are stored now: those of the revision in REF, or all of them. `gpux rm` removes pinned ones too.
     """
     set_pins(terminal, refs, task=task, pinned=True)
 
@@ -134,46 +134,46 @@ def pin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> 
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--task", help="Only the variants for this task.")
 def unpin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
-    """Let stored models go again, as `gpux pin` kept them."""
+    """Allow stored models to be evicted and pruned again."""
     set_pins(terminal, refs, task=task, pinned=False)
 
 
 class Removed(Protocol):
-    """One thing that goes."""
+    """One entry of a removal plan."""
 
     @property
     def title(self) -> str:
-        """What it is."""
+        """Name of the variant or the source files."""
 
     @property
     def reason(self) -> str:
-        """Why it goes."""
+        """Why it is removed."""
 
     @property
     def size(self) -> int:
-        """Bytes that this frees."""
+        """Bytes that its removal frees."""
 
 
 class Plan(Protocol):
-    """What a removal takes away, as both the store and the source cache have it."""
+    """A removal plan of the store or of the source cache."""
 
     @property
     def removals(self) -> Sequence[Removed]:
-        """What goes."""
+        """Its entries."""
 
     @property
     def bytes_freed(self) -> int:
-        """Bytes of all that goes."""
+        """Bytes that all removals free."""
 
     def execute(self) -> int:
-        """Carry it out; the bytes that were freed."""
+        """Remove everything in the plan; returns the bytes that were freed."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
 
 
 def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes: bool) -> None:
-    """Show what goes and how much that frees; ask unless told not to; then remove it, source files first."""
+    """Show a plan, ask unless ``yes``, and execute it; source files are removed first."""
     plans = (*sources, plan)
     removals = [removal for one in (plan, *sources) for removal in one.removals]
     planned = sum(one.bytes_freed for one in plans)
@@ -196,15 +196,15 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
 @command("rm")
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--task", help="Only the variants for this task.")
-@click.option("--source", is_flag=True, help="Their source files too, as far as no other commit needs them.")
-@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@click.option("--source", is_flag=True, help="Remove their source files too, unless another commit needs them.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def rm_command(
     terminal: Terminal, refs: tuple[str, ...], task: str | None, source: bool, dry_run: bool, yes: bool
 ) -> None:
     """Remove stored models. Source files stay in the Hugging Face cache, which other tools share.
 
-    With --source, the source files of the same commits go too; of all commits where REF tells no revision.
+    With --source, the source files of the same commits are removed too, or of all commits where REF has no revision.
     """
     from gpux.model.reference import ModelRef
     from gpux.source_cache.removal import plan_source_removal
@@ -226,7 +226,7 @@ def rm_command(
     models = [model for model in found.variants if task in (None, model.task)]
     kept = sum(plan.kept for plan in plans)
     if kept:
-        terminal.say(f"{figures.size(kept)} of source files stay: other commits need them.")
+        terminal.say(f"{figures.size(kept)} of source files are kept: other commits need them.")
     carry_out(terminal, store.removal_plan(models), *plans, dry_run=dry_run, yes=yes)
 
 
@@ -238,21 +238,21 @@ def _variants(terminal: Terminal, store: Store, ref: ModelRef, task: str | None)
     except NotStoredError as exc:
         if not take_inventory([ref], settings=terminal.settings, store=store).sources:
             raise
-        hint = f"`gpux rm {ref} --source` removes its source files, which are here."
+        hint = f"Only source files are on this machine: `gpux rm {ref} --source` removes them."
         raise NotStoredError(exc.message, hint=hint, **exc.details) from exc
 
 
 def _refuse_busy(store: Store, id: str) -> None:
     if store.busy("hf", id):
-        hint = "Run the same command again when that has ended."
+        hint = "Run the same command again when the conversion has ended."
         raise StorageError(f"{id} is being converted right now; its source files are in use", hint=hint)
 
 
 @command("prune")
-@click.option("--dry-run", is_flag=True, help="Show what would go, and stop.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def prune_command(terminal: Terminal, dry_run: bool, yes: bool) -> None:
-    """Remove superseded variants, damaged ones, and what killed processes left behind."""
+    """Remove superseded and damaged variants, and files left by killed processes."""
     from gpux.store import Store
 
     carry_out(terminal, Store(terminal.settings.store).prune_plan(), dry_run=dry_run, yes=yes)

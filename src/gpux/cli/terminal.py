@@ -1,4 +1,4 @@
-"""What every command shares: settings, data to stdout, talk to stderr, and the options ``--json --debug --quiet``."""
+"""Shared by all commands: settings, data on stdout, remarks on stderr, the options ``--json --debug --quiet``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = Sequence[str]
 
 
 class Terminal:
-    """Where a command prints; handed to it as its first argument."""
+    """Where a command prints; its first argument."""
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
@@ -29,47 +29,54 @@ class Terminal:
 
     @property
     def settings(self) -> Settings:
-        """What the environment says; read on first use."""
+        """The settings of the environment, read on first use."""
         if self._settings is None:
             self._settings = Settings.from_env()
         return self._settings
 
     def override(self, **settings: Any) -> None:
-        """Options of the command that stand above the environment."""
+        """Let options of the command override settings of the environment; None overrides nothing."""
         self._settings = self.settings.with_overrides(**settings)
 
     @property
     def arguments(self) -> list[str]:
-        """What was typed after ``gpux``."""
+        """The command-line arguments after ``gpux``."""
         return list((click.get_current_context().obj or {}).get("arguments", ()))
 
     @property
     def interactive(self) -> bool:
-        """True when a person can answer a question."""
+        """True where a question can be answered: stdin and stderr are terminals."""
         return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
     def data(self, value: Any, *, compact: bool = False) -> None:
-        """One JSON document on stdout; ``compact`` puts it on one line, as suits long lists of numbers."""
+        """Print one JSON document on stdout; ``compact`` puts it on one line."""
         text = json.dumps(value, indent=None if compact else 2, ensure_ascii=False)
-        click.echo(text.encode("utf-8", "replace").decode())  # half a surrogate in somebody's file is no text
+        click.echo(text.encode("utf-8", "replace").decode())  # a lone surrogate cannot be encoded
 
     def line(self, text: str) -> None:
-        """One line of data on stdout."""
+        """Print one line of data on stdout."""
         click.echo(text)
 
     def say(self, text: str) -> None:
-        """A remark on stderr, unless ``--quiet``."""
+        """Print a remark on stderr, unless ``--quiet``."""
         if not self.quiet:
             click.echo(text, err=True)
 
     def warn(self, message: str, hint: str | None = None) -> None:
-        """Something that went wrong while the rest goes on: on stderr, also with ``--quiet``."""
+        """Print an error that does not end the command: on stderr, also with ``--quiet``."""
         click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
         if hint:
             click.echo(click.style("  → ", fg="cyan") + hint, err=True)
 
     def table(self, header: Row, rows: Iterable[Row], *, title: str | None = None, right: Sequence[int] = ()) -> None:
-        """A table on a terminal, tab-separated lines in a pipe; ``right`` numbers the columns of figures."""
+        """Print a table on a terminal, tab-separated lines in a pipe.
+
+        Args:
+            header: names of the columns.
+            rows: cells.
+            title: shown above the table.
+            right: indices of the columns to align right.
+        """
         if not sys.stdout.isatty():
             for row in rows:
                 click.echo("\t".join(row))
@@ -86,13 +93,13 @@ class Terminal:
         self.console().print(table)
 
     def console(self, *, stderr: bool = False) -> Console:
-        """A rich console, made when it is needed."""
+        """A rich console."""
         from rich.console import Console
 
         return Console(stderr=stderr)
 
     def progress(self) -> AbstractContextManager[ProgressCallback]:
-        """A progress callback for a long call, silent with ``--quiet``; of a background job, it writes events."""
+        """A progress callback for a long call: silent with ``--quiet``, a file of events in a background job."""
         if self.settings.job_events is not None:
             from gpux.jobs.events import EventLog
 
@@ -105,7 +112,7 @@ class Terminal:
 
     @contextmanager
     def labelled_progress(self) -> Iterator[Callable[[str, Event], None]]:
-        """The same for several pulls at once: the callback gets the reference with each event, from any thread."""
+        """The same for several pulls at once; the callback gets the reference with each event, from any thread."""
         if self.settings.job_events is not None:
             from gpux.jobs.events import EventLog
 
@@ -120,12 +127,12 @@ class Terminal:
                 yield display
 
     def confirm(self, question: str, *, yes: bool) -> bool:
-        """Ask on a terminal; without one, only ``--yes`` says yes."""
+        """Ask a question on a terminal; without one, the answer is ``yes``."""
         return yes or (self.interactive and click.confirm(question, err=True))
 
 
 def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
-    """A ``click`` command whose function gets a :class:`Terminal` first, with the shared options added."""
+    """A ``click`` command with the shared options; its function gets a :class:`Terminal` as first argument."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def invoke(as_json: bool, debug: bool, quiet: bool, **options: Any) -> Any:
@@ -141,7 +148,7 @@ def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., A
 
 
 def _with_parameters_of(function: Callable[..., Any], invoke: Callable[..., Any]) -> Callable[..., Any]:
-    """Move what ``@click.option`` and ``@click.argument`` left on the function to the one click calls."""
+    """Copy the parameters that ``@click.option`` and ``@click.argument`` attached to the function."""
     invoke.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     return invoke
 
@@ -150,6 +157,6 @@ def _shared_options(json_option: bool) -> list[click.Parameter]:
     shared: list[click.Parameter] = [
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document.", hidden=not json_option),
         click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
-        click.Option(["--quiet", "-q"], is_flag=True, help="No progress and no remarks."),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Print only data and errors."),
     ]
     return shared

@@ -21,11 +21,11 @@ HEADER = ("Model", "Status", "Stored", "Now", "Changed", "Tasks")
 @command("outdated")
 @click.argument("refs", nargs=-1)
 @click.option("--exit-code", is_flag=True, help="End with 1 if a model is outdated.")
-@click.option("--offline", is_flag=True, help="Ask no Hub: list what would be asked about.")
+@click.option("--offline", is_flag=True, help="Make no request: list the models that would be checked.")
 def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool, offline: bool) -> int:
-    """Tell which stored models are behind the branch or tag that they were pulled by; changes nothing.
+    """List stored models that are behind the branch or tag they were pulled from; changes nothing.
 
-    Without REFS, all of them. One request for each model and revision.
+    Without REFS, checks all stored models. One request per model and revision.
     """
     from gpux.upkeep.outdated import outdated
 
@@ -47,7 +47,7 @@ def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool,
 
 
 def remarks(terminal: Terminal, found: list[RevisionStatus]) -> None:
-    """Why something is not known, each reason once, and what is there no more."""
+    """Print why models could not be checked, each reason once, and which were renamed."""
     reasons: dict[str, list[str]] = {}
     for currency in found:
         if currency.error is not None:
@@ -62,7 +62,7 @@ def remarks(terminal: Terminal, found: list[RevisionStatus]) -> None:
 
 
 def about(reference: str, message: str, more: str = "") -> str:
-    """A message with what it is about before it, which is not said twice where the message begins with it."""
+    """The message with its reference in front, unless the message begins with it."""
     id = reference.partition("@")[0]
     if message.startswith(f"{id} ") and not more:
         return message
@@ -70,7 +70,7 @@ def about(reference: str, message: str, more: str = "") -> str:
 
 
 def reason(found: RevisionStatus) -> str:
-    """``unknown: …`` or ``gone: …``, in one line and without the name; empty if neither."""
+    """``unknown: …`` or ``gone: …`` in one line, without the model's name; empty if neither."""
     message = found.error.message.partition("\n")[0] if found.error else ""
     return message and f"{found.status}: {message.removeprefix(f'{found.id}: ')}"
 
@@ -87,12 +87,12 @@ UPDATE_HEADER = ("Model", "Task", "From", "To", "Result")
 @command("update")
 @click.argument("refs", nargs=-1)
 @click.option("--dry-run", is_flag=True, help="Show what would be pulled, and stop.")
-@click.option("--offline", is_flag=True, help="Ask no Hub: then nothing can be updated.")
+@click.option("--offline", is_flag=True, help="Make no request; nothing can be updated then.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
 def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, offline: bool, yes: bool) -> int:
-    """Pull outdated models again, for the tasks and in the way that they are stored; without REFS, all of them.
+    """Pull outdated models again, for the same tasks and precisions; without REFS, all of them.
 
-    Former commits stay until `gpux prune`. One that fails stops no other; the exit code is that of the first failure.
+    Former commits stay until `gpux prune`. A failure does not stop the others; the exit code is that of the first one.
     """
     from gpux.upkeep.outdated import outdated, update
 
@@ -108,8 +108,8 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
         updates = [entry.to_dict() for entry in done]
         terminal.data({"found": [c.to_dict() for c in found], "would_pull": plan, "updates": updates})
     else:
-        told = [_standing(c) for c in found if c.error or (dry_run and c.status == "outdated")]
-        if rows := [_update_row(entry) for entry in done] + told:
+        remaining = [_standing(c) for c in found if c.error or (dry_run and c.status == "outdated")]
+        if rows := [_update_row(entry) for entry in done] + remaining:
             terminal.table(UPDATE_HEADER, rows)
     remarks(terminal, found)
     _conclude(terminal, found, done, dry_run=dry_run)
@@ -139,7 +139,7 @@ def _conclude(terminal: Terminal, found: list[RevisionStatus], done: list[Update
     for entry, error in ((entry, entry.error) for entry in done if entry.error):
         terminal.warn(about(entry.reference, error.message, f" ({entry.task})"), error.hint)
     if "unknown" in statuses:
-        terminal.say(f"Whether {statuses.count('unknown')} of {len(found)} are outdated cannot be known.")
+        terminal.say(f"{statuses.count('unknown')} of {len(found)} could not be checked.")
     elif "outdated" not in statuses:
         terminal.say("Nothing is outdated.")
     if "outdated" in statuses and (dry_run or any(entry.model for entry in done)):

@@ -25,7 +25,7 @@ Row = tuple[str, ...]
 def shown(
     checked: Health, repairs: Sequence[Repair], replays: Mapping[Path, str]
 ) -> tuple[list[Row], list[dict[str, Any]]]:
-    """The rows of the table, and the entries of the JSON document."""
+    """The rows of the table, and the entries of the JSON document, of checked models."""
     done = {repair.path: repair for repair in repairs}
     rows: list[Row] = []
     entries: list[dict[str, Any]] = []
@@ -52,7 +52,7 @@ def shown(
 
 
 def remarks(terminal: Terminal, checked: Health, repairs: Sequence[Repair]) -> int:
-    """Say what is damaged and what was repaired; the number of problems that are left."""
+    """Print damages and repairs; returns the number of problems that remain."""
     for message in checked.messages:
         terminal.say(f"! {message}")
     for repair in repairs:
@@ -67,7 +67,7 @@ def remarks(terminal: Terminal, checked: Health, repairs: Sequence[Repair]) -> i
 
 
 def replay_sound(checked: Health, mended: Collection[Path], store: Store, device: str) -> dict[Path, str]:
-    """Replay the kept cases of every variant that is whole; what came out, in a few words."""
+    """Replay the kept proof cases of every intact variant; path -> the result in a few words."""
     sound = {report.path for report in checked.variants if report.ok} | set(mended)
     paths = {model.path for model in checked.inventory.variants}
     return {model.path: _replay(model, device) for model in store.models() if model.path in sound & paths}
@@ -90,10 +90,10 @@ def _replay(model: StoredModel, device: str) -> str:
 @click.argument("refs", nargs=-1)
 @click.option("--store-only", is_flag=True, help="Only variants, not the source files in the Hugging Face cache.")
 @click.option("--source-only", is_flag=True, help="Only source files, not variants.")
-@click.option("--repair", "mend", is_flag=True, help="Fetch, copy or make again what is damaged, and nothing else.")
-@click.option("--offline", is_flag=True, help="Repair with what is on this machine.")
-@click.option("--proof", is_flag=True, help="Replay the kept proof inputs too, without torch; implies --store-only.")
-@click.option("--device", default="cpu", show_default=True, help="Where to replay them: cpu, cuda, coreml, auto …")
+@click.option("--repair", "mend", is_flag=True, help="Repair damaged files only: download, copy or convert them again.")
+@click.option("--offline", is_flag=True, help="Repair from files on this machine only.")
+@click.option("--proof", is_flag=True, help="Also run the kept proof inputs and compare, without torch; implies --store-only.")
+@click.option("--device", default="cpu", show_default=True, help="Device for --proof: cpu, cuda, coreml, auto …")
 def verify_command(
     terminal: Terminal,
     refs: tuple[str, ...],
@@ -109,7 +109,7 @@ def verify_command(
     Variants are compared with their manifests, source files in the Hugging Face cache with the hashes in their names.
     """
     if source_only and (store_only or proof):
-        raise UsageError("--source-only leaves nothing to check", hint="Leave it out.")
+        raise UsageError("--source-only leaves nothing to check", hint="Remove --source-only.")
     from gpux.store import Store
     from gpux.upkeep.inventory import verify_models
 
@@ -143,9 +143,9 @@ def verify_command(
 
 
 def _fail(terminal: Terminal, left: int, *, mend: bool) -> None:
-    """End with the exit code of damage; what is damaged was printed."""
-    if terminal.as_json:  # one document, which tells all
+    """End with the exit code of a damaged file; the damages were printed before."""
+    if terminal.as_json:  # the one JSON document was printed
         raise click.exceptions.Exit(CorruptFileError.exit_code)
-    hint: Any = None if mend else "`gpux verify --repair` fetches or makes again what is damaged, and nothing else."
+    hint: Any = None if mend else "`gpux verify --repair` downloads or converts the damaged parts again."
     count = f"{left} {'problem' if left == 1 else 'problems'}"
     raise CorruptFileError(f"{count} {'left' if mend else 'found'}", hint=hint)
