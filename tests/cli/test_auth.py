@@ -98,8 +98,8 @@ def test_a_byte_order_mark_is_no_part_of_a_token(token_file: Path) -> None:
     assert token_file.read_text() == "hf_good"
 
 
-def test_what_stands_above_is_said(token_file: Path) -> None:
-    assert "! HF_TOKEN is set and stands above it.\n" in gpux("auth", "login", stdin="hf_good", HF_TOKEN="x").stderr
+def test_a_variable_that_takes_precedence_is_reported(token_file: Path) -> None:
+    assert "! HF_TOKEN is set and takes precedence.\n" in gpux("auth", "login", stdin="hf_good", HF_TOKEN="x").stderr
     assert "! HF_TOKEN is set and still provides a token" in gpux("auth", "logout", HF_TOKEN="x").stderr
 
 
@@ -182,7 +182,7 @@ def test_two_homes_do_not_share_an_entry(token_file: Path, key_store: dict[str, 
     assert "ada" in gpux("auth", "status", **key_store).stdout
 
 
-def test_a_file_stands_above_the_key_store(token_file: Path, key_store: dict[str, str]) -> None:
+def test_a_token_file_takes_precedence_over_the_key_store(token_file: Path, key_store: dict[str, str]) -> None:
     gpux("auth", "login", "--keyring", stdin="hf_good", **key_store)
     gpux("auth", "login", stdin="hf_other", **key_store)
     assert "not used\tfile PlaintextKeyring" in gpux("auth", "status", **key_store).stdout

@@ -85,7 +85,7 @@ def test_options_reach_the_model(partner: Partner, tmp_path: Path) -> None:
     expected = {"max_new_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 3, "seed": 7}
     assert partner.options == [{**expected, "chat_template": "{{ messages }}"}]
     assert partner.asked[0][0] == {"role": "system", "content": "Be.brief"}
-    assert "1 tokens at 20.0 a second, the first after 0.25 s" in done.stderr
+    assert "1 tokens at 20.0 per second, the first after 0.25 s" in done.stderr
     CliRunner().invoke(gpux, ["chat", "org/name"], input="a\n")
     assert partner.options[1] == {"max_new_tokens": 1024}
 
@@ -126,10 +126,10 @@ def test_a_model_without_a_chat_template(monkeypatch: pytest.MonkeyPatch, capsys
 def test_no_standard_input(partner: Partner, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     monkeypatch.setattr(sys, "stdin", None)
     assert run(["chat", "org/name"]) == 2
-    assert "there is nothing to read messages from" in capsys.readouterr().err
+    assert "standard input is closed, so there are no messages" in capsys.readouterr().err
 
 
-# What is typed
+# Commands
 
 
 def test_history_and_the_system_message() -> None:
@@ -151,7 +151,7 @@ def test_another_try_draws_another_answer() -> None:
     assert partner.asked[3] == [*HELLO, {"role": "user", "content": "next"}]
 
 
-def test_an_error_takes_the_message_back(capsys: Captured) -> None:
+def test_an_error_removes_the_message(capsys: Captured) -> None:
     partner = talk("hello there", "refuse", "a break b", "next", "/retry")
     assert partner.asked[3] == [*HELLO, {"role": "user", "content": "next"}]
     remarks = capsys.readouterr().err
@@ -178,16 +178,21 @@ def test_leaving(last: str | BaseException) -> None:
 
 def test_ctrl_c_at_the_prompt(capsys: Captured) -> None:
     assert len(talk(KeyboardInterrupt(), "a", KeyboardInterrupt(), KeyboardInterrupt(), "b").asked) == 1
-    assert capsys.readouterr().err.count("Ctrl-C once more, or Ctrl-D, leaves.") == 2
+    assert capsys.readouterr().err.count("Press Ctrl-C again or Ctrl-D to exit.") == 2
     assert len(talk(KeyboardInterrupt(), KeyboardInterrupt(), "b", begun=True).asked) == 1  # it drops what was typed
 
 
-def test_commands_that_are_none(capsys: Captured) -> None:
+def test_unknown_commands(capsys: Captured) -> None:
     assert talk("/hlep", "/save", "/load nowhere.json", "/retry", "/xyzzy").asked == []
     remarks = capsys.readouterr().err
-    for said in ("no command /hlep; did you mean /help?", "/save needs a file", "No such file", "no message to answer"):
+    for said in (
+        "unknown command /hlep; did you mean /help?",
+        "/save needs a file",
+        "No such file",
+        "no message to answer",
+    ):
         assert said in remarks
-    assert "no command /xyzzy\n" in remarks
+    assert "unknown command /xyzzy\n" in remarks
 
 
 def test_help_and_stats(capsys: Captured) -> None:
@@ -196,7 +201,7 @@ def test_help_and_stats(capsys: Captured) -> None:
     for command in ("/system", "/clear", "/retry", "/stats", "/save", "/load", "/exit"):
         assert f"\n{command} " in f"\n{remarks}"
     assert "There was no answer yet." in remarks
-    assert "a prompt of 40 tokens, 30 of them known from before; ended by eos." in remarks
+    assert "a prompt of 40 tokens, 30 of them reused; ended by eos." in remarks
 
 
 def test_control_characters_stay_off_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -222,14 +227,14 @@ def test_a_chat_is_saved_and_goes_on(tmp_path: Path, capsys: Captured) -> None:
     assert "5 messages are in" in capsys.readouterr().err
 
 
-def test_files_that_hold_no_chat(tmp_path: Path, capsys: Captured) -> None:
+def test_files_that_do_not_hold_a_chat(tmp_path: Path, capsys: Captured) -> None:
     for name, text in {"a": "{", "b": "{}", "c": '[{"role": 5}]', "d": "\udcff"}.items():
         (tmp_path / name).write_text(text, errors="surrogateescape")
     names = [tmp_path / name for name in "abcd"]
     partner = talk("hello there", *(f"/load {name}" for name in names), *(f"/save {name}" for name in names), "/retry")
     assert partner.asked[1] == HELLO[:1]  # the chat is as it was
     remarks = capsys.readouterr().err
-    assert (remarks.count("is not JSON"), remarks.count("is there and holds no chat")) == (2, 4)
+    assert (remarks.count("is not JSON"), remarks.count("exists and does not hold a chat")) == (2, 4)
     assert "messages are a list of dicts" in remarks and "message 0 has no role" in remarks
     assert (tmp_path / "b").read_text() == "{}"
 
@@ -315,12 +320,12 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(screen: Screen) -> None:
 
 
 @posix
-def test_ctrl_c_before_the_first_word_takes_the_message_back(screen: Screen) -> None:
+def test_ctrl_c_before_the_first_word_removes_the_message(screen: Screen) -> None:
     screen.until(">>> ")
     screen.type("silence\n")
     time.sleep(0.3)
     screen.type("\x03")
-    screen.until("your message is taken back")
+    screen.until("your message was removed")
     screen.until(">>> ")
     screen.type("half a line")
     screen.until("half a line")

@@ -164,7 +164,7 @@ def test_a_pull_that_falls_back_says_so(hub: HubServer, settings: Settings, offl
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (-5, "a time that is still to come by this machine's clock"),
+        (-5, "in the future by this machine's clock"),
         (0, "less than a minute ago"),
         (59.9, "less than a minute ago"),
         (60, "1 minute ago"),

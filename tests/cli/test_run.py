@@ -41,7 +41,7 @@ def test_no_standard_input(model: StoredModel) -> None:
     for arguments in ([], ["-"]):
         command = ["sh", "-c", '"$@" <&-', "sh", *RUN, *arguments]
         done = subprocess.run(command, capture_output=True, text=True)
-        assert done.stderr.startswith("error: there is no text to run on")
+        assert done.stderr.startswith("error: no input text")
         assert done.returncode == 2
 
 

@@ -28,7 +28,9 @@ def login_command(terminal: Terminal, refused: tuple[str, ...], keyring: bool) -
     from gpux.huggingface import auth as tokens
 
     if refused:  # click would print the token in its message
-        raise UsageError("a token cannot be an argument, where other users could read it", hint="Try `gpux auth login < file`.")
+        raise UsageError(
+            "a token cannot be an argument, where other users could read it", hint="Try `gpux auth login < file`."
+        )
     kept = tokens.login(_read_token(), terminal.settings, keyring=keyring)
     if terminal.as_json:
         terminal.data(kept.to_dict())

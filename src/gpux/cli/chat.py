@@ -303,7 +303,9 @@ class Chat:
 
     def _clear(self, _: str) -> None:
         self._messages.clear()
-        self._terminal.say("The messages were removed" + ("." if self._system is None else "; the system message stays."))
+        self._terminal.say(
+            "The messages were removed" + ("." if self._system is None else "; the system message stays.")
+        )
 
     def _set_system(self, text: str) -> None:
         if text:
@@ -367,7 +369,7 @@ HELP = """\
 /save FILE    write the messages as JSON
 /load FILE    continue a saved chat
 /exit         exit, like Ctrl-D
-A backslash at the end of a line continues the message on the next one; so do lines between two lines of three quotes (\"\"\").
+A message continues after a backslash at the end of a line, and between two lines of three quotes (\"\"\").
 Ctrl-C stops an answer and keeps its text so far."""
 
 
@@ -398,8 +400,8 @@ def chat_command(
 ) -> None:
     """Chat with a model; pulls it first if it is not stored.
 
-    On a terminal, /help lists the commands, Ctrl-C stops an answer, Ctrl-D exits. In a pipe, each line of standard input
-    is a message of one chat, and answers go to standard output; with --json, one JSON object per line.
+    On a terminal, /help lists the commands, Ctrl-C stops an answer, Ctrl-D exits. In a pipe, each line of standard
+    input is a message of one chat, and answers go to standard output; with --json, one JSON object per line.
     """
     from gpux.pull.open import open_model, pipeline
 

@@ -125,7 +125,7 @@ def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pin
 def pin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
     """Pin stored models, so that neither GPUX_MAX_CACHE nor `gpux prune` removes them.
 
-    Pins the variants that are stored now: those of the revision in REF, or all of them. `gpux rm` removes pinned ones too.
+    Pins the variants that are stored now: those of the revision in REF, or all. `gpux rm` removes pinned ones too.
     """
     set_pins(terminal, refs, task=task, pinned=True)
 

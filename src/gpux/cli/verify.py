@@ -92,7 +92,9 @@ def _replay(model: StoredModel, device: str) -> str:
 @click.option("--source-only", is_flag=True, help="Only source files, not variants.")
 @click.option("--repair", "mend", is_flag=True, help="Repair damaged files only: download, copy or convert them again.")
 @click.option("--offline", is_flag=True, help="Repair from files on this machine only.")
-@click.option("--proof", is_flag=True, help="Also run the kept proof inputs and compare, without torch; implies --store-only.")
+@click.option(
+    "--proof", is_flag=True, help="Also replay the proof on its kept inputs, without torch; implies --store-only."
+)
 @click.option("--device", default="cpu", show_default=True, help="Device for --proof: cpu, cuda, coreml, auto …")
 def verify_command(
     terminal: Terminal,
