@@ -42,16 +42,17 @@ def on_disk(model: StoredModel) -> int:
 def test_a_use_is_recorded_at_most_once_a_minute(store: Store) -> None:
     model = commit(store)
     assert store.last_used(model) == datetime.fromisoformat(model.manifest.created)
+    started = datetime.now(UTC) - timedelta(seconds=1)  # file systems round times
     store.touch(model)
     first = beside(model, ".used").stat().st_mtime_ns
-    assert abs(store.last_used(model) - datetime.now(UTC)) < timedelta(seconds=10)
+    assert started <= store.last_used(model) <= datetime.now(UTC)
     store.touch(model)
     assert beside(model, ".used").stat().st_mtime_ns == first
     for shift in (-61, 3600):  # a clock that was set back counts as no use
         moment = time.time() + shift
         os.utime(beside(model, ".used"), (moment, moment))
         store.touch(model)
-        assert abs(store.last_used(model) - datetime.now(UTC)) < timedelta(seconds=10)
+        assert started <= store.last_used(model) <= datetime.now(UTC)
     assert store.models() == [model]
     assert store.verify(model).ok
 
@@ -66,13 +67,16 @@ def test_a_use_that_cannot_be_recorded_is_no_error(store: Store) -> None:
     assert not model.path.parent.exists()
 
 
-def test_a_use_is_cheap(store: Store) -> None:
+def test_a_use_within_a_minute_writes_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     model = commit(store)
     store.touch(model)
-    started = time.perf_counter()
-    for _ in range(1000):
-        store.touch(model)
-    assert time.perf_counter() - started < 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("written")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
+    store.touch(model)
 
 
 def test_an_odd_time_of_making(store: Store) -> None:

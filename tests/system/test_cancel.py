@@ -10,6 +10,9 @@ import pytest
 from gpux.errors import CancelledError
 from gpux.system.cancel import CancelToken
 
+#: Longer than a test may take: a wait that does not end fails by the timeout of the run.
+FOREVER = 3600.0
+
 
 def test_check_raises_once_it_is_set() -> None:
     token = CancelToken()
@@ -34,7 +37,7 @@ def test_a_child_is_set_with_its_parent() -> None:
     child = parent.child().child()
     parent.cancel()
     assert child.cancelled
-    assert child.wait(10)
+    assert child.wait(FOREVER)
 
 
 def test_a_parent_is_not_set_with_its_child() -> None:
@@ -45,18 +48,16 @@ def test_a_parent_is_not_set_with_its_child() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 0.05])
-def test_wait_ends_on_time(seconds: float) -> None:
+def test_wait_ends_when_its_time_is_over(seconds: float) -> None:
     started = time.monotonic()
     assert not CancelToken().wait(seconds)
-    assert max(seconds, 0) <= time.monotonic() - started < 5
+    assert time.monotonic() - started >= seconds
 
 
-def test_waiting_on_a_set_token_costs_nothing() -> None:
+def test_waiting_on_a_set_token_returns_at_once() -> None:
     token = CancelToken()
     token.cancel()
-    started = time.monotonic()
-    assert token.wait(30)
-    assert time.monotonic() - started < 1
+    assert token.wait(FOREVER)
 
 
 @pytest.mark.parametrize("of", ["itself", "parent"])
@@ -65,16 +66,14 @@ def test_another_thread_ends_the_wait(of: str) -> None:
     token = parent.child()
     timer = threading.Timer(0.05, (token if of == "itself" else parent).cancel)
     timer.start()
-    started = time.monotonic()
-    assert token.wait(30)
-    assert time.monotonic() - started < 5
+    assert token.wait(FOREVER)
     timer.join()
 
 
 def test_many_threads_see_it() -> None:
     token = CancelToken()
     seen: list[bool] = []
-    threads = [threading.Thread(target=lambda: seen.append(token.wait(30))) for _ in range(16)]
+    threads = [threading.Thread(target=lambda: seen.append(token.wait(FOREVER))) for _ in range(16)]
     for thread in threads:
         thread.start()
     token.cancel()

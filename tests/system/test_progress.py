@@ -118,7 +118,7 @@ def test_a_stage_ends_with_its_last_word() -> None:
     assert events[:2] == [StageStarted("resolve", "asking"), Warned("slow")]
     assert isinstance(events[2], StageFinished)
     assert (events[2].stage, events[2].message) == ("resolve", "found a1b2")
-    assert 0.02 <= events[2].seconds < 5
+    assert events[2].seconds >= 0.02
 
 
 def test_a_failed_stage_does_not_end_well() -> None:
@@ -159,28 +159,27 @@ def test_bytes_before_their_stage_draw_nothing() -> None:
     assert drawn(BytesAdvanced("download", 1, 2), terminal=True) == ""
 
 
-def assert_threads(expected: int) -> None:
-    """A bar's thread is told to end and not waited for."""
-    deadline = time.monotonic() + 5
-    while threading.active_count() > expected and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == expected
+def assert_ended(before: set[threading.Thread]) -> None:
+    """The threads that were started since have ended, or end soon: the display does not wait for its own."""
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_nothing_leaks_when_a_stage_fails(terminal: bool) -> None:
     screen = io.StringIO()
-    before = threading.active_count()
+    before = set(threading.enumerate())
     console = Console(file=screen, force_terminal=terminal, width=80)
     with pytest.raises(OSError, match="no"), ProgressDisplay(console) as display:
         display(StageStarted("download", "3 files"))
         display(BytesAdvanced("download", 5, 0))
         raise OSError("no")
-    assert_threads(before)
+    assert_ended(before)
     assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h") == int(terminal)
     with ProgressDisplay(console) as again:
         again(StageStarted("download", "3 files"))
-    assert_threads(before)
+    assert_ended(before)
 
 
 @pytest.mark.parametrize("message", ["kept at [/tmp/x]", "an input [int64] more", "[bold]", "a\\[b]"])
