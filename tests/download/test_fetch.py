@@ -1,4 +1,4 @@
-"""Files travel into the shared cache: whole, hashed, resumed, and as every client line expects them there."""
+"""Downloads into the shared cache: complete, verified, resumed, and readable by every version of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from gpux.download.retry import RetryPolicy
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import BytesAdvanced, Event
 from tests.hub import Fault, HubServer, add_repo
+from tests.hub.wire import PATIENCE, wait_for, when
 
 pytestmark = pytest.mark.hub
 
@@ -41,6 +41,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def fetch(manager: HuggingFaceManager, *paths: str, cancel: CancelToken | None = None) -> bytes:
     snapshot = manager.fetch(manager.get_model_info(BIG), paths or ("model.bin",), cancel=cancel)
     return (snapshot.path / snapshot.files[0]).read_bytes()
+
+
+def partials(settings: Settings, size: int) -> list[Path]:
+    """The partial files that are larger than ``size``."""
+    return [path for path in settings.hf_cache.rglob("*.gpux.incomplete") if path.stat().st_size > size]
 
 
 def bytes_sent(hub: HubServer) -> int:
@@ -110,7 +115,7 @@ def test_a_blob_that_was_damaged_on_disk_is_fetched_again(hub: HubServer, manage
     ],
     ids=lambda fault: fault.kind,
 )
-def test_faults_that_heal(hub: HubServer, manager: HuggingFaceManager, fault: Fault) -> None:
+def test_faults_that_are_recovered_from(hub: HubServer, manager: HuggingFaceManager, fault: Fault) -> None:
     hub.add_fault(fault)
 
     assert len(fetch(manager)) == SIZE
@@ -142,7 +147,7 @@ def test_damage_that_stays_is_an_error_that_names_both_hashes(hub: HubServer, ma
     assert not list(manager.settings.hf_cache.rglob("blobs/*incomplete"))
 
 
-def test_a_wrong_prefix_is_found_out(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_a_wrong_prefix_is_detected(hub: HubServer, manager: HuggingFaceManager) -> None:
     etag = manager.get_model_info(BIG).file("model.bin").etag  # type: ignore[union-attr]
     partial = manager.settings.hf_cache / "models--big--model" / "blobs" / f"{etag}.gpux.incomplete"
     partial.parent.mkdir(parents=True)
@@ -159,12 +164,12 @@ def test_no_token_reaches_the_cdn(hub: HubServer, settings: Settings) -> None:
     assert all("Authorization" not in r.headers for r in hub.requests if r.listener == "cdn")
 
 
-def test_cancel_keeps_what_arrived(hub: HubServer, manager: HuggingFaceManager) -> None:
-    hub.add_fault(Fault("stall", path="model.bin", after=3_000_000, seconds=2))
+def test_cancel_keeps_what_arrived(hub: HubServer, settings: Settings) -> None:
+    hub.add_fault(Fault("stall", path="model.bin", after=3_000_000, seconds=PATIENCE))
     cancel = CancelToken()
-    threading.Timer(0.5, cancel.cancel).start()
+    manager = HuggingFaceManager(settings, timeout=PATIENCE)
 
-    with pytest.raises(errors.CancelledError):
+    with when(lambda: partials(settings, 2_000_000), cancel.cancel), pytest.raises(errors.CancelledError):
         fetch(manager, cancel=cancel)
     (partial,) = manager.settings.hf_cache.rglob("*.gpux.incomplete")
     assert partial.stat().st_size > 2_000_000
@@ -176,14 +181,10 @@ def test_cancel_keeps_what_arrived(hub: HubServer, manager: HuggingFaceManager) 
 
 
 def test_a_killed_process_loses_nothing(hub: HubServer, settings: Settings, home: Path) -> None:
-    hub.add_fault(Fault("stall", path="model.bin", after=4_000_000, seconds=30))
+    hub.add_fault(Fault("stall", path="model.bin", after=4_000_000, seconds=PATIENCE))
     program = f"from gpux import HuggingFaceManager as H; m = H(); m.fetch(m.get_model_info({BIG!r}), ['model.bin'])"
-    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "GPUX_TIMEOUT": "60"})
-    partials = lambda: [p for p in settings.hf_cache.rglob("*.gpux.incomplete") if p.stat().st_size > 3_000_000]  # noqa: E731
-    for _ in range(200):
-        if partials():
-            break
-        threading.Event().wait(0.1)
+    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "GPUX_TIMEOUT": str(2 * PATIENCE)})
+    wait_for(lambda: partials(settings, 3_000_000))
     process.send_signal(signal.SIGKILL)
     process.wait()
     hub.clear_faults()
@@ -193,7 +194,7 @@ def test_a_killed_process_loses_nothing(hub: HubServer, settings: Settings, home
     assert bytes_sent(hub) < SIZE - 2_500_000
 
 
-def test_a_file_that_is_not_there(manager: HuggingFaceManager) -> None:
+def test_a_missing_file_is_an_error(manager: HuggingFaceManager) -> None:
     with pytest.raises(errors.EntryNotFoundError, match=r"nope\.json"):
         fetch(manager, "nope.json")
 

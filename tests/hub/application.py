@@ -48,7 +48,7 @@ class Application:
         """The reply to a request; refusals included, with the headers that every reply has."""
         try:
             if request.listener == "cdn":
-                return self.cdn.answer(request)
+                return self.cdn.answer(request, once=self.options.cdn_once)
             reply = self._answer_origin(request)
         except HubError as error:
             reply = error.reply()

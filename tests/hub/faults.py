@@ -1,15 +1,14 @@
-"""Faults on demand: which requests go wrong, and how.
+"""Faults on demand: which requests fail, and how.
 
-A fault is matched against the request and the reply that was computed for it, so a fault in the body can wait
-for an answer that has one. Those that change the reply are applied here; those of the connection are left to
-the sender.
+A fault is matched against the request and the reply that was computed for it, so that a fault of the body applies only
+to a reply that has one. Faults that change the reply are applied here, faults of the connection by the sender.
 """
 
 from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import unquote_plus
@@ -17,37 +16,38 @@ from urllib.parse import unquote_plus
 from tests.hub.messages import Body, Listener, Reply, Request
 
 FaultKind = Literal[
-    "status",  # another answer: `status`, `headers`, `body`
-    "headers",  # the answer with `headers` added and those named in `remove` gone
-    "drop",  # the connection is closed without an answer
-    "hang",  # no answer for `seconds`, then the connection is closed
+    "status",  # another reply: `status`, `headers`, `body`
+    "headers",  # the reply with `headers` added and those named in `remove` removed
+    "drop",  # the connection is closed without a reply
+    "hang",  # no reply for `seconds`, then the connection is closed
     "reset",  # TCP reset after `after` bytes of body
     "close",  # clean close after `after` bytes of body, with the full Content-Length announced
-    "stall",  # silence for `seconds` after `after` bytes of body, then the rest
+    "stall",  # a pause of `seconds` after `after` bytes of body, then the rest
     "short_length",  # only `after` bytes are announced and sent, although the file is larger
     "no_length",  # no Content-Length; the body ends with the connection
     "flip",  # all bits of the byte at `offset` of the file are inverted
     "ignore_range",  # 200 with the whole file, whatever the Range
     "gzip",  # Content-Encoding: gzip, chunked
-    "latency",  # the answer begins `seconds` later
+    "latency",  # the reply begins `seconds` later
     "throttle",  # the body is sent at `rate` bytes per second
 ]
 
 SHAPING = frozenset({"latency", "throttle"})
-"""Kinds that slow a correct answer down. All that match apply, together with one fault of another kind."""
+"""Kinds that delay a correct reply. All that match apply, together with one fault of another kind."""
 
 _OF_THE_BODY = frozenset({"reset", "close", "stall", "short_length", "no_length", "flip", "gzip", "throttle"})
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong, `times` times (None: always), after `skip` matching requests went well.
+    """One kind of failure, applied `times` times (None: always) after `skip` matching requests succeeded.
 
-    A request matches if its method and listener are those given, where given, and its path with query contains
-    `path`, as it was sent or decoded. A CDN URL holds the file's name, without folders. Faults of the body apply
-    to successful GETs only, unless `method` is given; so a fault on `model.onnx` strikes the download and not the
-    HEAD or redirect before it. `flip` strikes only answers that include its byte. `after` counts bytes of the
-    body at hand, `offset` those of the file.
+    A request matches if its method and listener are the given ones, if given, and its path with query contains `path`,
+    encoded or decoded. A CDN URL contains the file's name without folders. Faults of the body apply to successful GETs
+    only, unless `method` is given: a fault on `model.onnx` applies to the download, not to the HEAD request or redirect
+    before it. `flip` applies only to replies that include its byte. `after` counts bytes of this reply's body, `offset`
+    bytes of the file. `on_strike` is called in the server's thread when the fault is applied, before the reply is sent:
+    with it a test orders events without waiting for a time.
     """
 
     kind: FaultKind
@@ -64,9 +64,10 @@ class Fault:
     offset: int = 0
     seconds: float = 3600.0
     rate: int = 1_000_000
+    on_strike: Callable[[], object] | None = None
 
     def matches(self, request: Request, reply: Reply) -> bool:
-        """Whether this fault concerns a request, however often it has struck."""
+        """Whether this fault applies to a request, regardless of `times` and `skip`."""
         if self.method not in (None, request.method) or self.listener not in (None, request.listener):
             return False
         if self.path not in request.target and self.path not in unquote_plus(request.target):
@@ -81,30 +82,29 @@ class Fault:
 
 
 class FaultPlan:
-    """The faults to come, in the order in which they were added."""
+    """The planned faults, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[tuple[Fault, list[int]]] = []
 
     def add(self, fault: Fault) -> None:
-        """Plans one more fault."""
+        """Adds a fault."""
         with self._lock:
             self._faults.append((fault, [0]))
 
     def clear(self) -> None:
-        """Forgets all faults."""
+        """Removes all faults."""
         with self._lock:
             self._faults.clear()
 
     def strikes(self, fault: Fault) -> int:
-        """How often a fault has struck."""
+        """How often a fault was applied."""
         with self._lock:
             return sum(max(seen - known.skip, 0) for known, (seen,) in self._faults if known == fault)
 
     def take(self, request: Request, reply: Reply) -> list[Fault]:
-        """The faults that strike this request, which are counted: all shaping ones and the first of the
-        others."""
+        """Selects and counts the faults for this request: all shaping faults and the first of the others."""
         taken: list[Fault] = []
         with self._lock:
             for fault, counter in self._faults:
@@ -121,7 +121,7 @@ class FaultPlan:
 
 
 def change_reply(fault: Fault, reply: Reply) -> Reply:
-    """The reply as a fault of its content leaves it; unchanged for faults of the connection."""
+    """The reply changed by a fault of its content; unchanged by a fault of the connection."""
     match fault.kind:
         case "status":
             return Reply(fault.status, dict(fault.headers), Body.of(fault.body))

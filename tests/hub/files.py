@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 import time
 from urllib.parse import quote, urlencode
 
@@ -50,25 +51,31 @@ def redirect_to_cache(request: Request, repository: Repository, revision: Revisi
 
 
 class Cdn:
-    """Makes and honours the CDN's URLs: anyone who has one may read the object until it expires."""
+    """Issues and serves signed URLs: anyone who has one may read the object until it expires."""
 
     def __init__(self) -> None:
         self.base_url = ""
         self._blobs: dict[str, Blob] = {}
+        self._used: set[str] = set()
+        self._lock = threading.Lock()
         self.expire_all()
 
     def expire_all(self) -> None:
-        """Makes all URLs handed out so far invalid."""
+        """Makes all URLs that were issued so far invalid."""
         self._key = secrets.token_bytes(16)
 
     def redirect(self, repository: Repository, revision: Revision, blob: Blob, lifetime: float) -> Reply:
-        """The redirect of an LFS file; its URL is good for `lifetime` seconds."""
+        """The redirect of an LFS file; its URL is valid for `lifetime` seconds."""
         digest = blob.etag
         self._blobs[digest] = blob
         shelf = hashlib.sha256(repository.id.encode()).hexdigest()
         path = f"/repos/{digest[:2]}/{digest[2:4]}/{shelf}/{digest}"
         disposition = _disposition(blob)
-        signed = {"response-content-disposition": disposition, "expires": f"{time.time() + lifetime:.3f}"}
+        signed = {
+            "response-content-disposition": disposition,
+            "expires": f"{time.time() + lifetime:.3f}",
+            "nonce": secrets.token_hex(8),
+        }
         signed["signature"] = self._sign(path, signed["expires"], disposition)
         headers = {
             "X-Repo-Commit": revision.commit.sha,
@@ -79,8 +86,11 @@ class Cdn:
         }
         return redirect(302, f"{self.base_url}{path}?{urlencode(signed)}", headers)
 
-    def answer(self, request: Request) -> Reply:
-        """The object of a signed URL. A bad or expired one is 403, with the XML of an object store."""
+    def answer(self, request: Request, *, once: bool = False) -> Reply:
+        """The object of a signed URL. The reply to an invalid or expired URL is 403, with the XML of an object store.
+
+        With `once`, a URL expires with its first use.
+        """
         disposition = request.value("response-content-disposition") or ""
         expires = request.value("expires") or ""
         signature = self._sign(request.path, expires, disposition)
@@ -88,6 +98,11 @@ class Cdn:
             return _denied("SignatureDoesNotMatch")
         if float(expires) < time.time():
             return _denied("AccessDenied")
+        if once:
+            with self._lock:
+                if request.target in self._used:
+                    return _denied("AccessDenied")
+                self._used.add(request.target)
         blob = self._blobs.get(request.segments[-1])
         if blob is None:
             return _denied("NoSuchKey")

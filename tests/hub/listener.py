@@ -1,4 +1,4 @@
-"""A listening port: threads that read requests, have them answered and record them."""
+"""A listening port, whose threads read, record and answer requests."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from tests.hub.transfer import Transfer, will_reset
 
 HOST = "127.0.0.1"
 URL_HOSTS: dict[Listener, str] = {"origin": HOST, "cdn": "localhost"}
-"""The hosts in the two URLs. Clients take a redirect for one to the CDN by its scheme, host and port, but 1.x by the
-host alone: on one host it would follow the redirect and miss the headers of the file."""
+"""The hosts in the two URLs. huggingface_hub recognizes a redirect to the CDN by scheme, host and port, 1.x by the
+host alone: with equal hosts it would follow the redirect and miss the headers of the file."""
 MAX_BODY_SIZE = 10_000_000
 
 
 @dataclass
 class RecordedRequest:
-    """One request as it came in. `path` includes the query; `headers` are found in any case of their names.
+    """One received request. `path` includes the query; the names of `headers` are case-insensitive.
 
-    It is recorded on arrival. `status` is 0 until the answer begins (for good, if the connection was
-    dropped), and `bytes_sent` grows while the body is on its way; it counts what was handed to the socket,
-    without the headers.
+    It is recorded on arrival. `status` is 0 until the reply begins, and stays 0 if the connection is dropped.
+    `bytes_sent` counts the bytes of the body that were written to the socket so far, without the headers.
     """
 
     method: str
@@ -45,7 +44,7 @@ class RecordedRequest:
 
 
 class Recorder:
-    """The requests so far, and the exceptions that answering them raised."""
+    """The received requests, and the exceptions that were raised while they were answered."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,7 +52,7 @@ class Recorder:
         self.errors: list[BaseException] = []
 
     def add(self, request: Request) -> RecordedRequest:
-        """Records a request; whoever answers it goes on to fill in the record."""
+        """Records a request; the thread that answers it updates the record."""
         record = RecordedRequest(request.method, request.target, request.headers, request.listener)
         with self._lock:
             self._requests.append(record)
@@ -65,13 +64,13 @@ class Recorder:
             return list(self._requests)
 
     def clear(self) -> None:
-        """Forgets the requests, not the errors."""
+        """Removes the requests, not the errors."""
         with self._lock:
             self._requests.clear()
 
 
 class ListeningServer(http.server.ThreadingHTTPServer):
-    """One port. Every connection has a thread that does not keep the process alive."""
+    """One port. Every connection has a daemon thread."""
 
     daemon_threads = True
     request_queue_size = 1024
@@ -96,11 +95,11 @@ class ListeningServer(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where clients reach this port."""
+        """The URL of this port."""
         return f"http://{URL_HOSTS[self.name]}:{self.server_address[1]}"
 
     def server_bind(self) -> None:
-        """Binds without the look-up of the host's name that HTTPServer makes, which can take seconds."""
+        """Binds without HTTPServer's look-up of the host name, which can take seconds."""
         socket_address = self.server_address
         if self.allow_reuse_address:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -114,24 +113,28 @@ class ListeningServer(http.server.ThreadingHTTPServer):
         threading.Thread(target=serve, name=f"hub-{self.name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Stops listening and closes all connections; a client that kept one alive is refused at its next
-        try."""
+        """Stops listening and closes all connections; a client with a kept-alive connection is refused."""
         self.stopping.set()
         self.shutdown()
         self.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def connections(self) -> list[socket.socket]:
+        """The open connections."""
         with self._open_lock:
-            for connection in self._open:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+            return list(self._open)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remembers the connection, for `stop`, and starts its thread."""
+        """Registers the connection, for `stop`, and starts its thread."""
         with self._open_lock:
             self._open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Closes a connection. One that is to be reset is not shut down first, which would send FIN."""
+        """Closes a connection. A connection to be reset is not shut down first: that would send FIN."""
         with self._open_lock:
             self._open.discard(request)
         with suppress(OSError):
@@ -140,7 +143,7 @@ class ListeningServer(http.server.ThreadingHTTPServer):
         self.close_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that went away are no error. Anything else is, and is kept for the test to see."""
+        """Keeps every error for the test, except a disconnect by the client."""
         error = sys.exception()
         if error is not None and not isinstance(error, ConnectionError):
             self.recorder.errors.append(error)
@@ -148,7 +151,7 @@ class ListeningServer(http.server.ThreadingHTTPServer):
 
 
 class Connection(http.server.BaseHTTPRequestHandler):
-    """One connection with its requests, one after the other."""
+    """One connection and its sequential requests."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -165,6 +168,9 @@ class Connection(http.server.BaseHTTPRequestHandler):
 
         reply = self._answer(request) if body is not None else HubError(413, "Request body too large").reply()
         faults = self.server.faults.take(request, reply)
+        for fault in faults:
+            if fault.on_strike is not None:
+                fault.on_strike()
         transfer = Transfer(self.connection, self.server.stopping, count)
         keep_alive = not self.close_connection and body is not None
         kept = transfer.send(reply, faults, head_only=self.command == "HEAD", keep_alive=keep_alive)
@@ -173,8 +179,7 @@ class Connection(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _handle  # noqa: N815 (http.server)
 
     def _answer(self, request: Request) -> Reply:
-        """The application's reply; 500 if it raised, which is a defect of this server and no fault on
-        demand."""
+        """The application's reply; 500 if it raised, which is a defect of this server, not a planned fault."""
         try:
             return self.server.answer(request)
         except Exception as error:
@@ -183,12 +188,11 @@ class Connection(http.server.BaseHTTPRequestHandler):
             return HubError(500, f"Internal Server Error: {type(error).__name__}").reply()
 
     def _read_body(self) -> bytes | None:
-        """The request's body; None if it is too large or of unknown length, after which the connection is of
-        no use."""
+        """The request's body; None if it is too large or of unknown length, and the connection must be closed."""
         length = self.headers.get("Content-Length", "0")
         if "Transfer-Encoding" in self.headers or not length.isdecimal() or int(length) > MAX_BODY_SIZE:
             return None
         return self.rfile.read(int(length))
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing is logged: requests are recorded."""
+        """Logs nothing: requests are recorded."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,10 +62,13 @@ class Revision:
 class Repository:
     """A repository as it is on disk now; made anew for every request."""
 
-    def __init__(self, repo_id: str, folder: Path, cache: CommitCache, options: Options) -> None:
+    def __init__(
+        self, repo_id: str, folder: Path, cache: CommitCache, options: Options, moved: Mapping[str, str]
+    ) -> None:
         self.id = repo_id
         self.folder = folder
-        self.settings = RepoSettings.load(folder)
+        settings = RepoSettings.load(folder)
+        self.settings = replace(settings, branches={**settings.branches, **moved})
         self._cache = cache
         self._options = options
 

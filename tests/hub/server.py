@@ -1,8 +1,9 @@
-"""The server: two listeners, one application, and what a test needs to drive and watch them."""
+"""The server: two listeners, one application, and the controls and records that tests use."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +20,10 @@ PASSED_ON = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP"
 
 
 class HubServer:
-    """A Hub on loopback that serves the repositories below `root`.
+    """A Hub on loopback that serves the repositories below `root`. Usable as a context manager.
 
-    `users` maps tokens to accounts; any other token is unknown. `aliases` maps ids to the present ids of
-    repositories. `options` are the fields of Options. A port of 0 is chosen at the first start and kept for
-    later ones, so a server can go away and come back. Usable as a context manager.
+    `users` maps tokens to accounts; any other token is unknown. `options` are the fields of Options. A free port is
+    chosen at the first start if the given port is 0, and kept for later starts, so that a server can be restarted.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class HubServer:
         self._listeners: list[ListeningServer] = []
 
     def start(self) -> Self:
-        """Starts both listeners. Raises OSError if a given port is taken."""
+        """Starts both listeners. Raises OSError if a given port is in use."""
         if self._listeners:
             raise RuntimeError("the server is running")
         answer, faults, recorder = self._application.answer, self._faults, self._recorder
@@ -64,7 +64,7 @@ class HubServer:
         return self
 
     def stop(self) -> None:
-        """Stops both listeners and closes their connections; nothing happens if they are not running."""
+        """Stops both listeners and closes their connections, if they are running."""
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.stop()
@@ -84,7 +84,7 @@ class HubServer:
 
     @property
     def cdn_url(self) -> str:
-        """The CDN's URL. Its host and port are others than the origin's: clients send it no token."""
+        """The CDN's URL. Its host and port differ from the origin's: clients must not send it the token."""
         return self._listener(1).url
 
     def _listener(self, index: int) -> ListeningServer:
@@ -98,24 +98,24 @@ class HubServer:
         return self._recorder.all()
 
     def clear_requests(self) -> None:
-        """Forgets the requests so far."""
+        """Removes the recorded requests."""
         self._recorder.clear()
 
     @property
     def errors(self) -> list[BaseException]:
-        """Exceptions inside the server, which no test should leave unseen."""
+        """Exceptions inside the server; a test should assert that there are none."""
         return list(self._recorder.errors)
 
     def add_fault(self, fault: Fault) -> None:
-        """Plans a fault. Faults of one kind strike in the order of planning."""
+        """Adds a fault. Faults of one kind apply in the order in which they were added."""
         self._faults.add(fault)
 
     def clear_faults(self) -> None:
-        """Forgets all planned faults."""
+        """Removes all faults."""
         self._faults.clear()
 
     def strikes(self, fault: Fault) -> int:
-        """How often a planned fault has struck."""
+        """How often a fault was applied."""
         return self._faults.strikes(fault)
 
     def commit(self, repo_id: str, revision: str = "main") -> str:
@@ -126,29 +126,33 @@ class HubServer:
         return repository.resolve(revision).commit.sha
 
     def move_branch(self, repo_id: str, branch: str, label: str) -> None:
-        """Points a branch, new or not, to the commit of another label."""
+        """Points a branch, new or existing, to the commit of a label, on this server only."""
         self._store.move_branch(repo_id, branch, label)
 
+    def connection_from(self, address: tuple[str, int]) -> socket.socket:
+        """The server's side of the open connection from a client's address. Raises KeyError without one."""
+        by_peer = {connection.getpeername(): connection for item in self._listeners for connection in item.connections}
+        return by_peer[address]
+
     def expire_cdn_urls(self) -> None:
-        """Makes the CDN refuse all URLs that were handed out so far."""
+        """Makes the CDN refuse all URLs that were issued so far."""
         self._application.cdn.expire_all()
 
     def refresh(self) -> None:
-        """Reads all files anew, for those that were changed in place."""
+        """Reads all files again, after some were changed in place."""
         self._store.cache.clear()
         self._spaces.cache.clear()
 
     def env(self, hf_home: Path) -> dict[str, str]:
-        """The whole environment of a client process: this server, an empty home, no token, no Xet, no telemetry.
+        """The environment of a client process: this server, an empty home, no token, no Xet, no telemetry.
 
-        The clients read these at import. Only what a process needs to run is taken from the present
-        environment.
+        huggingface_hub reads these variables at import. From the present environment only PASSED_ON is copied.
         """
         kept = {key: value for key, value in os.environ.items() if key.upper() in PASSED_ON}
         return kept | self.client_env(hf_home)
 
     def client_env(self, hf_home: Path) -> dict[str, str]:
-        """The variables of `env` that concern the client alone."""
+        """The variables of `env` that configure huggingface_hub."""
         return {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(hf_home),

@@ -120,7 +120,8 @@ class Options:
       real Hub. Over http the client then raises no RepositoryNotFoundError, which is why this is not the
       default
     - `lfs_threshold`: files of at least so many bytes go to LFS
-    - `cdn_ttl`: seconds for which a signed CDN URL is good
+    - `cdn_ttl`: seconds for which a signed CDN URL is valid
+    - `cdn_once`: whether a signed CDN URL is valid for one request only
     - `list_page_size`, `tree_page_size`, `expanded_page_size`, `commit_page_size`: entries in one page
     """
 
@@ -128,6 +129,7 @@ class Options:
     strict_401: bool = False
     lfs_threshold: int = 10_000
     cdn_ttl: float = 3600.0
+    cdn_once: bool = False
     list_page_size: int = 1000
     tree_page_size: int = 1000
     expanded_page_size: int = 50

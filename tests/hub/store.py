@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,6 +27,7 @@ class RepoStore:
         self.root = root / kind
         self.options = options
         self.cache = CommitCache()
+        self._moved: dict[str, dict[str, str]] = {}  # id -> branch -> label, of this server alone
 
     def ids(self) -> Iterator[str]:
         """The ids of all repositories, sorted."""
@@ -48,7 +49,9 @@ class RepoStore:
             if not is_valid_name(part) or part not in _names_in(folder):
                 return None
             folder = folder / part
-        return Repository(repo_id, folder, self.cache, self.options) if is_repository(folder) else None
+        if not is_repository(folder):
+            return None
+        return Repository(repo_id, folder, self.cache, self.options, self._moved.get(repo_id, {}))
 
     def successor(self, repo_id: str) -> Repository | None:
         """The repository which an id without one leads to: by alias, former name or different case; or
@@ -66,14 +69,15 @@ class RepoStore:
         return None
 
     def move_branch(self, repo_id: str, branch: str, label: str) -> None:
-        """Points a branch, new or not, to a label. Raises KeyError without such a repository, HubError without
-        such a label."""
+        """Points a branch, new or not, to a label, on this server only: other servers share the folder.
+
+        Raises KeyError without such a repository, HubError without such a label.
+        """
         repository = self.open(repo_id)
         if repository is None:
             raise KeyError(repo_id)
         repository.commit(label)
-        branches = {**repository.settings.branches, branch: label}
-        replace(repository.settings, branches=branches).save(repository.folder)
+        self._moved[repo_id] = {**self._moved.get(repo_id, {}), branch: label}
 
 
 def add_repo(

@@ -1,4 +1,4 @@
-"""Every kind of fault, as it arrives."""
+"""Every kind of fault, as a client receives it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def test_fault_status_counts(hub: HubServer) -> None:
 
 
 def test_faults_come_one_after_the_other(hub: HubServer) -> None:
-    hub.add_fault(Fault("latency", seconds=0.2, times=2))
+    latency = Fault("latency", seconds=0.2, times=2)
+    hub.add_fault(latency)
     hub.add_fault(Fault("status", status=502))
     hub.add_fault(Fault("status", status=503, headers={"X-Error-Code": "Custom"}, body=b"busy"))
     begin = time.monotonic()
     answers = [ask(hub.url + CONFIG) for _ in range(3)]
     assert [answer.status for answer in answers] == [502, 503, 200]
     assert (answers[1].body, answers[1].headers["x-error-code"]) == (b"busy", "Custom")
-    assert 0.4 < time.monotonic() - begin < 3
+    assert time.monotonic() - begin >= 0.4
+    assert hub.strikes(latency) == 2
 
 
 def test_fault_headers(hub: HubServer) -> None:
@@ -49,7 +51,7 @@ def test_fault_drop_and_hang(hub: HubServer) -> None:
         begin = time.monotonic()
         with pytest.raises(http.client.RemoteDisconnected):
             ask(hub.url + CONFIG)
-        assert shortest <= time.monotonic() - begin < shortest + 3
+        assert time.monotonic() - begin >= shortest
     assert [request.status for request in hub.requests] == [0, 0]
 
 
@@ -67,7 +69,7 @@ def test_fault_stall(hub: HubServer, cdn: str) -> None:
     hub.add_fault(Fault("stall", path="model.onnx", after=1000, seconds=0.3))
     begin = time.monotonic()
     assert ask(cdn).body == ONNX
-    assert 0.3 < time.monotonic() - begin < 3
+    assert time.monotonic() - begin >= 0.3
 
 
 def test_fault_lengths(hub: HubServer, cdn: str) -> None:
@@ -103,4 +105,11 @@ def test_fault_throttle(hub: HubServer, cdn: str) -> None:
     hub.add_fault(Fault("throttle", path="model.onnx", rate=len(ONNX) * 2))
     begin = time.monotonic()
     assert ask(cdn).body == ONNX
-    assert 0.4 < time.monotonic() - begin < 3
+    assert time.monotonic() - begin >= 0.4
+
+
+def test_fault_on_strike_is_called_before_the_reply(hub: HubServer, cdn: str) -> None:
+    hub.add_fault(Fault("close", listener="cdn", after=1000, on_strike=hub.expire_cdn_urls))
+    _, body, _ = read_raw(cdn)
+    assert body == ONNX[:1000]
+    assert ask(cdn).status == 403

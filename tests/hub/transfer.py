@@ -1,9 +1,10 @@
-"""Sends a reply over a socket, well or badly, as the faults want it."""
+"""Sends a reply over a socket, with the faults that apply to it."""
 
 from __future__ import annotations
 
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +13,18 @@ from http import HTTPStatus
 from tests.hub.faults import Fault, FaultKind, change_reply
 from tests.hub.messages import CHUNK_SIZE, Reply
 
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
 RESET_DELAY = 0.1
-"""Seconds between the last byte and a reset: the kernel throws away what is still unsent when it resets."""
+"""Seconds between the last byte and a reset, where the kernel does not report unacknowledged bytes."""
+_ACKNOWLEDGED_WITHIN = 10.0  # seconds
 
 
 class Transfer:
-    """One reply on its way. `stopping` cuts all waits short; `count` is told of the body's bytes as they
-    go."""
+    """The transmission of one reply. `stopping` ends all waits; `count` is called with the status and a number of
+    bytes before they are sent."""
 
     def __init__(self, connection: socket.socket, stopping: threading.Event, count: Callable[[int, int], None]) -> None:
         self._socket = connection
@@ -26,7 +32,7 @@ class Transfer:
         self._count = count
 
     def send(self, reply: Reply, faults: list[Fault], *, head_only: bool, keep_alive: bool) -> bool:
-        """Sends the reply and returns whether the connection can serve another request."""
+        """Sends the reply; returns whether the connection can serve another request."""
         by_kind: dict[FaultKind, Fault] = {fault.kind: fault for fault in faults}
         if latency := by_kind.get("latency"):
             self._stopping.wait(latency.seconds)
@@ -56,11 +62,23 @@ class Transfer:
         if chunked:
             self._socket.sendall(b"0\r\n\r\n")
         if "reset" in faults:
-            self._stopping.wait(RESET_DELAY)
+            self._wait_until_acknowledged()
             reset_on_close(self._socket)
 
+    def _wait_until_acknowledged(self) -> None:
+        """Waits until the client has received all bytes: the kernel discards unsent bytes when it resets."""
+        if sys.platform != "linux":
+            self._stopping.wait(RESET_DELAY)
+            return
+        end = time.monotonic() + _ACKNOWLEDGED_WITHIN
+        while time.monotonic() < end and not self._stopping.is_set():
+            (unacknowledged,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+            if not unacknowledged:
+                return
+            self._stopping.wait(0.005)
+
     def _pieces(self, reply: Reply, faults: dict[FaultKind, Fault]) -> Iterator[bytes]:
-        """The bytes of the body with the faults in it: flipped, cut or interrupted."""
+        """The bytes of the body with the faults applied: flipped, cut or interrupted."""
         flip = faults.get("flip")
         cut = faults.get("close") or faults.get("reset")
         stall = faults.get("stall")
@@ -80,7 +98,7 @@ class Transfer:
             sent += len(piece)
 
     def _throttled(self, pieces: Iterator[bytes], rate: int) -> Iterator[bytes]:
-        """The same bytes, twenty pieces a second."""
+        """The same bytes, in twenty pieces per second."""
         size = min(max(rate // 20, 1), CHUNK_SIZE)
         begin, sent = time.monotonic(), 0
         for piece in pieces:
@@ -92,7 +110,7 @@ class Transfer:
 
 
 def reset_on_close(connection: socket.socket) -> None:
-    """Makes closing the socket send RST instead of FIN."""
+    """Makes the socket send RST instead of FIN when it is closed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -103,8 +121,7 @@ def will_reset(connection: socket.socket) -> bool:
 
 
 def _head(reply: Reply, *, chunked: bool, unannounced: bool, keep_alive: bool) -> bytes:
-    """The status line and headers. A header never ends its line: error messages quote what the client
-    sent."""
+    """The status line and headers. Line breaks in headers are removed, since error messages quote the request."""
     headers = {"Date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()), **reply.headers}
     if chunked:
         headers["Transfer-Encoding"] = "chunked"

@@ -1,10 +1,10 @@
-"""Access checks: honest verdicts by few requests, and no token where none belongs."""
+"""Access checks: correct verdicts by few requests, and no token where it does not belong."""
 
 from __future__ import annotations
 
 import json
 import pickle
-import time
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from gpux.huggingface.access import AccessReport, check_access, check_many
 from gpux.model.reference import ModelRef
 from gpux.system.cancel import CancelToken
 from tests.hub import Fault, HubServer
+from tests.hub.wire import PATIENCE
 
 pytestmark = pytest.mark.hub
 
@@ -92,12 +93,12 @@ def test_the_fewest_requests_and_where_the_token_goes(
 ) -> None:
     check_access(ref, replace(settings, token=token))
 
-    asked = [(request.method, "Authorization" in request.headers) for request in hub.requests]
-    assert asked == expected
+    sent = [(request.method, "Authorization" in request.headers) for request in hub.requests]
+    assert sent == expected
     assert all(request.listener == "origin" for request in hub.requests)  # nothing is downloaded
 
 
-def test_what_a_report_tells(hub: HubServer, settings: Settings) -> None:
+def test_the_fields_of_a_report(hub: HubServer, settings: Settings) -> None:
     report = check_access("tiny/classify", settings)
 
     assert (report.id, report.commit) == ("tiny/classify", hub.commit("tiny/classify"))
@@ -128,7 +129,7 @@ def test_files_that_are_closed_although_the_model_looks_open(hub: HubServer, set
         ({"status": 500, "path": "blobs="}, errors.HubServerError, "unknown: the Hub fails"),
     ],
 )
-def test_a_failing_hub_is_no_verdict(
+def test_a_failing_hub_gives_no_verdict(
     hub: HubServer, settings: Settings, fault: dict[str, Any], kind: type[errors.GpuxError], verdict: str
 ) -> None:
     hub.add_fault(Fault("status", times=None, **fault))
@@ -152,13 +153,13 @@ def test_several_at_once_in_their_order(hub: HubServer, settings: Settings) -> N
     assert [report.downloads for report in reports[:5]] == [True, False, False, False, True]
 
 
-def test_slow_answers_are_waited_for_together(hub: HubServer, settings: Settings) -> None:
+def test_models_are_checked_concurrently(hub: HubServer, settings: Settings) -> None:
+    """The Hub answers none of the requests before all of them have arrived."""
     refs = ["tiny/embed", "tiny/classify", "tiny/fill", "tiny/weights"]
-    hub.add_fault(Fault("hang", path="/api/models/", seconds=0.5, times=len(refs)))
-    started = time.monotonic()
-    reports: list[AccessReport] = check_many(refs, replace(settings, timeout=3.0))
-    assert len(reports) == len(refs)
-    assert time.monotonic() - started < 1.8  # one after the other: at least 2 s
+    together = threading.Barrier(len(refs), timeout=PATIENCE)
+    hub.add_fault(Fault("latency", path="/api/models/", seconds=0, times=len(refs), on_strike=together.wait))
+    reports: list[AccessReport] = check_many(refs, replace(settings, timeout=PATIENCE))
+    assert [report.downloads for report in reports] == [True] * len(refs)
 
 
 def test_a_check_can_be_cancelled(hub: HubServer, settings: Settings) -> None:
