@@ -118,7 +118,7 @@ def test_a_model_without_a_chat_template(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(opening, "open_model", lambda *_, **__: None)
     monkeypatch.setattr(opening, "pipeline", lambda *_, **__: Partner(None))
     assert run(["chat", "org/name"]) == ChatTemplateError.exit_code
-    assert "not made for chat" in capsys.readouterr().err
+    assert "not trained for chat" in capsys.readouterr().err
     assert run(["chat", "org/name", "--template", "nothing"]) == 2
     assert "no chat template has the name 'nothing'" in capsys.readouterr().err
 

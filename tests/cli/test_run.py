@@ -32,7 +32,7 @@ def test_bytes_that_are_no_text(model: StoredModel, errors: str) -> None:
     """Python decodes standard input by the locale: the C locale lets odd bytes through, others are strict."""
     environ = {**os.environ, "PYTHONIOENCODING": f"utf-8:{errors}"}
     done = subprocess.run(RUN, input=b"fine\na\xff\xfe b\n", capture_output=True, env=environ)
-    assert done.stderr.startswith(b"error: text 1 is no valid Unicode text: a lone surrogate, U+DCFF, at character 1")
+    assert done.stderr.startswith(b"error: text 1 is not valid Unicode text: a lone surrogate, U+DCFF, at character 1")
     assert (done.returncode, done.stdout) == (InputError.exit_code, b"")
 
 

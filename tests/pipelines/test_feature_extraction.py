@@ -182,5 +182,5 @@ def test_threads_get_the_answers_of_one(embed: FeatureExtractionPipeline) -> Non
 def test_vectors_of_what_is_no_unicode(embed: FeatureExtractionPipeline, texts: str | list[str]) -> None:
     index = 0 if isinstance(texts, str) else 1
     for call in (embed, embed.encode):
-        with pytest.raises(InputError, match=f"text {index} is no valid Unicode text"):
+        with pytest.raises(InputError, match=f"text {index} is not valid Unicode text"):
             call(texts)

@@ -141,14 +141,14 @@ def test_masks_in_batches_of_mixed_length(fill: FillMaskPipeline) -> None:
 
 @pytest.mark.parametrize("bad", ["a\udcff", {"text": SHORT, "text_pair": "\ud83d"}])
 def test_labels_of_what_is_no_unicode(classify: TextClassificationPipeline, bad: Any) -> None:
-    with pytest.raises(InputError, match="text 1 is no valid Unicode text"):
+    with pytest.raises(InputError, match="text 1 is not valid Unicode text"):
         classify([SHORT, bad])
 
 
 def test_masks_of_what_is_no_unicode(fill: FillMaskPipeline) -> None:
-    with pytest.raises(InputError, match="text 0 is no valid Unicode text"):
+    with pytest.raises(InputError, match="text 0 is not valid Unicode text"):
         fill(f"{MASKED} \udcff")
-    with pytest.raises(InputError, match="target 0 is no valid Unicode text"):
+    with pytest.raises(InputError, match="target 0 is not valid Unicode text"):
         fill(MASKED, targets="\udcff")
 
 

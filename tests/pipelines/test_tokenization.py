@@ -113,7 +113,7 @@ def test_no_tokenizer(build: Build) -> None:
     (model.path / "tokenizer.json").unlink()
     with pytest.raises(UnsupportedError, match=r"no tokenizer\.json") as caught:
         Tokenizer(model)
-    assert caught.value.hint == "`gpux convert tests/tiny-bert` converts its weights, which writes one where " + (
+    assert caught.value.hint == "`gpux convert tests/tiny-bert` converts its weights, which writes one if " + (
         "transformers can."
     )
 
@@ -143,7 +143,7 @@ def test_a_configuration_that_is_no_json(build: Build) -> None:
 
 @pytest.mark.parametrize("text", ["a\udcff", ("fox", "\ud83d")])
 def test_lone_surrogates(build: Build, text: Any) -> None:
-    with pytest.raises(InputError, match=r"text 1 is no valid Unicode text: a lone surrogate, U\+D") as caught:
+    with pytest.raises(InputError, match=r"text 1 is not valid Unicode text: a lone surrogate, U\+D") as caught:
         Tokenizer(build())(["fox \U0001f98a", text], limit=None)
     assert caught.value.details["index"] == 1
     str(caught.value).encode()

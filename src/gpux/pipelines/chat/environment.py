@@ -1,8 +1,8 @@
-"""The jinja2 that chat templates run in: sandboxed, bounded, and with the few extras that published templates expect.
+"""The jinja2 environment of chat templates: sandboxed, with limits, and with the extras that published templates use.
 
 The extras are those of transformers' ``utils/chat_template_utils.py``: ``raise_exception``, ``strftime_now``, a
-``tojson`` that escapes no HTML, ``{% break %}`` and ``{% continue %}``, and ``{% generation %}`` around an answer.
-A template comes with a download and is not to be trusted: passes through loops, products and texts have limits.
+``tojson`` that does not escape HTML, ``{% break %}`` and ``{% continue %}``, and ``{% generation %}`` around an answer.
+A template is downloaded and untrusted: loop iterations, products and lengths of text are limited.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from jinja2.visitor import NodeTransformer
 
 from gpux.errors import ChatTemplateError
 
-LONGEST = 32_000_000  #: characters of a text, or items of a list, that a template may make
-PASSES = 2_000_000  #: through all loops of one rendering: a long chat whose template looks back takes thousands
-_LARGEST = 4096  # bits of a power
+LONGEST = 32_000_000  #: limit of characters of a text, or items of a list
+ITERATIONS = 2_000_000  #: limit of all loops of one rendering; a long chat needs thousands
+_LARGEST = 4096  #: bits of a power
 _FILE = "<chat template>"
-_PER_PASS, _PER_JOIN = "pass of a loop", "joined text"  # no template can write these names
-#: what a template's own code may raise besides jinja2's errors
+_PER_ITERATION, _PER_JOIN = "loop iteration", "joined text"  #: filters; no template can write names with a space
+#: what a template's code can raise besides jinja2's errors
 _FAILURES = (
     TypeError,
     ValueError,
@@ -42,21 +42,21 @@ _FAILURES = (
     MemoryError,
     SyntaxError,
 )
-_left: ContextVar[list[int]] = ContextVar("passes left")
+_left: ContextVar[list[int]] = ContextVar("iterations left")
 
 
 class _Refusal(jinja2.TemplateError):
-    """What a template says through ``raise_exception``."""
+    """A template called ``raise_exception``."""
 
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
-    """The text that a template makes of its variables, which must be plain JSON values.
+    """Render a template with variables, which must be plain JSON values.
 
     Raises:
-        ChatTemplateError: the template is broken, refuses what it is given, or does what it may not.
+        ChatTemplateError: the template is broken, raised an exception of its own, failed, or exceeded a limit.
     """
     template = _compiled(source)
-    _left.set([PASSES])
+    _left.set([ITERATIONS])
     pieces, size = [], 0
     try:
         for piece in template.generate(dict(variables)):
@@ -64,13 +64,13 @@ def render(source: str, variables: Mapping[str, Any]) -> str:
             size = _bounded(size + len(piece))
     except _Refusal as exc:
         raise ChatTemplateError(
-            f"the chat template refuses this: {exc.message}",
-            hint="Change the messages as it says, or give chat_template=.",
+            f"the chat template refuses these messages: {exc.message}",
+            hint="Change the messages accordingly, or give chat_template=.",
         ) from exc
     except SecurityError as exc:
-        raise _error(f"does what it may not: {exc.message}", _line(exc)) from exc
+        raise _error(f"is not allowed to do this: {exc.message}", _line(exc)) from exc
     except jinja2.UndefinedError as exc:
-        raise _error(f"needs something that is not there: {exc.message}", _line(exc)) from exc
+        raise _error(f"needs a missing value: {exc.message}", _line(exc)) from exc
     except jinja2.TemplateError as exc:
         raise _error(f"failed: {exc.message}", _line(exc)) from exc
     except _FAILURES as exc:
@@ -88,7 +88,7 @@ def _compiled(source: str) -> jinja2.Template:
         raise _error(f"is broken: {exc.message}", exc.lineno) from exc
     except jinja2.TemplateError as exc:
         raise _error(f"is broken: {exc.message}", None) from exc
-    except _FAILURES as exc:  # loops within loops beyond what Python compiles
+    except _FAILURES as exc:  # more nested loops than Python can compile
         raise _error(f"is broken: {_words(exc)}", None) from exc
 
 
@@ -96,7 +96,7 @@ def _error(what: str, line: int | None) -> ChatTemplateError:
     place = "" if line is None else f" at line {line}"
     return ChatTemplateError(
         f"the chat template{place} {what}",
-        hint="Give another one with chat_template=, or use a plain prompt.",
+        hint="Give another template with chat_template=, or use a plain prompt.",
         line=line,
     )
 
@@ -107,7 +107,7 @@ def _words(exc: BaseException) -> str:
 
 
 def _line(exc: BaseException) -> int | None:
-    """The template's line where it happened; jinja2 writes it into the traceback."""
+    """The template's line that raised; jinja2 writes it into the traceback."""
     trace, line = exc.__traceback__, None
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == _FILE:
@@ -117,12 +117,12 @@ def _line(exc: BaseException) -> int | None:
 
 
 class _Generation(Extension):
-    """``{% generation %}`` marks what training learns from; here its content is text like any other."""
+    """``{% generation %}`` marks text for training; here its content is rendered like any other."""
 
-    tags = {"generation"}  # noqa: RUF012 - jinja2 asks for a set on the class
+    tags = {"generation"}  # noqa: RUF012 - jinja2 reads a set from the class
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
-        """The statements within, in a scope of their own as transformers has it."""
+        """The statements of the block, in a scope of their own as in transformers."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return [nodes.CallBlock(self.call_method("_content"), [], [], body).set_lineno(line)]
@@ -132,19 +132,19 @@ class _Generation(Extension):
 
 
 class _Bounds(NodeTransformer):
-    """Lets every loop count its passes, and every ``~`` the length of what it joined."""
+    """Makes every loop count its iterations, and every ``~`` check the length of its result."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802 - named after the node
         self.generic_visit(node)
-        node.iter = _through(_PER_PASS, node.iter)
+        node.iter = _filtered(_PER_ITERATION, node.iter)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        return _through(_PER_JOIN, node)
+        return _filtered(_PER_JOIN, node)
 
 
-def _through(name: str, value: nodes.Node) -> nodes.Filter:
+def _filtered(name: str, value: nodes.Node) -> nodes.Filter:
     return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno, environment=value.environment)
 
 
@@ -178,13 +178,13 @@ def _bounded(size: int) -> int:
     return size
 
 
-@jinja2.pass_context  # also keeps jinja2 from calling it while it compiles
-def _passes(_: Context, values: Iterable[Any]) -> Iterator[Any]:
+@jinja2.pass_context  # also keeps jinja2 from calling it at compile time
+def _counted(_: Context, values: Iterable[Any]) -> Iterator[Any]:
     left = _left.get()
     for value in values:
         left[0] -= 1
         if left[0] < 0:
-            raise SecurityError(f"more than {PASSES} passes through loops")
+            raise SecurityError(f"more than {ITERATIONS} iterations of loops")
         yield value
 
 
@@ -195,7 +195,7 @@ def _joined(_: Context, text: str) -> str:
 
 
 class _PublicNamespace(Namespace):
-    """``namespace()`` without names that begin with an underscore, which are Python's own."""
+    """``namespace()`` without names that begin with an underscore, which Python uses itself."""
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
@@ -208,7 +208,7 @@ def _raise_exception(message: object) -> NoReturn:
 
 
 def local_time() -> datetime:
-    """Now, on this machine's clock."""
+    """The local time; replaced in tests."""
     return datetime.now().astimezone()
 
 
@@ -223,23 +223,25 @@ def _tojson(
 
 
 def _environment() -> _Environment:
-    made = _Environment(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"])
-    made.filters |= {"tojson": _tojson, _PER_PASS: _passes, _PER_JOIN: _joined}
-    made.globals |= {
+    environment = _Environment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+    )
+    environment.filters |= {"tojson": _tojson, _PER_ITERATION: _counted, _PER_JOIN: _joined}
+    environment.globals |= {
         "raise_exception": _raise_exception,
         "strftime_now": lambda format: local_time().strftime(format),
-        "dict": lambda *items, **named: dict(*items, **named),  # not the type, which has more to offer
+        "dict": lambda *items, **named: dict(*items, **named),  # a function: the type has further methods
         "namespace": lambda *items, **named: _namespace(dict(*items, **named)),
     }
-    del made.globals["lipsum"]
-    return made
+    del environment.globals["lipsum"]
+    return environment
 
 
 def _namespace(values: dict[str, Any]) -> Namespace:
-    made = _PublicNamespace()
+    found = _PublicNamespace()
     for name, value in values.items():
-        made[name] = value
-    return made
+        found[name] = value
+    return found
 
 
 _ENVIRONMENT = _environment()

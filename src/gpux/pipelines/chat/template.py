@@ -1,6 +1,6 @@
-"""Messages to a prompt, by the chat template that a model came with.
+"""Messages to a prompt, by the model's chat template.
 
-Where templates lie, as transformers' tokenizers and processors write them: ``chat_template.jinja`` beside
+Places of templates, as transformers' tokenizers and processors write them: ``chat_template.jinja`` beside
 ``additional_chat_templates/NAME.jinja``, else ``chat_template`` in ``tokenizer_config.json`` (a text, or a list of
 ``{"name", "template"}``), else ``chat_template.json``. The special tokens of ``tokenizer_config.json`` and
 ``special_tokens_map.json`` are variables of the template.
@@ -15,12 +15,12 @@ from typing import Any, Self
 
 from gpux.errors import ChatTemplateError, CorruptFileError, UsageError
 from gpux.model.info import read_json
-from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, shows
-from gpux.pipelines.chat.tools import schemas
+from gpux.pipelines.chat.environment import render
+from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, schemas, shows
 
 _FOLDERS = ("chat_templates", "additional_chat_templates")
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_MARK = "THEANSWERGOESONHERE"  # where a message that is to be continued ends
+_MARK = "THEANSWERGOESONHERE"  #: put at the end of a message that is continued
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ChatTemplate:
     """The chat templates of a model. Safe to use from many threads.
 
     Args:
-        templates: name -> jinja2 source; the one that is used unless another is named is ``default``.
-        special_tokens: name (``bos_token`` …) -> text: variables of every template.
+        templates: name -> jinja2 source; ``default`` is used unless another is named.
+        special_tokens: name (``bos_token`` …) -> text; variables of every template.
     """
 
     templates: Mapping[str, str]
@@ -37,41 +37,41 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The templates of a stored model's folder; none at all where the model was not made for chat.
+        """The templates of a stored model's folder; none if the model was not trained for chat.
 
         Raises:
-            CorruptFileError: a file that is no JSON, or no UTF-8.
+            CorruptFileError: a file is not JSON, or not UTF-8.
         """
         config = read_json(folder / "tokenizer_config.json")
-        found = _named(read_json(folder / "chat_template.json").get("chat_template"))
-        found |= _named(config.get("chat_template"))
+        found = _from_json(read_json(folder / "chat_template.json").get("chat_template"))
+        found |= _from_json(config.get("chat_template"))
         found |= dict(_files(folder))
         return cls(found, _tokens(read_json(folder / "special_tokens_map.json")) | _tokens(config))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the templates; empty where there are none."""
+        """The names of the templates."""
         return tuple(sorted(self.templates))
 
     def choose(self, template: str | None = None, *, tools: bool = False) -> str:
-        """The source of a template: the one that is named or given whole, ``tool_use`` for tools, or ``default``.
+        """The source of a template: the one named or given as text, ``tool_use`` if tools are given, or ``default``.
 
         Raises:
             UsageError: no template has this name.
-            ChatTemplateError: the model has none, or several and none is the default.
+            ChatTemplateError: the model has no template, or several without a default.
         """
         if template is not None:
-            return self._asked(template)
+            return self._named(template)
         for name in ("tool_use", "default") if tools else ("default",):
             if name in self.templates:
                 return self.templates[name]
         if not self.templates:
             raise ChatTemplateError(
-                "this model has no chat template: it was not made for chat",
+                "this model has no chat template: it was not trained for chat",
                 hint="Use a plain prompt, or give chat_template=.",
             )
         raise ChatTemplateError(
-            f"this model has several chat templates and none is the default: {', '.join(self.names)}",
+            f"this model has several chat templates and no default: {', '.join(self.names)}",
             hint="Name one with chat_template=.",
         )
 
@@ -88,21 +88,21 @@ class ChatTemplate:
     ) -> str:
         """The prompt, special tokens included: a tokenizer must not add them again.
 
-        Gives what transformers' ``apply_chat_template(…, tokenize=False)`` gives, with two exceptions: arguments of
-        tool calls may be JSON text, and a content of one text part and a plain text stand for each other where the
-        template only knows one of them.
+        Equal to transformers' ``apply_chat_template(…, tokenize=False)``, with two exceptions: arguments of tool calls
+        may be JSON text, and a content of one text part and a plain text replace each other where the template
+        supports only one of them.
 
         Args:
             messages: dicts with ``role`` and ``content``.
             tools: JSON schemas, or functions with types and a Google-style docstring.
             documents: dicts, usually with ``title`` and ``text``.
-            add_generation_prompt: end with what opens the assistant's answer.
-            continue_final_message: end within the last message, for the model to go on with it; no answer is opened.
-            template: name of one of the model's templates, or the source of another.
-            variables: whatever else the template knows, such as ``enable_thinking``.
+            add_generation_prompt: end with the beginning of the assistant's answer.
+            continue_final_message: end within the last message, which the model continues; no answer begins.
+            template: name of one of the model's templates, or the source of another one.
+            variables: further variables of the template, such as ``enable_thinking``.
 
         Raises:
-            InputError: messages, tools, documents or variables in no form that a template takes.
+            InputError: messages, tools, documents or variables have a wrong form.
             UsageError: no template has this name.
             ChatTemplateError: no template, a broken one, or one that refuses these messages.
         """
@@ -119,21 +119,18 @@ class ChatTemplate:
             return _either(source, given, found)
         return _continued(_either(source, given, _marked(found)), found[-1])
 
-    def _asked(self, template: str) -> str:
+    def _named(self, template: str) -> str:
         if template in self.templates:
             return self.templates[template]
-        if "{" not in template:  # every template has some
-            there = f"there are {', '.join(self.names)}" if self.templates else "it has none"
-            raise UsageError(
-                f"no chat template has the name {template!r}: {there}", hint="Give a name, or a template's whole text."
-            )
+        if "{" not in template:  # every template has one
+            known = f"the model has {', '.join(self.names)}" if self.templates else "the model has none"
+            hint = "Give one of these names, or the text of a template." if self.templates else "Give its text."
+            raise UsageError(f"no chat template has the name {template!r}: {known}", hint=hint)
         return template
 
 
 def _either(source: str, given: Mapping[str, Any], messages: list[Message]) -> str:
-    """Render; where the template wants content in the other form, as text or as parts, give it that."""
-    from gpux.pipelines.chat.environment import render  # jinja2 is for those who chat
-
+    """Render; if the template reads content in the other form, as text or as parts, render with that form."""
     try:
         text = render(source, {**given, "messages": guarded(messages)})
     except ChatTemplateError:
@@ -143,7 +140,7 @@ def _either(source: str, given: Mapping[str, Any], messages: list[Message]) -> s
         return render(source, {**given, "messages": flat})
     if shows(text, messages[-1]):
         return text
-    # a template that walks through parts finds none in a text, and leaves it out without a word; and the other way
+    # a template that loops over parts silently finds none in a text, and the reverse
     others = as_parts(messages) if isinstance(messages[-1].get("content"), str) else as_text(messages)
     if others is None:
         return text
@@ -155,7 +152,7 @@ def _either(source: str, given: Mapping[str, Any], messages: list[Message]) -> s
 
 
 def _marked(messages: list[Message]) -> list[Message]:
-    """The messages with a mark at the end of the last text."""
+    """The messages with :data:`_MARK` at the end of the last text."""
     last = dict(messages[-1])
     content = last.get("content")
     if isinstance(content, str):
@@ -166,24 +163,22 @@ def _marked(messages: list[Message]) -> list[Message]:
         if "text" in parts[index]:
             parts[index] = {**parts[index], "text": f"{parts[index]['text']}{_MARK} "}
             return [*messages[:-1], {**last, "content": parts}]
-    raise ChatTemplateError(
-        "the last message has no text that could be continued", hint="Leave continue_final_message away."
-    )
+    raise ChatTemplateError("the last message has no text that could be continued", hint="Omit continue_final_message.")
 
 
 def _continued(text: str, last: Message) -> str:
-    """The prompt up to the mark; spaces before it go where the template trims its messages."""
+    """The prompt up to the mark; without spaces before it if the template trims its messages."""
     before, mark, after = text.rpartition(_MARK)
     if not mark:
         raise ChatTemplateError(
-            f"the chat template does not show the end of the last message, of the role {last['role']}",
-            hint="Leave continue_final_message away.",
+            f"the chat template does not render the end of the last message, of the role {last['role']}",
+            hint="Omit continue_final_message.",
         )
     return before if after.startswith(" ") else before.rstrip()
 
 
-def _named(found: Any) -> dict[str, str]:
-    """Templates of a JSON file: a text, a dict, or a list of names and templates."""
+def _from_json(found: Any) -> dict[str, str]:
+    """Templates of a JSON value: a text, a dict, or a list of names and templates."""
     if isinstance(found, str):
         return {"default": found}
     if isinstance(found, list):
@@ -205,11 +200,11 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as exc:
-        raise CorruptFileError(f"{file} is no UTF-8 text", hint="Run `gpux verify`.", path=file) from exc
+        raise CorruptFileError(f"{file} is not UTF-8 text", hint="Run `gpux verify`.", path=file) from exc
 
 
 def _tokens(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Special tokens as text: the known ones, those that a model adds, and the list of further ones."""
+    """Special tokens as text: the standard ones, the model's own (``extra_special_tokens``) and additional ones."""
     extra = config.get("extra_special_tokens")
     named = {name: config.get(name) for name in _TOKENS} | (extra if isinstance(extra, dict) else {})
     found: dict[str, Any] = {name: text for name, token in named.items() if (text := _content(token))}

@@ -1,10 +1,10 @@
-"""Texts to token ids through the ``tokenizers`` library alone, with the model's own limits.
+"""Texts to token ids with the ``tokenizers`` library, within the model's own limits.
 
-A ``tokenizer.json`` may ship with truncation and padding switched on (all-MiniLM-L6-v2: 128 and 128); both are reset.
-What the model itself says counts: ``tokenizer_config.json``, ``config.json`` and the variant's manifest.
+A ``tokenizer.json`` may be published with truncation and padding switched on (all-MiniLM-L6-v2: 128 and 128); both are
+reset. Limits come from ``tokenizer_config.json``, ``config.json`` and the variant's manifest.
 
-Threads and forks: nothing here changes a tokenizer after it is made, so one may be used from many threads. The
-environment variable ``TOKENIZERS_PARALLELISM`` is left to the user; a single text never starts its thread pool.
+Threads and forks: a tokenizer is not changed after it is opened, so it may be used from many threads. The environment
+variable ``TOKENIZERS_PARALLELISM`` is left to the user; a single text never starts the library's thread pool.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gpux.errors import CorruptFileError, InputError, UnsupportedError
 from gpux.model.info import read_json
 from gpux.model.variant import StoredModel
 
-_SANE_LIMIT = 1_000_000  #: transformers writes 1e30 for "no limit known"
+_SANE_LIMIT = 1_000_000  #: transformers writes 1e30 where it has no limit
 _MASK_TOKENS = ("[MASK]", "<mask>")
 _PAD_TOKENS = ("[PAD]", "<pad>")
 #: BertNormalizer's attribute -> the key of tokenizer_config.json that overrides it, as transformers does on loading
@@ -50,12 +50,13 @@ class Tokenizer:
 
     Args:
         model: the stored variant.
-        subfolder: where its files lie, for a sentence-transformers module; the variant's folder is looked at next.
+        subfolder: subfolder of the tokenizer's files, for a sentence-transformers module; files that it does not have
+            are read from the variant's folder.
         lower_case: lower-case every text first (``do_lower_case`` of sentence-transformers).
 
     Raises:
         UnsupportedError: the variant has no ``tokenizer.json``.
-        CorruptFileError: it has one that cannot be read.
+        CorruptFileError: its ``tokenizer.json`` cannot be read.
     """
 
     def __init__(self, model: StoredModel, *, subfolder: str = "", lower_case: bool = False) -> None:
@@ -70,23 +71,23 @@ class Tokenizer:
         self.pad_id = self._pad_id(model_config, shipped_padding)
         self.pad_type_id = int(shipped_padding.get("pad_type_id", 0))
         self.mask_id = self._special_id("mask_token", _MASK_TOKENS)
-        #: tokens that the graph takes at most; None if nothing tells
+        #: the graph's limit of tokens; None if unknown
         self.hard_limit = model.manifest.call_spec.max_length or _positions(model_config)
         self.limit = _smallest(_sane(self._config.get("model_max_length")), self.hard_limit)
         self._right = self._config.get("truncation_side", "right") != "left"
 
     @property
     def mask_token(self) -> str | None:
-        """The mask token's text, as it stands in an input."""
+        """The mask token's text, as an input contains it."""
         return None if self.mask_id is None else self._tokenizer.id_to_token(self.mask_id)
 
     @property
     def backend(self) -> tokenizers.Tokenizer:
-        """The tokenizer itself; not to be changed."""
+        """The tokenizer of the ``tokenizers`` library; must not be changed."""
         return self._tokenizer
 
     def ids(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """The token ids of one text, of any length; empty where it has none."""
+        """The token ids of one text of any length."""
         check_unicode([text])
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
@@ -95,11 +96,11 @@ class Tokenizer:
 
         Args:
             texts: texts or pairs.
-            limit: tokens of one text at most, special tokens included; None for no limit.
-            truncation: cut what is longer (of a pair, the longer text first); else refuse it.
+            limit: limit of tokens per text, special tokens included; None for no limit.
+            truncation: cut a longer text (of a pair, the longer text first); False: refuse it.
 
         Raises:
-            InputError: a text is no valid Unicode, too long and may not be cut, or has no tokens at all.
+            InputError: a text is not valid Unicode, has no tokens, or is too long with ``truncation=False``.
         """
         check_unicode(texts)
         encodings = self._encode(texts, add_special_tokens=True)
@@ -120,8 +121,8 @@ class Tokenizer:
         return self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
 
     def _cut(self, text: TextInput, limit: int) -> Tokens:
-        """Tokenize without special tokens, cut, and add them: what ``enable_truncation`` does, without changing
-        the shared tokenizer."""
+        """Tokenize without special tokens, cut, and add them, as ``enable_truncation`` does by changing the
+        tokenizer, which is shared."""
         pair = isinstance(text, tuple)
         room = max(0, limit - self._tokenizer.num_special_tokens_to_add(pair))
         direction = "right" if self._right else "left"
@@ -133,7 +134,7 @@ class Tokenizer:
         return Tokens(encoding.ids, encoding.type_ids)
 
     def prompt_length(self, prompt: str, limit: int | None) -> int:
-        """Tokens of a prompt as they open a text: a special token at the end is not counted.
+        """Tokens of a prompt at the beginning of a text: a special token at the end is not counted.
 
         As sentence-transformers' ``Transformer._get_prompt_length``.
         """
@@ -141,7 +142,7 @@ class Tokenizer:
         return len(ids) - (1 if ids[-1] in self.special_ids else 0)
 
     def first_id(self, text: str) -> int | None:
-        """Id of a vocabulary entry, or else of the text's first token; None if it has none."""
+        """Id of a vocabulary entry, else of the text's first token; None for a text without tokens."""
         found = self._tokenizer.token_to_id(text)
         if found is not None:
             return found
@@ -173,10 +174,10 @@ class Tokenizer:
 
 
 def check_unicode(texts: Iterable[TextInput], what: str = "text") -> None:
-    """Refuse lone surrogates: what Python makes of bytes that are no UTF-8, and no tokenizer takes.
+    """Refuse lone surrogates, which Python decodes from bytes that are not UTF-8, and which no tokenizer accepts.
 
     Raises:
-        InputError: it names the first such text.
+        InputError: with the index of the first such text.
     """
     for index, text in enumerate(texts):
         for part in text if isinstance(text, tuple) else (text,):
@@ -184,15 +185,15 @@ def check_unicode(texts: Iterable[TextInput], what: str = "text") -> None:
                 part.encode()
             except UnicodeEncodeError as exc:
                 raise InputError(
-                    f"{what} {index} is no valid Unicode text: a lone surrogate, U+{ord(part[exc.start]):04X}, "
+                    f"{what} {index} is not valid Unicode text: a lone surrogate, U+{ord(part[exc.start]):04X}, "
                     f"at character {exc.start}",
-                    hint="It may come from bytes that are no UTF-8: convert them first, with iconv for instance.",
+                    hint="It may come from bytes that are not UTF-8: convert them first, with iconv for instance.",
                     index=index,
                 ) from exc
 
 
 def shares(sizes: Sequence[int], room: int) -> list[int]:
-    """What is left of one or two token lists that share ``room``: the longer one is cut first.
+    """The sizes to which one or two lists of tokens are cut to fit ``room`` together, the longer one first.
 
     The rule is ``TruncationStrategy::LongestFirst`` of the tokenizers library (``utils/truncation.rs``).
     """
@@ -209,17 +210,17 @@ def shares(sizes: Sequence[int], room: int) -> list[int]:
 
 
 def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """The tokenizer with truncation and padding reset, and the padding that was shipped."""
+    """The tokenizer with truncation and padding reset, and the padding that the file had."""
     file = next((path for folder in folders if (path := folder / "tokenizer.json").is_file()), None)
     if file is None:
         raise UnsupportedError(
-            f"{model.id} has no tokenizer.json, and gpux reads no other tokenizer",
+            f"{model.id} has no tokenizer.json, and gpux supports no other tokenizer file",
             hint=_where_from(model),
             model=model.id,
         )
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as exc:  # tokenizers raises nothing more special than this
+    except Exception as exc:  # tokenizers raises no more specific class
         raise CorruptFileError(f"{file} is not a tokenizer: {exc}", hint="Run `gpux verify`.", path=file) from exc
     padding: dict[str, Any] = tokenizer.padding or {}
     tokenizer.no_truncation()
@@ -228,18 +229,18 @@ def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Token
 
 
 def _where_from(model: StoredModel) -> str:
-    """How a model without a tokenizer.json comes to one."""
+    """How a model without a tokenizer.json gets one."""
     if model.manifest.recipe.is_converted:
-        return "`gpux pull --force` converts the model again, which writes one where transformers can."
+        return "`gpux pull --force` converts the model again, which writes one if transformers can."
     if model.manifest.scheme != "local":
-        return f"`gpux convert {model.id}` converts its weights, which writes one where transformers can."
+        return f"`gpux convert {model.id}` converts its weights, which writes one if transformers can."
     path = Path(model.id)
     folder = path.parent if path.suffix.lower() == ".onnx" else path
     return f"Put the tokenizer.json and config.json of the original model into {folder}, and pull that folder."
 
 
 def _apply_bert_options(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
-    """Let tokenizer_config.json overrule a BertNormalizer, as transformers' ``BertTokenizerFast`` does."""
+    """Apply tokenizer_config.json to a BertNormalizer, as transformers' ``BertTokenizerFast`` does."""
     normalizer = tokenizer.normalizer
     if isinstance(normalizer, normalizers.BertNormalizer):
         for attribute, key in _BERT_OPTIONS.items():
@@ -266,7 +267,7 @@ def _content(token: Any) -> str | None:
 
 
 def _positions(config: dict[str, Any]) -> int | None:
-    """``max_position_embeddings`` where it is a limit (XLNet writes -1)."""
+    """``max_position_embeddings`` if it is a limit (XLNet writes -1)."""
     return _sane(config.get("max_position_embeddings"))
 
 
@@ -281,7 +282,7 @@ def _smallest(*limits: int | None) -> int | None:
 def _too_long(index: int, tokens: int, limit: int) -> InputError:
     return InputError(
         f"text {index} has {tokens} tokens, and the limit is {limit}",
-        hint="Shorten it, or let it be cut with truncation=True.",
+        hint="Shorten it, or cut it with truncation=True.",
         index=index,
         tokens=tokens,
         limit=limit,
