@@ -1,4 +1,4 @@
-"""Converters without a toolchain, and a source folder that they convert."""
+"""Converters that need no toolchain, and a folder with a model that they convert."""
 
 from __future__ import annotations
 

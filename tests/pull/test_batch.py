@@ -1,4 +1,4 @@
-"""Pulls of files as they are, of several models at once, and previews: on the loopback Hub, without a toolchain."""
+"""Pulls of files and of several models, and their plans, from the loopback Hub and without a toolchain."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from gpux import HuggingFaceManager, Selection, Settings, Store, errors, pull_files, pull_model, pull_models
-from gpux.pull.api import plan_model
-from gpux.pull.files import place_of, plan_files
-from gpux.pull.open import open_model
+from gpux import (
+    HuggingFaceManager,
+    Selection,
+    Settings,
+    Store,
+    errors,
+    open_model,
+    plan_files,
+    plan_model,
+    pull_files,
+    pull_model,
+    pull_models,
+)
+from gpux.pull.files import place_of
 from gpux.system.progress import Event
 from tests.hub import HubServer, add_repo
 from tests.models.bert import bert_repository
@@ -34,7 +44,7 @@ def gpux(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
-def test_a_package_comes_whole_as_a_usable_folder(manager: HuggingFaceManager, packages: str) -> None:
+def test_a_package_is_downloaded_as_a_whole_folder(manager: HuggingFaceManager, packages: str) -> None:
     snapshot = pull_files(packages, selection=Selection(include=("Model.mlpackage/*.json",)), manager=manager)
 
     place = place_of(snapshot)
@@ -52,12 +62,12 @@ def test_one_file(hub: HubServer, manager: HuggingFaceManager, packages: str) ->
     assert snapshot.report is not None and snapshot.report.received == 4000
 
 
-def test_what_matches_nothing(manager: HuggingFaceManager, packages: str) -> None:
+def test_a_pattern_without_a_match_lists_the_files(manager: HuggingFaceManager, packages: str) -> None:
     with pytest.raises(errors.EntryNotFoundError, match=r"big\.gguf"):
         pull_files(packages, selection=Selection(include=("*.nothing",)), manager=manager)
 
 
-def test_the_command_prints_the_place(packages: str) -> None:
+def test_the_command_prints_the_path(packages: str) -> None:
     done = gpux("pull", f"{packages}/big.gguf")
     everything = gpux("pull", packages, "--all", "--json")
 
@@ -116,7 +126,7 @@ def test_dry_run_on_the_command_line(hub: HubServer) -> None:
     assert document["kind"] == "convert" and document["space"][0]["needed"] > document["fetch_bytes"]
 
 
-def test_no_room_is_said_before_the_first_byte(
+def test_too_little_disk_space_is_reported_before_any_download(
     hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpux.pull.needs.RESERVE", 10**18)
@@ -134,7 +144,7 @@ def raise_with_hint(settings: Settings) -> None:
         raise errors.DiskFullError(f"{exc.message} {exc.hint}") from exc
 
 
-def test_a_pull_reports_what_it_took(settings: Settings) -> None:
+def test_a_pull_reports_its_transfer(settings: Settings) -> None:
     first = pull_model("tiny/classify", settings=settings).report
     again = pull_model("tiny/classify", settings=settings).report
 
@@ -149,7 +159,7 @@ def test_discarding_the_source(settings: Settings) -> None:
     assert not [blob for blob in settings.hf_cache.rglob("blobs/*") if blob.stat().st_size > 100_000]
 
 
-def test_the_quota_evicts_what_was_used_least_recently(settings: Settings) -> None:
+def test_the_quota_evicts_the_least_recently_used_variant(settings: Settings) -> None:
     pull_model("tiny/embed", settings=settings)
     pull_model("tiny/fill", settings=settings)
 
@@ -164,7 +174,7 @@ def test_a_string_is_one_reference_and_one_pattern(settings: Settings, manager: 
     assert pull_files("tiny/fill", selection=selection, manager=manager).files == ("config.json",)
 
 
-def test_the_models_own_task_is_meant_where_none_is_named(settings: Settings, tmp_path: Path) -> None:
+def test_the_default_task_is_the_models_own(settings: Settings, tmp_path: Path) -> None:
     own = pull_model("tiny/embed", settings=settings)
     other = bert_repository(tmp_path / "masked", "fill-mask", onnx=True)
     add = pull_model(other, settings=settings, task="fill-mask")
@@ -179,7 +189,7 @@ def pulled_without_weights(tmp_path: Path) -> Path:
     return bert_repository(tmp_path / "embed", "feature-extraction", onnx=True, safetensors=False)
 
 
-def test_files_of_several_models_and_one_that_is_missing(hub: HubServer) -> None:
+def test_files_of_several_models_of_which_one_is_missing(hub: HubServer) -> None:
     done = gpux("pull", "tiny/fill", "tiny/missing", "tiny/embed", "--include", "config.json", "--json")
 
     assert done.returncode == errors.ModelNotFoundError.exit_code
@@ -201,14 +211,14 @@ def test_files_of_several_models_and_one_that_is_missing(hub: HubServer) -> None
         ("tiny/fill", "--all", "--include", "*.json"),
     ],
 )
-def test_contradictions_are_refused_before_anything_travels(hub: HubServer, arguments: tuple[str, ...]) -> None:
+def test_contradicting_options_are_refused_before_any_download(hub: HubServer, arguments: tuple[str, ...]) -> None:
     done = gpux("pull", *arguments)
 
     assert done.returncode == 2
     assert not any("/resolve/" in request.path for request in hub.requests)
 
 
-def test_discarding_the_source_of_what_is_stored(settings: Settings) -> None:
+def test_discarding_the_source_of_a_stored_model(settings: Settings) -> None:
     pull_model("tiny/fill", settings=settings)
 
     pull_model("tiny/fill", settings=settings, discard_source=True)

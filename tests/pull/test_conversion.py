@@ -1,4 +1,4 @@
-"""Pulls that convert: tiny models with safetensors alone, and every way in which a conversion ends badly."""
+"""Pulls that convert: tiny models with safetensors alone, and every kind of failure of a conversion."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_cancel_while_converting(converting: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc to find the worker in")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_pull_leaves_no_worker_behind(converting: Settings, tmp_path: Path, number: int) -> None:
+def test_a_stopped_pull_leaves_no_worker_process(converting: Settings, tmp_path: Path, number: int) -> None:
     folder = bert_repository(tmp_path / "model", "text-classification")
     env = {**os.environ, "GPUX_TOOLCHAINS": str(converting.toolchains)}
     command = [sys.executable, "-m", "gpux", "pull", str(folder)]

@@ -1,4 +1,4 @@
-"""Ways tried in order: converters that refuse, fail or prove wrong, and what is said when none holds. No toolchain."""
+"""Candidates in order: converters that refuse, fail or write wrong graphs, and the error if all fail; no toolchain."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpux import Settings, Store, errors, pull_model
-from gpux.pull.api import explain_model
+from gpux import Settings, Store, errors, explain_model, pull_model
 from gpux.runtime.graphs import Graphs
 from gpux.system.progress import Event, Warned
 from tests.pull.conftest import Make
@@ -18,7 +17,7 @@ from tests.pull.conftest import Make
 WRONG = {"off": 1.0}
 
 
-def test_the_next_converter_takes_over(stubs: Make, settings: Settings, folder: Path) -> None:
+def test_the_next_converter_is_tried_after_a_failure(stubs: Make, settings: Settings, folder: Path) -> None:
     stubs(first=WRONG, second={"refuses": "is tired"}, third={})
     heard: list[Event] = []
 
@@ -39,7 +38,7 @@ def test_the_next_converter_takes_over(stubs: Make, settings: Settings, folder: 
         ({"a": {"refuses": "is tired"}}, errors.UnsupportedTaskError),
     ],
 )
-def test_nothing_is_stored_where_nothing_holds(
+def test_nothing_is_stored_if_all_candidates_fail(
     stubs: Make, settings: Settings, folder: Path, how: dict[str, Any], kind: type[errors.GpuxError]
 ) -> None:
     stubs(**how)
@@ -51,7 +50,9 @@ def test_nothing_is_stored_where_nothing_holds(
         assert all(f"{name}: " in caught.value.message for name in how)
 
 
-def test_what_is_right_up_to_a_threshold_is_held_to_it(stubs: Make, settings: Settings, folder: Path) -> None:
+def test_a_graph_that_is_right_up_to_a_threshold_refuses_longer_inputs(
+    stubs: Make, settings: Settings, folder: Path
+) -> None:
     stubs(only={**WRONG, "wrong_from": 21})
 
     model = pull_model(folder, settings=settings)
@@ -65,12 +66,12 @@ def test_what_is_right_up_to_a_threshold_is_held_to_it(stubs: Make, settings: Se
             graphs.run("model", {name: np.ones((1, 21), np.int64) for name in names})
 
 
-def test_a_converter_without_its_toolchain_is_passed_over(stubs: Make, settings: Settings, folder: Path) -> None:
+def test_a_converter_without_its_toolchain_is_skipped(stubs: Make, settings: Settings, folder: Path) -> None:
     stubs(a={"missing": True}, b={})
     assert pull_model(folder, settings=settings).manifest.recipe == "b"
 
 
-def test_a_missing_toolchain_is_said_before_anything_and_after_failures(
+def test_a_missing_toolchain_is_reported_first_and_after_failures(
     stubs: Make, settings: Settings, folder: Path
 ) -> None:
     stubs(a={"missing": True}, b={"refuses": "is tired"})
@@ -93,13 +94,13 @@ def test_one_converter_by_name(stubs: Make, settings: Settings, folder: Path) ->
         pull_model(folder, settings=settings, converter="c")
 
 
-def test_the_same_is_never_converted_twice(stubs: Make, settings: Settings, folder: Path) -> None:
+def test_a_stored_variant_is_not_converted_again(stubs: Make, settings: Settings, folder: Path) -> None:
     found = stubs(a={})
     assert pull_model(folder, settings=settings) == pull_model(folder, settings=settings)
     assert found["a"].calls == 1
 
 
-def test_an_explanation_runs_nothing(stubs: Make, settings: Settings, folder: Path) -> None:
+def test_explain_converts_nothing(stubs: Make, settings: Settings, folder: Path) -> None:
     found = stubs(a={"refuses": "is tired"}, b={"missing": True})
     plan = explain_model(folder, settings=settings)
     assert [(c.name, c.usable, c.ready) for c in plan.candidates] == [
@@ -115,14 +116,14 @@ def test_an_explanation_runs_nothing(stubs: Make, settings: Settings, folder: Pa
     assert isinstance(explain_model(folder, settings=settings).refusal, errors.UnsupportedTaskError)
 
 
-def test_a_precision_that_nobody_knows(stubs: Make, settings: Settings, folder: Path) -> None:
+def test_an_unknown_precision(stubs: Make, settings: Settings, folder: Path) -> None:
     stubs(a={})
     with pytest.raises(errors.UsageError, match="no precision 'int3'") as caught:
         pull_model(folder, settings=settings, precision="int3")
     assert "int8" in str(caught.value.hint)
 
 
-def test_the_automatic_precision_of_an_encoder_on_the_cpu_is_exact(
+def test_the_automatic_precision_of_an_encoder_on_the_cpu_is_fp32(
     stubs: Make, settings: Settings, folder: Path
 ) -> None:
     stubs(a={})

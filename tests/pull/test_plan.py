@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from gpux import Settings, errors, explain_model, pull_model
+from gpux import Settings, errors, explain_model, plan_model, pull_model
 from gpux.cli.main import run
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.inspect.formats import weight_formats
 from gpux.model.info import ModelFile, ModelInfo
-from gpux.pull.api import plan_model
 from gpux.pull.plan import Candidate, check_weights, direct_candidates, no_weights, variant_bytes
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
@@ -125,7 +124,7 @@ def test_parts_are_one_model() -> None:
         (info(a_dot_gguf=1, b_dot_gguf=1), "fp32", "gguf"),
     ],
 )
-def test_what_a_repository_without_such_weights_has(found: ModelInfo, precision: str, message: str) -> None:
+def test_the_error_lists_the_weights_that_a_repository_has(found: ModelInfo, precision: str, message: str) -> None:
     assert names(candidates(found, precision)) == []
     assert message in no_weights(found, precision).message
 
@@ -227,7 +226,7 @@ def dry_run(capsys: pytest.CaptureFixture[str], source: Path, keywords: dict[str
     return code, json.loads(capsys.readouterr().out)["error"]
 
 
-def test_a_stored_variant_is_all_there_is_to_the_plan(stubs: Make, settings: Settings, shipped: Path) -> None:
+def test_the_plan_of_a_stored_variant(stubs: Make, settings: Settings, shipped: Path) -> None:
     stubs(a={})
     model = pull_model(shipped, settings=settings)
 
@@ -278,7 +277,9 @@ def test_too_little_disk_space_and_memory(
     assert ignored.refusal is None and not ignored.space[0].fits
 
 
-def test_what_a_refused_plan_prints(stubs: Make, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_dry_run_prints_the_error_of_the_pull(
+    stubs: Make, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stubs(a=REFUSES)
 
     codes = [run(["pull", str(folder), *options]) for options in ([], ["--dry-run"])]

@@ -1,4 +1,4 @@
-"""A pull from a reference to a stored variant, on repositories that ship ONNX: no toolchain takes part."""
+"""A pull from a reference to a stored variant, from repositories that ship ONNX; no toolchain is used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpux import HuggingFaceManager, Settings, Store, errors, pipeline, pull_model
-from gpux.pull.open import open_model
+from gpux import HuggingFaceManager, Settings, Store, errors, open_model, pipeline, plan_model, pull_model
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, Warned
 from tests.hub import Fault, HubServer, add_repo, folder_files
@@ -44,7 +43,7 @@ def test_a_shipped_model_is_pulled_and_runs_without_a_toolchain(hub: HubServer, 
     assert not any("safetensors" in request.path for request in hub.requests)
 
 
-def test_a_second_pull_takes_one_request_and_by_commit_none(hub: HubServer, settings: Settings) -> None:
+def test_a_second_pull_makes_one_request_and_by_commit_none(hub: HubServer, settings: Settings) -> None:
     first = pull_model("tiny/embed", settings=settings)
     hub.clear_requests()
 
@@ -55,7 +54,7 @@ def test_a_second_pull_takes_one_request_and_by_commit_none(hub: HubServer, sett
     assert len(hub.requests) == 1
 
 
-def test_a_moved_branch_brings_the_new_commit(hub: HubServer, settings: Settings) -> None:
+def test_a_moved_branch_is_pulled_at_its_new_commit(hub: HubServer, settings: Settings) -> None:
     first = pull_model("tiny/moved", settings=settings, task="text-classification")
     hub.move_branch("tiny/moved", "main", "next")
     try:
@@ -74,7 +73,7 @@ def test_a_short_name_is_stored_under_its_canonical_id(settings: Settings) -> No
     assert open_model("gpt2", settings=settings) == open_model("openai-community/gpt2", settings=settings) == model
 
 
-def test_the_manager_pulls_too(manager: HuggingFaceManager) -> None:
+def test_a_manager_pulls_a_model(manager: HuggingFaceManager) -> None:
     assert manager.pull_model("tiny/embed", revision="v1").id == "tiny/embed"
 
 
@@ -90,7 +89,7 @@ def test_a_folder_and_an_onnx_file(tmp_path: Path, settings: Settings) -> None:
     assert file.graph().file == "model.onnx"
 
 
-def test_a_hub_that_is_gone_leaves_what_is_stored(hub: HubServer, settings: Settings) -> None:
+def test_the_stored_model_is_used_if_the_hub_does_not_answer(hub: HubServer, settings: Settings) -> None:
     first = pull_model("tiny/embed", settings=settings)
     hub.stop()
     events: list[Event] = []
@@ -139,8 +138,30 @@ def test_refusals_store_nothing_and_download_no_weights(
         pull_model(ref, settings=settings)
 
     assert caught.value.hint or kind is errors.InvalidReferenceError
+    assert caught.value.to_dict() == refusal_of_the_plan(ref, settings).to_dict()
     assert Store(settings.store).models() == []
     assert not any("safetensors" in request.path for request in hub.requests)
+
+
+def refusal_of_the_plan(ref: str, settings: Settings) -> errors.GpuxError:
+    try:
+        refusal = plan_model(ref, settings=settings).refusal
+    except errors.GpuxError as exc:
+        return exc
+    assert refusal is not None
+    return refusal
+
+
+def test_a_dry_run_refuses_as_the_pull_does(hub: HubServer) -> None:
+    commands = [["pull", "odd/unknown"], ["pull", "odd/unknown", "--dry-run"], ["convert", "odd/unknown", "--explain"]]
+
+    done = [
+        subprocess.run([sys.executable, "-m", "gpux", *command], capture_output=True, text=True) for command in commands
+    ]
+
+    assert {run.returncode for run in done} == {errors.UnsupportedArchitectureError.exit_code}
+    messages = [[line for line in run.stderr.splitlines() if line.startswith(("error: ", "  → "))] for run in done]
+    assert messages[0] == messages[1] == messages[2] and "cannot be converted" in messages[0][0]
 
 
 @pytest.mark.parametrize("ref", ["odd/no-weights", "odd/gguf"])
@@ -189,7 +210,7 @@ def test_cancel_ends_a_pull_at_any_stage(hub: HubServer, settings: Settings) -> 
         assert list((settings.store / "staging").glob("*")) == []
 
 
-def test_force_makes_it_again(settings: Settings) -> None:
+def test_force_creates_the_variant_again(settings: Settings) -> None:
     first = pull_model("tiny/embed", settings=settings)
 
     second = pull_model("tiny/embed", settings=settings, force=True)
@@ -219,7 +240,7 @@ def test_four_processes_pull_one_model_once(hub: HubServer, repositories: Path, 
     ],
     ids=["resolve", "download"],
 )
-def test_ctrl_c_leaves_nothing_half_written(hub: HubServer, settings: Settings, fault: Fault) -> None:
+def test_ctrl_c_leaves_no_partial_variant(hub: HubServer, settings: Settings, fault: Fault) -> None:
     hub.add_fault(fault)
     command = [sys.executable, "-m", "gpux", "pull", "tiny/classify"]
     with subprocess.Popen(command, env={**os.environ, "GPUX_TIMEOUT": "30"}, stderr=subprocess.PIPE) as process:
@@ -236,7 +257,7 @@ def test_ctrl_c_leaves_nothing_half_written(hub: HubServer, settings: Settings, 
     assert pull_model("tiny/classify", settings=settings).id == "tiny/classify"
 
 
-def test_external_data_travels_with_its_graph(repositories: Path, settings: Settings, tmp_path: Path) -> None:
+def test_external_data_is_stored_with_its_graph(repositories: Path, settings: Settings, tmp_path: Path) -> None:
     folder = bert_repository(tmp_path / "big", "feature-extraction", onnx=True, external_data=True)
     add_repo(repositories, "tiny/external", folder_files(folder))
 

@@ -1,4 +1,4 @@
-"""Staying current, against a Hub whose branches move."""
+"""Finding and updating outdated models, with a Hub whose branches move."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes | Path]]:
-    """Files of a classifier and of a masked language model: ONNX and nothing to convert."""
+    """Files of a classifier and of a masked language model, with ONNX and no other weights."""
     folder = tmp_path_factory.mktemp("models")
     tasks = ("text-classification", "fill-mask")
     made = {task: bert_repository(folder / task, task, onnx=True, safetensors=False) for task in tasks}
@@ -34,7 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, byte
 
 @pytest.fixture
 def root(models: dict[str, dict[str, bytes | Path]], tmp_path: Path) -> Path:
-    """Repositories with a ``main``, and with what it will move to: ``next``."""
+    """Repositories with a branch ``main``, and ``next``, to which tests move it."""
     folder = tmp_path / "repositories"
     classify = models["text-classification"]
     for name in ("org/one", "org/two"):
@@ -47,7 +47,7 @@ def root(models: dict[str, dict[str, bytes | Path]], tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hub(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub of this test's own, since its branches move."""
+    """A Hub for one test alone, since its branches move."""
     with HubServer(root) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
@@ -74,7 +74,7 @@ def test_a_moved_branch_is_outdated_by_one_request_each(hub: HubServer, settings
     assert json.loads(json.dumps(first.to_dict()))["status"] == "outdated"
 
 
-def test_a_branch_a_tag_and_the_default_branch_are_followed_each(hub: HubServer, settings: Settings) -> None:
+def test_a_branch_a_tag_and_the_default_branch_are_compared_each(hub: HubServer, settings: Settings) -> None:
     for ref in ("org/one", "org/one@main", "org/one@v1"):
         pull_model(ref, settings=settings)
     hub.move_branch("org/one", "main", "next")
@@ -90,7 +90,7 @@ def test_a_branch_a_tag_and_the_default_branch_are_followed_each(hub: HubServer,
     assert len(hub.requests) == 2
 
 
-def test_what_was_pulled_by_commit_is_never_asked_about(hub: HubServer, settings: Settings) -> None:
+def test_a_model_pulled_by_commit_causes_no_request(hub: HubServer, settings: Settings) -> None:
     commit = hub.commit("org/one")
     pull_model(f"org/one@{commit}", settings=settings)
     hub.move_branch("org/one", "main", "next")
@@ -102,7 +102,7 @@ def test_what_was_pulled_by_commit_is_never_asked_about(hub: HubServer, settings
     assert hub.requests == []
 
 
-def test_only_what_is_named(hub: HubServer, settings: Settings) -> None:
+def test_only_named_models_are_compared(hub: HubServer, settings: Settings) -> None:
     for ref in ("org/one", "org/one@v1", "org/two"):
         pull_model(ref, settings=settings)
     hub.clear_requests()
@@ -130,7 +130,7 @@ def test_gone_models_and_branches(hub: HubServer, root: Path, settings: Settings
     assert update(found, settings=settings) == []
 
 
-def test_a_renamed_model_says_its_new_name(hub: HubServer, root: Path, settings: Settings) -> None:
+def test_a_renamed_model_reports_its_new_id(hub: HubServer, root: Path, settings: Settings) -> None:
     pull_model("org/one", settings=settings)
     (root / "models" / "org" / "one").rename(root / "models" / "org" / "renamed")
     add_repo(root, "org/renamed", {"README.md": b"# Moved\n"}, label="unused", renamed_from=["org/one"])
@@ -143,7 +143,7 @@ def test_a_renamed_model_says_its_new_name(hub: HubServer, root: Path, settings:
     assert standing(outdated(settings=settings)) == {"org/renamed": "current"}
 
 
-def test_one_that_cannot_be_asked_stops_no_other(hub: HubServer, settings: Settings) -> None:
+def test_a_failed_request_does_not_stop_the_others(hub: HubServer, settings: Settings) -> None:
     for ref in ("org/one", "org/two"):
         pull_model(ref, settings=settings)
     hub.add_fault(Fault("status", path="org/one", status=500, times=None))
@@ -155,7 +155,7 @@ def test_one_that_cannot_be_asked_stops_no_other(hub: HubServer, settings: Setti
     assert found[0].to_dict()["error"]["code"] == "hub_server"
 
 
-def test_a_hub_that_is_gone_is_not_asked_for_ever(hub: HubServer, root: Path, settings: Settings) -> None:
+def test_requests_end_if_the_hub_does_not_answer(hub: HubServer, root: Path, settings: Settings) -> None:
     number = 2 * PARALLEL_REQUESTS
     for index in range(number):
         add_repo(root, f"many/m{index}", folder_files(root / "models" / "org" / "one" / "revisions" / "main"))
@@ -172,7 +172,7 @@ def test_a_hub_that_is_gone_is_not_asked_for_ever(hub: HubServer, root: Path, se
     assert PARALLEL_REQUESTS <= len(asked) < number
 
 
-def test_a_rate_limit_ends_the_asking(hub: HubServer, root: Path, settings: Settings) -> None:
+def test_requests_end_after_a_rate_limit(hub: HubServer, root: Path, settings: Settings) -> None:
     number = 3 * PARALLEL_REQUESTS
     for index in range(number):
         add_repo(root, f"many/m{index:02}", folder_files(root / "models" / "org" / "one" / "revisions" / "main"))
@@ -186,7 +186,7 @@ def test_a_rate_limit_ends_the_asking(hub: HubServer, root: Path, settings: Sett
     assert len({request.path.split("?")[0] for request in hub.requests}) < number
 
 
-def test_offline_nobody_is_asked(hub: HubServer, settings: Settings) -> None:
+def test_offline_makes_no_request(hub: HubServer, settings: Settings) -> None:
     pull_model("org/one", settings=settings)
     hub.clear_requests()
 
@@ -196,7 +196,7 @@ def test_offline_nobody_is_asked(hub: HubServer, settings: Settings) -> None:
     assert hub.requests == []
 
 
-def test_a_damaged_record_is_told(hub: HubServer, settings: Settings) -> None:
+def test_a_damaged_record_is_reported(hub: HubServer, settings: Settings) -> None:
     for ref in ("org/one", "org/two"):
         pull_model(ref, settings=settings)
     Layout(settings.store).revision_file("hf", "org/one", None).write_text("{")
@@ -229,7 +229,7 @@ def test_a_manager_of_the_callers_own(hub: HubServer, settings: Settings) -> Non
     assert isinstance(found.error, errors.NetworkError)
 
 
-def test_a_folder_is_looked_at_only_if_it_is_named(hub: HubServer, settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_is_compared_only_if_it_is_named(hub: HubServer, settings: Settings, tmp_path: Path) -> None:
     folder = bert_repository(tmp_path / "mine", "fill-mask", onnx=True)
     model = pull_model(folder, settings=settings)
     assert outdated(settings=settings) == []
@@ -244,7 +244,7 @@ def test_a_folder_is_looked_at_only_if_it_is_named(hub: HubServer, settings: Set
     assert hub.requests == []
 
 
-def test_update_pulls_what_is_behind_and_keeps_the_former_commit(hub: HubServer, settings: Settings) -> None:
+def test_update_pulls_outdated_models_and_keeps_the_former_commit(hub: HubServer, settings: Settings) -> None:
     one, two = (pull_model(name, settings=settings) for name in ("org/one", "org/two"))
     hub.move_branch("org/one", "main", "next")
 
@@ -287,7 +287,7 @@ def test_update_keeps_task_precision_and_recipe(hub: HubServer, settings: Settin
     }
 
 
-def test_a_failed_update_stops_no_other(hub: HubServer, settings: Settings) -> None:
+def test_a_failed_update_does_not_stop_the_others(hub: HubServer, settings: Settings) -> None:
     for name in ("org/one", "org/other-task"):
         pull_model(name, settings=settings)
         hub.move_branch(name, "main", "next")
@@ -301,7 +301,7 @@ def test_a_failed_update_stops_no_other(hub: HubServer, settings: Settings) -> N
     assert standing(outdated(settings=settings))["org/other-task"] == "outdated"
 
 
-def test_an_update_that_falls_back_is_no_update(hub: HubServer, settings: Settings) -> None:
+def test_a_pull_that_falls_back_to_the_stored_commit_is_a_failed_update(hub: HubServer, settings: Settings) -> None:
     model = pull_model("org/one", settings=settings)
     hub.move_branch("org/one", "main", "next")
     found = outdated(settings=settings)
@@ -354,7 +354,7 @@ def test_gpux_outdated_and_update(hub: HubServer, settings: Settings, capsys: Ca
     assert {model.commit for model in Store(settings.store).models()} == {new, hub.commit("org/two")}
 
 
-def test_gpux_update_tells_failures(hub: HubServer, settings: Settings, capsys: Captured) -> None:
+def test_gpux_update_prints_failures(hub: HubServer, settings: Settings, capsys: Captured) -> None:
     pull_model("org/other-task", settings=settings)
     hub.move_branch("org/other-task", "main", "next")
 
@@ -379,7 +379,9 @@ def test_gpux_outdated_without_a_hub(hub: HubServer, settings: Settings, capsys:
         hub.start()
 
 
-def test_offline_update_says_that_it_cannot_know(hub: HubServer, settings: Settings, capsys: Captured) -> None:
+def test_offline_update_reports_that_the_status_is_unknown(
+    hub: HubServer, settings: Settings, capsys: Captured
+) -> None:
     for name in ("org/one", "org/two"):
         pull_model(name, settings=settings)
     assert run(["update", "--offline"]) == 5
@@ -392,7 +394,7 @@ def test_offline_update_says_that_it_cannot_know(hub: HubServer, settings: Setti
     assert [(one["status"], one["error"]["code"]) for one in found] == [("unknown", "offline")] * 2
 
 
-def test_a_dry_run_as_json_lists_what_would_be_pulled(hub: HubServer, settings: Settings, capsys: Captured) -> None:
+def test_a_dry_run_as_json_lists_the_variants_to_pull(hub: HubServer, settings: Settings, capsys: Captured) -> None:
     former = pull_model("org/one", settings=settings)
     pull_model("org/two", settings=settings)
     hub.move_branch("org/one", "main", "next")
@@ -405,7 +407,7 @@ def test_a_dry_run_as_json_lists_what_would_be_pulled(hub: HubServer, settings: 
     assert len(hub.requests) == 2
 
 
-def test_a_name_is_said_once(hub: HubServer, root: Path, settings: Settings, capsys: Captured) -> None:
+def test_each_reference_is_printed_once(hub: HubServer, root: Path, settings: Settings, capsys: Captured) -> None:
     hub.move_branch("org/one", "side", "next")
     for ref in ("org/one@side", "org/two"):
         pull_model(ref, settings=settings)
@@ -419,13 +421,13 @@ def test_a_name_is_said_once(hub: HubServer, root: Path, settings: Settings, cap
         assert "org/two: org/two" not in shown + remarks
 
 
-def test_a_failed_update_says_the_name_once() -> None:
+def test_a_failed_update_prints_the_reference_once() -> None:
     assert about("org/x", "org/x: no such model", " (fill-mask)") == "org/x (fill-mask): no such model"
     assert about("org/x@v1", "offline", " and 2 more") == "org/x@v1 and 2 more: offline"
     assert about("org/x@v1", "org/x has no revision 'v1'") == "org/x has no revision 'v1'"
 
 
-def test_nothing_is_stored(hub: HubServer, capsys: Captured) -> None:
+def test_an_empty_store(hub: HubServer, capsys: Captured) -> None:
     assert run(["outdated"]) == 0
     assert capsys.readouterr() == ("", "Nothing is stored that was pulled by a branch or tag.\n")
     assert run(["outdated", "org/one"]) == 3

@@ -1,1 +1,1 @@
-"""A reference in, a runnable variant out: what is taken, by which way, made, proven and stored."""
+"""Pulling models: the plan of a pull, its execution, and opening what is stored."""

@@ -54,13 +54,13 @@ def adopt(
     """
     with context.store.staging() as staging:
         files = _place_graphs(snapshot, candidate, staging)
-        place_run_files(snapshot, candidate, staging)
+        _place_run_files(snapshot, candidate, staging)
         specs, found = _checked(context, plan, candidate, snapshot.info, staging, files)
         paths = {name: staging.path / file for name, file in files.items()}
         call_spec, versions = call_spec_of(paths, specs, snapshot.read_json("config.json")), dict[str, str]()
         if prover is not None:
             specs, call_spec, found, versions = _proven(context, plan, snapshot, prover, staging, files)
-        return commit(context, staging, _manifest(plan, snapshot.info, SHIPPED, specs, call_spec, found, versions))
+        return _commit(context, staging, _manifest(plan, snapshot.info, SHIPPED, specs, call_spec, found, versions))
 
 
 def convert(
@@ -74,9 +74,9 @@ def convert(
     """
     with context.store.staging() as staging:
         specs, call_spec, found, versions = _proven(context, plan, snapshot, converter, staging, {})
-        place_run_files(snapshot, candidate, staging)
+        _place_run_files(snapshot, candidate, staging)
         manifest = _manifest(plan, snapshot.info, converter.name, specs, call_spec, found, versions)
-        return commit(context, staging, manifest)
+        return _commit(context, staging, manifest)
 
 
 def _checked(
@@ -91,7 +91,7 @@ def _checked(
         context.stages.stage("prove", "Checking the repository's own ONNX") as done,
         Graphs(staging.path, files, context.open_session) as graphs,
     ):
-        specs = graph_specs(graphs, files)
+        specs = _graph_specs(graphs, files)
         check_task(specs, plan.task, info)
         answers = " and answers with finite numbers" if check_finite(graphs, info) else ""
         done(f"{', '.join(graph.graph for graph in candidate.graphs)} loads, fits {plan.task}{answers}")
@@ -134,7 +134,7 @@ def _export(
         source=snapshot.path,
         output=output,
         reference=reference,
-        log=log_file(context, snapshot.info, plan.task),
+        log=_log_file(context, snapshot.info, plan.task),
         model_id=snapshot.info.id,
         task=plan.task,
         precision=plan.precision,
@@ -163,10 +163,10 @@ def _prove(
             execution_provider=graphs.session(next(iter(report.graphs))).execution_provider,
             cancel=context.cancel,
         )
-        return graph_specs(graphs, report.graphs), found
+        return _graph_specs(graphs, report.graphs), found
 
 
-def commit(context: PullContext, staging: Staging, manifest: Manifest) -> StoredModel:
+def _commit(context: PullContext, staging: Staging, manifest: Manifest) -> StoredModel:
     """Make the staged files a variant of the store; with ``force`` in the place of an equal one."""
     with context.stages.stage("store", "Storing") as done:
         model = staging.commit(manifest, replace=context.force, progress=context.stages.progress, cancel=context.cancel)
@@ -208,7 +208,7 @@ def _verdict(proven: Proof, info: ModelInfo, *, allow_inexact: bool) -> str:
     )
 
 
-def place_run_files(snapshot: SourceSnapshot, candidate: Candidate, staging: Staging) -> None:
+def _place_run_files(snapshot: SourceSnapshot, candidate: Candidate, staging: Staging) -> None:
     """Copy configurations and tokenizer into the variant; a file that the converter wrote (tokenizer.json) stays."""
     for path in candidate.run_files:
         target = staging.path / path
@@ -226,7 +226,7 @@ def _place_graphs(snapshot: SourceSnapshot, candidate: Candidate, staging: Stagi
     }
 
 
-def graph_specs(graphs: Graphs, files: Mapping[str, str]) -> tuple[GraphSpec, ...]:
+def _graph_specs(graphs: Graphs, files: Mapping[str, str]) -> tuple[GraphSpec, ...]:
     """Inputs and outputs of the graphs (name -> file), as onnxruntime reports them."""
     sessions = {name: graphs.session(name) for name in files}
     return tuple(GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs) for name, file in files.items())
@@ -273,7 +273,7 @@ def _manifest(
     )
 
 
-def log_file(context: PullContext, info: ModelInfo, name: str) -> Path:
+def _log_file(context: PullContext, info: ModelInfo, name: str) -> Path:
     """The file for the output of one worker, in a folder that exists.
 
     Raises:

@@ -53,25 +53,39 @@ Text2TextGeneration = Literal["text2text-generation", "text2text", "seq2seq-lm"]
 def open_model(
     ref: Reference,
     *,
-    task: str | None = None,
     revision: str | None = None,
+    task: str | None = None,
     settings: Settings | None = None,
+    store: Store | None = None,
     progress: ProgressCallback | bool | None = None,
     cancel: CancelToken | None = None,
 ) -> StoredModel:
     """The stored model of a reference, without any request; pulled if it is not stored.
 
-    A branch stands for the commit that it had at the last pull; ``pull_model`` looks for a newer one.
+    A branch stands for the commit that it had at the last pull; ``pull_model`` looks for a newer one. The files of a
+    local folder are read each time.
+
+    Args:
+        ref: any form that :meth:`ModelRef.parse` accepts.
+        revision: branch, tag, ``refs/pr/N`` or commit.
+        task: the Hub's name of a task or an alias; by default the model's own.
+        settings: by default the environment's.
+        store: by default the one of the settings.
+        progress: as for :func:`gpux.pull_model`.
+        cancel: set it to end a pull with ``CancelledError``.
+
+    Raises:
+        GpuxError: what :func:`gpux.pull_model` raises, for a model that is not stored.
     """
     settings = settings or Settings.from_env()
+    kept = store or Store(settings.store)
     parsed = whole_model(ModelRef.parse(ref).at(revision))
     if parsed.scheme != "local":
-        store = Store(settings.store)
-        found = store.find_ref(parsed, task=canonical(task) if task else None)
+        found = kept.find_ref(parsed, task=canonical(task) if task else None)
         if found is not None:
-            store.touch(found)
+            kept.touch(found)
             return found
-    return pull_model(parsed, task=task, settings=settings, progress=progress, cancel=cancel)
+    return pull_model(parsed, task=task, settings=settings, store=kept, progress=progress, cancel=cancel)
 
 
 @overload

@@ -1,4 +1,4 @@
-"""Checks of an ONNX that a repository ships: does it fit the task, does it answer, how must it be driven."""
+"""Checks of the ONNX that a repository ships: its outputs, its answers to a small input, and how it is called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpux.model.variant import CallSpec, GraphSpec, TensorSpec
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 
-#: task -> names of the output that tells it, and that output's rank. A task that is not here is taken at its word.
+#: task -> names of its characteristic output, and that output's rank. Other tasks are not checked.
 _OUTPUTS: dict[str, tuple[tuple[str, ...], int]] = {
     "feature-extraction": (("last_hidden_state", "token_embeddings"), 3),
     "text-classification": (("logits",), 2),
@@ -36,20 +36,20 @@ _TEXT = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_id
 _POSITIONS_AFTER_PADDING = frozenset(
     {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
 )
-#: onnxruntime's fused attention wants padding on the right, and one row where a chunk follows a cache.
+#: onnxruntime's fused attention requires padding on the right, and one row where a chunk follows a cache.
 _FUSED = "GroupQueryAttention"
 
 
 def graph_name(part: str) -> str:
-    """What gpux calls a part: ``decoder_model_merged`` is the ``decoder``."""
+    """The name of a graph in a manifest: ``decoder`` for the part ``decoder_model_merged``."""
     return part.removesuffix("_merged").removesuffix("_model") or part
 
 
 def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo) -> None:
-    """Return if the graphs' outputs are those of the task.
+    """Return if the graphs have the outputs of the task.
 
     Raises:
-        UnsupportedTaskError: they are not.
+        UnsupportedTaskError: they have other outputs.
     """
     if task not in _OUTPUTS:
         return
@@ -60,47 +60,47 @@ def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo) -> None:
         return
     listed = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in outputs)
     raise UnsupportedTaskError(
-        f"the ONNX that {info.id} ships gives {listed}; {task} needs {' or '.join(names)} of rank {rank}",
+        f"the ONNX that {info.id} ships has the outputs {listed}; {task} needs {' or '.join(names)} of rank {rank}",
         hint=f"Convert the original weights with `gpux convert {info.id} --task {task}`.",
     )
 
 
 def check_finite(graphs: Graphs, info: ModelInfo) -> bool:
-    """Give each graph a small input, and look at the answers; False where no such input could be made.
+    """Run each graph on a small input and check its outputs; False if a graph did not accept the generated input.
 
     Raises:
-        ProofError: an answer is not finite.
-        SessionError: a graph that takes text fails.
+        ProofError: an output is not finite.
+        SessionError: a graph whose inputs are tokens fails.
     """
-    tried = [_is_finite(graphs.session(name), info) for name in graphs.names]
-    return all(tried)
+    checked = [_is_finite(graphs.session(name), info) for name in graphs.names]
+    return all(checked)
 
 
 def _is_finite(session: Session, info: ModelInfo) -> bool:
-    takes_text = all(spec.name in _TEXT or is_cache_input(spec.name) for spec in session.inputs)
+    has_token_inputs = all(spec.name in _TEXT or is_cache_input(spec.name) for spec in session.inputs)
     try:
         answers = session.run({spec.name: _sample(spec) for spec in session.inputs})
     except (SessionError, InputError):
-        if takes_text:
+        if has_token_inputs:
             raise
         return False
     bad = [name for name, array in answers.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if bad:
-        raise ProofError(f"the ONNX that {info.id} ships answers with NaN or infinity in {', '.join(bad)}")
+        raise ProofError(f"the ONNX that {info.id} ships outputs NaN or infinity in {', '.join(bad)}")
     return True
 
 
 def _sample(spec: TensorSpec) -> NDArray[Any]:
-    """A small input of ones: fixed axes as they are, a batch of 2, an empty cache, 8 of everything else."""
+    """An input of ones: fixed axes keep their size, the batch is 2, a cache is empty, other axes are 8."""
     shape = [size if isinstance(size, int) else _size(size, axis) for axis, size in enumerate(spec.shape)]
     return np.ones(shape, dtype=spec.dtype)
 
 
 def _size(name: str | None, axis: int) -> int:
-    said = name or ""
-    if "past" in said and "+" not in said:
+    name = name or ""
+    if "past" in name and "+" not in name:
         return 0
-    return 3 if "channel" in said else 2 if axis == 0 else 8
+    return 3 if "channel" in name else 2 if axis == 0 else 8
 
 
 def call_spec_of(graphs: Mapping[str, Path], specs: Iterable[GraphSpec], config: Mapping[str, Any]) -> CallSpec:
@@ -122,7 +122,7 @@ def _is_fused(path: Path) -> bool:
 
 
 def _position_limit(config: Mapping[str, Any]) -> int | None:
-    """Tokens that the model has positions for, by its ``config.json``."""
+    """The number of tokens for which the model has positions, from its ``config.json``."""
     limit = config.get("max_position_embeddings")
     if not isinstance(limit, int) or limit <= 0:
         return None
