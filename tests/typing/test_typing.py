@@ -12,6 +12,7 @@ from typing import get_args
 
 import pytest
 
+import gpux
 from gpux.model.tasks import ALIASES, canonical
 from gpux.pipelines.registry import pipelines
 from gpux.pull import open as opening
@@ -23,6 +24,7 @@ PAGES = (
     *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
 )
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK_OF_NAMES = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: What stands before a page's first block: names that the page does not repeat, and the reader's own variables.
 BEFORE = """\
 from __future__ import annotations
@@ -100,6 +102,13 @@ def test_a_page_imports_public_names_alone(page: Path) -> None:
                 assert {statement.module, f"{statement.module}.{alias.name}"} & {*shown, "gpux.errors"}, alias.name
         elif isinstance(statement, ast.Import):
             assert not [alias.name for alias in statement.names if alias.name.startswith("gpux.")]
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    listed = BLOCK_OF_NAMES.search(text)
+    assert listed is not None
+    assert sorted(re.findall(r"\w+", listed[1])) == sorted({*gpux.__all__} - {"__version__"})
 
 
 def test_each_alias_is_a_literal_of_its_task() -> None:
