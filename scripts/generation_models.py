@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.model.info import read_json
+from gpux.model.json_file import read_json
 from gpux.model.variant import CallSpec
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder

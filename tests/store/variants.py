@@ -7,7 +7,7 @@ from typing import Any
 
 from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
 from gpux.store import Staging, Store
-from gpux.system.swap import exchange
+from gpux.system.files import exchange
 
 ID = "org/name"
 COMMITS = tuple(character * 40 for character in "abcdef")

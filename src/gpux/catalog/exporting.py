@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from gpux.catalog.describing import timestamp
 from gpux.catalog.record import Record
 from gpux.errors import NotWritableError
 from gpux.system.disk import disk_errors
+from gpux.system.files import write_atomic
 
 
 def to_json(records: Iterable[Record]) -> str:
@@ -40,16 +40,11 @@ def write_whole(path: Path, text: str) -> None:
         NotWritableError: the folder refuses.
         DiskFullError: there is no room.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     with disk_errors(path.parent, hint="Name another file with --output."):
         try:
-            part.write_text(text, encoding="utf-8", newline="\n")
-            part.replace(path)
-        except OSError as exc:
-            part.unlink(missing_ok=True)
-            if isinstance(exc, FileNotFoundError):
-                raise NotWritableError(f"there is no folder {path.parent}", hint="Make it first.") from exc
-            raise
+            write_atomic(path, text)
+        except FileNotFoundError as exc:
+            raise NotWritableError(f"there is no folder {path.parent}", hint="Create the folder first.") from exc
 
 
 def _document(records: Iterable[Record]) -> dict[str, Any]:

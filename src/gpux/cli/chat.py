@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -27,6 +26,7 @@ from gpux.cli.toolchain import with_toolchain
 from gpux.errors import GpuxError, InputError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.system.cancel import CancelToken
+from gpux.system.files import write_atomic
 
 if TYPE_CHECKING:
     from gpux.pipelines.generation.text_generation import TextGenerationPipeline
@@ -45,12 +45,7 @@ def write_messages(path: Path, messages: list[dict[str, Any]]) -> None:
             read_messages(path)
         except GpuxError as exc:
             raise UsageError(f"{path} exists and does not hold a chat", hint="Choose another file name.") from exc
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(json.dumps(messages, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_atomic(path, json.dumps(messages, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_messages(path: Path) -> list[dict[str, Any]]:

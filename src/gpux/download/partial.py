@@ -23,6 +23,7 @@ from typing import Self
 from gpux.download.ranges import Range, Ranges
 from gpux.model.info import ModelFile
 from gpux.system.cancel import CancelToken
+from gpux.system.files import write_atomic
 from gpux.system.hashing import Algorithm, new_hash
 
 CHUNK = 512 << 10  #: bytes that are read back and hashed in one step
@@ -158,9 +159,8 @@ class Journal:
         self._lines: dict[int, int] = {}  # start of a range -> its line
         for start, _ in ranges:
             self._lines[start] = len(self._lines)
-        temporary = _temporary(path)
-        temporary.write_bytes(self._header + b"".join(_line(*found) for found in ranges))
-        temporary.replace(path)  # atomic: a reader sees the old journal or the new one
+        content = self._header + b"".join(_line(*found) for found in ranges)
+        write_atomic(path, content, temporary=_temporary(path))
         self._file = PositionedFile(path)
 
     def record(self, found: Range) -> None:

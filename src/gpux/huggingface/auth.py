@@ -9,8 +9,6 @@ written, so that a full disk leaves no token.
 from __future__ import annotations
 
 import os
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from gpux.errors import AccessError, HubServerError, InvalidTokenError, NotWrita
 from gpux.model.values import Value
 from gpux.system import keystore
 from gpux.system.disk import disk_errors
+from gpux.system.files import write_atomic
 from gpux.system.settings import Settings, TokenSource, token_sources
 
 LOGIN_HINT = "Log in with `gpux auth login`, or set HF_TOKEN."
@@ -187,16 +186,7 @@ def _write(path: Path, token: str) -> None:
     try:
         with disk_errors(path, hint=FILE_HINT):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # created with mode 0600
-            try:
-                with os.fdopen(handle, "w", encoding="ascii") as file:
-                    file.write(token)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(path)
-            finally:
-                with suppress(FileNotFoundError):  # it was renamed
-                    Path(temporary).unlink()
+            write_atomic(path, token.encode("ascii"), flush=True, private=True)
     except OSError as exc:  # not mapped by disk_errors: a folder in place of the file
         raise NotWritableError(f"cannot write to {path}: {exc.strerror}", hint=FILE_HINT, path=str(path)) from exc
 

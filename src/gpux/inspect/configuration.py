@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +10,9 @@ from gpux.errors import GpuxError
 from gpux.inspect.formats import weight_formats
 from gpux.inspect.reads import FileReads
 from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.json_file import parse_json
 from gpux.model.values import Value
+from gpux.system.hashing import hash_bytes
 
 LARGEST = 16 << 20  #: bytes; a larger one is no configuration
 #: Folders in which a pipeline of several models has the one that is asked for.
@@ -73,19 +73,15 @@ def config_path(info: ModelInfo) -> str | None:
 def is_intact(data: bytes, file: ModelFile) -> bool:
     """Whether bytes are those of a file, as far as its hash is known."""
     if file.sha256 is not None:
-        return hashlib.sha256(data).hexdigest() == file.sha256
-    if file.blob_id is not None:
-        digest = hashlib.sha1(b"blob %d\0" % len(data), usedforsecurity=False)
-        digest.update(data)
-        return digest.hexdigest() == file.blob_id
-    return True
+        return hash_bytes(data, "sha256") == file.sha256
+    return file.blob_id is None or hash_bytes(data, "git-blob-sha1") == file.blob_id
 
 
 def _parsed(data: bytes) -> dict[str, Any] | str:
     """The object, or what the file is instead."""
     try:
-        found = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        found = parse_json(data)
+    except ValueError:
         start = data.lstrip()[:15].lower()
         return "is a web page and not JSON" if start.startswith((b"<!doctype", b"<html")) else "is not JSON"
     return found if isinstance(found, dict) else "holds no JSON object"

@@ -15,8 +15,6 @@ JSON files are written under a temporary name and renamed, so that readers see w
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +23,9 @@ from typing import Any, Literal, TypeVar
 from gpux.errors import CorruptFileError, JobNotFoundError
 from gpux.jobs.events import Record, last_records
 from gpux.jobs.process import ProcessMark, is_alive, is_elsewhere
-from gpux.model.info import read_json
+from gpux.model.json_file import load_json, read_json
 from gpux.model.values import Value, from_builtins
-from gpux.system.disk import sync_file
+from gpux.system.files import write_atomic
 from gpux.system.progress import BytesAdvanced, StageFinished, StageStarted
 
 _T = TypeVar("_T")
@@ -137,14 +135,8 @@ def write_whole(path: Path, text: str) -> None:
     Raises:
         OSError: the file cannot be written; no partial file remains.
     """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-        sync_file(temporary)
-        os.replace(temporary, path)  # noqa: PTH105 - atomic
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    data = text.encode("utf-8", "backslashreplace")
+    write_atomic(path, data, flush=True, temporary=path.with_name(f".{path.name}.new"))
 
 
 def read_job(root: Path) -> Job:
@@ -220,11 +212,9 @@ def _status(code: int, folder: JobFolder) -> JobStatus:
 
 def _document(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path, hint="Run the command again.")
     except FileNotFoundError:
         return None
-    except ValueError as exc:
-        raise CorruptFileError(f"{path} is not JSON: {exc}", hint="Run the command again.") from exc
 
 
 def _progress(events: Path) -> JobProgress | None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import CorruptFileError
-from gpux.model.info import ModelInfo, read_json
+from gpux.model.info import ModelInfo
+from gpux.model.json_file import read_json
 from gpux.model.page import ModelPage
 
 LARGEST = 4 << 20  #: characters of a README.md that are read

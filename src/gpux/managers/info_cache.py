@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,6 +30,7 @@ from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
+from gpux.system.files import write_atomic
 
 KEPT = 500  #: files at most; the oldest are deleted first
 SCHEMA = 2
@@ -85,7 +85,8 @@ class InfoCache:
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             is_new = not path.exists()
-            _replace(path, json.dumps(_encode(known)), private=known.info.private)
+            # Not flushed to the disk: damage by a power cut is detected by the digest.
+            write_atomic(path, json.dumps(_encode(known)), private=known.info.private)
             if is_new:
                 self._drop_oldest()
 
@@ -209,19 +210,3 @@ def _decode(data: Any, id: str) -> DatedInfo:
 
 def _digest(answer: Any) -> str:
     return hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
-
-
-def _replace(path: Path, text: str, *, private: bool) -> None:
-    """Write atomically; the file of a private model is readable by its owner only, from its first byte on.
-
-    The file is not flushed to the disk: damage by a power cut is detected by the digest.
-    """
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:  # noqa: PTH123 - a handle has no path
-            file.write(text)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

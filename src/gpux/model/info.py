@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.errors import CorruptFileError, UnsafePathError
+from gpux.errors import UnsafePathError
+from gpux.model.json_file import read_json
 from gpux.model.transfer import TransferReport
 from gpux.model.values import Value
 
@@ -22,21 +22,6 @@ def check_path(path: str) -> None:
     parts = path.split("/")
     if "" in parts or ".." in parts or "." in parts or re.search(r"[\x00-\x1f\\]|^.:", path):
         raise UnsafePathError(f"the file name {path!r} could leave its folder", file=path)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The JSON object in a file, ``{}`` where there is no such file or it holds another kind of value.
-
-    Raises:
-        CorruptFileError: the file is not JSON.
-    """
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as exc:  # not JSON, or not UTF-8
-        raise CorruptFileError(f"{file} is not JSON: {exc}", hint="Run `gpux verify`.") from exc
-    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -114,5 +99,5 @@ class SourceSnapshot(Value):
     report: TransferReport | None = None  #: what it took to bring them, where a manager counts
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON object from one of the files, ``{}`` where it is not there; see :func:`read_json`."""
+        """The JSON object in one of the files, ``{}`` for a missing file; see :mod:`gpux.model.json_file`."""
         return read_json(self.path / name)

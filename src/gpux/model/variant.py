@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.model.info import read_json
+from gpux.model.json_file import read_json
 from gpux.model.transfer import TransferReport
 from gpux.model.values import Value
 
@@ -244,5 +244,5 @@ class StoredModel(Value):
         return any(file.path == path for file in self.manifest.files)
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """A JSON object from a file of the variant, ``{}`` where it is not there; see :func:`read_json`."""
+        """The JSON object in one of the files, ``{}`` for a missing file; see :mod:`gpux.model.json_file`."""
         return read_json(self.path / name)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from gpux.proof.cases import Runner, kept_cases
 from gpux.proof.comparison import compare
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.onnx_runtime import runtime_version
+from gpux.system.files import write_atomic
 
 
 def replay(model: StoredModel, run: Runner) -> tuple[ProofCase, ...]:
@@ -66,7 +65,8 @@ def replay_once(model: StoredModel, graphs: Graphs) -> bool:
         return False
     replay(model, graphs.run)
     with contextlib.suppress(OSError):
-        _write(file, [*passed, list(pair)])
+        # Of two processes the later one wins, which costs a replay at most.
+        write_atomic(file, json.dumps([*passed, list(pair)]))
     return True
 
 
@@ -81,15 +81,3 @@ def _read(file: Path) -> list[Any]:
     except (OSError, ValueError):
         return []
     return found if isinstance(found, list) else []
-
-
-def _write(file: Path, pairs: list[Any]) -> None:
-    """Whole or not at all; of two processes the later one wins, which costs a replay at most."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(pairs, stream)
-        Path(temporary).replace(file)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -8,7 +8,6 @@ a prefix without checking it, and a file that gpux writes has gaps.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from gpux.model.info import ModelFile
 from gpux.system.cancel import CancelToken
+from gpux.system.files import replacing
 
 LOCK_POLL = 0.1  # seconds
 
@@ -78,7 +78,7 @@ class HubCache:
             return entry  # in a cache without symlinks the content is here
         entry.parent.mkdir(parents=True, exist_ok=True)
         up = "../" * len(PurePosixPath(file.path).parts)
-        with _replaced(entry) as temporary:
+        with replacing(entry) as temporary:
             try:
                 temporary.symlink_to(f"{up}../blobs/{blob.name}")
             except OSError:  # Windows without the privilege to create symlinks
@@ -91,7 +91,7 @@ class HubCache:
         if self.revision(revision) == commit:
             return
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _replaced(file) as temporary:
+        with replacing(file) as temporary:
             temporary.write_text(commit, encoding="ascii")
 
     def revision(self, revision: str) -> str | None:
@@ -137,14 +137,3 @@ def _cached_file(entry: Path, path: str) -> ModelFile:
         blob_id=name if hexadecimal and len(name) == 40 else None,
         sha256=name if hexadecimal and len(name) == 64 else None,
     )
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[Path]:
-    """A temporary path beside ``target``, renamed to it if the block does not raise."""
-    temporary = Path(tempfile.mktemp(prefix=f".{target.name}.", dir=target.parent))  # noqa: S306 - links cannot open
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

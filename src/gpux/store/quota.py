@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from gpux.errors import StorageError
 from gpux.model.variant import StoredModel
 from gpux.store.store import Store
-from gpux.system import tree
+from gpux.system import files
 from gpux.system.disk import format_bytes
 
 
@@ -26,7 +26,7 @@ def keep_within(store: Store, limit: int, keep: Iterable[StoredModel], say: Call
     for removal in plan.removals:
         if not removal.path.exists():
             say(f"evicted {removal.title}, {format_bytes(removal.size)}: {removal.reason}")
-    left = sum(tree.size_of(model.path) for model in store.models())
+    left = sum(files.size_of(model.path) for model in store.models())
     if left > limit:
         over = f"the store holds {format_bytes(left)}, more than the {format_bytes(limit)} that it may"
         say(f"{over}: what is left is pinned, in use or new")

@@ -7,7 +7,6 @@ A record is a small JSON file, replaced in one step. A damaged one counts as abs
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ from gpux.model.values import Value, from_builtins
 from gpux.store.layout import Layout, stable_id
 from gpux.store.manifest import timestamp
 from gpux.system import locks
-from gpux.system.disk import disk_errors, make_cache_folder, sync_folder
-from gpux.system.tree import remove_empty
+from gpux.system.disk import disk_errors, make_cache_folder
+from gpux.system.files import remove_empty, write_atomic
 
 
 @dataclass(frozen=True)
@@ -136,12 +135,7 @@ class Refs:
         file.parent.mkdir(parents=True, exist_ok=True)
         # One name for all, under the lock: what a killed process left is overwritten by the next.
         part = self._layout.refs / "being-written.part"
-        with part.open("w", encoding="utf-8", newline="\n") as handle:
-            json.dump(record.to_dict(), handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        part.replace(file)
-        sync_folder(file.parent)
+        write_atomic(file, json.dumps(record.to_dict()), flush=True, temporary=part)
 
 
 def _read(kind: type[_Record], file: Path) -> _Record | None:

@@ -21,7 +21,7 @@ from gpux.store.layout import Layout
 from gpux.store.listing import DEPTH, DamagedVariant, Listing, read_variant, scan
 from gpux.store.refs import Alias, RecordedRef, Refs
 from gpux.store.staging import discard, drop_lock, lock_of
-from gpux.system import locks, tree
+from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import disk_errors, format_bytes
 
@@ -89,7 +89,7 @@ class _Executor:
         if self.cancel is not None:
             self.cancel.check()
         if removal.kind == "trash":
-            tree.delete(removal.path)
+            files.delete(removal.path)
             return removal.size
         if removal.kind == "requested":
             with locks.hold(self.layout.lock_of(removal.path), cancel=self.cancel, on_wait=self.on_wait):
@@ -104,7 +104,7 @@ class _Executor:
         gone = self._gone(removal)
         if removal.kind != "staging" and not removal.path.exists():
             state.drop(removal.path)
-            tree.remove_empty(removal.path.parent, self.layout.models)
+            files.remove_empty(removal.path.parent, self.layout.models)
         return removal.size if gone else 0
 
     def _gone(self, removal: Removal) -> bool:
@@ -155,7 +155,7 @@ def plan_eviction(layout: Layout, limit: int, keep: Iterable[StoredModel] = ()) 
     """
     kept = {model.path for model in keep}
     models = scan(layout).models
-    sizes = {model.path: tree.size_of(model.path) for model in models}
+    sizes = {model.path: files.size_of(model.path) for model in models}
     excess = sum(sizes.values()) - limit
     going, removals = {}, []
     for model in sorted(models, key=lambda model: (state.last_used(model), model.path)):
@@ -201,7 +201,7 @@ def _listing_of(layout: Layout, model: StoredModel) -> Listing:
 
 def _requested(model: StoredModel) -> Removal:
     reason = "asked for, although pinned" if state.is_pinned(model.path) else "asked for"
-    return Removal(model.path, "requested", _title(model), reason, tree.size_of(model.path))
+    return Removal(model.path, "requested", _title(model), reason, files.size_of(model.path))
 
 
 def _title(model: StoredModel) -> str:
@@ -225,12 +225,12 @@ def _dead_staging(layout: Layout) -> Iterator[Removal]:
                 drop_lock(folder)
             elif held:
                 reason = "the pull that made it ended without finishing"
-                yield Removal(folder, "staging", f"staging {folder.name}", reason, tree.size_of(folder))
+                yield Removal(folder, "staging", f"staging {folder.name}", reason, files.size_of(folder))
 
 
 def _trash(layout: Layout) -> Iterator[Removal]:
     for folder in _folders(layout.trash):
-        yield Removal(folder, "trash", f"trash {folder.name}", "removed, not deleted yet", tree.size_of(folder))
+        yield Removal(folder, "trash", f"trash {folder.name}", "removed, not deleted yet", files.size_of(folder))
 
 
 def _left_state(layout: Layout) -> Iterator[Removal]:
@@ -243,14 +243,14 @@ def _damaged(layout: Layout, listing: Listing) -> Iterator[Removal]:
     for damaged in listing.damaged:
         inside = damaged.path.relative_to(layout.models)
         if len(inside.parts) == DEPTH:  # else it is a folder of many that cannot be read
-            yield Removal(damaged.path, "damaged", inside.as_posix(), damaged.message, tree.size_of(damaged.path))
+            yield Removal(damaged.path, "damaged", inside.as_posix(), damaged.message, files.size_of(damaged.path))
 
 
 def _superseded(layout: Layout, listing: Listing) -> Iterator[Removal]:
     for model in listing.models:
         if _is_superseded(model, Refs(layout), listing):
             reason = "what led here leads to another stored commit now"
-            yield Removal(model.path, "superseded", _title(model), reason, tree.size_of(model.path))
+            yield Removal(model.path, "superseded", _title(model), reason, files.size_of(model.path))
 
 
 def _is_superseded(model: StoredModel, refs: Refs, listing: Listing) -> bool:

@@ -10,9 +10,10 @@ from gpux.store.layout import Layout
 from gpux.store.manifest import MANIFEST
 from gpux.store.placing import place
 from gpux.store.staging import open_staging
-from gpux.system import locks, tree
+from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import disk_errors, sync_file, sync_folder
+from gpux.system.disk import disk_errors
+from gpux.system.files import sync_file, sync_folder
 from gpux.system.hashing import hash_file
 
 
@@ -44,8 +45,8 @@ def restore(
     ):
         for name in extra:
             if name not in promised and name != MANIFEST:
-                tree.delete(model.path / name)
-                tree.remove_empty((model.path / name).parent, model.path)
+                files.delete(model.path / name)
+                files.remove_empty((model.path / name).parent, model.path)
         for number, (name, source) in enumerate(sources.items()):
             copy = staging.scratch / str(number)
             place(source, copy)
@@ -64,7 +65,7 @@ def _is(copy: Path, promised: StoredFile, cancel: CancelToken | None) -> bool:
 def _put(copy: Path, target: Path, variant: Path) -> None:
     sync_file(copy)
     if target.is_dir() and not target.is_symlink():
-        tree.delete(target)
+        files.delete(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     copy.replace(target)
     for folder in (target.parent, variant):

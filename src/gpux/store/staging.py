@@ -15,12 +15,12 @@ from gpux.store.layout import Layout
 from gpux.store.listing import read_variant
 from gpux.store.manifest import MANIFEST, timestamp, write_manifest
 from gpux.store.verify import verify
-from gpux.system import locks, tree
+from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import disk_errors, make_cache_folder, sync_file
+from gpux.system.disk import disk_errors, make_cache_folder
+from gpux.system.files import exchange, sync_file
 from gpux.system.hashing import HashJob, Meter, hash_files
 from gpux.system.progress import ProgressCallback, silent
-from gpux.system.swap import exchange
 
 _ATTEMPTS = 20  # others may remove an empty parent folder or win the place in between; each try makes progress
 _OCCUPIED = frozenset({errno.EEXIST, errno.ENOTEMPTY})
@@ -58,16 +58,16 @@ class Staging:
         if self._committed:
             raise StorageError(f"{manifest.id} was committed already: one staging makes one variant")
         with disk_errors(self._layout.root):
-            files = self._describe(progress or silent, cancel)
+            described_files = self._describe(progress or silent, cancel)
             created = manifest.created or timestamp()
-            described = with_fields(manifest, files=files, created=created)
+            described = with_fields(manifest, files=described_files, created=created)
             written = write_manifest(self.path / MANIFEST, described)
-            tree.sync_folders(self.path)
+            files.sync_folders(self.path)
             self._committed = True
             return self._publish(written, replace)
 
     def _describe(self, progress: ProgressCallback, cancel: CancelToken | None) -> tuple[StoredFile, ...]:
-        found = list(tree.walk(self.path))
+        found = list(files.walk(self.path))
         shared = next((file for file in found if not file.is_own), None)
         if shared is not None:
             hint = "Bring files in with gpux.store.place()."
@@ -76,7 +76,7 @@ class Staging:
         digests = hash_files(jobs, Meter("store", sum(job.size for job in jobs), progress), cancel)
         return tuple(self._described(file, digest) for file, digest in zip(found, digests, strict=True))
 
-    def _described(self, file: tree.Found, digest: str | OSError) -> StoredFile:
+    def _described(self, file: files.FoundFile, digest: str | OSError) -> StoredFile:
         if isinstance(digest, OSError):
             raise digest
         sync_file(file.path)
@@ -97,7 +97,7 @@ class Staging:
         raise StorageError(f"other processes keep replacing {target}", hint="Run the same command again.")
 
     def _published(self, target: Path, manifest: Manifest) -> StoredModel:
-        tree.sync_up(target.parent, self._layout.root)
+        files.sync_up(target.parent, self._layout.root)
         return StoredModel(target, manifest)
 
     def _rename_to(self, target: Path) -> bool:
@@ -138,7 +138,7 @@ def open_staging(layout: Layout) -> Iterator[Staging]:
                 # Before the folder, so that no lock file stays behind alone; Windows lets go of it only below.
                 drop_lock(folder)
                 with suppress(OSError):  # what cannot be deleted now is dead without its lock, and prune's
-                    tree.delete(folder)
+                    files.delete(folder)
     finally:
         drop_lock(folder)
 
@@ -167,5 +167,5 @@ def discard(layout: Layout, folder: Path) -> bool:
     except FileNotFoundError:
         return False
     with suppress(OSError):
-        tree.delete(grave)
+        files.delete(grave)
     return True

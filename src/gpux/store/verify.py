@@ -11,7 +11,7 @@ from gpux.errors import ManifestError
 from gpux.model.values import Value
 from gpux.model.variant import StoredFile, StoredModel
 from gpux.store.manifest import MANIFEST, read_manifest
-from gpux.system import tree
+from gpux.system import files
 from gpux.system.cancel import CancelToken
 from gpux.system.hashing import HashJob, Meter, hash_files
 from gpux.system.progress import ProgressCallback, silent
@@ -120,7 +120,7 @@ def _report(
 def _look(model: StoredModel) -> Iterator[Problem | _Hashed]:
     """What shows without reading any content but the manifest's, and the files whose content is left to read."""
     try:
-        present = {found.name: found for found in tree.walk(model.path)}
+        present = {found.name: found for found in files.walk(model.path)}
     except OSError as exc:
         yield Problem("", "unreadable", f"{model.path} cannot be read: {exc.strerror}")
         return
@@ -142,7 +142,7 @@ def _manifest_problems(model: StoredModel) -> Iterator[Problem]:
         yield Problem(MANIFEST, "manifest", f"{MANIFEST} changed after it was read")
 
 
-def _look_at_file(file: StoredFile, found: tree.Found | None) -> Problem | _Hashed:
+def _look_at_file(file: StoredFile, found: files.FoundFile | None) -> Problem | _Hashed:
     if found is None:
         return Problem(file.path, "missing", f"{file.path} is missing")
     if not found.is_own:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -112,21 +111,3 @@ def format_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
-
-
-def sync_file(path: Path) -> None:
-    """Return when the file's bytes are on the disk and not only in memory."""
-    # Windows flushes only through a handle that may write; elsewhere reading is enough, and works on 0444 files.
-    with path.open("rb+" if os.name == "nt" else "rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Return when the folder's list of names is on the disk; a rename or a new file is safe only then."""
-    if os.name == "nt":
-        return  # Windows opens no folder as a file, and keeps names in its journal
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -108,3 +108,10 @@ def new_hash(algorithm: Algorithm, size: int) -> hashlib._Hash:
     if algorithm == "sha256":
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+
+def hash_bytes(data: bytes, algorithm: Algorithm) -> str:
+    """The hash of a file's content in hexadecimal digits."""
+    digest = new_hash(algorithm, len(data))
+    digest.update(data)
+    return digest.hexdigest()

@@ -16,7 +16,7 @@ from gpux.model.variant import StoredModel
 from gpux.source_cache.scan import CachedRepository, PartialDownload, scan, scan_model, shared_store
 from gpux.source_cache.verify import Part, SourceReport, verify_sources
 from gpux.store import DamagedVariant, Store, VerifyReport
-from gpux.system import tree
+from gpux.system import files
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
 from gpux.system.progress_argument import callback
@@ -180,12 +180,12 @@ def usage(*, settings: Settings | None = None, store: Store | None = None) -> Us
     kept = store or Store(settings.store)
     return Usage(
         variants=len(kept.models()),
-        store=tree.size_of(kept.root / "models"),
-        unfinished=tree.size_of(kept.root / "staging") + tree.size_of(kept.root / "trash"),
+        store=files.size_of(kept.root / "models"),
+        unfinished=files.size_of(kept.root / "staging") + files.size_of(kept.root / "trash"),
         repositories=scan(settings.hf_cache),
-        shared=tree.size_of(shared_store(settings.hf_cache)),
-        toolchains=tree.size_of(settings.toolchains),
-        logs=tree.size_of(settings.logs),
+        shared=files.size_of(shared_store(settings.hf_cache)),
+        toolchains=files.size_of(settings.toolchains),
+        logs=files.size_of(settings.logs),
         max_cache=settings.max_cache,
     )
 

@@ -25,6 +25,7 @@ from gpux.convert.spec import ConverterSpec
 from gpux.errors import NotWritableError, ToolchainError, ToolchainMissingError
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
+from gpux.system.files import write_atomic
 from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.progress import ProgressCallback, StageFinished, StageStarted, silent
@@ -208,9 +209,7 @@ class Toolchain:
     def _write_marker(self, versions: Mapping[str, str]) -> None:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         marker = {"schema": 1, "requirements": self._digest(), "versions": versions, "created": created}
-        temporary = self.path / f"{MARKER}.new"
-        temporary.write_text(json.dumps(marker, indent=1), encoding="utf-8")
-        temporary.replace(self.path / MARKER)
+        write_atomic(self.path / MARKER, json.dumps(marker, indent=1), temporary=self.path / f"{MARKER}.new")
 
     def _marker(self) -> dict[str, Any] | None:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gpux.errors import ChatTemplateError, CorruptFileError, UsageError
-from gpux.model.info import read_json
+from gpux.model.json_file import read_json
 from gpux.pipelines.chat.environment import render
 from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, schemas, shows
 

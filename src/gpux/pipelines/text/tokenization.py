@@ -18,7 +18,7 @@ import tokenizers
 from tokenizers import normalizers
 
 from gpux.errors import CorruptFileError, InputError, UnsupportedError
-from gpux.model.info import read_json
+from gpux.model.json_file import read_json
 from gpux.model.variant import StoredModel
 
 _SANE_LIMIT = 1_000_000  #: transformers writes 1e30 where it has no limit
