@@ -33,9 +33,8 @@ from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.loops.stepwise import generate
 from gpux.runtime.generation.options import GenerationOptions
-from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.graphs import Graphs
-from gpux.runtime.session import Session
+from gpux.runtime.session import Session, graph_bytes
 from gpux.store import MANIFEST, read_manifest
 
 PROMPT, STEPS, BATCH = 64, 48, 32

@@ -30,13 +30,13 @@ def test_a_number_picks_the_device() -> None:
 def test_numbers_as_transformers_takes_them() -> None:
     assert resolve(1, GPU_BUILD) == resolve("cuda:1", GPU_BUILD)
     assert resolve(-1, GPU_BUILD) == resolve("cpu", GPU_BUILD)
-    with pytest.raises(DeviceError, match="'cuda:0' needs CUDAExecutionProvider"):
+    with pytest.raises(DeviceError, match="'cuda:0' requires CUDAExecutionProvider"):
         resolve(0, CPU_BUILD)
 
 
 @pytest.mark.parametrize("requested", [None, True, -2, 1.0, b"cpu"])
 def test_what_names_no_device(requested: Any) -> None:
-    with pytest.raises(DeviceError, match="is no device") as caught:
+    with pytest.raises(DeviceError, match="is not a device") as caught:
         resolve(requested, GPU_BUILD)
     assert "cuda:0" in (caught.value.hint or "")
 
@@ -72,23 +72,23 @@ def test_an_execution_provider_that_only_this_build_knows() -> None:
 
 @pytest.mark.parametrize(
     ("requested", "suggestion"),
-    [("hardcore-cpu", "'cpu'"), ("cudaa", "'cuda'"), ("open-vino", "'openvino'"), ("cpu:x", "'cpu'"), ("", "Known")],
+    [("hardcore-cpu", "'cpu'"), ("cudaa", "'cuda'"), ("open-vino", "'openvino'"), ("cpu:x", "'cpu'"), ("", "Devices")],
 )
 def test_an_unknown_device_names_the_known_ones(requested: str, suggestion: str) -> None:
-    with pytest.raises(DeviceError, match=r"is no device.*Known: auto, cpu, cuda") as caught:
+    with pytest.raises(DeviceError, match=r"is not a device.*Devices: auto, cpu, cuda") as caught:
         resolve(requested, CPU_BUILD)
     assert suggestion in caught.value.message
     assert caught.value.hint is not None and "gpux doctor" in caught.value.hint
 
 
 def test_a_device_that_this_build_lacks_says_what_to_install() -> None:
-    with pytest.raises(DeviceError, match=r"needs CUDAExecutionProvider.*has only Azure") as caught:
+    with pytest.raises(DeviceError, match=r"requires CUDAExecutionProvider.*has only Azure") as caught:
         resolve("cuda", CPU_BUILD)
     assert caught.value.hint is not None and "onnxruntime-gpu" in caught.value.hint
 
 
 def test_a_device_without_numbers() -> None:
-    with pytest.raises(DeviceError, match="takes no device number"):
+    with pytest.raises(DeviceError, match="does not support device numbers"):
         resolve("cpu:1", CPU_BUILD)
 
 

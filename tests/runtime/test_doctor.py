@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     settings = Settings.from_env(home=tmp_path / "file" / "home", hf_cache=tmp_path / "hf")
     checks = by_name(check_folders(settings))
-    assert checks["store"].status == "problem" and "no folder" in checks["store"].message
+    assert checks["store"].status == "problem" and "not a folder" in checks["store"].message
     assert checks["source cache"].status != "problem"
     assert not DoctorReport(tuple(checks.values())).ok
 

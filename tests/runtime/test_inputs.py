@@ -47,13 +47,17 @@ def test_what_runs_is_contiguous() -> None:
         (
             np.ones((1, 2)),
             IDS,
-            r"'ids' is float64, which cannot become int64.*float64 \[1, 2\].*int64 \[batch, tokens\]",
+            r"'ids' is float64, which cannot be cast to int64.*float64 \[1, 2\].*int64 \[batch, tokens\]",
         ),
-        (np.ones((1, 3, 1), np.int64), PIXELS, "int64, which cannot become float32"),
-        (np.full((1, 1), 2**63, np.uint64), IDS, "uint64, which cannot become int64"),
-        (np.array([["a"]]), IDS, "cannot become int64"),
-        (np.ones(3, np.int64), IDS, r"'ids' has rank 1, and the graph takes rank 2.*\[3\]"),
-        (np.ones((1, 4, 2), np.float32), PIXELS, r"'pixels' has 4 on axis 1, and the graph takes 3.*\[batch, 3, \?\]"),
+        (np.ones((1, 3, 1), np.int64), PIXELS, "int64, which cannot be cast to float32"),
+        (np.full((1, 1), 2**63, np.uint64), IDS, "uint64, which cannot be cast to int64"),
+        (np.array([["a"]]), IDS, "cannot be cast to int64"),
+        (np.ones(3, np.int64), IDS, r"'ids' has rank 1, and the graph requires rank 2.*\[3\]"),
+        (
+            np.ones((1, 4, 2), np.float32),
+            PIXELS,
+            r"'pixels' has 4 on axis 1, and the graph requires 3.*\[batch, 3, \?\]",
+        ),
     ],
 )
 def test_what_does_not_fit_names_tensor_rank_and_dtype(value: Any, spec: TensorSpec, message: str) -> None:

@@ -28,7 +28,7 @@ def test_a_session_holds_to_the_limits_of_its_graph(graph: Path) -> None:
     with Session(graph, device="cpu") as session:
         assert session.limits == {"x": {1: 4}}
         session.run({"x": np.ones((2, 4), np.float32)})
-        with pytest.raises(InputError, match=r"'x' has 5 on axis 1, and the graph is right up to 4"):
+        with pytest.raises(InputError, match=r"'x' has 5 on axis 1, and the limit of the graph is 4"):
             session.run({"x": np.ones((2, 5), np.float32)})
     assert len(onnx.load(graph).graph.node) == 1
 

@@ -1,1 +1,1 @@
-"""How ONNX runs: devices, sessions, and what this machine offers."""
+"""ONNX graphs on execution providers: devices, sessions, text generation, and the checks of `gpux doctor`."""

@@ -1,7 +1,7 @@
-"""A graph whose inputs and outputs stay where they are from run to run, in memory that the caller allocates once.
+"""Inputs and outputs that are bound once to memory of the caller and reused by many runs of a graph.
 
-onnxruntime's ``IOBinding``: a run copies nothing in or out, and two tensors may share one place, as the past and the
-present keys of a cache do for GroupQueryAttention.
+Based on onnxruntime's ``IOBinding``: a run copies nothing in or out, and two tensors may share memory, as past and
+present keys of a key-value cache do for GroupQueryAttention.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from gpux.errors import SessionError
 from gpux.runtime.onnx_runtime import FOREIGN, as_ours, device_memory, run_options
 
-#: Devices whose memory onnxruntime can allocate and bind; the others are handed the host's.
+#: Devices whose memory onnxruntime can allocate and bind; for others, host memory is bound.
 _OWN_MEMORY = frozenset({"cuda", "rocm"})
 
 
 class Buffer:
-    """Bytes where a graph can reach them: in the device's memory, or in the host's.
+    """Memory that a graph can read and write: the device's, or the host's.
 
     Args:
-        nbytes: how many; the host's are zero at first.
+        nbytes: size; host memory is zeroed.
         device: short name of the device, ``cuda`` or ``cuda:1``.
     """
 
@@ -40,14 +40,14 @@ class Buffer:
             self.pointer = self._value.data_ptr()
 
     def read(self) -> NDArray[np.uint8]:
-        """The bytes: a view of host memory, a copy of a device's."""
+        """The bytes, ``uint8 [nbytes]``: a view of host memory, or a copy of device memory."""
         if self._host is not None:
             return self._host
         copied: NDArray[np.uint8] = self._value.numpy()
         return copied
 
     def write(self, data: NDArray[np.uint8]) -> None:
-        """Put bytes at the beginning; after a change of :meth:`read`'s view itself nothing is left to do."""
+        """Write bytes at the beginning; does nothing if ``data`` is the view that :meth:`read` returned."""
         if self._host is None:
             whole = self.read()
             whole[: data.size] = data
@@ -57,62 +57,62 @@ class Buffer:
 
 
 class Binding:
-    """What one caller runs a graph with, again and again. Not safe to use from two threads at once.
+    """Bound inputs and outputs with which one caller runs a graph many times. Not safe to use from two threads at once.
 
     Raises:
-        SessionError: onnxruntime refuses a tensor, or fails while it runs.
+        SessionError: onnxruntime refuses a tensor, or a run fails.
     """
 
     def __init__(self, session: Any, path: Path, device: str) -> None:
         self.device = device
-        #: Inputs travel to the device when they are bound: what an array becomes later has to be bound again.
+        #: Inputs are copied to the device when they are bound: after a change, an array has to be bound again.
         self.copies = device != "cpu"
         self._session, self._path = session, path
         self._binding = session.io_binding()
         self._options = run_options()
         self._inputs = frozenset(arg.name for arg in session.get_inputs())
-        self._owners: dict[str, Any] = {}  # the memory behind a bound pointer
+        self._owners: dict[str, Any] = {}  # keeps the memory of bound pointers alive
 
     def takes(self, name: str) -> bool:
-        """Whether the graph has an input of that name: the first call of some decoders has no cache."""
+        """Whether the graph has an input of that name; the first graph of some decoders has no cache inputs."""
         return name in self._inputs
 
     def feed(self, name: str, array: NDArray[Any]) -> None:
-        """Bind an input to an array's memory, which has to be contiguous; see ``copies`` for later changes of it."""
-        self._binding.bind_cpu_input(name, array)  # keeps the array, too
+        """Bind an input to a contiguous array; see ``copies`` for later changes of the array."""
+        self._binding.bind_cpu_input(name, array)  # also keeps a reference to the array
 
     def override(self, name: str, array: NDArray[Any]) -> None:
-        """The same for an optional input, which keeps its default until then."""
+        """Bind an optional input to an array in place of its default."""
         self._owners[name] = array
         self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def fetch(self, name: str, array: NDArray[Any]) -> None:
-        """Bind an output to an array's memory, of exactly the shape that comes."""
+        """Bind an output to an array of exactly the shape and dtype that the graph will write."""
         self._owners[name] = array
         self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def feed_buffer(self, name: str, buffer: Buffer, dtype: Any, shape: tuple[int, ...], offset: int = 0) -> None:
-        """Bind an input to the bytes of a buffer from ``offset`` on."""
+        """Bind an input to a buffer, from byte ``offset`` on."""
         self._owners[name] = buffer
         pointer = buffer.pointer + offset
         self._binding.bind_input(name, buffer.device, buffer.index, dtype, shape, pointer)
 
     def fetch_buffer(self, name: str, buffer: Buffer, dtype: Any, shape: tuple[int, ...], offset: int = 0) -> None:
-        """Bind an output to the bytes of a buffer from ``offset`` on."""
+        """Bind an output to a buffer, from byte ``offset`` on."""
         self._owners[name] = buffer
         pointer = buffer.pointer + offset
         self._binding.bind_output(name, buffer.device, buffer.index, dtype, shape, pointer)
 
     def run(self) -> None:
-        """Run the graph; every output that is bound is written."""
+        """Run the graph and write every bound output."""
         if self._session is None:
             raise SessionError("this binding is closed", hint="Open the model again.")
-        try:  # once a token: a context manager would cost as much as the rest of this
+        try:  # runs once a token: a context manager would double the cost of this method
             self._session.run_with_iobinding(self._binding, self._options)
         except FOREIGN as exc:
             raise as_ours(exc, self._path) from exc
 
     def close(self) -> None:
-        """Let go of the session and of all memory; may be called twice."""
+        """Release the session and all bound memory; may be called twice."""
         self._session = self._binding = None
         self._owners.clear()

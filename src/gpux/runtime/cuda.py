@@ -1,6 +1,6 @@
-"""What the CUDA execution provider needs of this machine, tried by loading it.
+"""Finds the NVIDIA driver and libraries that the CUDA execution provider needs and that cannot be loaded.
 
-onnxruntime says only that it could not start; which library it missed stands in its log. Requirements:
+onnxruntime's exception says only that the provider did not start; the missing library is in its log. Requirements:
 https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 """
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 _DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-#: major version of CUDA -> (library, its own major version, what it is); cuDNN 9 goes with both
+#: major version of CUDA -> (library, its own major version); cuDNN 9 works with both
 _LIBRARIES = {
     12: (("cudart", 12), ("cublas", 12), ("cublasLt", 12), ("cufft", 11), ("curand", 10), ("cudnn", 9)),
     13: (("cudart", 13), ("cublas", 13), ("cublasLt", 13), ("cufft", 12), ("curand", 10), ("cudnn", 9)),
@@ -19,11 +19,11 @@ _LIBRARIES = {
 
 
 def missing(version: str | None, load: Callable[[str], object] = ctypes.CDLL) -> list[str]:
-    """Names of the driver and the libraries that cannot be loaded; empty when all is there.
+    """Names of the driver and libraries that cannot be loaded.
 
     Args:
-        version: the CUDA version that onnxruntime was built with; of an unknown one only the driver is tried.
-        load: loads a library by its name, or raises OSError.
+        version: the CUDA version that onnxruntime was built with; if it is unknown, only the driver is tried.
+        load: loads a library by name, or raises OSError.
     """
     major = int((version or "0").split(".")[0] or 0)
     names = [_DRIVER, *(_file(name, number) for name, number in _LIBRARIES.get(major, ()))]
@@ -31,7 +31,7 @@ def missing(version: str | None, load: Callable[[str], object] = ctypes.CDLL) ->
 
 
 def advice(names: list[str]) -> str:
-    """What to do about missing libraries."""
+    """A hint for installing missing libraries."""
     if _DRIVER in names:
         return "Install the NVIDIA driver (in a container: start it with the GPU, `--gpus all`)."
     return "`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings CUDA and cuDNN."

@@ -1,8 +1,8 @@
-"""From the device that a user asks for to the execution providers that onnxruntime is given. Pure: nothing is probed.
+"""Device names and the execution providers that they stand for. Pure: no device is probed here.
 
-``auto`` takes the first of :data:`AUTO_ORDER` that is there. The others run only when they are asked for by name:
-TensorRT and OpenVINO compile a graph for minutes, CoreML, QNN, WebGPU and XNNPACK are often slower than the CPU on
-transformers with free axes.
+``auto`` selects the first available device of :data:`AUTO_ORDER`. The others are used only when requested by name:
+TensorRT and OpenVINO compile a graph for minutes; CoreML, QNN, WebGPU and XNNPACK are often slower than the CPU on
+transformers with dynamic axes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CPU = "CPUExecutionProvider"
 
 @dataclass(frozen=True)
 class Device(Value):
-    """A short name that users type."""
+    """A device by the short name that users type."""
 
     name: str
-    execution_providers: tuple[str, ...]  #: in order of preference; one that is there is enough
-    install: str  #: how to get it, as a sentence without its full stop
-    index_option: str | None = None  #: option that takes the number after the colon
-    also: tuple[str, ...] = ()  #: execution providers that take what the first leaves over
+    execution_providers: tuple[str, ...]  #: in order of preference; one available provider is enough
+    install: str  #: how to install it, as a sentence without a full stop
+    index_option: str | None = None  #: provider option for the number after the colon
+    also: tuple[str, ...] = ()  #: execution providers for nodes that the first does not support
 
 
 _GPU_PACKAGE = "`pip uninstall onnxruntime`, then `pip install 'onnxruntime-gpu[cuda,cudnn]'`"
@@ -43,7 +43,7 @@ DEVICES = (
         "device_id",
     ),
     Device("migraphx", ("MIGraphXExecutionProvider",), "Install `onnxruntime-migraphx` from AMD", "device_id"),
-    Device("coreml", ("CoreMLExecutionProvider",), "It comes with `onnxruntime` on macOS"),
+    Device("coreml", ("CoreMLExecutionProvider",), "Install `onnxruntime` on macOS, which includes it"),
     Device("dml", ("DmlExecutionProvider",), "Install `onnxruntime-directml` on Windows", "device_id"),
     Device("openvino", ("OpenVINOExecutionProvider",), "Install `onnxruntime-openvino`"),
     Device("webgpu", ("WebGpuExecutionProvider",), "It needs a build of onnxruntime with WebGPU"),
@@ -56,8 +56,8 @@ DEVICES = (
 )
 AUTO_ORDER = ("cuda", "rocm", "dml", "cpu")
 
-#: Operators that compute shapes and indices too. Execution providers leave those to the CPU on purpose, so a node of
-#: one of them on the CPU says nothing about the computation.
+#: Operators that also compute shapes and indices. Execution providers assign those nodes to the CPU on purpose, so such
+#: a node on the CPU does not mean that the model's computation runs there.
 SHAPE_OPERATORS = frozenset(
     {
         "Add",
@@ -108,41 +108,41 @@ _BY_NAME = {device.name: device for device in DEVICES}
 
 @dataclass(frozen=True)
 class DeviceChoice(Value):
-    """What onnxruntime is asked for."""
+    """Execution providers with options, as they are passed to onnxruntime."""
 
-    device: str  #: the short name; that of the execution provider in lower case where it has none
-    execution_provider: str  #: the one that has to run the graph
+    device: str  #: the short name; for other execution providers, their name in lower case without its suffix
+    execution_provider: str  #: must run the graph
     options: dict[str, str]  #: of that execution provider
-    also: tuple[str, ...]  #: what may take its leftovers, in order; ends with the CPU
-    explicit: bool  #: asked for by name, so nothing else will do
+    also: tuple[str, ...]  #: providers for nodes that it does not support, in order; the last is the CPU
+    explicit: bool  #: requested by name, so no other device may be used
 
     @property
     def needs_cuda(self) -> bool:
-        """True when NVIDIA's driver and libraries have to be there."""
+        """Whether NVIDIA's driver and libraries are required."""
         return "CUDAExecutionProvider" in (self.execution_provider, *self.also)
 
     @property
     def execution_providers(self) -> list[tuple[str, dict[str, str]]]:
-        """As onnxruntime takes them: names with options, in order."""
+        """Names with options, in order, as ``InferenceSession(providers=)`` accepts them."""
         return [(self.execution_provider, dict(self.options)), *((name, {}) for name in self.also)]
 
 
 def resolve(requested: str | int, available: Sequence[str]) -> DeviceChoice:
-    """The execution providers for ``requested``.
+    """The best choice of execution providers for a device.
 
     Args:
         requested: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …), an execution provider's full name, or
-            a number as transformers takes it: 0 and above for ``cuda:0`` …, -1 for ``cpu``.
-        available: what onnxruntime's ``get_available_providers()`` answers.
+            a number as in transformers: 0 and above for ``cuda:0`` …, -1 for ``cpu``.
+        available: the result of onnxruntime's ``get_available_providers()``.
 
     Raises:
-        DeviceError: no such device is known, or this onnxruntime comes without it.
+        DeviceError: the device is unknown, or this onnxruntime was built without it.
     """
     return candidates(requested, available)[0]
 
 
 def candidates(requested: str | int, available: Sequence[str]) -> list[DeviceChoice]:
-    """Every choice that would do, best first: one, except for ``auto``. Raises as :func:`resolve`."""
+    """All choices, best first: several for ``auto``, else one. Arguments and errors are those of :func:`resolve`."""
     requested = _as_name(requested)
     if requested.strip().lower() == "auto":
         found = [_provider(_BY_NAME[name], available) for name in AUTO_ORDER]
@@ -157,18 +157,18 @@ def candidates(requested: str | int, available: Sequence[str]) -> list[DeviceCho
 
 
 def computation(operators: Mapping[str, int]) -> dict[str, int]:
-    """Those of the counted operators that do more than shapes and indices."""
+    """The counts of operators that do more than compute shapes and indices."""
     return {name: count for name, count in operators.items() if name not in SHAPE_OPERATORS}
 
 
 def _as_name(requested: Any) -> str:
-    """A number as transformers means it; anything else but a name is refused."""
+    """The device name for a number as in transformers."""
     if isinstance(requested, str):
         return requested
     if isinstance(requested, int) and not isinstance(requested, bool) and requested >= -1:
         return "cpu" if requested == -1 else f"cuda:{requested}"
     raise DeviceError(
-        f"{requested!r} is no device", hint='A device is a name: "cuda:0", "cpu", "auto".', device=str(requested)
+        f"{requested!r} is not a device", hint='Give a name such as "cuda:0", "cpu" or "auto".', device=str(requested)
     )
 
 
@@ -180,7 +180,7 @@ def _split(requested: str) -> tuple[str, int | None]:
 
 
 def _known(name: str, requested: str, available: Sequence[str]) -> Device:
-    """The device of a short or full name; an execution provider that only this onnxruntime knows is one too."""
+    """The device of a short name, or of the full name of any available execution provider."""
     name = _ALIASES.get(name, name)
     if name in _BY_NAME:
         return _BY_NAME[name]
@@ -189,7 +189,7 @@ def _known(name: str, requested: str, available: Sequence[str]) -> Device:
             return device
     for provider in available:
         if name == provider.lower():
-            return Device(name.removesuffix("executionprovider"), (provider,), "an onnxruntime that has it")
+            return Device(name.removesuffix("executionprovider"), (provider,), "Install a build of onnxruntime with it")
     raise _unknown(requested)
 
 
@@ -202,7 +202,7 @@ def _choice(
 ) -> DeviceChoice:
     if index is not None and device.index_option is None:
         raise DeviceError(
-            f"{device.name} takes no device number", hint=f"Use --device {device.name}.", device=device.name
+            f"{device.name} does not support device numbers", hint=f"Use --device {device.name}.", device=device.name
         )
     options = {device.index_option: str(index)} if device.index_option and index is not None else {}
     also = [name for name in (*device.also, CPU) if name in available and name != provider]
@@ -215,16 +215,16 @@ def _unknown(requested: str) -> DeviceError:
     near = near or [name for name in known if name in requested.lower()]
     suggestion = f"; did you mean {near[0]!r}?" if near else "."
     return DeviceError(
-        f"{requested!r} is no device{suggestion} Known: {', '.join(known)}, and full names of execution providers",
-        hint="Run `gpux doctor` to see which are usable here.",
+        f"{requested!r} is not a device{suggestion} Devices: {', '.join(known)}, and full names of execution providers",
+        hint="Run `gpux doctor` to see which devices work on this machine.",
         device=requested,
     )
 
 
 def _unavailable(device: Device, requested: str, available: Sequence[str]) -> DeviceError:
     return DeviceError(
-        f"device {requested!r} needs {' or '.join(device.execution_providers)}, and this onnxruntime has only "
+        f"device {requested!r} requires {' or '.join(device.execution_providers)}; this onnxruntime has only "
         f"{', '.join(available)}",
-        hint=f"{device.install}; `gpux doctor` tells what is missing.",
+        hint=f"{device.install}; `gpux doctor` shows what is missing.",
         device=requested,
     )

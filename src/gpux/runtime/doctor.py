@@ -1,9 +1,10 @@
-"""What is there to run models on this machine, what is not, and why. ``gpux doctor`` prints it."""
+"""Checks of this machine: onnxruntime, devices, libraries and folders. ``gpux doctor`` prints them."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,38 +23,34 @@ from gpux.system.settings import Settings
 
 Status = Literal["ok", "warning", "problem"]
 
-#: The libraries that gpux stands on.
-DEPENDENCIES = (
-    "click", "filelock", "httpx2", "huggingface_hub", "jinja2", "numpy", "onnx", "platformdirs", "rich", "tokenizers",
-)  # fmt: skip
-#: Free space below which a pull of a middling model fails.
+#: Bytes of free space below which the pull of a medium-sized model fails.
 _LITTLE = 5_000_000_000
 
 
 @dataclass(frozen=True)
 class Check(Value):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     status: Status
-    message: str  #: what was found
-    hint: str | None = None  #: what to do about it
+    message: str  #: the finding
+    hint: str | None = None  #: how to fix it
 
 
 @dataclass(frozen=True)
 class DoctorReport(Value):
-    """Everything that was looked at, in the order in which it is worth reading."""
+    """All checks, in reading order."""
 
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """True without a problem; warnings do not count."""
+        """Whether no check is a problem; warnings are ignored."""
         return all(check.status != "problem" for check in self.checks)
 
 
 def doctor(settings: Settings) -> DoctorReport:
-    """Look at Python, onnxruntime, devices, libraries, folders and the machine. Nothing is changed or downloaded."""
+    """Check Python, onnxruntime, devices, libraries, folders and the machine. Nothing is changed or downloaded."""
     return DoctorReport(
         (
             Check("python", "ok", f"{platform.python_version()} on {platform.platform()}, {sys.executable}"),
@@ -68,7 +65,7 @@ def doctor(settings: Settings) -> DoctorReport:
 
 
 def runtime_packages(found: Iterable[metadata.Distribution] | None = None) -> list[str]:
-    """Installed packages that bring the module ``onnxruntime``, as ``name version``."""
+    """Installed packages that contain the module ``onnxruntime``, as ``name version``."""
     owners = []
     for distribution in metadata.distributions() if found is None else found:
         record = distribution.read_text("RECORD") or ""
@@ -78,14 +75,14 @@ def runtime_packages(found: Iterable[metadata.Distribution] | None = None) -> li
 
 
 def check_onnxruntime(packages: list[str]) -> Check:
-    """Two packages that bring the same module overwrite each other's files, whichever was installed last."""
+    """Problem if several packages contain the module: each overwrote files of the one installed before."""
     if len(packages) > 1:
         names = [package.split()[0] for package in packages]
         keep = next((name for name in names if name != "onnxruntime"), names[0])
         return Check(
             "onnxruntime",
             "problem",
-            f"{' and '.join(packages)} are installed over each other: what runs is a mixture of them",
+            f"{' and '.join(packages)} are installed over each other, so that their files are mixed",
             f"`pip uninstall -y {' '.join(names)}`, then `pip install {keep}`.",
         )
     source = packages[0] if packages else "no installed package"
@@ -94,7 +91,7 @@ def check_onnxruntime(packages: list[str]) -> Check:
 
 
 def check_devices(available: tuple[str, ...]) -> Iterator[Check]:
-    """Each device that this onnxruntime was built with, started once; then those that it was not built with."""
+    """Start each device that this onnxruntime was built with, then list those that it was not built with."""
     absent = []
     for device in DEVICES:
         if not any(name in available for name in device.execution_providers):
@@ -103,10 +100,10 @@ def check_devices(available: tuple[str, ...]) -> Iterator[Check]:
             yield _started(device, available)
     usable = candidates("auto", available)
     yield Check("device auto", "ok", f"tries {', then '.join(choice.device for choice in usable)}")
-    yield Check("other devices", "ok", f"not part of this onnxruntime: {', '.join(absent)}")
+    yield Check("other devices", "ok", f"not in this onnxruntime: {', '.join(absent)}")
     if "CUDAExecutionProvider" not in available and not cuda.missing(None):
         yield Check(
-            "NVIDIA GPU", "warning", "a driver is here, and this onnxruntime cannot use it", f"{_install('cuda')}."
+            "NVIDIA GPU", "warning", "a driver is installed, and this onnxruntime cannot use it", f"{_install('cuda')}."
         )
 
 
@@ -125,8 +122,8 @@ def _install(name: str) -> str:
 
 
 def check_dependencies() -> Iterator[Check]:
-    """Versions of the libraries that gpux stands on."""
-    versions = {name: _version(name) for name in DEPENDENCIES}
+    """Versions of the libraries that gpux requires."""
+    versions = {name: _version(name) for name in required_packages() if name != "onnxruntime"}
     here = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     yield Check("libraries", "ok", f"gpux {_version('gpux') or 'from source'}, {here}")
     missing = [name for name, version in versions.items() if version is None]
@@ -134,8 +131,17 @@ def check_dependencies() -> Iterator[Check]:
         yield Check("missing libraries", "problem", ", ".join(missing), "`pip install --force-reinstall gpux`.")
 
 
+def required_packages() -> list[str]:
+    """Names of the packages that gpux requires without extras, from its own metadata; empty if it is not installed."""
+    try:
+        required = metadata.requires("gpux") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return sorted(re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in required if "extra ==" not in line)
+
+
 def check_torch() -> Check:
-    """Running a model needs none; converting one has a toolchain of its own."""
+    """Whether torch is installed; running a model does not use it, and toolchains have their own."""
     version = _version("torch")
     found = f"{version} is installed" if version else "is not installed"
     return Check("torch", "ok", f"{found}; running models does not need it")
@@ -149,7 +155,7 @@ def _version(name: str) -> str | None:
 
 
 def check_folders(settings: Settings) -> Iterator[Check]:
-    """The folders that gpux writes to: whether it can, and the free space."""
+    """Whether gpux can write to its folders, and their free space."""
     folders = {"store": settings.store, "source cache": settings.hf_cache, "toolchains": settings.toolchains}
     for name, folder in folders.items():
         yield _folder(name, folder)
@@ -158,17 +164,17 @@ def check_folders(settings: Settings) -> Iterator[Check]:
 def _folder(name: str, folder: Path) -> Check:
     here = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
     if not here.is_dir() or not os.access(here, os.W_OK | os.X_OK):
-        blame = f"{here} is no folder" if not here.is_dir() else f"{here} cannot be written"
-        return Check(name, "problem", f"{folder}: {blame}", "Set GPUX_HOME or HF_HOME to a folder that can be written.")
+        blame = f"{here} is not a folder" if not here.is_dir() else f"{here} is not writable"
+        return Check(name, "problem", f"{folder}: {blame}", "Set GPUX_HOME or HF_HOME to a writable folder.")
     free = shutil.disk_usage(here).free
-    state = "" if here == folder else ", made when it is needed"
+    state = "" if here == folder else ", created when it is needed"
     status: Status = "warning" if free < _LITTLE else "ok"
-    hint = "`gpux prune` makes room." if free < _LITTLE else None
+    hint = "Free space with `gpux prune`." if free < _LITTLE else None
     return Check(name, status, f"{folder}{state}: {free / 1e9:.1f} GB free", hint)
 
 
 def check_machine() -> Check:
-    """Cores and memory that this process may use, and the threads that come of it."""
+    """Cores and memory that this process may use, and the threads of a run."""
     quota, memory = cpu_quota(), memory_limit()
     limits = f", limited to {quota:g} by its control group" if quota else ""
     size = f"{memory / 1e9:.1f} GB of memory" if memory else "unknown memory"

@@ -1,4 +1,4 @@
-"""The graphs of one variant, by name: opened when they are first run, closed together."""
+"""The graphs of one variant by name, each opened on first use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Graphs:
     """Named graphs in one folder, such as an encoder and its decoder. Safe to use from many threads.
 
     Args:
-        folder: where the files are.
+        folder: contains the files.
         files: graph name -> file, relative to the folder.
-        open_session: opens one file; by default on the CPU.
+        open_session: opens a file; by default on the CPU.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Graphs:
 
         Args:
             model: the variant.
-            opening: how each is opened; the arguments of :class:`~gpux.runtime.session.Session`.
+            opening: keywords of :class:`~gpux.runtime.session.Session` for each graph.
         """
         files = {graph.name: graph.file for graph in model.manifest.graphs}
         return cls(model.path, files, lambda path: Session(path, **opening))
@@ -52,31 +52,31 @@ class Graphs:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the graphs hold that were opened, about."""
+        """Approximate bytes of the opened graphs, see :attr:`Session.memory_bytes`."""
         with self._lock:
             return sum(session.memory_bytes for session in self._sessions.values())
 
     def session(self, name: str) -> Session:
-        """The session of one graph, opened now if it was not yet.
+        """The session of one graph; opens it on the first call.
 
         Raises:
-            UsageError: there is no graph of that name.
-            DeviceError: the device cannot run it.
+            UsageError: no graph has that name.
+            DeviceError: the device cannot run the graph.
             SessionError: the graph cannot be loaded.
         """
         with self._lock:
             if name not in self._sessions:
                 if name not in self._paths:
-                    raise UsageError(f"no graph {name!r}", hint=f"There are: {', '.join(self._paths)}.")
+                    raise UsageError(f"no graph {name!r}", hint=f"The graphs are: {', '.join(self._paths)}.")
                 self._sessions[name] = self._open(self._paths[name])
             return self._sessions[name]
 
     def run(self, name: str, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
-        """Run one graph: one array per input to one array per output, by name; see :meth:`Session.run`."""
+        """Run one graph and return its outputs by name; see :meth:`Session.run`."""
         return self.session(name).run(inputs)
 
     def close(self) -> None:
-        """Let go of all of them; may be called twice."""
+        """Close all sessions; may be called twice."""
         with self._lock:
             for session in self._sessions.values():
                 session.close()

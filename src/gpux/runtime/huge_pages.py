@@ -1,9 +1,9 @@
-"""A graph's weights in huge pages, which a processor finds faster than as many bytes in small ones.
+"""Moves a graph's weights into huge pages, so that a run spends less time on address translation.
 
-A token reads every weight once, and on Linux part of that time goes into looking up pages of 4 KB. Where the system
-gives huge pages to those who ask (``madvise`` in ``transparent_hugepage/enabled``), numpy asks for its arrays, and
-onnxruntime for nothing. What was mapped while it loaded a graph can be asked for afterwards: madvise(2),
-``MADV_COLLAPSE``, from Linux 6.1 on. Source: the kernel's "Transparent Hugepage Support".
+Each generated token reads every weight once, and on Linux part of that time is spent on looking up pages of 4 KB. Where
+huge pages are given on request only (``madvise`` in ``transparent_hugepage/enabled``), numpy requests them for its
+arrays, but onnxruntime does not. Memory that was mapped while onnxruntime loaded a graph can be moved afterwards with
+madvise(2) and ``MADV_COLLAPSE``, from Linux 6.1 on. Source: the kernel's "Transparent Hugepage Support".
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 
 _FOLDER = "sys/kernel/mm/transparent_hugepage"
 _COLLAPSE = 25  # MADV_COLLAPSE
-#: Runs after which it is done: the bytes are copied, which takes as long as some hundred runs save.
+#: Runs before the weights are moved: copying them takes as long as a few hundred runs save.
 WORTH = 200
-_SLICE = 32 << 20  #: bytes of one call, after which it may be stopped
+_SLICE = 32 << 20  #: bytes of one madvise call, between which the work can be stopped
 log = logging.getLogger(__name__)
 
-Range = tuple[int, int]  #: first address, and the one behind the last
+Range = tuple[int, int]  #: first address, and the address after the last
 
 
 class HugePages:
-    """Memory that comes to be within :meth:`watching`, put into huge pages when it has shown to be worth it.
+    """Moves memory that was mapped within :meth:`watching` into huge pages, after :data:`WORTH` runs have read it.
 
     Args:
-        root: of the file system.
+        root: root of the file system that contains ``/proc`` and ``/sys``.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -43,16 +43,16 @@ class HugePages:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """What the process maps meanwhile is remembered, whoever maps it."""
+        """Record the memory that the process maps within the ``with`` block, in any thread."""
         before = mapped(self._root) if self._size else []
         yield
         if self._size:
             self._ranges = list(aligned(added(before, mapped(self._root)), self._size))
 
     def count(self, runs: int = 1) -> threading.Thread | None:
-        """It was read so many times more; after :data:`WORTH` times, put it into huge pages.
+        """Add a number of runs; when they reach :data:`WORTH`, start the thread that moves the memory, and return it.
 
-        That happens once, in the thread that is answered, beside the caller's.
+        The memory is moved once. A daemon thread does it while the caller continues.
         """
         if not self._ranges:
             return None
@@ -70,7 +70,7 @@ class HugePages:
         return thread
 
     def stop(self) -> None:
-        """The memory is about to go: ask for no more of it."""
+        """Stop moving memory, before it is freed."""
         self._stopped.set()
         self._ranges = []
 
@@ -85,7 +85,7 @@ class HugePages:
 
 
 def page_size(root: Path = Path("/")) -> int:
-    """Bytes of a huge page; 0 where the system has none, gives them to everybody anyway, or to nobody."""
+    """Bytes of a huge page; 0 where the system has none, or does not give them on request: always or never."""
     try:
         enabled = (root / _FOLDER / "enabled").read_text(encoding="ascii")
         size = int((root / _FOLDER / "hpage_pmd_size").read_text(encoding="ascii"))
@@ -95,7 +95,7 @@ def page_size(root: Path = Path("/")) -> int:
 
 
 def mapped(root: Path = Path("/")) -> list[Range]:
-    """Private memory of this process behind which no file is, ascending (proc_pid_maps(5))."""
+    """Private memory of this process that no file backs, in ascending order (proc_pid_maps(5))."""
     found = []
     for line in (root / "proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
         place, rights, _, _, inode, *name = line.split(maxsplit=5)
@@ -106,7 +106,7 @@ def mapped(root: Path = Path("/")) -> list[Range]:
 
 
 def added(before: Iterable[Range], after: Iterable[Range]) -> Iterator[Range]:
-    """The parts of ``after`` that are in none of ``before``; both ascending, without overlaps."""
+    """The parts of ``after`` that are not in ``before``; both ascending and without overlaps."""
     old = list(before)
     for start, end in after:
         for first, last in old:
@@ -128,7 +128,7 @@ def aligned(ranges: Iterable[Range], size: int) -> Iterator[Range]:
 
 
 def collapse(start: int, size: int) -> int:
-    """Put the pages that are in use into huge ones; 0, or the ``errno`` of the first that could not be."""
+    """Move the used pages of a range into huge pages; returns 0, or the ``errno`` of the first page that failed."""
     madvise = ctypes.CDLL(None, use_errno=True).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     return ctypes.get_errno() if madvise(start, size, _COLLAPSE) else 0

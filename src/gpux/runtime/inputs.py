@@ -1,4 +1,4 @@
-"""Checks of input arrays before onnxruntime sees them, so that an error names the tensor, the rank and the dtype."""
+"""Checks of input arrays before a run, so that an error names the tensor, its rank and its dtype."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _DTYPES = {"float": "float32", "double": "float64", "string": "object"}
 def check_inputs(
     inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()
 ) -> dict[str, NDArray[Any]]:
-    """The inputs as contiguous arrays of the declared dtypes; ``optional`` ones may be left out.
+    """The inputs as contiguous arrays of the declared dtypes; inputs in ``optional`` may be omitted.
 
-    An array is cast where no value is lost beyond float precision: between floats, from a narrower integer or bool
-    to an integer, from a small integer to a float. A wider integer is cast when its values fit.
+    Arrays are cast if no value is lost beyond float precision: between floats, from a narrower integer or bool to an
+    integer, from a small integer to a float. A wider integer is cast if its values fit.
 
     Raises:
-        InputError: a name is missing or unknown, or a rank, fixed dimension or dtype is not the declared one.
+        InputError: a name is missing or unknown, or a rank, fixed dimension or dtype differs from the declaration.
     """
     _check_names(inputs, specs, optional)
     return {spec.name: _check(inputs[spec.name], spec) for spec in (*specs, *optional) if spec.name in inputs}
@@ -44,10 +44,10 @@ def _check_names(inputs: Mapping[str, ArrayLike], specs: Sequence[TensorSpec], o
 def _check(value: ArrayLike, spec: TensorSpec) -> NDArray[Any]:
     array = np.asarray(value)
     if len(array.shape) != len(spec.shape):
-        raise _wrong(array, spec, f"has rank {array.ndim}, and the graph takes rank {len(spec.shape)}")
+        raise _wrong(array, spec, f"has rank {array.ndim}, and the graph requires rank {len(spec.shape)}")
     for axis, (actual, declared) in enumerate(zip(array.shape, spec.shape, strict=True)):
         if isinstance(declared, int) and actual != declared:
-            raise _wrong(array, spec, f"has {actual} on axis {axis}, and the graph takes {declared}")
+            raise _wrong(array, spec, f"has {actual} on axis {axis}, and the graph requires {declared}")
     return np.ascontiguousarray(_cast(array, spec)) if array.ndim else _cast(array, spec)
 
 
@@ -56,7 +56,7 @@ def _cast(array: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
         return array
     target = _numpy_type(spec.dtype)
     if target is None or not _is_safe(array, target):
-        raise _wrong(array, spec, f"is {array.dtype.name}, which cannot become {spec.dtype} without loss")
+        raise _wrong(array, spec, f"is {array.dtype.name}, which cannot be cast to {spec.dtype} without loss")
     return array.astype(target)
 
 
@@ -73,7 +73,7 @@ def _is_safe(array: NDArray[Any], target: np.dtype[Any]) -> bool:
 
 
 def _numpy_type(name: str) -> np.dtype[Any] | None:
-    """The dtype of that name; None for those that numpy has not (bfloat16, float8 …)."""
+    """The dtype of that name; None for dtypes that numpy does not have (bfloat16, float8 …)."""
     try:
         return np.dtype(name)
     except TypeError:
@@ -91,9 +91,9 @@ def _wrong(array: NDArray[Any], spec: TensorSpec, what: str) -> InputError:
 
 
 def spec_of(arg: Any) -> TensorSpec:
-    """An input or output as onnxruntime declares it: ``tensor(float)`` and the like as numpy's names.
+    """The spec of an input or output of an ``InferenceSession``: ``tensor(float)`` becomes ``float32``, and so on.
 
-    A sequence or map keeps onnxruntime's own word.
+    Sequences and maps keep onnxruntime's name.
     """
     kind = str(arg.type)
     inner = kind.removeprefix("tensor(").removesuffix(")") if kind.startswith("tensor(") else kind

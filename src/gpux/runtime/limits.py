@@ -1,6 +1,6 @@
-"""Sizes up to which a graph is right, written into the graph itself, so that whoever runs it is held to them.
+"""The largest input sizes for which a graph was proven, stored in the graph itself.
 
-They stand in the ONNX model's ``metadata_props`` under :data:`KEY`: JSON, input -> axis -> largest size.
+They are in the ONNX model's ``metadata_props`` under :data:`KEY`, as JSON: input -> axis -> largest size.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ Limits = Mapping[str, Mapping[int, int]]
 
 
 def write_limits(graph: Path, limits: Mapping[str, Mapping[str, int]]) -> None:
-    """Add limits to an ONNX file, whose weights are neither read nor moved.
+    """Append limits to an ONNX file without reading or moving its weights.
 
-    Two serialized messages one after the other are one message with the fields of both (protobuf's encoding guide),
-    so the entry is appended.
+    Two concatenated protobuf messages are one message with the fields of both (protobuf's encoding guide).
     """
     import onnx
 
@@ -34,7 +33,7 @@ def write_limits(graph: Path, limits: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def read_limits(metadata: Mapping[str, str]) -> Limits:
-    """The limits in a model's metadata; empty without any, or where they cannot be read."""
+    """The limits in a model's metadata; empty if there are none, or if they cannot be parsed."""
     try:
         found = json.loads(metadata.get(KEY, "{}"))
         return {str(name): {int(axis): int(size) for axis, size in axes.items()} for name, axes in found.items()}
@@ -43,17 +42,17 @@ def read_limits(metadata: Mapping[str, str]) -> Limits:
 
 
 def check_limits(inputs: Mapping[str, NDArray[Any]], limits: Limits) -> None:
-    """Return if no input is larger than the graph is right for.
+    """Check that no input exceeds the limits, beyond which the graph's outputs differ from the original model's.
 
     Raises:
-        InputError: one is; beyond, the graph answers otherwise than the original.
+        InputError: an input is larger.
     """
     for name, axes in limits.items():
         for axis, largest in axes.items():
             actual = inputs[name].shape[axis] if name in inputs else 0
             if actual > largest:
                 raise InputError(
-                    f"input {name!r} has {actual} on axis {axis}, and the graph is right up to {largest}",
+                    f"input {name!r} has {actual} on axis {axis}, and the limit of the graph is {largest}",
                     hint="Shorten the input.",
                     tensor=name,
                     limit=largest,

@@ -1,4 +1,4 @@
-"""onnxruntime itself: what it offers, loading a graph, and its exceptions as ours. Its only importer in gpux."""
+"""The only importer of onnxruntime: its execution providers, loading of graphs, and the mapping of its exceptions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gpux.errors import DeviceError, GpuxError, SessionError
 from gpux.runtime import cuda
 from gpux.runtime.devices import CPU, DeviceChoice, computation
 
-_WARNING = 2  # its default
-_FATAL = 4  # onnxruntime's ORT_LOGGING_LEVEL_FATAL: what goes wrong comes as an exception, not on stderr
+_WARNING = 2  # the default log level
+_FATAL = 4  # ORT_LOGGING_LEVEL_FATAL: errors are exceptions, and are not printed on stderr
 #: y = x + x over float32 [1]: IR version 7, opset 13
 _PROBE = (
     b'\x08\x07:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -26,7 +26,7 @@ _PROBE = (
 )
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 
-#: onnxruntime's exception -> ours. A version without one of them never raises it.
+#: onnxruntime's exception -> gpux's. Not every version of onnxruntime has all of them.
 ERRORS: dict[str, type[GpuxError]] = {
     "DeviceReset": DeviceError,
     "EPFail": DeviceError,
@@ -45,11 +45,11 @@ ERRORS: dict[str, type[GpuxError]] = {
     "RuntimeException": SessionError,
 }
 _KINDS = {getattr(ort_state, name): kind for name, kind in ERRORS.items() if hasattr(ort_state, name)}
-#: What onnxruntime raises: exceptions of its own, and what its bindings raise themselves.
+#: Exceptions that onnxruntime raises: its own, and those of its Python bindings.
 FOREIGN = (*_KINDS, RuntimeError, ValueError)
 _DAMAGED = frozenset({"InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile"})
 _VERIFY = "Run `gpux verify --repair`: the file may be damaged."
-#: What loading raises besides: for an emptied or overwritten graph, and for external data that is cut or gone.
+#: Further exceptions of loading: for an emptied or overwritten graph, and for truncated or missing external data.
 _DAMAGED_LOADING = _DAMAGED | {"Fail", "InvalidArgument", "UnicodeDecodeError"}
 
 
@@ -59,7 +59,7 @@ def runtime_version() -> str:
 
 
 def available_providers() -> tuple[str, ...]:
-    """Execution providers that this onnxruntime was built with; whether they can start is another question."""
+    """Execution providers that this onnxruntime was built with; they may still fail to start."""
     return tuple(onnxruntime.get_available_providers())
 
 
@@ -69,18 +69,18 @@ def cuda_version() -> str | None:
 
 
 def probe(choice: DeviceChoice) -> None:
-    """Start an execution provider on a graph of one node.
+    """Start an execution provider with a graph of one node.
 
     Raises:
-        DeviceError: it does not start.
-        SessionError: it starts and fails.
+        DeviceError: the provider does not start.
+        SessionError: the provider starts and the graph fails.
     """
     load(_PROBE, choice, threads=1)
 
 
 @contextlib.contextmanager
 def mapped_errors(graph: Path | bytes, *, loading: bool = False) -> Iterator[None]:
-    """Turn onnxruntime's exceptions into ours, by type."""
+    """Map onnxruntime's exceptions to gpux's, by type."""
     try:
         yield
     except FOREIGN as exc:
@@ -88,7 +88,7 @@ def mapped_errors(graph: Path | bytes, *, loading: bool = False) -> Iterator[Non
 
 
 def as_ours(exc: Exception, graph: Path | bytes, *, loading: bool = False) -> GpuxError:
-    """Our error for one of :data:`FOREIGN`."""
+    """The gpux error for one of :data:`FOREIGN`."""
     name = graph.name if isinstance(graph, Path) else "graph"
     kind = type(exc).__name__
     hint = _VERIFY if kind in (_DAMAGED_LOADING if loading else _DAMAGED) else None
@@ -105,15 +105,15 @@ def load(
     spinning: bool = False,
     folder: Path | None = None,
 ) -> Any:
-    """An ``InferenceSession`` of a graph on the execution provider that was chosen, and on no other.
+    """Open an ``InferenceSession`` with the chosen execution provider, and fail if it does not start.
 
     Args:
         graph: the file, or its bytes.
-        choice: what runs it.
-        threads: of one run.
-        record: keep which execution provider each node was given.
-        spinning: let waiting threads of a run burn their core instead of sleeping, as long as a run lasts.
-        folder: of the external data of a graph given by its bytes.
+        choice: the execution provider.
+        threads: threads of one run.
+        record: record the execution provider of each node, for :func:`assigned`.
+        spinning: let threads spin instead of sleep while they wait within a run.
+        folder: contains the external data of a graph given as bytes.
 
     Raises:
         DeviceError: the execution provider does not start.
@@ -123,7 +123,7 @@ def load(
         return _session(graph, choice, threads, record=record, spinning=spinning, folder=folder)
     if choice.needs_cuda:
         _preload()
-    # What goes wrong while an execution provider starts is logged outside any session. It comes as an error here.
+    # Errors of a starting execution provider are logged outside any session; here they are raised.
     onnxruntime.set_default_logger_severity(_FATAL)
     try:
         session = _session(graph, choice, threads, record=True, spinning=spinning, folder=folder)
@@ -143,10 +143,10 @@ def _session(
 ) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
-    # Said outright, because onnxruntime else pins threads to every core of the host, which fails in containers.
+    # Set explicitly: by default onnxruntime pins threads to all cores of the host, which fails in containers.
     options.intra_op_num_threads = threads
-    # Spinning makes a single run up to a fifth faster on an idle machine, and costs a third of the throughput where
-    # runs overlap or other processes want the cores, as in a server or a container.
+    # Spinning makes a single run up to a fifth faster on an idle machine, and costs a third of the throughput if runs
+    # overlap or other processes need the cores, as in a server or a container.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     # Between runs the threads sleep, so that another graph whose runs alternate with these gets the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1" if spinning else "0")
@@ -161,7 +161,7 @@ def _session(
             providers=choice.execution_providers,
             enable_fallback=0,
         )
-    session._model_bytes = None  # kept for its fallback, which is off: as much memory again as the weights
+    session._model_bytes = None  # kept for the fallback, which is off: as large as the weights
     return session
 
 
@@ -177,14 +177,14 @@ def _not_started(choice: DeviceChoice, reason: str) -> DeviceError:
 
 
 def _preload() -> None:
-    """Load CUDA and cuDNN from NVIDIA's Python packages, where they are installed; onnxruntime tells on stdout."""
+    """Load CUDA and cuDNN from NVIDIA's Python packages, if installed; onnxruntime prints about it on stdout."""
     if hasattr(onnxruntime, "preload_dlls"):
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
 
 
 def assigned(session: Any) -> dict[str, Counter[str]]:
-    """Operators per execution provider."""
+    """Counts of operators per execution provider; empty if onnxruntime does not report them (before 1.24)."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return {}
     found: dict[str, Counter[str]] = {}
@@ -195,28 +195,28 @@ def assigned(session: Any) -> dict[str, Counter[str]]:
 
 
 def check_assignment(choice: DeviceChoice, session: Any) -> None:
-    """Raise ``DeviceError`` if computation is left to the CPU on a device that was asked for."""
+    """Raise ``DeviceError`` if nodes that compute are assigned to the CPU although another device was requested."""
     left = computation(assigned(session).get(CPU, {})) if choice.execution_provider != CPU else {}
     if left:
         listed = ", ".join(f"{count} × {name}" for name, count in sorted(left.items()))
         raise DeviceError(
-            f"{choice.execution_provider} leaves computation to the CPU: {listed}",
-            hint="Use --device auto, or accept it with allow_cpu_nodes=True.",
+            f"{choice.execution_provider} runs part of the computation on the CPU: {listed}",
+            hint="Use --device auto, or allow it with allow_cpu_nodes=True.",
             device=choice.device,
             cpu_nodes=left,
         )
 
 
 def run_options() -> Any:
-    """Options of a run: what goes wrong comes as an exception, not on stderr."""
+    """Options of a run: errors are exceptions, and are not printed on stderr."""
     options = onnxruntime.RunOptions()
     options.log_severity_level = _FATAL
-    # Its default, said outright: onnxruntime 1.32 looks for it at every run, and an entry that is not there costs it an
+    # The default, set explicitly: onnxruntime 1.32 looks it up in every run, and a missing entry costs an internal
     # exception, 25 µs.
     options.add_run_config_entry("gpu_graph_id", "0")
     return options
 
 
 def device_memory(count: int, device: str, index: int) -> Any:
-    """``count`` bytes on a device, as an ``OrtValue`` that frees them when it goes."""
+    """Allocate ``count`` bytes on a device, as an ``OrtValue`` that frees them when it is garbage-collected."""
     return onnxruntime.OrtValue.ortvalue_from_shape_and_type([count], np.uint8, device, index)

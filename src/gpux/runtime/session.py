@@ -1,4 +1,4 @@
-"""One ONNX graph on one execution provider."""
+"""An ONNX graph on one execution provider."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding
 from gpux.runtime.default_inputs import IGNORE_GIVEN_VALUES, split_defaults
 from gpux.runtime.devices import CPU, DeviceChoice, candidates
-from gpux.runtime.graph_files import graph_bytes
 from gpux.runtime.huge_pages import HugePages
 from gpux.runtime.inputs import check_inputs, spec_of
 from gpux.runtime.limits import check_limits, read_limits
@@ -28,19 +27,19 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """An ONNX graph, loaded and ready to run. Safe to use from many threads.
+    """A loaded ONNX graph. Safe to use from many threads.
 
     Args:
-        path: the ``.onnx`` file; its external data lies beside it.
+        path: the ``.onnx`` file, with its external data in the same folder.
         device: ``auto``, a short name (``cuda``, ``cuda:1`` …), an execution provider's full name, or a number as
-            transformers takes it (0 is ``cuda:0``, -1 is ``cpu``).
-        threads: threads of one run; by default the physical cores that affinity and control group leave.
-        allow_cpu_nodes: accept that a device asked for by name leaves computation to the CPU.
-        spinning: let waiting threads of a run burn their core instead of sleeping: for many short runs in a row, as
-            when text is generated.
+            in transformers (0 is ``cuda:0``, -1 is ``cpu``).
+        threads: threads of one run; by default the physical cores that affinity and control group allow.
+        allow_cpu_nodes: allow a device requested by name to run some computation on the CPU.
+        spinning: let threads spin instead of sleep while they wait within a run: for many short runs in a row, as in
+            text generation.
 
     Raises:
-        DeviceError: the device is unknown, not there, did not start, or did not take the whole graph.
+        DeviceError: the device is unknown or unavailable, did not start, or does not support the whole graph.
         SessionError: the graph cannot be loaded.
     """
 
@@ -56,7 +55,7 @@ class Session:
         self.path = Path(path)
         self.threads = threads or cpu_threads()
         self.spinning = spinning
-        self.notes: tuple[str, ...] = ()  #: why ``auto`` passed over a device
+        self.notes: tuple[str, ...] = ()  #: why ``auto`` skipped a device
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._defaults: dict[str, NDArray[Any]] = {}  # of inputs whose default was removed from the graph
@@ -65,17 +64,17 @@ class Session:
             self._choice, self._session = self._open(device, allow_cpu_nodes)
         inputs = tuple(map(spec_of, self._session.get_inputs()))
         self.inputs: tuple[TensorSpec, ...] = tuple(spec for spec in inputs if spec.name not in self._defaults)
-        #: inputs with a default, which may be left out
+        #: inputs with a default, which may be omitted
         self.optional: tuple[TensorSpec, ...] = (
             *map(spec_of, self._session.get_overridable_initializers()),
             *(spec for spec in inputs if spec.name in self._defaults),
         )
         self.outputs: tuple[TensorSpec, ...] = tuple(map(spec_of, self._session.get_outputs()))
         self.limits = read_limits(self._session.get_modelmeta().custom_metadata_map)  #: input -> axis -> largest size
-        self.memory_bytes: int = graph_bytes(self.path)
+        self.memory_bytes: int = graph_bytes(self.path)  #: approximate: the size of the weights
 
     def _open(self, device: str | int, allow_cpu_nodes: bool) -> tuple[DeviceChoice, Any]:
-        """The first candidate that starts; with ``auto`` the others are noted, else there is only one."""
+        """Open the first choice that starts; those that do not are added to :attr:`notes`."""
         choices = candidates(device, available_providers())
         for choice in choices:
             try:
@@ -86,7 +85,7 @@ class Session:
             except DeviceError as exc:
                 if choice is choices[-1]:
                     raise
-                self.notes += (f"auto passed over {choice.device}: {exc}",)
+                self.notes += (f"auto skipped {choice.device}: {exc}",)
                 log.info(self.notes[-1])
         raise DeviceError("this onnxruntime has no execution provider", hint="Run `gpux doctor`.")
 
@@ -105,7 +104,7 @@ class Session:
 
     @property
     def device(self) -> str:
-        """The short name of the device that runs the graph: ``cpu``, ``cuda`` …"""
+        """Short name of the device that runs the graph: ``cpu``, ``cuda`` …"""
         return self._choice.device
 
     @property
@@ -115,10 +114,9 @@ class Session:
 
     @property
     def assignment(self) -> dict[str, int]:
-        """Nodes per execution provider, as onnxruntime divided the graph.
+        """Number of nodes per execution provider; empty if onnxruntime does not report it (before 1.24).
 
-        On the CPU, where nothing else can take a node, a second session is made for the count; empty where
-        onnxruntime does not tell (below 1.24).
+        On the CPU a second session is opened to count them.
         """
         session = self._require()
         if self.execution_provider == CPU:
@@ -129,15 +127,15 @@ class Session:
         """Run the graph.
 
         Args:
-            inputs: one array per input, by name; those of :attr:`optional` may be left out. See
-                :func:`gpux.runtime.inputs.check_inputs` for what is cast.
-            outputs: names of the outputs to compute; all by default.
+            inputs: one array per input, by name; those of :attr:`optional` may be omitted. Dtypes are cast as described
+                at :func:`gpux.runtime.inputs.check_inputs`.
+            outputs: names of the outputs to compute; by default all.
 
         Returns:
             One array per output, by name.
 
         Raises:
-            InputError: an input is missing, unknown, not of the declared rank, shape or dtype, or beyond a limit.
+            InputError: an input is missing, unknown or too large, or has another rank, shape or dtype than declared.
             SessionError: the session is closed, or onnxruntime failed.
         """
         session, feed = self._require(), {**self._defaults, **check_inputs(inputs, self.inputs, self.optional)}
@@ -147,7 +145,7 @@ class Session:
             return dict(zip(names, session.run(names, feed, run_options()), strict=True))
 
     def bind(self) -> Binding:
-        """A binding of inputs and outputs to memory, for a caller that runs the graph many times.
+        """Bind inputs and outputs to memory, for a caller that runs the graph many times.
 
         Raises:
             SessionError: the session is closed.
@@ -158,26 +156,26 @@ class Session:
         return binding
 
     def count(self, runs: int = 1) -> None:
-        """So many runs were made in a row: when they are enough, weights go into huge pages, beside the caller.
+        """Report runs of a binding; after some hundred of them, a thread moves the weights into huge pages.
 
-        Only of a session that was opened with ``spinning`` for the CPU, where the system gives such pages to those who
-        ask (:mod:`gpux.runtime.huge_pages`).
+        Applies to sessions on the CPU with ``spinning``, if the system gives huge pages on request
+        (:mod:`gpux.runtime.huge_pages`).
         """
         if self._pages is not None and self.execution_provider == CPU:
             self._pages.count(runs)
 
     def close(self) -> None:
-        """Let go of the graph's memory; runs in progress end first. May be called twice."""
+        """Release the graph's memory once runs in progress have ended. May be called twice."""
         if self._pages is not None:
             self._pages.stop()
         with self._lock:
             self._session = None
 
     def _require(self) -> Any:
-        if os.getpid() != self._process:  # its threads did not survive the fork: a run would wait for them for ever
+        if os.getpid() != self._process:  # threads do not survive a fork, and a run would wait for them forever
             raise SessionError(
                 f"the session of {self.path} was opened before this process was forked",
-                hint="Open the model in the process that uses it, or start processes by spawn.",
+                hint="Open the model in the process that uses it, or start processes with the method spawn.",
             )
         with self._lock:
             if self._session is None:
@@ -189,3 +187,14 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def graph_bytes(path: Path) -> int:
+    """Bytes of a graph's file and of its external data, under the names that exporters use; 0 if it cannot be read."""
+    names = {path.name, f"{path.stem}.data", f"{path.stem}.bin"}
+    prefixes = (f"{path.name}_data", f"{path.name}.data")
+    try:
+        files = [file for file in path.parent.iterdir() if file.name in names or file.name.startswith(prefixes)]
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return 0
