@@ -1,6 +1,6 @@
-"""Chat templates in the shapes that published models have them, and what is asked of each; written for these tests.
+"""Chat templates in the shapes of published models, with their test cases; written for these tests.
 
-``scripts/update_chat_goldens.py`` asks transformers the same and writes ``chat_goldens.json``.
+``scripts/update_chat_goldens.py`` renders the same cases with transformers and writes ``chat_goldens.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 Case = dict[str, Any]
-NOW = datetime(2025, 3, 9, 14, 5, tzinfo=UTC)  #: what strftime_now says in goldens and tests
+NOW = datetime(2025, 3, 9, 14, 5, tzinfo=UTC)  #: the time of strftime_now in goldens and tests
 
 USER = {"role": "user", "content": "What is <b>5 & 7</b>?\n"}
 TURNS = [USER, {"role": "assistant", "content": " It is 12. "}, {"role": "user", "content": "Größe 東京 🌍"}]

@@ -1,4 +1,4 @@
-"""Stored models without a store: a folder with a manifest around it."""
+"""Stored models without a store: a folder and a manifest."""
 
 from __future__ import annotations
 

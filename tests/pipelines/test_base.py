@@ -43,7 +43,7 @@ from gpux.runtime.onnx_runtime import runtime_version
 from tests.pipelines.conftest import Build, stored
 
 
-def test_by_task_alias_and_the_model_s_own_task(build: Build) -> None:
+def test_opening_by_task_by_alias_and_by_the_model_s_own_task(build: Build) -> None:
     model = build()
     for task in ("feature-extraction", "sentence-similarity", None):
         with pipeline(task, model=model, device="cpu") as pipe:
@@ -74,18 +74,18 @@ def test_an_unknown_option(build: Build) -> None:
     assert caught.value.hint is not None and "truncation" in caught.value.hint
 
 
-def test_a_device_that_is_not_there(build: Build) -> None:
+def test_a_device_that_is_not_available(build: Build) -> None:
     with pytest.raises(DeviceError):
         pipeline(model=build(), device="hardcore-cpu")
 
 
-def test_a_device_by_its_number(build: Build) -> None:
+def test_a_device_by_number(build: Build) -> None:
     with pipeline(model=build(), device=-1) as pipe, pickle.loads(pickle.dumps(pipe)) as copy:
         assert (pipe.device, copy.device) == ("cpu", "cpu")
 
 
-def test_a_file_that_is_gone(build: Build) -> None:
-    """config.json would be taken for one that the model never had, and its labels with it."""
+def test_a_missing_file(build: Build) -> None:
+    """Without this check a missing config.json would silently give a model without label names."""
     model = build("text-classification")
     files = tuple(StoredFile(name, 1, "0" * 64) for name in ("config.json", "tokenizer.json", "proof/small.npz"))
     model = StoredModel(model.path, dataclasses.replace(model.manifest, files=files))
@@ -96,19 +96,19 @@ def test_a_file_that_is_gone(build: Build) -> None:
     assert caught.value.hint == "Run `gpux verify --repair`."
 
 
-def test_a_reference_is_opened(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, asked = build(), []
+def test_a_reference_is_opened_with_its_revision(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, requested = build(), []
 
     def open_model(ref: Any, **options: Any) -> StoredModel:
-        asked.append((str(ref), options["task"], options["revision"]))
+        requested.append((str(ref), options["task"], options["revision"]))
         return model
 
     monkeypatch.setattr(gpux.pull.open, "open_model", open_model)
     pipeline("sentence-similarity", model="org/name", revision="v1").close()
-    assert asked == [("org/name", "feature-extraction", "v1")]
+    assert requested == [("org/name", "feature-extraction", "v1")]
 
 
-def test_built_in_pipelines_and_a_copy_of_their_registry() -> None:
+def test_the_registry_lists_built_in_pipelines_and_returns_copies() -> None:
     known = pipelines()
     assert {"feature-extraction", "text-classification", "fill-mask"} <= known.keys()
     known.clear()
@@ -124,7 +124,7 @@ def test_two_pipelines_for_one_task() -> None:
     assert pipelines([points[0], points[0]]).keys() == {"a"}
 
 
-def test_pickled_as_model_and_options(build: Build) -> None:
+def test_a_pipeline_pickles_as_its_model_and_options(build: Build) -> None:
     with pipeline(model=build(), device="cpu", threads=1, return_arrays=True) as pipe:
         data = pickle.dumps(pipe)
         assert len(data) < 5_000
@@ -134,24 +134,26 @@ def test_pickled_as_model_and_options(build: Build) -> None:
             assert np.array_equal(copy("fox"), pipe("fox"))
 
 
-def test_unpickled_where_the_folder_is_not(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpickling_without_the_model_s_folder_opens_the_same_commit(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build()
     with pipeline(model=model) as pipe:
         data = pickle.dumps(pipe)
     elsewhere = stored(Path(shutil.move(model.path, model.path.with_name("elsewhere"))), model.task)
-    asked = []
+    requested = []
 
     def open_model(ref: Any, **_: Any) -> StoredModel:
-        asked.append(str(ref))
+        requested.append(str(ref))
         return elsewhere
 
     monkeypatch.setattr(gpux.pull.open, "open_model", open_model)
     with pickle.loads(data) as copy:
         assert copy.model is elsewhere
-    assert asked == [f"tests/tiny-bert@{'0' * 40}"]
+    assert requested == [f"tests/tiny-bert@{'0' * 40}"]
 
 
-def test_closed(build: Build) -> None:
+def test_a_closed_pipeline_raises(build: Build) -> None:
     with pipeline(model=build()) as pipe:
         pass
     pipe.close()
@@ -160,7 +162,7 @@ def test_closed(build: Build) -> None:
 
 
 def proven(model: StoredModel, *, version: str, shift: float = 0.0) -> StoredModel:
-    """The model with one kept proof case, made under another version of onnxruntime."""
+    """The model with one kept proof case, recorded with the given version of onnxruntime."""
     feed = {name: np.ones((1, 4), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
     with FeatureExtractionPipeline(model) as pipe:
         answer = pipe.session.run(feed)["last_hidden_state"] + np.float32(shift)
@@ -180,34 +182,34 @@ def test_the_proof_is_replayed_once_per_onnxruntime(build: Build) -> None:
     FeatureExtractionPipeline(model).close()
 
 
-def test_the_pair_that_was_proven_is_not_replayed(build: Build) -> None:
+def test_the_runtime_and_device_of_the_proof_need_no_replay(build: Build) -> None:
     model = proven(build(), version=runtime_version())
     FeatureExtractionPipeline(model).close()
     assert not replays_file(model).exists()
 
 
-def test_other_answers_than_the_original_s_are_an_error(build: Build) -> None:
+def test_answers_that_differ_from_the_proof_are_an_error(build: Build) -> None:
     model = proven(build(), version="1.0.0", shift=0.5)
     with pytest.raises(ProofError, match="other outputs here than when it was proven"):
         FeatureExtractionPipeline(model)
     assert not replays_file(model).exists()
 
 
-def test_a_damaged_memory_of_replays_is_forgotten(build: Build) -> None:
+def test_a_damaged_file_of_replays_is_replaced(build: Build) -> None:
     model = proven(build(), version="1.0.0")
     replays_file(model).write_text("{")
     FeatureExtractionPipeline(model).close()
     assert json.loads(replays_file(model).read_text())
 
 
-def test_where_nothing_can_be_written_it_is_replayed_again(build: Build) -> None:
+def test_a_replay_that_cannot_be_recorded_is_repeated(build: Build) -> None:
     model = proven(build(), version="1.0.0")
-    replays_file(model).mkdir()  # stands in the way of the file, for root as well
+    replays_file(model).mkdir()  # a folder in place of the file, which root cannot write either
     FeatureExtractionPipeline(model).close()
     assert list(replays_file(model).parent.glob("*.replays.json.*")) == []
 
 
-def test_a_plan_keeps_to_its_budget() -> None:
+def test_batches_fit_their_budget() -> None:
     lengths = [3, 90, 10, 10, 500, 2, 40]
     batches = plan(lengths, budget=100)
     assert sorted(index for batch in batches for index in batch) == list(range(7))
@@ -218,7 +220,7 @@ def test_a_plan_keeps_to_its_budget() -> None:
     assert plan([], 100) == []
 
 
-def test_overlapped_runs_keep_their_order_and_stop_at_an_error() -> None:
+def test_overlapped_runs_are_in_order_and_stop_at_an_error() -> None:
     begun = []
 
     def run(item: int) -> int:
@@ -353,7 +355,7 @@ def test_json_schemas_of_types(hint: Any, schema: dict[str, Any]) -> None:
     assert json_schema(hint) == schema
 
 
-def test_running_a_stored_model_imports_little(build: Build, tmp_path: Path) -> None:
+def test_running_a_stored_model_imports_no_heavy_library(build: Build, tmp_path: Path) -> None:
     (tmp_path / "model.pickle").write_bytes(pickle.dumps(build()))
     code = """
 import pickle, sys

@@ -17,14 +17,14 @@ from tests.pipelines.conftest import Build
 MIXED = [words(count) for count in (7, 1, 60, 3, 25, 25, 0, 90, 12)]
 
 
-def test_arrays_in_place_of_lists(embed: FeatureExtractionPipeline) -> None:
+def test_arrays_instead_of_lists(embed: FeatureExtractionPipeline) -> None:
     lists, arrays = embed(MIXED), embed(MIXED, return_arrays=True)
     assert [array.shape for array in arrays] == [np.array(item).shape for item in lists]
     assert all(array.dtype == np.float32 for array in arrays)
     assert embed("fox", return_arrays=True).shape == (1, 3, 32)
 
 
-def test_answers_keep_the_order_of_the_texts(embed: FeatureExtractionPipeline) -> None:
+def test_answers_are_in_the_order_of_the_texts(embed: FeatureExtractionPipeline) -> None:
     together = embed.encode(MIXED)
     for index, text in enumerate(MIXED):
         assert np.allclose(embed.encode(text), together[index], atol=1e-5)
@@ -80,20 +80,20 @@ def test_a_large_graph_is_never_loaded_twice(build: Build, monkeypatch: pytest.M
 
 
 def test_padding_on_the_left(build: Build, embed: FeatureExtractionPipeline) -> None:
-    """This BERT counts positions from the left, so other vectors come out; what is asked is the right rows."""
+    """This BERT counts positions from the left, so the vectors differ; the test compares rows and shapes."""
     model = build(name="left", call_spec=CallSpec(padding_side="left", max_length=64))
     with FeatureExtractionPipeline(model) as left:
         assert [a.shape for a in left(MIXED, return_arrays=True)] == [a.shape for a in embed(MIXED, return_arrays=True)]
         assert np.allclose(left.encode(MIXED[:1]), embed.encode(MIXED[:1]), atol=1e-5)
 
 
-def test_nothing_in_nothing_out(embed: FeatureExtractionPipeline) -> None:
+def test_no_texts_give_no_vectors(embed: FeatureExtractionPipeline) -> None:
     assert embed([]) == []
     assert embed.encode([]).shape == (0, 32)
     assert embed.encode([]).dtype == np.float32
 
 
-def test_the_empty_text_is_its_special_tokens(embed: FeatureExtractionPipeline) -> None:
+def test_an_empty_text_has_its_special_tokens(embed: FeatureExtractionPipeline) -> None:
     assert embed("", return_arrays=True).shape == (1, 2, 32)
     assert embed.encode("").shape == (32,)
 
@@ -106,7 +106,7 @@ def test_any_iterable_of_texts(embed: FeatureExtractionPipeline, texts: Any) -> 
 @pytest.mark.parametrize(
     "texts", [None, 3, b"bytes", ["a", None], ["a", 3], [["a"]], {"text": "a"}, ["a", float("nan")]]
 )
-def test_what_is_no_text(embed: FeatureExtractionPipeline, texts: Any) -> None:
+def test_inputs_that_are_not_texts(embed: FeatureExtractionPipeline, texts: Any) -> None:
     with pytest.raises(InputError, match="text"):
         embed.encode(texts)
     with pytest.raises(InputError, match="text"):
@@ -128,7 +128,7 @@ def test_a_smaller_limit(embed: FeatureExtractionPipeline) -> None:
     assert np.allclose(embed.encode(words(20), max_length=5), embed.encode(words(3)), atol=1e-5)
 
 
-def test_a_limit_beyond_the_graph_is_the_graph_s(embed: FeatureExtractionPipeline) -> None:
+def test_a_limit_above_the_graph_s_limit(embed: FeatureExtractionPipeline) -> None:
     assert embed(words(90), max_length=1000, return_arrays=True).shape == (1, 64, 32)
 
 
@@ -142,12 +142,12 @@ def test_a_limit_beyond_the_graph_is_the_graph_s(embed: FeatureExtractionPipelin
         ({"tokenize_kwargs": {"truncation": True}, "truncation": True}, "truncation is given twice"),
     ],
 )
-def test_options_that_cannot_be_meant(embed: FeatureExtractionPipeline, options: dict[str, Any], message: str) -> None:
+def test_invalid_options(embed: FeatureExtractionPipeline, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         embed("fox", **options)
 
 
-def test_normalize_overrules_the_repository(build: Build) -> None:
+def test_normalize_overrides_the_repository(build: Build) -> None:
     with FeatureExtractionPipeline(build(sentence_transformers={"normalize": True})) as pipe:
         as_said, left_out = pipe.encode(SENTENCES), pipe.encode(SENTENCES, normalize=False)
         assert np.allclose(np.linalg.norm(as_said, axis=1), 1, atol=1e-6)
@@ -162,7 +162,7 @@ def test_an_unknown_prompt(build: Build) -> None:
         assert caught.value.hint == "It has: query."
 
 
-def test_threads_get_the_answers_of_one(embed: FeatureExtractionPipeline) -> None:
+def test_many_threads_get_equal_answers(embed: FeatureExtractionPipeline) -> None:
     wanted = embed.encode(MIXED)
     answers: list[Any] = []
 
@@ -179,7 +179,7 @@ def test_threads_get_the_answers_of_one(embed: FeatureExtractionPipeline) -> Non
 
 
 @pytest.mark.parametrize("texts", ["a\udcff", ["fox", "a\udcff", "a much longer text, so that it is tokenized first"]])
-def test_vectors_of_what_is_no_unicode(embed: FeatureExtractionPipeline, texts: str | list[str]) -> None:
+def test_vectors_of_invalid_unicode(embed: FeatureExtractionPipeline, texts: str | list[str]) -> None:
     index = 0 if isinstance(texts, str) else 1
     for call in (embed, embed.encode):
         with pytest.raises(InputError, match=f"text {index} is not valid Unicode text"):

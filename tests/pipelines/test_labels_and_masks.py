@@ -1,4 +1,4 @@
-"""text-classification and fill-mask where the golden files do not reach: options, bad input, missing files."""
+"""text-classification and fill-mask beyond the golden files: options, invalid input, missing files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.pipelines.conftest import Build
 
 
 def edit(model: StoredModel, name: str, **changes: Any) -> StoredModel:
-    """Change a JSON file of the model; None takes a key away."""
+    """Change a JSON file of the model; None removes a key."""
     content = {**model.read_json(name), **changes}
     kept = {key: value for key, value in content.items() if value is not None}
     (model.path / name).write_text(json.dumps(kept))
@@ -35,7 +35,7 @@ def fill(build: Build) -> FillMaskPipeline:
     return FillMaskPipeline(build("fill-mask"))
 
 
-def test_options_of_the_pipeline_hold_for_every_call(build: Build) -> None:
+def test_options_of_the_pipeline_apply_to_every_call(build: Build) -> None:
     """transformers wraps a single text's answer unless the call itself names top_k, even where the pipeline does."""
     pipe = TextClassificationPipeline(build("text-classification"), top_k=None)
     assert [len(answer) for answer in pipe([SHORT, OTHER])] == [3, 3]
@@ -64,22 +64,22 @@ def test_labels_without_names(build: Build) -> None:
     assert TextClassificationPipeline(model)(SHORT)[0]["label"].startswith("LABEL_")
 
 
-def test_labels_and_scores_of_different_number(build: Build) -> None:
+def test_more_scores_than_labels(build: Build) -> None:
     model = edit(build("text-classification"), "config.json", id2label={"0": "yes", "1": "no"})
     with pytest.raises(UnsupportedError, match=r"gives 3 scores, and its config\.json has 2 labels"):
         TextClassificationPipeline(model)
 
 
-def test_a_pair_of_one(classify: TextClassificationPipeline) -> None:
+def test_a_pair_without_a_second_text(classify: TextClassificationPipeline) -> None:
     assert classify({"text": SHORT})["score"] == pytest.approx(classify(SHORT)[0]["score"])
     assert classify({"text": SHORT, "text_pair": None}) == classify({"text": SHORT})
 
 
-def test_padding_is_taken_and_changes_nothing(classify: TextClassificationPipeline) -> None:
+def test_padding_is_accepted_and_ignored(classify: TextClassificationPipeline) -> None:
     assert classify([SHORT, OTHER], padding=True, truncation=True) == classify([SHORT, OTHER])
 
 
-def test_long_pairs_lose_the_end_of_the_longer_text(classify: TextClassificationPipeline) -> None:
+def test_long_pairs_are_cut_at_the_end_of_the_longer_text(classify: TextClassificationPipeline) -> None:
     long = {"text": words(100), "text_pair": "a fox"}
     assert classify(long) == classify({"text": words(59), "text_pair": "a fox"})
     with pytest.raises(InputError, match="text 0 has 105 tokens"):
@@ -89,13 +89,13 @@ def test_long_pairs_lose_the_end_of_the_longer_text(classify: TextClassification
 @pytest.mark.parametrize(
     "inputs", [None, 5, b"text", [None], [[SHORT, OTHER]], [{"text": 1}], [{"texts": "a"}], [PAIR, 1]]
 )
-def test_what_is_neither_text_nor_pair(classify: TextClassificationPipeline, inputs: Any) -> None:
+def test_inputs_that_are_neither_text_nor_pair(classify: TextClassificationPipeline, inputs: Any) -> None:
     with pytest.raises(InputError, match="text"):
         classify(inputs)
 
 
 @pytest.mark.parametrize("options", [{"top_k": 0}, {"function_to_apply": "tanh"}, {"targets": "a"}])
-def test_options_of_labels(classify: TextClassificationPipeline, options: dict[str, Any]) -> None:
+def test_invalid_options_of_labels(classify: TextClassificationPipeline, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         classify(SHORT, **options)
 
@@ -122,7 +122,7 @@ def test_more_candidates_than_words(fill: FillMaskPipeline) -> None:
     assert len(fill(MASKED, top_k=10**6)) == vocabulary
 
 
-def test_targets_that_name_nothing(fill: FillMaskPipeline) -> None:
+def test_targets_without_a_token(fill: FillMaskPipeline) -> None:
     with pytest.raises(UsageError, match="names no token"):
         fill(MASKED, targets=[""])
     with pytest.raises(InputError):
@@ -140,12 +140,12 @@ def test_masks_in_batches_of_mixed_length(fill: FillMaskPipeline) -> None:
 
 
 @pytest.mark.parametrize("bad", ["a\udcff", {"text": SHORT, "text_pair": "\ud83d"}])
-def test_labels_of_what_is_no_unicode(classify: TextClassificationPipeline, bad: Any) -> None:
+def test_labels_of_invalid_unicode(classify: TextClassificationPipeline, bad: Any) -> None:
     with pytest.raises(InputError, match="text 1 is not valid Unicode text"):
         classify([SHORT, bad])
 
 
-def test_masks_of_what_is_no_unicode(fill: FillMaskPipeline) -> None:
+def test_masks_of_invalid_unicode(fill: FillMaskPipeline) -> None:
     with pytest.raises(InputError, match="text 0 is not valid Unicode text"):
         fill(f"{MASKED} \udcff")
     with pytest.raises(InputError, match="target 0 is not valid Unicode text"):
@@ -153,7 +153,7 @@ def test_masks_of_what_is_no_unicode(fill: FillMaskPipeline) -> None:
 
 
 def with_outputs(model: StoredModel, **names: str) -> StoredModel:
-    """The model with outputs of its graph renamed, and more tensors of the graph put out: new name = old name."""
+    """The model with tensors of its graph as outputs: new name = old name."""
     file = model.path / "onnx" / "model.onnx"
     graph = onnx.load(file)
     inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(graph).graph.value_info}
@@ -172,7 +172,7 @@ def with_outputs(model: StoredModel, **names: str) -> StoredModel:
 
 
 def a_hidden_state(model: StoredModel) -> str:
-    """Name of a tensor of the graph that holds a vector of 32 numbers for each token."""
+    """Name of a tensor of the graph with a vector of 32 numbers per token."""
     graph = onnx.shape_inference.infer_shapes(onnx.load(model.path / "onnx" / "model.onnx")).graph
     shapes = {value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in graph.value_info}
     return next(str(name) for name, shape in shapes.items() if len(shape) == 3 and shape[-1] == 32)
@@ -191,7 +191,7 @@ def test_scores_under_another_name(build: Build) -> None:
 
 
 @pytest.mark.parametrize("name", ["last_hidden_state", "output_0"])
-def test_a_graph_of_vectors_alone_fills_no_mask(build: Build, name: str) -> None:
+def test_a_graph_without_scores_is_refused_for_fill_mask(build: Build, name: str) -> None:
     model = build("fill-mask")
     with pytest.raises(UnsupportedError, match=rf"gives {name}, and fill-mask needs scores.*named logits") as caught:
         FillMaskPipeline(with_outputs(model, **{name: a_hidden_state(model)}))

@@ -1,4 +1,4 @@
-"""The main job on real weights: all-MiniLM-L6-v2 pulled from a Hub, converted, proven, run, compared."""
+"""Real weights end to end: all-MiniLM-L6-v2 is pulled from a Hub, converted, proven, run and compared."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def check_vectors(model: StoredModel) -> None:
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_the_onnx_that_it_ships_needs_no_toolchain(minilm_hub: HubServer) -> None:
+def test_shipped_onnx_needs_no_toolchain(minilm_hub: HubServer) -> None:
     model = pull_model(MINILM_ONNX, settings=Settings.from_env(toolchains=Path("nowhere")))
 
     assert model.manifest.proof.status == "shipped"
@@ -79,7 +79,7 @@ def test_the_onnx_that_it_ships_needs_no_toolchain(minilm_hub: HubServer) -> Non
 
 @pytest.mark.toolchain
 def test_the_commands_of_the_readme(pulled: StoredModel, minilm_hub: HubServer, toolchains: Path) -> None:
-    """As a user types them, in one home."""
+    """As a user types them, with one home folder."""
     home = {"GPUX_HOME": str(pulled.path.parents[5]), "GPUX_TOOLCHAINS": str(toolchains)}
 
     pull = gpux("pull", MINILM, "--json", **home)
@@ -96,7 +96,7 @@ def test_the_commands_of_the_readme(pulled: StoredModel, minilm_hub: HubServer, 
 
 
 @pytest.mark.toolchain
-def test_no_torch_runs_beside_it(pulled: StoredModel) -> None:
+def test_running_imports_no_torch(pulled: StoredModel) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"

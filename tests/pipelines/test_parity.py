@@ -16,7 +16,7 @@ from tests.pipelines.conftest import stored
 
 
 def assert_same(actual: Any, wanted: Any, where: str = "answer") -> None:
-    """Equal but for float32 rounding: same nesting, same keys, same words."""
+    """Equal except for float32 rounding: same nesting, keys and texts."""
     if isinstance(wanted, dict):
         assert isinstance(actual, dict) and actual.keys() == wanted.keys(), where
         for key, value in wanted.items():
@@ -50,7 +50,7 @@ def test_as_sentence_transformers(case: Case, tmp_path: Path) -> None:
 
 
 def test_the_real_minilm(minilm: StoredModel) -> None:
-    """Texts of 0, 8, 7, 200 and 600 tokens: beyond the 128 that its tokenizer ships with and the 256 of its limit."""
+    """Texts of 0, 8, 7, 200 and 600 tokens: above the 128 of its tokenizer.json and above its limit of 256."""
     with FeatureExtractionPipeline(minilm) as pipe:
         assert pipe.max_seq_length == 256
         for call in MINILM_CALLS:

@@ -1,4 +1,4 @@
-"""What modules.json and its companions may say, and what is refused."""
+"""modules.json and its companion files: supported contents, and refused ones."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_names_of_version_5(build: Build) -> None:
         "sentence_transformers.evil.Pooling",
     ],
 )
-def test_an_unknown_module_is_refused_and_the_token_vectors_stay(build: Build, reference: str) -> None:
+def test_an_unsupported_module_is_refused_and_token_vectors_remain(build: Build, reference: str) -> None:
     model = build(sentence_transformers={})
     write(model.path / "modules.json", [*modules(model), {"idx": 2, "name": "2", "path": "2", "type": reference}])
     with FeatureExtractionPipeline(model) as pipe:
@@ -86,7 +86,7 @@ def test_an_unknown_module_is_refused_and_the_token_vectors_stay(build: Build, r
         ((0, 1, 1), "twice"),
     ],
 )
-def test_orders_that_make_no_sense(build: Build, order: tuple[int, ...], message: str) -> None:
+def test_invalid_orders_of_modules(build: Build, order: tuple[int, ...], message: str) -> None:
     model = build(sentence_transformers={"normalize": True})
     listed = modules(model)
     write(model.path / "modules.json", [listed[index] for index in order])
@@ -104,7 +104,7 @@ def test_orders_that_make_no_sense(build: Build, order: tuple[int, ...], message
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "SparseEncoder"),
     ],
 )
-def test_options_that_are_refused(build: Build, file: str, content: Any, message: str) -> None:
+def test_unsupported_options(build: Build, file: str, content: Any, message: str) -> None:
     model = build(sentence_transformers={})
     write(model.path / file, content)
     with pytest.raises(UnsupportedError, match=message):
@@ -176,19 +176,19 @@ def test_activations(tmp_path: Path, name: str, wanted: list[float]) -> None:
         {"module_input_name": "token_embeddings"},
     ],
 )
-def test_dense_layers_that_are_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+def test_unsupported_dense_layers(tmp_path: Path, config: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError, match="Dense layer"):
         dense(tmp_path, **config)
 
 
-def test_a_dense_layer_of_pickled_weights(tmp_path: Path) -> None:
+def test_a_dense_layer_with_pickled_weights(tmp_path: Path) -> None:
     write(tmp_path / "config.json", {})
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UnsupportedError, match=r"no model\.safetensors"):
         Dense(tmp_path)
 
 
-def test_layers_without_surprises(tmp_path: Path) -> None:
+def test_layer_norm_dropout_and_normalize(tmp_path: Path) -> None:
     weights = {"norm.weight": np.full(3, 2, np.float32), "norm.bias": np.ones(3, np.float32)}
     save_file(weights, tmp_path / "model.safetensors")
     vectors = np.array([[1, 2, 3], [0, 0, 0]], np.float32)
@@ -199,7 +199,7 @@ def test_layers_without_surprises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_padding_has_no_part_in_pooling(mode: str) -> None:
+def test_padding_is_not_pooled(mode: str) -> None:
     tokens = np.random.default_rng(0).normal(size=(2, 5, 4)).astype(np.float32)
     mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
     other = tokens.copy()
@@ -228,7 +228,7 @@ def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 5, 8, 40, -1])
-def test_safetensors_that_are_cut(tmp_path: Path, cut: int) -> None:
+def test_truncated_safetensors(tmp_path: Path, cut: int) -> None:
     file = tmp_path / "x.safetensors"
     save_file({"a": np.ones((2, 3), np.float32)}, file)
     file.write_bytes(file.read_bytes()[:cut])

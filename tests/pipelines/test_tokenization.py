@@ -20,14 +20,14 @@ def edit(model: StoredModel, name: str, **changes: Any) -> None:
 
 
 def reference(model: StoredModel, limit: int) -> tokenizers.Tokenizer:
-    """The library's own truncation, which ours must equal."""
+    """The library's own truncation, for comparison."""
     tokenizer = tokenizers.Tokenizer.from_file(str(model.path / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(limit)
     return tokenizer
 
 
-def test_what_the_file_ships_with_is_reset(build: Build) -> None:
+def test_truncation_and_padding_of_the_file_are_reset(build: Build) -> None:
     tokenizer = Tokenizer(build(tokenizer_limits=True))
     assert [len(tokens) for tokens in tokenizer([words(40), "fox"], limit=None)] == [42, 3]
 
@@ -46,7 +46,7 @@ def test_what_the_file_ships_with_is_reset(build: Build) -> None:
         ("", words(9)),
     ],
 )
-def test_cut_as_the_library_cuts(build: Build, text: Any, limit: int) -> None:
+def test_texts_are_cut_as_by_the_library(build: Build, text: Any, limit: int) -> None:
     model = build()
     first, second = text if isinstance(text, tuple) else (text, None)
     wanted = reference(model, limit).encode(first, second)
@@ -54,7 +54,7 @@ def test_cut_as_the_library_cuts(build: Build, text: Any, limit: int) -> None:
     assert (found.ids, found.type_ids) == (wanted.ids, wanted.type_ids)
 
 
-def test_cut_on_the_left_where_the_model_says_so(build: Build) -> None:
+def test_truncation_side_left(build: Build) -> None:
     model = build()
     edit(model, "tokenizer_config.json", truncation_side="left")
     tokens = Tokenizer(model)([words(20)], limit=5)[0]
@@ -86,7 +86,7 @@ def test_limits(build: Build, model_max: int | None, call_spec: int | None, limi
     assert Tokenizer(model).limit == limit
 
 
-def test_special_tokens_from_wherever_they_stand(build: Build) -> None:
+def test_special_tokens_from_each_file(build: Build) -> None:
     model = build()
     wanted = Tokenizer(model)
     assert wanted.mask_token == "[MASK]" and wanted.pad_id == 0
@@ -97,8 +97,8 @@ def test_special_tokens_from_wherever_they_stand(build: Build) -> None:
     assert (Tokenizer(model).mask_id, Tokenizer(model).pad_id) == (wanted.mask_id, 0)
 
 
-def test_tokenizer_config_overrules_the_normalizer(build: Build) -> None:
-    """As transformers: a tokenizer.json that lower-cases, under a configuration that does not."""
+def test_tokenizer_config_overrides_the_normalizer(build: Build) -> None:
+    """As transformers: tokenizer.json lower-cases, and the configuration turns that off."""
     model = build()
     assert Tokenizer(model)(["FOX"], limit=None) == Tokenizer(model)(["fox"], limit=None)
     edit(model, "tokenizer_config.json", do_lower_case=False)
@@ -126,7 +126,7 @@ def test_no_tokenizer(build: Build) -> None:
         ({"scheme": "local", "id": "/models/bert"}, "into /models/bert, and pull that folder"),
     ],
 )
-def test_how_to_come_to_a_tokenizer(build: Build, changes: dict[str, Any], hint: str) -> None:
+def test_hints_for_a_missing_tokenizer(build: Build, changes: dict[str, Any], hint: str) -> None:
     model = build()
     (model.path / "tokenizer.json").unlink()
     with pytest.raises(UnsupportedError) as caught:
@@ -134,7 +134,7 @@ def test_how_to_come_to_a_tokenizer(build: Build, changes: dict[str, Any], hint:
     assert hint in (caught.value.hint or "")
 
 
-def test_a_configuration_that_is_no_json(build: Build) -> None:
+def test_a_configuration_that_is_not_json(build: Build) -> None:
     model = build()
     (model.path / "tokenizer_config.json").write_text("")
     with pytest.raises(CorruptFileError, match=r"tokenizer_config\.json is not JSON"):
@@ -149,7 +149,7 @@ def test_lone_surrogates(build: Build, text: Any) -> None:
     str(caught.value).encode()
 
 
-def test_a_text_without_any_token(build: Build) -> None:
+def test_a_text_without_tokens(build: Build) -> None:
     model = build()
     content = json.loads((model.path / "tokenizer.json").read_text())
     (model.path / "tokenizer.json").write_text(json.dumps({**content, "post_processor": None}))
@@ -157,7 +157,7 @@ def test_a_text_without_any_token(build: Build) -> None:
         Tokenizer(model)(["fox", ""], limit=None)
 
 
-def test_files_of_a_module_s_own_folder_come_first(build: Build) -> None:
+def test_files_of_a_module_s_folder_come_first(build: Build) -> None:
     model = build()
     folder = model.path / "0_Transformer"
     folder.mkdir()
