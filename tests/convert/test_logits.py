@@ -18,8 +18,8 @@ Change = Callable[[Path], bool]
 
 
 @pytest.fixture
-def let_start_logits(monkeypatch: pytest.MonkeyPatch) -> Change:
-    found: Change = logits.let_start_logits
+def add_logits_start(monkeypatch: pytest.MonkeyPatch) -> Change:
+    found: Change = logits.add_logits_start
     return found
 
 
@@ -31,12 +31,12 @@ def feed(count: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("kind", ["growing", "shared"])
-def test_the_last_scores_are_those_of_all(tmp_path: Path, let_start_logits: Change, kind: tiny_graphs.Kind) -> None:
+def test_the_last_scores_are_those_of_all(tmp_path: Path, add_logits_start: Change, kind: tiny_graphs.Kind) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", kind)
     with Session(file, device="cpu") as session:
         whole = session.run(feed(9), ["logits"])["logits"]
         assert session.optional == ()
-    assert let_start_logits(file)
+    assert add_logits_start(file)
     with Session(file, device="cpu") as session:
         assert [spec.name for spec in session.optional] == ["logits_start"]
         assert "logits_start" not in {spec.name for spec in session.inputs}
@@ -46,11 +46,11 @@ def test_the_last_scores_are_those_of_all(tmp_path: Path, let_start_logits: Chan
         np.testing.assert_array_equal(session.run(feed(9), ["logits"])["logits"], whole)
 
 
-def test_it_is_given_once(tmp_path: Path, let_start_logits: Change) -> None:
+def test_it_is_given_once(tmp_path: Path, add_logits_start: Change) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", "shared")
-    assert let_start_logits(file)
+    assert add_logits_start(file)
     before = file.read_bytes()
-    assert not let_start_logits(file)
+    assert not add_logits_start(file)
     assert file.read_bytes() == before
 
 
@@ -68,7 +68,7 @@ def head(file: Path, nodes: Sequence[onnx.NodeProto]) -> Path:
     return file
 
 
-def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, let_start_logits: Change) -> None:
+def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, add_logits_start: Change) -> None:
     nodes = [
         helper.make_node("Transpose", ["turned_head"], ["own_head"], perm=[1, 0]),
         helper.make_node("MatMul", ["bounded", "own_head"], ["unbounded"]),
@@ -78,7 +78,7 @@ def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, let_start_logits:
         helper.make_node("Mul", ["capped", "cap"], ["logits"]),
     ]
     file = head(tmp_path / "model.onnx", nodes)
-    assert let_start_logits(file)
+    assert add_logits_start(file)
     with Session(file, device="cpu") as session:
         assert session.run({**feed(9), "logits_start": [-2]}, ["logits"])["logits"].shape == (1, 2, 48)
 
@@ -105,29 +105,29 @@ def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, let_start_logits:
     ],
     ids=["softmax", "squared", "by place", "no weight"],
 )
-def test_any_other_head_stays(tmp_path: Path, let_start_logits: Change, nodes: list[onnx.NodeProto]) -> None:
+def test_any_other_head_stays(tmp_path: Path, add_logits_start: Change, nodes: list[onnx.NodeProto]) -> None:
     file = head(tmp_path / "model.onnx", nodes)
     before = file.read_bytes()
-    assert not let_start_logits(file)
+    assert not add_logits_start(file)
     assert file.read_bytes() == before
 
 
-def test_graphs_that_are_no_decoders_stay(tmp_path: Path, let_start_logits: Change) -> None:
-    assert not let_start_logits(tiny_graphs.write_without_cache(tmp_path / "words.onnx"))
+def test_graphs_that_are_no_decoders_stay(tmp_path: Path, add_logits_start: Change) -> None:
+    assert not add_logits_start(tiny_graphs.write_without_cache(tmp_path / "words.onnx"))
     file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
     model = onnx.load(file)
     states = helper.make_tensor_value_info("encoder_hidden_states", TensorProto.FLOAT, ["batch", "text", 16])
     model.graph.input.append(states)
     onnx.save(model, file)
-    assert not let_start_logits(file)
+    assert not add_logits_start(file)
 
 
-def test_weights_that_are_inputs_yet(tmp_path: Path, let_start_logits: Change) -> None:
+def test_weights_that_are_inputs_yet(tmp_path: Path, add_logits_start: Change) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
     model = onnx.load(file)
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "head")
     model.graph.initializer.remove(weight)
     model.graph.input.append(helper.make_tensor_value_info("head", TensorProto.FLOAT, [16, 48]))
     onnx.save(model, file)
-    assert not let_start_logits(file)
-    assert logits.let_start_logits(file, {"head": 2})
+    assert not add_logits_start(file)
+    assert logits.add_logits_start(file, {"head": 2})

@@ -106,13 +106,13 @@ def test_refusals_say_why(converter: ToolchainConverter, config: dict[str, Any],
     refusal = converter.refusal(config, TASK)
     assert refusal is not None
     assert words in str(refusal)
-    assert not refusal.knows_architecture
+    assert not refusal.supports_architecture
 
 
 def test_another_task_of_a_type_that_it_takes(converter: ToolchainConverter) -> None:
     refusal = converter.refusal(LLAMA, "text-classification")
     assert refusal is not None
-    assert refusal.knows_architecture
+    assert refusal.supports_architecture
     assert TASK in str(refusal)
 
 

@@ -50,9 +50,12 @@ def convert(mobius_python: Path, settings: Settings, make_request: MakeRequest) 
 
 
 def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
-    with Graphs(request.output, report.graphs) as graphs, Graphs(request.reference / "twin", report.twin) as twin:
-        run = twin.run if report.twin else None
-        return comparison.prove(request.reference, graphs.run, "fp32", thresholds=report.thresholds, twin=run)
+    with (
+        Graphs(request.output, report.graphs) as graphs,
+        Graphs(request.reference / "small", report.small_graphs) as small,
+    ):
+        run = small.run if report.small_graphs else None
+        return comparison.prove(request.reference, graphs.run, "fp32", thresholds=report.thresholds, small=run)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def check_size(output: Path, source: Path) -> None:
     assert (output / "model.onnx_data").stat().st_size < 1.05 * source.stat().st_size + rotations
 
 
-def test_a_window_too_long_to_try_is_shown_on_a_twin(
+def test_a_window_too_long_to_try_is_shown_on_a_small_model(
     decoders: Path, convert: Callable[[Path], ConversionReport], make_request: MakeRequest
 ) -> None:
     source = decoders / "mistral-long-window"

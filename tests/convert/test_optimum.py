@@ -128,5 +128,5 @@ def test_the_encoders_are_taken(settings: Settings, model_type: str, task: str) 
 def test_refusals_say_what_is_known(settings: Settings, model_type: str, task: str, knows: bool, words: str) -> None:
     refusal = ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task)
     assert refusal is not None
-    assert refusal.knows_architecture is knows
+    assert refusal.supports_architecture is knows
     assert words in str(refusal)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
-from gpux.convert.planner import _preferences, assess, choose_task, nobody_takes, preference
+from gpux.convert.planner import _preferences, assess, choose_task, preference, unsupported
 from gpux.convert.registry import converters
 from gpux.errors import UnsupportedArchitectureError, UnsupportedTaskError
 from gpux.model.info import ModelFile, ModelInfo
@@ -98,7 +98,7 @@ def test_the_preferences_are_measured_and_known() -> None:
 @pytest.mark.parametrize(("knows", "kind"), [(True, UnsupportedTaskError), (False, UnsupportedArchitectureError)])
 def test_refused_by_all(knows: bool, kind: type[Exception]) -> None:
     reasons = {"a": NO, "b": Refusal("is tired", knows)}
-    error = nobody_takes("org/name", {"model_type": "bert"}, "fill-mask", reasons)
+    error = unsupported("org/name", {"model_type": "bert"}, "fill-mask", reasons)
     assert type(error) is kind
     assert "org/name (model type bert)" in error.message and "a has no heart; b is tired" in error.message
 

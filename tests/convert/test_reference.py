@@ -56,18 +56,18 @@ class Converted:
         self.report = report
         self._reference = request.reference
         self._graphs = Graphs(request.output, report.graphs)
-        self._twin = Graphs(request.reference / "twin", report.twin)
+        self._small = Graphs(request.reference / "small", report.small_graphs)
 
-    def prove(self, wrap: Wrap = lambda run: run, *, twin: Wrap | None = None) -> Proof:
+    def prove(self, wrap: Wrap = lambda run: run, *, small: Wrap | None = None) -> Proof:
         """Against the graphs, or against what a wrapper makes of them."""
-        small = (twin or wrap)(self._twin.run) if self.report.twin else None
+        run_small = (small or wrap)(self._small.run) if self.report.small_graphs else None
         return comparison.prove(
-            self._reference, wrap(self._graphs.run), "fp32", thresholds=self.report.thresholds, twin=small
+            self._reference, wrap(self._graphs.run), "fp32", thresholds=self.report.thresholds, small=run_small
         )
 
     def close(self) -> None:
         self._graphs.close()
-        self._twin.close()
+        self._small.close()
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_decoder(convert: Callable[..., Converted]) -> None:
     assert max(case.calls for case in found.cases) >= 5
     assert converted.report.call_spec.padding_side == "left"
     assert converted.report.call_spec.chunks_after_cache
-    assert not converted.report.twin
+    assert not converted.report.small_graphs
     assert failed(converted.prove(forgetting)) >= {"short"}
     assert failed(converted.prove(padded_right)) >= {"ragged"}
     assert failed(converted.prove(attending_padding)) >= {"ragged"}
@@ -158,14 +158,14 @@ def test_a_decoder(convert: Callable[..., Converted]) -> None:
 
 
 def test_a_length_that_costs_too_much(convert: Callable[..., Converted]) -> None:
-    """The same weights with a window of 1024: shown on a twin, whose window is 8."""
+    """The same weights with a window of 1024: shown on a small model, whose window is 8."""
     converted = convert(WINDOW, sliding_window=1024, max_position_embeddings=4096)
     found = converted.prove()
     assert (found.status, found.limit) == ("proven", None)
     small = {case.name: case.length for case in found.cases if case.twin}
     assert small["beyond-sliding_window-8"] == 1025
     assert max(case.length or 0 for case in found.cases if not case.twin) < 100
-    limited = converted.prove(twin=wrong_beyond(8))
+    limited = converted.prove(small=wrong_beyond(8))
     assert limited.limit is not None
     assert (limited.status, limited.limit.length) == ("proven", 1024)
 

@@ -62,5 +62,5 @@ def test_what_is_taken(settings: Settings, config: dict[str, Any], task: str) ->
 def test_what_is_not(settings: Settings, model_type: str, task: str, knows: bool, words: str) -> None:
     refusal = ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task)
     assert refusal is not None
-    assert refusal.knows_architecture is knows
+    assert refusal.supports_architecture is knows
     assert words in str(refusal)

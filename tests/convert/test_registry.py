@@ -59,6 +59,6 @@ def test_a_table_of_architectures_is_enough_to_refuse() -> None:
     spec = ConverterSpec("bare", "worker", lambda: {"bert": ["fill-mask"]})
     assert spec.refusal({"model_type": "bert"}, "fill-mask") is None
     other_task = spec.refusal({"model_type": "bert"}, "text-generation")
-    assert other_task is not None and other_task.knows_architecture
+    assert other_task is not None and other_task.supports_architecture
     other_type = spec.refusal({"model_type": "gpt2"}, "fill-mask")
-    assert other_type is not None and not other_type.knows_architecture
+    assert other_type is not None and not other_type.supports_architecture

@@ -1,4 +1,4 @@
-"""Weights that are streamed past torch's serializer: the file says what torch's own says."""
+"""Weights that are streamed to the file: the graph is equal to the one that torch serializes."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def ordered(file: Path) -> onnx.ModelProto:
 
 
 def whole(file: Path) -> onnx.ModelProto:
-    """The graph as it would be without a matrix that is made of another one: that is an initializer too."""
+    """The graph with transposed weights as initializers instead of nodes."""
     model = ordered(file)
-    for node in [node for node in model.graph.node if node.name.startswith("turn.")]:
+    for node in [node for node in model.graph.node if node.name.startswith("transpose.")]:
         arrays = {weight.name: onnx.numpy_helper.to_array(weight) for weight in model.graph.initializer}
         model.graph.initializer.append(onnx.numpy_helper.from_array(arrays[node.input[0]].T.copy(), node.output[0]))
         model.graph.node.remove(node)
@@ -59,7 +59,7 @@ def test_the_same_graph_with_the_same_weights(written: Path) -> None:
     assert found == expected
 
 
-def test_a_matrix_that_is_read_both_ways_is_written_once(written: Path) -> None:
+def test_a_matrix_and_its_transpose_are_written_once(written: Path) -> None:
     shapes = [tuple(weight.dims) for weight in onnx.load(written / "torch.onnx").graph.initializer]
     assert {(300, 40), (40, 300)} <= set(shapes)
     shapes.remove((40, 300))
@@ -68,7 +68,7 @@ def test_a_matrix_that_is_read_both_ways_is_written_once(written: Path) -> None:
     )
 
 
-def test_what_is_too_large_for_one_file_lies_beside_it(written: Path) -> None:
+def test_weights_too_large_for_one_file_are_written_beside_it(written: Path) -> None:
     outside = onnx.load(written / "beside.onnx", load_external_data=False).graph.initializer
     places = {
         weight.name: {entry.key: entry.value for entry in weight.external_data}
@@ -86,11 +86,11 @@ def test_what_is_too_large_for_one_file_lies_beside_it(written: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["apart", "beside"])
-def test_it_answers_as_the_one_that_torch_wrote(written: Path, name: str) -> None:
+def test_the_outputs_equal_those_of_the_graph_that_torch_wrote(written: Path, name: str) -> None:
     ids = np.random.default_rng(0).integers(0, 300, (3, 17))
     with Session(written / "torch.onnx", device="cpu") as one, Session(written / f"{name}.onnx", device="cpu") as two:
         np.testing.assert_array_equal(two.run({"ids": ids})["scores"], one.run({"ids": ids})["scores"])
 
 
-def test_torch_is_as_it_was_afterwards(written: Path) -> None:
+def test_torch_is_unchanged_afterwards(written: Path) -> None:
     assert (written / "again.onnx").read_bytes() == (written / "torch.onnx").read_bytes()

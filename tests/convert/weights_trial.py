@@ -53,7 +53,7 @@ def main(source: Path, folder: Path) -> None:
     export(model, folder / "torch.onnx")
     for name, limit in (("apart", streaming.LIMIT), ("beside", 10_000)):
         streaming.LIMIT = limit
-        with streaming.weights_apart() as weights:
+        with streaming.without_weights() as weights:
             export(model, folder / f"{name}.onnx")
         streaming.attach(folder / f"{name}.onnx", weights)
     export(model, folder / "again.onnx")

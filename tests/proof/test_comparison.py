@@ -224,15 +224,15 @@ def test_what_is_right_up_to_a_threshold_is_proven_so_far(
     assert limit is None or max(case.length or 0 for case in proof.cases) <= limit.length
 
 
-def test_a_twin_tells_what_is_too_costly_in_full_size(tmp_path: Path) -> None:
+def test_a_small_model_shows_lengths_that_cost_too_much_in_full_size(tmp_path: Path) -> None:
     by_length({"short": 6}, tmp_path)
-    by_length({"twin-short": 20, "twin-long": 40}, tmp_path / "twin")
-    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], twin=lambda graph, inputs: triple(graph, inputs))
+    by_length({"small-short": 20, "small-long": 40}, tmp_path / "small")
+    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], small=lambda graph, inputs: triple(graph, inputs))
     assert proof.status == "inexact"  # its short case fails: it shows nothing about the threshold
 
     def small(graph: str, inputs: Arrays) -> Arrays:
         return (double if len(inputs["x"]) <= 32 else triple)(graph, inputs)
 
-    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], twin=small)
+    proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], small=small)
     assert (proof.status, proof.limit) == ("proven", ROPE)
-    assert [(case.name, case.twin) for case in proof.cases] == [("short", False), ("twin-short", True)]
+    assert [(case.name, case.twin) for case in proof.cases] == [("short", False), ("small-short", True)]

@@ -44,8 +44,8 @@ class ConversionReport(Value):
     peak_rss: int | None = None  #: bytes
     warnings: tuple[str, ...] = field(default=())
     thresholds: tuple[Threshold, ...] = field(default=())  #: lengths on both sides of which there are reference cases
-    #: graph name -> file in ``reference/twin``: a small random model of the same configuration, with its own cases
-    twin: Mapping[str, str] = field(default_factory=dict)
+    #: graph name -> file in ``reference/small``: a small random model of the same configuration, with its own cases
+    small_graphs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Refusal(Value):
     """Why a converter does not convert a model."""
 
     reason: str  #: continues a sentence that begins with the converter's name: "does not support fill-mask"
-    knows_architecture: bool  #: the converter supports the model for another task
+    supports_architecture: bool  #: the converter supports the model for another task
 
     def __str__(self) -> str:
         return self.reason

@@ -1,4 +1,4 @@
-"""Which task, and which converters, in which order: pure, from what a manager told and before any weights travel."""
+"""The task of a model and the order of its converters, from its listing and config, before weights are fetched."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from gpux.model.info import ModelInfo
 from gpux.model.tasks import canonical, task_of_architectures
 
 
-def choose_task(info: ModelInfo, asked: str | None = None) -> str:
-    """The task of a model: what was asked for, else what its files say. Its name says nothing.
+def choose_task(info: ModelInfo, requested: str | None = None) -> str:
+    """The task of a model: the requested one, else that of its files. The name of the model is not used.
 
     Raises:
-        UnsupportedTaskError: nothing tells.
+        UnsupportedTaskError: no task was requested, and the files do not determine one.
     """
-    found = canonical(asked) if asked is not None else own_task(info)
+    found = canonical(requested) if requested is not None else own_task(info)
     if found is None:
-        said = f"the architectures {', '.join(info.architectures)}" if info.architectures else "no architectures"
+        found_in = f"the architectures {', '.join(info.architectures)}" if info.architectures else "no architectures"
         raise UnsupportedTaskError(
-            f"the files of {info.id} do not tell its task: no modules.json, no pipeline_tag, {said} in config.json",
+            f"the files of {info.id} do not determine its task: no modules.json, no pipeline_tag, "
+            f"{found_in} in config.json",
             hint="Name the task with --task, for example `--task feature-extraction`.",
             model=info.id,
         )
@@ -32,24 +33,24 @@ def choose_task(info: ModelInfo, asked: str | None = None) -> str:
 
 
 def own_task(info: ModelInfo) -> str | None:
-    """The task that a model's own files name, else its page; None where nothing tells."""
-    if info.file("modules.json") is not None:  # sentence-transformers: whatever its tag says, it makes vectors
+    """The task that a model's files determine, else the one of its page; None if there is neither."""
+    if info.file("modules.json") is not None:  # sentence-transformers: embeddings, whatever the tag
         return "feature-extraction"
     found = canonical(info.task) if info.task else task_of_architectures(info.architectures)
-    return found or ("text-generation" if info.formats == ("gguf",) else None)  # llama.cpp's format of decoders
+    return found or ("text-generation" if info.formats == ("gguf",) else None)  # llama.cpp's format for decoders
 
 
 def assess(
     config: Mapping[str, Any], task: str, precision: str, converters: Mapping[str, Converter]
 ) -> dict[str, Refusal | None]:
-    """What each converter says to the model, the preferred one first; None where it takes it.
+    """Converter -> its refusal of a model, or None if it converts the model; the preferred converter first.
 
-    The order is measured, see :func:`preference`. Whether a converter is ready to run is not asked here.
+    The order is measured, see :func:`preference`. Toolchains are not checked.
 
     Args:
-        config: the model's ``config.json``, or as much of it as is known.
+        config: the model's ``config.json``, or the known part.
         task: the Hub's name.
-        precision: of the graph that is wanted.
+        precision: of the requested graph.
         converters: by name.
     """
     found: dict[str, Refusal | None] = {}
@@ -63,7 +64,7 @@ def assess(
 
 
 def preference(task: str, model_type: str, names: Iterable[str]) -> list[str]:
-    """The names, those that the coverage matrix measured as better for such a model first.
+    """The names in the order that the coverage matrix measured for such models; unmeasured converters last.
 
     ``preferences.json`` is written by ``nox -s coverage_matrix``: task -> model type -> converters that were proven.
     """
@@ -78,15 +79,15 @@ def _preferences() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def nobody_takes(
+def unsupported(
     model_id: str, config: Mapping[str, Any], task: str, reasons: Mapping[str, Refusal]
 ) -> UnsupportedTaskError | UnsupportedArchitectureError:
-    """The error for a model that every converter refuses: of the task where one knows the architecture."""
+    """The error for a model that every converter refuses; an error of the task if one supports the architecture."""
     model_type = config.get("model_type")
-    tried = "; ".join(f"{name} {refusal}" for name, refusal in reasons.items()) or "there is no converter"
+    tried = "; ".join(f"{name} {refusal}" for name, refusal in reasons.items()) or "no converter is registered"
     message = f"{model_id} (model type {model_type or 'unknown'}) cannot be converted for {task}: {tried}"
     details = {"model": model_id, "model_type": model_type, "task": task}
-    if any(refusal.knows_architecture for refusal in reasons.values()):
+    if any(refusal.supports_architecture for refusal in reasons.values()):
         return UnsupportedTaskError(message, hint="Name another task with --task.", **details)
-    hint = f"Another model of the same kind may do: `gpux search --task {task}`."
+    hint = f"Look for another model of the same kind: `gpux search --task {task}`."
     return UnsupportedArchitectureError(message, hint=hint, **details)

@@ -35,6 +35,8 @@ Runner = Callable[[str, Arrays], Arrays]
 
 #: The folder of a variant that holds its kept cases.
 FOLDER = "proof"
+#: The folder in the reference folder with the cases of a small random model of the same configuration.
+SMALL_FOLDER = "small"
 #: The graph that a file without a plan calls.
 MODEL = "model"
 

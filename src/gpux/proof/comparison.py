@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gpux.errors import ProofError
 from gpux.model.precisions import find_precision
 from gpux.model.variant import Proof, ProofCase, ProofStatus, Threshold
-from gpux.proof.cases import FOLDER, Arrays, ReferenceCase, Runner, inputs_of, read_case
+from gpux.proof.cases import FOLDER, SMALL_FOLDER, Arrays, ReferenceCase, Runner, inputs_of, read_case
 from gpux.system.cancel import CancelToken
 
 #: Cases are kept for replay, smallest first, up to this many bytes.
@@ -81,7 +81,7 @@ def prove(
     precision: str,
     *,
     thresholds: Sequence[Threshold] = (),
-    twin: Runner | None = None,
+    small: Runner | None = None,
     onnxruntime: str = "",
     execution_provider: str = "",
     cancel: CancelToken | None = None,
@@ -95,7 +95,7 @@ def prove(
         run: runs the variant's graphs.
         precision: of the graphs.
         thresholds: lengths that the cases were written around.
-        twin: runs the graphs of the small model whose cases are in ``reference/twin``.
+        small: runs the graphs of the small model whose cases are in ``reference/small``.
         onnxruntime: version of onnxruntime behind ``run``, for the record.
         execution_provider: execution provider behind ``run``, for the record.
         cancel: cancels the comparison.
@@ -112,9 +112,9 @@ def prove(
         raise ProofError(f"outputs in {precision} differ from the original's by design, so nothing can be proven")
     kept, token = _files_to_keep(files), cancel or CancelToken()
     cases = [_compare_file(file, run, tolerance, token, kept=file in kept) for file in files]
-    if twin is not None:
-        small = _case_files(reference / "twin")
-        cases += [_compare_file(file, twin, tolerance, token, twin=True) for file in small]
+    if small is not None:
+        small_files = _case_files(reference / SMALL_FOLDER)
+        cases += [_compare_file(file, small, tolerance, token, twin=True) for file in small_files]
     limit = _limit(cases, thresholds)
     if limit is not None:
         cases = [case for case in cases if case.length is None or case.length <= limit.length]

@@ -17,6 +17,7 @@ from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.errors import NotWritableError, ProofError
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
+from gpux.proof.cases import SMALL_FOLDER
 from gpux.proof.comparison import keep_cases, prove
 from gpux.pull.context import PullContext
 from gpux.pull.plan import Candidate, PullPlan
@@ -151,14 +152,17 @@ def _export(
 def _prove(
     context: PullContext, plan: PullPlan, output: Path, reference: Path, report: ConversionReport
 ) -> tuple[tuple[GraphSpec, ...], Proof]:
-    twin = reference / "twin"
-    with Graphs(output, report.graphs, context.open_session) as graphs, Graphs(twin, report.twin) as small:
+    small_folder = reference / SMALL_FOLDER
+    with (
+        Graphs(output, report.graphs, context.open_session) as graphs,
+        Graphs(small_folder, report.small_graphs) as small,
+    ):
         found = prove(
             reference,
             graphs.run,
             plan.precision,
             thresholds=report.thresholds,
-            twin=small.run if report.twin else None,
+            small=small.run if report.small_graphs else None,
             onnxruntime=runtime_version(),
             execution_provider=graphs.session(next(iter(report.graphs))).execution_provider,
             cancel=context.cancel,

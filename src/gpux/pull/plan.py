@@ -485,7 +485,7 @@ def _nothing_usable(plan: PullPlan, info: ModelInfo, read_config: ReadConfig) ->
         return no_weights(info, plan.precision)
     config = read_config(next(iter(refused.values())).weights)
     refusals = {name: candidate.refusal for name, candidate in refused.items() if candidate.refusal is not None}
-    return planner.nobody_takes(plan.id, config, plan.task, refusals)
+    return planner.unsupported(plan.id, config, plan.task, refusals)
 
 
 def check_weights(info: ModelInfo) -> None:

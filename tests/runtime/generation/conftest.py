@@ -36,7 +36,7 @@ def made(tmp_path: Path, kind: Kind, scored: str) -> Iterator[Opened]:
     def make(limit: int | None = None, **arguments: Any) -> Decoder:
         file = tiny_graphs.write(tmp_path / f"model-{len(sessions)}.onnx", kind, limit=limit)
         if scored != "all-logits":
-            assert logits.let_start_logits(tiny_graphs.tie(file))
+            assert logits.add_logits_start(tiny_graphs.tie(file))
         sessions.append(Session(file, device="cpu"))
         return Decoder(sessions[-1], CALL_SPECS[kind], **arguments)
 

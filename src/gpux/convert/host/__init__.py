@@ -1,1 +1,1 @@
-"""Running a converter in a worker process, in an isolated toolchain."""
+"""Toolchains, and conversions in worker processes."""

@@ -137,7 +137,7 @@ class Conversation:
             peak_rss=max(filter(None, (result.get("peak_rss"), end.peak_rss)), default=None),
             warnings=tuple(self._warnings),
             thresholds=tuple(Threshold(**found) for found in result.get("thresholds", ())),
-            twin=result.get("twin", {}),
+            small_graphs=result.get("small_graphs", {}),
         )
 
 

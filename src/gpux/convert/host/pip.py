@@ -1,4 +1,4 @@
-"""pip, called as a program: its own configuration (indexes, proxies, certificates, find-links) is inherited."""
+"""Runs pip, with its own configuration: indexes, proxies, certificates, find-links."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpux.system.cancel import CancelToken
 from gpux.system.process import run_logged, tail
 
 _QUIET = ("--disable-pip-version-check", "--no-input")
-#: The answer to "how large?" is worth this many seconds per server that does not answer.
+#: Seconds to wait for the size of a file.
 _HEAD_TIMEOUT = 10.0
 
 
@@ -33,18 +33,18 @@ class PackageSize(Value):
     name: str
     version: str
     url: str  #: without credentials
-    bytes: int | None  #: None where the server does not tell
+    bytes: int | None  #: None if the server does not report it
 
 
 @dataclass(frozen=True)
 class SizeReport(Value):
-    """What pip would download, by its own dry run."""
+    """The files that pip would download, by its own dry run."""
 
     packages: tuple[PackageSize, ...]
 
     @property
     def download(self) -> int:
-        """Bytes of the packages whose size is known."""
+        """Bytes of all packages whose size is known."""
         return sum(package.bytes or 0 for package in self.packages)
 
     @property
@@ -58,33 +58,33 @@ class SizeReport(Value):
         return tuple(sorted(self.packages, key=lambda package: package.bytes or 0, reverse=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """The packages, and the sums."""
+        """The fields, and the sums."""
         return {**super().to_dict(), "download": self.download, "unknown": list(self.unknown)}
 
 
 def create_environment(folder: Path, log: Path, cancel: CancelToken) -> Path:
-    """Make a virtual environment with pip in ``folder``; the answer is its interpreter.
+    """Create a virtual environment with pip in ``folder`` and return its interpreter.
 
     Raises:
-        ToolchainError: Python could not.
+        ToolchainError: Python's venv module failed.
     """
     end = run_logged([sys.executable, "-I", "-m", "venv", folder], log=log, cancel=cancel)
     if end.code != 0:
         raise ToolchainError(
-            f"python could not make a virtual environment in {folder}:\n{tail(log)}",
-            hint="Some systems ship venv apart, in a package such as python3-venv.",
+            f"python could not create a virtual environment in {folder}:\n{tail(log)}",
+            hint="On Debian and Ubuntu the venv module is a package of its own: `apt install python3-venv`.",
             log=log,
         )
     return interpreter(folder)
 
 
 def interpreter(folder: Path) -> Path:
-    """Where a virtual environment has its interpreter."""
+    """The path of a virtual environment's interpreter."""
     return folder / "Scripts" / "python.exe" if sys.platform == "win32" else folder / "bin" / "python"
 
 
 def pip(python: Path, arguments: Sequence[str | Path], *, log: Path, cancel: CancelToken) -> None:
-    """Run pip, its output into the log.
+    """Run pip with its output in the log.
 
     Raises:
         ToolchainError: pip failed; the message has its last lines.
@@ -95,9 +95,9 @@ def pip(python: Path, arguments: Sequence[str | Path], *, log: Path, cancel: Can
 
 
 def size_report(requirements: Path, options: Iterable[str], cancel: CancelToken) -> SizeReport:
-    """What installing a requirement file into an empty environment would download. Nothing is installed.
+    """The download of a requirement file into an empty environment. Nothing is installed.
 
-    Takes some seconds: the dry run needs an environment of its own, made and thrown away.
+    The dry run needs a temporary environment, which takes some seconds.
 
     Raises:
         ToolchainError: pip cannot resolve the requirements; the message has its last lines.
@@ -113,7 +113,7 @@ def size_report(requirements: Path, options: Iterable[str], cancel: CancelToken)
             found = json.loads(report.read_text(encoding="utf-8"))
             return SizeReport(_sizes(found["install"], _opener(python, folder, cancel)))
     except PermissionError as exc:
-        raise NotWritableError(f"no temporary environment can be made: {exc}") from exc
+        raise NotWritableError(f"no temporary environment can be created: {exc}") from exc
 
 
 def _sizes(install: Sequence[dict[str, Any]], opener: urllib.request.OpenerDirector) -> tuple[PackageSize, ...]:
@@ -135,13 +135,13 @@ def _size(url: str, opener: urllib.request.OpenerDirector) -> int | None:
     try:
         with opener.open(request, timeout=_HEAD_TIMEOUT) as answer:
             length = answer.headers.get("Content-Length")
-    except (OSError, urllib.error.URLError, ValueError):  # no answer, no right, no such scheme: not known
+    except (OSError, urllib.error.URLError, ValueError):  # the size is not known
         return None
     return int(length) if length and length.isdigit() else None
 
 
 def _opener(python: Path, folder: Path, cancel: CancelToken) -> urllib.request.OpenerDirector:
-    """An opener that trusts the certificates and takes the proxy that pip is configured with."""
+    """An opener with the certificates and the proxy of pip's configuration."""
     settings = _settings(python, folder, cancel)
     context = ssl.create_default_context(cafile=settings.get("cert"))
     handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
@@ -151,7 +151,7 @@ def _opener(python: Path, folder: Path, cancel: CancelToken) -> urllib.request.O
 
 
 def _settings(python: Path, folder: Path, cancel: CancelToken) -> dict[str, str]:
-    """``cert`` and ``proxy`` as pip reads them from its files and its environment variables, which win."""
+    """``cert`` and ``proxy`` of pip's configuration; environment variables override its files."""
     lines: list[str] = []
     run_logged(
         [python, "-I", "-m", "pip", "config", "list", *_QUIET],
@@ -169,5 +169,5 @@ def _settings(python: Path, folder: Path, cancel: CancelToken) -> dict[str, str]
 
 
 def disk_full(folder: Path, free: int) -> DiskFullError:
-    """The error for a disk with next to nothing left."""
+    """The error for a disk with almost no free space."""
     return DiskFullError(f"{folder}: the disk is full, {free:,} bytes are free", free=free)

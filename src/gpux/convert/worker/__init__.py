@@ -1,1 +1,1 @@
-"""The program that runs inside a toolchain."""
+"""The programs that run in toolchains: they export a model and compute the original's answers."""

@@ -1,1 +1,1 @@
-"""What the exporters share."""
+"""Shared by the workers of all exporters."""

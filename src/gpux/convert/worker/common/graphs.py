@@ -1,4 +1,4 @@
-"""What an export wrote: the graph files, and what each declares about its inputs and outputs."""
+"""Exported graphs: their files, and the inputs and outputs that each declares."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from gpux.convert.worker.common.structure import read_structure
 
 @dataclass(frozen=True)
 class Exported:
-    """Graphs on disk and what they are graphs of."""
+    """The graph files of a model, and how they were exported."""
 
-    task: str  #: the exporter's name of the task, with ``-with-past`` where the graphs keep a cache
-    graphs: dict[str, Path]  #: ``model``; or the parts: ``encoder``, ``decoder``, ``vision_encoder`` …
-    model_class: type  #: of transformers; the original is loaded with it
-    #: Optimum's description of the whole model; None where another exporter wrote the graphs
+    task: str  #: the exporter's name of the task, with ``-with-past`` if the graphs have a KV cache
+    graphs: dict[str, Path]  #: ``model``, or one for each part: ``encoder``, ``decoder``, ``vision_encoder`` …
+    model_class: type  #: the class of transformers that loads the original
+    #: Optimum's OnnxConfig of the whole model; None if another exporter wrote the graphs
     config: Any = None
-    #: Optimum's description of each part, by the names of ``graphs``; a merged decoder has that of its cached branch
+    #: Optimum's OnnxConfig of each part, by the names of ``graphs``; a merged decoder has that of its cached branch
     parts: dict[str, Any] = field(default_factory=dict)
-    #: what the traced call got besides its inputs, such as ``dataset_index`` or ``vocoder_model``
+    #: further arguments of the traced call, such as ``dataset_index`` or ``vocoder_model``
     model_kwargs: dict[str, Any] = field(default_factory=dict)
-    #: sizes that the graph was traced with, where it is known to work at these alone: graph -> input -> axis -> size
+    #: traced sizes of graphs that are known to work at no other size: graph -> input -> axis -> size
     fixed: dict[str, dict[str, dict[int, int]]] = field(default_factory=dict)
 
 
-#: An attention operator that has its table of rotations as an input, and takes neither left padding nor, in a batch,
-#: several tokens after a cache.
+#: An attention operator that has its table of rotary positions as an input. It supports neither left padding nor, in a
+#: batch, several tokens after a cache.
 FUSED_ATTENTION = "GroupQueryAttention"
-#: Which of its inputs is the cosine table (onnxruntime, docs/ContribOperators.md).
+#: The index of its input with the cosine table (onnxruntime, docs/ContribOperators.md).
 COSINES = 7
 
 Shape = tuple[int | str, ...]
@@ -41,7 +41,7 @@ Shape = tuple[int | str, ...]
 
 @dataclass(frozen=True)
 class Tensor:
-    """A declared input or output; a dynamic axis is its name."""
+    """A declared input or output; the size of a dynamic axis is its name."""
 
     name: str
     dtype: np.dtype[Any]
@@ -50,16 +50,16 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a graph declares."""
+    """The declared inputs and outputs of a graph."""
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
     fused_attention: bool = False  #: see :data:`FUSED_ATTENTION`
-    rotations: int | None = None  #: rows of the table of rotations: positions that the graph has
-    optional: frozenset[str] = frozenset()  #: inputs that have a default, and are not among ``inputs``
+    rotations: int | None = None  #: rows of the table of rotary positions: the largest number of tokens
+    optional: frozenset[str] = frozenset()  #: inputs with a default, which are not in ``inputs``
 
     def symbols(self) -> dict[str, list[tuple[str, int]]]:
-        """Name of a dynamic axis -> the (input, axis) that bear it."""
+        """Name of a dynamic axis -> every (input, axis) with this name."""
         found: dict[str, list[tuple[str, int]]] = {}
         for tensor in self.inputs.values():
             for axis, size in enumerate(tensor.shape):
@@ -69,7 +69,7 @@ class Signature:
 
 
 def read_signature(file: Path) -> Signature:
-    """The inputs and outputs of an ONNX file; weights beside it are not read."""
+    """The inputs and outputs of an ONNX file; external data is not read."""
     graph = read_structure(file).graph
     fused = [node for node in graph.node if node.op_type == FUSED_ATTENTION]
     tables = {node.input[COSINES] for node in fused if len(node.input) > COSINES and node.input[COSINES]}
@@ -98,13 +98,13 @@ def resolve(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """The shape with its dynamic axes at these sizes.
 
     Raises:
-        KeyError: one has no size.
+        KeyError: a dynamic axis has no size.
     """
     return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
 
 
 def fix_axes(file: Path, sizes: Mapping[str, Mapping[int, int]]) -> None:
-    """Declare axes of inputs as fixed: input -> axis -> size. Weights beside the file stay where they are."""
+    """Declare axes of inputs as fixed: input -> axis -> size. External data stays where it is."""
     model = onnx.load(file, load_external_data=False)
     for value in model.graph.input:
         for axis, size in sizes.get(value.name, {}).items():

@@ -1,10 +1,9 @@
-"""A decoder that scores the vocabulary after the last tokens alone, where it is asked to.
+"""An optional input of decoders, with which only the logits of the last tokens are computed.
 
-Of a prompt, only the last token's scores are wanted. Those of the others take much of a small model's time and, of a
-large vocabulary, most of a call's memory. The graph gets an input that may be left out: ``logits_start``, ``int64[1]``,
-the first token of the call that is scored, counted from the end where it is negative (ONNX, Slice: ``starts``, which
-devices read in the host's memory). Its default, 0, scores all. A default is an initializer of an input's name (ONNX IR,
-"Graphs": inputs).
+Of a prompt, only the last token's logits are used. The others cost much of a small model's time and, with a large
+vocabulary, most of a call's memory. The input ``logits_start``, ``int64[1]``, is the first token with logits; if
+negative, it counts from the end (ONNX, Slice: ``starts``, which devices read in the host's memory). Its default, 0,
+means all. A default is an initializer with the name of an input (ONNX IR, "Graphs": inputs).
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from gpux.model.graph_io import is_cache_input
 
 INPUT = "logits_start"
 LOGITS = "logits"
-#: What may come after the head, value by value: scales, soft caps, biases.
+#: Operators that may follow the head: scales, soft caps, biases.
 _ELEMENTWISE = frozenset({"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub", "Tanh", "Where"})
-#: What may stand between a weight and the head that it is one of.
+#: Operators that may stand between a weight and the head.
 _VIEWS = frozenset({"Cast", "Identity", "Transpose"})
 _END = np.iinfo(np.int64).max
 
 
-def let_start_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool:
-    """Give a decoder's graph the input; whether it could be given.
+def add_logits_start(file: Path, ranks: Mapping[str, int] | None = None) -> bool:
+    """Add the input to a decoder's graph, and return whether it was added.
 
-    It cannot where the graph keeps no cache, reads an encoder, or makes its logits otherwise than by one matrix from
-    what each token has become; the file is left as it is then.
+    It is not added, and the file is unchanged, if the graph has no KV cache, reads an encoder, or does not compute its
+    logits by one matrix multiplication of the hidden states.
 
     Args:
-        file: the graph; weights beside it stay where they are.
-        ranks: of weights that the graph has as inputs yet, by name.
+        file: the graph; its external data stays where it is.
+        ranks: weights that are still inputs of the graph: name -> rank.
     """
     model = onnx.load(file, load_external_data=False)
     graph = model.graph
@@ -50,7 +49,7 @@ def let_start_logits(file: Path, ranks: Mapping[str, int] | None = None) -> bool
 
 
 def _is_decoder(graph: onnx.GraphProto) -> bool:
-    """Whether it keeps a cache, reads no encoder, answers ``[rows, tokens, words]``, and has not the input yet."""
+    """Whether a graph has a KV cache, no encoder, logits ``[rows, tokens, vocabulary]``, and not yet the input."""
     names = [value.name for value in graph.input]
     ranks = [len(value.type.tensor_type.shape.dim) for value in _logits(graph)]
     cached = any(map(is_cache_input, names))
@@ -62,7 +61,7 @@ def _logits(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def _head(graph: onnx.GraphProto, weights: Mapping[str, int]) -> onnx.NodeProto | None:
-    """The multiplication by a matrix that the logits come from."""
+    """The matrix multiplication that computes the logits."""
     producers = {name: node for node in graph.node for name in node.output}
     constants = {name for name, node in producers.items() if node.op_type == "Constant"} | set(weights)
     name = LOGITS
@@ -72,14 +71,14 @@ def _head(graph: onnx.GraphProto, weights: Mapping[str, int]) -> onnx.NodeProto 
         computed = [one for one in node.input if one and one not in constants]
         if node.op_type not in _ELEMENTWISE or len(computed) != 1:
             return None
-        if any(weights.get(one, 0) > 1 for one in node.input):  # a value for each place, not for each word
+        if any(weights.get(one, 0) > 1 for one in node.input):  # a value for each position, not for each word
             return None
         name = computed[0]
     return None
 
 
 def _rank(name: str, producers: Mapping[str, onnx.NodeProto], weights: Mapping[str, int]) -> int | None:
-    """Of a weight, or of one that is seen turned; None for what is computed from inputs."""
+    """The rank of a weight, or of a transposed one; None for a value that is computed from inputs."""
     while name not in weights:
         node = producers.get(name)
         if node is None or node.op_type not in _VIEWS:
@@ -89,7 +88,7 @@ def _rank(name: str, producers: Mapping[str, onnx.NodeProto], weights: Mapping[s
 
 
 def _slice(graph: onnx.GraphProto, head: onnx.NodeProto) -> None:
-    """Put a slice of the last tokens before the head, which others may read whole."""
+    """Insert a slice of the last tokens before the head; other nodes still read all tokens."""
     hidden, kept, end, axes = head.input[0], f"{INPUT}.hidden", f"{INPUT}.end", f"{INPUT}.axes"
     graph.input.append(helper.make_tensor_value_info(INPUT, onnx.TensorProto.INT64, [1]))
     for name, value in ((INPUT, 0), (end, _END), (axes, 1)):

@@ -1,4 +1,4 @@
-"""What an ONNX file says without its weights, which are passed over: a look at a graph of gigabytes takes no time.
+"""Reads an ONNX file without its weights, which is fast for a graph of any size.
 
 The layout is protobuf's wire format (protobuf.dev, "Encoding") with the field numbers of onnx.proto.
 """
@@ -13,7 +13,7 @@ import onnx
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
-#: Bytes from which an initializer's data is left out.
+#: Bytes from which an initializer's data is omitted.
 LARGE = 10_000
 
 #: number of a field, where it begins, where its content begins, where it ends
@@ -21,7 +21,7 @@ Field = tuple[int, int, int, int]
 
 
 def read_structure(file: Path) -> onnx.ModelProto:
-    """The model without the data of large initializers of its main graph; their names, dtypes and shapes are there."""
+    """The model without the data of large initializers of its main graph; their names, dtypes and shapes are kept."""
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         kept = bytearray()
         for number, begin, content, end in _fields(data, 0, len(data)):
@@ -54,13 +54,13 @@ def _fields(data: mmap.mmap, at: int, stop: int) -> Iterator[Field]:
         elif kind in (_EIGHT, _FOUR):
             size = 8 if kind == _EIGHT else 4
         else:
-            raise ValueError(f"no field of protobuf has the wire type {kind}")
+            raise ValueError(f"{kind} is not a wire type of protobuf")
         yield number, begin, at, at + size
         at += size
 
 
 def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """A varint and the offset after it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -71,18 +71,18 @@ def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
 
 
 def _whole(number: int, content: bytes) -> bytes:
-    """A field of bytes, with its tag and length."""
+    """A field with its tag and length."""
     return start_of(number, len(content)) + content
 
 
 def start_of(number: int, size: int) -> bytes:
-    """What stands before the ``size`` bytes of a field: its tag and length."""
+    """The tag and the length of a field of ``size`` bytes."""
     return _number(number << 3 | _BYTES) + _number(size)
 
 
 def _number(value: int) -> bytes:
-    made = bytearray()
+    encoded = bytearray()
     while value >= 0x80:
-        made.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes((*made, value))
+    return bytes((*encoded, value))

@@ -1,7 +1,4 @@
-"""A decoder's graph by mobius, which writes it down instead of tracing it, with the checkpoint's weights in fp32.
-
----
-The ``architectures`` command with mobius: the decoders in its registry whose original transformers can load."""
+"""Builds a decoder's graph with mobius, which does not trace the model, with the checkpoint's weights in fp32."""
 
 from __future__ import annotations
 
@@ -19,27 +16,27 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from gpux.convert.worker.common.environment import versions
-from gpux.convert.worker.common.logits import let_start_logits
+from gpux.convert.worker.common.logits import add_logits_start
 from gpux.convert.worker.mobius.checkpoint import read_weights
 from gpux.system.worker_protocol import Refused
 
 GRAPH = "model.onnx"
 DATA = "model.onnx_data"
-#: mobius' name of decoders whose only state is a cache of keys and values.
+#: mobius' task name of decoders whose only state is a KV cache.
 TASK = "text-generation"
-#: The names that configurations give to what keeps a norm from dividing by zero.
+#: The names of a norm's epsilon in configurations.
 EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps")
-#: What mobius raises where a checkpoint is not what it expects.
+#: What mobius raises for a checkpoint that it does not expect.
 MISFITS = (KeyError, ValueError, RuntimeError, AttributeError, TypeError, IndexError)
 
 
 def build(source: Path, config: PretrainedConfig, output: Path) -> dict[str, int]:
     """Write ``model.onnx`` and its weights, ``model.onnx_data``, into ``output``.
 
-    The answer is the number of rows of each table of rotations in the graph: no position may be beyond it.
+    Returns the number of rows of each table of rotary positions in the graph, which limits the positions.
 
     Raises:
-        Refused: mobius has no such decoder, or the checkpoint's tensors do not fit its graph.
+        Refused: mobius does not support the decoder, or the checkpoint's tensors do not fit its graph.
     """
     module_class = decoder_class(config)
     described = describe(config, module_class)
@@ -50,10 +47,10 @@ def build(source: Path, config: PretrainedConfig, output: Path) -> dict[str, int
 
 
 def build_gguf(file: Path, config: PretrainedConfig, output: Path) -> dict[str, int]:
-    """The same of a GGUF file, its weights as fp32, whatever they are stored as.
+    """The same from a GGUF file; the weights are converted to fp32, whatever they are stored as.
 
     Raises:
-        Refused: mobius cannot read it, or has no such decoder.
+        Refused: mobius cannot read the file, or does not support the decoder.
     """
     decoder_class(config)
     try:
@@ -65,16 +62,16 @@ def build_gguf(file: Path, config: PretrainedConfig, output: Path) -> dict[str, 
 
 def _save(package: Any, parameters: Iterable[ir.Value], output: Path) -> dict[str, int]:
     if list(package) != ["model"]:
-        raise Refused("unsupported_task", f"mobius makes {', '.join(package)} of this model, not one decoder")
+        raise Refused("unsupported_task", f"mobius builds {', '.join(package)} for this model instead of one decoder")
     model = package["model"]
     values = model.graph.initializers.values()
     empty = [value.name for value in values if value.const_value is None]
     if empty:
-        raise Refused("conversion", f"the checkpoint holds nothing for {len(empty)} weights, such as {empty[0]}")
+        raise Refused("conversion", f"the checkpoint lacks {len(empty)} weights, such as {empty[0]}")
     ir.save(model, output / GRAPH, external_data=DATA)
-    let_start_logits(output / GRAPH)
+    add_logits_start(output / GRAPH)
     rows = {str(value.name): int(value.shape[0]) for value in values if _is_table(value)}
-    # Unmaps the checkpoint: mobius' passes are globals and remember the graph that they worked on last.
+    # Unmaps the checkpoint: mobius' passes are global objects and keep a reference to the last graph.
     for value in (*parameters, *values):
         value.const_value = None
     gc.collect()
@@ -82,21 +79,21 @@ def _save(package: Any, parameters: Iterable[ir.Value], output: Path) -> dict[st
 
 
 def describe(config: PretrainedConfig, module_class: type[Any]) -> Any:
-    """mobius' own form of a configuration, for weights in fp32."""
+    """The configuration as mobius represents it, for weights in fp32."""
     found = _config_from_hf(config, module_class=module_class)
     changes: dict[str, Any] = {"dtype": ir.DataType.FLOAT}
     if not any(getattr(config, name, None) for name in EPSILONS) and hasattr(found, "rms_norm_eps"):
-        changes["rms_norm_eps"] = 1e-5  # what torch.nn.LayerNorm has where the model says nothing; mobius takes 1e-6
+        changes["rms_norm_eps"] = 1e-5  # the default of torch.nn.LayerNorm; that of mobius is 1e-6
     if config.model_type == "openai-gpt" and config.afn == "gelu":
-        changes["hidden_act"] = "gelu_new"  # its "gelu" always was the tanh approximation
+        changes["hidden_act"] = "gelu_new"  # in this model "gelu" has always been the tanh approximation
     return dataclasses.replace(found, **changes)
 
 
 def corrected(module: Any, config: PretrainedConfig) -> Any:
-    """A module with the numbers that the original has where mobius rounds them."""
+    """The module with the original's unrounded constants."""
     for part in module.modules():
         if hasattr(part, "embed_scale") and config.model_type == "gemma":
-            part.embed_scale = float(config.hidden_size) ** 0.5  # to two decimals otherwise
+            part.embed_scale = float(config.hidden_size) ** 0.5  # mobius rounds this to two decimals
     return module
 
 
@@ -104,29 +101,31 @@ def decoder_class(config: PretrainedConfig) -> type[Any]:
     """mobius' class for a decoder.
 
     Raises:
-        Refused: it has none for the model type, or one for something else, such as a draft model or a vision model.
+        Refused: it does not support the model type, or not as a decoder (draft models, vision models).
     """
     model_type = config.model_type
     if model_type not in registry:
-        raise Refused("unsupported_architecture", f"mobius does not know the model type {model_type!r}")
+        raise Refused("unsupported_architecture", f"mobius does not support the model type {model_type!r}")
     named = [name for name in config.architectures or () if name in registry]
     if _default_task_for_model(model_type) != TASK or named:
-        raise Refused("unsupported_task", f"mobius knows {named or model_type}, not as a text generator")
+        raise Refused(
+            "unsupported_task", f"mobius does not support {', '.join(named) or model_type} for text generation"
+        )
     found: type[Any] = registry.get(model_type)
     return found
 
 
 def fill(package: Any, module: Any, tensors: dict[str, Any]) -> None:
-    """Give the graph the checkpoint's tensors.
+    """Set the graph's weights from the checkpoint's tensors.
 
     Raises:
-        Refused: one has no place in the graph, or another shape than its place.
+        Refused: the graph has no weight for a tensor, or one of another shape.
     """
     try:
         if hasattr(module, "preprocess_weights"):
             tensors = module.preprocess_weights(tensors)
         model = package["model"]
-        ignored = without_place(tensors, model.graph.initializers)
+        ignored = unused(tensors, model.graph.initializers)
         if ignored:
             raise Refused("conversion", f"mobius would ignore {len(ignored)} weights, such as {ignored[0]}")
         share(model, tensors)
@@ -135,15 +134,15 @@ def fill(package: Any, module: Any, tensors: dict[str, Any]) -> None:
         raise Refused("conversion", f"mobius cannot place the weights of this checkpoint: {exc}") from exc
 
 
-def without_place(tensors: dict[str, Any], places: Mapping[str, ir.Value]) -> list[str]:
-    """The weights that no part of the graph takes, under this name or another one of the same tensor."""
+def unused(tensors: dict[str, Any], places: Mapping[str, ir.Value]) -> list[str]:
+    """The names of weights that the graph does not use, under this name or another name of the same tensor."""
     placed = {tensor.data_ptr() for name, tensor in tensors.items() if name in places}
     rest = {name: tensor for name, tensor in tensors.items() if name not in places and not _is_buffer(name)}
     return sorted(name for name, tensor in rest.items() if tensor.numel() and tensor.data_ptr() not in placed)
 
 
 def share(model: ir.Model, tensors: dict[str, Any]) -> None:
-    """Let parameters that are one tensor in the checkpoint, such as an embedding and its head, be one in the graph."""
+    """Merge weights of the graph that are one tensor in the checkpoint, such as an embedding and a tied head."""
     first: dict[tuple[Any, ...], ir.Value] = {}
     for name, tensor in tensors.items():
         value = model.graph.initializers.get(name)
@@ -156,7 +155,7 @@ def share(model: ir.Model, tensors: dict[str, Any]) -> None:
 
 
 def _is_buffer(name: str) -> bool:
-    """Whether a checkpoint's tensor is no weight: what old versions of transformers saved besides."""
+    """Whether a checkpoint's tensor is a buffer that old versions of transformers saved, and not a weight."""
     return name.endswith(("rotary_emb.inv_freq", ".attn.bias", ".masked_bias", ".attention.bias"))
 
 
@@ -165,9 +164,10 @@ def _is_table(value: ir.Value) -> bool:
 
 
 def supported_architectures() -> dict[str, Any]:
-    """``architectures``: model type -> Hub tasks that can be converted; ``others``: mobius' own task, not converted.
+    """The ``architectures`` command: the decoders of mobius' registry whose original transformers can load.
 
-    Without the original nothing can be proven, so what transformers cannot load is left out.
+    Returns ``architectures``, model type -> Hub tasks that can be converted, and ``others``, model type -> mobius' own
+    task. Types that transformers cannot load are omitted, since nothing could be proven.
     """
     converted: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}

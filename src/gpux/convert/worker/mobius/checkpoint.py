@@ -14,41 +14,43 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from gpux.system.worker_protocol import Refused
 
-#: Index or single file, in the order of preference.
+#: Index or single file, in order of preference.
 SAFETENSORS = ("model.safetensors.index.json", "model.safetensors")
 PICKLES = ("pytorch_model.bin.index.json", "pytorch_model.bin")
 
 
 def read_weights(source: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the checkpoint in a folder, by name; safetensors first, else PyTorch's own files.
+    """Every tensor of the checkpoint in a folder, by name; from safetensors, else from PyTorch's own files.
+
+    Tensors are mapped from their files, so that unread ones use no memory.
 
     Raises:
-        Refused: there are none, or a file that an index names is missing.
+        Refused: there are no weights, or a file that an index names is missing.
     """
     for name in (*SAFETENSORS, *PICKLES):
         if (source / name).is_file():
             return {key: tensor for file in _parts(source / name) for key, tensor in _read(file).items()}
-    raise Refused("no_weights", f"none of {', '.join((*SAFETENSORS, *PICKLES))} is there")
+    raise Refused("no_weights", f"the repository has none of {', '.join((*SAFETENSORS, *PICKLES))}")
 
 
 def _parts(file: Path) -> list[Path]:
-    """The files that hold tensors: the file itself, or those that it indexes, which stand beside it."""
+    """The files with tensors: the file itself, or the files in the same folder that it indexes."""
     if file.suffix != ".json":
         return [file]
     try:
         names = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise Refused("corrupt_file", f"{file.name} is no index of weights: {exc}") from exc
+        raise Refused("corrupt_file", f"{file.name} is not an index of weights: {exc}") from exc
     missing = [name for name in names if Path(name).name != name or not (file.parent / name).is_file()]
     if missing:
-        raise Refused("no_weights", f"{file.name} names {', '.join(missing[:3])}, which is not there")
+        raise Refused("no_weights", f"{file.name} names {', '.join(missing[:3])}, which the repository does not have")
     return [file.parent / name for name in names]
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
     if file.suffix == ".safetensors":
         return load_file(file)
-    # Only tensors are read, no code of the file is run. Files older than PyTorch 1.6 cannot be mapped.
+    # weights_only: no code of the file is run. Files older than PyTorch 1.6 cannot be mapped.
     try:
         found: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError:
@@ -57,27 +59,27 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 
 def ggufs(source: Path) -> list[Path]:
-    """The one GGUF file of a folder without other weights, or none.
+    """The one GGUF file of a folder without other weights, or an empty list.
 
     Raises:
-        Refused: there are several, and nothing says which.
+        Refused: there are several.
     """
     if any((source / name).is_file() for name in (*SAFETENSORS, *PICKLES)):
         return []
     found = sorted(source.glob("*.gguf"))
     if len(found) > 1:
-        raise Refused("conversion", f"which of {', '.join(file.name for file in found)} is meant cannot be told")
+        raise Refused("conversion", f"there are several GGUF files: {', '.join(file.name for file in found)}")
     return found
 
 
 class Original:
-    """Loads the model of a folder, each time afresh.
+    """The original model of a folder, as transformers loads it.
 
     Args:
-        source: folder of config and weights, or of one GGUF file.
+        source: folder with config and weights, or with one GGUF file.
 
     Raises:
-        Refused: transformers has no text generator for its model type.
+        Refused: transformers has no class for text generation of its model type.
     """
 
     def __init__(self, source: Path) -> None:
@@ -85,14 +87,16 @@ class Original:
         self._options = _options(source)
         self.config = read_config(source)
         if type(self.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-            raise Refused("unsupported_task", f"transformers has no text generator for {self.config.model_type}")
+            raise Refused(
+                "unsupported_task", f"transformers has no class for text generation of {self.config.model_type}"
+            )
         self.model_class: type[PreTrainedModel] = MODEL_FOR_CAUSAL_LM_MAPPING[type(self.config)]
 
     def load(self) -> PreTrainedModel:
-        """The model in float32 and evaluation mode. Weights that are stored so stay mapped from their file.
+        """Load the model in float32 and evaluation mode; float32 weights stay mapped from their file.
 
         Raises:
-            Refused: the checkpoint does not hold every weight.
+            Refused: the checkpoint lacks a weight.
         """
         model, info = self.model_class.from_pretrained(
             self._source,
@@ -110,26 +114,30 @@ class Original:
 
 
 def read_config(source: Path) -> PretrainedConfig:
-    """The model's configuration: its ``config.json``, or what its GGUF file says.
+    """The model's configuration, from ``config.json`` or its GGUF file.
 
     Raises:
-        Refused: there is none, or transformers does not know its model type.
+        Refused: there is no configuration, or transformers does not support its model type.
     """
     if options := _options(source):
         return AutoConfig.from_pretrained(source, local_files_only=True, **options)
     try:
         raw = json.loads((source / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Refused("conversion", "the model has no config.json, which says what it is") from None
+        raise Refused("conversion", "the repository has no config.json") from None
     except ValueError as exc:
         raise Refused("corrupt_file", f"config.json is not JSON: {exc}") from exc
     if raw.get("model_type") not in CONFIG_MAPPING:
-        own = "is defined by code in the repository, which mobius cannot use" if "auto_map" in raw else "is unknown"
+        own = (
+            "is defined by code in the repository, which mobius cannot use"
+            if "auto_map" in raw
+            else "is not supported by transformers"
+        )
         raise Refused("unsupported_architecture", f"model type {raw.get('model_type')!r} {own}")
     return AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
 
 
 def _options(source: Path) -> dict[str, Any]:
-    """What tells transformers to read a GGUF file, where that is all there is."""
+    """The option with which transformers reads a GGUF file, for a folder without other weights."""
     files = ggufs(source)
     return {"gguf_file": files[0].name} if files else {}

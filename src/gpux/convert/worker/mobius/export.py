@@ -1,7 +1,7 @@
-"""The ``convert`` command with mobius: the graph is built in a process of its own, then the original is asked here.
+"""The ``convert`` command with mobius: a second process builds the graph, then this one runs the original.
 
-Two processes, one after the other, because each holds the weights once: what the first one used is gone when the
-second one maps them.
+Two processes, one after the other, because each holds the weights once: the memory of the first is free when the second
+maps them.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ TASK = "text-generation"
 
 
 def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write the graph, a missing tokenizer.json and the reference cases; the answer is the ``result`` event.
+    """Write the graph, a missing tokenizer.json and the reference cases; returns the values of the ``result`` event.
 
-    The request is that of :func:`export.convert`; the task is ``text-generation``, the precision fp32.
+    The task must be ``text-generation``, the precision fp32.
 
     Raises:
-        Refused: mobius cannot build the model, or the original cannot be asked.
+        Refused: mobius cannot build the model, or the original cannot be run.
     """
     if request.get("precision", "fp32") != "fp32":
-        raise Refused("conversion", f"mobius writes fp32 here, not {request['precision']}")
+        raise Refused("conversion", f"mobius writes fp32 only, not {request['precision']}")
     if request["task"] != TASK:
-        raise Refused("unsupported_task", f"mobius converts for {TASK} here, not for {request['task']}")
+        raise Refused("unsupported_task", f"mobius converts for {TASK} only, not for {request['task']}")
     built = _in_own_process({**request, "command": "graph"}, events)
-    events.stage("reference", "Asking the original")
-    answered = _ask_original(request, events)
+    events.stage("reference", "Running the original")
+    answered = _run_original(request, events)
     return {
         "graphs": {"model": built["graph"]},
         "call_spec": _bounded(answered["call_spec"], built["rows"]),
         "thresholds": answered.get("thresholds", []),
-        "twin": answered.get("twin", {}),
+        "small_graphs": answered.get("small_graphs", {}),
         "versions": answered["versions"],
         "peak_rss": max(filter(None, (built["peak_rss"], answered["peak_rss"])), default=None),
     }
 
 
 def write_graph(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """The ``graph`` command: build and save. Its memory ends with its process.
+    """The ``graph`` command: build the graph and save it.
 
-    The answer has ``graph``, ``rows`` (of the smallest table of rotations; None without one) and ``peak_rss``.
+    Returns ``graph``, ``rows`` (of the smallest table of rotary positions; None without one) and ``peak_rss``.
     """
     from gpux.convert.worker.common.environment import peak_rss
     from gpux.convert.worker.mobius.build import GRAPH, build, build_gguf
@@ -63,30 +63,30 @@ def write_graph(request: dict[str, Any], events: Events) -> dict[str, Any]:
 
 
 def _in_own_process(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Run a command of this program in a new process; its stages and warnings are passed on.
+    """Run a command of this program in a new process, and pass its stages and warnings on.
 
     Raises:
-        Refused: as the process said; or it ended without a word.
+        Refused: the failure of the process, or ``worker_crashed``.
     """
     last: dict[str, Any] = {}
     command = launch_command(sys.executable, PROGRAM)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        for last in _heard(process, request):
+        for last in _events(process, request):
             if last["event"] in ("stage", "warning"):
                 events.send(**last)
         process.wait()  # before its standard input is closed, which would end it at once
     if last.get("event") == "failure":
         raise Refused(last["code"], last["message"], last.get("hint"))
     if last.get("event") != "result" or process.returncode != 0:
-        hint = "The system kills what takes too much memory: free some, or use a larger machine."
+        hint = "The system kills processes when memory runs out: close other programs, or use a larger machine."
         killed = process.returncode == -9
         message = f"the process that builds the graph ended with {process.returncode}"
         raise Refused("worker_crashed", message, hint if killed else None)
     return last
 
 
-def _heard(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The process's events. Its standard input stays open meanwhile: it ends itself when this process is gone."""
+def _events(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The process's events. Its standard input stays open: when this process ends, it closes and the other ends too."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -95,8 +95,8 @@ def _heard(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterato
         yield json.loads(line)
 
 
-def _ask_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """What :func:`reference.write_reference` answers, and ``versions`` and ``peak_rss`` of this process."""
+def _run_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
+    """Write the reference cases and a missing tokenizer.json; the cases' findings, and the versions."""
     from gpux.convert.worker.common.environment import peak_rss, versions
     from gpux.convert.worker.common.graphs import Exported
     from gpux.convert.worker.mobius.checkpoint import Original
@@ -113,14 +113,14 @@ def _ask_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
 
 
 def _exporter(model_class: type) -> Callable[[Any, Path], Any]:
-    """What writes the graph of a small model that is in memory."""
+    """A function that writes the graph of a small model that is in memory."""
 
     def export(model: Any, folder: Path) -> Any:
         from gpux.convert.worker.common.graphs import Exported
         from gpux.convert.worker.mobius.build import GRAPH, build
 
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="gpux-twin-") as saved:
+        with tempfile.TemporaryDirectory(prefix="gpux-small-") as saved:
             model.save_pretrained(saved)
             build(Path(saved), model.config, folder)
         return Exported(f"{TASK}-with-past", {"model": folder / GRAPH}, model_class)
@@ -129,7 +129,7 @@ def _exporter(model_class: type) -> Callable[[Any, Path], Any]:
 
 
 def _bounded(call_spec: dict[str, Any], rows: int | None) -> dict[str, Any]:
-    """No position beyond the graph's table of rotations: GroupQueryAttention would read what is not there."""
+    """Limit positions to the graph's table of rotary positions: GroupQueryAttention does not check its bounds."""
     if rows is None:
         return call_spec
     rows = min(rows, call_spec.get("max_length") or rows)

@@ -1,7 +1,4 @@
-"""Names of tasks: what Optimum calls what the Hub calls otherwise.
-
----
-The ``architectures`` command: what Optimum converts, asked of its own registry and of transformers."""
+"""The tasks and model types that Optimum converts, by its own registry and by the classes of transformers."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ PAST = "-with-past"
 _SEQ2SEQ = ("text2text-generation-with-past",)
 _CAPTIONS = ("image-to-text-with-past", "image-to-text")
 
-#: Hub's name -> Optimum's names in order of preference; a task that is not here has the same name in both.
+#: The Hub's name of a task -> Optimum's names in order of preference; other tasks have the same name in both.
 CANDIDATES: dict[str, tuple[str, ...]] = {
     "text-generation": ("text-generation-with-past",),
     "text2text-generation": _SEQ2SEQ,
@@ -42,7 +39,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "image-feature-extraction": ("feature-extraction",),
     "zero-shot-audio-classification": ("feature-extraction",),
 }
-#: Optimum's tasks that lead to a graph, each under its own name on the Hub's side as well.
+#: Optimum's tasks that lead to a graph and have the same name on the Hub.
 SAME = (
     "audio-classification",
     "audio-frame-classification",
@@ -64,14 +61,14 @@ SAME = (
     "zero-shot-image-classification",
     "zero-shot-object-detection",
 )
-#: The only types whose answer to a task of another name is what this one asks for.
+#: Tasks whose graph comes from a task of another name, which answers them for these types only.
 ONLY = {
     "mask-generation": ("sam",),
     "zero-shot-audio-classification": ("clap",),
     "document-question-answering": ("layoutlmv3", "lilt", "pix2struct", "vision-encoder-decoder"),
     "visual-question-answering": ("pix2struct", "blip"),
 }
-#: A type is one of images when Optimum knows it for one of these.
+#: Optimum's tasks of which image models support at least one.
 _IMAGES = {"image-classification", "masked-im", "zero-shot-image-classification"}
 _IMAGE_BACKBONES = {
     "clip_vision_model",
@@ -84,29 +81,33 @@ _IMAGE_BACKBONES = {
 
 
 def candidates(hub_task: str) -> tuple[str, ...]:
-    """Optimum's names for a task of the Hub, the preferred first; empty for one that leads to no graph."""
+    """Optimum's names for a task of the Hub, the preferred first; empty for a task without a graph."""
     return CANDIDATES.get(hub_task, (hub_task,) if hub_task in SAME else ())
 
 
-def hub_tasks(model_type: str, known: Collection[str]) -> list[str]:
-    """The Hub's tasks that a model type is converted for, when Optimum knows it for ``known``."""
-    able = set(known)
+def hub_tasks(model_type: str, supported: Collection[str]) -> list[str]:
+    """The Hub's tasks that a model type is converted for, if Optimum supports ``supported`` for it."""
+    able = set(supported)
     found = [task for task in (*CANDIDATES, *SAME) if able & set(candidates(task))]
     if not able & _IMAGES and model_type not in _IMAGE_BACKBONES:
         found = [task for task in found if task != "image-feature-extraction"]
     return sorted(task for task in found if model_type in ONLY.get(task, (model_type,)))
 
 
-def meant(task: str, *, both_ways: bool) -> bool:
-    """Whether a task of Optimum's leads to graphs, for an encoder-decoder (``both_ways``) or another model.
+def is_usable(task: str, *, encoder_decoder: bool) -> bool:
+    """Whether a task of Optimum leads to a useful graph.
 
-    An encoder-decoder is registered as its decoder alone, too, which its weights are not made for.
+    Optimum registers an encoder-decoder also as its decoder alone, for which the weights were not trained.
     """
-    return not (both_ways and task.startswith("text-generation"))
+    return not (encoder_decoder and task.startswith("text-generation"))
 
 
 def supported_architectures() -> dict[str, Any]:
-    """``architectures``: model type -> Hub tasks that can be converted; ``others``: what Optimum knows besides."""
+    """The ``architectures`` command.
+
+    Returns ``architectures``, model type -> Hub tasks that can be converted, and ``others``, model type -> tasks of
+    Optimum that cannot.
+    """
     from gpux.convert.worker.common.environment import versions
 
     register()
@@ -123,18 +124,22 @@ def supported_architectures() -> dict[str, Any]:
 
 
 def possible(model_type: str, known: Collection[str]) -> set[str]:
-    """Those of Optimum's tasks for which transformers has a class of this type."""
+    """The Optimum tasks for which transformers has a class of this type."""
     if model_type not in CONFIG_MAPPING:
         return set()
     config = CONFIG_MAPPING[model_type]
-    return {task for task in known if _has_class(model_type, task) and meant(task, both_ways=_goes_both_ways(config))}
+    return {
+        task
+        for task in known
+        if _has_class(model_type, task) and is_usable(task, encoder_decoder=_is_encoder_decoder(config))
+    }
 
 
-def _goes_both_ways(config: type[PretrainedConfig]) -> bool:
-    """Whether a model of this configuration is an encoder-decoder."""
+def _is_encoder_decoder(config: type[PretrainedConfig]) -> bool:
+    """Whether models with this configuration are encoder-decoders."""
     try:
         return bool(config().is_encoder_decoder)
-    except ValueError:  # made of two configurations, which must be given
+    except ValueError:  # composed of two configurations, which the constructor requires
         return True
 
 

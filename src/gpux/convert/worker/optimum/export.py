@@ -1,4 +1,4 @@
-"""The ``convert`` command: export with Optimum, then the original's answers, never both models in memory."""
+"""The ``convert`` command: export with Optimum, then run the original; never two models in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpux.convert.worker.optimum.loading import (
     load_model,
     load_preprocessors,
     load_vocoder,
-    refuse_invented,
+    refuse_random_weights,
 )
 from gpux.convert.worker.optimum.parts import describe, export_graphs
 from gpux.convert.worker.optimum.registrations import register
@@ -30,10 +30,10 @@ from gpux.system.worker_protocol import Events, Refused
 
 
 def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write the graphs, a missing tokenizer.json and the reference cases; the answer is the ``result`` event.
+    """Write the graphs, a missing tokenizer.json and the reference cases; returns the values of the ``result`` event.
 
-    The request has ``source``, ``output``, ``reference``, ``task`` (Hub's name), ``precision``,
-    ``trust_remote_code`` and ``seed``.
+    The request has ``source``, ``output``, ``reference``, ``task`` (the Hub's name), ``precision``,
+    ``trust_remote_code``, ``seed`` and ``graphs``.
     """
     source, output = Path(request["source"]), Path(request["output"])
     trust = bool(request.get("trust_remote_code"))
@@ -66,7 +66,7 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
         )
     del model
     gc.collect()
-    events.stage("reference", "Asking the original")
+    events.stage("reference", "Running the original")
     found = write_reference(load, exported, Path(request["reference"]), seed, export)
     write_fast_tokenizer(source, output, events, trust_remote_code=trust)
     written = {name: str(file.relative_to(output)) for name, file in exported.graphs.items()}
@@ -76,10 +76,10 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
 def refuse_incomplete(
     model: PreTrainedModel, task: str, missing: list[str], preprocessors: list[Any], kwargs: dict[str, Any]
 ) -> None:
-    """Refuse a model that lacks weights which its graphs need, or whose padding the config does not tell.
+    """Refuse a model that lacks weights which its graphs need, or a classifier without a padding token.
 
     Raises:
-        Refused: one of these.
+        Refused: it does.
     """
     if (
         task == "text-classification"
@@ -90,11 +90,11 @@ def refuse_incomplete(
         message = "the config has no pad_token_id, so the model cannot tell a row's last token in a padded batch"
         raise Refused("conversion", message, hint)
     if missing:
-        refuse_invented(model, describe(model, task, preprocessors, kwargs)[1], missing, kwargs)
+        refuse_random_weights(model, describe(model, task, preprocessors, kwargs)[1], missing, kwargs)
 
 
 def pools_last_token(model: PreTrainedModel) -> bool:
-    """Whether a classifier asks its config which token pads, to find the last one that does not."""
+    """Whether a classifier finds the last token of a row by the padding token of its config."""
     return "pad_token_id" in inspect.getsource(type(model).forward)
 
 
@@ -102,12 +102,12 @@ def choose(config: PretrainedConfig, hub_task: str) -> tuple[str, type[PreTraine
     """Optimum's name of the task, and transformers' class for it.
 
     Raises:
-        Refused: Optimum does not know the architecture, or not for this task.
+        Refused: Optimum does not support the architecture, or not for this task.
     """
     register()
     known = TasksManager._SUPPORTED_MODEL_TYPE.get(config.model_type, {}).get("onnx")
     if known is None:
-        raise Refused("unsupported_architecture", f"optimum does not know the model type {config.model_type!r}")
+        raise Refused("unsupported_architecture", f"optimum does not support the model type {config.model_type!r}")
     task = next((name for name in candidates(hub_task) if name in known), None)
     if task is None:
         able = ", ".join(hub_tasks(config.model_type, known))

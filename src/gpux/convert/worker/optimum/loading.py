@@ -1,7 +1,4 @@
-"""Loading a model for one task: its config, its class, its weights, and whether the weights are all there.
-
----
-Weights that a repository does not hold: harmless where nothing depends on them, a refusal where something does."""
+"""Loads a model for one task: its config, its class and its weights, and refuses it if needed weights are missing."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from gpux.convert.worker.optimum.parts import Parts, call
 from gpux.system.worker_protocol import Refused
 
-#: Files that hold PyTorch or safetensors weights, whole or as the index of their parts.
+#: Files of PyTorch or safetensors weights, or indexes of such files.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-#: Types whose inputs are sized by their processor.
+#: Types whose input sizes depend on their processor.
 PROCESSED = frozenset({"pix2struct"})
 
 
@@ -28,11 +25,11 @@ def load_config(source: Path, *, trust_remote_code: bool) -> PretrainedConfig:
     """The model's configuration.
 
     Raises:
-        Refused: there is none, or transformers does not know its model type.
+        Refused: there is no configuration, or transformers does not support its model type.
     """
     file = source / "config.json"
     if not file.is_file():
-        raise Refused("conversion", "the model has no config.json, which says what it is")
+        raise Refused("conversion", "the repository has no config.json")
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as exc:
@@ -49,21 +46,21 @@ def _unknown_type(model_type: Any, *, own_code: bool) -> Refused:
         return Refused(
             "unsupported_architecture", f"model type {model_type!r} is defined by code in the repository", hint
         )
-    return Refused("unsupported_architecture", f"transformers knows no model type {model_type!r}")
+    return Refused("unsupported_architecture", f"transformers does not support the model type {model_type!r}")
 
 
 def load_model(
     source: Path, model_class: type[PreTrainedModel], *, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model in float32 and evaluation mode, and the names of parameters that the weights do not hold.
+    """The model in float32 and evaluation mode, and the names of parameters that the checkpoint lacks.
 
-    Safetensors are preferred; a pickle is read by torch's loader of weights only, which runs no code.
+    Safetensors are preferred; a pickle is read with ``weights_only``, which runs no code.
 
     Raises:
         Refused: there are no weights.
     """
     if not any((source / name).is_file() for name in WEIGHTS):
-        raise Refused("no_weights", f"none of {', '.join(WEIGHTS)} is there")
+        raise Refused("no_weights", f"the repository has none of {', '.join(WEIGHTS)}")
     try:
         model, info = model_class.from_pretrained(
             source,
@@ -73,19 +70,19 @@ def load_model(
             weights_only=True,
             output_loading_info=True,
         )
-    except RuntimeError as exc:  # what torch raises for weights of another shape than the configuration's
-        hint = "The repository contradicts itself: try another revision, or tell its author."
+    except RuntimeError as exc:  # weights of another shape than the configuration's
+        hint = "The files of the repository do not match: try another revision, or report it to the author."
         raise Refused("conversion", "the weights do not fit config.json", hint) from exc
     return model.eval(), sorted(info["missing_keys"])
 
 
 def choose_class(model_type: str, task: str, architectures: Sequence[str] = ()) -> type[PreTrainedModel]:
-    """transformers' class, or automatic choice of one, for a task by Optimum's name.
+    """The class of transformers, or an Auto class, for a task of Optimum.
 
-    A sentence encoder that was cut out of an encoder-decoder says so in the config's ``architectures``.
+    The ``architectures`` in the config name the class of an encoder that was cut out of an encoder-decoder.
 
     Raises:
-        Refused: transformers has none.
+        Refused: transformers has no such class.
     """
     import transformers
 
@@ -103,7 +100,7 @@ def choose_class(model_type: str, task: str, architectures: Sequence[str] = ()) 
 
 
 def load_preprocessors(source: Path, model_type: str) -> list[Any]:
-    """The tokenizer and the processor, for the types whose graphs depend on them; else nothing is loaded."""
+    """The tokenizer and the processor, for types whose graphs depend on them; an empty list for others."""
     if model_type not in PROCESSED:
         return []
     from transformers import AutoProcessor, AutoTokenizer
@@ -111,37 +108,39 @@ def load_preprocessors(source: Path, model_type: str) -> list[Any]:
     try:
         return [kind.from_pretrained(source, local_files_only=True) for kind in (AutoTokenizer, AutoProcessor)]
     except (OSError, ValueError) as exc:
-        hint = "The repository must hold the processor's files: preprocessor_config.json and a tokenizer."
+        hint = "The repository must have preprocessor_config.json and a tokenizer."
         raise Refused("conversion", f"{model_type} cannot be converted without its processor: {exc}", hint) from exc
 
 
 def load_vocoder(source: Path, model_type: str) -> dict[str, Any]:
-    """What speecht5 needs besides itself: the folder of a vocoder.
+    """The folder of the vocoder that speecht5 needs; empty for other types.
 
     Raises:
-        Refused: there is none in ``vocoder/``.
+        Refused: the repository has no folder ``vocoder``.
     """
     if model_type != "speecht5":
         return {}
     if not (source / "vocoder" / "config.json").is_file():
-        raise Refused("conversion", "speecht5 needs a vocoder to speak, and the folder `vocoder` is not there")
+        raise Refused("conversion", "speecht5 needs a vocoder, and the repository has no folder `vocoder`")
     return {"vocoder": str(source / "vocoder")}
 
 
-def refuse_invented(model: PreTrainedModel, parts: Parts, missing: list[str], model_kwargs: dict[str, Any]) -> None:
-    """Refuse when an output depends on a parameter that the weights do not hold and transformers drew at random.
+def refuse_random_weights(
+    model: PreTrainedModel, parts: Parts, missing: list[str], model_kwargs: dict[str, Any]
+) -> None:
+    """Refuse a model if an output depends on a parameter that the checkpoint lacks, which transformers drew at random.
 
-    A missing pooler does not matter where the pooled vector is no output; a missing head does. NaN in the missing
-    parameters tells: it spreads to every value that depends on them.
+    A missing pooler does not matter if the pooled vector is not an output; a missing head does. The missing parameters
+    are set to NaN, which spreads to every value that depends on them.
 
     Args:
         model: the whole model.
-        parts: what becomes a graph each.
+        parts: each becomes one graph.
         missing: names of the parameters.
-        model_kwargs: what the traced calls get besides their inputs.
+        model_kwargs: further arguments of the traced calls.
 
     Raises:
-        Refused: an output depends on one.
+        Refused: an output depends on a missing parameter.
     """
     found = {name: tensor for name, tensor in model.state_dict().items() if name in set(missing)}
     floating = {name: tensor for name, tensor in found.items() if tensor.is_floating_point()}
@@ -156,8 +155,8 @@ def refuse_invented(model: PreTrainedModel, parts: Parts, missing: list[str], mo
     if spread:
         raise Refused(
             "unsupported_task",
-            f"the weights do not hold {_some(sorted(floating))}, which {type(model).__name__} needs",
-            "The model was not trained for this task: name another one with --task.",
+            f"the checkpoint lacks {_some(sorted(floating))}, which {type(model).__name__} needs",
+            "The model was not trained for this task: name another task with --task.",
         )
 
 
@@ -166,17 +165,17 @@ def _holds_nan(answers: Any) -> bool:
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Every tensor of floats in a nested answer."""
+    """Every floating-point tensor in nested outputs."""
     if isinstance(value, torch.Tensor):
         if value.is_floating_point():
             yield value
     elif isinstance(value, dict):
-        yield from _of_all(value.values())
+        yield from _tensors_of_all(value.values())
     elif isinstance(value, (list, tuple)):
-        yield from _of_all(value)
+        yield from _tensors_of_all(value)
 
 
-def _of_all(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+def _tensors_of_all(values: Iterable[Any]) -> Iterator[torch.Tensor]:
     for value in values:
         yield from _tensors(value)
 

@@ -1,10 +1,8 @@
-"""Inputs of traced calls that Optimum's own generators make wrong, or do not make.
+"""OnnxConfigs for model types that Optimum lacks or describes incorrectly, and the generators of their traced inputs.
 
----
-Descriptions of text models that differ from a relative's in an input or a shape.
-
----
-Descriptions of models of images and sound that Optimum has no description of."""
+An OnnxConfig names the inputs and outputs of a graph with their dynamic axes, and the generators that make inputs for
+the traced call. ``TRACED`` overrides sizes of that call.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +37,12 @@ from optimum.utils.normalized_config import NormalizedTextConfigWithGQA
 
 
 class KeyValues(DummyPastKeyValuesGenerator):
-    """Caches of a decoder whose key-value heads or their size are no quotient of the config's numbers."""
+    """KV caches of decoders whose number or size of key-value heads is set in the config."""
 
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        """Per layer a pair of (batch, key-value heads, tokens, size of a head)."""
+        """For each layer a pair of (batch, key-value heads, tokens, head size)."""
         config = self.normalized_config
         heads = getattr(config, "num_key_value_heads", None) or self.num_attention_heads
         size = getattr(config, "head_dim", None) or self.hidden_size // self.num_attention_heads
@@ -58,12 +56,12 @@ class KeyValues(DummyPastKeyValuesGenerator):
 
 
 class FalconKeyValues(KeyValues):
-    """falcon: one head in all, or every head: with the new architecture, too, the cache has them all."""
+    """falcon: one head with multi-query attention, else all heads, also with the new decoder architecture."""
 
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        """Per layer a pair of (batch, heads of the cache, tokens, size of a head)."""
+        """For each layer a pair of (batch, heads, tokens, head size)."""
         config = self.normalized_config
         one = config.multi_query and not config.new_decoder_architecture
         shape = (self.batch_size, 1 if one else self.num_attention_heads, self.sequence_length,
@@ -73,22 +71,22 @@ class FalconKeyValues(KeyValues):
 
 
 class LongformerText(LongformerDummyTextInputGenerator):
-    """longformer has one type of tokens as a rule, and its global attention must be traced with some."""
+    """longformer usually has one token type, and must be traced with some global attention."""
 
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        """The first token attends globally, as every head but the one for questions has it."""
-        made = super().generate(input_name, framework, int_dtype, float_dtype)
+        """The first token attends globally, as in every head except question answering."""
+        values = super().generate(input_name, framework, int_dtype, float_dtype)
         if input_name == "token_type_ids":
-            return made % max(1, self.normalized_config.type_vocab_size)
+            return values % max(1, self.normalized_config.type_vocab_size)
         if input_name == "global_attention_mask":
-            made[..., 0] = 1
-        return made
+            values[..., 0] = 1
+        return values
 
 
 class CroppedImage(DummyVisionInputGenerator):
-    """dinov2: an image of the size that the processor crops to, or that the model was configured for."""
+    """dinov2: an image of the size that the processor crops to, or that the config has."""
 
     def __init__(self, task: str, normalized_config: Any, **kwargs: Any) -> None:
         super().__init__(task, normalized_config, **kwargs)
@@ -98,7 +96,7 @@ class CroppedImage(DummyVisionInputGenerator):
 
 
 class Filterbanks(DummyInputGenerator):
-    """Features of sound, (batch, frames, features), with a mask over the frames."""
+    """Audio features, (batch, frames, features), with a mask over the frames."""
 
     SUPPORTED_INPUT_NAMES = ("input_features", "attention_mask")
     FRAMES = 64
@@ -110,14 +108,14 @@ class Filterbanks(DummyInputGenerator):
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        """Standard normal features; every frame counts."""
+        """Standard normal features, no frame masked."""
         if input_name == "attention_mask":
             return self.constant_tensor((self.batch_size, self.FRAMES), 1, dtype=torch.int64, framework=framework)
         return _floats(self, (self.batch_size, self.FRAMES, self.width), framework, float_dtype)
 
 
 class Spectrogram(DummyInputGenerator):
-    """clap's view of sound, (batch, 1, frames, mel bins): always as large as the model's image."""
+    """clap's spectrogram, (batch, 1, frames, mel bins), of fixed size."""
 
     SUPPORTED_INPUT_NAMES = ("input_features",)
 
@@ -134,7 +132,7 @@ class Spectrogram(DummyInputGenerator):
 
 
 class Patches(DummyInputGenerator):
-    """siglip2's images: flattened patches, which of them count, and how many there are each way."""
+    """siglip2's images: flattened patches, their mask, and the rows and columns of patches."""
 
     SUPPORTED_INPUT_NAMES = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
 
@@ -147,7 +145,7 @@ class Patches(DummyInputGenerator):
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        """A square of patches, all of them of the image."""
+        """A square of patches, none masked."""
         count = self.side**2
         if input_name == "spatial_shapes":
             return self.constant_tensor((self.batch_size, 2), self.side, dtype=torch.int64, framework=framework)
@@ -164,7 +162,7 @@ Axes = dict[str, dict[int, str]]
 
 
 class Grouped(TextDecoderWithPositionIdsOnnxConfig):
-    """A decoder in llama's manner: fewer heads in the cache than in the attention, sized by the config."""
+    """A decoder with grouped-query attention, as llama."""
 
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, KeyValues)
     DUMMY_PKV_GENERATOR_CLASS = KeyValues
@@ -172,7 +170,7 @@ class Grouped(TextDecoderWithPositionIdsOnnxConfig):
 
 
 class Ungrouped(TextDecoderWithPositionIdsOnnxConfig):
-    """A decoder with as many heads in the cache as in the attention."""
+    """A decoder with multi-head attention."""
 
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, KeyValues)
     DUMMY_PKV_GENERATOR_CLASS = KeyValues
@@ -180,24 +178,24 @@ class Ungrouped(TextDecoderWithPositionIdsOnnxConfig):
 
 
 class Falcon(FalconOnnxConfig):
-    """falcon, its new architecture's cache sized as transformers fills it."""
+    """falcon, with the cache of its new architecture sized as in transformers."""
 
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, FalconKeyValues)
     DUMMY_PKV_GENERATOR_CLASS = FalconKeyValues
 
 
 class Longformer(LongformerOnnxConfig):
-    """longformer, asked as a pipeline asks it: the model itself knows where a task attends globally.
+    """longformer, called as in a pipeline: the model itself decides which tokens attend globally.
 
-    Answers to questions and choices between several look for separators in a way that a trace cannot follow; there the
-    places of global attention are an input.
+    Question answering and multiple choice look for separator tokens, which a trace cannot follow; for these tasks the
+    global attention mask is an input.
     """
 
     DUMMY_INPUT_GENERATOR_CLASSES = (LongformerText,)
 
     @property
     def inputs(self) -> Axes:
-        """Tokens and their mask; token types where there are several."""
+        """Tokens and their mask; token types if there are several."""
         axes: Axes = super().inputs
         if self.task not in ("question-answering", "multiple-choice"):
             del axes["global_attention_mask"]
@@ -207,7 +205,7 @@ class Longformer(LongformerOnnxConfig):
 
 
 class FNet(BertOnnxConfig):
-    """fnet, which mixes padding in with everything else and takes no mask."""
+    """fnet, which mixes all tokens, padding included, and has no attention mask."""
 
     @property
     def inputs(self) -> Axes:
@@ -218,13 +216,13 @@ class FNet(BertOnnxConfig):
 
 
 class Funnel(BertOnnxConfig):
-    """funnel, its width under another name."""
+    """funnel, whose config has other names for the sizes."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(hidden_size="d_model", num_attention_heads="n_head")
 
 
 class XLNet(DistilBertOnnxConfig):
-    """xlnet: no token types are asked for, which counts as the first of them everywhere."""
+    """xlnet, without the input for token types, which then are all 0."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(
         hidden_size="d_model", num_attention_heads="n_head", num_layers="n_layer"
@@ -232,50 +230,50 @@ class XLNet(DistilBertOnnxConfig):
 
 
 class LongT5(T5OnnxConfig):
-    """longt5, traced at a length that fills no block, so that the trace fills the last one up."""
+    """longt5, traced at a length that is not a multiple of its block, so that padding the last block is traced."""
 
-    #: A prime, beyond the default block of 128 tokens.
+    #: A prime above the default block of 128 tokens.
     TRACED = {"sequence_length": 197}  # noqa: RUF012 - Optimum's own constants are written so
 
 
 class LED(BartOnnxConfig):
-    """led, an encoder-decoder whose encoder attends in windows."""
+    """led, an encoder-decoder whose encoder has sliding-window attention."""
 
 
 _TOKENS = {0: "text_batch_size", 1: "sequence_length"}
 
 
 class Cropped(ViTOnnxConfig):
-    """dinov2 and the same with registers, traced at the size that its processor crops to."""
+    """dinov2, with and without registers, traced at the size that its processor crops to."""
 
     DUMMY_INPUT_GENERATOR_CLASSES = (CroppedImage,)
 
 
 class Filterbank(AudioOnnxConfig):
-    """wav2vec2-bert, which hears filter banks and not waves."""
+    """wav2vec2-bert, whose input is filter banks instead of a waveform."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedConfig
     DUMMY_INPUT_GENERATOR_CLASSES = (Filterbanks,)
 
     @property
     def inputs(self) -> Axes:
-        """Features, (batch, frames, features), and which frames count."""
+        """Features, (batch, frames, features), and the mask of the frames."""
         frames = {0: "batch_size", 1: "sequence_length"}
         return {"input_features": frames, "attention_mask": frames}
 
 
 class ShortSound(MCTCTOnnxConfig):
-    """mctct, traced with less sound: its positions take the square of the frames, many times over."""
+    """mctct, traced with short audio: the memory of its positions grows with the square of the frames."""
 
     TRACED = {"audio_sequence_length": 480}  # noqa: RUF012 - Optimum's own constants are written so
 
 
 class SqueezedSound(SEWDOnnxConfig):
-    """sew and sew-d join frames, and pad what is left over: only a trace with something left over has the padding."""
+    """sew and sew-d join frames and pad the remainder: only a trace with a remainder includes the padding."""
 
     @property
     def TRACED(self) -> dict[str, int]:  # noqa: N802 - as Optimum's own constants
-        """Samples that make a number of frames which the model cannot divide."""
+        """A number of samples whose frames are not a multiple of the squeeze factor."""
         samples = DEFAULT_DUMMY_SHAPES["audio_sequence_length"]
         while frames(samples, self._config) % self._config.squeeze_factor == 0:
             samples += math.prod(self._config.conv_stride)
@@ -283,14 +281,14 @@ class SqueezedSound(SEWDOnnxConfig):
 
 
 def frames(samples: int, config: Any) -> int:
-    """Frames of a wave behind the model's convolutions."""
+    """The number of frames after the model's convolutions."""
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples = (samples - kernel) // stride + 1
     return samples
 
 
 class Clap(CLIPOnnxConfig):
-    """clap: sentences and sounds in one space."""
+    """clap: embeddings of texts and of audio in one space."""
 
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, Spectrogram)
 
@@ -301,7 +299,7 @@ class Clap(CLIPOnnxConfig):
 
     @property
     def outputs(self) -> Axes:
-        """Similarities both ways, and the two kinds of vectors."""
+        """Similarities in both directions, and the embeddings."""
         return {
             "logits_per_audio": {0: "audio_batch_size", 1: "text_batch_size"},
             "logits_per_text": {0: "text_batch_size", 1: "audio_batch_size"},
@@ -311,7 +309,7 @@ class Clap(CLIPOnnxConfig):
 
 
 class MetaClip(CLIPOnnxConfig):
-    """metaclip_2, described as clip is; Optimum's own description lets outputs through that have no name."""
+    """metaclip_2, as clip: Optimum's own OnnxConfig has outputs without names."""
 
     VARIANTS = {"monolith": "Both towers in one graph."}  # noqa: RUF012 - Optimum's own constants are written so
     DEFAULT_VARIANT = "monolith"
@@ -322,13 +320,13 @@ class MetaClip(CLIPOnnxConfig):
 
 
 class Siglip2(CLIPOnnxConfig):
-    """siglip2: images as patches of their own shape, with a mask."""
+    """siglip2: images of any aspect ratio as patches, with a mask."""
 
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, Patches)
 
     @property
     def inputs(self) -> Axes:
-        """Tokens; flattened patches, (batch, patches, values), their mask and the shape that they came from."""
+        """Tokens; flattened patches, (batch, patches, values), their mask, and their rows and columns."""
         patches = {0: "image_batch_size", 1: "max_num_patches"}
         return {
             "input_ids": _TOKENS,
@@ -340,13 +338,13 @@ class Siglip2(CLIPOnnxConfig):
 
 
 class ClipSeg(TextAndVisionOnnxConfig):
-    """clipseg: a mask of what a sentence names, for each image and its sentence."""
+    """clipseg: a segmentation mask for each image and its text."""
 
     NORMALIZED_CONFIG_CLASS = CLIPNormalizedConfig
 
     @property
     def inputs(self) -> Axes:
-        """As many sentences as images."""
+        """One text for each image."""
         tokens = {0: "batch_size", 1: "sequence_length"}
         return {"input_ids": tokens, "pixel_values": {0: "batch_size"}, "attention_mask": tokens}
 
@@ -357,18 +355,18 @@ class ClipSeg(TextAndVisionOnnxConfig):
 
 
 class Blip(TextAndVisionOnnxConfig):
-    """blip as one graph: the image and the caption so far, without a cache."""
+    """blip as one graph without a cache: the image and the caption so far."""
 
     NORMALIZED_CONFIG_CLASS = CLIPNormalizedConfig
     DUMMY_INPUT_GENERATOR_CLASSES = (DummyTextInputGenerator, DummyVisionInputGenerator)
 
     @property
     def inputs(self) -> Axes:
-        """As many captions as images."""
+        """One caption for each image."""
         tokens = {0: "batch_size", 1: "sequence_length"}
         return {"pixel_values": {0: "batch_size"}, "input_ids": tokens, "attention_mask": tokens}
 
     @property
     def outputs(self) -> Axes:
-        """Logits of the next token behind each, (batch, tokens, vocabulary)."""
+        """Logits, (batch, tokens, vocabulary)."""
         return {"logits": {0: "batch_size", 1: "sequence_length"}}

@@ -1,4 +1,4 @@
-"""From a model in memory to its graphs on disk: which parts it has, what each is traced with, what they are named."""
+"""Exports a model in memory: its parts, the inputs that each is traced with, and the names of its graphs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from optimum.utils import DEFAULT_DUMMY_SHAPES
 from transformers import PreTrainedModel
 
 from gpux.convert.worker.common.graphs import Exported
-from gpux.convert.worker.common.logits import let_start_logits
+from gpux.convert.worker.common.logits import add_logits_start
 from gpux.convert.worker.common.structure import read_structure
 from gpux.convert.worker.optimum.patches import patched
-from gpux.convert.worker.optimum.streaming import Weights, attach, release, tied_sizes, weights_apart
+from gpux.convert.worker.optimum.streaming import Weights, attach, release, tied_sizes, without_weights
 from gpux.convert.worker.optimum.weight_files import external_file, gather_external, rename, share_across, share_weights
 
-#: Optimum's name of a part -> ours; a part that is not here has the same name.
+#: Optimum's name of a part -> gpux's; other parts have the same name.
 NAMES = {
     "encoder_model": "encoder",
     "decoder_model": "decoder",
@@ -45,15 +45,15 @@ def export_graphs(
     keep_model: bool = True,
     seed: int = 0,
 ) -> Exported:
-    """Write the model's graphs into ``output``, weights in float32, and nothing else.
+    """Write the model's graphs into ``output``, with weights in float32, and nothing else.
 
     Args:
-        model: patched while it is traced and put back; without its weights afterwards unless ``keep_model``.
-        task: Optimum's name, with ``-with-past`` for a cache.
+        model: patched while it is traced, then restored; its weights are released unless ``keep_model``.
+        task: Optimum's name, with ``-with-past`` for a KV cache.
         output: an empty folder.
-        preprocessors: the tokenizer and the processor, for the few types whose inputs depend on them.
-        model_kwargs: what the traced call gets besides its inputs; ``vocoder`` is a folder.
-        keep_model: the model is needed afterwards.
+        preprocessors: the tokenizer and the processor, for types whose inputs depend on them.
+        model_kwargs: further arguments of the traced call; ``vocoder`` is a folder.
+        keep_model: whether the model is used afterwards.
         seed: of the inputs that are traced.
     """
     kwargs = dict(model_kwargs or {})
@@ -83,7 +83,7 @@ def describe(
     preprocessors: list[Any] | None = None,
     model_kwargs: dict[str, Any] | None = None,
 ) -> tuple[OnnxConfig, Parts]:
-    """Optimum's description of the whole model, and of each of its parts by our names."""
+    """Optimum's OnnxConfig of the whole model, and each part with its own, by gpux's names."""
     config, parts = _get_submodels_and_onnx_configs(
         model=model,
         task=task,
@@ -99,19 +99,19 @@ def describe(
 
 
 def dummies(config: OnnxConfig) -> dict[str, Any]:
-    """Inputs of a traced call, as torch takes them."""
-    made: dict[str, Any] = config.generate_dummy_inputs(framework="pt", **_shapes(config))
-    renamed: dict[str, Any] = config.rename_ambiguous_inputs(made)
+    """Inputs of a traced call, by the names of torch."""
+    inputs: dict[str, Any] = config.generate_dummy_inputs(framework="pt", **_shapes(config))
+    renamed: dict[str, Any] = config.rename_ambiguous_inputs(inputs)
     return renamed
 
 
 def _shapes(config: OnnxConfig) -> dict[str, Any]:
-    """Sizes of the traced call: Optimum's, unless a description of ours has its own."""
+    """Sizes of the traced call: Optimum's defaults, and ``TRACED`` of a config of gpux."""
     return {**DEFAULT_DUMMY_SHAPES, **getattr(config, "TRACED", {})}
 
 
 def call(model: PreTrainedModel, config: OnnxConfig, model_kwargs: dict[str, Any]) -> Any:
-    """What the traced call answers."""
+    """The outputs of the traced call."""
     _override(model, config, model_kwargs)
     inputs = dummies(config)
     with torch.no_grad(), patched(model), config.patch_model_for_export(model, model_kwargs=model_kwargs):
@@ -119,12 +119,12 @@ def call(model: PreTrainedModel, config: OnnxConfig, model_kwargs: dict[str, Any
 
 
 def trace(model: PreTrainedModel, config: OnnxConfig, file: Path, model_kwargs: dict[str, Any]) -> Path:
-    """Write one graph; its weights lie in one file beside it when there are more than 2 GB."""
+    """Write one graph; weights of more than 2 GB are written to one file beside it."""
     _override(model, config, model_kwargs)
     inputs = dummies(config)
     with torch.no_grad(), patched(model), config.patch_model_for_export(model, model_kwargs=model_kwargs):
         names = config.ordered_inputs(model)
-        with weights_apart() as weights:
+        with without_weights() as weights:
             torch.onnx.export(
                 model,
                 (inputs,),
@@ -137,33 +137,33 @@ def trace(model: PreTrainedModel, config: OnnxConfig, file: Path, model_kwargs: 
                 dynamo=False,
             )
     gather_external(file)
-    if _invented_axes(file, config):
-        _close_axes(file, config, weights)
-    let_start_logits(file, {name: weight.dim() for name, weight in weights.items()})
+    if _has_unnamed_axes(file, config):
+        _fix_unnamed_axes(file, config, weights)
+    add_logits_start(file, {name: weight.dim() for name, weight in weights.items()})
     attach(file, weights)
     return file
 
 
 def _override(model: PreTrainedModel, config: OnnxConfig, model_kwargs: dict[str, Any]) -> None:
-    """Settings that a traced call needs."""
+    """Set the options that a traced call needs."""
     model.eval()
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        model_kwargs["logits_to_keep"] = 0  # of every token, not of the last alone
+        model_kwargs["logits_to_keep"] = 0  # logits of every token, not of the last only
     model.config.return_dict = True
     for name, value in (config.values_override or {}).items():
         setattr(model.config, name, value)
 
 
-def _invented_axes(file: Path, config: OnnxConfig) -> bool:
-    """Whether torch left a size of an output open that nothing of the description says is open."""
+def _has_unnamed_axes(file: Path, config: OnnxConfig) -> bool:
+    """Whether torch declared an output axis as dynamic that the OnnxConfig does not name."""
     named = {axis for axes in (*config.inputs.values(), *config.outputs.values()) for axis in axes.values()}
     graph = read_structure(file).graph
     dims = [dim for output in graph.output for dim in output.type.tensor_type.shape.dim]
     return any(not dim.HasField("dim_value") and dim.dim_param not in named for dim in dims)
 
 
-def _close_axes(file: Path, config: OnnxConfig, weights: Weights) -> None:
-    """Declare such sizes of outputs as what the graph answers; a copy is run, with its weights in a file beside it."""
+def _fix_unnamed_axes(file: Path, config: OnnxConfig, weights: Weights) -> None:
+    """Declare such axes with the sizes that the graph returns; a copy with external weights is run for that."""
     trial = file.with_name(f"trial-{file.name}")
     try:
         shutil.copyfile(file, trial)
@@ -180,7 +180,7 @@ def _close_axes(file: Path, config: OnnxConfig, weights: Weights) -> None:
 
 
 def merge(files: dict[str, Path]) -> None:
-    """Join the two decoders into one graph with both ways inside, and drop them; where that fails, both stay."""
+    """Merge the two decoders into one graph with two branches; if that fails, both are kept."""
     if FIRST not in files or NEXT not in files:
         return
     first, following = files[FIRST], files[NEXT]

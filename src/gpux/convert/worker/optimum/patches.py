@@ -1,17 +1,9 @@
-"""Attention in windows and blocks, written so that a trace holds for every length.
+"""Replacements for methods that tracing does not capture correctly, with the same arithmetic.
 
-The originals cut a sequence into chunks whose number a trace freezes. Here the scores of all pairs are made and those
-outside of the window are left out: the same sums, more of them.
-
-
----
-Forwards of vision models that a trace can follow: positions scaled to another size, folds, standardised weights.
-
----
-Forwards that a trace can follow, with the same arithmetic as the originals that it cannot.
-
-A trace keeps what one call did. A mixture that skips the experts which no token chose loses them; here every expert is
-called, with its own tokens, which may be none. All of it is proven against the unpatched model afterwards.
+A trace records one call. A mixture of experts that skips experts which no token chose loses them: here every expert is
+called with its own tokens, which may be none. Attention in windows cuts a sequence into a number of chunks that a trace
+freezes: here the scores of all pairs are computed and those outside the window masked. Every graph is compared with the
+unpatched model afterwards.
 """
 
 from __future__ import annotations
@@ -36,17 +28,17 @@ def window_attention(
     is_global_attn: bool | None = None,
     output_attentions: bool = False,
 ) -> tuple[Tensor]:
-    """longformer and led: near tokens and those of global attention are seen; the latter see all.
+    """longformer and led: tokens attend to a window and to global tokens; global tokens attend to all.
 
     Args:
         self: the attention module.
         hidden_states: (batch, tokens, width).
-        attention_mask: (batch, tokens): negative for padding, positive for a token of global attention.
-        layer_head_mask: not used by a graph.
-        is_index_masked: of the attention mask, as are the next two.
-        is_index_global_attn: see there.
-        is_global_attn: see there.
-        output_attentions: not used by a graph.
+        attention_mask: (batch, tokens): negative for padding, positive for global tokens.
+        layer_head_mask: not used.
+        is_index_masked: not used, as the next two: the attention mask has the same information.
+        is_index_global_attn: not used.
+        is_global_attn: not used.
+        output_attentions: not used.
 
     Returns:
         the new states, (batch, tokens, width).
@@ -71,7 +63,7 @@ def _attend(self: Any, states: Tensor, projections: tuple[Any, Any, Any], seen: 
 
 
 def self_heads(self: Any, states: Tensor) -> Tensor:
-    """(batch, tokens, width) to (batch, heads, tokens, size of a head)."""
+    """(batch, tokens, width) to (batch, heads, tokens, head size)."""
     return states.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
 
 
@@ -84,7 +76,7 @@ def longformer_unpadded(
     inputs_embeds: Tensor,
     pad_token_id: int,
 ) -> tuple[Any, ...]:
-    """longformer's inputs as they are: no window needs to be filled up."""
+    """longformer's inputs unchanged: here the length need not be a multiple of the window."""
     return 0, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
 
 
@@ -95,21 +87,21 @@ def led_unpadded(
     return 0, input_ids, attention_mask, inputs_embeds
 
 
-#: A filter's weight at a distance in units of the target's step.
+#: The weight of a filter at a distance, in steps of the target.
 Kernel = Callable[[Tensor], Tensor]
 
 
 def resized_positions(self: Any, positional_embeddings: Tensor, spatial_shapes: Tensor, max_length: Any) -> Tensor:
-    """siglip2's table of positions, (side, side, width), scaled to each image's shape by the same triangle filter.
+    """siglip2's position embeddings, (side, side, width), resized to each image's shape by the same triangle filter.
 
     Args:
-        self: the module, which the original method does not get.
+        self: the module; the original is a static method.
         positional_embeddings: the table.
         spatial_shapes: (batch, 2), rows and columns of patches.
-        max_length: patches of a row, those that fill it up included.
+        max_length: patches in a row, padding included.
 
     Returns:
-        (batch, max_length, width); what fills up has the position of the first patch.
+        (batch, max_length, width); padding has the position of the first patch.
     """
     height, width = spatial_shapes[:, :1], spatial_shapes[:, 1:]
     place = torch.arange(max_length, device=spatial_shapes.device)[None]
@@ -121,11 +113,11 @@ def resized_positions(self: Any, positional_embeddings: Tensor, spatial_shapes: 
 
 
 def bicubic_positions(self: Any, embeddings: Tensor, height: Any, width: Any) -> Tensor:
-    """dinov2_with_registers' table of positions, scaled to an image by torch's antialiased cubic filter.
+    """dinov2_with_registers' position embeddings, resized to an image by torch's antialiased cubic filter.
 
     Args:
         self: the module that holds the table.
-        embeddings: (batch, 1 + patches, width); only asked for its width.
+        embeddings: (batch, 1 + patches, width); not used.
         height: of the image in pixels.
         width: the same.
 
@@ -148,8 +140,8 @@ def _spread(size: Tensor, side: int) -> Tensor:
 def _weights(index: Tensor, size: Tensor, side: int, kernel: Kernel) -> Tensor:
     """Weights of ``side`` sources for each target, (batch, targets, side), as torch's antialiased interpolation."""
     scale = (side / size.float())[:, :, None]
-    centre = (index.float()[:, :, None] + 0.5) * scale
-    distance = (torch.arange(side, device=index.device).float() + 0.5 - centre) / torch.clamp(scale, min=1.0)
+    center = (index.float()[:, :, None] + 0.5) * scale
+    distance = (torch.arange(side, device=index.device).float() + 0.5 - center) / torch.clamp(scale, min=1.0)
     weights = kernel(distance.abs())
     return weights / weights.sum(dim=-1, keepdim=True)
 
@@ -159,7 +151,7 @@ def _triangle(distance: Tensor) -> Tensor:
 
 
 def _cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic with a = -0.5."""
+    """The cubic convolution kernel of Keys (1981) with a = -0.5."""
     near = (1.5 * distance - 2.5) * distance * distance + 1.0
     far = ((-0.5 * distance + 2.5) * distance - 4.0) * distance + 2.0
     return torch.where(distance < 1.0, near, torch.where(distance < 2.0, far, torch.zeros_like(distance)))
@@ -174,7 +166,7 @@ def unfold_patches(self: Any, feature_map: Tensor) -> tuple[Tensor, tuple[Any, A
 
 
 def fold_patches(self: Any, patches: Tensor, output_size: tuple[Any, Any]) -> Tensor:
-    """The way back."""
+    """The inverse of :func:`unfold_patches`."""
     batch, channels = patches.shape[:2]
     (height, width), high, wide = output_size, self.patch_height, self.patch_width
     cut = patches.reshape(batch, channels, high, wide, height // high, width // wide)
@@ -193,7 +185,7 @@ def standardized_convolution(self: Any, hidden_state: Tensor) -> Tensor:
 
 
 def zeros_around(self: Any, pixel_values: Tensor) -> Tensor:
-    """bit's entrance, its frame of zeros joined on: onnxruntime takes a Pad before a MaxPool for one of the lowest."""
+    """bit's stem, with zeros concatenated: onnxruntime pads before a MaxPool with the lowest value instead."""
     found = self.convolution(pixel_values)
     left, right, top, bottom = getattr(self.pad, "padding", (0, 0, 0, 0))
     found = torch.cat([torch.zeros_like(found[:, :, :top]), found, torch.zeros_like(found[:, :, :bottom])], dim=2)
@@ -222,7 +214,7 @@ def mix(experts: Any, tokens: Tensor, chosen: Tensor, weights: Tensor) -> Tensor
 
 
 def _softmax_then_top(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The router of mixtral and its kin: (logits, chosen, weights)."""
+    """The router of mixtral and derived models: (logits, chosen, weights)."""
     logits = block.gate(tokens)
     weights, chosen = torch.topk(functional.softmax(logits, dim=1, dtype=torch.float), block.top_k, dim=-1)
     if getattr(block, "norm_topk_prob", True):
@@ -231,7 +223,7 @@ def _softmax_then_top(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def sparse_block(self: Any, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-    """mixtral, olmoe, qwen2_moe, qwen3_moe and what was derived from them."""
+    """mixtral, olmoe, qwen2_moe, qwen3_moe and models derived from these."""
     tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
     logits, chosen, weights = _softmax_then_top(self, tokens)
     mixed = mix(self.experts, tokens, chosen, weights)
@@ -241,7 +233,7 @@ def sparse_block(self: Any, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sparse_mixer_block(self: Any, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-    """phimoe, whose router takes the best expert and then the best of the others, each softened on its own."""
+    """phimoe, whose router chooses the best expert, then the best of the others, each with a softmax of its own."""
     tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
     logits = self.gate(tokens)
     first, weight = _best_within(logits, logits, 2 * self.router_jitter_noise)
@@ -266,12 +258,12 @@ def _best_within(candidates: Tensor, scores: Tensor, width: float) -> tuple[Tens
 
 
 def routed_experts(self: Any, hidden_states: Tensor, topk_indices: Tensor, topk_weights: Tensor) -> Tensor:
-    """The ``moe`` of deepseek_v3, glm4_moe and dots1, which get what the router chose."""
+    """The ``moe`` of deepseek_v3, glm4_moe and dots1, whose router runs before it."""
     return mix(self.experts, hidden_states, topk_indices, topk_weights.to(hidden_states.dtype))
 
 
 def granite_experts(self: Any, layer_input: Tensor) -> tuple[Tensor, Tensor]:
-    """granitemoe and jetmoe keep all experts in two tensors, (experts, out, in), and split the tokens by a list."""
+    """granitemoe and jetmoe, which have all experts in two tensors, (experts, out, in)."""
     tokens = layer_input.reshape(-1, layer_input.shape[-1])
     logits = self.router.layer(tokens).float()
     best, chosen = logits.topk(self.router.top_k, dim=1)
@@ -289,7 +281,7 @@ def granite_experts(self: Any, layer_input: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def interleaved_rotary(self: Any, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """cohere2: frequencies next to each other in pairs, without an expanded view."""
+    """cohere2: interleaved pairs of frequencies, without an expanded view."""
     angles = position_ids[:, :, None].float() * self.inv_freq[None, None, :].float()
     pairs = torch.stack((angles, angles), dim=-1).flatten(-2)
     return (pairs.cos() * self.attention_scaling).to(x.dtype), (pairs.sin() * self.attention_scaling).to(x.dtype)
@@ -303,7 +295,7 @@ def fourier_mixing(self: Any, hidden_states: Tensor) -> tuple[Tensor]:
 
 
 def expanded_relu(self: Any, x: Tensor) -> Tensor:
-    """apertus' activation, whose own weights are half as wide as the rest and rounded so; ONNX has no ``expm1``."""
+    """apertus' activation, whose weights are in half precision, as constants; ONNX has no ``expm1``."""
     beta, eps = float(self.beta), float(self.eps)
     positive = float(functional.softplus(self.alpha_p))
     negative = float(self.beta + functional.softplus(self.alpha_n))
@@ -312,19 +304,19 @@ def expanded_relu(self: Any, x: Tensor) -> Tensor:
 
 
 def _waves(size: Any) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the whole turns, (size, size) each."""
+    """Cosines and sines of the discrete Fourier transform, (size, size) each."""
     steps = torch.arange(size)
     angles = torch.remainder(steps[:, None] * steps[None, :], size).float() * (2 * torch.pi / size)
     return angles.cos(), angles.sin()
 
 
 def counted_positions(self: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """imagegpt, which looks for the length of a cache that it has not."""
+    """imagegpt, which reads the length of a cache that does not exist."""
     kwargs["position_ids"] = torch.arange(input_ids.shape[1])[None]
     return type(self).forward(self, input_ids, *args, **kwargs)
 
 
-#: Class of a module -> the methods to replace, and by what.
+#: Class of a module -> method -> its replacement.
 METHODS: dict[str, dict[str, Forward]] = {
     "MixtralSparseMoeBlock": {"forward": sparse_block},
     "Qwen2MoeSparseMoeBlock": {"forward": sparse_block},
@@ -353,7 +345,7 @@ METHODS: dict[str, dict[str, Forward]] = {
 
 @contextlib.contextmanager
 def patched(model: nn.Module) -> Iterator[None]:
-    """Replace the methods of the model's modules that a trace cannot follow, and put them back."""
+    """Replace the methods of the model's modules within this block."""
     changed: list[tuple[nn.Module, str]] = []
     for module in model.modules():
         for name, method in METHODS.get(type(module).__name__, {}).items():

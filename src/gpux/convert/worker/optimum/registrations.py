@@ -1,6 +1,6 @@
-"""Types that Optimum does not register and a relative's description serves: registered here, once.
+"""Registers model types that Optimum does not support, with the OnnxConfig of a similar type or one of gpux's own.
 
-Nothing is taken on trust: every graph is compared with the original afterwards.
+Every graph is compared with the original afterwards, so a wrong registration is a refusal and not a wrong graph.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SPEECH = (
     "audio-xvector",
 )
 
-#: Description -> model type -> tasks.
-SIBLINGS: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
+#: OnnxConfig -> model type -> tasks.
+ADDED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
     own.Grouped: {
         **dict.fromkeys(
             ("bitnet", "cohere2", "dots1", "ernie4_5", "flex_olmo", "granitemoe", "granitemoeshared"), _GENERATION
@@ -59,8 +59,8 @@ SIBLINGS: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
     own.Blip: {"blip": ("image-to-text",)},
     own.Filterbank: {"wav2vec2-bert": _SPEECH},
 }
-#: Registered types whose description is mended.
-MENDED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
+#: Types that Optimum supports with an incorrect OnnxConfig.
+REPLACED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
     own.Falcon: {"falcon": ("feature-extraction", "feature-extraction-with-past", "text-generation",
                              "text-generation-with-past", "question-answering", "token-classification")},
     own.Longformer: {"longformer": _ENCODED},
@@ -72,7 +72,7 @@ MENDED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
     ),
     own.ShortSound: {"mctct": ("feature-extraction", "automatic-speech-recognition")},
 }  # fmt: skip
-#: Classes that no automatic choice of Optimum's finds: (type, task) -> name in transformers.
+#: Classes that Optimum does not find by task: (type, task) -> name in transformers.
 CLASSES = {
     ("clipseg", "image-segmentation"): "CLIPSegForImageSegmentation",
     ("blip", "image-to-text"): "BlipForConditionalGeneration",
@@ -81,13 +81,13 @@ CLASSES = {
 
 @cache
 def register() -> None:
-    """Tell Optimum's registry; after the first time it knows."""
-    add, mend = TasksManager.create_register("onnx"), TasksManager.create_register("onnx", overwrite_existing=True)
-    for description, types in SIBLINGS.items():
+    """Register all of them with Optimum, once per process."""
+    add, replace = TasksManager.create_register("onnx"), TasksManager.create_register("onnx", overwrite_existing=True)
+    for description, types in ADDED.items():
         for model_type, tasks in types.items():
             add(model_type, *tasks)(description)
-    for description, types in MENDED.items():
+    for description, types in REPLACED.items():
         for model_type, tasks in types.items():
-            mend(model_type, *tasks)(description)
+            replace(model_type, *tasks)(description)
     for (model_type, task), name in CLASSES.items():
         TasksManager._CUSTOM_CLASSES[("pt", model_type, task)] = ("transformers", name)

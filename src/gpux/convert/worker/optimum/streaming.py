@@ -1,8 +1,8 @@
-"""Weights past torch's serializer: it gets the graph alone, and they are streamed into the file behind it.
+"""Export without torch's serialization of weights: torch writes the graph, and the weights are streamed to the file.
 
-torch copies every weight twice for each inference of shapes, into its own protobuf, from there into a string, into a
-second one, and parses that again to look for functions: most of the time and of the memory of an export. A weight's
-content says nothing about shapes, and nothing that torch does with the graph needs it any more when it is written.
+torch copies every weight twice for each shape inference, into its own protobuf, into a string and into a second string,
+and parses that again to look for functions: most of the time and memory of an export. Shapes do not depend on the
+content of a weight, and torch does not need the content when it writes the graph.
 
 The layout is protobuf's wire format with the field numbers of onnx.proto, as in :mod:`structure`.
 """
@@ -22,18 +22,18 @@ from onnx import external_data_helper
 from torch import Tensor, nn
 
 from gpux.convert.worker.common.structure import GRAPH, INITIALIZER, RAW_DATA, start_of
-from gpux.convert.worker.optimum.weight_files import SMALLEST, external_file, turn
+from gpux.convert.worker.optimum.weight_files import SMALLEST, external_file, transpose
 
-#: Bytes of weights from which they lie in a file beside the graph: a protobuf holds 2 GB at most.
+#: Bytes of weights above which they are written to a file beside the graph: a protobuf holds 2 GB at most.
 LIMIT = 2_000_000_000
-#: Elements of a float from which it is a weight, and no scale or bound that a shape could depend on.
+#: Elements above which a floating-point value is a weight, and not a scale or bound that a shape may depend on.
 LARGE = 1024
 
 Weights = dict[str, Tensor]
 
 
 def release(*models: nn.Module) -> None:
-    """Let go of the weights of models that are of no more use, whoever still holds the models."""
+    """Free the weights of models that are no longer used, even if something still refers to the models."""
     for model in models:
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = torch.empty(0, dtype=tensor.dtype)
@@ -41,7 +41,7 @@ def release(*models: nn.Module) -> None:
 
 
 def tied_sizes(model: nn.Module) -> set[int]:
-    """How many elements those weights have that the model uses under several names."""
+    """The numbers of elements of weights that the model uses under several names."""
     seen: dict[int, int] = defaultdict(int)
     sizes: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
@@ -51,11 +51,11 @@ def tied_sizes(model: nn.Module) -> set[int]:
 
 
 @contextlib.contextmanager
-def weights_apart() -> Iterator[Weights]:
-    """Within this, ``torch.onnx.export`` writes a graph that has its weights as inputs; the value takes them, by name.
+def without_weights() -> Iterator[Weights]:
+    """Within this block, ``torch.onnx.export`` writes graphs with their weights as inputs; the value receives these.
 
-    Two functions of torch's TorchScript exporter are replaced: the one that serializes the graph, and the one that
-    infers shapes, which is not given large weights.
+    Two functions of torch's TorchScript exporter are replaced: the serialization of the graph, and the shape inference,
+    which does not receive large weights.
     """
     weights: Weights = {}
     serialize, infer = torch._C.Graph._export_onnx, torch._C._jit_pass_onnx_graph_shape_type_inference
@@ -81,14 +81,14 @@ def _is_large(value: Any) -> bool:
 
 
 def attach(file: Path, weights: Weights, *, beside: bool = False) -> None:
-    """Make inputs of a graph its initializers, in the same file or, beyond 2 GB in all, in the one beside it.
+    """Turn inputs of a graph into initializers, in the same file or, above 2 GB in all, in one beside it.
 
-    What lies turned in memory, since the graph has it both ways, is written once.
+    A weight that the graph has also transposed, as a view of the same memory, is written once.
 
     Args:
-        file: the graph that was exported within :func:`weights_apart`.
-        weights: what that gave, the value of each input that is one.
-        beside: in the file beside it, whatever the size.
+        file: the graph that was exported within :func:`without_weights`.
+        weights: the values of the inputs, from the same.
+        beside: write a file beside it, whatever the size.
     """
     model = onnx.load(file, load_external_data=False)
     declared = {value.name: value.type.tensor_type.elem_type for value in model.graph.input if value.name in weights}
@@ -97,7 +97,7 @@ def attach(file: Path, weights: Weights, *, beside: bool = False) -> None:
     model.graph.input.extend(own)
     turned = _turned({name: weights[name] for name in declared})
     for name, original in reversed(turned.items()):
-        model.graph.node.insert(0, turn(original, name))
+        model.graph.node.insert(0, transpose(original, name))
     tensors = [
         (_header(name, kind, weights[name]), weights[name]) for name, kind in declared.items() if name not in turned
     ]
@@ -108,7 +108,7 @@ def attach(file: Path, weights: Weights, *, beside: bool = False) -> None:
 
 
 def _turned(weights: Weights) -> dict[str, str]:
-    """Matrix -> the one that lies in memory as it is declared, of which the first is the same bytes read by columns."""
+    """Matrix -> the contiguous matrix of the same memory that it is the transposed view of."""
     places: dict[tuple[int, torch.dtype, tuple[int, ...]], str] = {}
     for name, weight in weights.items():
         if weight.dim() == 2 and weight.numel() >= SMALLEST and weight.is_contiguous():
@@ -127,7 +127,7 @@ def _header(name: str, element_type: int, weight: Tensor) -> onnx.TensorProto:
 
 
 def _content(weight: Tensor) -> memoryview:
-    """The bytes in the order of rows; a weight that lies turned in memory is copied, and only for as long as this."""
+    """The bytes in row-major order; only a transposed view is copied."""
     return memoryview(weight.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
@@ -144,7 +144,7 @@ def _write_whole(model: onnx.ModelProto, tensors: list[tuple[onnx.TensorProto, T
 
 
 def _start(header: onnx.TensorProto, size: int) -> bytes:
-    """All of an initializer but its content of ``size`` bytes, which follows."""
+    """The encoded initializer up to its content of ``size`` bytes, which follows."""
     fields: bytes = header.SerializeToString() + start_of(RAW_DATA, size)
     return start_of(INITIALIZER, len(fields) + size) + fields
 
@@ -162,7 +162,7 @@ def _write_beside(model: onnx.ModelProto, tensors: list[tuple[onnx.TensorProto, 
 
 
 def _append(header: onnx.TensorProto, weight: Tensor, stream: BinaryIO, location: str) -> None:
-    header.raw_data = b""  # what the description of a place is put instead of
+    header.raw_data = b""  # set_external_data requires a value
     external_data_helper.set_external_data(header, location, stream.tell(), weight.nbytes)
     header.ClearField("raw_data")
     stream.write(_content(weight))

@@ -1,4 +1,4 @@
-"""Files of exported graphs: their weights in the file, in one file beside it, or in one that several graphs share."""
+"""The weights of exported graphs: inside the file, in one file beside it, or in one that several graphs share."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ SMALLEST = 1024
 
 
 def external_file(graph: Path) -> Path:
-    """Where a graph's weights lie that are not in its own file: ``model.onnx_data`` beside ``model.onnx``."""
+    """The file of a graph's external data: ``model.onnx_data`` beside ``model.onnx``."""
     return graph.with_name(graph.name + "_data")
 
 
 def gather_external(file: Path) -> None:
-    """Join the files that torch writes, one per weight, into one; nothing happens where there is none."""
+    """Join the external files that torch writes, one for each weight, into one; without such files nothing changes."""
     if not any(map(external_data_helper.uses_external_data, _tensors(read_structure(file)))):
         return
     model = onnx.load(file, load_external_data=False)
@@ -49,7 +49,7 @@ def _append(tensor: onnx.TensorProto, folder: Path, target: BinaryIO) -> None:
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that may lie outside: initializers, and constants of the main graph's nodes."""
+    """Every tensor that may be external: initializers, and constants of the main graph's nodes."""
     yield from model.graph.initializer
     for node in model.graph.node:
         for attribute in node.attribute:
@@ -58,11 +58,11 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def share_weights(file: Path, sizes: set[int]) -> None:
-    """Keep one copy of a weight that the graph has a second time, turned: an embedding read backwards by the head.
+    """Keep one copy of a weight that the graph has twice, once transposed, such as an embedding and its head.
 
     Args:
         file: the graph.
-        sizes: elements of the weights in question, see :func:`tied_sizes`.
+        sizes: numbers of elements of tied weights, see :func:`gpux.convert.worker.optimum.streaming.tied_sizes`.
     """
     if not sizes or not _have_counterparts(_matrices(read_structure(file), sizes)):
         return
@@ -76,13 +76,13 @@ def share_weights(file: Path, sizes: set[int]) -> None:
         if tensor.name in doubles:
             model.graph.initializer.remove(tensor)
     for name, original in reversed(doubles.items()):
-        model.graph.node.insert(0, turn(original, name))
+        model.graph.node.insert(0, transpose(original, name))
     save(model, file, outside=outside)
 
 
-def turn(original: str, name: str) -> onnx.NodeProto:
-    """The node that makes the matrix ``name`` of the one that it is the transpose of."""
-    return onnx.helper.make_node("Transpose", [original], [name], f"turn.{name}", perm=[1, 0])
+def transpose(original: str, name: str) -> onnx.NodeProto:
+    """The node that computes the matrix ``name`` by transposing another one."""
+    return onnx.helper.make_node("Transpose", [original], [name], f"transpose.{name}", perm=[1, 0])
 
 
 def _matrices(model: onnx.ModelProto, sizes: set[int]) -> list[onnx.TensorProto]:
@@ -92,20 +92,20 @@ def _matrices(model: onnx.ModelProto, sizes: set[int]) -> list[onnx.TensorProto]
 
 
 def _have_counterparts(tensors: list[onnx.TensorProto]) -> bool:
-    """Whether one has the shape of another one, turned: asked before anything large is read."""
+    """Whether two of these have transposed shapes; checked before large data is read."""
     shapes = [tuple(tensor.dims) for tensor in tensors]
     return any(shape[::-1] in shapes[:number] for number, shape in enumerate(shapes))
 
 
 def _doubles(tensors: list[onnx.TensorProto]) -> Iterator[tuple[str, str]]:
-    """Pairs of names: a weight, and the one before it or behind it that it is the transpose of."""
+    """Pairs of names: a weight, and another one that it is the transpose of."""
     taken: set[str] = set()
     for position, first in enumerate(tensors):
         for second in tensors[position + 1 :]:
             if {first.name, second.name} & taken or not _turned(_array(first), _array(second)):
                 continue
             taken |= {first.name, second.name}
-            # The rows of the larger first axis are looked up: that one must stay as it is.
+            # The weight with the larger first axis is an embedding, whose rows are looked up: that one is kept.
             wide, tall = sorted((first, second), key=lambda tensor: tensor.dims[0])
             yield wide.name, tall.name
 
@@ -119,7 +119,7 @@ def _turned(first: NDArray[np.generic], second: NDArray[np.generic]) -> bool:
 
 
 def save(model: onnx.ModelProto, file: Path, *, outside: bool) -> None:
-    """Write a graph over what was there; ``outside`` keeps its weights in a file beside it."""
+    """Overwrite a graph; with ``outside``, its weights are in a file beside it."""
     external_file(file).unlink(missing_ok=True)
     if outside:
         where = external_file(file).name
@@ -129,7 +129,7 @@ def save(model: onnx.ModelProto, file: Path, *, outside: bool) -> None:
 
 
 def rename(file: Path, name: str) -> Path:
-    """Give a graph another file name, the file of its weights included; the answer is the new path."""
+    """Rename a graph and the file of its weights; returns the new path."""
     target = file.with_name(name)
     outside = external_file(file)
     if file == target:
@@ -148,16 +148,16 @@ def rename(file: Path, name: str) -> Path:
 
 
 SHARED = "shared.onnx_data"
-#: Bytes below which a weight stays where it is.
+#: Bytes below which a weight is not shared.
 SHARED_MINIMUM = 1_000_000
 #: Offsets are multiples of this, as onnxruntime maps pages of the file (ONNX: external data, ``offset``).
 PAGE = 4096
 
 
 def share_across(files: Iterable[Path]) -> None:
-    """Move what two graphs in one folder both hold, such as an encoder-decoder's embedding, into one file beside them.
+    """Move weights that two graphs of a folder both have, such as an encoder-decoder's embedding, into one shared file.
 
-    Weights that already lie outside a graph's own file stay where they are.
+    Weights that are external already stay where they are.
     """
     graphs = {file: onnx.load(file, load_external_data=False) for file in files}
     holders: dict[bytes, list[onnx.TensorProto]] = defaultdict(list)
@@ -177,7 +177,7 @@ def _large(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 
 
 def _digest(tensor: onnx.TensorProto) -> bytes:
-    """The same for two tensors only if dtype, shape and content are."""
+    """A hash of dtype, shape and content."""
     kind = f"{tensor.data_type}:{list(tensor.dims)}:".encode()
     return hashlib.sha256(kind + tensor.raw_data).digest()
 

@@ -1,1 +1,1 @@
-"""What the original model answers."""
+"""Reference cases: inputs, and the original model's outputs for them."""

@@ -1,8 +1,4 @@
-"""Reference cases as the parent's proof reads them: sequences of graph calls, one ``.npz`` file each.
-
-The format stands at the top of ``gpux/proof/cases.py``: the array ``plan`` holds JSON as UTF-8 bytes, the arrays of
-call 0 are ``0:in:<input>``, ``0:out:<output>`` and ``0:mask:<output>``.
-"""
+"""Writes reference cases, one ``.npz`` file each, in the format of :mod:`gpux.proof.cases`."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Bytes of one case's arrays; a row of a large vocabulary per token is a lot.
+#: Largest size of one case's arrays in bytes; logits of a large vocabulary are large.
 LARGEST = 128_000_000
 
 Arrays = dict[str, NDArray[Any]]
@@ -22,18 +18,18 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Call:
-    """One run of one graph, and what the original answers."""
+    """One run of one graph, and the original's outputs for it."""
 
     graph: str
     inputs: Arrays
-    outputs: Arrays  #: the original's; what is not here is not compared
-    carry: dict[str, tuple[int, str]] = field(default_factory=dict)  #: input -> (an earlier call, its output)
-    masks: Arrays = field(default_factory=dict)  #: output -> booleans over its leading axes: what counts
+    outputs: Arrays  #: of the original; an output of the graph that is missing here is not compared
+    carry: dict[str, tuple[int, str]] = field(default_factory=dict)  #: input -> (number of an earlier call, output)
+    masks: Arrays = field(default_factory=dict)  #: output -> booleans over its leading axes: what is compared
 
 
 @dataclass(frozen=True)
 class Case:
-    """A sequence of calls; ``length`` is the tokens that it reaches, where the model works on tokens."""
+    """A sequence of calls; ``length`` is the largest number of tokens, for models of text."""
 
     name: str
     calls: tuple[Call, ...]
@@ -41,7 +37,7 @@ class Case:
 
 
 def write_case(folder: Path, case: Case) -> Path:
-    """Write ``NAME.npz``; the answer is its path."""
+    """Write ``NAME.npz`` and return its path."""
     plan: dict[str, Any] = {"calls": [{"graph": call.graph, "carry": call.carry} for call in case.calls]}
     if case.length is not None:
         plan["length"] = case.length
@@ -50,5 +46,5 @@ def write_case(folder: Path, case: Case) -> Path:
         for kind, values in (("in", call.inputs), ("out", call.outputs), ("mask", call.masks)):
             arrays |= {f"{number}:{kind}:{name}": value for name, value in values.items()}
     file = folder / f"{case.name}.npz"
-    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own option
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub mistakes the names for its own option
     return file

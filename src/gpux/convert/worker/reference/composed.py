@@ -1,4 +1,4 @@
-"""Reference for models of several parts that are neither an encoder and a decoder nor one graph."""
+"""Reference cases for models of several parts other than an encoder and a decoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpux.convert.worker.common.graphs import resolve
 from gpux.convert.worker.reference.cases import Call, Case
 from gpux.convert.worker.reference.inputs import other_input
 from gpux.convert.worker.reference.seq2seq import write_seq2seq
-from gpux.convert.worker.reference.subject import Findings, Subject, array, ask, refuse_random
+from gpux.convert.worker.reference.subject import Findings, Subject, array, refuse_random, run_model
 from gpux.system.worker_protocol import Refused
 
 IMAGE, MASKS = "vision_encoder", "prompt_encoder_mask_decoder"
@@ -20,7 +20,7 @@ def write_composed(subject: Subject) -> Findings:
     """Write the cases.
 
     Raises:
-        Refused: nobody has written down how these parts work together, or what they answer is not reproducible.
+        Refused: there is no procedure for these parts, or their outputs are not reproducible.
     """
     names = set(subject.signatures)
     if names == {IMAGE, MASKS}:
@@ -31,14 +31,13 @@ def write_composed(subject: Subject) -> Findings:
     if kind == "speecht5":
         raise Refused(
             "conversion",
-            "not reproducible: the decoder of speecht5 drops values at random while it answers, so that nothing can be"
-            " proven about it",
+            "not reproducible: the decoder of speecht5 applies dropout at inference, so that nothing can be proven",
         )
-    raise Refused("conversion", f"there is no proof for {kind} in the parts {', '.join(sorted(names))}")
+    raise Refused("conversion", f"gpux has no proof for {kind} in the parts {', '.join(sorted(names))}")
 
 
 def _write_masks(subject: Subject) -> Findings:
-    """Segment anything: an image once, then points on it."""
+    """Segment Anything: an image once, then points in it."""
     for name, rows, prompts, points in (("batch", 2, 3, 2), ("short", 1, 1, 1), ("points", 1, 2, 5)):
         subject.write(
             _masks_case(subject, name, {"batch_size": rows, "point_batch_size": prompts, "nb_points_per_image": points})
@@ -57,9 +56,9 @@ def _masks_case(subject: Subject, name: str, sizes: dict[str, int]) -> Case:
     }
     with torch.inference_mode():
         embeddings = array(subject.model.get_image_embeddings(torch.from_numpy(made["pixel_values"])))
-    answers = ask(subject.model, made)
+    answers = run_model(subject.model, made)
     found = {one: array(answers[one]) for one in masks.outputs}
-    again = ask(subject.model, made)
+    again = run_model(subject.model, made)
     refuse_random(found, {one: array(again[one]) for one in masks.outputs}, type(subject.model).__name__)
     prompt = {one: value for one, value in made.items() if one in masks.inputs}
     carry = {one: (0, one) for one in masks.inputs if one.startswith("image_")}
@@ -68,7 +67,7 @@ def _masks_case(subject: Subject, name: str, sizes: dict[str, int]) -> Case:
 
 
 def _write_music(subject: Subject) -> Findings:
-    """musicgen: text to codes, codes to sound, and the order in which codes are drawn."""
+    """musicgen: text to codes, codes to audio, and the delay pattern of the codebooks."""
     model, books = subject.model, int(subject.config.decoder.num_codebooks)
     findings = write_seq2seq(subject, TEXT, books)
     for name, rows, length in (("sound", 3, 17), ("sound-short", 1, 5)):

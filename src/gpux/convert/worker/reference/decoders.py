@@ -1,7 +1,7 @@
-"""Reference for decoders with a key-value cache: a prefill, single tokens after it, a chunk after that.
+"""Reference cases for decoders with a KV cache: a prefill, single tokens after it, a chunk after that.
 
-The original is asked without a cache, one row at a time and without padding, which is what each row of a batch has to
-answer; the graph is driven as the runtime drives it: padded, with running positions, from an empty cache.
+The original is run without a cache, one row at a time and without padding: each row of a batch must have these outputs.
+The graph is called as at run time: padded, with running positions, from an empty cache.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from gpux.convert.worker.common.graphs import Signature, Tensor
 from gpux.convert.worker.common.logits import INPUT as START
 from gpux.convert.worker.common.logits import LOGITS
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
-from gpux.convert.worker.reference.inputs import Words, running_positions, text_config
+from gpux.convert.worker.reference.inputs import Vocabulary, running_positions, text_config
 from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.subject import (
     SHAPE_ERRORS,
     Findings,
     Subject,
     array,
-    ask,
     beyond,
+    run_model,
     sort_thresholds,
     tokens_per_case,
 )
@@ -38,13 +38,13 @@ CHUNK = 3  # tokens in one call after a cache
 
 @dataclass(frozen=True)
 class Script:
-    """One case: tokens of each row's prompt, single steps after it, and tokens of a last chunk."""
+    """One case: tokens of each row's prompt, number of single steps, and tokens of a last chunk."""
 
     name: str
     prompts: tuple[int, ...]
     steps: int
     chunk: int = 0
-    keep: int = 0  #: last tokens of each call that are scored; 0: all
+    keep: int = 0  #: last tokens of each call with logits; 0: all
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -53,17 +53,17 @@ class Script:
 
     @property
     def length(self) -> int:
-        """Tokens that the longest row reaches."""
+        """Tokens of the longest row."""
         return sum(self.widths)
 
 
 def is_decoder(signature: Signature) -> bool:
-    """Whether a graph keeps a key-value cache."""
+    """Whether a graph has a KV cache."""
     return any(present_name(name, signature.outputs) for name in signature.inputs)
 
 
 def write_decoder(subject: Subject) -> Findings:
-    """Write the cases; the answer says how the graph was driven."""
+    """Write the cases; returns how the graph was called."""
     signature = subject.signatures[GRAPH]
     decoder = Decoder(subject, signature)
     found = positions(subject.model, text_config(subject.config))
@@ -81,7 +81,7 @@ def write_decoder(subject: Subject) -> Findings:
     sort_thresholds(findings, find_thresholds(subject.config), limit, largest)
     if found.hard or signature.rotations:
         findings.shorten(limit or 0)
-    if not decoder.takes_ragged(findings.padding_side):
+    if not decoder.supports_ragged(findings.padding_side):
         findings.cap(GRAPH, "input_ids", 0, 1)
     for script in scripts(findings, largest, ragged=decoder.ragged, starts=START in signature.optional):
         subject.write(decoder.case(script, findings.padding_side))
@@ -90,7 +90,7 @@ def write_decoder(subject: Subject) -> Findings:
 
 
 def scripts(findings: Findings, largest: int, *, ragged: bool, starts: bool) -> list[Script]:
-    """The cases, none beyond what the model takes, each name once."""
+    """The cases, none longer than the model supports, each name once."""
     chunk = CHUNK if findings.chunks_after_cache else 0
     batched = chunk if findings.chunk_rows is None else 0
     made = [
@@ -113,7 +113,7 @@ def scripts(findings: Findings, largest: int, *, ragged: bool, starts: bool) -> 
 
 
 def _fitted(script: Script, most: int) -> Script:
-    """The script with prompts shortened to what the model takes."""
+    """The script with prompts shortened to what the model supports."""
     over = script.length - most
     if over <= 0 or script.name.startswith(("below", "across", "beyond")):
         return script
@@ -133,27 +133,27 @@ class Decoder:
     def __init__(self, subject: Subject, signature: Signature) -> None:
         self._subject = subject
         self._inputs = signature.inputs
-        self._words = Words(subject.config, subject.rng)
+        self._vocabulary = Vocabulary(subject.config, subject.rng)
         self._caches = _caches(signature)
         self._outputs = [name for name in signature.outputs if name not in self._caches.values()]
         self._declared = signature.outputs
         self.ragged = True
 
     def bytes_per_token(self) -> int:
-        """Of the outputs that are compared."""
+        """Bytes of the compared outputs for each token."""
         sizes = [[size for size in self._declared[name].shape if isinstance(size, int)] for name in self._outputs]
         return sum(4 * int(np.prod(size)) for size in sizes)
 
-    def takes_ragged(self, side: str) -> bool:
-        """Whether rows of several lengths answer in the original's own batch as they do alone.
+    def supports_ragged(self, side: str) -> bool:
+        """Whether rows of different lengths have the same outputs in a batch of the original as alone.
 
-        Where they do not, the model can only be run one row at a time.
+        If not, the model can only be run one row at a time.
         """
         self.ragged = "attention_mask" in self._inputs
         if not self.ragged or side == "right":
             return self.ragged
-        rows = [self._words.ordinary(size) for size in (7, 4)]
-        tokens, mask = _padded(rows, 7, side, self._words.pad or 0)
+        rows = [self._vocabulary.ordinary(size) for size in (7, 4)]
+        tokens, mask = _padded(rows, 7, side, self._vocabulary.pad or 0)
         given = {"input_ids": tokens, "attention_mask": mask}
         if "position_ids" in self._inputs:
             given["position_ids"] = running_positions(mask)
@@ -171,12 +171,12 @@ class Decoder:
         return self.ragged
 
     def case(self, script: Script, side: str) -> Case:
-        """Ask the original for each row, and lay the answers out as the calls."""
+        """Run the original for each row, and arrange the outputs as those of the calls."""
         after = script.length - max(script.prompts)
-        rows = [self._words.ordinary(prompt + after) for prompt in script.prompts]
+        rows = [self._vocabulary.ordinary(prompt + after) for prompt in script.prompts]
         answers = [self._alone(row) for row in rows]
         width = max(script.prompts)
-        first, mask = _padded([row[: len(row) - after] for row in rows], width, side, self._words.pad or 0)
+        first, mask = _padded([row[: len(row) - after] for row in rows], width, side, self._vocabulary.pad or 0)
         later = np.stack([row[len(row) - after :] for row in rows])
         tokens = np.concatenate([first, later], axis=1)
         mask = np.concatenate([mask, np.ones_like(later)], axis=1)
@@ -205,30 +205,30 @@ class Decoder:
         else:
             carry = {name: (number - 1, present) for name, present in self._caches.items()}
         real = mask == 1
-        outputs = {name: _laid_out([answer[name] for answer in answers], real)[:, start:] for name in self._outputs}
+        outputs = {name: _arranged([answer[name] for answer in answers], real)[:, start:] for name in self._outputs}
         masks = {} if real[:, start:].all() else dict.fromkeys(self._outputs, real[:, start:])
         return Call(GRAPH, inputs, outputs, carry, masks)
 
     def _empty(self, tensor: Tensor, rows: int) -> NDArray[Any]:
-        """A cache that holds nothing: no tokens; a recurrent state that has no such axis begins with zeros."""
+        """A cache without tokens; a recurrent state, which has no axis of tokens, begins with zeros."""
         shape = [size if isinstance(size, int) else rows if "batch" in size else 0 for size in tensor.shape]
         return np.zeros(shape, tensor.dtype)
 
     def _alone(self, row: NDArray[np.int64]) -> Arrays:
-        """What the original answers to one row without padding: ``[tokens, ...]``."""
+        """The original's outputs for one row without padding: ``[tokens, ...]``."""
         found = self._answer({"input_ids": row[None], "attention_mask": np.ones((1, len(row)), np.int64)})
         return {name: value[0] for name, value in found.items()}
 
     def _answer(self, inputs: Arrays) -> Arrays:
-        found = ask(self._subject.model, inputs, use_cache=False)
+        found = run_model(self._subject.model, inputs, use_cache=False)
         return {name: array(found[name]) for name in self._outputs}
 
 
 def _caches(signature: Signature) -> dict[str, str]:
-    """Input of what a call remembers -> the output that it comes from.
+    """Input of a cache -> the output that it comes from.
 
     Raises:
-        Refused: there is an input that is neither of a text nor of a cache.
+        Refused: the graph has an input that is neither of a text nor of a cache.
     """
     found: dict[str, str] = {}
     for name in signature.inputs:
@@ -236,13 +236,13 @@ def _caches(signature: Signature) -> dict[str, str]:
             continue
         present = present_name(name, signature.outputs)
         if present is None:
-            raise Refused("conversion", f"the graph has an input {name!r} that nothing is known about")
+            raise Refused("conversion", f"the graph has an unexpected input {name!r}")
         found[name] = present
     return found
 
 
 def _last(call: Call, keep: int) -> Call:
-    """The call asked for the scores of its last tokens alone."""
+    """The call with logits of its last tokens only."""
     outputs = {name: value[:, -keep:] if name == LOGITS else value for name, value in call.outputs.items()}
     return replace(call, inputs={**call.inputs, START: np.array([-keep])}, outputs=outputs)
 
@@ -260,8 +260,8 @@ def _padded(
     return tokens, mask
 
 
-def _laid_out(answers: list[NDArray[Any]], real: NDArray[np.bool_]) -> NDArray[Any]:
-    """Each row's answers at the places of its tokens, as far as there are places; zeros at padding."""
+def _arranged(answers: list[NDArray[Any]], real: NDArray[np.bool_]) -> NDArray[Any]:
+    """Each row's outputs at the positions of its tokens; zeros at padding."""
     laid = np.zeros((*real.shape, *answers[0].shape[1:]), answers[0].dtype)
     for number, answer in enumerate(answers):
         laid[number, real[number]] = answer[: int(real[number].sum())]

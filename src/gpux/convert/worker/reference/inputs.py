@@ -1,4 +1,4 @@
-"""Inputs for the original and its graphs: seeded, of any shape, within what each input may hold."""
+"""Inputs for the original and its graphs: seeded, of any shape, with values that each input permits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gpux.convert.worker.reference.cases import Arrays
 from gpux.convert.worker.reference.lengths import text_parts
 
 Mask = NDArray[np.int64]
-#: Where a composed configuration keeps the one that reads text.
+#: Parts of a composed configuration that process text.
 TEXT_PARTS = ("text_config", "text_encoder", "encoder", "decoder", "vlm_config", "thinker_config", "llm_config")
-#: Inputs that are made from the mask of the tokens.
+#: Inputs that are derived from the attention mask.
 TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids", "global_attention_mask"})
 
 
 def text_config(config: Any) -> Any:
-    """The configuration of the part that reads text; the model's own where it has a vocabulary."""
+    """The configuration of the part that processes text; the model's own if it has a vocabulary."""
     if isinstance(getattr(config, "vocab_size", None), int):
         return config
     parts = [getattr(config, name, None) for name in TEXT_PARTS]
@@ -28,35 +28,35 @@ def text_config(config: Any) -> Any:
     return next((part for part in nested if hasattr(part, "vocab_size")), config)
 
 
-class Words:
-    """Tokens of a vocabulary as a tokenizer places them.
+class Vocabulary:
+    """Token ids in the places where a tokenizer puts them.
 
     Args:
         config: of the whole model, whose special tokens are never drawn.
-        rng: where the numbers come from.
-        part: the configuration that has the vocabulary; default: the part of ``config`` that reads text.
+        rng: source of the random numbers.
+        part: the configuration with the vocabulary; default: the part of ``config`` that processes text.
     """
 
     def __init__(self, config: Any, rng: np.random.Generator, part: Any = None) -> None:
         self.config = part or text_config(config)
         self._rng = rng
-        self.vocabulary = int(getattr(self.config, "vocab_size", 0) or 0)
+        self.size = int(getattr(self.config, "vocab_size", 0) or 0)
         self.pad, self.end = self._special("pad_token_id"), self._special("eos_token_id")
         special = {token for one in (*text_parts(config), self.config) for token in _special_tokens(one)}
-        self._ordinary = np.setdiff1d(np.arange(self.vocabulary), sorted(special))
+        self._ordinary = np.setdiff1d(np.arange(self.size), sorted(special))
 
     def _special(self, name: str) -> int | None:
         found = getattr(self.config, name, None)
-        return found if isinstance(found, int) and 0 <= found < self.vocabulary else None
+        return found if isinstance(found, int) and 0 <= found < self.size else None
 
     def ordinary(self, *shape: int) -> NDArray[np.int64]:
-        """Tokens that mean nothing special."""
+        """Random tokens that are not special tokens."""
         return self._rng.choice(self._ordinary, shape).astype(np.int64)
 
     def tokens(self, mask: Mask) -> NDArray[np.int64]:
         """Tokens where the mask is 1, the end token last, then padding.
 
-        roberta counts positions by padding tokens, bart's classifier looks for the one end token.
+        roberta derives positions from padding tokens, and bart's classifier uses the end token.
         """
         tokens = self.ordinary(*mask.shape)
         if self.end is not None and self.end != self.pad:
@@ -65,7 +65,7 @@ class Words:
         return np.where(mask == 1, tokens, self.pad or 0)
 
     def token_types(self, mask: Mask) -> NDArray[np.int64]:
-        """Types 0 and 1, where the model has two."""
+        """Types 0 and 1 if the model has two."""
         kinds = max(1, min(2, int(getattr(self.config, "type_vocab_size", None) or 1)))
         return self._rng.integers(0, kinds, mask.shape, np.int64) * mask
 
@@ -76,19 +76,19 @@ class Words:
             "attention_mask": mask,
             "token_type_ids": self.token_types(mask),
             "position_ids": running_positions(mask),
-            # As a classifier has it, whose first token sees all the others and is seen by them.
+            # As in a classifier: global attention for the first token.
             "global_attention_mask": np.zeros_like(mask) + (np.arange(mask.shape[-1]) == 0),
         }
 
 
 def running_positions(mask: Mask) -> NDArray[np.int64]:
-    """Positions that count what is no padding, as the runtime makes them."""
+    """Positions without padding, as at run time."""
     positions: NDArray[np.int64] = np.maximum(mask.cumsum(axis=-1) - 1, 0).astype(np.int64)
     return positions
 
 
 def ragged_mask(shape: tuple[int, ...], *, padded: bool) -> Mask:
-    """All ones, or rows after the first that end in padding."""
+    """All ones, or with ``padded`` every row after the first ends in padding."""
     mask = np.ones(shape, np.int64)
     if padded:
         for number, row in enumerate(mask.reshape(-1, shape[-1])[1:], start=2):
@@ -105,7 +105,7 @@ def _special_tokens(config: Any) -> Iterator[int]:
 def other_input(
     tensor: Tensor, shape: tuple[int, ...], config: Any, rng: np.random.Generator, example: NDArray[Any] | None
 ) -> NDArray[Any]:
-    """Values for an input that is no text; ``example`` is what the exporter traced with, in any shape."""
+    """Values for an input other than text; ``example`` is the traced input, in any shape."""
     if tensor.name == "bbox":
         return _boxes(shape, int(getattr(config, "max_2d_position_embeddings", 1024) or 1024), rng)
     if tensor.name == "input_points":
@@ -135,7 +135,7 @@ def _boxes(shape: tuple[int, ...], largest: int, rng: np.random.Generator) -> ND
 
 
 def _patches(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
-    """pix2struct's patches: row and column, from 1, stand before the pixels."""
+    """pix2struct's patches: row and column, from 1, then the pixels."""
     patches = rng.standard_normal(shape).astype(np.float32)
     across = max(1, int(shape[1] ** 0.5))
     patches[..., 0] = np.arange(shape[1]) // across + 1
@@ -144,7 +144,7 @@ def _patches(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.flo
 
 
 def _like(example: NDArray[Any], shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[Any]:
-    """Values drawn from an example's, in another shape; where rows of it mean something together, whole rows."""
+    """Values drawn from an example, in another shape; whole rows where a row has a meaning."""
     if example.ndim == len(shape) >= 3 and example.shape[-1] == shape[-1]:
         rows = example.reshape(-1, shape[-1])
         return rows[rng.integers(0, len(rows), int(np.prod(shape[:-1])))].reshape(shape)
@@ -152,10 +152,10 @@ def _like(example: NDArray[Any], shape: tuple[int, ...], rng: np.random.Generato
 
 
 def examples(described: Any) -> Arrays:
-    """What Optimum traces with, by the graph's names; empty without its description."""
+    """Optimum's traced inputs, by the graph's names; empty without an OnnxConfig."""
     if described is None:
         return {}
-    from optimum.utils import DEFAULT_DUMMY_SHAPES  # there wherever somebody describes a graph this way
+    from optimum.utils import DEFAULT_DUMMY_SHAPES  # installed wherever a graph has an OnnxConfig
 
     made = described.generate_dummy_inputs(framework="pt", **DEFAULT_DUMMY_SHAPES)
     found: Mapping[str, Any] = described.rename_ambiguous_inputs(made)

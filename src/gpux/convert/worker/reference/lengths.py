@@ -1,10 +1,8 @@
-"""How many tokens a model has positions for.
+"""Lengths that matter to a model: how many tokens it supports, and from which lengths it computes differently.
 
----
-Lengths from which a model takes another way inside, found in its configuration.
-
-Only what depends on the length of the text is one: the rope scalings ``linear``, ``yarn`` and ``llama3`` change every
-position alike, so that any length proves them.
+A threshold is a length in the configuration from which the model computes differently, such as a sliding window. Only a
+dependence on the length of the text counts: the rope scalings ``linear``, ``yarn`` and ``llama3`` change every position
+alike, so that any length proves them.
 """
 
 from __future__ import annotations
@@ -17,27 +15,28 @@ if TYPE_CHECKING:
     import torch
 
 
-#: Names that transformers gives to a table of positions.
+#: Names of position embeddings in transformers.
 TABLES = frozenset({"position_embeddings", "position_embedding", "embed_positions", "positions_embed", "wpe"})
-#: Parts of a module's name that say that it reads no text.
+#: Substrings of the names of modules that do not process text.
 NOT_TEXT_MODULES = ("vision", "visual", "image", "audio", "patch")
-#: Names that configurations give to the number.
+#: Names of the number of positions in configurations.
 NUMBERS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions")
 
 
 @dataclass(frozen=True)
 class Positions:
-    """How many tokens a model takes."""
+    """How many tokens a model supports."""
 
-    limit: int | None  #: None where nothing limits it
-    hard: bool  #: beyond, there is no position; else it was only never trained there
+    limit: int | None  #: None if there is no limit
+    hard: bool  #: there are no positions beyond the limit; else the model was only not trained beyond it
 
 
 def positions(module: torch.nn.Module, config: Any) -> Positions:
-    """What limits the tokens of a model, or of the part of it that reads text.
+    """The limit of a model, or of the part of it that processes text.
 
-    The table of positions tells: roberta and its kin number them from behind the padding index, so that many rows are
-    lost; bart has an ``offset``. Others leave rows free without a sign, so the config's number is a limit too.
+    It is the size of the position embeddings: roberta and derived models number positions after the padding index, so
+    that some rows are not usable; bart has an ``offset``. Other models do not use all rows, so the number in the config
+    is a limit too.
     """
     rows = [_rows(child) for name, child in module.named_modules() if _is_position_table(name, child)]
     numbers = [getattr(config, name, None) for name in NUMBERS]
@@ -46,7 +45,7 @@ def positions(module: torch.nn.Module, config: Any) -> Positions:
 
 
 def position_limit(model: Any) -> int | None:
-    """Tokens that the model has positions for; None where nothing limits it."""
+    """Tokens that the model has positions for; None if there is no limit."""
     return positions(model, model.config).limit
 
 
@@ -58,66 +57,66 @@ def _is_position_table(name: str, module: torch.nn.Module) -> bool:
 
 
 def _table(module: torch.nn.Module) -> Any:
-    """Its rows: ibert's table is no torch.nn.Embedding; m2m_100's sinusoids are a buffer of another name."""
+    """Position embeddings; ibert's are not a torch.nn.Embedding, and m2m_100's are a buffer of another name."""
     return getattr(module, "weight", getattr(module, "weights", None))
 
 
 def _rows(module: torch.nn.Module) -> int:
-    """Rows that positions of tokens can take."""
+    """The number of rows that tokens can use."""
     padding = getattr(module, "padding_idx", None)
-    lost = getattr(module, "offset", 0) if padding is None else padding + 1
-    return int(_table(module).shape[0]) - int(lost)
+    unused = getattr(module, "offset", 0) if padding is None else padding + 1
+    return int(_table(module).shape[0]) - int(unused)
 
 
-#: Parts of a composed configuration that read no text.
+#: Parts of a composed configuration that do not process text.
 NOT_TEXT = ("vision_config", "audio_config", "vision_encoder", "audio_encoder", "backbone_config")
-#: Scalings that compute other rotations once a text is long: an exporter that traces keeps one of the two.
+#: Scalings that change the rotations of long texts: a traced graph has only one of the two computations.
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope", "su")
 
 
 @dataclass(frozen=True)
-class Found:
+class LengthThreshold:
     """A length in a configuration."""
 
     name: str
-    length: int  #: tokens; the other way begins one further
-    capped: bool = False  #: known to be frozen by tracing whatever a proof on a small model shows
+    length: int  #: tokens; the model computes differently from one token more
+    capped: bool = False  #: known to be frozen by tracing, even if a small model does not show this
 
 
-def find_thresholds(config: Any) -> list[Found]:
-    """All of them, each name and length once, shortest first."""
+def find_thresholds(config: Any) -> list[LengthThreshold]:
+    """All thresholds of a configuration, each name and length once, shortest first."""
     found = {one for part in text_parts(config) for one in _of(part)}
     return sorted(found, key=lambda one: (one.length, one.name))
 
 
 def text_parts(config: Any) -> Iterator[Any]:
-    """The configuration and those inside it, except what reads no text."""
+    """The configuration and those inside it, except for parts that do not process text."""
     yield config
     for name, value in vars(config).items():
         if name not in NOT_TEXT and hasattr(value, "to_dict") and hasattr(value, "model_type"):
             yield from text_parts(value)
 
 
-def _of(config: Any) -> Iterator[Found]:
+def _of(config: Any) -> Iterator[LengthThreshold]:
     yield from _windows(config)
     yield from _rope(config)
     if getattr(config, "attention_type", None) == "block_sparse":
-        blocks = 5 + 2 * int(config.num_random_blocks)  # where transformers turns from full to sparse attention
-        yield Found("block_sparse", blocks * int(config.block_size), capped=True)
+        blocks = 5 + 2 * int(config.num_random_blocks)  # the length up to which transformers uses full attention
+        yield LengthThreshold("block_sparse", blocks * int(config.block_size), capped=True)
 
 
-def _windows(config: Any) -> Iterator[Found]:
+def _windows(config: Any) -> Iterator[LengthThreshold]:
     if _slides(config):
-        yield Found("sliding_window", int(config.sliding_window))
+        yield LengthThreshold("sliding_window", int(config.sliding_window))
     if "local" in _names(getattr(config, "attention_layers", None)):
-        yield Found("window_size", int(config.window_size))
-    for name in ("local_attention", "attention_window"):  # both count the two sides of a token
+        yield LengthThreshold("window_size", int(config.window_size))
+    for name in ("local_attention", "attention_window"):  # both count the two sides of a token together
         window = getattr(config, name, None)
         sizes = window if isinstance(window, (list, tuple)) else [window]
-        yield from {Found(name, size // 2) for size in sizes if isinstance(size, int) and size > 1}
+        yield from {LengthThreshold(name, size // 2) for size in sizes if isinstance(size, int) and size > 1}
     chunk = getattr(config, "attention_chunk_size", None)
     if isinstance(chunk, int) and chunk > 0:
-        yield Found("attention_chunk_size", chunk)
+        yield LengthThreshold("attention_chunk_size", chunk)
 
 
 def _slides(config: Any) -> bool:
@@ -132,7 +131,7 @@ def _names(value: Any) -> set[str]:
     return {str(one) for one in value} if isinstance(value, (list, tuple)) else set()
 
 
-def _rope(config: Any) -> Iterator[Found]:
+def _rope(config: Any) -> Iterator[LengthThreshold]:
     for scaling in _scalings(config):
         kind = scaling.get("rope_type", scaling.get("type"))
         if kind not in LENGTH_DEPENDENT_ROPE:
@@ -142,11 +141,11 @@ def _rope(config: Any) -> Iterator[Found]:
             original = original or getattr(config, "original_max_position_embeddings", None)
         length = original or getattr(config, "max_position_embeddings", None)
         if isinstance(length, int):
-            yield Found(f"rope_{kind}", length, capped=True)
+            yield LengthThreshold(f"rope_{kind}", length, capped=True)
 
 
 def _scalings(config: Any) -> Iterator[dict[str, Any]]:
-    """``rope_scaling`` of transformers 4, ``rope_parameters`` of 5: one, or one per kind of layer."""
+    """``rope_scaling`` of transformers 4, ``rope_parameters`` of 5: one, or one for each kind of layer."""
     for name in ("rope_scaling", "rope_parameters"):
         found = getattr(config, name, None)
         if isinstance(found, dict):

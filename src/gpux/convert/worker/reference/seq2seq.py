@@ -1,8 +1,7 @@
-"""Reference for an encoder and a decoder with a cache: text to text, speech to text, image to text.
+"""Reference cases for an encoder and a decoder with a cache: text to text, speech to text, image to text.
 
 Calls: the encoder; the decoder over its first tokens, the cache empty; then single tokens, the decoder's own cache
-carried from call to call and what it keeps of the encoder from its first. The original is asked at once, without a
-cache.
+carried from call to call and the encoder's part of it from the first. The original is run once, without a cache.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpux.convert.worker.common.graphs import Tensor, fix_axes
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
-from gpux.convert.worker.reference.inputs import Words, ragged_mask
+from gpux.convert.worker.reference.inputs import Vocabulary, ragged_mask
 from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.single import Single
 from gpux.convert.worker.reference.sizes import Variation, kind_of
@@ -23,9 +22,9 @@ from gpux.convert.worker.reference.subject import (
     Findings,
     Subject,
     array,
-    ask,
     beyond,
     refuse_random,
+    run_model,
     sort_thresholds,
     tokens_per_case,
 )
@@ -41,26 +40,26 @@ class Script:
 
     name: str
     rows: int
-    encoded: int  #: tokens, or anything else that the encoder counts on a dynamic axis; 0: as traced
+    encoded: int  #: size of the encoder's dynamic axis, such as tokens; 0: as traced
     padded: bool
     prompt: int  #: tokens of the decoder's first call
     steps: int
 
 
 def is_seq2seq(graphs: set[str]) -> bool:
-    """Whether a variant's graphs are an encoder and a decoder."""
+    """Whether these graphs are an encoder and a decoder."""
     return graphs in ({ENCODER, DECODER}, {ENCODER, DECODER, WITH_PAST})
 
 
 def write_seq2seq(subject: Subject, encoder: str = ENCODER, codebooks: int = 1) -> Findings:
-    """Write the cases; the answer says how the graphs were driven.
+    """Write the cases; returns how the graphs were called.
 
     Args:
-        subject: what is asked.
-        encoder: the name of the graph that encodes.
-        codebooks: rows of the decoder's tokens for each of the encoder's, as sound has them.
+        subject: the original and its graphs.
+        encoder: the name of the encoder's graph.
+        codebooks: rows of the decoder's tokens for each row of the encoder's, for audio.
     """
-    subject.wants_twin = False  # the lengths of these that matter are known to be wrong beyond, or short
+    subject.needs_small_model = False  # thresholds of these models are short, or known to be frozen by tracing
     pair = Pair(subject, encoder, codebooks)
     findings = Findings(counters={encoder: {"input_ids": 1}} if pair.reads_text else {})
     _limit(subject, pair, findings)
@@ -73,7 +72,7 @@ def write_seq2seq(subject: Subject, encoder: str = ENCODER, codebooks: int = 1) 
 
 
 def _limit(subject: Subject, pair: Pair, findings: Findings) -> None:
-    """Positions of the two parts, and thresholds."""
+    """Set the limits of the two parts, and the thresholds."""
     model = subject.model
     decoder = positions(model.get_decoder(), pair.decoder_config)
     if pair.reads_text:
@@ -95,12 +94,12 @@ def _limit(subject: Subject, pair: Pair, findings: Findings) -> None:
 
 
 def encoder_config(config: Any) -> Any:
-    """The configuration of what encodes: its own in a composed one."""
+    """The configuration of the encoder; in a composed configuration, its part."""
     return getattr(config, "encoder", getattr(config, "text_encoder", config))
 
 
 def scripts(pair: Pair, findings: Findings) -> list[Script]:
-    """The cases, none beyond what either part takes."""
+    """The cases, none longer than either part supports."""
     if pair.reads_text:
         most = min(findings.max_length or 10**9, pair.most)
         sizes = (min(17, most), min(5, most), min(61, most))
@@ -119,21 +118,21 @@ def scripts(pair: Pair, findings: Findings) -> list[Script]:
 
 
 def _fix_image(subject: Subject, pair: Pair) -> None:
-    """An image has the size that the graph was traced with: what reads it in parts was made for that one."""
+    """Declare the traced image size as fixed: the code that splits an image into patches was traced for this size."""
     signature = subject.signatures[ENCODER]
-    final: dict[str, dict[int, int]] = {}
+    fixed: dict[str, dict[int, int]] = {}
     for symbol, places in signature.symbols().items():
         if kind_of(symbol) in ("size", "channel"):
             for name, axis in places:
-                final.setdefault(name, {})[axis] = pair.traced[symbol]
+                fixed.setdefault(name, {})[axis] = pair.traced[symbol]
     for name, axes in subject.exported.fixed.get(ENCODER, {}).items():
-        final.setdefault(name, {}).update(axes)
+        fixed.setdefault(name, {}).update(axes)
     if any(kind_of(symbol) == "size" for symbol in signature.symbols()) or subject.exported.fixed.get(ENCODER):
-        fix_axes(subject.exported.graphs[ENCODER], final)
+        fix_axes(subject.exported.graphs[ENCODER], fixed)
 
 
 class Pair:
-    """The original and its two graphs, or three where the decoder's first call is one of its own."""
+    """The original and its two graphs, or three if the decoder's first call has a graph of its own."""
 
     def __init__(self, subject: Subject, encoder: str, codebooks: int) -> None:
         self._subject = subject
@@ -144,18 +143,18 @@ class Pair:
         config = subject.config
         parts = [config, getattr(config, "decoder", None), getattr(config, "text_config", None)]
         self.decoder_config = next(part for part in parts[1:] + parts[:1] if hasattr(part, "vocab_size"))
-        self._words = Words(config, subject.rng, self.decoder_config)
+        self._vocabulary = Vocabulary(config, subject.rng, self.decoder_config)
         self.reads_text = "input_ids" in self._encoder.signature.inputs
         self.traced = self._encoder.traced
         lengths = [size for symbol, size in self.traced.items() if kind_of(symbol) == "length"]
         self.traced_length = max(lengths, default=0)
-        self.most = tokens_per_case(4 * int(self._words.vocabulary))
+        self.most = tokens_per_case(4 * int(self._vocabulary.size))
         self.limit = 10**9  # tokens of the decoder
         self._fixed = subject.exported.fixed.get(encoder, {})
-        self._asked_twice = False
+        self._compared_runs = False
 
     def case(self, script: Script) -> Case:
-        """Ask the original once, and lay the answer out as the calls."""
+        """Run the original once, and arrange the outputs as those of the calls."""
         given = self._encoder_inputs(script)
         tokens = self._tokens(script.rows * self._codebooks, min(script.prompt + script.steps, self.limit))
         hidden, logits = self._answer(given, tokens)
@@ -181,23 +180,23 @@ class Pair:
         return self._encoder.inputs(Variation(script.name, sizes, padded=script.padded))
 
     def _tokens(self, rows: int, count: int) -> NDArray[np.int64]:
-        """The token that a decoder starts with, then any."""
-        tokens = self._words.ordinary(rows, count)
+        """The start token of the decoder, then random tokens."""
+        tokens = self._vocabulary.ordinary(rows, count)
         configs = (self._subject.config, self.decoder_config)
         names = ("decoder_start_token_id", "bos_token_id")
         starts = [getattr(config, name, None) for name in names for config in configs]
         start = next((one for one in starts if isinstance(one, int)), None)
-        if start is not None and start < self._words.vocabulary:
+        if start is not None and start < self._vocabulary.size:
             tokens[:, 0] = start
         return tokens
 
     def _answer(self, given: Arrays, tokens: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Hidden states of the encoder, and logits ``[rows, tokens, vocabulary]``."""
-        found = ask(self._subject.model, {**given, "decoder_input_ids": tokens}, use_cache=False)
+        found = run_model(self._subject.model, {**given, "decoder_input_ids": tokens}, use_cache=False)
         hidden, logits = array(found["encoder_last_hidden_state"]), array(found["logits"])
-        if not self._asked_twice:
-            self._asked_twice = True
-            again = ask(self._subject.model, {**given, "decoder_input_ids": tokens}, use_cache=False)
+        if not self._compared_runs:
+            self._compared_runs = True
+            again = run_model(self._subject.model, {**given, "decoder_input_ids": tokens}, use_cache=False)
             refuse_random({"logits": logits}, {"logits": array(again["logits"])}, type(self._subject.model).__name__)
         return hidden, logits
 
@@ -235,7 +234,7 @@ class Pair:
             elif name == "encoder_hidden_states":
                 carry[name] = (0, next(iter(self._encoder.signature.outputs)))
             elif not is_cache_input(name):
-                raise Refused("conversion", f"the decoder has an input {name!r} that nothing is known about")
+                raise Refused("conversion", f"the decoder has an unexpected input {name!r}")
             elif number:
                 carry[name] = (1 if ".encoder." in name else number, name.replace("past_key_values", "present"))
             else:

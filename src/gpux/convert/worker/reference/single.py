@@ -1,4 +1,4 @@
-"""Reference for graphs of one call: encoders with every head, vision, audio, two towers."""
+"""Reference cases for graphs of one call: encoders with every head, vision, audio, two towers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import torch
 
 from gpux.convert.worker.common.graphs import Signature, fix_axes, resolve
 from gpux.convert.worker.reference.cases import Arrays, Call, Case
-from gpux.convert.worker.reference.inputs import TEXT_INPUTS, Words, examples, other_input, ragged_mask, text_config
+from gpux.convert.worker.reference.inputs import (
+    TEXT_INPUTS,
+    Vocabulary,
+    examples,
+    other_input,
+    ragged_mask,
+    text_config,
+)
 from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.sizes import (
     Variation,
@@ -26,22 +33,22 @@ from gpux.convert.worker.reference.subject import (
     Findings,
     Subject,
     array,
-    ask,
     beyond,
     refuse_random,
+    run_model,
     sort_thresholds,
     tokens_per_case,
 )
 from gpux.system.worker_protocol import Refused
 
 GRAPH = "model"
-IMAGE = "image"  # the case of the size that the preprocessor makes
-LONGEST = 512  # tokens; beyond, the reference costs more than it shows
+IMAGE = "image"  # the case of the preprocessor's size
+LONGEST = 512  # tokens; longer cases cost more than they show
 SMALL = 2_000_000  # bytes of the outputs of the smallest case, which is kept for replay
 
 
 def write_single(subject: Subject) -> Findings:
-    """Write the cases; the answer says what the graph takes. Axes that do not work are declared fixed in the file."""
+    """Write the cases; returns what the graph supports. Axes that do not work are declared fixed in the file."""
     graph = Single(subject, GRAPH)
     signature = subject.signatures[GRAPH]
     found = positions(subject.model, text_config(subject.config))
@@ -90,9 +97,9 @@ def _write_text(subject: Subject, graph: Single, findings: Findings, *, hard: bo
         subject.write(graph.case(Variation(name, sizes, padded=padded), length=min(length, most)))
 
 
-#: Detectors that pick their best guesses by score. Where scores are equal the order is anybody's, so that other sizes
-#: cannot be compared one by one; their processors make one size anyway.
-PICKED = ("rt_detr", "rt_detr_v2", "d_fine")
+#: Detectors that sort their outputs by score. The order of equal scores is arbitrary, so that outputs at other sizes
+#: cannot be compared; their processors use one size only.
+SORTED = ("rt_detr", "rt_detr_v2", "d_fine")
 
 
 def subject_type(subject: Subject) -> str | None:
@@ -106,10 +113,10 @@ def _sizes(symbols: tuple[int | str, ...], rows: int, length: int) -> dict[str, 
 
 
 def _write_other(subject: Subject, graph: Single, findings: Findings) -> None:
-    """One kind of axis at a time; a kind of which a size does not work is made final."""
+    """Vary one kind of axis at a time; a kind with a size that does not work is declared fixed."""
     file, fixed = subject.exported.graphs[GRAPH], subject.exported.fixed.get(GRAPH, {})
-    done, declined = _asked(graph, image_size(subject.exported.config), findings.max_length, fixed)
-    picked = subject_type(subject) in PICKED
+    done, declined = _run_variations(graph, image_size(subject.exported.config), findings.max_length, fixed)
+    sorts = subject_type(subject) in SORTED
     subject.release(findings)
     calls = [(case.calls[0].inputs, case.calls[0].outputs) for _, case in done]
     passed = works(file, [*calls, *((inputs, None) for _, inputs in declined)])
@@ -117,7 +124,7 @@ def _write_other(subject: Subject, graph: Single, findings: Findings) -> None:
     refused = {one.kind for one, fine in zip(tried, passed, strict=True) if one.kind and not fine}
     other_sizes = {one.kind for one, _ in done if one.name != IMAGE}
     refused |= {one.kind for one, _ in declined if one.kind} - other_sizes
-    if picked:
+    if sorts:
         refused.add("size")
     fine = [pair for pair, good in zip(done, passed, strict=False) if good]
     base = next((one for one, _ in fine if one.name == IMAGE), done[0][0])
@@ -125,13 +132,13 @@ def _write_other(subject: Subject, graph: Single, findings: Findings) -> None:
         if one.kind not in refused or one is base:
             subject.write(case)
     if refused or fixed:
-        fix_axes(file, _final(graph.signature, base, refused | {"channel"}, fixed))
+        fix_axes(file, _fixed_axes(graph.signature, base, refused | {"channel"}, fixed))
 
 
-def _asked(
+def _run_variations(
     graph: Single, image: tuple[int, int] | None, longest: int | None, fixed: Mapping[str, Mapping[int, int]]
 ) -> tuple[list[tuple[Variation, Case]], list[tuple[Variation, Arrays]]]:
-    """What the original answers, and what it does not take."""
+    """The cases of the original, and the inputs that it does not support."""
     done: list[tuple[Variation, Case]] = []
     declined: list[tuple[Variation, Arrays]] = []
     for one in variations(graph.traced, image=image, longest=longest, stride=graph.stride):
@@ -144,10 +151,10 @@ def _asked(
     return done, declined
 
 
-def _final(
+def _fixed_axes(
     signature: Signature, base: Variation, refused: set[str], fixed: Mapping[str, Mapping[int, int]]
 ) -> dict[str, dict[int, int]]:
-    """Input -> axis -> the size that it has to have."""
+    """Input -> axis -> its fixed size."""
     final = {name: dict(axes) for name, axes in fixed.items()}
     for symbol, places in signature.symbols().items():
         if kind_of(symbol) in refused:
@@ -157,31 +164,31 @@ def _final(
 
 
 class Single:
-    """The original and one graph of it that takes what the original's ``forward`` takes."""
+    """The original and a graph with the inputs of its ``forward``."""
 
     def __init__(self, subject: Subject, name: str) -> None:
         self.signature = subject.signatures[name]
         self._name, self._subject = name, subject
         self._config = subject.exported.parts.get(name) or subject.exported.config
-        text_only = set(self.signature.inputs) <= TEXT_INPUTS  # made here, whatever the exporter traced with
+        text_only = set(self.signature.inputs) <= TEXT_INPUTS  # generated here, whatever the exporter traced with
         self._examples = {} if text_only else examples(self._config)
-        self._words = Words(subject.config, subject.rng)
+        self._vocabulary = Vocabulary(subject.config, subject.rng)
         self.traced = traced_sizes(self.signature, self._examples, subject.config)
         self.stride = frame_stride(subject.config)
-        self._asked_twice = False
+        self._compared_runs = False
 
     def bytes_per_token(self, symbols: tuple[int | str, ...]) -> int:
-        """How much one token adds to the outputs, at most: with a row of the vocabulary each, that is a lot."""
+        """Bytes that one token adds to the outputs at most."""
         sizes = dict.fromkeys((symbol for symbol in symbols if isinstance(symbol, str)), 1)
         answer = self.answer(self.inputs(Variation("", {**self.traced, **sizes, **_sizes(symbols, 1, 2)})))
         return max(1, sum(value.nbytes for value in answer.values()) // 2)
 
     def case(self, one: Variation, *, length: int | None = None) -> Case:
-        """Ask the original at these sizes."""
+        """Run the original at these sizes."""
         inputs = self.inputs(one)
         outputs = self.answer(inputs)
-        if not self._asked_twice:
-            self._asked_twice = True
+        if not self._compared_runs:
+            self._compared_runs = True
             refuse_random(outputs, self.answer(inputs), type(self._subject.model).__name__)
         return Case(one.name, (Call(self._name, inputs, outputs, masks=_masks(inputs, outputs)),), length)
 
@@ -193,7 +200,7 @@ class Single:
         tensors, text = self.signature.inputs, {}
         if "input_ids" in tensors:
             shape = resolve(tensors["input_ids"].shape, one.sizes)
-            text = self._words.text(ragged_mask(shape, padded=one.padded and "attention_mask" in tensors))
+            text = self._vocabulary.text(ragged_mask(shape, padded=one.padded and "attention_mask" in tensors))
             self._place_images(text["input_ids"])
         for name, tensor in tensors.items():
             shape = resolve(tensor.shape, one.sizes)
@@ -208,7 +215,7 @@ class Single:
                 )
 
     def _place_images(self, tokens: Any) -> None:
-        """Put the tokens that stand for an image where the exporter had them."""
+        """Put the image tokens where the exporter had them."""
         example = self._examples.get("input_ids")
         for config in (self._subject.config, getattr(self._subject.config, "vlm_config", None)):
             token = getattr(config, "image_token_index", None) or getattr(config, "image_token_id", None)
@@ -221,27 +228,29 @@ class Single:
         """The original's outputs that the graph has too, by the graph's names.
 
         Raises:
-            Refused: the graph has an output that the original has not.
+            Refused: the graph has an output that the original does not have.
         """
         names = {onnx: name for name, onnx in getattr(self._config, "torch_to_onnx_input_map", {}).items()}
         given = {names.get(name, name): value for name, value in inputs.items()}
         accepted = inspect.signature(self._subject.model.forward).parameters
-        without = "use_cache" in accepted and subject_type(self._subject) != "imagegpt"  # which fails without a cache
+        without = "use_cache" in accepted and subject_type(self._subject) != "imagegpt"  # fails without a cache
         options = {"use_cache": False} if without else {}
         found = dict(
-            _flat(ask(self._subject.model, given, **options), getattr(self._config, "torch_to_onnx_output_map", {}))
+            _flat(
+                run_model(self._subject.model, given, **options), getattr(self._config, "torch_to_onnx_output_map", {})
+            )
         )
         wanted = list(self.signature.outputs)
         if not set(wanted) <= set(found) and len(found) == len(wanted):
-            found = dict(zip(wanted, found.values(), strict=True))  # the export names them by their order
+            found = dict(zip(wanted, found.values(), strict=True))  # the export names them in their order
         missing = [name for name in wanted if name not in found]
         if missing:
-            raise Refused("conversion", f"the graph answers {', '.join(missing)}, and the original does not")
+            raise Refused("conversion", f"the graph has outputs that the original does not have: {', '.join(missing)}")
         return {name: array(found[name]) for name in wanted}
 
 
 def _flat(outputs: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-    """Tensors by name; those of a tuple are numbered, tuples in tuples on one level, as Optimum does."""
+    """Tensors by name; those of a tuple are numbered, and nested tuples flattened, as in Optimum."""
     for name, value in outputs.items():
         if isinstance(value, torch.Tensor):
             yield names.get(name, name), value
@@ -255,7 +264,7 @@ def _flat(outputs: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tupl
 
 
 def _masks(inputs: Arrays, outputs: Arrays) -> Arrays:
-    """Where an output has a place per token, padding does not count."""
+    """Masks that exclude padding from outputs with one value for each token."""
     mask = inputs.get("attention_mask")
     if mask is None or mask.all() or mask.ndim != 2:
         return {}

@@ -1,7 +1,7 @@
-"""Which sizes a graph of one call is asked at: others than it was traced with, one kind of axis at a time.
+"""The sizes that a graph of one call is run at: different from the traced ones, one kind of axis at a time.
 
----
-Trying a graph at the sizes of some cases, since the names of its axes promise more than it keeps."""
+The names of dynamic axes promise sizes that some graphs do not support, so each is tried in onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from gpux.convert.worker.common.graphs import Signature
 from gpux.convert.worker.reference.cases import Arrays
 
-#: Sizes of dynamic axes where nobody says what they were traced with.
+#: Sizes of dynamic axes whose traced size is not known.
 DEFAULTS = {"batch": 2, "channel": 3, "height": 64, "width": 64, "choices": 4, "point": 3}
 LENGTH = 16
-#: Frames of sound that have a vector each, at most: attention over as many as an exporter traces takes minutes.
+#: Largest number of audio frames: attention over as many as an exporter traces takes minutes.
 FRAMES = 200
 
 
 @dataclass(frozen=True)
 class Variation:
-    """One case: the sizes of the dynamic axes, and which kind of axis differs from the traced size."""
+    """One case: the sizes of the dynamic axes, and the kind of axis that differs from the traced sizes."""
 
     name: str
     sizes: dict[str, int]
@@ -35,7 +35,7 @@ class Variation:
 
 
 def kind_of(symbol: str) -> str:
-    """What a dynamic axis counts, by its name."""
+    """The kind of a dynamic axis, by its name: ``batch``, ``size``, ``channel`` or ``length``."""
     for kind, words in (("batch", ("batch",)), ("size", ("height", "width")), ("channel", ("channel", "depth", "dim"))):
         if any(word in symbol for word in words):
             return kind
@@ -43,7 +43,7 @@ def kind_of(symbol: str) -> str:
 
 
 def traced_sizes(signature: Signature, examples: Arrays, config: Any) -> dict[str, int]:
-    """Dynamic axis -> the size that it was traced with, or one that will do."""
+    """Dynamic axis -> its traced size, or a default."""
     sizes: dict[str, int] = {}
     for symbol, places in signature.symbols().items():
         name, axis = places[0]
@@ -66,13 +66,13 @@ def _default(symbol: str, axis: int, config: Any) -> int:
 def variations(
     traced: Mapping[str, int], *, image: tuple[int, int] | None, longest: int | None, stride: int | None = None
 ) -> Iterator[Variation]:
-    """Cases of a graph that reads more than text.
+    """Cases of a graph with other inputs than text.
 
     Args:
         traced: dynamic axis -> size.
-        image: height and width that the preprocessor makes, where it says so.
-        longest: of what is counted in tokens.
-        stride: samples of sound that become one frame: models that join frames treat odd numbers of them otherwise.
+        image: height and width of the preprocessor's images, if known.
+        longest: largest number of tokens.
+        stride: audio samples in one frame; models that join frames pad an odd number of them.
     """
     kinds = {symbol: kind_of(symbol) for symbol in traced}
     yield Variation("traced", dict(traced), padded=True)
@@ -98,13 +98,13 @@ def variations(
 
 
 def frame_stride(config: Any) -> int | None:
-    """Samples of sound for each frame, of a model that reads waves through convolutions; None for another."""
+    """Audio samples in one frame, for models with convolutions over a waveform; None for others."""
     strides = getattr(config, "conv_stride", None)
     return math.prod(strides) if isinstance(strides, (list, tuple)) and strides else None
 
 
 def image_size(described: Any) -> tuple[int, int] | None:
-    """Height and width that a preprocessor among those of Optimum's description makes."""
+    """Height and width of the images of an OnnxConfig's preprocessor; None if it has none."""
     for processor in getattr(described, "_preprocessors", None) or []:
         one = getattr(processor, "image_processor", processor)
         size = (getattr(one, "do_center_crop", False) and getattr(one, "crop_size", None)) or getattr(one, "size", None)
@@ -115,28 +115,28 @@ def image_size(described: Any) -> tuple[int, int] | None:
     return None
 
 
-#: As the parent's proof has it for float32.
+#: As in the proof of float32.
 TOLERANCE = 1e-4
 
 
-def works(graph: Path, asked: list[tuple[Arrays, Arrays | None]]) -> list[bool]:
-    """For each pair of inputs and the original's outputs, whether the graph takes the one and answers the other.
+def works(graph: Path, pairs: list[tuple[Arrays, Arrays | None]]) -> list[bool]:
+    """For each pair of inputs and the original's outputs, whether the graph has these outputs.
 
-    Inputs without outputs are those that the original does not take: there the graph must not answer either.
+    None as outputs means that the original does not support the inputs: then the graph must fail too.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a size that fails is an answer here, not an error
+    options.log_severity_level = 4  # failures are expected
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    return [_agrees(session, inputs, outputs) for inputs, outputs in asked]
+    return [_agrees(session, inputs, outputs) for inputs, outputs in pairs]
 
 
 def _agrees(session: Any, inputs: Arrays, outputs: Arrays | None) -> bool:
     try:
         found = session.run(None if outputs is None else list(outputs), inputs)
-    except Exception:  # noqa: BLE001 - onnxruntime's own types, and each of them means that the size does not work
+    except Exception:  # noqa: BLE001 - any of onnxruntime's types means that the size does not work
         return outputs is None
     if outputs is None:
         return False

@@ -1,4 +1,4 @@
-"""A twin: the same configuration with small dimensions and random weights, for lengths that cost too much."""
+"""A small random model of the same configuration, for lengths that cost too much in full size."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from gpux.convert.worker.reference.lengths import Found, find_thresholds, text_parts
+from gpux.convert.worker.reference.lengths import LengthThreshold, find_thresholds, text_parts
 
 HEADS, HEAD, FFN, VOCABULARY, EXPERTS, WINDOW = 4, 16, 96, 512, 16, 8
 HEAD_NAMES = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 WIDTHS = ("hidden_size", "n_embd", "d_model", "dim")
-#: Dimensions that are made no larger than this.
+#: Largest sizes of dimensions.
 SIZES = {
     "intermediate_size": FFN, "n_inner": FFN, "ffn_dim": FFN, "d_ff": FFN, "hidden_dim": FFN, "ffn_hidden_size": FFN,
     "intermediate_size_mlp": FFN, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 48,
@@ -28,7 +28,7 @@ SIZES = {
 }  # fmt: skip
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 PER_LAYER = ("layer_types", "attention_layers", "attention_window", "no_rope_layers", "mlp_layer_types")
-#: Settings that say a length, and what a twin has in their place.
+#: Lengths in a configuration, and their values in the small model.
 LENGTHS = {
     "sliding_window": WINDOW,
     "window_size": WINDOW,
@@ -37,32 +37,32 @@ LENGTHS = {
 }
 
 
-class NoTwinError(Exception):
-    """The configuration cannot be made small."""
+class NotShrinkableError(Exception):
+    """There is no small model of the configuration."""
 
 
 def small_model(model: Any, seed: int) -> Any:
-    """A model of the same class, its thresholds within a few tokens.
+    """A model of the same class with thresholds of a few tokens.
 
     Raises:
-        NoTwinError: transformers cannot build it, or the configuration names its lengths in another way.
+        NotShrinkableError: transformers cannot create it, or the configuration has lengths of other names.
     """
     config = copy.deepcopy(model.config)
     for part in text_parts(config):
         shrink(part)
     if {one.name for one in find_thresholds(config)} != {one.name for one in find_thresholds(model.config)}:
-        raise NoTwinError("the small configuration has other thresholds than the large one")
+        raise NotShrinkableError("the small configuration has other thresholds than the large one")
     try:
         torch.manual_seed(seed)
         small = type(model)(config)
-    except Exception as exc:  # whatever a class makes of unusual sizes
-        raise NoTwinError(f"{type(exc).__name__}: {exc}") from exc
-    enliven(small, seed)
+    except Exception as exc:  # classes raise anything for unusual sizes
+        raise NotShrinkableError(f"{type(exc).__name__}: {exc}") from exc
+    redraw(small, seed)
     return small.float().eval()
 
 
 def shrink(config: Any) -> None:
-    """Make dimensions small in place: the ratio of query to key heads and the pattern of layers stay."""
+    """Reduce dimensions in place; the ratio of query to key heads and the pattern of layers are kept."""
     for name, size in SIZES.items():
         value = getattr(config, name, None)
         if isinstance(value, int) and not isinstance(value, bool) and value > size:
@@ -105,7 +105,7 @@ def _shrink_layers(config: Any) -> None:
 
 
 def _pattern(config: Any) -> int:
-    """Layers until each kind has been there, at least two."""
+    """The number of layers that includes each kind, at least two."""
     kinds = next((value for name in PER_LAYER[:2] if isinstance(value := getattr(config, name, None), list)), [])
     every = getattr(config, "sliding_window_pattern", None) or getattr(config, "global_attn_every_n_layers", None)
     first = max((kinds.index(kind) + 1 for kind in set(kinds)), default=every if isinstance(every, int) else 2)
@@ -126,11 +126,11 @@ def _shrink_lengths(config: Any) -> None:
         config.max_position_embeddings = min(config.max_position_embeddings, 256)
 
 
-def enliven(model: Any, seed: int) -> None:
-    """Redraw every weight at unit gain, biases and norms included.
+def redraw(model: Any, seed: int) -> None:
+    """Draw every weight anew at unit gain, biases and norms included.
 
-    As the library draws them (0.02 wide, biases zero) a model is nearly the identity on its embeddings, and a wrong
-    mask or position does not show.
+    With the library's initialization (standard deviation 0.02, biases zero) a model is nearly the identity on its
+    embeddings, and a wrong mask or position does not change the outputs much.
     """
     numbers = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -145,8 +145,8 @@ def enliven(model: Any, seed: int) -> None:
                 parameter.add_(0.1 * drawn)
 
 
-def full_length(full: Sequence[Found], small: Sequence[Found]) -> Callable[[int], int]:
-    """From a length of the twin to one of the full size on the same side of every threshold."""
+def full_length(full: Sequence[LengthThreshold], small: Sequence[LengthThreshold]) -> Callable[[int], int]:
+    """A function from a length of the small model to one in full size on the same side of every threshold."""
     little = {one.name: one.length for one in small}
     pairs = [(one.length, little[one.name]) for one in full]
 

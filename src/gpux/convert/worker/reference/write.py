@@ -1,4 +1,4 @@
-"""What the original answers: the cases that the parent compares the graphs with, and how the graphs were driven."""
+"""Writes the reference cases of a model, and determines how its graphs are called."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gpux.convert.worker.reference.small_model import full_length
 from gpux.convert.worker.reference.subject import Findings, Subject
 
 MODEL = "model"
-TWIN = "twin"
+SMALL = "small"
 
 Load = Callable[[], Any]
 Export = Callable[[Any, Path], Exported]
@@ -33,34 +33,34 @@ Export = Callable[[Any, Path], Exported]
 def write_reference(
     load: Load, exported: Exported, folder: Path, seed: int, export: Export | None = None
 ) -> dict[str, Any]:
-    """Ask the original, and write one ``NAME.npz`` per case, ``versions.json`` and, where needed, ``twin/``.
+    """Run the original, and write one ``NAME.npz`` for each case, ``versions.json`` and, if needed, ``small/``.
 
     Args:
-        load: makes the unpatched original, in float32 and evaluation mode; called once, and nobody else holds on to it.
-        exported: the graphs; sizes of their inputs that do not work turn out here and are declared fixed in the files.
-        folder: takes the cases, see :mod:`cases`.
+        load: returns the unpatched original, in float32 and evaluation mode, to which nothing else refers; called once.
+        exported: the graphs; axes of inputs that do not work at other sizes are declared fixed in the files.
+        folder: receives the cases.
         seed: of all inputs.
-        export: writes a small model's graphs into a folder as the original's were written; without it, a length that
-            costs too much in full size becomes a limit.
+        export: exports a small model into a folder as the original was exported; without it, a threshold that costs
+            too much in full size becomes a limit.
 
     Returns:
-        ``call_spec``, ``thresholds`` and ``twin``, as the ``result`` event has them.
+        ``call_spec``, ``thresholds`` and ``small_graphs``, as the ``result`` event has them.
 
     Raises:
-        Refused: the original answers at random, or a graph has inputs or outputs that cannot be compared.
+        Refused: the original's outputs are random, or a graph has inputs or outputs that cannot be compared.
     """
     folder.mkdir(parents=True, exist_ok=True)
     subject = _subject(load, exported, folder, seed)
-    subject.wants_twin = export is not None
+    subject.needs_small_model = export is not None
     findings = _write(subject)
-    twin: dict[str, str] = {}
+    small_graphs: dict[str, str] = {}
     if findings.unaffordable and subject.small is not None and export is not None:
-        twin = _write_twin(subject.small, export, folder / TWIN, seed, findings)
-    if not twin:
+        small_graphs = _write_small(subject.small, export, folder / SMALL, seed, findings)
+    if not small_graphs:
         _cap(findings)
     (folder / "versions.json").write_text(json.dumps(versions()), encoding="utf-8")
     thresholds = [{"name": one.name, "length": one.length, "axes": findings.counters} for one in findings.thresholds]
-    return {"call_spec": findings.call_spec(), "thresholds": thresholds, "twin": twin}
+    return {"call_spec": findings.call_spec(), "thresholds": thresholds, "small_graphs": small_graphs}
 
 
 def _subject(load: Load, exported: Exported, folder: Path, seed: int) -> Subject:
@@ -69,7 +69,7 @@ def _subject(load: Load, exported: Exported, folder: Path, seed: int) -> Subject
 
 
 def _write(subject: Subject) -> Findings:
-    """The cases of whatever kind of model it is."""
+    """Write the cases of a model of any kind."""
     if is_seq2seq(set(subject.signatures)):
         return write_seq2seq(subject)
     if set(subject.signatures) != {MODEL}:
@@ -79,15 +79,15 @@ def _write(subject: Subject) -> Findings:
     return write_single(subject)
 
 
-def _write_twin(small: Any, export: Export, folder: Path, seed: int, findings: Findings) -> dict[str, str]:
-    """Export the small model and write its cases; empty where that does not work."""
+def _write_small(small: Any, export: Export, folder: Path, seed: int, findings: Findings) -> dict[str, str]:
+    """Export the small model and write its cases; empty if that fails."""
     folder.mkdir()
     try:
         exported = export(copy.deepcopy(small), folder)
         subject = _subject(lambda: small, exported, folder, seed)
         subject.reached = full_length(findings.thresholds, find_thresholds(small.config))
         _write(subject)
-    except Exception:  # noqa: BLE001 - an exporter fails in any way; without a twin the length becomes a limit
+    except Exception:  # noqa: BLE001 - exporters raise anything; without a small model the threshold becomes a limit
         traceback.print_exc()
         shutil.rmtree(folder)
         return {}
@@ -97,7 +97,7 @@ def _write_twin(small: Any, export: Export, folder: Path, seed: int, findings: F
 
 
 def _cap(findings: Findings) -> None:
-    """What could be shown neither in full size nor small is a limit."""
+    """Turn thresholds that were tested neither in full size nor on a small model into limits."""
     for one in findings.unaffordable:
         findings.thresholds.remove(one)
         findings.shorten(one.length)

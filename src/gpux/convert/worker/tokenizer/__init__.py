@@ -1,1 +1,1 @@
-"""A ``tokenizer.json`` for repositories that have only a slow tokenizer."""
+"""A ``tokenizer.json`` for repositories that have only the files of a slow tokenizer."""

@@ -1,7 +1,7 @@
-"""A tokenizer.json for repositories that have only the files of a slow tokenizer, proven equal to it.
+"""Writes a tokenizer.json for repositories that have only the files of a slow tokenizer, if it is equal to that.
 
-What is read differently is not written: a model without tokenizer.json still runs on ids, and the user is told; a model
-with a wrong one would answer something else than the original, in silence.
+If it is not equal, none is written, with a warning: the model still runs on ids. With an unequal one the model would
+silently have other answers than the original.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpux.convert.worker.tokenizer.proof import Difference, Original, difference
 from gpux.system.worker_protocol import Events, Refused
 
 TOKENIZER, TARGET = "tokenizer.json", "tokenizer_target.json"
-#: Any of these, and there is a tokenizer to write.
+#: Files of slow tokenizers.
 SLOW_FILES = (
     "vocab.txt",
     "vocab.json",
@@ -30,16 +30,16 @@ SLOW_FILES = (
     "source.spm",
     "prophetnet.tokenizer",
 )
-NO_TEXT = "no tokenizer.json can be made, so text cannot be tokenized"
-#: Tokenizers that need no file: their vocabulary is the bytes.
+NO_TEXT = "no tokenizer.json can be written, so text cannot be tokenized"
+#: Tokenizers without files: their vocabulary is the bytes.
 FILELESS = ("ByT5Tokenizer", "PerceiverTokenizer")
 
 
 def write_fast_tokenizer(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> None:
-    """Write ``tokenizer.json`` into ``output`` where the source has none but could have.
+    """Write ``tokenizer.json`` into ``output`` if the source has only a slow tokenizer.
 
-    A translation model with a vocabulary for each language gets ``tokenizer_target.json`` beside it, which turns the
-    answer's ids into text. Where no equal tokenizer can be made, nothing is written and a warning says why.
+    A translation model with a vocabulary for each language also gets ``tokenizer_target.json``, which decodes the
+    output. If no equal tokenizer is found, nothing is written and a warning gives the reason.
 
     Raises:
         Refused: a file of the tokenizer is damaged.
@@ -50,7 +50,7 @@ def write_fast_tokenizer(source: Path, output: Path, events: Events, *, trust_re
     _check_files(source)
     try:
         _write(source, output, events, trust_remote_code=trust_remote_code)
-    except Exception as exc:  # noqa: BLE001 - tokenizer classes raise whatever their missing parts make of them
+    except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything if a file is missing
         line = " ".join(str(exc).split())
         events.warning(f"{NO_TEXT}: {type(exc).__name__}: {line[:300]}")
 
@@ -69,10 +69,10 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _check_files(source: Path) -> None:
-    """Whether the files can be read at all, asked here because tokenizer classes fail on damage in a hundred ways.
+    """Check that the files can be read, because tokenizer classes raise anything for damaged files.
 
     Raises:
-        Refused: one cannot.
+        Refused: a file is damaged.
     """
     for name in (*SLOW_FILES, "target.spm"):
         file = source / name
@@ -107,7 +107,7 @@ def _is_ranks_file(file: Path) -> bool:
 
 
 def _is_ranks(data: bytes) -> bool:
-    """A file of tiktoken: lines of a token in base64 and its rank."""
+    """Whether this is a file of tiktoken: lines of a token in base64 and its rank."""
     first = data.split(b"\n", 1)[0].split(b" ")
     return len(first) == 2 and first[1].strip().isdigit()
 
@@ -123,7 +123,7 @@ def _write(source: Path, output: Path, events: Events, *, trust_remote_code: boo
 
     slow: Any = open_slow(source, trust_remote_code=trust_remote_code)
     if slow is None:
-        events.warning(f"{NO_TEXT}: transformers has no tokenizer of these files that one could be compared with")
+        events.warning(f"{NO_TEXT}: transformers has no Python tokenizer for these files to compare with")
         return
     separate = bool(getattr(slow, "separate_vocabs", False))
     original = SlowTokenizer(slow, decodes=not separate)
@@ -135,7 +135,7 @@ def _write(source: Path, output: Path, events: Events, *, trust_remote_code: boo
 def _nearest(
     slow: Any, original: Original, source: Path, *, trust_remote_code: bool
 ) -> tuple[Tokenizer | None, list[Difference]]:
-    """The first tokenizer that is equal to the original, else the one that is nearest to it."""
+    """The first candidate that is equal to the original, else the one with the fewest differences."""
     from gpux.convert.worker.tokenizer.repairs import repaired, weight
 
     best: Tokenizer | None = None
@@ -150,7 +150,7 @@ def _nearest(
 
 
 def _candidates(slow: Any, source: Path, *, trust_remote_code: bool) -> Iterator[Tokenizer]:
-    """Tokenizers to try: of our own for classes that have no other, transformers', and sentencepiece as it is."""
+    """Candidates: from gpux's converter for classes that transformers has none for; else transformers', then gpux's."""
     from gpux.convert.worker.tokenizer.converters import describe, from_characters, from_sentencepiece
     from gpux.convert.worker.tokenizer.originals import open_fast
 
@@ -169,7 +169,7 @@ def _candidates(slow: Any, source: Path, *, trust_remote_code: bool) -> Iterator
 
 
 def _target(slow: Any) -> tuple[Tokenizer | None, list[Difference]]:
-    """The tokenizer of a translation model's target language, where it has a vocabulary of its own."""
+    """The tokenizer of a translation model's target language, if that has a vocabulary of its own."""
     from gpux.convert.worker.tokenizer.converters import describe, from_sentencepiece
     from gpux.convert.worker.tokenizer.originals import SlowTokenizer
 
@@ -179,9 +179,9 @@ def _target(slow: Any) -> tuple[Tokenizer | None, list[Difference]]:
 
 
 def _keep(tokenizer: Tokenizer | None, found: list[Difference], file: Path, events: Events) -> None:
-    """Write what is equal to the original on all ordinary texts; say where it is not."""
+    """Write a tokenizer that is equal to the original on all ordinary texts; warn about differences."""
     if tokenizer is None:
-        events.warning(f"{NO_TEXT}: there is no converter for this kind of tokenizer")
+        events.warning(f"{NO_TEXT}: gpux has no converter for this kind of tokenizer")
         return
     wrong = [difference for difference in found if not difference.edge]
     if wrong:

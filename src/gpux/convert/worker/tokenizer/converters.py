@@ -1,16 +1,10 @@
-"""What a Python tokenizer puts around texts and adds to its vocabulary, as the tokenizers library writes it.
+"""Builds a tokenizer.json from a Python tokenizer of transformers.
 
----
-A tokenizer.json for any Python tokenizer of transformers that hands its texts to sentencepiece.
-
-The tokenizers library has the two algorithms (unigram, byte pair encoding) and the normalization table; everything else
-is read from the model's own description, ``sentencepiece_model.proto`` of the sentencepiece project. Transformers'
-converters know some thirty classes by name; this one asks the object, so that it serves marian, m2m_100,
-speech_to_text, plbart, speecht5 and whatever comes, and classes whose converter leaves something out.
-
-
----
-A tokenizer.json for Python tokenizers that look at bytes, letters or whole words, one at a time."""
+Transformers' converters support some thirty classes by name. The functions here use the tokenizer object itself: its
+sentencepiece model (marian, m2m_100, speech_to_text, plbart, speecht5 and classes whose converter omits something), or
+its vocabulary of bytes, letters or words. The tokenizers library has sentencepiece's two algorithms (unigram, byte pair
+encoding) and its normalization table; the rest follows ``sentencepiece_model.proto`` of the sentencepiece project.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +22,7 @@ from transformers.convert_slow_tokenizer import (
     import_protobuf,
 )
 
-#: Stand for the ids of the first and the second text; no vocabulary has them.
+#: Placeholders for the ids of the first and the second text.
 _FIRST, _SECOND = -101, -102
 
 
@@ -38,11 +32,11 @@ def takes_pairs(slow: Any) -> bool:
 
 
 def template(slow: Any) -> processors.TemplateProcessing | None:
-    """Special tokens around a text and around a pair, found by asking; None if there are none."""
+    """The special tokens that the tokenizer adds to a text and to a pair; None if it adds none."""
     single = slow.build_inputs_with_special_tokens([_FIRST])
     pair = slow.build_inputs_with_special_tokens([_FIRST], [_SECOND])
     if _SECOND not in pair:
-        pair = [*single, _SECOND]  # a template must use both; such pairs are never asked for
+        pair = [*single, _SECOND]  # a template must use both; such tokenizers are not compared on pairs
     if list(single) == [_FIRST] and list(pair) == [_FIRST, _SECOND]:
         return None
     typed = "token_type_ids" in slow.model_input_names
@@ -64,7 +58,7 @@ def _piece(slow: Any, index: int, kind: int) -> str:
 
 
 def add_tokens(tokenizer: Tokenizer, slow: Any) -> None:
-    """Tokens that are found in a text before anything else looks at it; their ids are in the vocabulary already."""
+    """Add the tokens that are matched before normalization; their ids are in the vocabulary already."""
     for _, token in sorted(slow.added_tokens_decoder.items()):
         added = AddedToken(
             token.content,
@@ -78,7 +72,7 @@ def add_tokens(tokenizer: Tokenizer, slow: Any) -> None:
 
 
 _SPACE = "▁"
-#: Put before pieces that no text may match: the target language's, control symbols. No text that is read has it.
+#: Prefix of pieces that must not match any text, such as control symbols. Texts do not contain this character.
 _HIDDEN = "\x00"
 _FILLER = "\x01"
 #: ``TrainerSpec.ModelType`` and ``SentencePiece.Type`` of the proto.
@@ -88,7 +82,7 @@ _NORMAL, _USER_DEFINED, _BYTE = 1, 4, 6
 
 @dataclass(frozen=True)
 class SentencePiece:
-    """A model of sentencepiece and the vocabulary that a tokenizer gives ids with."""
+    """A model of sentencepiece and the vocabulary of the tokenizer that uses it."""
 
     proto: Any
     tokens: tuple[str, ...]  #: in the order of their ids
@@ -96,13 +90,13 @@ class SentencePiece:
 
     @property
     def without_id(self) -> tuple[str, ...]:
-        """Pieces that the model finds in texts and the vocabulary does not have: they are read as unknown."""
+        """Pieces of the model that the vocabulary lacks: they become the unknown token."""
         known = set(self.tokens)
         return tuple(p.piece for p in self.proto.pieces if p.type == _NORMAL and p.piece not in known)
 
 
 def describe(slow: Any, *, target: bool = False) -> SentencePiece | None:
-    """The model behind a Python tokenizer, of its target language if asked; None if it has none."""
+    """The sentencepiece model of a Python tokenizer, or of its target language; None if it has none."""
     model = getattr(slow, "spm_target" if target else "spm_source", None) or getattr(slow, "sp_model", None)
     if model is None:
         return None
@@ -117,18 +111,18 @@ def describe(slow: Any, *, target: bool = False) -> SentencePiece | None:
 
 
 def _unknown(slow: Any) -> int:
-    """The id of what no piece matches, which need not be that of the unknown token."""
+    """The id of text that matches no piece, which may differ from that of the unknown token."""
     return int(slow._convert_token_to_id(f"{_HIDDEN}{_HIDDEN}"))
 
 
 def _size(slow: Any) -> int:
-    """One more than the highest id: added tokens may leave gaps, and language codes are not always counted."""
+    """One more than the highest id; ids may have gaps, and ``len`` may not include language codes."""
     languages = getattr(slow, "lang_token_to_id", None) or {}
     return 1 + max(len(slow) - 1, *map(int, slow.added_tokens_decoder), *map(int, languages.values()))
 
 
 def _token(slow: Any, index: int) -> str:
-    """The token of an id, empty in a gap."""
+    """The token of an id; empty for an id without a token."""
     try:
         return str(slow.convert_ids_to_tokens(index))
     except IndexError:
@@ -136,7 +130,7 @@ def _token(slow: Any, index: int) -> str:
 
 
 def from_sentencepiece(slow: Any, found: SentencePiece) -> Tokenizer | None:
-    """The tokenizer; None for an algorithm that the tokenizers library does not have."""
+    """The tokenizer; None for an algorithm that the tokenizers library lacks."""
     codes = tuple(getattr(slow, "supported_language_codes", ()))
     model = _model(found, {*codes, *slow.added_tokens_encoder})
     if model is None:
@@ -159,7 +153,7 @@ def from_sentencepiece(slow: Any, found: SentencePiece) -> Tokenizer | None:
 
 
 def _prefix(slow: Any, spec: Any) -> str:
-    """Where a space is thought before a text: ``always``, ``first`` (not after a special token) or ``never``."""
+    """When a space is added before a text: ``always``, ``first`` (not after a special token) or ``never``."""
     if getattr(slow, "legacy", True) is False:
         return "first"
     return "always" if spec.add_dummy_prefix or _is_siglip(slow) else "never"
@@ -173,7 +167,7 @@ def _decoder(proto: Any, prefix: str) -> Any:
 
 
 def _model(found: SentencePiece, added: set[str]) -> Any:
-    """The algorithm with the pieces in the order of their ids, each text once."""
+    """The algorithm with the pieces in the order of their ids, without duplicates."""
     spec = found.proto.trainer_spec
     scores = {p.piece: p.score for p in found.proto.pieces if p.type in (_NORMAL, _USER_DEFINED, _BYTE)}
     seen: set[str] = set()
@@ -196,12 +190,12 @@ def _model(found: SentencePiece, added: set[str]) -> Any:
 
 
 def _filler(index: int) -> str:
-    """A text of its own for an id that has none, which is no text when it is decoded."""
+    """A unique piece for an id without a text of its own; it is decoded to an empty text."""
     return f"{_HIDDEN}{_FILLER}" + f"{index:b}".replace("0", _HIDDEN).replace("1", _FILLER)
 
 
 def _normalizers(proto: Any, prefix: str) -> list[Any]:
-    """``NormalizerSpec``: the table of characters, then what happens to spaces."""
+    """The steps of ``NormalizerSpec``: the table of characters, then spaces."""
     spec = proto.normalizer_spec
     steps: list[Any] = [normalizers.Precompiled(spec.precompiled_charsmap)] if spec.precompiled_charsmap else []
     if spec.remove_extra_whitespaces:
@@ -218,32 +212,32 @@ def _is_siglip(slow: Any) -> bool:
 
 
 def _siglip(slow: Any) -> list[Any]:
-    """SigLIP reads lower case without punctuation: ``canonicalize_text`` of big_vision's ``prompt_engineering.py``."""
+    """SigLIP lowercases and removes punctuation: ``canonicalize_text`` of big_vision's ``prompt_engineering.py``."""
     marks = "".join(f"\\{mark}" for mark in string.punctuation)
     lower = [normalizers.Lowercase()] if slow.do_lower_case else []
     steps = [normalizers.Replace(Regex(f"[{marks}]"), ""), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     return [*lower, *steps]
 
 
-#: Classes without a converter of their own whose vocabulary is that of another class.
+#: Classes without a converter -> a class with the same vocabulary.
 _LIKE = {
     "LukeTokenizer": "RobertaTokenizer",
     "MLukeTokenizer": "XLMRobertaTokenizer",
 }
 
-_ANY = r"[\s\S]"  #: one letter, a line break included
+_ANY = r"[\s\S]"  #: one character, line breaks included
 
 
 def from_characters(slow: Any) -> Tokenizer | None:
-    """The tokenizer; None for a class that is not of this kind."""
+    """The tokenizer of a class that processes bytes, letters or whole words; None for another class."""
     name = type(slow).__name__
     if name in _LIKE:
         tokenizer: Tokenizer = SLOW_TO_FAST_CONVERTERS[_LIKE[name]](slow).converted()
-    elif name in _MAKERS:
-        tokenizer = _MAKERS[name](slow)
+    elif name in _BUILDERS:
+        tokenizer = _BUILDERS[name](slow)
     else:
         return None
-    if name != "VitsTokenizer":  # it counts every letter, and must see the text whole
+    if name != "VitsTokenizer":  # it counts every letter of the whole text
         add_tokens(tokenizer, slow)
     around = template(slow)
     if around is not None:
@@ -252,7 +246,7 @@ def from_characters(slow: Any) -> Tokenizer | None:
 
 
 def _word_pieces(slow: Any) -> Tokenizer:
-    """ProphetNet: BERT's words and pieces."""
+    """ProphetNet: WordPiece, as BERT."""
     basic = slow.basic_tokenizer
     tokenizer = Tokenizer(models.WordPiece(dict(slow.vocab), unk_token=str(slow.unk_token)))
     tokenizer.normalizer = normalizers.BertNormalizer(
@@ -280,10 +274,10 @@ def _bytes(slow: Any) -> Tokenizer:
 
 
 def _letters(slow: Any) -> Tokenizer:
-    """Wav2Vec2 and kin: letters with a sign between words; the way back joins what a CTC head repeats."""
-    sign = slow.word_delimiter_token
-    steps: list[Any] = [normalizers.Replace(" ", sign)]
-    if slow.do_lower_case:  # there is no normalizer for capitals
+    """Wav2Vec2 and derived classes: letters with a delimiter between words; decoding merges repeated letters (CTC)."""
+    delimiter = slow.word_delimiter_token
+    steps: list[Any] = [normalizers.Replace(" ", delimiter)]
+    if slow.do_lower_case:  # the tokenizers library has no normalizer for uppercase
         steps = [
             normalizers.Lowercase(),
             *(normalizers.Replace(letter, letter.upper()) for letter in _small(slow)),
@@ -294,20 +288,20 @@ def _letters(slow: Any) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_ANY), behavior="isolated")
     small = [letter for letter in slow.encoder if letter != letter.lower() and len(letter) == 1]
     lower = [decoders.Replace(letter, letter.lower()) for letter in small] if slow.do_lower_case else []
-    joined = decoders.CTC(pad_token=slow.pad_token, word_delimiter_token=sign, cleanup=False)
-    tokenizer.decoder = decoders.Sequence([joined, decoders.Replace(sign, " "), *lower])
+    joined = decoders.CTC(pad_token=slow.pad_token, word_delimiter_token=delimiter, cleanup=False)
+    tokenizer.decoder = decoders.Sequence([joined, decoders.Replace(delimiter, " "), *lower])
     return tokenizer
 
 
 def _small(slow: Any) -> list[str]:
-    """Letters whose capitals are in the vocabulary, or are several letters, as those of ß."""
+    """Letters whose uppercase is in the vocabulary, or is several letters, as that of ß."""
     letters = (chr(code) for code in range(sys.maxunicode + 1))
     changed = ((letter, letter.upper()) for letter in letters if letter.upper() != letter)
     return [letter for letter, capital in changed if len(capital) > 1 or capital in slow.encoder]
 
 
 def _words(slow: Any) -> Tokenizer:
-    """ESM: every token of the vocabulary is cut out of the text; what is between them is unknown, word by word."""
+    """ESM: every token of the vocabulary is matched in the text; words between them become the unknown token."""
     vocabulary = {slow.convert_ids_to_tokens(index): index for index in range(len(slow))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=slow.unk_token))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -318,13 +312,13 @@ def _words(slow: Any) -> Tokenizer:
 def _speech(slow: Any) -> Tokenizer:
     """VITS: letters of the vocabulary, with blanks between where the model was trained so."""
     if slow.phonemize or slow.is_uroman:
-        raise ValueError("another program turns its texts into phonemes or Latin letters first")
+        raise ValueError("its texts must first be converted to phonemes or Latin letters by another program")
     letters = _class(slow.encoder)
     steps: list[Any] = [normalizers.Replace("ț", "ţ")] if slow.language == "ron" else []
     if slow.normalize:
         steps = [normalizers.Lowercase(), *steps, normalizers.Replace(Regex(f"[^{letters}]"), ""), normalizers.Strip()]
     if slow.add_blank:
-        # A letter that is an added token itself, as the blank often is, gets none of its own.
+        # No blank is added to a letter that is an added token itself, as the blank often is.
         own = _class(slow.added_tokens_encoder)
         between = f"(?=[^{own}])|(?<=[^{own}])(?=[{own}]|$)" if own else "(?=.)|(?<=.)$"
         steps.append(normalizers.Replace(Regex(between), slow.convert_ids_to_tokens(0)))
@@ -335,11 +329,11 @@ def _speech(slow: Any) -> Tokenizer:
 
 
 def _class(tokens: Iterable[str]) -> str:
-    """The tokens of one letter, as they stand between the brackets of a regular expression."""
+    """The single-letter tokens as a character class of a regular expression, without brackets."""
     return "".join(f"\\x{{{ord(token):X}}}" for token in tokens if len(token) == 1)
 
 
-_MAKERS: dict[str, Callable[[Any], Tokenizer]] = {
+_BUILDERS: dict[str, Callable[[Any], Tokenizer]] = {
     "ByT5Tokenizer": _bytes,
     "PerceiverTokenizer": _bytes,
     "Wav2Vec2CTCTokenizer": _letters,

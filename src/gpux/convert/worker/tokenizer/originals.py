@@ -1,10 +1,4 @@
-"""The tokenizer that a repository's files describe, as its own library reads them: what a tokenizer.json is held to.
-
----
-tiktoken's files: a token in base64 and its rank on each line, as Llama 3 was published with.
-
-The file does not say how texts are split before; transformers' reader knows the pattern of the models that come so.
-"""
+"""The tokenizer of a repository, as its own library reads it: the reference for a tokenizer.json."""
 
 from __future__ import annotations
 
@@ -21,17 +15,17 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from gpux.convert.worker.tokenizer.converters import describe, takes_pairs
 
-#: Of the words that a vocabulary lacks, which may be thousands, these many are asked for.
+#: Number of words that are tried of those that a vocabulary lacks, which may be thousands.
 _EDGES = 20
 
 
 class SlowTokenizer:
-    """A tokenizer of transformers that is written in Python, as the proof asks it.
+    """A tokenizer of transformers that is written in Python, for :func:`differences`.
 
     Args:
         slow: the tokenizer.
-        target: ask for the target language of a translation model.
-        decodes: False where its way back is that of another vocabulary.
+        target: encode texts of the target language of a translation model.
+        decodes: False if it decodes with another vocabulary.
     """
 
     def __init__(self, slow: Any, *, target: bool = False, decodes: bool = True) -> None:
@@ -41,13 +35,14 @@ class SlowTokenizer:
         self.edges = (*_without_id(slow), *(f"{code} hello" for code in codes))
         self.blank: int | None = slow.pad_token_id if hasattr(slow, "word_delimiter_token") else None
         self.pairs = takes_pairs(slow)
-        added = {} if target else slow.added_tokens_decoder  # whose ids are those of the source language
+        added = {} if target else slow.added_tokens_decoder  # these have the ids of the source language
         self.added = {token.content: index for index, token in added.items()}
         self._target = target
-        self._decodes = decodes and type(slow).__name__ != "VitsTokenizer"  # it speaks, and writes nothing
+        # VITS is a model of speech, which does not generate text.
+        self._decodes = decodes and type(slow).__name__ != "VitsTokenizer"
         if hasattr(slow, "fix_text"):
-            # CLIP is trained on texts that ftfy mended, above all to NFC; without ftfy transformers splits words as
-            # BERT does instead, which is another tokenizer.
+            # CLIP was trained on texts normalized by ftfy, mostly to NFC; without ftfy transformers splits words as
+            # BERT does, which is another tokenizer.
             slow.fix_text = partial(unicodedata.normalize, "NFC") if _is_clip(slow) else slow.fix_text
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int] | None]:
@@ -56,7 +51,7 @@ class SlowTokenizer:
         return list(found["input_ids"]), found.get("token_type_ids")
 
     def decode(self, ids: list[int]) -> str | None:
-        """The text without special tokens; of CTC all of them, for the blank is one."""
+        """The text without special tokens; for CTC with them, since the blank is one."""
         if not self._decodes:
             return None
         text: str = self.slow.decode(ids, skip_special_tokens=self.blank is None, clean_up_tokenization_spaces=False)
@@ -64,7 +59,7 @@ class SlowTokenizer:
 
 
 def _without_id(slow: Any) -> tuple[str, ...]:
-    """Words that the vocabulary lacks although its sentencepiece model finds them."""
+    """Words that the sentencepiece model has and the vocabulary lacks."""
     found = describe(slow)
     pieces = found.without_id[:_EDGES] if found is not None else ()
     return tuple(piece.replace("▁", " ").strip() for piece in pieces)
@@ -75,7 +70,7 @@ def _is_clip(slow: Any) -> bool:
 
 
 def open_slow(source: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    """The Python tokenizer; None where transformers has none for these files."""
+    """The Python tokenizer; None if transformers has none for these files."""
     found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, use_fast=False, local_files_only=True, trust_remote_code=trust_remote_code
     )
@@ -83,7 +78,7 @@ def open_slow(source: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBa
 
 
 def open_fast(source: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBase | None:
-    """What transformers makes of the files with the tokenizers library; None where it has no converter for them."""
+    """The tokenizer that transformers converts the files to; None if it has no converter for them."""
     found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
         source, use_fast=True, local_files_only=True, trust_remote_code=trust_remote_code
     )
@@ -91,7 +86,10 @@ def open_fast(source: Path, *, trust_remote_code: bool) -> PreTrainedTokenizerBa
 
 
 class RankTokenizer:
-    """The tokenizer as the tiktoken library reads it, and the tokenizer.json made from the same file.
+    """tiktoken's files, as Llama 3 was published with: each line is a token in base64 and its rank.
+
+    The tokenizer as the tiktoken library reads it, and the tokenizer.json from the same file. The file does not contain
+    the pattern that splits texts; transformers' converter has the one of Llama 3.
 
     Args:
         source: a folder with ``tokenizer.model``; its ``tokenizer_config.json`` names special tokens with their ids.
@@ -114,7 +112,7 @@ class RankTokenizer:
         )
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int] | None]:
-        """Ids; special tokens in the text count as such, as transformers reads them."""
+        """Ids; special tokens in the text are matched, as in transformers."""
         first = self._encoding.encode(text, allowed_special="all")
         return first + (self._encoding.encode(pair, allowed_special="all") if pair else []), None
 
@@ -130,7 +128,7 @@ def _special_ids(file: Path, first: int) -> dict[str, int]:
     """Special tokens, in the order of their ids, which follow the ranks without a gap.
 
     Raises:
-        ValueError: the ids have gaps, which a tokenizer.json cannot have.
+        ValueError: the ids have gaps, which the format does not support.
     """
     config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     listed = {int(index): token["content"] for index, token in config.get("added_tokens_decoder", {}).items()}

@@ -1,4 +1,4 @@
-"""Whether a tokenizer.json reads and writes texts as the tokenizer that it was made from."""
+"""Compares a tokenizer.json with the tokenizer that it was converted from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer
 
-#: Ordinary texts: a tokenizer that reads one of them differently is not used.
+#: Ordinary texts: a tokenizer with other ids for one of these is not used.
 SAMPLES = (
     "",
     "hello world",
@@ -33,7 +33,7 @@ SAMPLES = (
     "1234567 3.14 2,718 1e-9 0x7F 50%",
     "Donaudampfschifffahrtsgesellschaftskapitän " + "ab" * 40,
 )
-#: Texts that tokenizers are known to disagree on in ways that seldom matter: a difference is told.
+#: Unusual texts, on which converted tokenizers often differ: a difference is a warning.
 EDGES = (
     " leading",
     "  two leading",
@@ -45,13 +45,13 @@ EDGES = (
     "\x00\x07",
 )
 PAIRS = (("hello world", "die Straße."), ("我爱", ""))
-#: Of the special tokens, which may be hundreds, these many are put into texts.
+#: Number of special tokens that are put into texts.
 _SPECIALS = 8
 _MARKS = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
 class Original(Protocol):
-    """The tokenizer that the repository describes, in whatever library."""
+    """The tokenizer that the repository describes, of any library."""
 
     @property
     def specials(self) -> Sequence[str]:
@@ -77,25 +77,25 @@ class Original(Protocol):
         """Ids with special tokens, and token types where the tokenizer has them."""
 
     def decode(self, ids: list[int]) -> str | None:
-        """The text without special tokens, with those of CTC; None where it cannot be asked."""
+        """The text without special tokens, except those of CTC; None if the tokenizer does not decode."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One text that is read or written differently."""
+    """One text with other ids, or ids with another text."""
 
     what: str  #: ``ids``, ``types``, ``text``
     sample: str
     expected: Any
     found: Any
-    edge: bool  #: a text that seldom occurs, or only the way back from ids to text
+    edge: bool  #: an unusual text, or a difference in decoding
 
     def __str__(self) -> str:
         return f"{self.sample!r} has {self.what} {_short(self.expected)}, and in tokenizer.json {_short(self.found)}"
 
 
 def differences(original: Original, tokenizer: Tokenizer) -> list[Difference]:
-    """Where the two part; empty means equal on every sample."""
+    """The differences of the two on all samples."""
     found = [
         Difference("id", token, index, tokenizer.token_to_id(token), False)
         for token, index in original.added.items()
@@ -104,14 +104,14 @@ def differences(original: Original, tokenizer: Tokenizer) -> list[Difference]:
     for sample, pair, edge in _texts(original):
         ids, types = original.encode(sample, pair)
         encoding = tokenizer.encode(sample, pair)
-        said = sample if pair is None else f"{sample} | {pair}"
+        shown = sample if pair is None else f"{sample} | {pair}"
         if ids != encoding.ids:
-            found.append(Difference("ids", said, ids, encoding.ids, edge))
+            found.append(Difference("ids", shown, ids, encoding.ids, edge))
             continue
         if types is not None and types != encoding.type_ids:
-            found.append(Difference("types", said, types, encoding.type_ids, edge))
+            found.append(Difference("types", shown, types, encoding.type_ids, edge))
         if not edge and pair is None:
-            found += _decoded(original, tokenizer, said, ids)
+            found += _decoded(original, tokenizer, shown, ids)
     return found
 
 
@@ -135,14 +135,14 @@ def _decoded(original: Original, tokenizer: Tokenizer, sample: str, ids: list[in
 
 
 def _alignments(ids: list[int], blank: int | None) -> Iterator[list[int]]:
-    """What a CTC head answers for these letters: each several times, with blanks between."""
+    """Outputs of a CTC head for these letters: each repeated, with and without blanks."""
     if blank is not None:
         yield [index for index in ids for index in (index, index, blank)]
         yield [blank, *(index for index in ids for index in (index, index))]
 
 
 def _plain(text: str) -> str:
-    """Without spaces before punctuation, which ``clean_up_tokenization_spaces`` decides about, nor around."""
+    """The text without spaces around it and before punctuation, which ``clean_up_tokenization_spaces`` removes."""
     for mark in _MARKS:
         text = text.replace(mark, mark.strip() if mark == " ' " else mark[1:])
     return text.strip()

@@ -1,7 +1,7 @@
-"""What transformers' converters leave out, put back one by one while it brings the tokenizer nearer its original.
+"""Corrections of converted tokenizers: each is kept if it reduces the differences from the original.
 
-Each repair takes the JSON of a tokenizer (the format of the tokenizers library's ``Tokenizer.to_str``) and gives
-another one, or None where it does not apply. Whether it was right is not its business: the proof tells.
+A repair gets the JSON of a tokenizer (``Tokenizer.to_str`` of the tokenizers library) and returns a corrected one, or
+None if it does not apply. It need not be right: the comparison decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Repair = Callable[[State, Any], State | None]
 
 
 def repaired(tokenizer: Tokenizer, slow: Any, original: Original) -> tuple[Tokenizer, list[Difference]]:
-    """The tokenizer as near to the original as the repairs bring it, and where the two still part."""
+    """The tokenizer after all repairs that helped, and its remaining differences."""
     best, left = tokenizer, differences(original, tokenizer)
     for repair in REPAIRS:
         if not left:
@@ -39,22 +39,22 @@ def repaired(tokenizer: Tokenizer, slow: Any, original: Original) -> tuple[Token
 
 
 def weight(found: list[Difference]) -> tuple[int, int]:
-    """How far off a tokenizer is: ordinary texts first."""
+    """The number of differences on ordinary texts, then on all."""
     return sum(not difference.edge for difference in found), len(found)
 
 
 def strip_right(state: State, slow: Any) -> State | None:
-    """Spaces at the end are no token: sentencepiece drops them (Albert, FNet, XLNet)."""
+    """Remove spaces at the end, as sentencepiece (Albert, FNet, XLNet)."""
     return _after(state, {"type": "Strip", "strip_left": False, "strip_right": True})
 
 
 def compose_first(state: State, slow: Any) -> State | None:
-    """Letters and their accents are joined before words are looked up (BERT that keeps accents)."""
+    """Compose letters and accents first (BERT that keeps accents)."""
     return _before(state, {"type": "NFC"})
 
 
 def accents_by_class(state: State, slow: Any) -> State | None:
-    """Only marks of a combining class are accents, and what remains is joined again (Albert, XLNet: Korean, Hindi)."""
+    """Strip only characters of a combining class, then compose the rest again (Albert, XLNet: Korean, Hindi)."""
     steps = _steps(state)
     place = next((index for index, step in enumerate(steps) if step["type"] == "StripAccents"), None)
     if place is None:
@@ -66,7 +66,7 @@ def accents_by_class(state: State, slow: Any) -> State | None:
 
 @cache
 def _combining() -> str:
-    """Characters that ``unicodedata.combining`` is true of, as ranges of a regular expression."""
+    """The characters with a combining class, as ranges of a regular expression."""
     ranges: list[list[int]] = []
     for code in range(0x110000):
         if unicodedata.combining(chr(code)):
@@ -78,7 +78,7 @@ def _combining() -> str:
 
 
 def byte_fallback(state: State, slow: Any) -> State | None:
-    """Letters that the vocabulary lacks are written as bytes where it has them (mT5, mDeBERTa)."""
+    """Encode letters that the vocabulary lacks as bytes, if it has byte tokens (mT5, mDeBERTa)."""
     model = state["model"]
     if model.get("byte_fallback") is not False or slow.convert_tokens_to_ids("<0x0A>") == slow.unk_token_id:
         return None
@@ -90,7 +90,7 @@ def byte_fallback(state: State, slow: Any) -> State | None:
 
 
 def prefix_first_only(state: State, slow: Any) -> State | None:
-    """A space is thought before the text, not before what follows a special token (CodeLlama)."""
+    """Add a space before the text, but not after a special token (CodeLlama)."""
     prepends = [step["type"] == "Prepend" for step in _steps(state)]
     if not any(prepends) or state["pre_tokenizer"] is not None:
         return None
@@ -100,14 +100,14 @@ def prefix_first_only(state: State, slow: Any) -> State | None:
 
 
 def specials_as_they_are(state: State, slow: Any) -> State | None:
-    """Special tokens are found in the text as it was typed, so that what is around them is seen as texts are."""
+    """Match special tokens before normalization."""
     for token in state["added_tokens"]:
         token["normalized"] = False
     return state
 
 
 def own_template(state: State, slow: Any) -> State | None:
-    """Special tokens around a text and a pair as the original says (Blenderbot drops the second text)."""
+    """Add the original's special tokens to a text and a pair (Blenderbot drops the second text)."""
     around = template(slow)
     if around is None:
         return None
@@ -135,7 +135,7 @@ def _before(state: State, step: State) -> State:
     return _with_steps(state, [step, *_steps(state)])
 
 
-#: In the order in which they are tried; each is kept only where it helps.
+#: In the order in which they are tried.
 REPAIRS: tuple[Repair, ...] = (
     own_template,
     byte_fallback,
