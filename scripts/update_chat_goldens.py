@@ -1,4 +1,5 @@
-"""Write tests/pipelines/chat_goldens.json: what transformers makes of the templates in tests/pipelines/chat_shapes.py.
+"""Write tests/pipelines/chat_goldens.json: the prompts that transformers renders with the templates
+of tests/pipelines/chat_shapes.py.
 
 Run from the repository's root with a Python that has transformers, such as a toolchain's:
 ``python scripts/update_chat_goldens.py``.
@@ -27,7 +28,7 @@ FILE = ROOT / "tests" / "pipelines" / "chat_goldens.json"
 
 
 class Clock(datetime):
-    """A clock that stands."""
+    """A clock that always shows :data:`NOW`."""
 
     @classmethod
     def now(cls, tz: Any = None) -> datetime:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from filelock import FileLock
 
 import gpux
 from gpux.model.tasks import ALIASES, canonical
@@ -61,24 +64,47 @@ def blocks(page: Path) -> list[str]:
     return [block for block in found if not any(worker in block for worker in workers)]
 
 
-@pytest.fixture(scope="module")
-def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """mypy's errors by file, of one run for all files."""
-    folder = tmp_path_factory.mktemp("typing")
+@pytest.fixture
+def reported(shared_folder: Callable[[str], Path]) -> dict[str, list[str]]:
+    """mypy's errors by file, of one run for all files and all workers of a parallel run."""
+    folder = shared_folder("typing")
+    result = folder / "errors.json"
+    with FileLock(folder / "lock"):
+        if not result.is_file():
+            result.write_text(json.dumps(check_types(folder / "pages", cache=folder / "cache")), encoding="utf-8")
+    found: dict[str, list[str]] = json.loads(result.read_text(encoding="utf-8"))
+    return found
+
+
+def check_types(folder: Path, *, cache: Path) -> dict[str, list[str]]:
+    """Write the pages' Python and the hand-written file to a folder, and run mypy there."""
+    folder.mkdir()
     for page in PAGES:
         if found := blocks(page):
-            text = "\n".join([*found, *TYPES.get(page.name, ())])
-            written = BEFORE + textwrap.indent(text, "    ")
-            (folder / f"{page.stem.replace('-', '_')}.py").write_text(written, encoding="utf-8")
+            text = BEFORE + textwrap.indent("\n".join([*found, *TYPES.get(page.name, ())]), "    ")
+            (folder / module_of(page)).write_text(text, encoding="utf-8")
     (folder / "tasks.py").write_text((Path(__file__).parent / "tasks.py").read_text(encoding="utf-8"), encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file", "", "."]
-    cache = ["--cache-dir", str(ROOT / ".mypy_cache" / "typing")]
-    run = subprocess.run([*command, *cache], cwd=folder, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--config-file",
+        "",
+        "--cache-dir",
+        cache,
+    ]
+    run = subprocess.run([*command, "."], cwd=folder, capture_output=True, text=True)
     assert run.returncode in (0, 1), run.stderr
     errors: dict[str, list[str]] = {file.name: [] for file in folder.glob("*.py")}
     for line in run.stdout.splitlines():
         errors[line.partition(":")[0]].append(line)
     return errors
+
+
+def module_of(page: Path) -> str:
+    return f"{page.stem.replace('-', '_')}.py"
 
 
 def test_every_task_and_its_options_type_check(reported: dict[str, list[str]]) -> None:
@@ -87,7 +113,7 @@ def test_every_task_and_its_options_type_check(reported: dict[str, list[str]]) -
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_the_python_of_a_page_type_checks(page: Path, reported: dict[str, list[str]]) -> None:
-    assert reported[f"{page.stem.replace('-', '_')}.py"] == []
+    assert reported[module_of(page)] == []
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
