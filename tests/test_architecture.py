@@ -137,3 +137,10 @@ def test_contracts_allow_the_same_importers() -> None:
             allowed[library] = set(contract["allowed_importers"])
     page = {library: {dotted(name) for name in named} for library, named in table("dependencies.md", "library").items()}
     assert allowed == page
+
+
+def test_the_tests_that_the_guarantees_name_exist() -> None:
+    page = (ROOT / "docs" / "explanation" / "guarantees.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[^`]+)`", page))
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []

@@ -7,9 +7,9 @@
         ...
         assert [request.status for request in hub.requests] == [200, 200]
 
-It speaks the part of the Hub's HTTP protocol that reads models: metadata, search, trees, refs, commits,
-accounts and files, the large ones by redirect to a CDN on a second port. It does not speak Xet, takes no
-uploads, knows no data sets, and of Spaces only what they are (`add_repo(..., kind="spaces")`).
+It implements the part of the Hub's HTTP protocol that reads models: metadata, search, trees, refs, commits,
+accounts and files, large files by redirect to a CDN on a second port. Xet, uploads and data sets are not
+implemented; of Spaces only their metadata is (`add_repo(..., kind="spaces")`).
 `python -m tests.hub --root DIR` runs it in the foreground.
 """
 

@@ -14,9 +14,9 @@ from tests.hub.settings import User
 
 
 def main() -> int:
-    """Prints `HF_ENDPOINT=...` once the server listens, and ends on SIGTERM or SIGINT."""
+    """Serves until SIGTERM or SIGINT; prints `HF_ENDPOINT=...` once the server listens."""
     arguments = _parser().parse_args()
-    woken = _wake_on_signals()
+    signaled = _signal_socket()
     server = HubServer(
         arguments.root,
         users=dict(arguments.user),
@@ -34,15 +34,15 @@ def main() -> int:
             temporary = arguments.ready_file.with_name(f".{arguments.ready_file.name}.{os.getpid()}")
             temporary.write_text(f"{line}\n", encoding="utf-8")
             temporary.replace(arguments.ready_file)
-        woken.recv(1)
+        signaled.recv(1)
     return 0
 
 
-def _wake_on_signals() -> socket.socket:
+def _signal_socket() -> socket.socket:
     """A socket that becomes readable on SIGTERM or SIGINT.
 
-    The kernel may hand a signal to any thread. The byte is written at once in whichever it is, whereas an Event would
-    be set by the main thread only, which is asleep waiting for it.
+    The kernel may deliver a signal to any thread, which writes the byte at once. An Event would be set by the main
+    thread only, which is blocked while it waits for that Event.
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", type=Path, required=True, metavar="DIR", help="folder with models/<org>/<name>/")
     add("--port", type=int, default=0, help="the origin's port; 0 (the default) for any")
     add("--cdn-port", type=int, default=0, help="the CDN's port; 0 (the default) for any")
-    add("--ready-file", type=Path, metavar="FILE", help="gets the printed line once the server listens")
+    add("--ready-file", type=Path, metavar="FILE", help="file that receives the printed line once the server listens")
     add("--user", type=_user, action="append", default=[], metavar="TOKEN=NAME[:ORG,...]", help="an account")
     add("--alias", type=_pair, action="append", default=[], metavar="OLD=NEW", help="a redirect between ids")
     add("--resolve-cache", action="store_true", help="redirect regular files to /api/resolve-cache")

@@ -1,7 +1,7 @@
-"""Who may see what: the table of statuses and error codes that clients classify refusals by.
+"""Access control: the statuses and error codes by which huggingface_hub classifies refusals.
 
-The Hub does not tell an anonymous caller whether a repository is private or missing: both are 401. A caller
-with a valid token gets 404 for both. An invalid token is refused everywhere, public repositories included.
+Anonymous callers get 401 for private and for missing repositories, callers with a valid token 404 for both. An invalid
+token is refused everywhere, for public repositories too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.hub.settings import Options, User
 
 
 class Gatekeeper:
-    """Applies the table to users and repositories."""
+    """Checks users and their access to repositories."""
 
     def __init__(self, users: Mapping[str, User], options: Options) -> None:
         self.users = dict(users)
@@ -33,12 +33,11 @@ class Gatekeeper:
         return user
 
     def may_see(self, user: User | None, repository: Repository) -> bool:
-        """Whether a repository exists as far as this caller can tell."""
+        """Whether the existence of a repository is visible to this caller."""
         return not repository.settings.private or has_access(user, repository)
 
     def check_visible(self, user: User | None, repository: Repository | None) -> Repository:
-        """Returns the repository if the caller may know of it and it is not disabled; else raises
-        HubError."""
+        """Returns the repository if it is visible to the caller and not disabled; else raises HubError."""
         if repository is None or not self.may_see(user, repository):
             raise self.not_found(user)
         if repository.settings.disabled:
@@ -46,7 +45,7 @@ class Gatekeeper:
         return repository
 
     def check_download(self, user: User | None, repository: Repository) -> None:
-        """Raises HubError if the repository is gated and the caller has not been let in."""
+        """Raises HubError if the repository is gated and the caller has no access."""
         if not repository.settings.gated or has_access(user, repository):
             return
         text = f"Access to model {repository.id} is restricted"
@@ -59,8 +58,8 @@ class Gatekeeper:
     def not_found(self, user: User | None) -> HubError:
         """The refusal for a missing or invisible repository.
 
-        The Hub sends no error code to anonymous callers, and clients tell the case by the https URL. On http
-        they cannot, hence the code unless `strict_401` is set.
+        The Hub sends no error code to anonymous callers; huggingface_hub recognizes the case by the https URL. For
+        http URLs it cannot, hence the code unless `strict_401` is set.
         """
         if user is not None:
             return HubError(404, "Repository not found", "RepoNotFound")
@@ -69,7 +68,7 @@ class Gatekeeper:
 
 
 def has_access(user: User | None, repository: Repository) -> bool:
-    """Whether a user owns a repository, belongs to its organisation or is on its list."""
+    """Whether a user owns a repository, is in its organization or is on its list."""
     if user is None:
         return False
     return repository.author in (user.name, *user.orgs) or user.name in repository.settings.allowed

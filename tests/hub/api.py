@@ -19,7 +19,7 @@ from tests.hub.tree import commit_title, list_paths, list_tree
 
 
 class Context(Protocol):
-    """What the endpoints need of the application."""
+    """The attributes of the application that the endpoints use."""
 
     store: RepoStore
     gatekeeper: Gatekeeper
@@ -70,7 +70,7 @@ def _visible_models(context: Context, user: User | None) -> list[Model]:
             continue
         try:
             revision = repository.resolve("main")
-        except HubError:  # A repository without files has no commit, and nothing to list.
+        except HubError:  # A repository without files has no commit to list.
             continue
         models.append(Model(repository, revision.label, revision.commit))
     return models
@@ -79,8 +79,7 @@ def _visible_models(context: Context, user: User | None) -> list[Model]:
 def model_endpoint(
     context: Context, user: User | None, repository: Repository, rest: tuple[str, ...], request: Request
 ) -> Reply:
-    """`/api/models/{id}/...`: `rest` are the segments after the id, still encoded, as a revision may hold
-    `%2F`."""
+    """`/api/models/{id}/...`: `rest` are the segments after the id, still encoded: a revision may contain `%2F`."""
     name, *arguments = rest or ("revision",)
     if name == "paths-info":
         return _paths_info(repository, _revision(repository, arguments), request)
@@ -122,8 +121,7 @@ def _tree(context: Context, repository: Repository, revision: Revision, below: s
 
 
 def _paths_info(repository: Repository, revision: Revision, request: Request) -> Reply:
-    """The body is a form in all clients; JSON is accepted as well. Missing paths are left out, without an
-    error."""
+    """huggingface_hub sends a form; JSON is accepted too. Missing paths are omitted without an error."""
     if request.method != "POST":
         raise HubError(405, "Method Not Allowed")
     try:

@@ -1,4 +1,4 @@
-"""Which endpoint answers a request: the whole server without its sockets."""
+"""The routing of requests to endpoints: the server without its sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RATE_QUOTAS = {"api": 500, "resolvers": 3000, "pages": 100}
 
 
 class Application:
-    """Answers requests of both listeners. `base_url` is the origin's, for links."""
+    """Answers the requests of both listeners. `base_url` is the origin's, for links."""
 
     def __init__(self, store: RepoStore, spaces: RepoStore, gatekeeper: Gatekeeper, options: Options) -> None:
         self.store = store
@@ -45,7 +45,7 @@ class Application:
         self._rates = RateWindow()
 
     def answer(self, request: Request) -> Reply:
-        """The reply to a request; refusals included, with the headers that every reply has."""
+        """The reply to a request, which may be a refusal, with the headers that every reply has."""
         try:
             if request.listener == "cdn":
                 return self.cdn.answer(request, once=self.options.cdn_once)
@@ -76,11 +76,11 @@ class Application:
                 return self._answer_file(user, tuple(rest), request, cached=True)
             case (_, "resolve", *_) | (_, _, "resolve", *_):
                 return self._answer_file(user, request.segments, request, cached=False)
-        # Datasets and files of Spaces end here: to a client they are missing repositories.
+        # Datasets and files of Spaces are answered as missing repositories.
         raise self.gatekeeper.not_found(user)
 
     def _answer_model(self, user: User | None, segments: tuple[str, ...], request: Request) -> Reply:
-        legacy = len(segments) == 1 or (segments[1] in SUBRESOURCES and self._knows(unquote(segments[0])))
+        legacy = len(segments) == 1 or (segments[1] in SUBRESOURCES and self._exists(unquote(segments[0])))
         length = 1 if legacy else 2
         repo_id, rest = "/".join(map(unquote, segments[:length])), segments[length:]
         repository = self._find(user, repo_id)
@@ -119,25 +119,24 @@ class Application:
             return redirect_to_cache(request, repository, revision, blob)
         return send_regular(request, revision, blob)
 
-    def _knows(self, repo_id: str) -> bool:
+    def _exists(self, repo_id: str) -> bool:
         return self.store.open(repo_id) is not None or self.store.successor(repo_id) is not None
 
     def _find(self, user: User | None, repo_id: str) -> Repository:
-        """The repository of an id, or the one it now has another id; only if the caller may see it."""
+        """The repository with this id or former id, if it is visible to the caller."""
         repository = self.store.open(repo_id) or self.store.successor(repo_id)
         return self.gatekeeper.check_visible(user, repository)
 
 
 class RateWindow:
-    """Counts requests in fixed windows, as the headers tell. Nothing is refused: a 429 is a Fault."""
+    """Counts requests in fixed windows, for the headers. No request is refused: a 429 is a Fault."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, int], int] = {}
 
     def count(self, bucket: str) -> dict[str, str]:
-        """Counts one request and returns the headers. The remainder stays at 1 where it would reach 0, because
-        clients wait when it is 0."""
+        """Counts one request and returns the headers. The remainder is at least 1: clients wait when it is 0."""
         window, elapsed = divmod(int(time.time()), RATE_WINDOW)
         with self._lock:
             used = self._counts[bucket, window] = self._counts.get((bucket, window), 0) + 1
@@ -163,7 +162,7 @@ def _id_length(segments: tuple[str, ...], cached: bool) -> int:
 def _moved(request: Request, path: str) -> Reply:
     """The redirect to a repository's present id.
 
-    Its Location is relative: 0.x clients follow no other, and the token stays with this server.
+    Its Location is relative: huggingface_hub 0.x follows no other, and the token is sent to this server only.
     """
     query = request.target.partition("?")[2]
     return redirect(307, f"{path}?{query}" if query else path)

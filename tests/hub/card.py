@@ -1,7 +1,7 @@
 """The YAML block at the top of a model card.
 
-A reader for the subset that model cards use: scalars and lists of scalars at the top level. Deeper structures
-are left out rather than misread; a repository that needs them gives `cardData` in its `repo.json`.
+Reads the subset that model cards use: scalars and lists of scalars at the top level. Nested structures are omitted; a
+repository that needs them sets `cardData` in its `repo.json`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_card(text: str) -> dict[str, Any]:
 
 
 def _store_block(card: dict[str, Any], key: str, block: list[str]) -> None:
-    """Stores what was indented below a key, if it is a list of scalars or nothing."""
+    """Stores the indented lines below a key, if they are a list of scalars or empty."""
     lines = [line.strip() for line in block if line.strip() and not line.strip().startswith("#")]
     if not lines:
         card[key] = None

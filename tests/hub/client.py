@@ -1,7 +1,7 @@
-"""A process in which the real Hub client works, for tests.
+"""A process in which tests run the real huggingface_hub.
 
-The client reads its environment at import, so it cannot live in the test's own process; and as importing takes most
-of a second, one process serves a whole module of tests. It evaluates expressions in the namespace of
+huggingface_hub reads its environment at import, so it cannot run in the test's own process; since the import takes
+almost a second, one process serves a whole module of tests. It evaluates expressions in the namespace of
 `huggingface_hub`:
 
     with Client(hub.env(tmp_path)) as client:
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class ClientError:
-    """An exception in the client: the names of its classes, from its own to BaseException, its text, its cause."""
+    """An exception in the client process: the names of its classes in method resolution order, its text, its cause."""
 
     names: tuple[str, ...]
     text: str
@@ -39,7 +39,7 @@ class ClientError:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an expression came to: a value, of JSON's types, or an error."""
+    """The result of an expression: a JSON value or an error."""
 
     value: Any = None
     error: ClientError | None = None
@@ -61,10 +61,10 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
 
     def evaluate(self, expression: str, **values: object) -> Outcome:
-        """The outcome of an expression, in which `values` are variables. Objects come back as their text."""
+        """The outcome of an expression, in which `values` are variables. Other objects are returned as strings."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         values = {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

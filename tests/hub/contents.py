@@ -1,8 +1,8 @@
-"""Files, trees and commits, identified as git and git-LFS identify them.
+"""Files, trees and commits with the ids of git and git-LFS.
 
 A regular file's id is its git blob id, an LFS file's the git blob id of its pointer text. Directories are git
-trees. A commit's id is the hash of its root tree and the repository's id: equal content gives an equal
-commit, whenever and wherever it is served.
+trees. A commit's id is the hash of its root tree and the repository's id: equal content has an equal
+commit id on every server.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Blob:
 
     @property
     def etag(self) -> str:
-        """What a client names its cached copy by: 64 hex digits for LFS, 40 otherwise."""
+        """The name of a client's cached copy: 64 hex digits for LFS files, 40 for others."""
         return self.sha256 or self.oid
 
     @property
     def pointer_size(self) -> int:
-        """The length of the LFS pointer text, which git stores in the file's place."""
+        """The length of the LFS pointer text, which git stores in place of the file."""
         return len(_pointer(self.sha256 or "", self.size))
 
 
@@ -104,8 +104,7 @@ def _read_blob(path: str, file: Path, rule: LfsRule) -> Blob:
 
 
 def _digest(file: Path, *, lfs: bool) -> str:
-    """The sha256, or the git blob id, of a file. Files are hashed once a process, links to one file
-    included."""
+    """The sha256 or the git blob id of a file. A file is hashed once per process, also under several links."""
     stat = file.stat()
     key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, lfs)
     with _digest_lock:
@@ -135,8 +134,7 @@ def _nest(files: Mapping[str, Blob]) -> _Tree:
 
 
 def _hash_tree(tree: _Tree, path: str, found: dict[str, str]) -> str:
-    """The git id of a tree; those of the trees below are left in `found`. Git sorts a directory as
-    `name/`."""
+    """The git id of a tree; the ids of the trees below are stored in `found`. Git sorts a directory as `name/`."""
     entries: list[tuple[str, bytes]] = []
     for name, entry in tree.items():
         if isinstance(entry, Blob):

@@ -1,7 +1,6 @@
-"""What passes between the sockets and the application: a request, a body, a reply, an error.
+"""The values between the sockets and the application: request, body, reply, error.
 
-Nothing in this module knows about sockets, so an answer can be computed, changed by a fault and only then
-sent.
+This module does not depend on sockets: a reply is computed, changed by a fault, and then sent.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 Listener = Literal["origin", "cdn"]
-"""Which of the two ports a request came in on."""
+"""The port on which a request was received."""
 
 CHUNK_SIZE = 256 * 1024
 
@@ -75,7 +74,7 @@ class Body:
 
     @classmethod
     def of(cls, source: bytes | Path, size: int | None = None) -> Body:
-        """The whole of `source`; `size` spares a stat where it is known."""
+        """The whole of `source`; `size`, if known, saves a stat."""
         if size is None:
             size = len(source) if isinstance(source, bytes) else source.stat().st_size
         return cls(source, size, 0, size)
@@ -94,7 +93,7 @@ class Body:
         return replace(self, start=start, stop=stop)
 
     def chunks(self, size: int = CHUNK_SIZE) -> Iterator[bytes]:
-        """The bytes, in pieces of at most `size`; a file that was cut meanwhile ends early."""
+        """The bytes, in pieces of at most `size`; a file that was truncated meanwhile ends early."""
         if isinstance(self.source, bytes):
             for at in range(self.start, self.stop, size):
                 yield self.source[at : min(at + size, self.stop)]
@@ -112,18 +111,18 @@ EMPTY = Body.of(b"")
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. Content-Length is not among `headers`: it follows from the body when the reply is sent."""
+    """A response. `headers` have no Content-Length: it is derived from the body when the reply is sent."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = EMPTY
 
     def with_headers(self, headers: Mapping[str, str]) -> Reply:
-        """The same reply with further headers, which win over those present."""
+        """The same reply with further headers, which replace present ones."""
         return replace(self, headers={**self.headers, **headers})
 
     def without_headers(self, *names: str) -> Reply:
-        """The same reply without some headers, named in any case."""
+        """The same reply without some headers; names are case-insensitive."""
         unwanted = {name.lower() for name in names}
         return replace(self, headers={k: v for k, v in self.headers.items() if k.lower() not in unwanted})
 
@@ -143,10 +142,10 @@ def redirect(status: int, location: str, headers: Mapping[str, str] | None = Non
 
 
 class HubError(Exception):
-    """A refusal, in the form that clients classify errors by.
+    """A refusal, in the form by which huggingface_hub classifies errors.
 
-    The text goes into the `X-Error-Message` header as well as the body, because a reply to HEAD has no body
-    and downloads start with HEAD; `X-Error-Code` selects the client's exception class.
+    The text is in the `X-Error-Message` header as well as in the body, because a reply to HEAD has no body and
+    downloads start with HEAD; `X-Error-Code` selects the exception class.
     """
 
     def __init__(

@@ -23,8 +23,7 @@ PHANTOM_OID = "0" * 40
 
 
 class Model:
-    """A repository at one commit, as its JSON is made from; what is costly is computed when first asked
-    for."""
+    """The values of a model's JSON, from a repository at one commit; costly ones are computed at first use."""
 
     def __init__(self, repository: Repository, label: str, commit: Commit) -> None:
         self.repository = repository
@@ -33,7 +32,7 @@ class Model:
         self.commit = commit
 
     def json_file(self, path: str) -> dict[str, Any]:
-        """A JSON object among the files; empty if the file is missing or something else."""
+        """A JSON object from a file; empty if the file is missing or contains something else."""
         try:
             value = json.loads(self.commit.files[path].file.read_bytes())
         except (KeyError, ValueError):
@@ -42,7 +41,7 @@ class Model:
 
     @cached_property
     def card(self) -> dict[str, Any] | None:
-        """`cardData`: that of the settings, else the front matter of README.md, else None."""
+        """`cardData` of the settings, else the front matter of README.md, else None."""
         if self.settings.card_data is not None:
             return dict(self.settings.card_data)
         readme = self.commit.files.get("README.md")
@@ -51,7 +50,7 @@ class Model:
 
     @cached_property
     def config(self) -> dict[str, Any] | None:
-        """The part of config.json and tokenizer_config.json which the Hub repeats; never the whole files."""
+        """The keys of config.json and tokenizer_config.json that the Hub's responses contain."""
         config, tokenizer = self.json_file("config.json"), self.json_file("tokenizer_config.json")
         found = {key: config[key] for key in CONFIG_KEYS if key in config}
         if kept := {key: tokenizer[key] for key in TOKENIZER_KEYS if key in tokenizer}:
@@ -60,7 +59,7 @@ class Model:
 
     @cached_property
     def library(self) -> str | None:
-        """`library_name`: that of the settings or card, else the one whose files are there."""
+        """`library_name` of the settings or the card, else the library that the files belong to."""
         stated = self.settings.library_name or (self.card or {}).get("library_name")
         if stated:
             return str(stated)
@@ -70,12 +69,12 @@ class Model:
 
     @cached_property
     def pipeline_tag(self) -> str | None:
-        """The task: that of the settings, else of the card."""
+        """The task of the settings, else of the card."""
         return self.settings.pipeline_tag or (self.card or {}).get("pipeline_tag")
 
     @cached_property
     def relation(self) -> str:
-        """What the model is to its base: as the card says, else as the Hub works it out from the files."""
+        """The relation of the model to its base model: from the card, else derived from the files as the Hub does."""
         card = self.card or {}
         if stated := card.get("base_model_relation"):
             return str(stated)
@@ -88,8 +87,7 @@ class Model:
 
     @cached_property
     def tags(self) -> list[str]:
-        """What the Hub's search filters on: library, file formats, model type, the card's tags, license,
-        region."""
+        """The tags that the Hub's search filters on: library, formats, model type, the card's tags, license, region."""
         card = self.card or {}
         found = [self.library, *_formats(self.commit.files), (self.config or {}).get("model_type")]
         found += [self.pipeline_tag, *as_list(card.get("tags")), *as_list(card.get("language"))]
@@ -100,7 +98,7 @@ class Model:
         return list(dict.fromkeys(str(tag) for tag in found if tag))
 
     def siblings(self, blobs: bool = False) -> list[dict[str, Any]]:
-        """The list of files; with sizes and ids if `blobs`."""
+        """The list of files, with sizes and ids if `blobs` is set."""
         listed = [_sibling(blob, blobs) for blob in self.commit.files.values()]
         for name in self.settings.phantom_files:
             listed.append({"rfilename": name, **({"blobId": PHANTOM_OID, "size": 0} if blobs else {})})
@@ -155,15 +153,14 @@ FULL_KEYS = (*LIST_KEYS, "author", "sha", "lastModified", "gated", "siblings")
 
 
 def render(model: Model, keys: Iterable[str]) -> dict[str, Any]:
-    """The JSON of a model with the given keys, without those that have no value. `extra` wins over the
-    table."""
+    """The JSON of a model with the given keys, except those without a value. `extra` replaces computed values."""
     extra = model.settings.extra
     values = {key: extra[key] if key in extra else FIELDS[key](model) for key in keys}
     return {key: value for key, value in values.items() if value is not None}
 
 
 def expanded_keys(expand: Iterable[str]) -> tuple[str, ...]:
-    """The keys for `expand`: those asked for and the two ids. Raises HubError (400) for an unknown one."""
+    """The requested keys of `expand`, and the two ids. Raises HubError (400) for an unknown key."""
     wanted = tuple(expand)
     for key in wanted:
         if key not in EXPANDABLE:
@@ -172,7 +169,7 @@ def expanded_keys(expand: Iterable[str]) -> tuple[str, ...]:
 
 
 def model_json(model: Model, *, expand: list[str], blobs: bool, security: bool) -> dict[str, Any]:
-    """The answer to a request for one model."""
+    """The response for one model."""
     if expand:
         return render(model, expanded_keys(expand))
     unlisted = {key: value for key, value in model.settings.extra.items() if key not in FIELDS}
@@ -209,14 +206,14 @@ def _formats(paths: Iterable[str]) -> list[str]:
 
 
 def _token_text(token: object) -> str | None:
-    """A special token as text; tokenizer_config.json may hold it as an object with `content`."""
+    """A special token as text; tokenizer_config.json may contain it as an object with `content`."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else None
 
 
 def as_list(value: object) -> list[Any]:
-    """A list, or one scalar, as a list; None is an empty one."""
+    """A list, a scalar as a list of one, None as an empty list."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,4 +1,4 @@
-"""Paged answers: a slice of the entries, and a Link header to the next one."""
+"""Paged responses: a slice of the entries, and a Link header to the next page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def take_page(request: Request, base_url: str, entries: Sequence[T], size: int) -> tuple[list[T], dict[str, str]]:
-    """The page that the request's cursor points at, and the headers that point to the next.
+    """The page at the request's cursor, and the header with the URL of the next page.
 
     The link is absolute, names this server and repeats all parameters: clients follow it as it is, with their
     token. Raises HubError (400) for a cursor that this server did not make.

@@ -19,8 +19,8 @@ REVISIONS = "revisions"
 class CommitCache:
     """Commits that have been read, by folder.
 
-    A folder is read again when it is replaced or when its own entry changes, not when a file in it is
-    overwritten: a commit does not change. New content is a new label, to which a branch is then moved.
+    A folder is read again when it is replaced or its entry changes, not when a file in it is overwritten: commits do
+    not change. New content is written as a new label, to which a branch is moved.
     """
 
     def __init__(self) -> None:
@@ -37,14 +37,14 @@ class CommitCache:
             return self._commits[key]
 
     def clear(self) -> None:
-        """Forgets all commits, for files that were changed in place."""
+        """Removes all commits, after files were changed in place."""
         with self._lock:
             self._commits.clear()
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A name for a commit: `name` as users write it, `full` as git does (`refs/heads/main`)."""
+    """A ref: `name` as users write it, `full` as git does (`refs/heads/main`)."""
 
     name: str
     full: str
@@ -60,7 +60,7 @@ class Revision:
 
 
 class Repository:
-    """A repository as it is on disk now; made anew for every request."""
+    """A repository as it is on disk; created for every request."""
 
     def __init__(
         self, repo_id: str, folder: Path, cache: CommitCache, options: Options, moved: Mapping[str, str]
@@ -74,12 +74,11 @@ class Repository:
 
     @property
     def author(self) -> str | None:
-        """The organisation or user before the slash; None for a legacy id."""
+        """The organization or user before the slash; None for a legacy id."""
         return self.id.split("/")[0] if "/" in self.id else None
 
     def label_folder(self, label: str) -> Path | None:
-        """The folder of a label's files, or None. A label is one plain name, so nothing else can be
-        reached."""
+        """The folder of a label's files, or None. A label is a plain name, which cannot lead out of the folder."""
         if not label or label in {".", ".."} or "/" in label or "\\" in label:
             return None
         folder = self.folder / REVISIONS / label
@@ -88,7 +87,7 @@ class Repository:
         return folder if folder.is_dir() else None
 
     def labels(self) -> list[str]:
-        """All labels, those without a ref included: their commits can be asked for by hash."""
+        """All labels, including those without a ref, whose commits can be requested by hash."""
         revisions = self.folder / REVISIONS
         entries = list(revisions.iterdir()) if revisions.is_dir() else []
         found = {entry.name for entry in entries if entry.is_dir()}
@@ -124,7 +123,7 @@ class Repository:
         return [Ref(number, f"refs/pr/{number}", label) for number, label in requests.items()]
 
     def resolve(self, revision: str) -> Revision:
-        """What a branch, tag, full ref or 40-digit hash stands for. Raises HubError (404) if nothing."""
+        """The commit of a branch, tag, full ref or 40-digit hash. Raises HubError (404) without one."""
         for ref in (*self.branches(), *self.tags()):
             if revision in (ref.name, ref.full):
                 return Revision(ref.label, self.commit(ref.label))
@@ -138,7 +137,7 @@ class Repository:
         raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
 
     def history(self, label: str) -> Iterator[str]:
-        """The label and those of its ancestors, newest first."""
+        """The label and the labels of its ancestors, newest first."""
         seen: set[str] = set()
         step: str | None = label
         while step is not None and step not in seen:
@@ -147,13 +146,12 @@ class Repository:
             step = self.settings.parents.get(step)
 
     def date(self, label: str) -> str:
-        """When a commit was made: a day after its parent, the first one with the repository; never the
-        clock."""
+        """The date of a commit: a day after its parent's, the first at the repository's creation."""
         created = datetime.fromisoformat(self.settings.created_at).astimezone(UTC)
         made = created + timedelta(days=len(list(self.history(label))) - 1)
         return made.strftime("%Y-%m-%dT%H:%M:%S.") + f"{made.microsecond // 1000:03}Z"
 
 
 def is_repository(folder: Path) -> bool:
-    """Whether a folder is a repository rather than an organisation."""
+    """Whether a folder is a repository rather than an organization."""
     return any((folder / name).exists() for name in (SETTINGS_FILE, REVISIONS, MAIN))

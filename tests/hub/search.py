@@ -1,4 +1,4 @@
-"""`GET /api/models`: which models match a query, in which order, with which keys."""
+"""`GET /api/models`: filters, order and keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SCALES = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 def search(models: Iterable[Model], request: Request) -> list[Model]:
-    """The models that match the query, in its order: descending, those of equal rank by id."""
+    """The models that match the query, in its order, descending; equal ones by id."""
     order = request.value("sort") or "trendingScore"
     if order not in SORT_KEYS:
         raise HubError(400, f'Invalid sort "{order}", expected one of: {", ".join(SORT_KEYS)}')
@@ -28,7 +28,7 @@ def search(models: Iterable[Model], request: Request) -> list[Model]:
 
 
 def matches(model: Model, request: Request) -> bool:
-    """Whether a model satisfies every parameter. `apps` is accepted and not applied."""
+    """Whether a model satisfies every parameter. `apps` is ignored."""
     repository = model.repository
     return (
         all(term.lower() in repository.id.lower() for term in request.values("search"))
@@ -43,7 +43,7 @@ def matches(model: Model, request: Request) -> bool:
 
 
 def listed_keys(request: Request) -> tuple[str, ...]:
-    """The keys of each model in the answer."""
+    """The keys of each model in the response."""
     if expand := request.values("expand"):
         return expanded_keys(expand)
     keys: tuple[str, ...] = FULL_KEYS if request.flag("full") else LIST_KEYS
@@ -85,7 +85,7 @@ def _has_provider(model: Model, providers: list[str]) -> bool:
 
 
 def _has_size(model: Model, wanted: str | None) -> bool:
-    """Whether the number of parameters is within `min:6B,max:128B`; unknown sizes are not."""
+    """Whether the number of parameters is within `min:6B,max:128B`; an unknown number is not."""
     if not wanted:
         return True
     safetensors = render(model, ("safetensors",)).get("safetensors")

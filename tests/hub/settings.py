@@ -1,4 +1,4 @@
-"""What is configured: a repository's `repo.json`, a user, the server's options."""
+"""Configuration: a repository's `repo.json`, users, the server's options."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class RepoSettings:
     - `branches`, `git_tags`: ref name to label (`main` points to label `main` unless set)
     - `pull_requests`: number to label, reachable as `refs/pr/<number>`
     - `parents`: label to the label of the preceding commit; `titles`: label to commit title
-    - `tags`, `pipeline_tag`, `library_name`, `card_data`: added to, or winning over, what the files say
+    - `tags`: added to those of the files; `pipeline_tag`, `library_name`, `card_data`: replace those of the files
     - `lfs_patterns`, `lfs_threshold`: None for the server's values
-    - `scans`: path to what the security scan says of a file: `level` (safe, unsafe, suspicious ...) and `imports`, each
+    - `scans`: path to the result of a file's security scan: `level` (safe, unsafe, suspicious ...) and `imports`, each
       with `module`, `name` and `safety`; files without an entry are safe
     - `phantom_files`: names listed but without content, for testing clients against hostile listings
     - `extra`: further keys of the model's JSON, such as `gguf` or `inference`
@@ -84,7 +84,7 @@ class RepoSettings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RepoSettings:
-        """Settings from parsed JSON; an unknown key is an error, as it is most often a misspelling."""
+        """Settings from parsed JSON; an unknown key is an error."""
         values = {_JSON_NAMES.get(key, key): value for key, value in data.items()}
         known = {item.name for item in fields(cls)}
         if unknown := sorted(values.keys() - known):
@@ -94,7 +94,7 @@ class RepoSettings:
 
     @classmethod
     def load(cls, folder: Path) -> RepoSettings:
-        """The settings of the repository in `folder`; the defaults where it has no `repo.json`."""
+        """The settings of the repository in `folder`; the defaults without a `repo.json`."""
         try:
             text = (folder / SETTINGS_FILE).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -102,7 +102,7 @@ class RepoSettings:
         return cls.from_json(json.loads(text))
 
     def save(self, folder: Path) -> None:
-        """Writes `repo.json` in one step: a running server never reads half of it."""
+        """Writes `repo.json` atomically, for running servers."""
         names = {value: key for key, value in _JSON_NAMES.items()}
         default = asdict(RepoSettings())
         data = {names.get(key, key): value for key, value in asdict(self).items() if value != default[key]}
@@ -117,9 +117,8 @@ class Options:
 
     - `resolve_cache`: regular files are answered by a 307 to `/api/resolve-cache/...`, as on the real Hub
     - `strict_401`: a missing repository is refused to anonymous callers without `X-Error-Code`, as on the
-      real Hub. Over http the client then raises no RepositoryNotFoundError, which is why this is not the
-      default
-    - `lfs_threshold`: files of at least so many bytes go to LFS
+      real Hub. For http URLs huggingface_hub then raises no RepositoryNotFoundError; hence not the default
+    - `lfs_threshold`: size in bytes from which files go to LFS
     - `cdn_ttl`: seconds for which a signed CDN URL is valid
     - `cdn_once`: whether a signed CDN URL is valid for one request only
     - `list_page_size`, `tree_page_size`, `expanded_page_size`, `commit_page_size`: entries in one page

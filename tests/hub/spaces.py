@@ -1,4 +1,4 @@
-"""`GET /api/spaces/{id}`: what a Space is and which models it uses; its files are not served."""
+"""`GET /api/spaces/{id}`: the metadata of a Space with the models it uses; its files are not served."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,96}")
 
 
 class RepoStore:
-    """Finds repositories. It looks at the disk each time, so a repository may be added to a running
-    server."""
+    """Finds repositories. The disk is read for every request: repositories can be added to a running server."""
 
     def __init__(self, root: Path, options: Options, kind: str = MODELS) -> None:
         self.root = root / kind
@@ -41,8 +40,8 @@ class RepoStore:
     def open(self, repo_id: str) -> Repository | None:
         """The repository of exactly this id, or None.
 
-        Each part of the id is compared with the names in its folder, never joined to a path first: so neither
-        `..` nor, on a file system that ignores case, a different case leads anywhere.
+        Each part of the id is compared with the names in its folder before it is joined to a path: neither `..` nor, on
+        a case-insensitive file system, another case is accepted.
         """
         folder = self.root
         for part in repo_id.split("/"):
@@ -54,8 +53,7 @@ class RepoStore:
         return Repository(repo_id, folder, self.cache, self.options, self._moved.get(repo_id, {}))
 
     def successor(self, repo_id: str) -> Repository | None:
-        """The repository which an id without one leads to: by alias, former name or different case; or
-        None."""
+        """The repository that an id is redirected to, by alias, former name or other case; or None."""
         wanted = repo_id.lower()
         aliases = {old.lower(): new for old, new in self.options.aliases.items()}
         if wanted in aliases:
@@ -89,13 +87,12 @@ def add_repo(
     kind: str = MODELS,
     **settings: Any,
 ) -> Path:
-    """Writes a repository, or a further label of one, and returns its folder.
+    """Writes a repository, or a further label of a repository, and returns its folder.
 
-    A value of `files` is the content or the path of a file to take it from. Such a file is hard-linked where
-    that is possible, so a large model costs nothing; do not write to it in place. `settings` are fields of
-    RepoSettings; on an existing repository they replace those of the same name. The label's folder is
-    replaced in one step, thus a running server sees all or nothing. Raises ValueError for an id, label or
-    file name that could leave `root`. `kind` is `models` or `spaces`.
+    A value of `files` is the content or the path of a file, which is hard-linked if possible; do not write to it in
+    place. `settings` are fields of RepoSettings; they replace those of an existing repository. The label's folder is
+    replaced atomically, for running servers. Raises ValueError for an id, label or file name that could lead out of
+    `root`. `kind` is `models` or `spaces`.
     """
     _check_id(repo_id)
     if not is_valid_name(label):
@@ -116,12 +113,12 @@ def add_repo(
 
 
 def folder_files(folder: Path) -> dict[str, bytes | Path]:
-    """All files below a folder, in the form that `add_repo` takes."""
+    """All files below a folder, in the form that `add_repo` accepts."""
     return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether one part of a repository id is allowed: plain characters, neither `..` nor `--`, no `.git`."""
+    """Whether one part of a repository id is valid: plain characters, neither `..` nor `--`, no `.git`."""
     plain = _NAME.fullmatch(name) is not None and name != "." and not name.endswith(".git")
     return plain and ".." not in name and "--" not in name
 

@@ -1,4 +1,4 @@
-"""The server as the real client sees it; to be run with every line of huggingface_hub."""
+"""The server as huggingface_hub sees it; run with every supported version."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_missing_revision_and_file(hub: HubServer, client: Client, tmp_path: Pat
 
 
 def test_resume(hub: HubServer, client: Client, tmp_path: Path) -> None:
-    """A body cut after 15 MiB: 2.x goes on within the call, the earlier lines in the next one."""
+    """A body cut after 15 MiB: 2.x resumes within the call, earlier versions in the next call."""
     hub.add_fault(Fault("close", path="/repos/", after=15 << 20))
     outcome = client.evaluate(DOWNLOAD, repo="acme/large", file="model.bin", cache=tmp_path, token=False)
     if outcome.error is not None:
@@ -272,14 +272,14 @@ def test_rate_limit(hub: HubServer, client: Client) -> None:
 
 
 def test_without_size_in_the_redirect(hub: HubServer, client: Client, tmp_path: Path) -> None:
-    """0.x then takes the length of the redirect's body for the file's and finds the file too long."""
+    """0.x then uses the length of the redirect's body as the file's, and finds the file too long."""
     hub.add_fault(Fault("headers", method="HEAD", remove=("X-Linked-Size",)))
     outcome = client.evaluate(DOWNLOAD, repo="acme/plain", file="onnx/model.onnx", cache=tmp_path, token=False)
     assert outcome.error is None or "Consistency check failed" in outcome.error.text
 
 
 def test_a_client_with_its_own_defaults(hub: HubServer, tmp_path: Path) -> None:
-    """With Xet and telemetry: no header offers Xet, and the telemetry's own request is answered."""
+    """With Xet and telemetry enabled: no header offers Xet, and the telemetry's request is answered."""
     env = hub.env(tmp_path / "home")
     for name in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_UPDATE_CHECK"):
         del env[name]

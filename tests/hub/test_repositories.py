@@ -1,4 +1,4 @@
-"""Repositories on disk: what is read from them and how they are written."""
+"""Repositories on disk: how they are read and written."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.hub.card import read_card
 from tests.hub.client import ROOT
 from tests.hub.conftest import safetensors
 from tests.hub.contents import LfsRule, read_commit
-from tests.hub.wire import ask, wait_for
+from tests.hub.wire import PATIENCE, ask, wait_for
 
 
 def test_trees_are_named_as_git_names_them(tmp_path: Path) -> None:
-    """The ids that `git write-tree` gives for the same files."""
+    """The ids of `git write-tree` for the same files."""
     for name, content in {"a.txt": b"a\n", "b/c.txt": b"c\n", "b.txt": b"b\n"}.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -152,6 +152,6 @@ def test_the_program(tmp_path: Path, number: int) -> None:
             assert ask(f"{url}/api/whoami-v2", token="t").json["name"] == "alice"
             assert ask(f"{url}/api/models/old").headers["location"] == "/api/models/a/b"
             process.send_signal(number)
-            assert process.wait(timeout=5) == 0
+            assert process.wait(timeout=PATIENCE) == 0
         finally:
             process.kill()

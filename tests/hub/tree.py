@@ -1,4 +1,4 @@
-"""Entries of directories: the answers to `tree` and `paths-info`."""
+"""Entries of directories: the replies to `tree` and `paths-info`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from tests.hub.repository import Repository, Revision
 def list_tree(
     repository: Repository, revision: Revision, below: str, *, recursive: bool, expand: bool
 ) -> list[dict[str, Any]]:
-    """The entries of a directory, or of all directories under it, by path. Raises HubError (404) without
-    it."""
+    """The entries of a directory, or of it and all directories below, by path. Raises HubError (404) if missing."""
     commit = revision.commit
     if below and below not in commit.directories:
         raise HubError(404, f"{below} does not exist on this revision", "EntryNotFound")
@@ -33,7 +32,7 @@ def list_tree(
 
 
 def list_paths(repository: Repository, revision: Revision, paths: list[str], *, expand: bool) -> list[dict[str, Any]]:
-    """The entries of those of `paths` that exist; the others are left out."""
+    """The entries of `paths`, without those that do not exist."""
     entries = []
     for path in paths:
         entry = _entry(revision, path.rstrip("/"))
@@ -62,8 +61,7 @@ def _phantom(name: str) -> dict[str, Any]:
 
 
 def _expansion(repository: Repository, revision: Revision, entry: dict[str, Any]) -> dict[str, Any]:
-    """What `expand` adds. The last commit is that of the revision: which one touched a file is not
-    recorded."""
+    """The keys that `expand` adds. The last commit is always the revision's."""
     title = commit_title(repository, revision.label)
     last = {"id": revision.commit.sha, "title": title, "date": repository.date(revision.label)}
     if entry["type"] == "directory":
