@@ -3,27 +3,27 @@
 ::
 
     GpuxError
-    ├── UsageError                 an argument or option that cannot be meant
-    │   └── InvalidReferenceError  a model reference in no accepted form
-    │       └── WrongKindError     it names a dataset, a Space, a collection or a paper
-    ├── ManagerError               the place where models come from
-    │   ├── ModelNotFoundError     no such repository, or no right to see it
+    ├── UsageError                 an argument or option that is invalid
+    │   └── InvalidReferenceError  a model reference in none of the accepted forms
+    │       └── WrongKindError     a reference to a dataset, a Space, a collection or a paper
+    ├── ManagerError               the Hub, or another source of models
+    │   ├── ModelNotFoundError     no such repository, or no permission to see it
     │   ├── RevisionNotFoundError
     │   ├── EntryNotFoundError     no such file in the repository
     │   ├── AccessError
     │   │   ├── InvalidTokenError
-    │   │   ├── GatedModelError    the repository's page grants access
+    │   │   ├── GatedModelError    access has to be requested on the repository's page
     │   │   └── DisabledModelError
-    │   ├── UnavailableError       may work later
-    │   │   ├── NetworkError       nothing answered
-    │   │   ├── HubServerError     answered 5xx, or nothing usable
+    │   ├── UnavailableError       the same request may succeed later
+    │   │   ├── NetworkError       no response
+    │   │   ├── HubServerError     a 5xx response, or one that cannot be read
     │   │   ├── RateLimitError
-    │   │   └── OfflineError       offline was asked for, and it is not here
-    │   └── UnsafePathError        a file name that leaves its folder
-    ├── StorageError               this machine's disk
+    │   │   └── OfflineError       gpux is offline, and the file is not on this machine
+    │   └── UnsafePathError        a file name that leads out of its folder
+    ├── StorageError               the disk of this machine
     │   ├── NotWritableError
     │   ├── DiskFullError
-    │   ├── CorruptFileError       the bytes are not the ones that were promised
+    │   ├── CorruptFileError       the content does not match its size, hash or format
     │   ├── ManifestError
     │   ├── NotStoredError
     │   └── JobNotFoundError
@@ -31,24 +31,24 @@
     │   ├── NoWeightsError
     │   ├── UnsupportedArchitectureError
     │   └── UnsupportedTaskError
-    ├── ConversionError            has ``.log``, the exporter's own output
+    ├── ConversionError            ``.log`` is the output of the exporter
     │   ├── ToolchainMissingError
-    │   ├── ToolchainError         its installation failed or is damaged
+    │   ├── ToolchainError         the installation failed or is damaged
     │   ├── WorkerCrashedError
-    │   ├── OutOfMemoryError       it would take, or took, more than there is
+    │   ├── OutOfMemoryError       the conversion needs more memory than is available
     │   └── ProofError             the ONNX differs from the original
-    ├── RunError                   what happens in onnxruntime
+    ├── RunError                   a stored model cannot be run
     │   ├── DeviceError
     │   ├── InputError
-    │   │   ├── ContextLengthError a prompt that the model cannot read whole
-    │   │   └── ChatTemplateError  none, broken, or it refuses the messages
+    │   │   ├── ContextLengthError a prompt longer than the model's context
+    │   │   └── ChatTemplateError  missing, broken, or it rejects the messages
     │   ├── SessionError
-    │   ├── CacheMemoryError       a generation's cache would not fit
-    │   └── NumericError           the model answers NaN
-    └── CancelledError             the caller's token was set
+    │   ├── CacheMemoryError       the KV cache of a generation does not fit into memory
+    │   └── NumericError           the outputs of the model are NaN
+    └── CancelledError             the cancel token of the caller was set
 
-``code`` is stable and the same in the library, in ``--json`` and (later) over HTTP. ``exit_code`` is what the
-command line ends with. ``hint`` is the next thing to do, usually a command to type.
+``code`` is stable, and the same in the library and in ``--json``. ``exit_code`` is the exit status of the command line.
+``hint`` is the next thing to do, usually a command to type.
 """
 
 from __future__ import annotations
@@ -106,7 +106,11 @@ __all__ = [
 
 
 class GpuxError(Exception):
-    """Base of the tree: ``message`` says what happened to what, ``hint`` what to do next."""
+    """Base of the tree.
+
+    ``message`` states what happened and to which model or file, ``hint`` what to do next, ``details`` the values that
+    programs need, such as ``free`` and ``needed`` of a full disk.
+    """
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
@@ -124,19 +128,23 @@ class GpuxError(Exception):
         return (_rebuild, (type(self), self.message, self.hint, self.details))
 
     def to_dict(self) -> dict[str, Any]:
-        """The error as JSON-able values: ``code``, ``message``, ``hint`` and its ``details``."""
+        """The error as JSON-able values: ``code``, ``message``, ``hint`` and each of the ``details``.
+
+        Left out are the exit code, which follows from ``code``, and the exception that caused this one, with both
+        tracebacks: :meth:`from_dict` restores everything else.
+        """
         return {"code": self.code, "message": self.message, "hint": self.hint, **_plain(self.details)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> GpuxError:
-        """The typed error behind :meth:`to_dict`; an unknown code gives a plain :class:`GpuxError`."""
+        """The error that :meth:`to_dict` was called on; an unknown code gives a plain :class:`GpuxError`."""
         fields = dict(data)
         kind = error_types().get(fields.pop("code", ""), GpuxError)
         return kind(fields.pop("message", ""), hint=fields.pop("hint", None), **fields)
 
 
 def _plain(value: Any) -> Any:
-    """Paths inside a detail as text, tuples as lists."""
+    """A detail with paths as text and tuples as lists."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):
@@ -157,33 +165,33 @@ def error_types() -> dict[str, type[GpuxError]]:
 
 
 class UsageError(GpuxError):
-    """An argument or option that cannot be meant."""
+    """An argument or option that is invalid."""
 
     code = "usage"
     exit_code = 2
 
 
 class InvalidReferenceError(UsageError):
-    """A model reference in no accepted form; the message shows the accepted ones."""
+    """A model reference in none of the accepted forms, which the message lists."""
 
     code = "invalid_reference"
 
 
 class WrongKindError(InvalidReferenceError):
-    """It names no model but what ``details["kind"]`` says (``dataset``, ``space`` …), of ``id``, at ``endpoint``."""
+    """A reference to a ``dataset``, ``space``, ``collection`` or ``paper``: ``details`` has ``kind``, ``id``, ``endpoint``."""
 
     code = "wrong_kind"
 
 
 class CancelledError(GpuxError):
-    """The caller's cancel token was set; what had arrived is kept for the next try."""
+    """The cancel token of the caller was set; bytes that had arrived are kept for the next attempt."""
 
     code = "cancelled"
     exit_code = 130
 
 
 class UnsupportedError(GpuxError):
-    """gpux cannot run this model, and says why."""
+    """gpux cannot run this model; the message has the reason."""
 
     code = "unsupported"
     exit_code = 7
@@ -196,26 +204,26 @@ class NoWeightsError(UnsupportedError):
 
 
 class UnsupportedArchitectureError(UnsupportedError):
-    """No converter knows the model's architecture."""
+    """No converter supports the architecture of the model."""
 
     code = "unsupported_architecture"
 
 
 class UnsupportedTaskError(UnsupportedError):
-    """No converter or pipeline for this task, or no task to be found in the model's files."""
+    """No converter or pipeline supports the task, or the files of the model do not name one."""
 
     code = "unsupported_task"
 
 
 class ManagerError(GpuxError):
-    """The place where models come from answered with an error."""
+    """The Hub, or another source of models, answered with an error."""
 
     code = "manager"
     exit_code = 5
 
 
 class ModelNotFoundError(ManagerError):
-    """No such model, or no right to see it: the Hub does not tell which."""
+    """No such model, or no permission to see it: the Hub does not distinguish the two."""
 
     code = "model_not_found"
     exit_code = 3
@@ -236,94 +244,94 @@ class EntryNotFoundError(ManagerError):
 
 
 class AccessError(ManagerError):
-    """The model exists and this user may not have it."""
+    """The model exists, and this user has no access to it."""
 
     code = "access"
     exit_code = 4
 
 
 class InvalidTokenError(AccessError):
-    """The token was refused."""
+    """The Hub rejected the token."""
 
     code = "invalid_token"
 
 
 class GatedModelError(AccessError):
-    """Access is granted on the model's page, by the owner or by accepting terms."""
+    """Access has to be requested on the page of the model: the owner grants it, or its terms have to be accepted."""
 
     code = "gated_model"
 
 
 class DisabledModelError(AccessError):
-    """The Hub switched this model off."""
+    """The Hub has disabled this model."""
 
     code = "disabled_model"
 
 
 class UnavailableError(ManagerError):
-    """The same request may work later."""
+    """The same request may succeed later."""
 
     code = "unavailable"
 
 
 class NetworkError(UnavailableError):
-    """Nothing answered: no network, no name, no route, a refused, cut or timed out connection."""
+    """No response: no network, no such host, no route, or a connection that was refused, closed or timed out."""
 
     code = "network"
 
 
 class HubServerError(UnavailableError):
-    """The Hub answered 5xx, or nothing that can be understood."""
+    """The Hub answered with a 5xx status, or with a response that cannot be read."""
 
     code = "hub_server"
 
 
 class RateLimitError(UnavailableError):
-    """The Hub answered 429; ``details["retry_after"]`` is in seconds where it said so."""
+    """The Hub answered with status 429; ``details["retry_after"]`` has the seconds to wait, if the Hub sent them."""
 
     code = "rate_limit"
 
 
 class OfflineError(UnavailableError):
-    """Offline was asked for and what is needed is not on this machine."""
+    """gpux is offline, and a file that it needs is not on this machine."""
 
     code = "offline"
 
 
 class UnsafePathError(ManagerError):
-    """A file name of the repository leads out of the folder it belongs to."""
+    """A file name of the repository leads out of its folder."""
 
     code = "unsafe_path"
     exit_code = 6
 
 
 class StorageError(GpuxError):
-    """This machine's disk: the store, the source cache, the toolchains."""
+    """An error of the disk: in the store, the source cache or the toolchains."""
 
     code = "storage"
     exit_code = 6
 
 
 class NotWritableError(StorageError):
-    """A folder that gpux must write to refuses."""
+    """A folder that gpux has to write to is not writable."""
 
     code = "not_writable"
 
 
 class DiskFullError(StorageError):
-    """Not enough space; ``details`` has ``needed`` and ``free`` in bytes where they are known."""
+    """Not enough space; ``details`` has ``needed`` and ``free`` in bytes, as far as they are known."""
 
     code = "disk_full"
 
 
 class CorruptFileError(StorageError):
-    """Size or hash of a file is not the promised one; ``details`` has ``expected`` and ``actual``."""
+    """A file has another size, hash or format than expected; ``details`` may have ``expected`` and ``actual``."""
 
     code = "corrupt_file"
 
 
 class ManifestError(StorageError):
-    """A manifest that is damaged, or of a schema that this version does not read."""
+    """A manifest is damaged, or has a schema that this version does not read."""
 
     code = "manifest"
 
@@ -343,14 +351,14 @@ class JobNotFoundError(StorageError):
 
 
 class ConversionError(GpuxError):
-    """The converter failed; ``log`` is the file that holds its own output."""
+    """The converter failed; ``log`` is the file with its output."""
 
     code = "conversion"
     exit_code = 8
 
     @property
     def log(self) -> Path | None:
-        """The exporter's own output, where there is any."""
+        """The file with the output of the exporter; None if the exporter did not start."""
         return Path(value) if (value := self.details.get("log")) else None
 
 
@@ -373,27 +381,27 @@ class WorkerCrashedError(ConversionError):
 
 
 class OutOfMemoryError(ConversionError):
-    """Too little memory to begin (``needed``, ``available``), or the worker was ended for its ``peak`` (``limit``)."""
+    """Too little memory to begin (``needed``, ``available``), or the worker exceeded its ``limit`` (``peak``)."""
 
     code = "out_of_memory"
 
 
 class ProofError(ConversionError):
-    """The ONNX outputs differ from the original's beyond tolerance."""
+    """The outputs of the ONNX differ from those of the original model by more than the tolerance."""
 
     code = "proof"
     exit_code = 9
 
 
 class RunError(GpuxError):
-    """A model that is stored could not be run."""
+    """A stored model cannot be run."""
 
     code = "run"
     exit_code = 10
 
 
 class DeviceError(RunError):
-    """The device that was asked for is not there, or would not run the whole graph."""
+    """The requested device is not available, or cannot run the whole graph."""
 
     code = "device"
 
@@ -405,30 +413,30 @@ class InputError(RunError):
 
 
 class SessionError(RunError):
-    """onnxruntime refused the graph, or failed while it ran."""
+    """onnxruntime rejected the graph, or failed while running it."""
 
     code = "session"
 
 
 class ContextLengthError(InputError):
-    """A prompt is longer than the model can read: ``tokens``, and the ``limit`` that leaves room for an answer."""
+    """A prompt is longer than the model's context: it has ``tokens``, and ``limit`` leaves room for the answer."""
 
     code = "context_length"
 
 
 class ChatTemplateError(InputError):
-    """The model has no chat template, its template is broken, or it refuses these messages."""
+    """The model has no chat template, its template is broken, or the template rejects the messages."""
 
     code = "chat_template"
 
 
 class CacheMemoryError(RunError):
-    """The key-value cache of a generation would take more memory than there is (``needed``, ``available``)."""
+    """The KV cache of a generation needs more memory than is available (``needed``, ``available``)."""
 
     code = "cache_memory"
 
 
 class NumericError(RunError):
-    """The scores of the next token are not numbers: overflow, or damaged weights."""
+    """The outputs of the model are NaN: an overflow, or damaged weights."""
 
     code = "numeric"
