@@ -178,7 +178,7 @@ class InvalidReferenceError(UsageError):
 
 
 class WrongKindError(InvalidReferenceError):
-    """A reference to a ``dataset``, ``space``, ``collection`` or ``paper``: ``details`` has ``kind``, ``id``, ``endpoint``."""
+    """A reference to a dataset, Space, collection or paper: ``details`` has ``kind``, ``id`` and ``endpoint``."""
 
     code = "wrong_kind"
 

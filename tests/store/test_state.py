@@ -11,7 +11,7 @@ import pytest
 from gpux.errors import NotStoredError, NotWritableError
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
-from gpux.store import Store, keep_within, state
+from gpux.store import Store, state
 from tests.store.variants import COMMITS, ID, commit, names
 
 DAY = 86400.0
@@ -246,11 +246,11 @@ def test_keeping_within_the_quota_says_what_went(store: Store) -> None:
     store.pin(pinned)
     said: list[str] = []
     limit = on_disk(new) + on_disk(pinned)
-    assert keep_within(store, limit, [new], said.append) == on_disk(new)
+    assert store.keep_within(limit, [new], said.append) == on_disk(new)
     assert [line.partition(",")[0] for line in said] == [f"evicted org/name@{old.commit[:12]} (feature-extraction"]
     said.clear()
-    assert keep_within(store, limit, [new], said.append) == 0 and said == []
-    assert keep_within(store, 1000, [new], said.append) == 0
+    assert store.keep_within(limit, [new], said.append) == 0 and said == []
+    assert store.keep_within(1000, [new], said.append) == 0
     assert "more than the 1.0 kB that it may: what is left is pinned, in use or new" in said[0]
     assert store.models() == [pinned, new]
 

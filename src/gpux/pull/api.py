@@ -23,7 +23,7 @@ from gpux.pull.context import PullContext
 from gpux.pull.execute import execute
 from gpux.pull.plan import PullPlan, plan_pull
 from gpux.quantize.choose import AUTO
-from gpux.store import Store, keep_within
+from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes
 from gpux.system.events import pull_published
@@ -307,7 +307,7 @@ def _run(context: PullContext) -> StoredModel:
     if context.discard_source:
         _discard_source(context, model)
     if context.settings.max_cache is not None:
-        keep_within(context.store, context.settings.max_cache, [model], context.stages.warn)
+        context.store.keep_within(context.settings.max_cache, [model], context.stages.warn)
     return replace(model, report=combined(context.transfers))
 
 

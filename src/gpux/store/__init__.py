@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from gpux.store.listing import DamagedVariant
 from gpux.store.manifest import MANIFEST, read_manifest, write_manifest
-from gpux.store.placing import place
-from gpux.store.quota import keep_within
 from gpux.store.refs import Alias, RecordedRef
 from gpux.store.removal import Removal, RemovalPlan
-from gpux.store.staging import Staging
+from gpux.store.staging import Staging, place
 from gpux.store.store import Store
 from gpux.store.verify import Problem, VerifyReport
 
@@ -26,7 +24,6 @@ __all__ = [
     "Staging",
     "Store",
     "VerifyReport",
-    "keep_within",
     "place",
     "read_manifest",
     "write_manifest",

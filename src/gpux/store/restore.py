@@ -8,8 +8,7 @@ from pathlib import Path
 from gpux.model.variant import StoredFile, StoredModel
 from gpux.store.layout import Layout
 from gpux.store.manifest import MANIFEST
-from gpux.store.placing import place
-from gpux.store.staging import open_staging
+from gpux.store.staging import open_staging, place
 from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import disk_errors

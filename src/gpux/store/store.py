@@ -8,21 +8,20 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from gpux.errors import NotStoredError
+from gpux.errors import NotStoredError, StorageError
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel, VariantKey
 from gpux.store import state
-from gpux.store.choosing import choose, not_stored
 from gpux.store.layout import Layout
-from gpux.store.listing import DamagedVariant, scan
+from gpux.store.listing import DamagedVariant, choose, not_stored, scan
 from gpux.store.refs import Refs
 from gpux.store.removal import RemovalPlan, plan_eviction, plan_prune, plan_removal
 from gpux.store.restore import restore
 from gpux.store.staging import Staging, open_staging
 from gpux.store.verify import VerifyReport, verify, verify_all
-from gpux.system import locks
+from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import disk_errors, make_cache_folder
+from gpux.system.disk import disk_errors, format_bytes, make_cache_folder
 from gpux.system.progress import ProgressCallback
 
 _PREFIX = re.compile(r"[0-9a-f]{7,39}")
@@ -262,6 +261,27 @@ class Store:
         Pinned ones, those in ``keep`` and, when executed, those in use stay: what is left may be larger all the same.
         """
         return plan_eviction(self._layout, limit_bytes, keep)
+
+    def keep_within(self, limit_bytes: int, keep: Iterable[StoredModel], say: Callable[[str], None]) -> int:
+        """Evict the least recently used variants until the rest fits into ``limit_bytes``; returns the bytes freed.
+
+        Pinned variants, those in ``keep`` and those in use stay. ``say`` is called with a message for each evicted
+        variant, for an error of the disk, which is not raised, and if the rest is still larger than the limit.
+        """
+        plan = self.eviction_plan(limit_bytes, keep)
+        freed = 0
+        try:
+            freed = plan.execute() if plan.removals else 0
+        except StorageError as exc:
+            say(f"nothing more could be evicted: {exc.message}")
+        for removal in plan.removals:
+            if not removal.path.exists():
+                say(f"evicted {removal.title}, {format_bytes(removal.size)}: {removal.reason}")
+        left = sum(files.size_of(model.path) for model in self.models())
+        if left > limit_bytes:
+            over = f"the store holds {format_bytes(left)}, more than the {format_bytes(limit_bytes)} that it may"
+            say(f"{over}: what is left is pinned, in use or new")
+        return freed
 
     def removal_plan(self, models: Iterable[StoredModel]) -> RemovalPlan:
         """What removing these variants takes away; ``execute()`` does it.
