@@ -24,8 +24,8 @@ def test_the_next_converter_is_tried_after_a_failure(stubs: Make, settings: Sett
     model = pull_model(folder, settings=settings, progress=heard.append)
 
     assert (model.manifest.recipe, model.manifest.proof.status) == ("third", "proven")
-    (said,) = [event.message for event in heard if isinstance(event, Warned)]
-    assert "differs from the original" in said and said.endswith("third is next")
+    (message,) = [event.message for event in heard if isinstance(event, Warned)]
+    assert "differs from the original" in message and message.endswith("third is next")
 
 
 @pytest.mark.parametrize(

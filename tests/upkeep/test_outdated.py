@@ -116,7 +116,7 @@ def test_only_named_models_are_compared(hub: HubServer, settings: Settings) -> N
 
 
 def test_gone_models_and_branches(hub: HubServer, root: Path, settings: Settings) -> None:
-    hub.move_branch("org/one", "side", "next")
+    add_repo(root, "org/one", {"README.md": b""}, label="unused", branches={"side": "next"})
     for ref in ("org/one@side", "org/two"):
         pull_model(ref, settings=settings)
     add_repo(root, "org/one", {"README.md": b""}, branches={})
@@ -168,8 +168,8 @@ def test_requests_end_if_the_hub_does_not_answer(hub: HubServer, root: Path, set
 
     assert {currency.status for currency in found} == {"unknown"} and len(found) == number
     assert all(isinstance(currency.error, errors.NetworkError) for currency in found)
-    asked = {request.path.split("?")[0] for request in hub.requests}
-    assert PARALLEL_REQUESTS <= len(asked) < number
+    requested = {request.path.split("?")[0] for request in hub.requests}
+    assert PARALLEL_REQUESTS <= len(requested) < number
 
 
 def test_requests_end_after_a_rate_limit(hub: HubServer, root: Path, settings: Settings) -> None:
@@ -269,15 +269,15 @@ def test_update_pulls_outdated_models_and_keeps_the_former_commit(hub: HubServer
 def test_update_keeps_task_precision_and_recipe(hub: HubServer, settings: Settings) -> None:
     model = pull_model("org/one", settings=settings)
     hub.move_branch("org/one", "main", "next")
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
     def pull(ref: object, **options: Any) -> Any:
-        asked.append({"ref": str(ref), **options})
+        calls.append({"ref": str(ref), **options})
         return pull_model(ref, **options)  # type: ignore[arg-type]
 
     update(outdated(settings=settings), settings=settings, pull=pull)
 
-    (options,) = asked
+    (options,) = calls
     assert {name: options[name] for name in ("ref", "task", "precision", "convert", "allow_inexact")} == {
         "ref": "org/one",
         "task": model.task,
@@ -388,7 +388,7 @@ def test_offline_update_reports_that_the_status_is_unknown(
     shown, remarks = capsys.readouterr()
     rows = [line.split("\t") for line in shown.splitlines()]
     assert [(row[0], row[4]) for row in rows] == [("org/one", "unknown: offline"), ("org/two", "unknown: offline")]
-    assert "Whether 2 of 2 are outdated cannot be known." in remarks and "Nothing is outdated" not in remarks
+    assert "2 of 2 could not be checked." in remarks and "Nothing is outdated" not in remarks
     assert run(["update", "--offline", "--json"]) == 5
     found = json.loads(capsys.readouterr().out)["found"]
     assert [(one["status"], one["error"]["code"]) for one in found] == [("unknown", "offline")] * 2
@@ -408,7 +408,7 @@ def test_a_dry_run_as_json_lists_the_variants_to_pull(hub: HubServer, settings: 
 
 
 def test_each_reference_is_printed_once(hub: HubServer, root: Path, settings: Settings, capsys: Captured) -> None:
-    hub.move_branch("org/one", "side", "next")
+    add_repo(root, "org/one", {"README.md": b""}, label="unused", branches={"side": "next"})
     for ref in ("org/one@side", "org/two"):
         pull_model(ref, settings=settings)
     add_repo(root, "org/one", {"README.md": b""}, branches={})

@@ -94,7 +94,7 @@ def describe_model(
         raise EntryNotFoundError(
             f"{parsed.id} has no file {parsed.file!r}", hint=hint, model=parsed.id, file=parsed.file
         )
-    described = _Describing(manager, page, parsed.file, headers, ask=known.why is None).run()
+    described = _Describing(manager, page, parsed.file, headers, network=known.why is None).run()
     found = replace(described, known=replace(known, info=page.info))
     if scans:
         found = _scanned(found, manager)
@@ -105,10 +105,10 @@ class _Describing:
     """One description on its way."""
 
     def __init__(
-        self, manager: ModelManager, page: ModelPage, file: str | None, headers: Headers, *, ask: bool
+        self, manager: ModelManager, page: ModelPage, file: str | None, headers: Headers, *, network: bool
     ) -> None:
         self._manager = manager
-        self._ask = ask  # False where the Hub has just not answered
+        self._network = network  # False if the Hub did not answer the last request
         self._page = page
         self._file = file if file is not None or len(page.info.files) != 1 else page.info.files[0].path
         self._headers = headers
@@ -119,7 +119,7 @@ class _Describing:
         """Everything but what is asked for on demand."""
         info = self._page.info
         try:
-            with self._manager.open_reads(info, ask=self._ask) as reads:
+            with self._manager.open_reads(info, network=self._network) as reads:
                 return self._with_reads(reads)
         except UnsupportedError as exc:  # a manager that brings whole files only
             return self._put_together(FoundConfig(missing=exc.message), None, None)

@@ -128,11 +128,11 @@ class HuggingFaceManager(InfoCachingManager):
         refuse_offline(self.settings, "read security scans")
         return responses.scans(self._hub().scans(info.id, info.commit, list(paths)))
 
-    def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
+    def open_reads(self, info: ModelInfo, *, network: bool = True) -> FileReads:
         """Byte ranges of files: from the source cache if it has the file, else by ranged requests."""
         from gpux.huggingface.ranged_reads import HubReads  # deferred for start-up: imports httpx2
 
-        return HubReads(self.settings, info, ask=ask)
+        return HubReads(self.settings, info, network=network)
 
     def search_models(
         self,

@@ -27,8 +27,8 @@ WHOLE = 16 << 20
 class HubReads(FileReads):
     """Byte ranges of the files of one model of a Hub. Thread-safe."""
 
-    def __init__(self, settings: Settings, info: ModelInfo, *, ask: bool = True) -> None:
-        self._online = ask and not settings.offline
+    def __init__(self, settings: Settings, info: ModelInfo, *, network: bool = True) -> None:
+        self._online = network and not settings.offline
         self._settings = settings
         self._info = info
         self._cache = HubCache(settings.hf_cache, info.id)

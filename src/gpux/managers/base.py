@@ -93,10 +93,10 @@ class ModelManager(ABC):
         """Resolve a reference and read its model card, with at most one request; raises as :meth:`resolve` does."""
         return ModelPage(self.resolve(ref, cancel=cancel))
 
-    def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
+    def open_reads(self, info: ModelInfo, *, network: bool = True) -> FileReads:
         """Open the model's files for reading byte ranges without downloading whole files; the caller closes the result.
 
-        With ``ask=False`` only files on this machine are read, and no request is made.
+        With ``network=False`` only files on this machine are read, and no request is made.
 
         Raises:
             UnsupportedError: this manager downloads whole files only.

@@ -82,7 +82,7 @@ class LocalManager(ModelManager):
         )
         return cached_page(info, _root(path))
 
-    def open_reads(self, info: ModelInfo, *, ask: bool = True) -> FileReads:
+    def open_reads(self, info: ModelInfo, *, network: bool = True) -> FileReads:
         """Byte ranges of the files in place."""
         return _LocalReads(_root(Path(info.id)), info)
 

@@ -43,7 +43,7 @@ class SpaceNeed(Value):
 
 @dataclass(frozen=True)
 class MemoryNeed(Value):
-    """The memory that a pull takes at its peak, as estimated before it begins."""
+    """The peak memory of a pull, estimated before it begins."""
 
     purpose: str
     needed: int  #: bytes

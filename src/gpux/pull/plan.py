@@ -54,7 +54,7 @@ ReadConfig = Callable[[tuple[str, ...]], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Candidate(Value):
-    """One way to get the variant: the repository's own ONNX, a converter, or the quantizer."""
+    """A method of getting the variant: the repository's own ONNX, a converter, or the quantizer."""
 
     name: str  #: ``shipped``, the converter's name, or ``quantizer``
     kind: Literal["shipped", "convert", "quantize"]
@@ -101,7 +101,7 @@ class PullPlan(Value):
     stored: StoredModel | None = field(default=None, repr=False)  #: the variant that the pull returns as it is
     #: what the pull raises before it downloads weights
     refusal: GpuxError | None = field(default=None, repr=False, compare=False)
-    info: ModelInfo | None = field(default=None, repr=False)  #: None where the source was not asked
+    info: ModelInfo | None = field(default=None, repr=False)  #: None where no request was made
     base: PullPlan | None = field(default=None, repr=False)  #: of the fp32 variant that the quantizer reads
 
     @property
@@ -291,7 +291,7 @@ def direct_candidates(
     prove: bool = False,
     result: str | None = None,
 ) -> list[Candidate]:
-    """The candidates that make a variant from the repository's files: its own ONNX, and each converter.
+    """The candidates that create a variant from the repository's files: its own ONNX, and each converter.
 
     Args:
         info: the model's file list.

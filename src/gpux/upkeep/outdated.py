@@ -202,8 +202,8 @@ class _Requests:
             self._failures.append(exc)
         else:
             self._answered = True
-        nobody = len(self._failures) >= PARALLEL_REQUESTS and not self._answered
-        if isinstance(exc, RateLimitError) or nobody:
+        unreachable = len(self._failures) >= PARALLEL_REQUESTS and not self._answered
+        if isinstance(exc, RateLimitError) or unreachable:
             self._over = exc
 
 
