@@ -5,7 +5,6 @@ Both end in one atomic commit to the store. An error before the commit leaves no
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
-from gpux.errors import NotWritableError, ProofError
+from gpux.errors import ProofError
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
@@ -28,6 +27,7 @@ from gpux.runtime.onnx_runtime import runtime_version
 from gpux.store import Staging, place
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes
+from gpux.system.process import log_file
 
 _CONVERTING = threading.Lock()
 
@@ -92,7 +92,7 @@ def _checked(
         context.stages.stage("prove", "Checking the repository's own ONNX") as done,
         Graphs(staging.path, files, context.open_session) as graphs,
     ):
-        specs = _graph_specs(graphs, files)
+        specs = graphs.specs()
         check_task(specs, plan.task, info)
         answers = " and answers with finite numbers" if check_finite(graphs, info) else ""
         done(f"{', '.join(graph.graph for graph in candidate.graphs)} loads, fits {plan.task}{answers}")
@@ -135,7 +135,7 @@ def _export(
         source=snapshot.path,
         output=output,
         reference=reference,
-        log=_log_file(context, snapshot.info, plan.task),
+        log=log_file(context.settings.logs, snapshot.info.id, snapshot.info.commit, plan.task),
         model_id=snapshot.info.id,
         task=plan.task,
         precision=plan.precision,
@@ -167,7 +167,7 @@ def _prove(
             execution_provider=graphs.session(next(iter(report.graphs))).execution_provider,
             cancel=context.cancel,
         )
-        return _graph_specs(graphs, report.graphs), found
+        return graphs.specs(), found
 
 
 def _commit(context: PullContext, staging: Staging, manifest: Manifest) -> StoredModel:
@@ -230,12 +230,6 @@ def _place_graphs(snapshot: SourceSnapshot, candidate: Candidate, staging: Stagi
     }
 
 
-def _graph_specs(graphs: Graphs, files: Mapping[str, str]) -> tuple[GraphSpec, ...]:
-    """Inputs and outputs of the graphs (name -> file), as onnxruntime reports them."""
-    sessions = {name: graphs.session(name) for name in files}
-    return tuple(GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs) for name, file in files.items())
-
-
 def _limited(call_spec: CallSpec, limit: Threshold | None) -> CallSpec:
     """How the graphs are called where they are right only up to a threshold."""
     if limit is None:
@@ -275,20 +269,3 @@ def _manifest(
         license=info.license,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _log_file(context: PullContext, info: ModelInfo, name: str) -> Path:
-    """The file for the output of one worker, in a folder that exists.
-
-    Raises:
-        NotWritableError: the folder cannot be created.
-    """
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "--", info.id)[-80:]
-    log = context.settings.logs / f"{safe}-{info.commit[:8]}-{name}.log"
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise NotWritableError(
-            f"{log.parent} cannot be written: {exc.strerror}", hint="Set GPUX_HOME to another folder."
-        ) from exc
-    return log

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, ProofError, UnsupportedError
+from gpux.model.graph_io import is_cache, is_cache_input
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.proof.cases import Call, ReferenceCase, Runner, kept_cases, run_calls
@@ -27,7 +28,6 @@ LENGTH = 64
 _SENTENCES = ((4_000_000_000, 8), (1_000_000_000, 16), (0, 40))
 _IDS = ("input_ids", "decoder_input_ids")
 _MASKS = ("attention_mask", "decoder_attention_mask", "encoder_attention_mask")
-_CACHE = ("past", "present", "cache")
 
 #: (number of the call, name of the output) -> output.
 Outputs = dict[tuple[int, str], NDArray[Any]]
@@ -149,7 +149,7 @@ def _text_value(name: str, example: NDArray[Any], ids: NDArray[np.int64]) -> NDA
         return np.zeros((1, len(ids)), example.dtype)
     if name == "position_ids":
         return np.arange(len(ids), dtype=example.dtype)[None]
-    if name == "use_cache_branch" or (name.startswith(_CACHE) and 0 in example.shape):
+    if name == "use_cache_branch" or (is_cache_input(name) and 0 in example.shape):
         return example
     return None
 
@@ -169,6 +169,6 @@ def evaluate(inputs: EvaluationInput, run: Runner) -> Outputs:
         for name, array in outputs.items():
             floats = np.issubdtype(array.dtype, np.floating)
             inner = name == "hidden_states" and "logits" in outputs
-            if floats and (number, name) not in carried and not inner and not name.startswith(_CACHE):
+            if floats and (number, name) not in carried and not inner and not is_cache(name):
                 found[number, name] = array
     return found

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import ProofError, UnsupportedError
+from gpux.model.graph_io import is_cache_input
 from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.sentence import MODES, read_sentence_config
@@ -177,7 +178,7 @@ def _compare_logits(tally: _Tally, item: EvaluationInput, actual: Floats, expect
 def _predicts_next_token(item: EvaluationInput) -> bool:
     """Whether the logits are those of a decoder: its graph has a KV cache."""
     call = item.case.calls[-1]
-    return any(name.startswith(("past", "cache")) for name in call.inputs)
+    return any(is_cache_input(name) for name in call.inputs)
 
 
 def _cosines(actual: Floats, expected: Floats) -> list[float]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import UnsupportedError, UsageError
+from gpux.model.graph_io import is_cache_input
 from gpux.model.precisions import QUANTIZED
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
 
-_CACHE = ("past", "cache")
 #: x86 processor flags of instructions that multiply 8 by 8 bits and add in 32 bits without overflow.
 _VNNI = ("avx512_vnni", "avx_vnni")
 
@@ -88,7 +88,7 @@ def default_block(model: StoredModel, precision: str) -> int:
 
 def has_cache(model: StoredModel) -> bool:
     """Whether a graph of the variant has a KV cache, as those that generate text token by token."""
-    return any(spec.name.startswith(_CACHE) for graph in model.manifest.graphs for spec in graph.inputs)
+    return any(is_cache_input(spec.name) for graph in model.manifest.graphs for spec in graph.inputs)
 
 
 def _dynamic(options: QuantizeOptions) -> Method:

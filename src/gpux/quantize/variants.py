@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 from gpux.model.precisions import canonical_precision
-from gpux.model.variant import GraphSpec, Manifest, Proof, StoredModel
+from gpux.model.variant import Manifest, Proof, StoredModel
 from gpux.proof.cases import FOLDER
 from gpux.quantize.graphs import QuantizedGraphs, quantize_graphs
 from gpux.quantize.methods import QuantizeOptions, methods
@@ -18,6 +17,7 @@ from gpux.runtime.session import Session
 from gpux.store import Staging, Store, place
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes
+from gpux.system.process import log_file
 from gpux.system.progress import ProgressCallback, Stages
 from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings
@@ -117,7 +117,7 @@ def quantize_variant(
             precision,
             open_graphs=lambda folder, files: Graphs(folder, files, open_session),
             scratch=staging.scratch,
-            log=_log_file(settings, model, precision),
+            log=log_file(settings.logs, model.id, model.commit, f"{model.task}-{precision}"),
             options=options,
             allow_inexact=allow_inexact,
             progress=stages.progress,
@@ -131,11 +131,6 @@ def quantize_variant(
         return stored
 
 
-def _log_file(settings: Settings, model: StoredModel, precision: str) -> Path:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "--", model.id)[-80:]
-    return settings.logs / f"{name}-{model.commit[:8]}-{model.task}-{precision}.log"
-
-
 def _place_other_files(model: StoredModel, graph_files: Collection[str], staging: Staging) -> None:
     """Place tokenizer, configs and all other files except the graphs, their external data and the proof cases."""
     for file in model.manifest.files:
@@ -145,12 +140,8 @@ def _place_other_files(model: StoredModel, graph_files: Collection[str], staging
 
 def _manifest(model: StoredModel, quantized: QuantizedGraphs, folder: Path, open_session: SessionFactory) -> Manifest:
     with Graphs(folder, quantized.graphs, open_session) as graphs:
-        sessions = {name: graphs.session(name) for name in quantized.graphs}
-        specs = tuple(
-            GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs)
-            for name, file in quantized.graphs.items()
-        )
-        provider = sessions[next(iter(sessions))].execution_provider
+        specs = graphs.specs()
+        provider = graphs.session(graphs.names[0]).execution_provider
     source = model.manifest
     proof = Proof(
         "inexact" if quantized.violations else source.proof.status,

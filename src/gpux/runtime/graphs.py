@@ -10,7 +10,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import UsageError
-from gpux.model.variant import StoredModel
+from gpux.model.variant import GraphSpec, StoredModel
 from gpux.runtime.session import Session
 
 
@@ -29,6 +29,7 @@ class Graphs:
         files: Mapping[str, str],
         open_session: Callable[[Path], Session] = lambda path: Session(path, device="cpu"),
     ) -> None:
+        self._files = dict(files)
         self._paths = {name: folder / file for name, file in files.items()}
         self._open = open_session
         self._sessions: dict[str, Session] = {}
@@ -49,6 +50,13 @@ class Graphs:
     def names(self) -> tuple[str, ...]:
         """The names of the graphs."""
         return tuple(self._paths)
+
+    def specs(self) -> tuple[GraphSpec, ...]:
+        """Files, inputs and outputs of all graphs, which are opened now if they were not yet."""
+        sessions = {name: self.session(name) for name in self._files}
+        return tuple(
+            GraphSpec(name, file, sessions[name].inputs, sessions[name].outputs) for name, file in self._files.items()
+        )
 
     @property
     def memory_bytes(self) -> int:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -154,6 +155,22 @@ def run_logged(
             if on_line is not None:
                 on_line(line.decode("utf-8", "replace").rstrip())
         return Exit(process.wait())
+
+
+def log_file(folder: Path, id: str, commit: str, name: str) -> Path:
+    """The file for the output of one worker on a model, in a folder that exists afterwards.
+
+    Raises:
+        NotWritableError: the folder cannot be created.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "--", id)[-80:]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NotWritableError(
+            f"{folder} cannot be written: {exc.strerror}", hint="Set GPUX_HOME to another folder."
+        ) from exc
+    return folder / f"{safe}-{commit[:8]}-{name}.log"
 
 
 def tail(log: Path, lines: int = 12) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
+from gpux.model.graph_io import is_cache
 from gpux.quantize.program.graph_file import GraphFile, Scope, subgraphs
 from gpux.quantize.program.layers import SMALLEST
 from gpux.system.worker_protocol import Refused
@@ -24,8 +25,6 @@ FULL, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 LARGEST = 65504.0
 #: A smaller constant would become zero, and an epsilon must not.
 SMALLEST_CONSTANT = 1e-7
-#: Prefixes of the inputs and outputs of a KV cache.
-CACHE = ("past", "present", "cache")
 
 #: Element types: name of a value -> its type.
 Types = dict[str, int]
@@ -72,7 +71,7 @@ class _Float16Converter:
         root = self._file.root
         for value in root.graph.input:
             if value.type.tensor_type.elem_type == FULL:
-                kind = HALF if value.name.startswith(CACHE) else FULL
+                kind = HALF if is_cache(value.name) else FULL
                 value.type.tensor_type.elem_type = kind
                 self._names[id(root), value.name] = {kind: value.name}
         self._convert_scope(root)
@@ -124,7 +123,7 @@ class _Float16Converter:
             return None
         if scope.outside is not None:
             return int(HALF)
-        return int(HALF if name.startswith(CACHE) else FULL)
+        return int(HALF if is_cache(name) else FULL)
 
     def _name_in(self, scope: Scope, name: str, kind: int, nodes: list[NodeProto]) -> str:
         """The name of a float value in a type; a cast (or a converted weight) is added on first use.
