@@ -19,6 +19,7 @@ if sys.platform != "win32":
 
 RESET_DELAY = 0.1
 """Seconds between the last byte and a reset, where the kernel does not report unacknowledged bytes."""
+THROTTLED_BUFFER = 64 * 1024
 _ACKNOWLEDGED_WITHIN = 10.0  # seconds
 
 
@@ -55,6 +56,8 @@ class Transfer:
     def _send_body(self, reply: Reply, faults: dict[FaultKind, Fault], *, chunked: bool) -> None:
         pieces = self._pieces(reply, faults)
         if throttle := faults.get("throttle"):
+            # Bytes in the kernel count as sent; keep them few, so that a killed client has received almost all.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, THROTTLED_BUFFER)
             pieces = self._throttled(pieces, throttle.rate)
         for piece in pieces:
             self._count(reply.status, len(piece))
