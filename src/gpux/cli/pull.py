@@ -224,6 +224,8 @@ def _print_plan(terminal: Terminal, plan: PullPlan | FilesPlan) -> None:
             return
         if plan.candidates:
             _print_candidates(terminal, plan)
+        if not plan.usable and not plan.files:
+            return
     terminal.table(
         ("File", "Size", "", "Why"),
         [(f.path, figures.size(f.size), "cached" if f.cached else "fetch", f.reason) for f in plan.files],
@@ -254,8 +256,9 @@ def _print_candidates(terminal: Terminal, plan: PullPlan) -> None:
         [("yes" if candidate.usable else "no", candidate.name, candidate.reason) for candidate in plan.candidates],
         title=f"{plan.id} at {plan.commit[:12]}: {plan.task}, {plan.precision}",
     )
-    for name, hint in plan.missing.items():
-        terminal.say(f"The toolchain of {name} is not installed. {hint}")
+    if plan.ready:  # otherwise the error names the toolchain
+        for name, hint in plan.missing.items():
+            terminal.say(f"The toolchain of {name} is not installed. {hint}")
 
 
 def explain(terminal: Terminal, ref: str, **options: Any) -> int:
