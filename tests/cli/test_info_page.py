@@ -59,7 +59,7 @@ def test_a_model_of_experts(hub: HubServer, capsys: Captured) -> None:
 
     assert found["parameters"] == ["46.7B, 12.9B active (config by formula)"]
     assert (found["experts"], found["context"]) == (["8, 2 active per token"], ["32,768 tokens"])
-    assert found["unknown"] == ["license: the Hub tells none"]
+    assert found["unknown"] == ["license: the Hub reports none"]
 
 
 def test_a_gated_model(hub: HubServer, capsys: Captured) -> None:
@@ -84,7 +84,7 @@ def test_gguf_by_name_and_by_path(
         assert found["license"] == ["mit"]
 
 
-def test_everything_as_json(hub: HubServer, capsys: Captured) -> None:
+def test_the_page_as_json(hub: HubServer, capsys: Captured) -> None:
     assert run(["info", "acme/small", "--json", "--chain", "--fit", "--context", "128", "--precision", "q4"]) == 0
     found = json.loads(capsys.readouterr().out)
 
@@ -106,7 +106,7 @@ def test_fit(hub: HubServer, capsys: Captured) -> None:
     assert run(["info", "acme/small", "--fit", "--precision", "int3"]) == 2
 
 
-def test_it_reads_at_eighty_columns(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_at_eighty_columns(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {name: os.environ[name] for name in ("HF_ENDPOINT", "HF_HOME", "GPUX_HOME")}
     shown = on_terminal(*GPUX, "info", "acme/gated", TERM="dumb", **kept | {"COLUMNS": "80"})
 

@@ -1,4 +1,4 @@
-"""A description and a machine, put together."""
+"""Estimates for a description and a machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.inspect.headers.files import llama
 MACHINE = MachineFacts(16_000_000_000, 8_000_000_000, bandwidth=20e9, disk_free=100_000_000_000)
 
 
-def test_a_gguf_file_of_this_machine(tmp_path: Path, settings: Settings) -> None:
+def test_a_local_gguf_file(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "a.gguf").write_bytes(llama().file())
 
     found = describe_model(tmp_path / "a.gguf", settings)
@@ -32,7 +32,7 @@ def test_a_gguf_file_of_this_machine(tmp_path: Path, settings: Settings) -> None
         fit_model(found, MACHINE, context=0)
 
 
-def test_what_is_not_known_gives_no_numbers(tmp_path: Path, settings: Settings) -> None:
+def test_an_unknown_size_gives_no_estimate(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
 
     [fit] = fit_model(describe_model(tmp_path, settings), MACHINE, precisions=["fp32"])
@@ -56,7 +56,7 @@ def test_this_machine(tmp_path: Path) -> None:
         ("Card, [N/A], [N/A]\n", []),
     ],
 )
-def test_cards_by_the_drivers_tool(
+def test_gpus_listed_by_nvidia_smi(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, expected: list[tuple[str, int, int]]
 ) -> None:
     tool = tmp_path / "nvidia-smi"
@@ -67,7 +67,7 @@ def test_cards_by_the_drivers_tool(
     assert gpus() == tuple(GpuFacts(name, total << 20, free << 20) for name, total, free in expected)
 
 
-def test_no_tool_no_cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpus_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpus() == ()
     tool = tmp_path / "nvidia-smi"

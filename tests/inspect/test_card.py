@@ -60,7 +60,7 @@ def test_a_card() -> None:
     assert (found.datasets, found.metrics) == (("c4",), ("accuracy",))
 
 
-def test_tags_tell_what_the_card_does_not() -> None:
+def test_tags_replace_missing_card_fields() -> None:
     tags = ("gguf", "en", "tf", "zh", "license:mit", "dataset:c4", "arxiv:1706.03762")
     found = card_of(page(*tags, "base_model:quantized:org/base", "base_model:org/base", "region:us"))
 
@@ -118,11 +118,11 @@ def test_security() -> None:
     ("scan", "status"),
     [(None, "unknown"), ({"scansDone": True, "filesWithIssues": []}, "safe"), ({"scansDone": False}, "pending")],
 )
-def test_the_state_of_a_scan(scan: dict[str, Any] | None, status: str) -> None:
+def test_scan_status(scan: dict[str, Any] | None, status: str) -> None:
     assert card_of(page(scan=scan)).security.status == status
 
 
-def test_a_chain_is_followed_as_far_as_it_goes() -> None:
+def test_a_chain_is_followed_to_its_end() -> None:
     asked: list[str] = []
 
     def look(id: str) -> ModelPage:
@@ -134,9 +134,9 @@ def test_a_chain_is_followed_as_far_as_it_goes() -> None:
     assert asked == [f"org/m{number}" for number in range(1, 5)]
 
 
-def test_a_chain_that_bites_its_tail_and_one_that_breaks() -> None:
+def test_a_circular_chain_and_one_that_breaks() -> None:
     first = card_of(page(card={"base_model": "a/b"}))
-    assert base_chain(first, lambda id: page(card={"base_model": "a/b"}))[1] == "a/b goes back to itself"
+    assert base_chain(first, lambda id: page(card={"base_model": "a/b"}))[1] == "a/b is its own base model"
 
     def missing(id: str) -> ModelPage:
         raise ModelNotFoundError(f"{id} is not there")

@@ -71,14 +71,14 @@ def test_cache(name: str, context: int, numbers: int, batch: int) -> None:
     assert cache_bytes(shape, "int4", context, batch) == 4 * batch * numbers
 
 
-def test_activations_grow_with_what_they_hold() -> None:
+def test_activations_grow_with_context_and_batch() -> None:
     llama, bert = summarize(load("llama-2-7b")), summarize(load("bert-base-uncased"))
     rows = 4 * 4096 + 3 * 11008 + 2 * 32 * 2048 + 32000
     assert activation_bytes(llama, "fp16", 2048, 1) == 2 * 512 * rows
     assert activation_bytes(bert, "fp32", 512, 8) == 8 * 4 * 512 * (4 * 768 + 3 * 3072 + 2 * 12 * 512)
 
 
-def test_speed_is_bandwidth_over_what_is_read() -> None:
+def test_speed_is_bandwidth_over_bytes_read() -> None:
     config = load("mistral-7b-v0.1")
     summary, count = summarize(config), count_parameters(config)
     read = 2 * (7_241_732_096 - 32_000 * 4096) + 2 * 2048 * 32 * 1000
@@ -89,7 +89,7 @@ def test_speed_is_bandwidth_over_what_is_read() -> None:
     assert tokens_per_second(summarize(bert), count_parameters(bert), "fp16", 512, 1, 50e9) is None
 
 
-def test_more_sequences_wake_more_experts() -> None:
+def test_a_larger_batch_uses_more_experts() -> None:
     config = load("mixtral-8x7b")
     summary, count = summarize(config), count_parameters(config)
     weights = [read_bytes(summary, count, "fp16", 1, batch) or 0 for batch in (1, 2, 64)]
@@ -139,7 +139,7 @@ def test_largest_context_is_the_last_that_fits() -> None:
     assert (ask("llama-3.1-8b", machine, precision="fp16", context=found + 1).memory or 0) > 18 * GB
 
 
-def test_largest_context_has_the_models_own_end() -> None:
+def test_largest_context_is_at_most_the_models() -> None:
     assert ask("llama-3-8b", precision="fp16").devices[0].largest_context == 8192
     assert ask("llama-3-8b", MachineFacts(GB, GB), precision="fp16").devices[0].largest_context == 0
     assert ask("bert-base-uncased").devices[0].largest_context is None
@@ -153,7 +153,7 @@ def test_several_gpus() -> None:
     assert any("one GPU" in note for note in report.notes)
 
 
-def test_unknown_size_is_said() -> None:
+def test_an_unknown_size_is_noted() -> None:
     report = estimate(summarize({}), ParameterCount(None, None, None, "unknown", "no config"), machine=MACHINE)
     assert (report.weights, report.memory, report.download) == (None, None, None)
     assert report.devices[0].verdict == report.disk_verdict == "unknown"
@@ -165,18 +165,18 @@ def test_notes() -> None:
     assert any("9 times smaller" in note for note in ask("deepseek-v2-lite").notes)
 
 
-def test_context_is_the_models_where_it_is_short() -> None:
+def test_the_default_context_is_at_most_the_models() -> None:
     assert ask("gpt2").context == 1024
     assert ask("llama-3.1-8b").context == 4096
 
 
 @pytest.mark.parametrize("options", [{"precision": "int3"}, {"context": 0}, {"batch": 0}])
-def test_bad_questions(options: dict[str, object]) -> None:
+def test_invalid_arguments(options: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         ask("gpt2", **options)
 
 
-def test_bandwidth_is_what_a_copy_moves() -> None:
+def test_bandwidth_counts_the_bytes_of_a_copy() -> None:
     ticks = iter(range(100))  # each look at the clock is a second later
     assert measure_bandwidth(buffer_bytes=8000, limit=5, threads=3, clock=lambda: float(next(ticks))) == 16000
 

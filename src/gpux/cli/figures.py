@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def size(count: int | None) -> str:
-    """Bytes with a decimal unit, as the Hub shows them: ``90.9 MB``; ``?`` for None."""
+    """Bytes with a decimal unit, as on the Hub: ``90.9 MB``; ``?`` for None."""
     return "?" if count is None else format_bytes(count)
 
 
@@ -48,7 +48,7 @@ def transfer(report: TransferReport) -> str:
 
 
 def difference(value: float | None) -> str:
-    """A proof's largest difference: ``2.1e-06``; empty for None."""
+    """The largest difference of a proof: ``2.1e-06``; empty for None."""
     return "" if value is None else f"{value:.1e}"
 
 

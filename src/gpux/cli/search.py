@@ -15,8 +15,8 @@ from gpux.huggingface.search import SORTS, SearchQuery, read_count
 from gpux.inspect.formats import FORMATS
 from gpux.model.info import ModelInfo
 
-#: Results that --runnable looks at for each one that is asked for, at most.
-_LOOKED_AT = 50
+#: Maximum number of search results that --runnable checks per requested result.
+_CHECKED = 50
 
 
 @command("search")
@@ -26,17 +26,17 @@ _LOOKED_AT = 50
 @click.option("--library", help="Only models of this library, e.g. sentence-transformers.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), help="Only models with weights in this format.")
 @click.option("--license", help="Only models under this license, e.g. apache-2.0.")
-@click.option("--gated/--not-gated", default=None, help="Only models whose files need access, or none that does.")
-@click.option("--min-size", metavar="COUNT", help="Parameters at least, e.g. 350M.")
-@click.option("--max-size", metavar="COUNT", help="Parameters at most, e.g. 7B.")
-@click.option("--runnable", is_flag=True, help="Only models that gpux runs as they are or can convert.")
-@click.option("--sort", type=click.Choice(list(SORTS)), default="downloads", show_default=True, help="Order.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Results at most.")
-@click.option("--offline", is_flag=True, help="Ask no Hub: then there is nothing to search.")
+@click.option("--gated/--not-gated", default=None, help="Only gated models, or only models that are not gated.")
+@click.option("--min-size", metavar="COUNT", help="Minimum number of parameters, e.g. 350M.")
+@click.option("--max-size", metavar="COUNT", help="Maximum number of parameters, e.g. 7B.")
+@click.option("--runnable", is_flag=True, help="Only models that gpux can run or convert.")
+@click.option("--sort", type=click.Choice(list(SORTS)), default="downloads", show_default=True, help="Sort order.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Maximum number of results.")
+@click.option("--offline", is_flag=True, help="Send no request; the search then fails.")
 def search_command(
     terminal: Terminal, query: tuple[str, ...], limit: int, offline: bool, runnable: bool, **filters: Any
 ) -> None:
-    """Search the Hub for models, the most downloaded first."""
+    """Search the Hub for models, by default the most downloaded first."""
     from gpux.huggingface.manager import PAGE, HuggingFaceManager
 
     terminal.override(offline=offline or None)
@@ -57,16 +57,16 @@ def search_command(
 
 
 def _runnable(terminal: Terminal, results: Iterator[ModelInfo], limit: int) -> Iterator[tuple[ModelInfo, str | None]]:
-    """Those that gpux could run, with how; the search ends where too many others stand between them."""
+    """The models that gpux can run, each with ``onnx`` or a converter; stops after too many others."""
     from gpux.describe.runnable import runnable
 
     how: Callable[[ModelInfo], str | None] = runnable(terminal.settings)
-    most = _LOOKED_AT * limit
+    most = _CHECKED * limit
     for number, info in enumerate(results, 1):
-        if (way := how(info)) is not None:
-            yield info, way
+        if (runs := how(info)) is not None:
+            yield info, runs
         if number == most:
-            terminal.say(f"! {most} models were looked at; narrow the search to look further")
+            terminal.say(f"! {most} models were checked; narrow the search to find more")
             return
 
 
@@ -75,7 +75,7 @@ def _count(text: str | None) -> int | None:
 
 
 def _show(terminal: Terminal, found: Sequence[tuple[ModelInfo, str | None]]) -> None:
-    """A column for each fact in a pipe; on a terminal, where ten columns are none, the words together in one."""
+    """Print one column per fact in a pipe, and fewer, combined columns on a terminal."""
     if sys.stdout.isatty():
         rows = [_brief(*each) for each in found]
         terminal.table(("Model", "About", "Downl.", "Likes", "Updated"), rows, right=(2, 3))
@@ -84,7 +84,7 @@ def _show(terminal: Terminal, found: Sequence[tuple[ModelInfo, str | None]]) -> 
 
 
 def _brief(info: ModelInfo, how: str | None) -> tuple[str, ...]:
-    runs = {None: "", "onnx": "runs as it is"}.get(how, f"converts with {how}")
+    runs = {None: "", "onnx": "runs without conversion"}.get(how, f"converts with {how}")
     words = (
         info.task,
         figures.count(info.parameters),

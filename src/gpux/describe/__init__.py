@@ -1,4 +1,4 @@
-"""What is known of a model before it is pulled: what it is, how large, whether it fits and may be used, how good."""
+"""Describes a model before it is pulled: architecture, size, license, results, and whether it fits this machine."""
 
 from __future__ import annotations
 

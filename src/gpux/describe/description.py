@@ -1,7 +1,7 @@
-"""What is known of a model before it is pulled: what it is, how large, under which license, how good.
+"""Describes a model before it is pulled: architecture, parameter count, license, evaluation results.
 
-From the model's page, its configuration and, where the page does not tell, the headers of its weights; no weights
-travel. What cannot be known is named with its reason, and what contradicts itself is noted.
+Sources are the model's page, its configuration and, if the page does not report the parameter count, the headers of the
+weights; no weights are downloaded. Unknown facts have a reason, contradictions a note.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from gpux.system.settings import Settings
 if TYPE_CHECKING:
     from gpux.inspect.architecture import ArchitectureSummary
 
-#: Whether headers are read: where nothing else tells the size, always, or never.
+#: Whether headers are read: if the page reports no parameter count, always, or never.
 Headers = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True)
 class ModelDescription(Value):
-    """Everything that is known of one model; what is not is in ``unknown``."""
+    """The known facts of a model; the others are in ``unknown``."""
 
-    known: DatedInfo  #: its page, when it was asked, and why it is not of this moment
+    known: DatedInfo  #: its page, when it was requested, and why it is not of this moment
     card: ModelCard
     architecture: ArchitectureSummary | None
     parameters: ParameterFacts
     config_path: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
-    safetensors: SafetensorsSummary | None = None  #: where the headers were read
+    safetensors: SafetensorsSummary | None = None  #: if the headers were read
     gguf: GgufSummary | None = None
-    base_chain: tuple[BaseModel, ...] = ()  #: followed on demand only
-    unknown: Mapping[str, str] = field(default_factory=dict)  #: fact -> why it is not known
-    notes: tuple[str, ...] = ()  #: contradictions, and what is odd
+    base_chain: tuple[BaseModel, ...] = ()  #: if ``chain`` was requested
+    unknown: Mapping[str, str] = field(default_factory=dict)  #: fact -> why it is unknown
+    notes: tuple[str, ...] = ()  #: contradictions and ambiguities
 
 
 def describe_model(
@@ -64,26 +64,27 @@ def describe_model(
     scans: bool = False,
     cancel: CancelToken | None = None,
 ) -> ModelDescription:
-    """Describe a model: its page, one file, and headers where they are needed.
+    """Describe a model from its page, its configuration and, if necessary, the headers of its weights.
 
-    Two requests where the page holds the numbers of parameters; for each shard at most two more where it does not.
+    Sends two requests if the page reports the parameter count, else at most two more per shard.
 
     Args:
-        ref: any form that :meth:`ModelRef.parse` accepts; one that names a file describes that file.
+        ref: any form that :meth:`ModelRef.parse` accepts; a reference to a file describes that file.
         settings: default: those of the environment.
-        manager: default: the one that the reference's scheme names.
+        manager: default: the manager of the reference's scheme.
         revision: branch, tag, ``refs/pr/N`` or commit.
-        headers: ``"auto"`` reads those of the weights where the page tells no number of parameters, or a file is named.
-        chain: follow the base models, by one request each.
-        scans: ask what the Hub's scanners found in pickles, by one request where there are any.
-        cancel: ends it.
+        headers: ``"auto"`` reads the headers of the weights if the page reports no parameter count, or if ``ref`` names
+            a file.
+        chain: follow the base models, with one request each.
+        scans: get the scan results of pickle files, with one request if there are any.
+        cancel: cancels the description.
 
     Raises:
-        ModelNotFoundError: there is none, or no right to see it.
-        RevisionNotFoundError: it has no such revision.
-        EntryNotFoundError: it has no file of the name that the reference has.
-        OfflineError: offline, and nothing here tells of the model.
-        ManagerError: its page cannot be had; everything that fails later is in ``unknown``.
+        ModelNotFoundError: the model does not exist, or is not visible.
+        RevisionNotFoundError: the model has no such revision.
+        EntryNotFoundError: the model has no such file.
+        OfflineError: offline, and nothing on this machine describes the model.
+        ManagerError: the page is not available; later failures are in ``unknown``.
         CancelledError: ``cancel`` was set.
     """
     parsed = ModelRef.parse(ref).at(revision)
@@ -102,7 +103,7 @@ def describe_model(
 
 
 class _Describing:
-    """One description on its way."""
+    """The state of one description."""
 
     def __init__(
         self, manager: ModelManager, page: ModelPage, file: str | None, headers: Headers, *, network: bool
@@ -116,12 +117,12 @@ class _Describing:
         self._notes: list[str] = []
 
     def run(self) -> ModelDescription:
-        """Everything but what is asked for on demand."""
+        """The description without base chain and scan results."""
         info = self._page.info
         try:
             with self._manager.open_reads(info, network=self._network) as reads:
                 return self._with_reads(reads)
-        except UnsupportedError as exc:  # a manager that brings whole files only
+        except UnsupportedError as exc:  # the manager has no ranged reads
             return self._put_together(FoundConfig(missing=exc.message), None, None)
 
     def _with_reads(self, reads: FileReads) -> ModelDescription:
@@ -166,7 +167,7 @@ class _Describing:
         return self._file is not None and self._file.lower().endswith(".gguf")
 
     def _gguf(self, reads: FileReads, config: FoundConfig) -> tuple[GgufSummary, Mapping[str, Any]] | None:
-        """The header of the file that is named, else of the one to pull, where no configuration tells the same."""
+        """The GGUF header of the named file, else of the file to pull if there is no configuration."""
         wanted = "gguf" in self._page.info.formats and (config.missing is not None or self._headers == "always")
         if self._headers == "never" or not (self._names_gguf() or (wanted and self._file is None)):
             return None
@@ -191,19 +192,19 @@ class _Describing:
 
     def _name_missing(self, card: ModelCard) -> None:
         page = self._page
-        where = "the Hub tells none" if page.from_source else "the files on this machine tell none"
+        where = "the Hub reports none" if page.from_source else "the files on this machine state none"
         task = page.info.task or task_of_architectures(page.info.architectures)
         for name, value in (("license", card.license), ("task", task)):
             if not value:
                 self._unknown[name] = where
         if page.info.scheme == "hf" and page.scan is None:
-            self._unknown["scan"] = "the Hub did not tell" if page.from_source else "the Hub was not asked"
+            self._unknown["scan"] = "the Hub reports none" if page.from_source else "no request was sent"
         if not page.info.files:
             self._unknown["files"] = "the model has no files"
 
 
 def _page(manager: ModelManager, ref: ModelRef, cancel: CancelToken | None) -> tuple[ModelPage, DatedInfo]:
-    """The page of this moment, else what was known of it last."""
+    """The current page, else the last known one."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     if isinstance(manager, InfoCachingManager) and manager.settings.offline:
         known = manager.latest_model_info(ref)
@@ -220,7 +221,7 @@ def _page(manager: ModelManager, ref: ModelRef, cancel: CancelToken | None) -> t
 
 
 def _kept(manager: ModelManager, ref: ModelRef, known: DatedInfo) -> ModelPage:
-    """The answer that was kept, with the card where the source cache has it."""
+    """The last known page, with the card if the source cache has it."""
     try:
         cached = manager.page(ref)
     except UnavailableError:
@@ -230,7 +231,7 @@ def _kept(manager: ModelManager, ref: ModelRef, known: DatedInfo) -> ModelPage:
 
 
 def _scanned(found: ModelDescription, manager: ModelManager) -> ModelDescription:
-    """With what the scanners say of pickles and of files with issues."""
+    """Add the scan results of pickles and of files with issues."""
     security = found.card.security
     paths = sorted({*security.pickles, *(issue.path for issue in security.issues)})
     ask = getattr(manager, "scans", None)

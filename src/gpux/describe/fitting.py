@@ -1,4 +1,4 @@
-"""Whether a described model fits this machine, by :mod:`gpux.inspect.fit`."""
+"""Estimates whether a described model fits this machine, with :mod:`gpux.inspect.fit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpux.system.machine import available_memory, memory_limit
 
 #: The original precision and those that gpux can quantize to.
 PRECISIONS = ("fp32", *QUANTIZED)
-_TIMEOUT = 5.0  #: seconds that a driver may take to answer
+_TIMEOUT = 5.0  #: seconds to wait for nvidia-smi
 _MEBI = 1 << 20
 
 
@@ -29,14 +29,14 @@ def fit_model(
     batch: int = 1,
     precisions: Sequence[str] = PRECISIONS,
 ) -> list[FitReport]:
-    """One report for each precision.
+    """Estimate memory, disk and speed, one report per precision.
 
     Args:
-        found: a description, as :func:`gpux.describe.describe_model` gives it.
-        machine: what there is, as :func:`this_machine` measures it.
-        context: tokens of one sequence; default: that of :func:`gpux.inspect.fit.estimate`.
-        batch: sequences at a time.
-        precisions: of the graphs that would run.
+        found: a description of :func:`gpux.describe_model`.
+        machine: the machine, as :func:`this_machine` measures it.
+        context: tokens per sequence; default: that of :func:`gpux.inspect.fit.estimate`.
+        batch: sequences at once.
+        precisions: precisions of the graph.
 
     Raises:
         UsageError: unknown precision, or a context or batch below 1.
@@ -52,7 +52,7 @@ def fit_model(
 
 
 def this_machine(home: Path) -> MachineFacts:
-    """Memory, cards and the speed of memory, measured in a fraction of a second; ``home`` is where models go."""
+    """Measure memory, GPUs, memory bandwidth and free disk space at ``home``, in a fraction of a second."""
     folder = next((path for path in (home, *home.parents) if path.exists()), None)
     return MachineFacts(
         ram_total=memory_limit(),
@@ -64,7 +64,7 @@ def this_machine(home: Path) -> MachineFacts:
 
 
 def gpus() -> tuple[GpuFacts, ...]:
-    """The cards of this machine, by the tool that comes with NVIDIA's driver; none where there is no such tool."""
+    """The GPUs of this machine, listed by ``nvidia-smi``; empty without that tool."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
@@ -77,7 +77,7 @@ def gpus() -> tuple[GpuFacts, ...]:
 
 
 def _card(line: str) -> GpuFacts | None:
-    """One line: a name and two sizes in MiB."""
+    """Parse one line: a name and two sizes in MiB."""
     name, *sizes = (part.strip() for part in line.rsplit(",", 2))
     if len(sizes) != 2 or not all(size.isdigit() for size in sizes):
         return None
@@ -86,7 +86,7 @@ def _card(line: str) -> GpuFacts | None:
 
 
 def _count(found: ModelDescription) -> ParameterCount:
-    """The formula's numbers, which know what is active; where there is none, what was counted or told."""
+    """The count by formula, which includes active parameters; without a formula, the count in the description."""
     counted, facts = count_parameters(found.config), found.parameters
     if counted.total is not None and found.gguf is None:
         return counted
@@ -94,7 +94,7 @@ def _count(found: ModelDescription) -> ParameterCount:
 
 
 def _stored(found: ModelDescription) -> int:
-    """Bytes of the weights that a pull would bring, as far as the listing tells."""
+    """Bytes of the weights that a pull downloads, as far as the listing has sizes."""
     info = found.known.info
     if found.gguf is not None and found.gguf.bytes:
         return found.gguf.bytes

@@ -1,4 +1,4 @@
-"""Whether gpux can run a model or make it run, from a listing alone: nothing is asked and nothing is installed."""
+"""Whether gpux can run or convert a model, from its listing alone: sends no request and installs nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gpux.system.settings import Settings
 
 
 def runnable(settings: Settings) -> Callable[[ModelInfo], str | None]:
-    """A function that tells how a model would come to run: ``onnx``, the name of a converter, or None if it would not.
+    """Return a function that returns ``onnx``, the name of a converter, or None if gpux cannot run the model.
 
-    ``onnx`` means that the repository has graphs that gpux runs as they are.
+    ``onnx`` means that the repository has graphs that gpux runs without conversion.
     """
     known = converters(settings)
 

@@ -1,1 +1,1 @@
-"""What file names, headers, configurations and cards say about a model. Pure: nothing is downloaded."""
+"""Facts about a model from file names, headers, configuration and card. Pure: downloads nothing."""

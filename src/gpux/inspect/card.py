@@ -1,7 +1,7 @@
-"""The card of a model: what its authors and the Hub say of license, origin, results and safety. Pure.
+"""The model card: license, base models, evaluation results and security scan. Pure.
 
-Fields are those of the Hub's model card specification (``modelcard.md``) and of its ``model-index``; where the card is
-not at hand, the tags that the Hub makes of it tell most of it (``license:mit``, ``base_model:quantized:org/name``).
+Fields follow the Hub's model card specification (``modelcard.md``) and its ``model-index``. Without a card, most
+of them are in the tags that the Hub derives from it (``license:mit``, ``base_model:quantized:org/name``).
 """
 
 from __future__ import annotations
@@ -19,54 +19,54 @@ from gpux.model.values import Value
 
 Relation = Literal["quantized", "finetune", "adapter", "merge"]
 RELATIONS: tuple[Relation, ...] = ("quantized", "finetune", "adapter", "merge")
-DEPTH = 5  #: models of a chain, at most
+DEPTH = 5  #: maximum length of a chain
 
 
 @dataclass(frozen=True)
 class BaseModel(Value):
-    """A model that this one was made from."""
+    """A model from which this model was derived."""
 
     id: str
-    relation: Relation | None = None  #: None where nothing tells
+    relation: Relation | None = None  #: None if not stated
 
 
 @dataclass(frozen=True)
 class Evaluation(Value):
-    """One result of the ``model-index``; what it does not tell is None."""
+    """One result of the ``model-index``; None means not stated."""
 
     metric: str
     value: float | str | None
     task: str | None = None
-    dataset: str | None = None  #: its name for people
+    dataset: str | None = None  #: display name
     dataset_id: str | None = None
     config: str | None = None
     split: str | None = None
-    verified: bool = False  #: the Hub ran it itself
+    verified: bool = False  #: by the Hub
     source: str | None = None
 
 
 @dataclass(frozen=True)
 class ScannedFile(Value):
-    """A file that the Hub's scanners have something to say of."""
+    """A file with findings of the Hub's scanners."""
 
     path: str
     level: str  #: ``unsafe``, ``suspicious``, ``caution`` …
-    imports: tuple[str, ...] = ()  #: what its pickle imports, those first that the Hub does not call innocuous
+    imports: tuple[str, ...] = ()  #: imports of its pickle, those not rated innocuous first
 
 
 @dataclass(frozen=True)
 class Security(Value):
-    """What the scan of the files says, and what could run code."""
+    """Results of the Hub's scan, and files that could run code."""
 
     status: Literal["safe", "issues", "pending", "unknown"] = "unknown"
     issues: tuple[ScannedFile, ...] = ()
-    pickles: tuple[str, ...] = ()  #: files that execute code when they are loaded without care
-    code: tuple[str, ...] = ()  #: Python that ``trust_remote_code`` would run
+    pickles: tuple[str, ...] = ()  #: files that may execute code when loaded
+    code: tuple[str, ...] = ()  #: Python files that ``trust_remote_code`` would run
 
 
 @dataclass(frozen=True)
 class ModelCard(Value):
-    """The card, as far as it is known."""
+    """The model card; None or empty means not stated."""
 
     license: str | None = None
     license_name: str | None = None  #: of a license that is "other"
@@ -90,7 +90,7 @@ class ModelCard(Value):
 
 
 def card_of(page: ModelPage) -> ModelCard:
-    """The card of a page: the card's own word first, then the tags'."""
+    """The card of a page; the card's own fields take precedence over tags."""
     info, card = page.info, page.card
     return ModelCard(
         license=info.license or next(_tagged(info, "license"), None),
@@ -116,7 +116,7 @@ def card_of(page: ModelPage) -> ModelCard:
 
 
 def evaluations(index: Iterable[Mapping[str, Any]]) -> Iterator[Evaluation]:
-    """The results of a ``model-index``, one for each metric; odd entries are left out."""
+    """The results of a ``model-index``, one per metric; invalid entries are omitted."""
     for model in index:
         for result in _items(model.get("results")):
             task, dataset, source = (_mapping(result.get(name)) for name in ("task", "dataset", "source"))
@@ -136,7 +136,7 @@ def evaluations(index: Iterable[Mapping[str, Any]]) -> Iterator[Evaluation]:
 
 
 def with_scans(security: Security, scans: Mapping[str, Mapping[str, Any]]) -> Security:
-    """The same with what the scanners found in single files (path -> ``status``, ``pickle_import_scan``)."""
+    """Add the scan results of files (path -> ``status``, ``pickle_import_scan``)."""
     levels = {issue.path: issue.level for issue in security.issues}
     found = [
         ScannedFile(path, levels.pop(path, _text(scan.get("status")) or "unscanned"), tuple(_imports(scan)))
@@ -149,16 +149,16 @@ def with_scans(security: Security, scans: Mapping[str, Mapping[str, Any]]) -> Se
 def base_chain(
     card: ModelCard, page: Callable[[str], ModelPage], depth: int = DEPTH
 ) -> tuple[tuple[BaseModel, ...], str | None]:
-    """The models that a model goes back to, its own base first, and why the chain ends where it is cut.
+    """The base model, its base model and so on, and why the chain is incomplete.
 
-    ``page`` is asked once for each of them, ``depth`` times at most; of several bases, the first is followed.
+    ``page`` is called once per model, at most ``depth`` times; of several base models, the first is followed.
     """
     chain: list[BaseModel] = []
     seen: set[str] = set()
     while card.base_models:
         base = card.base_models[0]
         if base.id in seen:
-            return tuple(chain), f"{base.id} goes back to itself"
+            return tuple(chain), f"{base.id} is its own base model"
         chain.append(base)
         seen.add(base.id)
         if len(chain) == depth:
@@ -171,7 +171,7 @@ def base_chain(
 
 
 def _base_models(page: ModelPage) -> tuple[BaseModel, ...]:
-    """Bases in the card's order; the tags have relations that the Hub worked out."""
+    """Base models in the order of the card, with the relations in the tags, which the Hub determines."""
     relations: dict[str, Relation] = {}
     tagged = []
     for value in _tagged(page.info, "base_model"):
@@ -204,7 +204,7 @@ def _security(page: ModelPage) -> Security:
 
 
 def _imports(scan: Mapping[str, Any]) -> Iterator[str]:
-    """Those first that the Hub does not call innocuous, with what it calls them."""
+    """Imports not rated innocuous, with their rating, then the innocuous ones."""
     result = _mapping(scan.get("pickle_import_scan") or scan.get("pickleImportScan"))
     found = [
         (str(item.get("safety", "unknown")), f"{item.get('module')}.{item.get('name')}")
@@ -219,7 +219,7 @@ def _tagged(info: ModelInfo, kind: str) -> Iterator[str]:
 
 
 def _tag_languages(info: ModelInfo) -> tuple[str, ...]:
-    """Tags of two or three letters are languages on the Hub, but for some formats and libraries."""
+    """Tags of two or three letters are languages, except some formats and libraries."""
     others = {"tf", "jax", "pt", "ort", "mlx", "rl", "art", "moe", "rag", "vae", "nlp"}
     return tuple(
         tag for tag in info.tags if len(tag) in (2, 3) and tag.isalpha() and tag.islower() and tag not in others
@@ -239,7 +239,7 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """One text or a list of them; YAML makes ``no``, the language, a boolean."""
+    """A string or a list of strings; YAML reads ``no`` (Norwegian) as a boolean."""
     values = value if isinstance(value, (list, tuple)) else [value]
     return tuple(
         "no" if item is False else item for item in values if item is False or (isinstance(item, str) and item)

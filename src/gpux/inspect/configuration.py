@@ -1,4 +1,4 @@
-"""The file that describes a model's architecture: which one it is, and what it says."""
+"""The configuration file of a model: its path and content."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gpux.model.json_file import parse_json
 from gpux.model.values import Value
 from gpux.system.hashing import hash_bytes
 
-LARGEST = 16 << 20  #: bytes; a larger one is no configuration
-#: Folders in which a pipeline of several models has the one that is asked for.
+LARGEST = 16 << 20  #: maximum bytes of a configuration
+#: Folders of a diffusers pipeline that contain the main model.
 _MAIN_PARTS = ("transformer", "unet", "prior", "model")
-#: Files that describe a model where there is no config.json, as their makers name them.
+#: Names of configuration files of other libraries.
 _OTHERS = ("params.json", "model_config.json", "open_clip_config.json")
 
 
 @dataclass(frozen=True)
 class FoundConfig(Value):
-    """A configuration, or why there is none."""
+    """A configuration, or why it is missing."""
 
-    path: str | None = None  #: of the file; None where the model has none
+    path: str | None = None  #: None if the model has no configuration
     values: Mapping[str, Any] = field(default_factory=dict)
-    missing: str | None = None  #: why nothing is known; None where it is
+    missing: str | None = None  #: why the values are missing; None if they were read
     notes: tuple[str, ...] = ()
 
 
 def read_config(reads: FileReads, info: ModelInfo) -> FoundConfig:
-    """The configuration of a model by one read; what goes wrong is in the result."""
+    """Read the configuration of a model with one read; errors are returned in ``missing``."""
     path = config_path(info)
     if path is None:
         return FoundConfig(missing="the model has no config.json")
-    notes = () if path == "config.json" else (f"the configuration is that of {path}: there is none at the top",)
+    notes = () if path == "config.json" else (f"the configuration is {path}, as there is no config.json at the top",)
     file = info.file(path)
     try:
         size = reads.size(path)
@@ -50,12 +50,12 @@ def read_config(reads: FileReads, info: ModelInfo) -> FoundConfig:
     if isinstance(values, str):
         return FoundConfig(path, missing=f"{path} {values}", notes=notes)
     if file is not None and not is_intact(data, file):
-        notes = (*notes, f"{path} is not the file that the Hub promised: its hash is another")
+        notes = (*notes, f"{path} does not have the hash that the Hub lists")
     return FoundConfig(path, values, notes=notes)
 
 
 def config_path(info: ModelInfo) -> str | None:
-    """``config.json`` at the top, else in the folder that the weights lie in, else the one nearest to the top."""
+    """``config.json`` at the top, else in the folder of the weights, else the one with the shortest path."""
     paths = [file.path for file in info.files]
     if "config.json" in paths:
         return "config.json"
@@ -71,17 +71,17 @@ def config_path(info: ModelInfo) -> str | None:
 
 
 def is_intact(data: bytes, file: ModelFile) -> bool:
-    """Whether bytes are those of a file, as far as its hash is known."""
+    """Whether the bytes have the hash of a file; True if the hash is unknown."""
     if file.sha256 is not None:
         return hash_bytes(data, "sha256") == file.sha256
     return file.blob_id is None or hash_bytes(data, "git-blob-sha1") == file.blob_id
 
 
 def _parsed(data: bytes) -> dict[str, Any] | str:
-    """The object, or what the file is instead."""
+    """The parsed object, or what is wrong with the file."""
     try:
         found = parse_json(data)
     except ValueError:
         start = data.lstrip()[:15].lower()
-        return "is a web page and not JSON" if start.startswith((b"<!doctype", b"<html")) else "is not JSON"
-    return found if isinstance(found, dict) else "holds no JSON object"
+        return "is an HTML page instead of JSON" if start.startswith((b"<!doctype", b"<html")) else "is not JSON"
+    return found if isinstance(found, dict) else "is not a JSON object"

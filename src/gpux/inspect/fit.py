@@ -1,6 +1,7 @@
-"""Estimates whether a model runs on a machine and how fast, from numbers alone. All sizes are bytes.
+"""Estimates whether a model fits a machine, and how fast it generates. All sizes are bytes.
 
-Pure: what the machine has comes in as :class:`MachineFacts`, what the model is as its summary and parameter count.
+Pure: the machine is a :class:`MachineFacts`, the model a summary and a parameter count. Weights and cache are estimated
+within a few per cent; each formula is in its docstring.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from gpux.model.values import Value
 
 _STORED = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8}
 GROUP = 32  #: quantized weights that share a scale of 32 bits
-CHUNK = 512  #: tokens of a prompt that a decoder takes in one call
+CHUNK = 512  #: maximum tokens of a prompt per call of a decoder
 
 
 def weight_bytes(parameters: ParameterCount, precision: str, group: int = GROUP) -> int | None:
-    """Memory of all weights: ``matrices x bytes + tables x bytes``; None where their number is unknown.
+    """Memory of all weights: ``matrices x bytes + tables x bytes``; None if the parameter count is unknown.
 
-    A quantized weight takes its bits and a share of its group's scale of 32 bits: int4 in groups of 32 is 5 bits.
-    Tables (:attr:`ParameterCount.non_embedding` leaves them out) stay in fp32 there.
+    A quantized weight takes its bits and a share of its group's scale of 32 bits: int4 in groups of 32 takes 5 bits.
+    Tables (all parameters that are not :attr:`ParameterCount.non_embedding`) stay in fp32 there.
     """
     if parameters.total is None:
         return None
@@ -35,12 +36,12 @@ def weight_bytes(parameters: ParameterCount, precision: str, group: int = GROUP)
 
 
 def cache_bytes(shape: CacheShape | None, precision: str, context: int, batch: int) -> int:
-    """Memory of what a decoder remembers.
+    """Memory of the KV cache.
 
     ``batch x bytes x (width x (full_layers x context + sliding_layers x min(context, window)
-    + cross_layers x source) + state)``, with width the numbers of one token and layer: ``2 x kv_heads x head_size``,
-    or what latent attention keeps of them once it is unfolded, as exported graphs do. ``source`` is the length of the
-    encoder's answer, the context where it is not always the same. 0 for a model that does not decode.
+    + cross_layers x source) + state)``, where width is the number of values per token and layer:
+    ``2 x kv_heads x head_size``, for latent attention after expansion, as in exported graphs. ``source`` is the length
+    of the encoder's output, the context unless it is fixed. 0 for a model without a decoder.
     """
     if shape is None:
         return 0
@@ -51,10 +52,10 @@ def cache_bytes(shape: CacheShape | None, precision: str, context: int, batch: i
 
 
 def activation_bytes(summary: ArchitectureSummary, precision: str, context: int, batch: int) -> int:
-    """Memory of one call beside weights and cache, roughly: the largest layer's, as they are freed one by one.
+    """Memory of one call beside weights and cache, roughly: that of the largest layer, as layers free theirs.
 
-    ``batch x bytes x rows x (4 x hidden + 3 x inner + 2 x heads x columns + vocabulary)``. A decoder takes its prompt
-    in pieces of at most 512 rows against all columns of the context; an encoder all rows at once.
+    ``batch x bytes x rows x (4 x hidden + 3 x inner + 2 x heads x columns + vocabulary)``. A decoder reads
+    its prompt in chunks of at most 512 rows, with the whole context as columns; an encoder reads all rows at once.
     """
     rows = min(context, CHUNK) if summary.cache is not None else context
     inner = summary.intermediate_size or 4 * (summary.hidden_size or 0)
@@ -68,10 +69,10 @@ def activation_bytes(summary: ArchitectureSummary, precision: str, context: int,
 def read_bytes(
     summary: ArchitectureSummary, parameters: ParameterCount, precision: str, context: int, batch: int
 ) -> int | None:
-    """Memory read for one step of decoding: the weights that the step uses, and the whole cache.
+    """Bytes read in one decoding step: the weights that the step uses, and the whole cache.
 
-    Of untied tables of words only the output's is read through. With experts, b sequences touch
-    ``all x (1 - (1 - used / count) ** b)`` of them, as if each chose for itself.
+    With untied embeddings, only the output matrix is read entirely. With experts, b sequences use
+    ``all x (1 - (1 - used / count) ** b)`` of them, if they choose independently.
     """
     whole = weight_bytes(parameters, precision)
     if whole is None or not parameters.total:
@@ -98,9 +99,9 @@ def tokens_per_second(
     batch: int,
     bandwidth: float | None,
 ) -> float | None:
-    """Speed of decoding: ``batch x bandwidth / bytes read for a step``; an upper bound, as computing takes time too.
+    """Decoding speed: ``batch x bandwidth / bytes read per step``; an upper bound, as computing takes time too.
 
-    None for a model that does not decode, and without a bandwidth or a size.
+    None for a model without a decoder, or without a bandwidth or parameter count.
     """
     read = read_bytes(summary, parameters, precision, context, batch)
     if summary.cache is None or read is None or not bandwidth:
@@ -109,9 +110,9 @@ def tokens_per_second(
 
 
 def download_bytes(summary: ArchitectureSummary, parameters: ParameterCount) -> int | None:
-    """Size of the weight files: parameters x bytes of the stored dtype; None where either is unknown.
+    """Size of the weight files: parameters x bytes of the stored dtype; None if either is unknown.
 
-    Quantized files take their bits for matrices (and a scale of 16 bits for each group), 16 for tables.
+    Quantized files take their bits per matrix weight (and a scale of 16 bits per group), 16 bits per table weight.
     """
     if parameters.total is None:
         return None
@@ -125,8 +126,8 @@ def download_bytes(summary: ArchitectureSummary, parameters: ParameterCount) -> 
 
 
 def conversion_disk(parameters: ParameterCount, weights: int | None) -> int | None:
-    """Disk that a conversion takes at its peak beside the download: the fp32 graph twice (the worker's and the
-    store's), and the graph of the wanted precision."""
+    """Peak disk usage of a conversion beside the download: the fp32 graph twice (in the worker and in the store), and
+    the graph in the requested precision."""
     if parameters.total is None or weights is None:
         return None
     exported = 4 * parameters.total
@@ -135,27 +136,27 @@ def conversion_disk(parameters: ParameterCount, weights: int | None) -> int | No
 
 Verdict = Literal["fits", "tight", "does not fit", "unknown"]
 
-BASE = 300_000_000  #: the process with onnxruntime and a tokenizer, before any model
-#: Of free memory: beyond it an estimate that is a tenth off no longer holds.
+BASE = 300_000_000  #: memory of the process with onnxruntime and a tokenizer, without a model
+#: Fraction of the free memory that may be needed for "fits", as estimates may be off by a tenth.
 COMFORT = 0.9
 
 
 @dataclass(frozen=True)
 class GpuFacts(Value):
-    """One graphics card."""
+    """One GPU."""
 
     name: str
     total: int
     free: int
-    bandwidth: float | None = None  #: bytes per second of its memory
+    bandwidth: float | None = None  #: bytes per second
 
 
 @dataclass(frozen=True)
 class MachineFacts(Value):
-    """What the machine has; None for what it does not tell."""
+    """Memory, GPUs, bandwidth and disk of a machine; None if unknown."""
 
     ram_total: int | None
-    ram_available: int | None  #: what may still be taken, by the control group's limit too
+    ram_available: int | None  #: within the limit of the control group
     gpus: tuple[GpuFacts, ...] = ()
     bandwidth: float | None = None  #: bytes per second of main memory (:func:`gpux.system.bandwidth.measure_bandwidth`)
     disk_free: int | None = None
@@ -163,19 +164,19 @@ class MachineFacts(Value):
 
 @dataclass(frozen=True)
 class DeviceFit(Value):
-    """How a model stands to one memory."""
+    """Whether a model fits one device."""
 
-    name: str  #: ``RAM``, a card's name, ``2 GPUs together``
+    name: str  #: ``RAM``, the name of a GPU, ``2 GPUs together``
     total: int | None
     free: int | None
     verdict: Verdict
-    largest_context: int | None  #: tokens that fit beside the weights; None for a model that keeps no cache
-    tokens_per_second: float | None  #: of all sequences of the batch together
+    largest_context: int | None  #: tokens whose cache fits beside the weights; None for a model without a cache
+    tokens_per_second: float | None  #: sum over the batch
 
 
 @dataclass(frozen=True)
 class FitReport(Value):
-    """Memory, disk and speed of a model at one precision, context and batch; None where its size is unknown."""
+    """Memory, disk and speed of a model for one precision, context and batch; None if its size is unknown."""
 
     precision: str
     context: int
@@ -183,9 +184,9 @@ class FitReport(Value):
     weights: int | None
     kv_cache: int | None
     activations: int | None
-    memory: int | None  #: all of it together, the runtime's own included
+    memory: int | None  #: sum, including the runtime's own
     download: int | None
-    conversion_disk: int | None  #: at its peak, beside the download
+    conversion_disk: int | None  #: peak, beside the download
     disk_verdict: Verdict
     devices: tuple[DeviceFit, ...]
     notes: tuple[str, ...] = ()
@@ -201,51 +202,51 @@ def estimate(
     batch: int = 1,
     stored_bytes: int | None = None,
 ) -> FitReport:
-    """What a model needs of a machine.
+    """Estimate memory, disk and speed of a model on a machine.
 
     Args:
-        summary: the model's sizes.
-        parameters: how many there are; with none of them known the report says ``unknown``.
-        machine: what there is.
-        precision: of the graph that runs.
-        context: tokens of one sequence, prompt and answer together; default: 4096, or the model's most if that is less.
-        batch: sequences at a time.
-        stored_bytes: of the weight files as they are downloaded; default: by the dtype of the configuration.
+        summary: architecture of the model.
+        parameters: parameter count; if it is unknown, verdicts are ``unknown``.
+        machine: the machine.
+        precision: precision of the graph.
+        context: tokens per sequence, prompt and answer; default: 4096, or the model's context length if shorter.
+        batch: sequences at once.
+        stored_bytes: size of the weight files to download; default: computed from the dtype of the configuration.
 
     Raises:
-        UsageError: unknown precision, or a context or batch below 1.
+        UsageError: the precision is unknown, or ``context`` or ``batch`` is less than 1.
     """
     length = context if context is not None else min(4096, summary.context_length or 4096)
     _check(precision, length, batch)
-    question = _Question(summary, parameters, precision, length, batch)
-    needed = question.memory
+    case = _Case(summary, parameters, precision, length, batch)
+    needed = case.memory
     download = stored_bytes if stored_bytes is not None else download_bytes(summary, parameters)
-    conversion = conversion_disk(parameters, question.weights)
+    conversion = conversion_disk(parameters, case.weights)
     return FitReport(
         precision=precision,
         context=length,
         batch=batch,
-        weights=question.weights,
-        kv_cache=question.cache,
-        activations=question.activations,
+        weights=case.weights,
+        kv_cache=case.cache,
+        activations=case.activations,
         memory=needed,
         download=download,
         conversion_disk=conversion,
         disk_verdict=_verdict(_sum(download, conversion), machine.disk_free, machine.disk_free),
-        devices=_devices(question, machine),
-        notes=tuple(_notes(question, machine)),
+        devices=_devices(case, machine),
+        notes=tuple(_notes(case, machine)),
     )
 
 
 def _check(precision: str, context: int, batch: int) -> None:
     find_precision(precision)
     if context < 1 or batch < 1:
-        raise UsageError(f"context and batch are counts from 1 on, not {context} and {batch}")
+        raise UsageError(f"context and batch must be at least 1, not {context} and {batch}")
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One model, asked about at one precision, context and batch."""
+class _Case:
+    """One model at one precision, context and batch."""
 
     summary: ArchitectureSummary
     parameters: ParameterCount
@@ -271,14 +272,14 @@ class _Question:
 
     @property
     def memory(self) -> int | None:
-        """Weights, cache, activations, and the runtime's own."""
+        """Weights, cache, activations and :data:`BASE`."""
         return _sum(self.weights, self.cache, self.activations, BASE)
 
     def speed(self, bandwidth: float | None) -> float | None:
         return tokens_per_second(self.summary, self.parameters, self.precision, self.context, self.batch, bandwidth)
 
     def largest_context(self, room: int | None) -> int | None:
-        """Tokens that fit into the room: 0 where not even one does; the model's own limit at most."""
+        """Tokens for which the model fits ``room``, at most its context length; 0 if it never fits."""
         if room is None or self.weights is None or self.summary.cache is None:
             return None
         most = self.summary.context_length or 1 << 24
@@ -286,7 +287,7 @@ class _Question:
 
 
 def _largest(most: int, holds: Callable[[int], bool]) -> int:
-    """The largest number from 0 to ``most`` for which it holds; it holds for all below one that it holds for."""
+    """Binary search: the largest number from 0 to ``most`` for which the monotonic ``holds`` is true."""
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
@@ -300,7 +301,7 @@ def _sum(*parts: int | None) -> int | None:
 
 
 def _verdict(needed: int | None, free: int | None, total: int | None) -> Verdict:
-    """``fits`` with a tenth to spare; ``tight`` where it takes nearly all, or what others hold now; else neither."""
+    """``fits`` with a tenth to spare; ``tight`` if nearly all, or memory in use by others, is needed."""
     if needed is None or free is None:
         return "unknown"
     if needed <= COMFORT * free:
@@ -308,31 +309,31 @@ def _verdict(needed: int | None, free: int | None, total: int | None) -> Verdict
     return "tight" if needed <= max(free, COMFORT * (total or 0)) else "does not fit"
 
 
-def _devices(question: _Question, machine: MachineFacts) -> tuple[DeviceFit, ...]:
-    found = [_device(question, "RAM", machine.ram_total, machine.ram_available, machine.bandwidth)]
-    found += [_device(question, gpu.name, gpu.total, gpu.free, gpu.bandwidth) for gpu in machine.gpus]
+def _devices(case: _Case, machine: MachineFacts) -> tuple[DeviceFit, ...]:
+    found = [_device(case, "RAM", machine.ram_total, machine.ram_available, machine.bandwidth)]
+    found += [_device(case, gpu.name, gpu.total, gpu.free, gpu.bandwidth) for gpu in machine.gpus]
     if len(machine.gpus) > 1:
         total, free = sum(gpu.total for gpu in machine.gpus), sum(gpu.free for gpu in machine.gpus)
-        found.append(_device(question, f"{len(machine.gpus)} GPUs together", total, free, None))
+        found.append(_device(case, f"{len(machine.gpus)} GPUs together", total, free, None))
     return tuple(found)
 
 
-def _device(question: _Question, name: str, total: int | None, free: int | None, bandwidth: float | None) -> DeviceFit:
-    verdict = _verdict(question.memory, free, total)
-    speed = None if verdict == "does not fit" else question.speed(bandwidth)
-    return DeviceFit(name, total, free, verdict, question.largest_context(free), speed)
+def _device(case: _Case, name: str, total: int | None, free: int | None, bandwidth: float | None) -> DeviceFit:
+    verdict = _verdict(case.memory, free, total)
+    speed = None if verdict == "does not fit" else case.speed(bandwidth)
+    return DeviceFit(name, total, free, verdict, case.largest_context(free), speed)
 
 
-def _notes(question: _Question, machine: MachineFacts) -> list[str]:
-    summary, notes = question.summary, []
-    if question.parameters.total is None:
-        notes.append(f"the number of parameters is unknown: {question.parameters.reason or 'nothing tells it'}")
-    if summary.context_length is not None and question.context > summary.context_length:
-        notes.append(f"the model takes {summary.context_length} tokens, fewer than the {question.context} asked about")
+def _notes(case: _Case, machine: MachineFacts) -> list[str]:
+    summary, notes = case.summary, []
+    if case.parameters.total is None:
+        notes.append(f"the number of parameters is unknown: {case.parameters.reason or 'no source states it'}")
+    if summary.context_length is not None and case.context > summary.context_length:
+        notes.append(f"the model supports {summary.context_length} tokens, fewer than the requested {case.context}")
     shape = summary.cache
     if shape is not None and shape.width != shape.expanded_width:
         times = shape.expanded_width / shape.width
-        notes.append(f"a runtime that keeps the latent form of attention (MLA) takes a cache {times:.0f} times smaller")
+        notes.append(f"a runtime that caches latent attention (MLA) needs a cache {times:.0f} times smaller")
     if len(machine.gpus) > 1:
-        notes.append("onnxruntime runs a graph on one GPU: all together count only where the model is split")
+        notes.append("onnxruntime runs a graph on one GPU; several GPUs help only if the model is split")
     return notes

@@ -1,4 +1,4 @@
-"""How many parameters a model has, and by which of several sources: those that count come before those that compute."""
+"""The parameter count of a model from the best source: counts in files, then formula, then tags and name."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Basis = Literal[
     "tags",
     "name",
 ]
-#: A formula and a count that differ by more than this part of the count tell of something.
+#: Relative difference between formula and count above which a note is added.
 TOLERANCE = 0.02
-#: … and a name, which is rounded, by more than this factor.
+#: Factor between name and count above which a note is added; names are rounded.
 _NAMED = 1.5
-#: dtypes that hold several weights in an element
+#: dtypes that may pack several weights into one element
 _PACKED = frozenset({"I32", "U32", "U8", "I8"})
 
 
 @dataclass(frozen=True)
 class ParameterFacts(Value):
-    """A model's size; None is what nothing tells."""
+    """Parameter counts of a model; None if unknown."""
 
     total: int | None = None
     basis: Basis | None = None
-    active: int | None = None  #: that take part in one token, where the model has experts
-    stored: int | None = None  #: values in the files, buffers and packed ones as they are stored
-    formula: int | None = None  #: what the configuration gives
+    active: int | None = None  #: per token, of a mixture of experts
+    stored: int | None = None  #: values in the files, including buffers, packed weights not unpacked
+    formula: int | None = None  #: count by the formula
     dtypes: Mapping[str, int] = field(default_factory=dict)  #: dtype or GGUF type -> stored values
-    missing: str | None = None  #: why the total is not known
+    missing: str | None = None  #: why the total is unknown
     notes: tuple[str, ...] = ()
 
 
@@ -48,7 +48,7 @@ def parameters_of(
     headers: SafetensorsSummary | None = None,
     gguf: GgufSummary | None = None,
 ) -> ParameterFacts:
-    """The best of what is known: headers, what the Hub read of them, the formula, tags, the name."""
+    """The count from the best source: headers, the Hub's metadata, the formula, tags, the name."""
     from gpux.inspect.architecture import active_parameters_from_name, count_parameters
 
     counted = count_parameters(config)
@@ -56,7 +56,7 @@ def parameters_of(
     if found.total is None and counted.total is not None:
         found = replace(found, total=counted.total, basis="config by formula")
     if found.total is None:
-        found = _told(page, counted.reason or "")
+        found = _named(page, counted.reason or "")
     active = counted.active if counted.active != counted.total else None
     if counted.total is None and found.total is not None:
         active = active_parameters_from_name(_name(page))
@@ -74,23 +74,23 @@ def _counted(page: ModelPage, headers: SafetensorsSummary | None, gguf: GgufSumm
         stored = sum(page.dtypes.values())
         total = page.info.parameters or stored
         return ParameterFacts(total, "safetensors metadata of the Hub", stored=stored, dtypes=page.dtypes)
-    told = page.gguf.get("total")
-    if isinstance(told, int) and told > 0:
-        return ParameterFacts(told, "gguf metadata of the Hub", stored=told)
+    reported = page.gguf.get("total")
+    if isinstance(reported, int) and reported > 0:
+        return ParameterFacts(reported, "gguf metadata of the Hub", stored=reported)
     if page.info.parameters:
         return ParameterFacts(page.info.parameters, "safetensors metadata of the Hub", stored=page.info.parameters)
     return ParameterFacts()
 
 
-def _told(page: ModelPage, why: str) -> ParameterFacts:
-    """By what people wrote."""
+def _named(page: ModelPage, why: str) -> ParameterFacts:
+    """The count in the tags or the name."""
     from gpux.inspect.architecture import parameters_from_name, parameters_from_tags
 
     if (total := parameters_from_tags(page.info.tags)) is not None:
         return ParameterFacts(total, "tags")
     if (total := parameters_from_name(_name(page))) is not None:
         return ParameterFacts(total, "name")
-    return ParameterFacts(missing=f"no headers of weights were read, {why}, and neither tags nor name tell")
+    return ParameterFacts(missing=f"no headers of weights were read, {why}, and neither tags nor name contain a size")
 
 
 def _name(page: ModelPage) -> str:
@@ -100,20 +100,20 @@ def _name(page: ModelPage) -> str:
 def _contradictions(
     page: ModelPage, found: ParameterFacts, headers: SafetensorsSummary | None, masks: int
 ) -> Iterator[str]:
-    """What the sources say of one another, where they differ by more than rounding."""
+    """Notes on sources that differ by more than rounding."""
     from gpux.inspect.architecture import parameters_from_name
 
     total, formula = found.total or 0, found.formula or 0
     packed = bool(_PACKED & found.dtypes.keys())
     if headers is not None and headers.buffers:
-        yield f"{headers.buffers:,} of the {found.stored:,} stored values are buffers and scales, no parameters"
+        yield f"{headers.buffers:,} of the {found.stored:,} stored values are buffers and scales, not parameters"
     if formula and packed and total < 0.6 * formula:
-        yield f"the weights are packed: {total:,} stored values stand for about {formula:,} parameters"
+        yield f"the weights are packed: {total:,} stored values contain about {formula:,} parameters"
     elif formula and masks and abs(total - formula - masks) <= TOLERANCE * masks:
         yield f"of the {total:,} stored values, {total - formula:,} are causal masks: {formula:,} are parameters"
     elif formula and not packed and found.basis != "gguf" and abs(total - formula) > TOLERANCE * formula:
         more = f"{abs(total - formula) / 1e6:,.2f} M {'more' if total > formula else 'fewer'}"
-        yield f"the files hold {total:,} values, {more} than the {formula:,} parameters of the configuration"
+        yield f"the files contain {total:,} values, {more} than the {formula:,} parameters of the configuration"
     named, best = parameters_from_name(_name(page)), formula if packed and formula else total
     if named and best and found.basis != "name" and not 1 / _NAMED < named / best < _NAMED:
-        yield f"the name says {named / 1e9:g} B parameters, and there are {best / 1e9:.3g} B"
+        yield f"the name states {named / 1e9:g} B parameters, but there are {best / 1e9:.3g} B"

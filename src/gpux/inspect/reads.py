@@ -1,4 +1,4 @@
-"""Parts of a model's files, read where they lie: a header of a few kilobytes does not cost the file behind it."""
+"""Ranged reads of a model's files: reading a header of a few kilobytes does not download the file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Self
 
 from gpux.errors import GpuxError, UsageError
 
-PARALLEL = 16  #: reads at once, at most
-Part = tuple[str, int, int]  #: path, first byte, and the one after the last
+PARALLEL = 16  #: maximum concurrent reads
+Part = tuple[str, int, int]  #: path, first byte, byte after the last
 
 
 class FileReads(ABC):
-    """An open view of one model's files at one commit; safe to use from several threads. Close it after use."""
+    """Access to the files of a model at one commit. Thread-safe; close it after use."""
 
     @abstractmethod
     def size(self, path: str) -> int:
@@ -24,35 +24,35 @@ class FileReads(ABC):
 
         Raises:
             EntryNotFoundError: the model has no such file.
-            ManagerError: the source refuses, or does not tell.
+            ManagerError: the source refuses, or does not report the size.
         """
 
     @abstractmethod
     def _read(self, path: str, start: int, stop: int) -> bytes:
-        """The bytes of a range that lies within the file."""
+        """The bytes of a range inside the file."""
 
     def read(self, path: str, start: int, stop: int) -> bytes:
-        """The bytes ``[start, stop)`` of a file; fewer where it ends before.
+        """The bytes ``[start, stop)`` of a file; fewer if the file ends before ``stop``.
 
         Raises:
-            UsageError: no range begins below zero or ends before it begins.
+            UsageError: ``start`` is negative, or greater than ``stop``.
             EntryNotFoundError: the model has no such file.
-            ManagerError: the source refuses; the subclass says why.
+            ManagerError: the source refuses; the subclass states why.
         """
         if not 0 <= start <= stop:
-            raise UsageError(f"no range of bytes: {start} to {stop}")
+            raise UsageError(f"invalid byte range: {start} to {stop}")
         stop = min(stop, self.size(path))
         return self._read(path, start, stop) if start < stop else b""
 
     def read_each(self, parts: Sequence[Part]) -> list[bytes | GpuxError]:
-        """Several parts at once, :data:`PARALLEL` at most; in the place of one that fails stands its error."""
+        """Read several parts, at most :data:`PARALLEL` at once; a failed read returns its error."""
         if len(parts) < 2:
             return [self._attempt(part) for part in parts]
         with ThreadPoolExecutor(min(PARALLEL, len(parts)), thread_name_prefix="gpux-read") as pool:
             return list(pool.map(self._attempt, parts))
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
-        """Let go of connections."""
+    def close(self) -> None:  # noqa: B027 - most subclasses have nothing to close
+        """Close connections."""
 
     def _attempt(self, part: Part) -> bytes | GpuxError:
         try:
@@ -70,10 +70,10 @@ class FileReads(ABC):
 
 
 def read_part(file: Path, start: int, stop: int) -> bytes:
-    """The bytes ``[start, stop)`` of a file on this machine.
+    """The bytes ``[start, stop)`` of a local file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with file.open("rb") as source:
         source.seek(start)

@@ -1,4 +1,4 @@
-"""A model's weights, by their headers: which files are read, and what they say of precision."""
+"""The headers of a model's weights: which files are read, and their precision."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gpux.inspect.headers.safetensors import SafetensorsSummary
 from gpux.inspect.reads import FileReads
 from gpux.model.info import ModelInfo
 
-#: ``torch_dtype`` of config.json -> dtype of safetensors
+#: ``torch_dtype`` in config.json -> dtype in safetensors
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "float8_e4m3fn": "F8_E4M3"}
-_INDEX_LARGEST = 64 << 20  #: bytes
+_LARGEST_INDEX = 64 << 20  #: bytes
 
 
 def safetensors_files(info: ModelInfo, reads: FileReads, file: str | None = None) -> tuple[str, ...]:
-    """The files of the model's own weights: a file that is named, one of all shards, those that an index names.
+    """The weight files of the model: the named file, the file or shards that a pull selects, or those in an index.
 
     Raises:
-        CorruptFileError: the index cannot be read.
-        ManagerError: the source refuses; the subclass says why.
+        CorruptFileError: the index is not valid JSON.
+        ManagerError: the source refuses; the subclass states why.
     """
     if file is not None and file.endswith(".safetensors"):
         return (file,)
@@ -36,7 +36,7 @@ def safetensors_files(info: ModelInfo, reads: FileReads, file: str | None = None
     if choice is not None:
         return tuple(path for path in choice.reasons if path.endswith(".safetensors"))
     index = min((path for path in paths if path.endswith(".safetensors.index.json")), key=len, default=None)
-    if index is not None and reads.size(index) <= _INDEX_LARGEST:
+    if index is not None and reads.size(index) <= _LARGEST_INDEX:
         folder = index[: index.rfind("/") + 1]
         named = [folder + name for name in safetensors.shards_of(_json(reads, index))]
         return tuple(path for path in named if path in paths)
@@ -45,7 +45,7 @@ def safetensors_files(info: ModelInfo, reads: FileReads, file: str | None = None
 
 
 def gguf_files(info: ModelInfo, file: str | None = None) -> tuple[str, ...]:
-    """The file that is named, else the one that a pull would take; all splits of it."""
+    """The named file, else the one that a pull selects, with all its splits."""
     found = [unit for unit in units(entry.path for entry in info.files) if unit.name.lower().endswith(".gguf")]
     if file is not None:
         return next((unit.paths for unit in found if file in unit.paths), ())
@@ -58,11 +58,11 @@ def gguf_files(info: ModelInfo, file: str | None = None) -> tuple[str, ...]:
 def read_safetensors(
     reads: FileReads, info: ModelInfo, file: str | None, bits: int | None
 ) -> tuple[SafetensorsSummary | None, str | None]:
-    """The headers put together, or None and why."""
+    """Returns (combined headers, None), or (None, reason)."""
     try:
         paths = safetensors_files(info, reads, file)
         if not paths:
-            return None, "the files do not tell which of them are the model's weights"
+            return None, "it is unclear which files are the model's weights"
         return safetensors.summarize(safetensors.read_headers(reads, paths), bits), None
     except GpuxError as exc:
         return None, _why(exc)
@@ -71,10 +71,10 @@ def read_safetensors(
 def read_gguf(
     reads: FileReads, info: ModelInfo, file: str | None
 ) -> tuple[GgufSummary | None, GgufFile | None, str | None]:
-    """The summary of all splits and the header of the first, or None and why."""
+    """Returns (summary of all splits, header of the first, None), or (None, None, reason)."""
     paths = gguf_files(info, file)
     if not paths:
-        return None, None, "the files do not tell which of them is the model"
+        return None, None, "it is unclear which file is the model"
     try:
         found = [gguf.read_gguf(reads, path) for path in paths]
     except GpuxError as exc:
@@ -83,16 +83,16 @@ def read_gguf(
 
 
 def precision_notes(config: Mapping[str, Any], dtypes: Mapping[str, int]) -> list[str]:
-    """Where the configuration says another precision than the files have."""
-    said = config.get("torch_dtype") or config.get("dtype")
-    wanted = DTYPES.get(str(said).removeprefix("torch."))
+    """Notes on a configuration that states another precision than the files have."""
+    stated = config.get("torch_dtype") or config.get("dtype")
+    wanted = DTYPES.get(str(stated).removeprefix("torch."))
     floats = {name: count for name, count in dtypes.items() if name in DTYPES.values()}
     quantized = isinstance(config.get("quantization_config"), dict)
     main = max(floats, key=lambda name: floats[name], default=None)
     if wanted and main and main != wanted and not quantized:
-        return [f"config.json says {said}, and the weights are {main}"]
+        return [f"config.json states {stated}, but the weights are {main}"]
     if quantized and dtypes and dtypes.keys() <= {"F32", "F16", "BF16"}:
-        return ["config.json says that the weights are quantized, and the files hold none that are"]
+        return ["config.json states a quantization, but the files contain no quantized weights"]
     return []
 
 

@@ -14,7 +14,7 @@ from gpux.inspect.architecture import (
 from tests.inspect.architecture.golden import GOLDEN, HERE, NAMES, load
 
 
-def test_the_table_is_whole() -> None:
+def test_the_golden_table_is_complete() -> None:
     assert {path.stem for path in (HERE / "configs").glob("*.json")} == set(GOLDEN)
     assert len(GOLDEN) >= 60
 
@@ -40,7 +40,7 @@ def test_published_counts() -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({}, "names no model_type"),
+        ({}, "has no model_type"),
         ({"model_type": "shiny_new"}, "no formula for the model type shiny_new"),
         ({"model_type": "internlm2", "hidden_size": 4096, "num_hidden_layers": 32}, "no formula"),
         ({"model_type": "llama", "hidden_size": "4096"}, "lacks hidden_size"),
@@ -54,10 +54,10 @@ def test_published_counts() -> None:
         ),
         ({"model_type": "bart", "architectures": ["BartForCausalLM"]}, "the class BartForCausalLM"),
         ({"model_type": "deepseek_v2", "mlp_bias": True}, "experts with biases"),
-        ({"model_type": "llama", "vocab_size": 1 << 39, "hidden_size": 1 << 39}, "no model"),
+        ({"model_type": "llama", "vocab_size": 1 << 39, "hidden_size": 1 << 39}, "implausible"),
     ],
 )
-def test_no_count_has_a_reason(config: dict[str, object], reason: str) -> None:
+def test_an_unknown_count_has_a_reason(config: dict[str, object], reason: str) -> None:
     found = count_parameters(config)
     assert (found.total, found.active, found.non_embedding, found.basis) == (None, None, None, "unknown")
     assert found.reason is not None and reason in found.reason
@@ -72,7 +72,7 @@ def test_the_head_follows_the_class() -> None:
     assert classifier.total == body + 3 * 4096
 
 
-def test_what_the_file_leaves_out_is_the_types_default() -> None:
+def test_omitted_values_are_defaults_of_the_type() -> None:
     assert count_parameters({"model_type": "gpt2"}).total == 124_439_808
 
 
@@ -118,4 +118,4 @@ def test_tags() -> None:
 def test_tags_come_before_the_name() -> None:
     assert count_from_name("x-8B", ["params:7b"]).basis == "tags"
     assert count_from_name("x-8B").basis == "name"
-    assert count_from_name("x").reason == "neither the tags nor the name tell a size"
+    assert count_from_name("x").reason == "neither tags nor name contain a size"

@@ -59,12 +59,12 @@ def test_a_real_configuration_with_a_damaged_field(name: str, data: st.DataObjec
 
 @FREELY
 @given(JSON)
-def test_no_object_at_all(config: Any) -> None:
+def test_a_config_that_is_not_an_object(config: Any) -> None:
     look(config if isinstance(config, dict) else {"text_config": config})
     assert summarize(config).model_type is None or isinstance(config, dict)
 
 
-def test_towers_without_end() -> None:
+def test_endlessly_nested_towers() -> None:
     config: dict[str, Any] = {"model_type": "llava"}
     for _ in range(900):
         config = {"model_type": "llava", "text_config": config, "vision_config": {"depths": [10**9] * 9}}

@@ -26,22 +26,22 @@ def test_summary_has_the_published_facts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_real_configurations_contradict_nothing(name: str) -> None:
+def test_real_configurations_have_no_contradictions(name: str) -> None:
     notes = summarize(load(name)).notes
-    assert all("for predicting several tokens" in note for note in notes)
+    assert all("for multi-token prediction" in note for note in notes)
 
 
 @pytest.mark.parametrize(
     ("change", "note"),
     [
         ({"d_model": 512}, "hidden_size is 4096 but d_model is 512"),
-        ({"num_attention_heads": 30}, "does not divide among 30 heads"),
-        ({"num_key_value_heads": 5}, "32 heads do not divide among 5"),
-        ({"num_local_experts": 4, "num_experts_per_tok": 8}, "uses 8 experts of 4"),
-        ({"layer_types": ["full_attention"] * 3}, "names 3 layers, and there are 32"),
+        ({"num_attention_heads": 30}, "is not divisible by 30 heads"),
+        ({"num_key_value_heads": 5}, "32 heads are not divisible by 5"),
+        ({"num_local_experts": 4, "num_experts_per_tok": 8}, "uses 8 experts, but there are 4"),
+        ({"layer_types": ["full_attention"] * 3}, "has 3 entries, but there are 32 layers"),
         ({"dtype": "float32"}, "torch_dtype is float16 but dtype is float32"),
-        ({"hidden_size": "big"}, "hidden_size is no count: 'big'"),
-        ({"vocab_size": -1}, "vocab_size is no count"),
+        ({"hidden_size": "big"}, "hidden_size is not a count: 'big'"),
+        ({"vocab_size": -1}, "vocab_size is not a count"),
         ({"vocab_size": [1, 2]}, "a value of type list"),
         ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "before or after"),
     ],
@@ -50,7 +50,7 @@ def test_contradictions_are_noted(change: dict[str, object], note: str) -> None:
     assert any(note in found for found in summarize({**LLAMA, **change}).notes)
 
 
-def test_other_names_for_the_same() -> None:
+def test_synonyms_of_fields() -> None:
     chatglm = {"model_type": "chatglm", "hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32,
                "multi_query_attention": True, "multi_query_group_num": 2, "kv_channels": 128, "seq_length": 32768,
                "padded_vocab_size": 65024, "ffn_hidden_size": 13696}  # fmt: skip
@@ -82,7 +82,7 @@ def test_encoder_and_decoder_in_sections() -> None:
     assert (found.kind, found.encoder_layers, found.decoder_layers, found.layers) == ("encoder-decoder", 12, 6, 6)
 
 
-def test_null_is_no_default() -> None:
+def test_null_overrides_the_default() -> None:
     assert summarize({"model_type": "mistral"}).sliding_window == 4096
     assert summarize({"model_type": "mistral", "sliding_window": None}).sliding_window is None
     assert summarize({"model_type": "mistral", "num_key_value_heads": None}).attention == "MHA"
@@ -93,7 +93,7 @@ def test_defaults_are_named() -> None:
     assert found.layers == 32 and "num_hidden_layers" in found.assumed and "hidden_size" not in found.assumed
 
 
-def test_a_window_that_is_switched_off_is_none() -> None:
+def test_a_disabled_window_is_ignored() -> None:
     qwen = load("qwen2-7b")
     assert summarize(qwen).sliding_window is None
     used = summarize({**qwen, "use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 20})
@@ -112,12 +112,12 @@ def test_a_window_that_is_switched_off_is_none() -> None:
         ({"full_attention": {"rope_type": "yarn", "factor": 2.0}}, 8192, 4096),
     ],
 )
-def test_stretched_positions(scaling: dict[str, object], context: int, original: int | None) -> None:
+def test_rotary_scaling(scaling: dict[str, object], context: int, original: int | None) -> None:
     found = summarize({**LLAMA, "rope_scaling": scaling})
     assert (found.context_length, found.original_context_length) == (context, original)
 
 
-def test_length_in_use_beside_the_positions() -> None:
+def test_usable_length_beyond_the_position_embeddings() -> None:
     vicuna = {**LLAMA, "max_sequence_length": 16384, "rope_scaling": {"type": "linear", "factor": 4.0}}
     assert summarize(vicuna).context_length == 16384
 

@@ -23,7 +23,7 @@ from gpux.inspect.formats.units import Unit, units
         ("Qwen2.5-3B.gguf", None),
     ],
 )
-def test_the_quantization_that_a_name_tells(name: str, label: str | None) -> None:
+def test_the_quantization_in_a_name(name: str, label: str | None) -> None:
     assert gguf_label(name) == label
 
 
@@ -31,18 +31,18 @@ def test_the_quantization_that_a_name_tells(name: str, label: str | None) -> Non
     ("names", "label", "chosen", "why"),
     [
         ("m-Q8_0.gguf m-Q4_K_M.gguf m-Q2_K.gguf", None, "m-Q4_K_M.gguf", "usual balance"),
-        ("m-Q8_0.gguf m-Q6_K.gguf m-Q3_K_L.gguf", None, "m-Q6_K.gguf", "smallest of 4 bits"),
+        ("m-Q8_0.gguf m-Q6_K.gguf m-Q3_K_L.gguf", None, "m-Q6_K.gguf", "smallest with at least 4 bits"),
         ("m-Q2_K.gguf m-Q3_K_L.gguf", None, "m-Q3_K_L.gguf", "largest"),
         ("m-F16.gguf m-imatrix.gguf mmproj-m-F16.gguf", None, "m-F16.gguf", "only"),
-        ("m-Q8_0.gguf m-Q4_K_M.gguf", "q8_0", "m-Q8_0.gguf", "as asked"),
-        ("m-Q8_0.gguf m-Q4_K_M.gguf", "int8", "m-Q8_0.gguf", "as asked"),
+        ("m-Q8_0.gguf m-Q4_K_M.gguf", "q8_0", "m-Q8_0.gguf", "as requested"),
+        ("m-Q8_0.gguf m-Q4_K_M.gguf", "int8", "m-Q8_0.gguf", "as requested"),
         ("m-Q8_0.gguf m-Q4_K_M.gguf", "Q5_K_S", None, ""),
         ("b/m-Q4_K_M.gguf m-Q4_K_M.gguf", None, "m-Q4_K_M.gguf", "usual"),
         ("mmproj-F16.gguf", None, None, ""),
     ],
 )
 @pytest.mark.parametrize("sized", [True, False])
-def test_the_one_to_take(names: str, label: str | None, chosen: str | None, why: str, sized: bool) -> None:
+def test_the_selected_file(names: str, label: str | None, chosen: str | None, why: str, sized: bool) -> None:
     bits = {"Q2": 2, "Q3": 3, "Q4": 4, "Q6": 6, "Q8": 8, "F1": 16}
 
     def size(unit: Unit) -> int | None:

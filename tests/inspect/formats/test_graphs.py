@@ -28,7 +28,7 @@ from tests.inspect.formats.listings import BY_PARTS, GEMMA, GPT2, MINILM, WHISPE
         ("unet/model.onnx", "model", "fp32", None),
     ],
 )
-def test_what_a_name_tells(graph: str, part: str, precision: str, machine: str | None) -> None:
+def test_part_and_precision_of_a_name(graph: str, part: str, precision: str, machine: str | None) -> None:
     (found,) = onnx_variants([graph])
     assert (found.part, found.precision, found.machine) == (part, precision, machine)
     assert found.plain == (precision == "fp32" and machine is None)
@@ -116,5 +116,5 @@ def test_all_parts_come_with_their_external_data() -> None:
     ]
 
 
-def test_precisions_that_are_there() -> None:
+def test_precisions_of_a_listing() -> None:
     assert onnx_precisions(GEMMA.split()) == ("fp32", "fp16", "int8", "q4f16", "int4")

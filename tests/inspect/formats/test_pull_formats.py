@@ -207,12 +207,12 @@ def test_formats_of_the_weights(repository: Repository) -> None:
 
 
 @every_repository
-def test_what_a_run_needs(repository: Repository) -> None:
+def test_run_files(repository: Repository) -> None:
     assert run_files(repository.files.split()) == tuple(repository.run.split())
 
 
 @every_repository
-def test_what_a_converter_reads(repository: Repository) -> None:
+def test_source_weights(repository: Repository) -> None:
     assert source_weights(repository.files.split()) == tuple(repository.weights.split())
 
 

@@ -30,22 +30,22 @@ from gpux.inspect.formats.run_files import run_files, run_files_beside, run_kind
         ),
     ],
 )
-def test_what_a_file_is_to_a_run(kind: str | None, names: str) -> None:
+def test_kinds_of_run_files(kind: str | None, names: str) -> None:
     assert {name: run_kind(name) for name in names.split()} == dict.fromkeys(names.split(), kind)
 
 
-def test_a_pickled_module_is_brought_for_the_converter_only_where_it_has_no_safetensors() -> None:
+def test_a_pickled_module_is_selected_only_without_safetensors() -> None:
     dense = "2_Dense/config.json 2_Dense/pytorch_model.bin"
     assert "2_Dense/pytorch_model.bin" in run_files_beside(dense.split(), ())
     assert "2_Dense/pytorch_model.bin" not in run_files(dense.split())
     assert "2_Dense/pytorch_model.bin" not in run_files_beside([*dense.split(), "2_Dense/model.safetensors"], ())
 
 
-def test_what_the_top_lacks_comes_from_the_folder_of_the_weights() -> None:
+def test_files_missing_at_the_top_come_from_the_folder_of_the_weights() -> None:
     names = ["config.json", "onnx/config.json", "onnx/tokenizer.json", "onnx/model.onnx", "other/tokenizer.json"]
     assert list(run_files_beside(names, {"onnx"})) == ["config.json", "onnx/tokenizer.json"]
 
 
-def test_no_part_of_a_package_is_taken_for_a_config() -> None:
+def test_no_part_of_a_package_is_a_config() -> None:
     names = ["1_A/x.mlpackage/Manifest.json", "1_A/config.json"]
     assert list(run_files_beside(names, ())) == ["1_A/config.json"]

@@ -372,7 +372,7 @@ def wanted(names: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(("listing", "selection", "format_", "precision", "chosen"), CASES.values(), ids=CASES)
-def test_what_is_chosen(
+def test_selected_files(
     listing: str, selection: Selection, format_: str | None, precision: str | None, chosen: str
 ) -> None:
     found = select(files(listing), selection)
@@ -400,16 +400,20 @@ def test_gpt2_costs_less_than_a_third_of_its_repository() -> None:
         (MINILM, Selection("onnx", "q4"), r"no q4 onnx weights"),
         (MINILM, Selection("onnx", "int8"), r"no int8 onnx weights"),
         ("model.safetensors", Selection("safetensors", "fp16"), "no fp16 safetensors weights"),
-        ("a.safetensors b.safetensors", Selection(), "one whole model"),
-        ("a/model.safetensors b/model.safetensors", Selection(), "one whole model"),
+        ("a.safetensors b.safetensors", Selection(), "a complete model"),
+        ("a/model.safetensors b/model.safetensors", Selection(), "a complete model"),
         ("model-00001-of-00002.safetensors", Selection(), "it has safetensors"),
         (GGUF, Selection("gguf", "Q2_K"), r"gguf \(.*IQ4_XS, Q4_K_M, Q8_0.*\)"),
-        (MINILM, Selection(exclude=("*.onnx", "*.safetensors", "*.bin")), "of what --include and --exclude leave"),
-        (MINILM, Selection("onnx", include=("*.json",)), "of what --include and --exclude leave"),
+        (
+            MINILM,
+            Selection(exclude=("*.onnx", "*.safetensors", "*.bin")),
+            "among the files that pass --include and --exclude",
+        ),
+        (MINILM, Selection("onnx", include=("*.json",)), "among the files that pass --include and --exclude"),
         (COREML, Selection("tflite"), "it has coreml"),
     ],
 )
-def test_no_weights_is_an_error_that_lists_what_there_is(listing: str, selection: Selection, message: str) -> None:
+def test_missing_weights_are_an_error_that_lists_the_others(listing: str, selection: Selection, message: str) -> None:
     with pytest.raises(NoWeightsError, match=message) as caught:
         select(files(listing), selection)
     assert caught.value.hint
@@ -419,12 +423,12 @@ def test_no_weights_is_an_error_that_lists_what_there_is(listing: str, selection
     ("selection", "message"),
     [
         (Selection(include=("*.ggml",)), r"no file matches '\*.ggml'; the repository has 1_Pooling/config.json"),
-        (Selection(file="onnx/model_fp16.onnx"), "no file 'onnx/model_fp16.onnx' .* it has onnx/model_"),
+        (Selection(file="onnx/model_fp16.onnx"), "no file 'onnx/model_fp16.onnx'; it has onnx/model_"),
         (Selection(file="onnx"), "no file 'onnx'"),
         (Selection("onnx", include=("nothing",)), "no file matches 'nothing'"),
     ],
 )
-def test_what_is_not_there_is_an_error_that_lists_what_is(selection: Selection, message: str) -> None:
+def test_a_missing_file_is_an_error_that_lists_the_others(selection: Selection, message: str) -> None:
     with pytest.raises(EntryNotFoundError, match=message):
         select(files(MINILM), selection)
 
@@ -442,7 +446,7 @@ def test_what_is_not_there_is_an_error_that_lists_what_is(selection: Selection, 
         {"file": "a", "precision": "fp16"},
     ],
 )
-def test_a_selection_that_cannot_be_meant(fields: dict[str, object]) -> None:
+def test_an_invalid_selection(fields: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         Selection(**fields)  # type: ignore[arg-type]
 
@@ -452,14 +456,14 @@ def test_a_selection_that_cannot_be_meant(fields: dict[str, object]) -> None:
     [
         ("onnx/decoder_model_merged_fp16.onnx", "another precision: fp16"),
         ("pytorch_model.bin", "another format: pytorch"),
-        ("onnx/decoder_model.onnx", "decoder_model_merged holds it"),
-        ("modeling_x.py", "code, which is not fetched unless it is named"),
+        ("onnx/decoder_model.onnx", "decoder_model_merged contains it"),
+        ("modeling_x.py", "code, which is fetched only if it is named"),
         ("README.md", "documentation"),
         ("optimizer.pt", "state of a training run"),
-        ("onnx/config.json", "belongs to another folder's model"),
-        ("tf_model-00001-of-00002.h5", "1 of its shards missing in the repository"),
-        ("2_Dense/pytorch_model.bin", "a module's weights, which are there as safetensors"),
-        ("photo.png", "no run needs it"),
+        ("onnx/config.json", "belongs to the model of another folder"),
+        ("tf_model-00001-of-00002.h5", "shards missing in the repository: 1"),
+        ("2_Dense/pytorch_model.bin", "weights of a module that has safetensors"),
+        ("photo.png", "not needed to run"),
         ("extra.json", "excluded by extra*"),
         ("tf_model.h5", "another format: tensorflow"),
         ("onnx/decoder_model_merged_O2.onnx", "another form of the weights"),
@@ -481,22 +485,22 @@ def test_why_a_file_is_left_out(path: str, reason: str) -> None:
         ("generation_config.json", "generation config"),
     ],
 )
-def test_why_a_file_is_chosen(path: str, reason: str) -> None:
+def test_why_a_file_is_selected(path: str, reason: str) -> None:
     assert {file.path: file.reason for file in select(files(LLAMA)).chosen}[path] == reason
 
 
 def test_the_reason_of_a_quantization() -> None:
     listing = {"m-Q6_K.gguf": 600, "m-Q8_0.gguf": 800, "m-Q3_K_S.gguf": 300}
     (file,) = select(files(dict(listing)), Selection("gguf")).chosen
-    assert (file.path, file.reason) == ("m-Q6_K.gguf", "no Q4_K_M: the smallest of 4 bits and more")
+    assert (file.path, file.reason) == ("m-Q6_K.gguf", "no Q4_K_M: the smallest with at least 4 bits")
 
 
-def test_sizes_that_nobody_tells() -> None:
+def test_unknown_sizes() -> None:
     found = select([ModelFile("model.safetensors", None), ModelFile("config.json", 5)])
     assert (found.total_bytes, found.unknown_sizes) == (5, ("model.safetensors",))
 
 
-def test_the_answer_is_json_and_pickles() -> None:
+def test_a_selection_is_json_and_pickles() -> None:
     found: SelectedFiles = select(files(MINILM))
     answer = json.loads(json.dumps(found.to_dict()))
     assert answer["total_bytes"] == found.total_bytes

@@ -56,7 +56,7 @@ def torn(found: SelectedFiles, names: list[str]) -> list[str]:
 
 @settings(max_examples=600, deadline=None)
 @given(repositories, selections)
-def test_a_selection_divides_the_listing_and_tears_nothing(names: list[str], selection: Selection) -> None:
+def test_a_selection_splits_the_listing_but_no_unit(names: list[str], selection: Selection) -> None:
     try:
         found = select(listing(names), selection)
     except (NoWeightsError, EntryNotFoundError):
@@ -69,7 +69,7 @@ def test_a_selection_divides_the_listing_and_tears_nothing(names: list[str], sel
 
 @settings(max_examples=300, deadline=None)
 @given(repositories)
-def test_the_default_is_one_format_of_which_nothing_is_missing(names: list[str]) -> None:
+def test_the_default_is_one_complete_format(names: list[str]) -> None:
     try:
         found = select(listing(names))
     except NoWeightsError:
@@ -83,7 +83,7 @@ def test_the_default_is_one_format_of_which_nothing_is_missing(names: list[str])
 
 @settings(max_examples=300, deadline=None)
 @given(repositories, st.sampled_from(GLOBS))
-def test_include_and_exclude_part_a_repository_in_two(names: list[str], glob: str) -> None:
+def test_include_and_exclude_are_complements(names: list[str], glob: str) -> None:
     kept = select(listing(names), Selection(everything=True, exclude=(glob,))).paths
     try:
         brought = select(listing(names), Selection(include=(glob,))).paths

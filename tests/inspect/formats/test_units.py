@@ -102,7 +102,7 @@ def test_missing_shards_are_counted(listing: str, missing: int) -> None:
     assert unit.missing == missing
 
 
-def test_the_index_may_be_had_alone_and_shards_never_without_it() -> None:
+def test_an_index_may_be_selected_alone_but_shards_require_it() -> None:
     found = units(LLAMA.split())
     assert complete(["model.safetensors.index.json"], found) == {"model.safetensors.index.json"}
     assert complete(["model-00002-of-00002.safetensors"], found) == {

@@ -44,7 +44,7 @@ def test_the_imports_of_a_pickle(protocol: int) -> None:
     assert [item.name for item in found if not item.innocuous] == ["system"]
 
 
-def test_an_archive_is_read_by_its_ends() -> None:
+def test_an_archive_is_read_with_few_ranges() -> None:
     data = archive(pickle.dumps(OrderedDict(a=Evil()), 2), weights=50_000_000)
     reads = MemoryReads({"pytorch_model.bin": data})
 
@@ -54,13 +54,13 @@ def test_an_archive_is_read_by_its_ends() -> None:
     assert reads.received < 300_000
 
 
-def test_several_pickles_one_behind_another() -> None:
+def test_concatenated_pickles() -> None:
     data = pickle.dumps(1, 2) + pickle.dumps(OrderedDict(), 2) + b"storages, which are no pickle"
 
     assert [str(item) for item in read_imports(MemoryReads({"x.pt": data}), "x.pt")] == ["collections.OrderedDict"]
 
 
-def test_text_is_remembered_by_its_number() -> None:
+def test_strings_in_the_memo() -> None:
     """Names that were used before come from the memo."""
     first, second = OrderedDict(a=1), OrderedDict(b=2)
     data = pickle.dumps((first, second, "collections"), 4)
@@ -70,7 +70,7 @@ def test_text_is_remembered_by_its_number() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no pickle", b"PK\x03\x04 no archive", archive(b"no pickle")])
-def test_what_is_none_is_a_typed_error(data: bytes) -> None:
+def test_a_file_that_is_not_a_pickle_is_a_typed_error(data: bytes) -> None:
     if not data:
         assert imports(data, "x.pt") == ()
         return

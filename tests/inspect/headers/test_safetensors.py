@@ -60,19 +60,22 @@ def test_a_hundred_shards_take_two_megabytes_at_most() -> None:
     [
         (b"", "ends before its header"),
         (b"\x05\x00", "ends before its header"),
-        (b"<!DOCTYPE html><html>sign in</html>", "as a page"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer to a file"),
-        ((1 << 40).to_bytes(8, "little") + bytes(100), "would have"),
+        (b"<!DOCTYPE html><html>sign in</html>", "like an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer"),
+        ((1 << 40).to_bytes(8, "little") + bytes(100), "its header should have"),
         (with_header(b"{]"), "not JSON"),
-        (with_header(b"[1]"), "no JSON object"),
+        (with_header(b"[1]"), "not a JSON object"),
         (with_header(b"[" * 90_000), "not JSON"),
         (with_header(b'{"a": 1}'), "does not describe the tensor 'a'"),
         (with_header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, -8]}}'), "does not describe"),
-        (with_header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'), "8 bytes behind the file"),
+        (
+            with_header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'),
+            "8 bytes after the end of the file",
+        ),
         (with_header(b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', 8), "do not fit its shape"),
     ],
 )
-def test_a_broken_header_is_named(data: bytes, why: str) -> None:
+def test_a_damaged_header_is_named(data: bytes, why: str) -> None:
     with pytest.raises(CorruptFileError, match=why) as caught:
         read_headers(MemoryReads({"a/model.safetensors": data}), ["a/model.safetensors"])
     assert "a/model.safetensors" in caught.value.message
@@ -117,7 +120,7 @@ PACKED = [
 
 
 @pytest.mark.parametrize(("bits", "parameters", "tensors"), [case[1:] for case in PACKED], ids=[c[0] for c in PACKED])
-def test_packed_weights_are_counted_one_by_one(
+def test_packed_weights_are_unpacked(
     bits: int | None, parameters: int, tensors: list[tuple[str, str, tuple[int, ...]]]
 ) -> None:
     reads = MemoryReads({"m": safetensors(tensors)})

@@ -11,9 +11,9 @@ from gpux.model.values import Value
 
 AttentionKind = Literal["MHA", "GQA", "MQA", "MLA", "none"]
 
-#: Types without any attention.
+#: Model types without attention.
 STATE_SPACE = frozenset({"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"})
-#: Types that answer by convolution alone.
+#: Convolutional model types.
 CONVOLUTION = frozenset(
     {"resnet", "convnext", "convnextv2", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "bit", "van"}
 )
@@ -21,22 +21,22 @@ CONVOLUTION = frozenset(
 
 @dataclass(frozen=True)
 class Heads(Value):
-    """The heads of one layer's attention."""
+    """The attention heads of one layer."""
 
     count: int | None
-    kv: int | None  #: heads of keys and values
-    size: int | None  #: of one query
-    value_size: int | None  #: of one value
+    kv: int | None  #: key/value heads
+    size: int | None  #: width of a query and key head
+    value_size: int | None  #: width of a value head
     kind: AttentionKind | None
 
 
 def find_heads(fields: Fields) -> Heads:
-    """The heads that the configuration describes, by the rule of its type; None for what it does not tell."""
+    """The heads of the configuration; None for values that it does not state."""
     if fields.model_type in STATE_SPACE or fields.model_type in CONVOLUTION:
         return Heads(None, None, None, None, "none")
     count = fields.size("heads")
     if count is None and fields.counts("num_heads"):
-        return Heads(None, None, None, None, "MHA")  # as many as its stages say (Swin)
+        return Heads(None, None, None, None, "MHA")  # each stage has its own number (Swin)
     if fields.size("kv_lora_rank") is not None:
         return _latent(fields, count)
     kv = kv_heads(fields, count)
@@ -60,7 +60,7 @@ def attention_kind(count: int | None, kv: int | None) -> AttentionKind | None:
 
 
 def kv_heads(fields: Fields, count: int | None) -> int | None:
-    """Heads of keys and values; those of the queries where nothing else is said."""
+    """Number of key/value heads; default: the number of query heads."""
     if fields.model_type == "falcon" and not fields.flag("new_decoder_architecture"):
         return 1 if fields.flag("multi_query", True) else count
     if fields.model_type == "gpt_bigcode":
@@ -68,12 +68,12 @@ def kv_heads(fields: Fields, count: int | None) -> int | None:
     if fields.model_type == "chatglm" and not fields.flag("multi_query_attention"):
         return count
     if "num_key_value_heads" in fields.given and fields.given["num_key_value_heads"] is None:
-        return count  # stated as nothing special, whatever the type's default is
+        return count  # null means multi-head attention, whatever the default of the type is
     return fields.size("kv_heads") or count
 
 
 def head_size(fields: Fields, count: int | None) -> int | None:
-    """Width of one head: as stated, else the hidden size shared among the heads."""
+    """Width of one head: as stated, else hidden size / heads."""
     stated = fields.size("head")
     hidden = fields.size("hidden")
     if stated is not None:
@@ -81,28 +81,28 @@ def head_size(fields: Fields, count: int | None) -> int | None:
     return hidden // count or None if hidden and count else None
 
 
-#: Scalings of which ``max_position_embeddings`` is the length before stretching, as transformers reads it.
+#: Scalings for which ``max_position_embeddings`` is the length before scaling, as in transformers.
 _BEFORE = frozenset({"dynamic", "yarn"})
-#: Types that state the length after a linear stretching, as their papers say.
+#: Types that state the length after linear scaling, according to their papers.
 _AFTER = frozenset({"gemma3_text"})
-#: Scalings that change nothing of the length.
+#: Scalings that do not change the length.
 _NEUTRAL = frozenset({"default", "mrope", "none"})
-#: Types whose layers slide but for each n-th: the default of n.
+#: Types in which every n-th layer has full attention and the others a sliding window: the default of n.
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6, "cohere2": 4, "gpt_oss": 2, "olmo3": 4, "llama4_text": 4, "modernbert": 3}
 _SLIDING = frozenset({"sliding_attention", "chunked_attention", "local"})
 
 
 @dataclass(frozen=True)
 class RopeScaling(Value):
-    """How rotary positions are stretched beyond the context that the model was first trained with."""
+    """Scaling of rotary position embeddings beyond the original training context."""
 
     kind: str  #: ``linear``, ``dynamic``, ``yarn``, ``longrope``, ``llama3``, ``mrope`` …
     factor: float | None
-    original_length: int | None  #: tokens before stretching
+    original_length: int | None  #: tokens before scaling
 
 
 def find_scaling(fields: Fields) -> RopeScaling | None:
-    """The stretching of rotary positions; None where there is none."""
+    """The scaling of rotary position embeddings; None without scaling."""
     found = fields.mapping("rope_scaling", "rope_parameters")
     nested = found.get("full_attention")
     found = nested if isinstance(nested, Mapping) else found
@@ -126,7 +126,7 @@ def _length(value: object) -> int | None:
 
 
 def context_lengths(fields: Fields, scaling: RopeScaling | None) -> tuple[int | None, int | None, str | None]:
-    """(tokens, tokens before stretching, a note where the file can be read in two ways)."""
+    """Returns (tokens, tokens before scaling, a note if the file is ambiguous)."""
     stated = _stated(fields)
     if stated is None or scaling is None:
         return stated, None, None
@@ -135,22 +135,22 @@ def context_lengths(fields: Fields, scaling: RopeScaling | None) -> tuple[int | 
         first = original or stated
         return max(stated, int(first * factor) if factor else stated), first, None
     if scaling.kind == "linear" and original is None and factor and fields.model_type not in _AFTER:
-        return stated, None, _either(stated, factor)
+        return stated, None, _ambiguous(stated, factor)
     return stated, original, None
 
 
-def _either(stated: int, factor: float) -> str:
+def _ambiguous(stated: int, factor: float) -> str:
     return (
-        f"rope_scaling stretches by {factor:g}: the file does not tell whether the context of {stated} is before or "
-        "after that"
+        f"rope_scaling has factor {factor:g}, and the file does not state whether the context of {stated} is "
+        "the length before or after scaling"
     )
 
 
 def _stated(fields: Fields) -> int | None:
-    """The longest of the lengths that the file states under different names for different things.
+    """The longest of the lengths that the file states.
 
-    ``max_sequence_length`` (Vicuna) and ``model_max_length`` (Command R) are the length in use beside the positions
-    that the rotary embedding was made with.
+    ``max_sequence_length`` (Vicuna) and ``model_max_length`` (Command R) are the usable length, which may exceed
+    ``max_position_embeddings``, for which the rotary embedding was created.
     """
     base = fields.size("context")
     longer = (_length(fields.given.get(name)) for name in ("max_sequence_length", "model_max_length"))
@@ -159,22 +159,22 @@ def _stated(fields: Fields) -> int | None:
     return max([base, *(length for length in longer if length and length < 1 << 30)])
 
 
-#: Types with a table of positions, which no other value makes longer; two rows of it are the padding's offset.
+#: Types with learned positions: their table limits the context. In :data:`_OFFSET`, its first two rows are padding.
 _LEARNED = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "mpnet", "gpt2", "opt", "bart", "whisper"})
 _OFFSET = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
 
 def usable_positions(fields: Fields, context: int | None) -> int | None:
-    """Tokens of the table of positions: RoBERTa's first two rows are never a token's place."""
+    """Usable rows of the position table; RoBERTa never uses the first two."""
     if context is not None and context > 2 and fields.model_type in _OFFSET:
         return context - 2
     return context
 
 
 def sliding(fields: Fields, layers: int | None, context: int | None) -> tuple[int | None, int | None]:
-    """(window, layers that slide); (None, None) where no layer does, or the window holds the whole context.
+    """Returns (window in tokens, number of sliding layers); (None, None) if no layer has a sliding window.
 
-    A window that the file states and switches off, as Qwen2 does, is none.
+    A window as large as the context, or one that the file disables (Qwen2), is ignored.
     """
     window = _window(fields)
     if window is None or fields.given.get("use_sliding_window") is False or (context and window >= context):
@@ -191,8 +191,8 @@ def sliding(fields: Fields, layers: int | None, context: int | None) -> tuple[in
 
 def _window(fields: Fields) -> int | None:
     for name in ("sliding_window", "attention_chunk_size", "local_attention"):
-        told = name in fields.given or fields.model_type in _PATTERNS
-        if told and (found := fields.size(name)) is not None:
+        used = name in fields.given or fields.model_type in _PATTERNS
+        if used and (found := fields.size(name)) is not None:
             return found
     if fields.model_type == "gpt_neo":
         return fields.size("window_size")

@@ -1,4 +1,4 @@
-"""What a configuration says twice, and differently; and values that cannot be."""
+"""Contradictions and invalid values in a configuration."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from gpux.inspect.architecture.attention import Heads
 from gpux.inspect.architecture.fields import NAMES, Fields, whole
 
-#: Facts whose several names mean the same wherever they occur. Layers and heads are left out: a file may state those
-#: of a side, or of a stage, under one of the names.
+#: Facts whose names are synonyms in every file. Layers and heads are not: one of their names may state those of the
+#: encoder, or of a stage.
 _SAME = ("hidden", "vocab", "experts", "used_experts", "kv_heads")
 _SHOWN = ("hidden", "layers", "heads", "kv_heads", "vocab", "context", "inner", "head", "experts")
 
 
 def contradictions(fields: Fields, heads: Heads, layers: int | None) -> Iterator[str]:
-    """Sentences about what does not fit together."""
+    """One sentence for each contradiction or invalid value."""
     yield from _unreadable(fields)
     yield from _twice(fields)
     yield from _odd_heads(fields, heads)
     used, experts = fields.count("used_experts"), fields.count("experts")
     if used is not None and experts and used > experts:
-        yield f"a token uses {used} experts of {experts}"
+        yield f"a token uses {used} experts, but there are {experts}"
     kinds = fields.items("layer_types")
     if kinds and layers is not None and len(kinds) != layers:
-        yield f"layer_types names {len(kinds)} layers, and there are {layers}"
+        yield f"layer_types has {len(kinds)} entries, but there are {layers} layers"
     yield from _dtypes(fields)
 
 
@@ -35,7 +35,7 @@ def _unreadable(fields: Fields) -> Iterator[str]:
                 continue
             number = whole(value)
             if number is None or number < 0:
-                yield f"{name} is no count: {_shown(value)}"
+                yield f"{name} is not a count: {_shown(value)}"
 
 
 def _twice(fields: Fields) -> Iterator[str]:
@@ -53,9 +53,9 @@ def _odd_heads(fields: Fields, heads: Heads) -> Iterator[str]:
     if heads.kind == "MLA" or heads.count is None:
         return
     if hidden and fields.size("head") is None and hidden % heads.count:
-        yield f"hidden size {hidden} does not divide among {heads.count} heads"
+        yield f"the hidden size {hidden} is not divisible by {heads.count} heads"
     if heads.kv is not None and heads.count % heads.kv:
-        yield f"{heads.count} heads do not divide among {heads.kv} of keys and values"
+        yield f"{heads.count} heads are not divisible by {heads.kv} key/value heads"
 
 
 def _dtypes(fields: Fields) -> Iterator[str]:
@@ -65,7 +65,7 @@ def _dtypes(fields: Fields) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    """A value in a few letters; of what may be deep or long, only the type (Python refuses to print huge numbers)."""
+    """A short text for a value; only its type if it may be long (Python refuses to print huge integers)."""
     if isinstance(value, str):
         return repr(value[:40])
     return str(value) if isinstance(value, (bool, float)) else f"a value of type {type(value).__name__}"

@@ -28,27 +28,27 @@ FORMULAS: dict[str, Callable[[Fields], Parameters]] = {
     **MULTIMODAL,
     **PARTS,
 }
-#: Types whose older files hold a causal mask of context x context for each layer beside the parameters.
+#: Types whose older weight files store a causal mask of ``[context, context]`` for each layer.
 _MASKED = frozenset({"gpt2", "gpt_neo", "gpt_neox"})
 
 
 @dataclass(frozen=True)
 class ParameterCount(Value):
-    """Parameters of a model, each tied one once; None for what is not known."""
+    """Parameter counts of a model, tied parameters counted once; None if unknown."""
 
     total: int | None
-    active: int | None  #: that one token passes through: all, or all but the experts that it does not use
-    non_embedding: int | None  #: without tables of tokens, positions and token types, and without output words
-    basis: str  #: where the numbers come from: ``config by formula``, ``name``, ``tags`` … or ``unknown``
-    reason: str | None = None  #: why there are none
-    mask_buffers: int = 0  #: further numbers in older weight files: causal masks, no parameters
+    active: int | None  #: used by one token: all, or all but the experts that it is not sent to
+    non_embedding: int | None  #: without tables of tokens, positions and token types, and without the output matrix
+    basis: str  #: source: ``config by formula``, ``name``, ``tags`` … or ``unknown``
+    reason: str | None = None  #: why the counts are unknown
+    mask_buffers: int = 0  #: values of causal masks, which older weight files also store
 
 
 def count_parameters(config: Mapping[str, Any]) -> ParameterCount:
-    """Parameters of the class that the configuration names, by the formula of its type.
+    """Count the parameters of the class in ``architectures`` by the formula of the model type.
 
-    Values that the file leaves out are those that transformers assumes for the type. Never raises for what a
-    configuration holds: without a formula, or without a size that it needs, the numbers are None and ``reason`` tells.
+    Omitted values are the defaults of transformers for the type. Never raises for any configuration: without a formula,
+    or without a size that it needs, the counts are None and ``reason`` states why.
     """
     fields = Fields(config)
     formula = FORMULAS.get(fields.model_type or "")
@@ -61,7 +61,7 @@ def count_parameters(config: Mapping[str, Any]) -> ParameterCount:
     except NoFormulaError as exc:
         return _unknown(f"no formula for {exc.args[0]}")
     if not 0 < found.total < 1 << 60:
-        return _unknown("the sizes in the configuration belong to no model")
+        return _unknown("the sizes in the configuration are implausible")
     active, rest = found.total - found.inactive, found.total - found.embedding
     return ParameterCount(found.total, active, rest, FORMULA, mask_buffers=_masks(fields))
 
@@ -72,7 +72,7 @@ def _unknown(reason: str) -> ParameterCount:
 
 def _no_formula(fields: Fields) -> str:
     if fields.model_type is None:
-        return "the configuration names no model_type"
+        return "the configuration has no model_type"
     return f"no formula for the model type {fields.model_type}"
 
 
@@ -82,9 +82,9 @@ def _masks(fields: Fields) -> int:
     return (fields.size("layers") or 0) * (fields.size("context") or 0) ** 2
 
 
-#: No thousands: ``128k`` in a name is the length of the context.
+#: ``k`` is missing: ``128k`` in a name is the context length.
 _UNITS = {"m": 1e6, "b": 1e9, "t": 1e12}
-#: ``8x7B``, ``70B``, ``0.5b``, ``350M``, ``1_8b``: a number and its unit between separators. ``A3B`` is what is active.
+#: ``8x7B``, ``70B``, ``0.5b``, ``350M``, ``1_8b``: a number with a unit between separators. ``A3B``: active parameters.
 _SIZE = re.compile(
     r"(?:^|[-_/.:\s(])(?P<active>a)?(?:(?P<times>\d{1,3})x)?(?P<number>\d{1,4}(?:[.]\d{1,4})?)(?P<unit>[mbt])"
     r"(?=$|[-_/.:\s)])",
@@ -94,21 +94,21 @@ _LARGEST = 1e14
 
 
 def parameters_from_name(name: str) -> int | None:
-    """Parameters that a model's name tells, to the precision of the name: ``Llama-3.1-70B-Instruct`` -> 70e9.
+    """The parameter count in a model's name, rounded as the name is: ``Llama-3.1-70B-Instruct`` -> 70e9.
 
-    ``8x7B`` is taken as the product, which is more than a mixture of experts really has, as it shares its attention.
-    The part before the slash, the owner's, says nothing. None where the name tells no size; the first of several wins.
+    ``8x7B`` is read as the product, which exceeds the real count, as the experts share the attention layers. The owner
+    before the slash is ignored. The first of several sizes is used; None if the name has no size.
     """
     return _first(name, active=False)
 
 
 def active_parameters_from_name(name: str) -> int | None:
-    """Parameters that one token uses, from a name as ``Qwen3-30B-A3B`` -> 3e9; None where it does not tell."""
+    """The active parameter count in a name such as ``Qwen3-30B-A3B`` -> 3e9; None if the name has none."""
     return _first(name, active=True)
 
 
 def parameters_from_tags(tags: Iterable[str]) -> int | None:
-    """Parameters that a tag tells, where a tag is nothing but a size: ``7b``, ``params:70B``, ``model_size:1.3B``."""
+    """The parameter count in a tag that is only a size: ``7b``, ``params:70B``, ``model_size:1.3B``."""
     for tag in tags:
         last = tag.rpartition(":")[2].strip() if isinstance(tag, str) else ""
         match = _SIZE.fullmatch(last)
@@ -118,12 +118,12 @@ def parameters_from_tags(tags: Iterable[str]) -> int | None:
 
 
 def count_from_name(name: str, tags: Iterable[str] = ()) -> ParameterCount:
-    """The count that tags tell, else the name, with its basis; unknown where neither does."""
+    """The parameter count in the tags, else in the name, with its basis."""
     if (found := parameters_from_tags(tags)) is not None:
         return ParameterCount(found, None, None, "tags")
     if (found := parameters_from_name(name)) is not None:
         return ParameterCount(found, active_parameters_from_name(name), None, "name")
-    return ParameterCount(None, None, None, "unknown", "neither the tags nor the name tell a size")
+    return ParameterCount(None, None, None, "unknown", "neither tags nor name contain a size")
 
 
 def _first(name: str, *, active: bool) -> int | None:

@@ -17,22 +17,22 @@ from gpux.model.values import Value
 
 @dataclass(frozen=True)
 class DecoderForm:
-    """How a decoder's layers are built; a text names the truth value in the configuration that decides."""
+    """How the layers of a decoder type are built; a string names the boolean in the configuration that decides."""
 
-    gated: bool = True  #: the feed-forward has two matrices up and one down
-    norm_vectors: int = 1  #: 1 scale, 2 scale and shift, 0 nothing to learn
+    gated: bool = True  #: the feed-forward has a gate projection
+    norm_vectors: int = 1  #: 1: scale, 2: scale and shift, 0: no parameters
     norms: int = 2  #: per layer
     qkv_bias: bool | str = "attention_bias"
     out_bias: bool | str = "attention_bias"
     mlp_bias: bool | str = "mlp_bias"
-    #: norms of queries and keys: of one head's width, shared by all ("head"), or of all heads' width ("all")
+    #: norms of queries and keys: one head wide and shared ("head"), or as wide as all heads ("all")
     qk_norm: str = ""
-    qk_flag: str = ""  #: the truth value that switches them on; none: always on
-    positions: int | None = None  #: learned positions, with so many rows more than the context has
+    qk_flag: str = ""  #: the boolean that enables them; empty: always enabled
+    positions: int | None = None  #: learned positions: number of rows beyond the context length; None: not learned
     embedding_norm: bool = False
-    head_bias: bool | str = False  #: of the output words
-    widen: int | None = None  #: the feed-forward's width over the hidden size where the file does not tell
-    per_head: int = 0  #: further numbers for each head of a layer (attention sinks)
+    head_bias: bool | str = False  #: of the output matrix
+    widen: int | None = None  #: default ratio of feed-forward width to hidden size
+    per_head: int = 0  #: further parameters per head (attention sinks)
 
 
 _LLAMA = DecoderForm()
@@ -93,24 +93,24 @@ FORMS: dict[str, DecoderForm] = {
 }
 
 
-#: Types of which the experts that all tokens share have a gate of their own.
+#: Types whose shared experts have a gate.
 _SHARED_GATE = frozenset({"qwen2_moe", "qwen3_next"})
 
 
 @dataclass(frozen=True)
 class Experts(Value):
-    """The experts of one layer, and how many layers have them."""
+    """The experts of a mixture-of-experts model."""
 
-    count: int  #: routed experts of a layer
-    active: int | None  #: of them, those that one token uses
-    shared: int  #: experts that every token uses beside them
+    count: int  #: routed experts per layer
+    active: int | None  #: routed experts that one token uses
+    shared: int  #: shared experts, which every token uses
     size: int | None  #: inner width of one routed expert
     shared_size: int  #: inner width of all shared experts together
-    layers: int  #: layers with experts; the others have a plain feed-forward
+    layers: int  #: layers with experts; the others have a dense feed-forward
 
 
 def find_experts(fields: Fields, layers: int) -> Experts | None:
-    """The experts of a model of so many layers; None for a dense one."""
+    """The experts of a model with ``layers`` layers; None for a dense model."""
     count = fields.size("experts") or 0
     if count < 2:
         return None
@@ -125,7 +125,7 @@ def find_experts(fields: Fields, layers: int) -> Experts | None:
 
 
 def sparse_layers(fields: Fields, layers: int) -> int:
-    """How many of the layers have experts, by the rule of the type."""
+    """The number of layers with experts, by the rule of the model type."""
     dense = fields.items("mlp_only_layers")
     steps = range(layers)
     if (step := fields.size("decoder_sparse_step")) is not None:
@@ -145,7 +145,7 @@ def sparse_layers(fields: Fields, layers: int) -> int:
 
 
 def expert_feed_forwards(fields: Fields, hidden: int, layers: int, experts: Experts) -> Parameters:
-    """Feed-forwards of all layers of a model with experts, their routers among them."""
+    """Feed-forwards of all layers of a model with experts, including the routers."""
     if fields.model_type != "gpt_oss" and (fields.flag("use_bias") or fields.flag("mlp_bias")):
         raise NoFormulaError("experts with biases")
     biased = fields.model_type == "gpt_oss"
@@ -159,19 +159,19 @@ def expert_feed_forwards(fields: Fields, hidden: int, layers: int, experts: Expe
 
 
 def _router(fields: Fields, hidden: int, experts: Experts) -> int:
-    own = experts.count if fields.model_type in ("gpt_oss", "ernie4_5_moe") else 0  # biases of the choice
+    own = experts.count if fields.model_type in ("gpt_oss", "ernie4_5_moe") else 0  # biases of the router
     gate = hidden if fields.model_type in _SHARED_GATE else 0
     return experts.count * hidden + own + gate
 
 
 _HEADLESS = ("Model", "Decoder")
-_WORDS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForPreTraining")
-#: Types whose own code, and not a default in the signature, leaves words untied.
+_LM_HEADS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForPreTraining")
+#: Types whose modeling code, not the default of the configuration, unties the embeddings.
 _UNTIED = frozenset({"dbrx"})
 
 
 def count_decoder(fields: Fields) -> Parameters:
-    """Parameters of a decoder with the head that its class has (the output words where no class is named)."""
+    """Parameters of a decoder with the head of its class (default: a language model head)."""
     form = FORMS[fields.model_type or ""]
     hidden, layers = fields.need("hidden"), fields.need("layers")
     body = _embeddings(fields, form, hidden) + _layers(fields, form, hidden, layers)
@@ -179,7 +179,7 @@ def count_decoder(fields: Fields) -> Parameters:
 
 
 def count_recurrent(fields: Fields) -> Parameters:
-    """Parameters of a decoder without attention: Mamba and its kin."""
+    """Parameters of a decoder without attention, such as Mamba."""
     hidden, layers = fields.need("hidden"), fields.need("layers")
     mixer = mixer_parameters(fields, hidden) + norm(hidden, bias=False)
     form = DecoderForm()
@@ -190,7 +190,7 @@ def _embeddings(fields: Fields, form: DecoderForm, hidden: int) -> Parameters:
     width = fields.size("word_embed_proj_dim") or hidden if fields.model_type == "opt" else hidden
     found = table(fields.need("vocab"), width)
     if width != hidden:
-        found += 2 * linear(width, hidden, bias=False)  # in and out of the narrow table (OPT-350M)
+        found += 2 * linear(width, hidden, bias=False)  # projections in and out of a narrower embedding (OPT-350M)
     if form.positions is not None:
         found += table(fields.need("context") + form.positions, hidden)
     return found + (norm(hidden) if form.embedding_norm else 0)
@@ -206,7 +206,7 @@ def _final_norm(fields: Fields, form: DecoderForm, hidden: int) -> int:
 
 
 def head(fields: Fields, form: DecoderForm, hidden: int) -> Parameters:
-    """What stands behind the last layer, by the name of the class."""
+    """The head after the last layer, by class name."""
     name = next(iter(fields.architectures), "ForCausalLM")
     if name.endswith("DoubleHeadsModel"):
         raise NoFormulaError(f"the class {name[:80]}")
@@ -218,20 +218,20 @@ def head(fields: Fields, form: DecoderForm, hidden: int) -> Parameters:
         return Parameters(linear(hidden, fields.labels))
     if name.endswith("ForQuestionAnswering"):
         return Parameters(linear(hidden, fields.labels if fields.model_type == "gptj" else 2))
-    if not name.endswith(_WORDS):
+    if not name.endswith(_LM_HEADS):
         raise NoFormulaError(f"the class {name[:80]}")
     vocabulary = fields.need("vocab")
-    words = Parameters() if tied(fields) else table(vocabulary, hidden)
-    return words + (vocabulary if decides(fields, form.head_bias) else 0)
+    output = Parameters() if tied(fields) else table(vocabulary, hidden)
+    return output + (vocabulary if decides(fields, form.head_bias) else 0)
 
 
 def tied(fields: Fields) -> bool:
-    """Are the output words the input words."""
+    """Whether the output matrix is the input embedding."""
     return fields.flag("tie_word_embeddings", default=fields.model_type not in _UNTIED)
 
 
 def decides(fields: Fields, rule: bool | str) -> bool:
-    """A form's truth value: itself, or that of the configuration which it names."""
+    """Resolve a boolean of a form: the value itself, or the boolean in the configuration that it names."""
     return fields.flag(rule) if isinstance(rule, str) else rule
 
 
@@ -245,7 +245,7 @@ def _layers(fields: Fields, form: DecoderForm, hidden: int, layers: int) -> Para
 
 
 def _attention_layers(fields: Fields, layers: int) -> tuple[int, int]:
-    """Layers that attend, and layers that mix by another way."""
+    """Returns (layers with attention, layers with another mixer)."""
     rule = RECURRENT.get(fields.model_type or "")
     attending = layers if rule is None else rule(fields, layers)
     return attending, layers - attending
@@ -328,7 +328,7 @@ def inner_size(fields: Fields, form: DecoderForm, hidden: int) -> int:
 
 
 def _lfm2(fields: Fields, hidden: int) -> int:
-    """LFM2 keeps two thirds of the stated width, rounded up to a multiple."""
+    """LFM2 uses two thirds of the stated width, rounded up to a multiple."""
     inner = fields.size("block_ff_dim") or fields.size("inner") or 4 * hidden
     if not fields.flag("block_auto_adjust_ff_dim", True):
         return inner

@@ -11,11 +11,11 @@ from gpux.inspect.architecture.layers import Parameters, feed_forward, linear, n
 
 @dataclass(frozen=True)
 class EncoderForm:
-    """What one type of encoder has that another has not."""
+    """How an encoder type differs from BERT."""
 
     token_types: bool = True
     pooler: bool = True
-    #: classification by two layers on the first token, without the pooler (RoBERTa) or by one on the pooler (BERT)
+    #: classification head of two layers without the pooler (RoBERTa), instead of one layer on the pooler (BERT)
     wide_head: bool = False
 
 
@@ -31,7 +31,7 @@ FORMS: dict[str, EncoderForm] = {
 
 
 def count_encoder(fields: Fields) -> Parameters:
-    """Parameters of BERT, RoBERTa, ALBERT, ELECTRA, MPNet and their namesakes."""
+    """Parameters of BERT, RoBERTa, ALBERT, ELECTRA, MPNet and types of the same structure."""
     form = FORMS[fields.model_type or ""]
     hidden = fields.need("hidden")
     width = fields.size("embedding_size") or hidden
@@ -51,24 +51,24 @@ def _tables(fields: Fields, form: EncoderForm, width: int) -> Parameters:
 
 
 def _albert_groups(fields: Fields, hidden: int) -> int:
-    """ALBERT repeats the layers of a few groups."""
+    """ALBERT shares parameters: all layers of a group are the same."""
     layers = (fields.size("num_hidden_groups") or 1) * (fields.size("inner_group_num") or 1)
     return layers * transformer_layer(hidden, fields.need("inner"))
 
 
 def _task(fields: Fields) -> str:
-    """The last part of the class name: ``ForMaskedLM`` …, ``Model`` where no class is named."""
+    """The end of the class name: ``ForMaskedLM`` …; default: ``Model``."""
     name = next(iter(fields.architectures), "Model")
     if name.endswith(("LMHeadModel", "ForCausalLM")):
-        return "ForMaskedLM"  # the same head, asked another way
+        return "ForMaskedLM"  # the same head
     return name[name.rindex("For") :] if "For" in name else "Model"
 
 
 def _headless(task: str, fields: Fields) -> int:
-    """Nothing stands behind the layers of a bare model.
+    """A bare model has no head.
 
     Raises:
-        NoFormulaError: the class is another one.
+        NoFormulaError: another class.
     """
     if task != "Model":
         raise NoFormulaError(f"the class {fields.architectures[0][:80]}")
@@ -117,7 +117,7 @@ def count_distilbert(fields: Fields) -> Parameters:
 
 
 def count_deberta(fields: Fields) -> Parameters:
-    """Parameters of DeBERTa, arXiv 2006.03654, and of its second and third version."""
+    """Parameters of DeBERTa, arXiv 2006.03654, and of its versions 2 and 3."""
     hidden, second = fields.need("hidden"), fields.model_type == "deberta-v2"
     found = table(fields.need("vocab"), hidden) + norm(hidden)
     found += table(fields.count("type_vocab_size") or 0, hidden)
@@ -140,14 +140,14 @@ def _relative(fields: Fields, hidden: int) -> int:
 
 
 def _pairs(fields: Fields) -> tuple[bool, bool]:
-    """Which of content-to-position and position-to-content attention there is."""
+    """Whether there is content-to-position attention, and position-to-content attention."""
     stated = fields.raw("pos_att_type")
     named = stated.lower().split("|") if isinstance(stated, str) else list(fields.items("pos_att_type"))
     return "c2p" in named, "p2c" in named
 
 
 def _disentangled(fields: Fields, hidden: int) -> int:
-    found = 3 * hidden * hidden + 2 * hidden + linear(hidden, hidden)  # no bias for keys
+    found = 3 * hidden * hidden + 2 * hidden + linear(hidden, hidden)  # keys have no bias
     if fields.flag("relative_attention"):
         content, position = _pairs(fields)
         found += (hidden * hidden if content else 0) + (linear(hidden, hidden) if position else 0)
@@ -180,7 +180,7 @@ def count_modernbert(fields: Fields) -> Parameters:
     biased, wide = fields.flag("attention_bias"), fields.flag("mlp_bias")
     layer = linear(hidden, 3 * hidden, biased) + linear(hidden, hidden, biased) + 2 * normed
     layer += linear(hidden, 2 * inner, wide) + linear(inner, hidden, wide)
-    found = table(vocabulary, hidden) + normed + layers * layer  # the missing norm is the last one's place
+    found = table(vocabulary, hidden) + normed + layers * layer  # the final norm makes up for the missing first one
     dense = linear(hidden, hidden, fields.flag("classifier_bias")) + normed
     task = _task(fields)
     if task == "ForMaskedLM":
@@ -206,15 +206,15 @@ def patches(fields: Fields) -> int:
 
 
 def patch_embedding(fields: Fields, hidden: int, bias: bool = True) -> int:
-    """The convolution that makes a vector of each patch."""
+    """The convolution that embeds each patch."""
     return linear((fields.size("channels") or 3) * fields.need("patch_size") ** 2, hidden, bias)
 
 
 def _classifies(fields: Fields) -> bool:
-    """Does the class end in a classification; a bare model or backbone does not.
+    """Whether the class has a classification head; a bare model or backbone has none.
 
     Raises:
-        NoFormulaError: the class is another one.
+        NoFormulaError: another class.
     """
     name = next(iter(fields.architectures), "Model")
     if name.endswith(("Model", "Backbone")):
@@ -227,7 +227,7 @@ def _classifies(fields: Fields) -> bool:
 def count_vit(fields: Fields) -> Parameters:
     """Parameters of ViT (arXiv 2010.11929), DeiT and the spectrogram transformer."""
     hidden, distilled = fields.need("hidden"), fields.model_type in ("deit", "audio-spectrogram-transformer")
-    marks = 2 if distilled else 1  # learned tokens before the patches
+    marks = 2 if distilled else 1  # class and distillation tokens
     spectrogram = fields.model_type == "audio-spectrogram-transformer"
     layer = transformer_layer(hidden, fields.need("inner"))
     layer -= 0 if fields.flag("qkv_bias", True) else 3 * hidden
@@ -295,7 +295,7 @@ def count_swin(fields: Fields) -> Parameters:
 
 
 def _stages(fields: Fields, name: str) -> tuple[int, ...]:
-    """The sizes of the stages of a model that narrows step by step."""
+    """The sizes of the stages."""
     found = fields.counts(name)
     if not 0 < len(found) <= 16:
         raise MissingFieldError(name)
@@ -333,7 +333,7 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> int:
 
 
 def _residual(inputs: int, outputs: int, bottleneck: bool, *, first: bool) -> int:
-    """One block; a shortcut has a convolution where the width changes, or the image shrinks (not in the first)."""
+    """One block; the shortcut has a convolution if the width changes or the image is downsampled (not in the first)."""
     shortcut = _convolution(inputs, outputs, 1) if inputs != outputs or not first else 0
     if not bottleneck:
         return shortcut + _convolution(inputs, outputs, 3) + _convolution(outputs, outputs, 3)
@@ -359,7 +359,7 @@ def count_wav2vec2(fields: Fields) -> Parameters:
         raise MissingFieldError("conv_dim")
     found = _feature_encoder(fields, widths) + linear(widths[-1], hidden)
     found += norm(widths[-1]) if fields.flag("feat_proj_layer_norm", True) else 0
-    found += hidden  # the vector that stands for what is masked
+    found += hidden  # the mask embedding
     found += _positions(fields, hidden) + norm(hidden)
     found += fields.need("layers") * transformer_layer(hidden, fields.need("inner"))
     return Parameters(found + _wav2vec2_head(fields, hidden))
@@ -371,12 +371,12 @@ def _feature_encoder(fields: Fields, widths: tuple[int, ...]) -> int:
         raise MissingFieldError("conv_kernel")
     inputs = (1, *widths)
     found = sum(linear(i * k, o, biased) for i, o, k in zip(inputs, widths, kernels, strict=False))
-    grouped = fields.text("feat_extract_norm") != "layer"  # only the first layer has a norm, one for each channel
+    grouped = fields.text("feat_extract_norm") != "layer"  # group norm in the first layer only
     return found + (norm(widths[0]) if grouped else sum(norm(width) for width in widths))
 
 
 def _positions(fields: Fields, hidden: int) -> int:
-    """A grouped convolution whose weight is kept as direction and length."""
+    """A grouped convolution with weight normalization, which stores direction and length."""
     kernel = fields.size("num_conv_pos_embeddings") or 128
     groups = fields.size("num_conv_pos_embedding_groups") or 16
     return hidden * (hidden // groups) * kernel + kernel + hidden

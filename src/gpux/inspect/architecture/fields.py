@@ -1,6 +1,6 @@
-"""Reading a ``config.json`` that may hold anything: one name for each fact, whatever a model's authors called it.
+"""Reads an arbitrary ``config.json``: one name for each fact, whatever name a configuration uses.
 
-A value of another type, or out of all proportion, counts as absent; nothing here raises for what a file holds.
+A value of another type, or an implausible one, counts as missing; nothing here raises for the content of a file.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-#: A count beyond these is damage and no model: sizes of tensors, and things that there are several of.
+#: Larger values are implausible: sizes of tensors, and numbers of layers.
 LARGEST, MOST_LAYERS = 1 << 40, 10_000
 
-#: Our name of a fact -> the names that it has in configuration files, the more telling ones first.
-#: A dot leads into a section (DBRX, MPT).
+#: Name of a fact here -> its names in configuration files, the most specific first. A dot addresses a section (MPT).
 NAMES: dict[str, tuple[str, ...]] = {
     "hidden": ("hidden_size", "n_embd", "d_model", "n_embed", "dim", "emb_dim", "embed_dim", "model_dim"),
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"),
@@ -88,7 +87,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "conv": ("conv_kernel", "d_conv", "mamba_d_conv"),
 }
 
-#: Parts of a multimodal model, each with the sections that describe it.
+#: Parts of a multimodal model -> names of the sections that describe them.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "text": ("text_config", "llm_config", "language_config", "text_cfg"),
     "vision": ("vision_config", "vision_cfg", "visual"),
@@ -100,13 +99,13 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 @cache
 def library_defaults() -> Mapping[str, Mapping[str, Any]]:
-    """Values that transformers assumes for each model type; written by ``scripts/update_config_defaults.py``."""
+    """The defaults of transformers for each model type; written by ``scripts/update_config_defaults.py``."""
     found: dict[str, dict[str, Any]] = json.loads((files(__package__) / "defaults.json").read_text(encoding="utf-8"))
     return found
 
 
 class Fields:
-    """A configuration, or a section of one, with the defaults of its type behind it."""
+    """A configuration, or a section of one, with the defaults of its model type."""
 
     def __init__(self, config: object, defaults: Mapping[str, Any] | None = None) -> None:
         self.given: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
@@ -116,13 +115,13 @@ class Fields:
         self.defaults: Mapping[str, Any] = known if defaults is None else defaults
         if self.model_type is None and isinstance(fallback := self.defaults.get("model_type"), str):
             self.model_type = fallback or None
-        #: Names of the values that were asked for and that only the defaults held.
+        #: Names of the values that were read from the defaults.
         self.assumed: set[str] = set()
 
     def raw(self, name: str) -> Any:
-        """The value of a name of the file, with a dot leading into a section; else its default; else None.
+        """The value of a name (a dot addresses a section), else its default, else None.
 
-        What the file states as null is none, whatever the default is: so transformers reads it too.
+        ``null`` in the file means None, whatever the default is, as in transformers.
         """
         value = _within(self.given, name)
         if value is None and name not in self.given and (value := _within(self.defaults, name)) is not None:
@@ -130,7 +129,7 @@ class Fields:
         return value
 
     def candidates(self, fact: str) -> Iterator[tuple[str, Any]]:
-        """Each name of the fact with its value: those of the file, then those of the defaults with a ``=`` before."""
+        """The names of a fact with their values: those in the file, then those in the defaults, prefixed with ``=``."""
         names = NAMES.get(fact, (fact,))
         for name in names:
             if (value := _within(self.given, name)) is not None:
@@ -140,7 +139,7 @@ class Fields:
                 yield f"={name}", value
 
     def count(self, fact: str) -> int | None:
-        """A whole number from 0 on, within reason; None where the file holds none."""
+        """A plausible integer of at least 0; None if missing."""
         most = MOST_LAYERS if fact.endswith("layers") else LARGEST
         for name, value in self.candidates(fact):
             number = whole(value)
@@ -151,14 +150,14 @@ class Fields:
         return None
 
     def size(self, fact: str) -> int | None:
-        """A whole number above 0; None where the file holds none."""
+        """A plausible integer of at least 1; None if missing."""
         return self.count(fact) or None
 
     def need(self, fact: str) -> int:
-        """A size that a formula cannot do without.
+        """A size that a formula requires.
 
         Raises:
-            MissingFieldError: the file holds none; the caller makes a reason of it.
+            MissingFieldError: the size is missing.
         """
         found = self.size(fact)
         if found is None:
@@ -166,43 +165,43 @@ class Fields:
         return found
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """A truth value; the default where the file holds none."""
+        """A boolean; ``default`` if missing."""
         value = self.raw(name)
         return value if isinstance(value, bool) else default
 
     def number(self, name: str) -> float | None:
-        """A finite number above 0; None where the file holds none."""
+        """A finite number greater than 0; None if missing."""
         value = self.raw(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return None
         return float(value) if 0 < value <= LARGEST else None
 
     def text(self, name: str) -> str | None:
-        """A text; None where the file holds none."""
+        """A non-empty string; None if missing."""
         value = self.raw(name)
         return value if isinstance(value, str) and value else None
 
     def counts(self, name: str) -> tuple[int, ...]:
-        """A list of whole numbers; empty where the file holds anything else."""
+        """A list of integers; empty for any other value."""
         numbers = [whole(item) for item in self.items(name)]
         found = tuple(n for n in numbers if n is not None and 0 <= n <= LARGEST)
         return found if len(found) == len(numbers) else ()
 
     def items(self, name: str) -> tuple[Any, ...]:
-        """A list's items; empty where the file holds no list, or one longer than any model has layers."""
+        """The items of a list; empty for any other value, or an implausibly long list."""
         value = self.raw(name)
         return tuple(value) if isinstance(value, (list, tuple)) and len(value) <= MOST_LAYERS else ()
 
     def mapping(self, *names: str) -> Mapping[str, Any]:
-        """The first of the file's sections of these names that holds something; else an empty one."""
+        """The first non-empty section with one of the names; else an empty one."""
         found = (self.given.get(name) for name in names)
         return next((value for value in found if isinstance(value, Mapping) and value), {})
 
     def section(self, part: str) -> Fields | None:
         """The configuration of a part: ``text``, ``vision``, ``audio``, ``encoder``, ``decoder``.
 
-        What the file leaves out comes from the section's own type, else from this type's idea of the part. A part of
-        which the file says nothing is none, but the text part may stand at the top level (Qwen2-VL).
+        Omitted values are the defaults of the section's own type, else those of this type for the part. None if the
+        file does not describe the part; the text part may be at the top level (Qwen2-VL).
         """
         for name in SECTIONS[part]:
             value, fallback = self.given.get(name), self.defaults.get(name)
@@ -215,26 +214,26 @@ class Fields:
 
     @property
     def architectures(self) -> tuple[str, ...]:
-        """Class names that the weights were saved from."""
+        """Names of the classes that the weights were saved from."""
         return tuple(item for item in self.items("architectures") if isinstance(item, str))
 
     @property
     def labels(self) -> int:
-        """Outputs of a classification head; 2 where the file names none, as transformers has it."""
+        """Number of outputs of a classification head; default: 2, as in transformers."""
         named = self.given.get("id2label")
         return len(named) if isinstance(named, Mapping) and named else self.size("num_labels") or 2
 
 
 class MissingFieldError(Exception):
-    """A size that a formula needs is not in the file; ``args[0]`` is its usual name. Stays within this package."""
+    """A size that a formula requires is missing; ``args[0]`` is its usual name. Never leaves this package."""
 
 
 class NoFormulaError(Exception):
-    """Nobody has confirmed a formula for ``args[0]``. Stays within this package."""
+    """There is no confirmed formula for ``args[0]``. Never leaves this package."""
 
 
 def whole(value: object) -> int | None:
-    """The value as a whole number; None for anything else, truth values included."""
+    """The value as an integer; None for any other value, including booleans."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -253,12 +252,12 @@ def _within(source: Mapping[str, Any], name: str) -> Any:
 def _defaults_of(
     section: Mapping[str, Any], parent: str | None, fallback: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    """Defaults of a section: None where its own type tells them, else those that the parent's type has for it."""
+    """Defaults of a section: None if its own type has some, else those of the parent's type for the section."""
     stated = section.get("model_type")
     own = isinstance(stated, str) and stated != parent and stated in library_defaults()
     return None if own else fallback
 
 
 def _flat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without sections, for a text part that is written at the top level."""
+    """The configuration without its sections, for a text part at the top level."""
     return {name: v for name, v in given.items() if name != "model_type" and not name.endswith("_config")}

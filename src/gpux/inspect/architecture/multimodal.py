@@ -1,4 +1,4 @@
-"""Parameters of models of several parts: pairs of encoders, and decoders that see."""
+"""Parameters of multimodal models: pairs of encoders, and vision-language models."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gpux.inspect.architecture.layers import Parameters, feed_forward, linear, n
 
 
 def part(fields: Fields, name: str) -> Fields:
-    """A part's configuration.
+    """The configuration of a part.
 
     Raises:
-        MissingFieldError: neither the file nor the type's defaults describe it.
+        MissingFieldError: neither the file nor the defaults of the type describe the part.
     """
     found = fields.section(name)
     if found is None:
@@ -28,7 +28,7 @@ def count_clip(fields: Fields) -> Parameters:
     text, vision = part(fields, "text"), part(fields, "vision")
     width = fields.need("projection_dim")
     ends = linear(text.need("hidden"), width, bias=False) + linear(vision.need("hidden"), width, bias=False)
-    return clip_text(text) + clip_vision(vision) + ends + 1  # the temperature
+    return clip_text(text) + clip_vision(vision) + ends + 1  # logit scale
 
 
 def clip_text(fields: Fields) -> Parameters:
@@ -46,7 +46,7 @@ def clip_vision(fields: Fields) -> Parameters:
 
 
 def _alone(fields: Fields, formula: Callable[[Fields], Parameters]) -> Parameters:
-    """A part that is a model of its own, without a projection behind it."""
+    """A part that is published as a model of its own, without projection."""
     _class(fields, "Model")
     return formula(fields)
 
@@ -57,11 +57,11 @@ def count_siglip(fields: Fields) -> Parameters:
     text = part(fields, "text")
     hidden = text.need("hidden")
     last = linear(hidden, text.size("projection_size") or hidden)
-    return clip_text(text) + last + siglip_vision(part(fields, "vision")) + 2  # temperature and its bias
+    return clip_text(text) + last + siglip_vision(part(fields, "vision")) + 2  # logit scale and bias
 
 
 def siglip_vision(fields: Fields) -> Parameters:
-    """SigLIP's image encoder, with the attention that pools its patches unless that is switched off."""
+    """SigLIP's image encoder, with its attention pooling unless that is disabled."""
     hidden, inner = fields.need("hidden"), fields.need("inner")
     found = table(patches(fields), hidden) + patch_embedding(fields, hidden) + norm(hidden)
     found += fields.need("layers") * transformer_layer(hidden, inner)
@@ -71,18 +71,18 @@ def siglip_vision(fields: Fields) -> Parameters:
 
 
 def count_llava(fields: Fields) -> Parameters:
-    """Parameters of LLaVA, arXiv 2304.08485: CLIP's eye, two layers, a decoder."""
+    """Parameters of LLaVA, arXiv 2304.08485: CLIP's vision encoder, a projector of two layers, a decoder."""
     vision, text = part(fields, "vision"), part(fields, "text")
     if vision.model_type != "clip_vision_model":
         raise NoFormulaError(f"the vision part {vision.model_type}")
     layers = len(fields.items("vision_feature_layer")) or 1
     biased, width = fields.flag("multimodal_projector_bias", True), text.need("hidden")
-    between = linear(layers * vision.need("hidden"), width, biased) + linear(width, width, biased)
-    return clip_vision(vision) + between + language(text, fields)
+    projector = linear(layers * vision.need("hidden"), width, biased) + linear(width, width, biased)
+    return clip_vision(vision) + projector + language(text, fields)
 
 
 def language(text: Fields, whole: Fields) -> Parameters:
-    """The decoder of a model that sees, with output words unless the whole's class has none.
+    """The decoder of a vision-language model, with the head of the whole model's class.
 
     Raises:
         NoFormulaError: there is no formula for the decoder's type, or for the class.
@@ -94,10 +94,10 @@ def language(text: Fields, whole: Fields) -> Parameters:
 
 
 def _class(fields: Fields, usual: str) -> str:
-    """The class that the file names.
+    """The class name in ``architectures``; default: ``usual``.
 
     Raises:
-        NoFormulaError: it is neither a bare model nor the usual one.
+        NoFormulaError: the class is neither a bare model nor the usual one.
     """
     name = next(iter(fields.architectures), usual)
     if not name.endswith(("Model", usual)):
@@ -106,7 +106,7 @@ def _class(fields: Fields, usual: str) -> str:
 
 
 def count_gemma3(fields: Fields) -> Parameters:
-    """Parameters of Gemma 3 with its eye, arXiv 2503.19786."""
+    """Parameters of the multimodal Gemma 3, arXiv 2503.19786."""
     vision, text = part(fields, "vision"), part(fields, "text")
     width = vision.need("hidden")
     return _headless(vision) + width * text.need("hidden") + width + language(text, fields)
@@ -124,21 +124,23 @@ def count_paligemma(fields: Fields) -> Parameters:
 
 
 def count_idefics3(fields: Fields) -> Parameters:
-    """Parameters of Idefics3 and SmolVLM: patches are shuffled together before one projection."""
+    """Parameters of Idefics3 and SmolVLM: pixel shuffle, then one projection."""
     vision, text = part(fields, "vision"), part(fields, "text")
     gathered = vision.need("hidden") * (fields.size("scale_factor") or 2) ** 2
     return _headless(vision) + linear(gathered, text.need("hidden"), bias=False) + language(text, fields)
 
 
 def count_mistral3(fields: Fields) -> Parameters:
-    """Parameters of Mistral 3 with Pixtral's eye, arXiv 2410.07073."""
+    """Parameters of Mistral 3 with Pixtral's vision encoder, arXiv 2410.07073."""
     vision, text = part(fields, "vision"), part(fields, "text")
     hidden, width = vision.need("hidden"), text.need("hidden")
     layer = 4 * hidden * hidden + feed_forward(hidden, vision.need("inner"), gated=True, bias=False) + 2 * hidden
-    eye = patch_embedding(vision, hidden, bias=False) + hidden + vision.need("layers") * layer
+    encoder = patch_embedding(vision, hidden, bias=False) + hidden + vision.need("layers") * layer
     merged, biased = hidden * (fields.size("spatial_merge_size") or 2) ** 2, fields.flag("multimodal_projector_bias")
-    between = hidden + linear(merged, hidden, bias=False) + linear(hidden, width, biased) + linear(width, width, biased)
-    return language(text, fields) + eye + between
+    projector = (
+        hidden + linear(merged, hidden, bias=False) + linear(hidden, width, biased) + linear(width, width, biased)
+    )
+    return language(text, fields) + encoder + projector
 
 
 def count_qwen2_vl(fields: Fields) -> Parameters:
@@ -151,11 +153,11 @@ def count_qwen2_vl(fields: Fields) -> Parameters:
     layer = linear(hidden, 3 * hidden) + linear(hidden, hidden) + 2 * norm(hidden, biases)
     layer += feed_forward(hidden, inner, gated=newer)
     frames = (vision.size("temporal_patch_size") or 2) * vision.need("patch_size") ** 2
-    eye = (vision.size("channels") or 3) * frames * hidden + vision.need("layers") * layer
+    encoder = (vision.size("channels") or 3) * frames * hidden + vision.need("layers") * layer
     merged = hidden * (vision.size("spatial_merge_size") or 2) ** 2
     width = vision.need("out_hidden_size") if newer else vision.need("hidden_size")
-    between = norm(hidden, biases) + linear(merged, merged) + linear(merged, width)
-    return language(text, fields) + eye + between
+    projector = norm(hidden, biases) + linear(merged, merged) + linear(merged, width)
+    return language(text, fields) + encoder + projector
 
 
 MULTIMODAL: dict[str, Callable[[Fields], Parameters]] = {
@@ -168,7 +170,7 @@ MULTIMODAL: dict[str, Callable[[Fields], Parameters]] = {
     "mistral3": count_mistral3,
     **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), count_qwen2_vl),
 }
-#: Parts that are also published alone.
+#: Parts that are also published on their own.
 PARTS: dict[str, Callable[[Fields], Parameters]] = {
     "clip_text_model": lambda fields: _alone(fields, clip_text),
     "clip_vision_model": lambda fields: _alone(fields, clip_vision),

@@ -1,4 +1,4 @@
-"""Layers that carry a state from token to token: Mamba, gated convolutions, linear attention."""
+"""Recurrent layers: Mamba, gated convolutions, linear attention."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gpux.inspect.architecture.layers import linear
 
 
 def mixer_parameters(fields: Fields, hidden: int) -> int:
-    """Parameters of one mixing layer, without its norm before."""
+    """Parameters of the mixer of one layer, without its norm."""
     return _MIXERS[fields.model_type or ""](fields, hidden)
 
 
 def state_numbers(fields: Fields, hidden: int) -> int:
-    """Numbers that one mixing layer remembers of a sequence, however long it is."""
+    """Values in the recurrent state of one layer, for a sequence of any length."""
     rule = _STATES.get(fields.model_type or "")
     return rule(fields, hidden) if rule is not None else 0
 
@@ -62,7 +62,7 @@ def _lfm2(fields: Fields, hidden: int) -> int:
 
 
 def _delta_sizes(fields: Fields) -> tuple[int, int, int]:
-    """Width of all keys and of all values, and the number of value heads."""
+    """Returns (width of all keys, width of all values, number of value heads)."""
     heads = fields.need("linear_num_value_heads")
     keys = fields.need("linear_num_key_heads") * fields.need("linear_key_head_dim")
     return keys, heads * fields.need("linear_value_head_dim"), heads
@@ -111,14 +111,14 @@ _STATES: dict[str, _Rule] = {
 
 
 def _every(fields: Fields, layers: int) -> int:
-    """Layers that attend, of Jamba: one in each period."""
+    """Attention layers of Jamba: one per period."""
     period = fields.need("attn_layer_period")
     offset = fields.count("attn_layer_offset") or 0
     return sum(i % period == offset for i in range(layers))
 
 
 def _listed(fields: Fields, layers: int) -> int:
-    """Layers that attend, of types that name each layer, or each that attends, or every how many one does."""
+    """Attention layers of types that list the type of each layer, the attention layers, or their interval."""
     kinds = fields.items("layer_types")
     if kinds:
         return sum(kind == "full_attention" for kind in kinds[:layers])
@@ -135,7 +135,7 @@ def _none(fields: Fields, layers: int) -> int:
     return 0
 
 
-#: Types with such layers -> how many of the layers attend.
+#: Type with recurrent layers -> function that returns the number of attention layers.
 RECURRENT: dict[str, _Rule] = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba"), _none),
     "jamba": _every,

@@ -1,4 +1,4 @@
-"""Parameters of encoder-decoders: T5 and its kin, BART and its kin, Whisper."""
+"""Parameters of encoder-decoder models: the T5 family, the BART family, Whisper."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gpux.inspect.architecture.layers import Parameters, linear, norm, table, tr
 
 @dataclass(frozen=True)
 class SidesForm:
-    """What one descendant of BART has that another has not."""
+    """How a type differs from BART."""
 
-    positions: int | None = 2  #: rows of learned positions beyond the context; None: computed and not stored
-    first_norm: bool = True  #: after the embeddings of each side
-    last_norm: bool = False  #: after the last layer of each side
+    positions: int | None = 2  #: rows of learned positions beyond the context length; None: sinusoidal, not stored
+    first_norm: bool = True  #: after the embeddings of encoder and decoder
+    last_norm: bool = False  #: after the last layer of encoder and decoder
 
 
 SIDES: dict[str, SidesForm] = {
@@ -30,7 +30,7 @@ SIDES: dict[str, SidesForm] = {
 
 
 def count_t5(fields: Fields) -> Parameters:
-    """Parameters of T5 (arXiv 1910.10683), mT5 and umT5; an encoder alone where the class is one."""
+    """Parameters of T5 (arXiv 1910.10683), mT5 and umT5, or of their encoder, by class."""
     hidden, inner = fields.need("hidden"), fields.need("d_ff")
     width = fields.need("heads") * fields.need("d_kv")
     gated = (fields.text("feed_forward_proj") or "").startswith("gated")
@@ -38,7 +38,7 @@ def count_t5(fields: Fields) -> Parameters:
     feed = (3 if gated else 2) * hidden * inner + hidden
     buckets = (fields.size("relative_attention_num_buckets") or 32) * fields.need("heads")
     layers = fields.need("num_layers")
-    every = fields.model_type == "umt5"  # each layer has its own table of distances
+    every = fields.model_type == "umt5"  # each layer has its own relative attention bias
     encoder = layers * (attention + feed) + hidden + buckets * (layers if every else 1)
     found = table(fields.need("vocab"), hidden) + encoder
     if next(iter(fields.architectures), "").endswith("EncoderModel"):
@@ -62,7 +62,7 @@ def _check_class(name: str) -> None:
 
 
 def count_sides(fields: Fields) -> Parameters:
-    """Parameters of BART and of the types built as it is."""
+    """Parameters of BART and of types of the same structure."""
     form, hidden = SIDES[fields.model_type or ""], fields.need("hidden")
     vocabulary = fields.need("vocab")
     found = table(vocabulary, hidden)

@@ -33,28 +33,30 @@ Kind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio", "mult
 
 @dataclass(frozen=True)
 class CacheShape(Value):
-    """What a decoder remembers of each token while it writes; counts of numbers, not bytes."""
+    """The size of a decoder's KV cache, in values, not bytes."""
 
-    full_layers: int  #: layers that remember every token
-    sliding_layers: int  #: layers that remember the last ``window`` tokens
+    full_layers: int  #: layers that cache every token
+    sliding_layers: int  #: layers that cache the last ``window`` tokens
     window: int | None
-    width: int  #: numbers for each token and layer
-    expanded_width: int  #: the same where latent attention (MLA) is unfolded, as transformers keeps it; else ``width``
-    cross_layers: int = 0  #: layers that also remember the encoder's answer
-    cross_length: int | None = None  #: tokens of that answer, where it is always the same (Whisper)
-    state: int = 0  #: numbers for a sequence of any length (Mamba, convolutions)
+    width: int  #: values per token and layer
+    expanded_width: (
+        int  #: the same if latent attention (MLA) caches expanded keys and values, as transformers does; else ``width``
+    )
+    cross_layers: int = 0  #: layers that also cache the encoder's output
+    cross_length: int | None = None  #: length of that output, if it is fixed (Whisper)
+    state: int = 0  #: recurrent state of a sequence of any length (Mamba, convolutions)
 
 
 @dataclass(frozen=True)
 class ArchitectureSummary(Value):
-    """A model as its configuration describes it; None is what the configuration does not tell."""
+    """The architecture that a configuration describes; None means not stated."""
 
     model_type: str | None
     kind: Kind | None
     architectures: tuple[str, ...] = ()  #: class names
     hidden_size: int | None = None
-    layers: int | None = None  #: of the decoder where there are two sides
-    encoder_layers: int | None = None  #: where there are two sides
+    layers: int | None = None  #: of the decoder, in an encoder-decoder model
+    encoder_layers: int | None = None  #: of an encoder-decoder model
     decoder_layers: int | None = None
     attention_heads: int | None = None
     kv_heads: int | None = None
@@ -62,21 +64,21 @@ class ArchitectureSummary(Value):
     head_size: int | None = None
     intermediate_size: int | None = None
     vocab_size: int | None = None
-    context_length: int | None = None  #: tokens, stretched positions included
-    original_context_length: int | None = None  #: before stretching, where positions are stretched
+    context_length: int | None = None  #: tokens, after rotary scaling
+    original_context_length: int | None = None  #: before rotary scaling, if there is any
     rope_scaling: RopeScaling | None = None
-    sliding_window: int | None = None  #: tokens that a sliding layer sees; None where no layer slides
-    sliding_layers: int | None = None  #: how many of the layers do
+    sliding_window: int | None = None  #: tokens; None if no layer has a sliding window
+    sliding_layers: int | None = None  #: layers with a sliding window
     experts: Experts | None = None
     tied_embeddings: bool | None = None
     image_size: int | None = None  #: pixels of a side
     patch_size: int | None = None
-    cache: CacheShape | None = None  #: what decoding remembers; None for what does not decode
+    cache: CacheShape | None = None  #: KV cache; None for a model without a decoder
     dtype: str | None = None  #: of the weights: ``float32``, ``float16``, ``bfloat16`` …
     quantization: Quantization | None = None
     towers: dict[str, ArchitectureSummary] = field(default_factory=dict)  #: text, vision, audio, encoder, decoder
-    assumed: tuple[str, ...] = ()  #: fields that the file leaves out, taken from the type's defaults
-    notes: tuple[str, ...] = ()  #: contradictions, and what cannot be told for sure
+    assumed: tuple[str, ...] = ()  #: omitted fields, taken from the defaults of the type
+    notes: tuple[str, ...] = ()  #: contradictions and ambiguities
 
 
 _DEEPEST = 3  #: towers within towers
@@ -84,9 +86,9 @@ _PARTS = ("text", "vision", "audio", "encoder", "decoder")
 
 
 def summarize(config: Mapping[str, Any]) -> ArchitectureSummary:
-    """What a configuration says, under any of the naming conventions of the Hub.
+    """Summarize a configuration, whatever naming convention of the Hub it uses.
 
-    Never raises for what a configuration holds: a value that cannot be is None, and ``notes`` tells of it. Facts of a
+    Never raises for any configuration: an invalid value becomes None, with an entry in ``notes``. The facts of a
     multimodal model are those of its text part; each part is in ``towers``.
     """
     return _summarize(Fields(config), 0)
@@ -113,7 +115,7 @@ def _towers(fields: Fields, depth: int) -> dict[str, ArchitectureSummary]:
 def _of_part(
     whole: Fields, part: Fields, kind: Kind | None, towers: dict[str, ArchitectureSummary]
 ) -> ArchitectureSummary:
-    """The facts of the part that reads and writes text, with the whole's own name, precision and notes."""
+    """The facts of the text part, with name, precision and notes of the whole model."""
     facts = _facts(part, "decoder" if part.model_type in FORMS else find_kind(part))
     own = _facts(whole, kind)
     if kind == "encoder-decoder":
@@ -171,7 +173,7 @@ def _facts(fields: Fields, kind: Kind | None) -> ArchitectureSummary:
 
 
 def find_layers(fields: Fields, kind: Kind | None) -> int | None:
-    """Layers; the decoder's of a model of two sides, and the blocks of all stages of one that narrows."""
+    """Number of layers: of the decoder in an encoder-decoder model, of all stages in a model with stages."""
     if kind == "encoder-decoder" and (found := fields.size("decoder_layers")) is not None:
         return found
     stages = fields.counts("depths")
@@ -188,7 +190,7 @@ def _sides(fields: Fields, kind: Kind | None, layers: int | None) -> tuple[int |
 
 def _hidden(fields: Fields) -> int | None:
     if fields.model_type == "qwen2_vl" and (width := fields.size("embed_dim")) is not None:
-        return width  # the eye's ``hidden_size`` is the width that it hands on
+        return width  # ``hidden_size`` of its vision encoder is the output width
     stages = fields.counts("hidden_sizes")
     return fields.size("hidden") or (stages[-1] or None if stages else None)
 
@@ -214,7 +216,7 @@ def _ahead(fields: Fields) -> list[str]:
     count = fields.size("num_nextn_predict_layers")
     if not count:
         return []
-    return [f"the files hold {count} more layer(s), for predicting several tokens, which the counts leave out"]
+    return [f"the files contain {count} more layer(s) for multi-token prediction, which the counts exclude"]
 
 
 def _cache(
@@ -231,7 +233,7 @@ def _cache(
     width, expanded = _widths(fields, heads)
     if width is None or expanded is None:
         return None
-    attending, state = _remembering(fields, layers)
+    attending, state = _cached_layers(fields, layers)
     slides = min(attending, layers if sliding_layers is None else sliding_layers) if window else 0
     cross = (decoder or layers) if kind == "encoder-decoder" else 0
     length = fields.size("max_source_positions") if fields.model_type == "whisper" else None
@@ -239,7 +241,7 @@ def _cache(
 
 
 def _widths(fields: Fields, heads: Heads) -> tuple[int | None, int | None]:
-    """Numbers kept of each token and layer: a key and a value for each of their heads, or what stands for them."""
+    """Cached values per token and layer: (as cached, with latent attention expanded)."""
     if heads.kind == "none":
         return 0, 0
     if heads.kv is None or heads.size is None or heads.value_size is None:
@@ -252,8 +254,8 @@ def _widths(fields: Fields, heads: Heads) -> tuple[int | None, int | None]:
     return pairs, pairs
 
 
-def _remembering(fields: Fields, layers: int) -> tuple[int, int]:
-    """(layers that attend, numbers that all others remember)."""
+def _cached_layers(fields: Fields, layers: int) -> tuple[int, int]:
+    """Returns (attention layers, values in the state of the recurrent layers)."""
     rule = RECURRENT.get(fields.model_type or "")
     hidden = fields.size("hidden")
     if rule is None or hidden is None:
@@ -277,7 +279,7 @@ _BY_TYPE: dict[str, Kind] = {
     **dict.fromkeys(MULTIMODAL, "multimodal"),
     **dict.fromkeys(_AUDIO, "audio"),
 }
-#: Endings of class names, in the order in which they are looked for.
+#: Endings of class names, in order of precedence.
 _BY_CLASS: tuple[tuple[str, Kind], ...] = (
     ("EncoderModel", "encoder"),
     ("ForCTC", "audio"),
@@ -294,7 +296,7 @@ _BY_CLASS: tuple[tuple[str, Kind], ...] = (
 
 
 def find_kind(fields: Fields) -> Kind | None:
-    """The kind, by the type where it is known, else by sections, class names and telling fields; None where unclear."""
+    """The kind by model type, else by sections, class names and fields; None if unclear."""
     names = fields.architectures
     if any(name.endswith("EncoderModel") for name in names) and fields.model_type in ENCODER_DECODERS:
         return "encoder"

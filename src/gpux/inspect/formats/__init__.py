@@ -1,7 +1,7 @@
-"""What a list of file names says: formats, units, ONNX variants, and what a pull needs. Pure: nothing is read.
+"""Selects files of a repository by their names: formats, units, ONNX graphs, run files. Pure: reads no file.
 
-``names`` tells a file's format and precision, ``units`` which files belong together, ``graphs``, ``gguf`` and
-``weights`` which of them make one model, ``run`` what it needs besides, and ``selection`` puts them together.
+``names`` finds a file's format, ``units`` which files belong together, ``graphs``, ``gguf_files`` and ``weights`` which
+of them make up one model, ``run_files`` the other files that a run needs; ``selection`` combines them.
 """
 
 from gpux.inspect.formats.graphs import (

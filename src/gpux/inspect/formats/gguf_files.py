@@ -1,6 +1,6 @@
-"""GGUF files: one repository holds many quantizations of one model, and a pull wants one.
+"""Selects a GGUF file: a repository often has many quantizations of a model, and a pull needs one.
 
-Names follow the GGUF naming convention (ggml ``docs/gguf.md``) and what llama.cpp's ``-hf org/name:QUANT`` takes:
+Names follow the GGUF naming convention (ggml ``docs/gguf.md``) and the labels of llama.cpp's ``-hf org/name:QUANT``:
 ``Model-Q4_K_M.gguf``, ``model.IQ4_XS.gguf``, ``Q8_0/model-Q8_0-00001-of-00003.gguf``, ``UD-Q4_K_XL``.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from gpux.inspect.formats.units import Unit
 from gpux.model.precisions import TABLE
 
-#: llama.cpp's own default: about 4.8 bits a weight, and little lost by it
+#: llama.cpp's default: about 4.8 bits per weight with little loss
 DEFAULT = "Q4_K_M"
-_LEAST_BITS = 4  # below it, answers suffer visibly
+_LEAST_BITS = 4  # fewer bits reduce the quality visibly
 
 _LABEL = re.compile(
     r"(?:^|[-_./])((?:UD-)?(?:I?Q|TQ)\d(?:_(?:[01]|K|NL|XXS|XS|S|M|L|XL))*|MXFP4(?:_MOE)?|BF16|F?F16|FP16|F32|FP32)"
@@ -23,12 +23,12 @@ _LABEL = re.compile(
 )
 #: precision, its aliases and file suffixes -> quantization: ``FP16`` -> ``F16``, ``INT8`` -> ``Q8_0``
 _ALIASES = {spelling.upper(): row.gguf for row in TABLE if row.gguf for spelling in row.spellings}
-_PROJECTOR = re.compile(r"(^|[-_./])mmproj", re.IGNORECASE)  # the vision or audio part, beside the language model
-_IMATRIX = re.compile(r"imatrix", re.IGNORECASE)  # how the quantization was weighted: not a model
+_PROJECTOR = re.compile(r"(^|[-_./])mmproj", re.IGNORECASE)  # the vision or audio encoder of a language model
+_IMATRIX = re.compile(r"imatrix", re.IGNORECASE)  # importance matrix of the quantization, not a model
 
 
 def gguf_label(name: str) -> str | None:
-    """The quantization that a file's name tells, else its folder's: ``Q4_K_M``, ``UD-Q4_K_XL``, ``BF16`` …"""
+    """The quantization in a file name, else in its folder: ``Q4_K_M``, ``UD-Q4_K_XL``, ``BF16`` …"""
     stem = re.sub(r"(-\*-of-\d+)?\.gguf$", "", name, flags=re.IGNORECASE)
     for part in reversed(stem.split("/")):
         found = _LABEL.findall(part)
@@ -43,32 +43,32 @@ def canonical_label(text: str) -> str:
 
 
 def is_companion(name: str) -> bool:
-    """True for what is no language model by itself: projectors and importance matrices."""
+    """Whether a file is a projector or an importance matrix instead of a language model."""
     return bool(_PROJECTOR.search(name) or _IMATRIX.search(name))
 
 
 def choose_gguf(
     found: Iterable[Unit], label: str | None, size: Callable[[Unit], int | None]
 ) -> tuple[Unit, str] | None:
-    """The unit to take, and why in a few words; None where nothing fits.
+    """Returns (selected unit, short reason); None if none matches.
 
     Args:
-        found: the repository's GGUF units, splits whole.
-        label: the quantization asked for; None takes :data:`DEFAULT`, else the smallest of 4 bits and more, else the
-            largest there is.
-        size: bytes of a unit, None where the listing does not tell.
+        found: the GGUF units of the repository, splits complete.
+        label: the requested quantization; None selects :data:`DEFAULT`, else the smallest with at least 4 bits, else
+            the largest.
+        size: bytes of a unit; None if the listing has no size.
     """
     models = sorted((unit for unit in found if not is_companion(unit.name)), key=_order)
     if label is not None:
         wanted = canonical_label(label)
-        return _first(models, wanted, f"{wanted}, as asked")
+        return _first(models, wanted, f"{wanted}, as requested")
     if len(models) == 1:
         return models[0], "the only GGUF file"
     return _first(models, DEFAULT, f"{DEFAULT}: the usual balance of size and quality") or _by_size(models, size)
 
 
 def projector(found: Iterable[Unit]) -> Unit | None:
-    """The vision or audio part that goes with the model, in half precision where there are several."""
+    """The vision or audio encoder of the model; of several, the one in half precision."""
     candidates = [unit for unit in found if _PROJECTOR.search(unit.name)]
     preferred = ("F16", "BF16", "Q8_0", "F32")
     return min(candidates, key=lambda unit: (_place(gguf_label(unit.name), preferred), unit.name), default=None)
@@ -88,16 +88,16 @@ def _first(models: Iterable[Unit], label: str, why: str) -> tuple[Unit, str] | N
 
 def _by_size(models: Sequence[Unit], size: Callable[[Unit], int | None]) -> tuple[Unit, str] | None:
     sizes = {unit.name: size(unit) for unit in models}
-    if None in sizes.values():  # the bits of the names decide where the listing does not tell all sizes
+    if None in sizes.values():  # without all sizes, compare the bits in the names
         sizes = {unit.name: _bits(unit) for unit in models}
     ordered = sorted(models, key=lambda unit: (sizes[unit.name] or 0, unit.name))
     enough = [unit for unit in ordered if _bits(unit) >= _LEAST_BITS]
     if enough:
-        return enough[0], f"no {DEFAULT}: the smallest of {_LEAST_BITS} bits and more"
-    return (ordered[-1], f"nothing of {_LEAST_BITS} bits and more: the largest") if ordered else None
+        return enough[0], f"no {DEFAULT}: the smallest with at least {_LEAST_BITS} bits"
+    return (ordered[-1], f"none with at least {_LEAST_BITS} bits: the largest") if ordered else None
 
 
 def _bits(unit: Unit) -> int:
-    """Bits of a weight by the label's digits; 16 where no label tells, as for a file without one."""
+    """Bits per weight by the digits of the label; 16 for a file without a label."""
     match = re.search(r"\d+", gguf_label(unit.name) or "16")
     return int(match[0]) if match else 16

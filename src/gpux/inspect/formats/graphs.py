@@ -1,4 +1,4 @@
-"""The ONNX graphs of a repository: what each is by its name, and which ones make a runnable model.
+"""The ONNX graphs of a repository, by name: part, precision, and which graphs make up a runnable model.
 
 Names are those of transformers.js and ``onnx-community`` (suffixes: transformers.js ``utils/dtypes.js``; parts: the
 sessions in its ``models/``), of optimum (``decoder_with_past_model``), and of sentence-transformers' export
@@ -36,7 +36,7 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 
-#: machine asked for -> the tunings that it can use, the best first
+#: requested machine -> the optimizations that it supports, the best first
 MACHINES: dict[str, tuple[str, ...]] = {
     "arm64": ("arm64",),
     "aarch64": ("arm64",),
@@ -46,13 +46,14 @@ MACHINES: dict[str, tuple[str, ...]] = {
     "avx512": ("avx512", "avx2"),
     "avx512_vnni": ("avx512_vnni", "avx512", "avx2"),
 }
-#: What may be taken unasked when nothing neutral is there: every 64-bit PC has it, and others run the graph too.
+#: Optimizations that may be selected without a request if there is no generic graph: every 64-bit PC supports AVX2, and
+#: other machines run the graph too.
 _UNASKED = ("avx2",)
 
-#: folders that say for which device a graph was made (onnxruntime-genai, ``onnx/gpu/``); taken only when asked
+#: folders of graphs for one device (onnxruntime-genai, ``onnx/gpu/``); selected only on request
 _DEVICE_FOLDERS = ("gpu", "cuda", "directml", "dml", "tensorrt", "webgpu", "qnn", "npu", "rocm")
 
-#: Graphs that a model cannot do without where the repository has them in any precision.
+#: Parts that a model requires if the repository has them in any precision.
 PARTS = frozenset(
     {
         "encoder_model",
@@ -79,21 +80,21 @@ PARTS = frozenset(
         "decoder_postnet_and_vocoder",
     }
 )
-WHOLE = "model"  #: the part that needs no other
+WHOLE = "model"  #: the part of a single-graph model
 _MERGED = "decoder_model_merged"
 _HELD_BY_MERGED = ("decoder_model", "decoder_with_past_model")
 
 
 @dataclass(frozen=True)
 class OnnxVariant:
-    """One ONNX graph of a repository, with the files that hold its tensors."""
+    """One ONNX graph of a repository, with its external data."""
 
     graph: str
     part: str  #: ``model``, ``decoder_model_merged`` …: the stem without the precision
     precision: str
     external_data: tuple[str, ...]
-    plain: bool  #: neither suffix nor folder says quantized, optimised or made for a device
-    machine: str | None = None  #: the processor or device that it is tuned for; None runs well anywhere
+    plain: bool  #: neither suffix nor folder names a quantization, optimization or device
+    machine: str | None = None  #: the processor or device that it is optimized for; None: any
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -122,8 +123,8 @@ def shipped_onnx(paths: Iterable[str], precision: str = "fp32", machine: str | N
     Args:
         paths: the repository's files.
         precision: any spelling that :func:`canonical_precision` knows.
-        machine: a key of :data:`MACHINES`, or a device as folders name it (``gpu``); graphs tuned for it come first.
-            Without it a graph that suits every processor is preferred, and one for arm64 or AVX-512 never taken.
+        machine: a key of :data:`MACHINES`, or a device as folders name it (``gpu``); graphs optimized for it are
+            preferred. Without it a generic graph is preferred, and one for arm64 or AVX-512 is never selected.
     """
     wanted = canonical_precision(precision)
     candidates = [
@@ -140,10 +141,10 @@ def shipped_onnx(paths: Iterable[str], precision: str = "fp32", machine: str | N
 def runnable_graphs(
     paths: Iterable[str], precision: str | None = None, machine: str | None = None
 ) -> tuple[str | None, tuple[OnnxVariant, ...]]:
-    """The graphs that make one runnable model in one precision, with that precision; nothing where there is none.
+    """Returns (precision, graphs of one runnable model); ``(None, ())`` if there is no complete model.
 
-    ``model`` alone where there is one, else every part of the best folder: a part that the repository has in another
-    precision only rules a precision out. Without ``precision`` it is the one closest to the original.
+    The single graph ``model`` if it exists, else all parts in the best folder. A precision is skipped if the repository
+    has a required part only in another one. Default of ``precision``: the one closest to the original.
     """
     names = tuple(paths)
     wanted = (canonical_precision(precision),) if precision else PRECISIONS
@@ -156,13 +157,13 @@ def runnable_graphs(
 
 
 def onnx_precisions(paths: Iterable[str]) -> tuple[str, ...]:
-    """The precisions in which any graph is there."""
+    """The precisions of all graphs."""
     found = {variant.precision for variant in onnx_variants(paths)}
     return tuple(name for name in PRECISIONS if name in found)
 
 
 def is_held_by_merged(variant: OnnxVariant, chosen: Iterable[str]) -> bool:
-    """True for the two decoders whose weights the merged one has as well."""
+    """Whether a graph is one of the two decoders whose weights the merged decoder contains."""
     merged = any(PurePosixPath(path).name.startswith(_MERGED) for path in chosen)
     return merged and variant.part in _HELD_BY_MERGED
 
@@ -186,7 +187,7 @@ def _folder_words(folder: str) -> list[str]:
 
 
 def _is_model_folder(folder: str) -> bool:
-    """The top, ``onnx/``, and below either what names nothing but a precision or a device: ``onnx/gpu/fp16/``."""
+    """Whether a folder is the top, ``onnx/``, or a precision or device below either: ``onnx/gpu/fp16/``."""
     words = _folder_words(folder.removeprefix("onnx"))
     return all(word in _DEVICE_FOLDERS or canonical_precision(word) in PRECISIONS for word in words)
 
@@ -202,7 +203,7 @@ def _tunings(machine: str | None) -> tuple[str, ...]:
 def _preference(variant: OnnxVariant, machine: str | None) -> tuple[int, int, int, str]:
     tunings = _tunings(machine)
     if variant.machine is None:
-        tuned = len(tunings)  # behind those that were asked for, ahead of those that were not
+        tuned = len(tunings)  # after requested optimizations, before others
     else:
         tuned = tunings.index(variant.machine) if variant.machine in tunings else len(tunings) + 1
     match = _SUFFIX.match(PurePosixPath(variant.graph).stem)
@@ -225,7 +226,7 @@ def _parts(
 
 
 def _group_parts(group: list[OnnxVariant], precision: str, machine: str | None) -> tuple[OnnxVariant, ...]:
-    """One graph for each part; nothing where a part that is needed is there in other precisions only."""
+    """One graph per part; nothing if a required part exists in other precisions only."""
     best: dict[tuple[str, str], OnnxVariant] = {}
     for variant in sorted(group, key=lambda variant: _preference(variant, machine)):
         if variant.precision == precision:
@@ -238,7 +239,7 @@ def _group_parts(group: list[OnnxVariant], precision: str, machine: str | None) 
 
 
 def _spared(folder: str, best: Collection[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Decoders that another one makes needless: the merged one holds both, and both together do what it does."""
+    """Redundant decoders: the merged decoder replaces the other two, and these two replace it."""
     if (folder, _MERGED) in best:
         return tuple((folder, part) for part in _HELD_BY_MERGED)
     return ((folder, _MERGED),) if (folder, _HELD_BY_MERGED[0]) in best else ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-#: What may be asked for, in the order in which a model's formats are listed.
+#: Formats that can be selected, in the order in which a model's formats are listed.
 FORMATS = (
     "onnx",
     "safetensors",
@@ -23,7 +23,7 @@ FORMATS = (
     "rust",
 )
 
-#: format -> names of files that hold weights in it; the first that fits counts, so packages come before extensions
+#: format -> names of files with weights in it; the first match counts, so packages precede extensions
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(pattern))
     for name, pattern in (
@@ -42,7 +42,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     )
 )
 
-#: State of a training run, as transformers' ``Trainer`` and accelerate leave it: tensors, but no weights.
+#: State of a training run, written by transformers' ``Trainer`` and accelerate: tensors that are not weights.
 _TRAINING = re.compile(
     r"(^|/)((optimizer|training_args|scheduler|rng_state|random_states|scaler)[^/]*\.(pt|pth|bin|pkl|safetensors)"
     r"|trainer_state\.json)$"
@@ -50,18 +50,18 @@ _TRAINING = re.compile(
 
 
 def format_of(path: str) -> str | None:
-    """The format of the weights in a file, None where it holds none (nor is inside a package that does)."""
+    """The format of the weights in a file; None if it contains none and is not inside a package of weights."""
     if is_training_state(path):
         return None
     return next((name for name, pattern in _PATTERNS if pattern.search(path)), None)
 
 
 def is_training_state(path: str) -> bool:
-    """True for optimizer states and the like, which no run needs."""
+    """Whether a file is optimizer state or similar, which a run does not need."""
     return bool(_TRAINING.search(path))
 
 
 def weight_formats(paths: Iterable[str]) -> tuple[str, ...]:
-    """The formats in which weights are there, in the order of :data:`FORMATS`."""
+    """The formats of the weights among the files, in the order of :data:`FORMATS`."""
     found = {format_of(path) for path in paths}
     return tuple(name for name in FORMATS if name in found)

@@ -1,8 +1,8 @@
-"""What a run needs besides weights: configs, tokenizers of every kind, chat templates, processors, modules.
+"""The files that a run needs besides weights: configs, tokenizers, chat templates, processors, modules.
 
 Names are those that ``save_pretrained`` of transformers' tokenizers and processors writes (their
 ``vocab_files_names``), mistral-common's, and the module folders of sentence-transformers' ``modules.json``.
-Code (``.py``) is never among them: gpux runs none unless the user says so.
+Code (``.py``) is never included, as gpux runs repository code only with ``trust_remote_code``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from gpux.inspect.formats.names import format_of
 from gpux.inspect.formats.units import units
 
-#: what a file is -> names of such files
+#: kind of file -> names of such files
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(rf"^(?:{pattern})$"))
     for kind, pattern in (
@@ -43,20 +43,20 @@ _DIFFUSERS = re.compile(r"^model_index\.json$|^[^/]+/(scheduler_config|[^/]*conf
 
 #: sentence-transformers: ``1_Pooling``, ``2_Dense``; below a Router ``query_0_SparseStaticEmbedding``
 _MODULE = re.compile(r"^((?:[a-z]+_)?\d+_([A-Za-z]\w*))/")
-#: modules that are a whole transformers model: their weights are what is converted, not what is run as they are
+#: modules that are a whole transformers model: their weights are converted, not run as they are
 _MODELS = frozenset({"Transformer", "MLMTransformer", "CLIPModel", "Asym", "Router"})
 
 
 def run_files(paths: Iterable[str]) -> tuple[str, ...]:
-    """What a run needs besides the graph: configs, tokenizer, processor, sentence-transformers modules.
+    """The files that a run needs besides the graph: configs, tokenizer, processor, sentence-transformers modules.
 
-    Weights of a module (``2_Dense/model.safetensors``) count when they are safetensors: nothing here reads pickles.
+    Weights of a module (``2_Dense/model.safetensors``) are included if they are safetensors, as gpux loads no pickles.
     """
     return tuple(path for path in sorted(set(paths)) if run_kind(path) is not None)
 
 
 def run_kind(path: str) -> str | None:
-    """What a file is to a run, in a word or two; None for one that no run needs."""
+    """The kind of a run file, in a word or two; None if a run does not need the file."""
     module = _MODULE.match(path)
     if module:
         return _module_kind(path, module[1], module[2])
@@ -66,21 +66,21 @@ def run_kind(path: str) -> str | None:
 
 
 def kind_by_name(name: str) -> str | None:
-    """The same by the file's own name, wherever it lies."""
+    """The kind of a run file by its name alone, in any folder."""
     return next((kind for kind, pattern in _KINDS if pattern.match(name)), None)
 
 
 def _module_kind(path: str, folder: str, kind: str) -> str | None:
-    if kind in _MODELS:  # what its folder holds is what the top of another repository holds
+    if kind in _MODELS:  # its folder is structured like the top of a repository
         return kind_by_name(PurePosixPath(path).name) if path.count("/") == 1 else None
     return f"module {folder}" if path.endswith((".json", ".safetensors", ".txt")) else None
 
 
 def run_files_beside(paths: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
-    """Run files and what each is: those of :func:`run_files`, and what the weights' own folders add.
+    """Run files with their kinds: those of :func:`run_files`, and those in the folders of the weights.
 
-    A name that the top has is not taken again from ``onnx/``. A diffusers pipeline keeps the configs and tokenizers of
-    all its parts. Modules without safetensors bring their pickled weights: a converter can read them.
+    A file at the top replaces one of the same name in ``onnx/``. A diffusers pipeline keeps the configs and tokenizers
+    of all its parts. Modules without safetensors include their pickled weights, which a converter can read.
     """
     names, wanted = frozenset(paths), {folder for folder in folders if folder}
     found = {path: kind for path in names if (kind := run_kind(path)) is not None}
@@ -97,7 +97,7 @@ def run_files_beside(paths: Iterable[str], folders: Iterable[str]) -> dict[str, 
 
 
 def _pickled_modules(names: frozenset[str]) -> dict[str, str]:
-    """Pickled weights of the modules that have no others."""
+    """Pickled weights of modules without safetensors."""
     folders = {module_folder(path) for path in names if path.endswith(".safetensors")}
     return {
         path: f"module {folder}, which has no safetensors"
@@ -107,6 +107,6 @@ def _pickled_modules(names: frozenset[str]) -> dict[str, str]:
 
 
 def module_folder(path: str) -> str | None:
-    """``2_Dense`` of ``2_Dense/model.safetensors``: a module that runs with weights of its own."""
+    """``2_Dense`` for ``2_Dense/model.safetensors``: the folder of a module with its own weights."""
     match = _MODULE.match(path)
     return match[1] if match and match[2] not in _MODELS else None

@@ -1,4 +1,4 @@
-"""Which files of a repository a pull brings, each with its reason: one format and one precision by default."""
+"""Selects the files of a repository to pull, each with a reason; by default one format and one precision."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gpux.model.info import ModelFile
 from gpux.model.precisions import PRECISIONS, canonical_precision
 from gpux.model.values import Value
 
-_SHOWN = 8  # names in a message: enough to see the naming, not so many that the error is lost
+_SHOWN = 8  # names in a message
 
 
 @dataclass(frozen=True)
-class Leaving:
-    """The reasons for files that stay behind."""
+class Omission:
+    """The reasons why files are not selected."""
 
-    everywhere: str | None = None  #: one reason for all
-    removed: Mapping[str, str] = field(default_factory=dict)  #: path -> what removed it before anything was chosen
+    everywhere: str | None = None  #: one reason for all files
+    removed: Mapping[str, str] = field(default_factory=dict)  #: path -> reason why it was excluded before the selection
 
     def reasons(self, paths: Iterable[str], listed: Collection[str], choice: Choice) -> dict[str, str]:
-        """Each path with its reason."""
+        """Path -> reason."""
         if self.everywhere:
             return dict.fromkeys(paths, self.everywhere)
         weights = {path: found for found in weight_sets(listed) for path in found.unit.paths}
@@ -40,44 +40,44 @@ class Leaving:
 
 def _why(path: str, weights: WeightSet | None, unit: Unit, choice: Choice) -> str:
     if unit.missing:
-        return f"{unit.missing} of its shards missing in the repository"
+        return f"shards missing in the repository: {unit.missing}"
     if weights is not None:
         return _why_weights(weights, choice)
     if is_training_state(path):
         return "state of a training run"
     if module_folder(path) and format_of(path):
-        return "a module's weights, which are there as safetensors"
+        return "weights of a module that has safetensors"
     name = PurePosixPath(path).name
     if name.endswith(".py"):
-        return "code, which is not fetched unless it is named"
+        return "code, which is fetched only if it is named"
     if name.endswith((".md", ".gitattributes")) or name.upper().startswith(("LICENSE", "LICENCE", "NOTICE")):
         return "documentation"
-    return "belongs to another folder's model" if "/" in path and kind_by_name(name) else "no run needs it"
+    return "belongs to the model of another folder" if "/" in path and kind_by_name(name) else "not needed to run"
 
 
 def _why_weights(weights: WeightSet, choice: Choice) -> str:
     if weights.format != choice.format:
         return f"another format: {weights.format}"
     if weights.format == "onnx" and is_held_by_merged(onnx_variants([weights.unit.name])[0], choice.reasons):
-        return "decoder_model_merged holds it"
+        return "decoder_model_merged contains it"
     if weights.precision != choice.precision and weights.precision:
         return f"another precision: {weights.precision}"
     return "another form of the weights"
 
 
 def precisions(paths: Collection[str], formats: Iterable[str]) -> str:
-    """The formats with the precisions that the names tell: ``onnx (fp32, int8), safetensors``."""
+    """The formats with the precisions in the names: ``onnx (fp32, int8), safetensors``."""
     found: dict[str, list[str]] = {name: [] for name in formats}
     for weights in weight_sets(paths):
-        told = found.setdefault(weights.format, [])
-        if weights.precision and weights.precision not in told:
-            told.append(weights.precision)
-    return ", ".join(f"{name} ({', '.join(told)})" if told else name for name, told in found.items())
+        named = found.setdefault(weights.format, [])
+        if weights.precision and weights.precision not in named:
+            named.append(weights.precision)
+    return ", ".join(f"{name} ({', '.join(named)})" if named else name for name, named in found.items())
 
 
 def listing(paths: Iterable[str], near: str = "") -> str:
-    """Some of the names, those that look like ``near`` first, and how many more there are."""
-    names = sorted(path for path in paths if not path.startswith("."))  # .gitattributes helps nobody
+    """Some of the names, those similar to ``near`` first, and the number of others."""
+    names = sorted(path for path in paths if not path.startswith("."))  # without .gitattributes
     close = difflib.get_close_matches(near, names, n=_SHOWN, cutoff=0.5) if near else []
     shown = [*close, *(name for name in names if name not in close)][:_SHOWN]
     more = len(names) - len(shown)
@@ -86,31 +86,31 @@ def listing(paths: Iterable[str], near: str = "") -> str:
 
 @dataclass(frozen=True)
 class Selection(Value):
-    """What a user asks for; the default is one runnable model in one format and one precision.
+    """The files to pull; by default one runnable model in one format and one precision.
 
     ``include`` and ``exclude`` are globs as in ``huggingface_hub`` (``fnmatch`` with case): ``*`` matches ``/`` too, so
     that ``*.json`` means every JSON file at any depth, and a pattern that ends in ``/`` means all that lies below.
-    They narrow what may be chosen from; ``include`` without a format or precision means exactly what matches. Units are
-    never torn: a match of one file brings or removes its whole package, all shards, a graph with its external data.
+    They filter the files to select from; ``include`` without a format or precision selects exactly the matches. Units
+    are never split: matching one file includes or excludes its package, all shards, or a graph with its external data.
 
     Raises:
-        UsageError: an unknown format or precision, or fields that contradict each other.
+        UsageError: a format or precision is unknown, or fields contradict each other.
     """
 
-    format: str | None = None  #: one of :data:`FORMATS`; None is what gpux can run
+    format: str | None = None  #: one of :data:`FORMATS`; None: the best one that gpux can run or convert
     precision: str | None = None  #: ``fp16``, ``int8`` …; a quantization (``Q4_K_M``) with ``gguf``
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     everything: bool = False  #: all files, in every format
-    file: str | None = None  #: exactly this file, or directory package, with what it cannot do without
-    machine: str | None = None  #: a processor or device that ONNX graphs may be tuned for, see :func:`shipped_onnx`
+    file: str | None = None  #: exactly this file or directory package, with the files that it requires
+    machine: str | None = None  #: a processor or device that ONNX graphs may be optimized for, see :func:`shipped_onnx`
 
     def __post_init__(self) -> None:
-        for name in ("include", "exclude"):  # a lone string is one pattern, not one for each of its letters
+        for name in ("include", "exclude"):  # a string is one pattern
             value = getattr(self, name)
             object.__setattr__(self, name, (value,) if isinstance(value, str) else tuple(value))
         if self.everything and self.include:
-            raise UsageError("all files, and only those that match, were asked for", hint="Leave out `--all`.")
+            raise UsageError("--all and --include exclude each other", hint="Leave out `--all`.")
         if self.format is not None and self.format not in FORMATS:
             raise UsageError(f"no format is named {self.format!r}", hint=f"Formats are {', '.join(FORMATS)}.")
         if self.format != "gguf" and self.precision and canonical_precision(self.precision) not in PRECISIONS:
@@ -120,14 +120,14 @@ class Selection(Value):
             )
         chooses = self.format is not None or self.precision is not None
         if self.everything and (chooses or self.file):
-            raise UsageError("all files, and only some of them, were asked for", hint="Leave out `--all`.")
+            raise UsageError("--all excludes a format, precision or file", hint="Leave out `--all`.")
         if self.file and (chooses or self.include or self.exclude):
-            raise UsageError(f"one file, {self.file}, was asked for: nothing is left to choose")
+            raise UsageError(f"the reference names one file, {self.file}, so nothing else can be selected")
 
 
 @dataclass(frozen=True)
 class SelectedFile(Value):
-    """A file with the reason why it is in or out, in a few words."""
+    """A file with a short reason why it is selected or not."""
 
     file: ModelFile
     reason: str
@@ -140,48 +140,48 @@ class SelectedFile(Value):
 
 @dataclass(frozen=True)
 class SelectedFiles(Value):
-    """What a pull brings and what it leaves; together they are the whole listing, each by path."""
+    """The selected files and the others, sorted by path; together the whole listing."""
 
     chosen: tuple[SelectedFile, ...]
     left_out: tuple[SelectedFile, ...]
-    format: str | None  #: of the weights chosen; None where there are none, or several
-    precision: str | None  #: None where the names do not tell, as for most published weights
+    format: str | None  #: of the selected weights; None if there are none, or several formats
+    precision: str | None  #: None if the names do not state it, as for most weights
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The paths chosen."""
+        """The selected paths."""
         return tuple(selected.path for selected in self.chosen)
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of the chosen files whose size is known."""
+        """Bytes of the selected files with a known size."""
         return sum(selected.file.size or 0 for selected in self.chosen)
 
     @property
     def unknown_sizes(self) -> tuple[str, ...]:
-        """Chosen files whose size the listing does not tell."""
+        """Selected files without a size in the listing."""
         return tuple(selected.path for selected in self.chosen if selected.file.size is None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields with the totals beside them."""
+        """JSON-able values, with totals."""
         return {**super().to_dict(), "total_bytes": self.total_bytes, "unknown_sizes": list(self.unknown_sizes)}
 
 
 def select(files: Sequence[ModelFile], selection: Selection | None = None) -> SelectedFiles:
-    """Choose what to fetch from a repository's listing.
+    """Select the files to fetch from a repository's listing.
 
     Raises:
         EntryNotFoundError: ``file`` is not listed, or ``include`` matches nothing.
-        NoWeightsError: no weights in the format and precision; the message lists those that are there.
+        NoWeightsError: there are no weights in the format and precision; the message lists the others.
     """
     asked = selection or Selection()
     listed = {file.path: file for file in files}
     found = units(listed)
     if asked.file is not None:
-        return _divide(listed, _exactly(asked.file, found), Leaving("not the file that was asked for"))
+        return _divide(listed, _exactly(asked.file, found), Omission("not the requested file"))
     allowed, leaving = _narrow(listed, found, asked)
     if asked.everything or (asked.include and asked.format is None and asked.precision is None):
-        why = "all files were asked for" if asked.everything and not asked.include else "matches --include"
+        why = "all files were requested" if asked.everything and not asked.include else "matches --include"
         return _divide(listed, dict.fromkeys(allowed, why), leaving)
     return _choose(listed, allowed, asked, leaving)
 
@@ -192,40 +192,40 @@ def matches(path: str, patterns: Iterable[str]) -> str | None:
 
 
 def _exactly(file: str, found: Iterable[Unit]) -> dict[str, str]:
-    """One file and what it cannot do without; a package by its folder, or by any file inside."""
+    """One file and the files that it requires; a package by its folder, or by any file inside."""
     folder = file.rstrip("/")
     for unit in found:
         if unit.kind == "package" and unit.name in (folder, f"{folder}/saved_model.pb"):
             return dict.fromkeys(unit.paths, f"part of {folder}")
     if any(file in unit.paths for unit in found):
         whole = complete([file], found)
-        return {path: "asked for by name" if path == file else f"goes with {file}" for path in whole}
+        return {path: "requested by name" if path == file else f"required by {file}" for path in whole}
     names = [path for unit in found for path in unit.paths]
     raise EntryNotFoundError(
-        f"there is no file {file!r} in the repository; it has {listing(names, near=file)}",
-        hint="Names of files are exact, with capitals and folders.",
+        f"the repository has no file {file!r}; it has {listing(names, near=file)}",
+        hint="File names are case-sensitive and include folders.",
         file=file,
     )
 
 
-def _narrow(listed: dict[str, ModelFile], found: Sequence[Unit], asked: Selection) -> tuple[list[str], Leaving]:
-    """What include and exclude leave, whole units each time, and the reasons of what they remove."""
+def _narrow(listed: dict[str, ModelFile], found: Sequence[Unit], asked: Selection) -> tuple[list[str], Omission]:
+    """The files that pass include and exclude, in whole units, and the reasons of the others."""
     allowed = frozenset(listed)
     if asked.include:
         allowed = complete([path for path in listed if matches(path, asked.include)], found)
         if not allowed:
             raise EntryNotFoundError(
                 f"no file matches {' or '.join(map(repr, asked.include))}; the repository has {listing(listed)}",
-                hint="Patterns are matched against whole paths: `*` stands for any characters, `/` among them.",
+                hint="Patterns match whole paths: `*` matches any characters, including `/`.",
                 include=list(asked.include),
             )
     excluded = complete([path for path in allowed if matches(path, asked.exclude)], found)
-    removed = dict.fromkeys(frozenset(listed) - allowed, "not named by --include")
-    removed |= {path: f"excluded by {matches(path, asked.exclude) or 'what it belongs to'}" for path in excluded}
-    return sorted(allowed - excluded), Leaving(None, removed)
+    removed = dict.fromkeys(frozenset(listed) - allowed, "not matched by --include")
+    removed |= {path: f"excluded by {matches(path, asked.exclude) or 'the unit it belongs to'}" for path in excluded}
+    return sorted(allowed - excluded), Omission(None, removed)
 
 
-def _choose(listed: dict[str, ModelFile], allowed: list[str], asked: Selection, leaving: Leaving) -> SelectedFiles:
+def _choose(listed: dict[str, ModelFile], allowed: list[str], asked: Selection, leaving: Omission) -> SelectedFiles:
     def size(unit: Unit) -> int | None:
         sizes = [listed[path].size for path in unit.paths]
         return None if None in sizes else sum(filter(None, sizes))
@@ -234,15 +234,15 @@ def _choose(listed: dict[str, ModelFile], allowed: list[str], asked: Selection, 
     if choice is None:
         raise _no_weights(listed, allowed, asked)
     run = run_files_beside(allowed, choice.folders)
-    modules = complete(run, units(allowed)) - run.keys()  # shards of a module's own weights come whole
-    chosen = dict.fromkeys(modules, "goes with a module's weights") | run | choice.reasons
+    modules = complete(run, units(allowed)) - run.keys()  # all shards of a module's weights
+    chosen = dict.fromkeys(modules, "belongs to a module's weights") | run | choice.reasons
     return _divide(listed, chosen, leaving, choice)
 
 
 def _divide(
-    listed: dict[str, ModelFile], chosen: dict[str, str], leaving: Leaving, choice: Choice | None = None
+    listed: dict[str, ModelFile], chosen: dict[str, str], leaving: Omission, choice: Choice | None = None
 ) -> SelectedFiles:
-    """The listing as chosen and left out, each with its reason."""
+    """Split the listing into selected and other files, each with its reason."""
     taken = tuple(SelectedFile(listed[path], chosen[path]) for path in sorted(chosen))
     if choice is None:
         formats = weight_formats(chosen)
@@ -253,7 +253,7 @@ def _divide(
 
 
 def _no_weights(listed: Iterable[str], allowed: Sequence[str], asked: Selection) -> NoWeightsError:
-    """What was wanted, what there is, and what to type."""
+    """The error: what was requested, what the repository has, and the next command."""
     formats = weight_formats(allowed)
     wanted = " ".join(filter(None, (asked.precision, asked.format or "ONNX, safetensors or PyTorch")))
     there = precisions(allowed, formats)
@@ -263,9 +263,9 @@ def _no_weights(listed: Iterable[str], allowed: Sequence[str], asked: Selection)
         hint = f"Name a format with `--format {formats[0]}`, or files with `--include`."
     else:
         hint = "See its files with `gpux info --files`."
-    narrowed = ", of what --include and --exclude leave" if len(allowed) < len(frozenset(listed)) else ""
+    narrowed = ", among the files that pass --include and --exclude" if len(allowed) < len(frozenset(listed)) else ""
     return NoWeightsError(
-        f"the repository has no {wanted} weights that make one whole model{narrowed}; "
+        f"the repository has no {wanted} weights that form a complete model{narrowed}; "
         + (f"it has {there}" if there else "it has no weights at all"),
         hint=hint,
         formats=list(formats),

@@ -1,4 +1,4 @@
-"""Files that are of use only together: directory packages, shards, graphs with their external data.
+"""Groups of files that belong together: directory packages, shards, graphs with their external data.
 
 Names come from Apple's Core ML tools (``.mlpackage``, ``.mlmodelc``), TensorFlow's SavedModel and checkpoints,
 the shards of transformers and llama.cpp (``-00001-of-00003``), Meta's ``consolidated.00.pth``, OpenVINO's
@@ -27,24 +27,24 @@ _CONSOLIDATED = re.compile(r"^(?P<head>(?:.+/)?consolidated)\.(?P<number>\d\d)(?
 
 @dataclass(frozen=True)
 class Unit:
-    """Files that come and go together; a file that stands alone is a unit of one."""
+    """Files that are selected together; a single file is a unit of one."""
 
-    name: str  #: the folder of a package, the graph of external data, the pattern of shards, else the file
+    name: str  #: folder of a package, graph of external data, pattern of shards, else the file
     kind: UnitKind
     paths: tuple[str, ...]
-    index: str | None = None  #: the table of the shards; it may be had alone, they are not had without it
-    missing: int = 0  #: shards that the repository lacks
+    index: str | None = None  #: index of the shards: it may be selected alone, they require it
+    missing: int = 0  #: shards that are missing in the repository
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The unit's files and the index that goes with them."""
+        """The files of the unit and its index."""
         return self.paths if self.index is None else (*self.paths, self.index)
 
 
 def units(paths: Iterable[str]) -> tuple[Unit, ...]:
-    """Every file in exactly one unit, by name.
+    """Group files by name; every file is in exactly one unit.
 
-    An index of shards is a unit of its own (``--include "*.json"`` must not bring 100 GB of shards) that its shards
+    An index of shards is a unit of its own (``--include "*.json"`` must not select 100 GB of shards), which its shards
     name in ``index``.
     """
     names = frozenset(paths)
@@ -56,13 +56,13 @@ def units(paths: Iterable[str]) -> tuple[Unit, ...]:
 
 
 def complete(matched: Iterable[str], found: Iterable[Unit]) -> frozenset[str]:
-    """The files with all that they cannot do without: the rest of their unit, and the index of their shards."""
+    """The files with all that they require: the rest of their unit, and the index of their shards."""
     wanted = frozenset(matched)
     return wanted.union(*(unit.files for unit in found if not wanted.isdisjoint(unit.paths)))
 
 
 def external_data_of(graph: str, paths: Iterable[str]) -> tuple[str, ...]:
-    """Files beside an ONNX graph that hold its tensors, by the names exporters use.
+    """The external data files of an ONNX graph, by the names that exporters use.
 
     ``model.onnx_data``, ``model.onnx_data_1`` … (optimum, onnx-community), ``model.onnx.data`` (torch,
     onnxruntime-genai), ``weights.pb`` beside ``model.onnx`` (diffusers' conversion script).
@@ -71,7 +71,7 @@ def external_data_of(graph: str, paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def graph_of(path: str) -> str | None:
-    """The ONNX graph whose tensors a file holds by its name, None for any other file."""
+    """The ONNX graph to which a file of external data belongs, by name; None for any other file."""
     match = _EXTERNAL_DATA.match(path)
     if match:
         return match[1]
@@ -80,12 +80,12 @@ def graph_of(path: str) -> str | None:
 
 
 def _folder(path: str) -> str:
-    """The folder with its slash, empty for the top: so that folder + name is the path again."""
+    """The folder with its trailing slash; empty for the top."""
     return path[: path.rfind("/") + 1]
 
 
 def _key(path: str, names: frozenset[str], saved: frozenset[str]) -> tuple[str, UnitKind]:
-    """Name and kind of the unit that a path belongs to; packages first, whatever they hold."""
+    """Name and kind of the unit of a path; packages take precedence over the files inside."""
     return (
         _package(path, saved)
         or _checkpoint(path)
@@ -102,12 +102,12 @@ def _package(path: str, saved: frozenset[str]) -> tuple[str, UnitKind] | None:
         return match[1], "package"
     for folder in _parents(path):
         if folder in saved and _SAVED_MODEL.match(path[len(folder) :]):
-            return f"{folder}saved_model.pb", "package"  # the folder may hold other things, and may be the top
+            return f"{folder}saved_model.pb", "package"  # the folder may contain other files, and may be the top
     return None
 
 
 def _parents(path: str) -> Iterator[str]:
-    """Every folder above a file, the top first, each with its slash."""
+    """Every folder above a file, the top first, with trailing slashes."""
     yield ""
     yield from (path[: match.end()] for match in re.finditer("/", path))
 
@@ -146,12 +146,12 @@ def _unit(name: str, kind: UnitKind, members: list[str], names: frozenset[str]) 
 
 
 def _missing(members: list[str]) -> int:
-    """How many shards the names promise and the repository lacks."""
+    """Number of shards that the names imply but the repository does not have."""
     match = _SHARD.match(members[0])
     if match:
         numbers = {int(shard["number"]) for member in members if (shard := _SHARD.match(member))}
         return sum(number not in numbers for number in range(1, int(match["total"]) + 1))
-    last = _CONSOLIDATED.match(members[-1])  # Meta's count from 00, and do not say how many there are
+    last = _CONSOLIDATED.match(members[-1])  # Meta's names start at 00 and do not state the total
     return int(last["number"]) + 1 - len(members) if last else 0
 
 

@@ -1,4 +1,4 @@
-"""Which weights make one model: canonical names before others, plain before variants, whole before incomplete.
+"""Selects the weights of one model: canonical names before others, plain before variants, complete before incomplete.
 
 Names are those of ``save_pretrained``: ``model.safetensors``, ``pytorch_model.bin``, the parts of a diffusers pipeline
 (``unet/diffusion_pytorch_model.fp16.safetensors``), sentence-transformers' ``0_Transformer/``; and the duplicates of
@@ -19,9 +19,9 @@ from gpux.inspect.formats.units import Unit, units
 from gpux.model.precisions import canonical_precision, precision_in, preference
 
 TORCH = ("safetensors", "pytorch")
-#: stems of files in a transformers or diffusers model, the better known first; what else there is comes behind
+#: stems of files in a transformers or diffusers model, the most common first; other stems come last
 _STEMS = ("model", "pytorch_model", "diffusion_pytorch_model", "adapter_model")
-#: the best of several forms of one model in one format
+#: preferred forms of a model in one format, the best first
 _FORMS = (r"(^|/)tf_model", r"\.mlpackage$", r"\.mlmodelc$", r"saved_model\.pb$")
 _NAME = re.compile(
     r"^(?P<stem>[^.]+?)(?:\.(?P<variant>[\w-]+?))?(?:-\*-of-\d+)?(?:\.(?P<legacy>\w+))?\.(?:safetensors|bin|pt|pth|ckpt)$"
@@ -36,40 +36,40 @@ class WeightSet:
     format: str
     folder: str  #: empty at the top
     stem: str
-    precision: str | None  #: what the name tells; None where it tells none, as for most published weights
+    precision: str | None  #: precision in the name; None if it has none, as for most weights
     plain: bool  #: the name has no variant in it
 
     @property
     def is_canonical(self) -> bool:
-        """True where the name says that these are the model's own weights."""
+        """Whether the name is one of ``save_pretrained``."""
         return self.stem in _STEMS
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The weights to take."""
+    """The selected weights."""
 
     format: str
     precision: str | None
-    reasons: dict[str, str]  #: path -> why, in a few words
+    reasons: dict[str, str]  #: path -> short reason
     loads: bool = True  #: False for shards without their index, which ``from_pretrained`` does not find
 
     @property
     def folders(self) -> frozenset[str]:
-        """The folders that the weights lie in, the top as an empty name."""
+        """The folders of the weights; the top is ``""``."""
         return frozenset(path.rpartition("/")[0] for path in self.reasons)
 
 
 def weight_sets(paths: Iterable[str]) -> tuple[WeightSet, ...]:
-    """Every unit that holds weights of a model, modules of sentence-transformers left aside."""
+    """All units with weights of a model, except modules of sentence-transformers."""
     return tuple(found for unit in units(paths) if (found := _weight_set(unit)) and not module_folder(unit.name))
 
 
 def source_weights(paths: Iterable[str]) -> tuple[str, ...]:
-    """The weights that a converter reads: safetensors, else pickled ones; all shards and their index.
+    """The weights that a converter reads: safetensors, else pickled weights; all shards and their index.
 
-    At the top only, under the names that ``from_pretrained`` looks for: shards without their index, or with one
-    missing, do not load.
+    Only at the top, under the names that ``from_pretrained`` loads. Incomplete shards, or shards without an index, are
+    skipped, as they do not load.
     """
     names = tuple(paths)
     sets = [found for found in weight_sets(names) if not found.folder and found.plain and not found.unit.missing]
@@ -88,10 +88,10 @@ def choose_weights(
     machine: str | None,
     size: Callable[[Unit], int | None],
 ) -> Choice | None:
-    """The weights of one format and one precision; None where nothing fits.
+    """Select the weights of one format and one precision; None if there are none.
 
-    Without a format, what gpux can run: the repository's own plain ONNX, else safetensors, else pickled weights, else
-    ONNX in several parts or another precision.
+    Without a format, the best that gpux can run or convert: the repository's own plain ONNX, else safetensors, else
+    pickled weights, else ONNX in several parts or another precision.
     """
     if format_ == "onnx":
         return _onnx(paths, precision, machine)
@@ -131,7 +131,7 @@ def _loads(found: WeightSet) -> bool:
 
 
 def _form(found: WeightSet) -> tuple[int, int, int, int, str]:
-    """The order of several forms of one model: plain, loadable, the better known name, one file before shards."""
+    """Sort key of the forms of a model: plain, loadable, common name, one file before shards."""
     stem = _STEMS.index(found.stem) if found.is_canonical else len(_STEMS)
     return not found.plain, not _loads(found), stem, found.unit.kind == "shards", found.unit.name
 
@@ -158,15 +158,15 @@ def _gguf(paths: Sequence[str], label: str | None, size: Callable[[Unit], int | 
     reasons = dict.fromkeys(unit.files, why)
     beside = projector(found)
     if beside:
-        reasons |= dict.fromkeys(beside.files, "the part that reads images or sound")
+        reasons |= dict.fromkeys(beside.files, "the image or audio encoder")
     return Choice("gguf", gguf_label(unit.name), reasons)
 
 
 def _torch(paths: Sequence[str], format_: str, precision: str | None, *, strict: bool) -> Choice | None:
-    """Safetensors or pickled weights: one set in each folder that needs one.
+    """Safetensors or pickled weights: one set in each folder of the model.
 
-    ``strict`` means that the precision is that of the weights themselves; else it is one to convert to, and the plain
-    weights are the ones to start from.
+    ``strict``: the precision is that of the weights; else it is the precision to convert to, starting from the plain
+    weights.
     """
     sets = [found for found in weight_sets(paths) if found.format in TORCH and not found.unit.missing]
     pipeline = "model_index.json" in paths
@@ -177,11 +177,11 @@ def _torch(paths: Sequence[str], format_: str, precision: str | None, *, strict:
         here = [found for found in sets if found.folder == folder and found.format == format_]
         best = _best(here, precision, strict=strict)
         if best is None:
-            return None  # a part of the model in another format: two formats are never mixed
+            return None  # a part exists in another format only; formats are never mixed
         chosen.append(best)
     reasons = {path: _reason(found, path) for found in chosen for path in found.unit.files}
-    told = {found.precision for found in chosen}
-    one = told.pop() if len(told) == 1 else None
+    precisions = {found.precision for found in chosen}
+    one = precisions.pop() if len(precisions) == 1 else None
     return Choice(format_, one, reasons, all(map(_loads, chosen))) if chosen else None
 
 
@@ -194,9 +194,9 @@ def _reason(found: WeightSet, path: str) -> str:
 
 
 def model_folders(sets: Iterable[WeightSet], *, pipeline: bool) -> tuple[str, ...]:
-    """Where the model's own weights lie: the top, the parts of a pipeline, ``0_Transformer/``, or the one folder.
+    """The folders of the model's weights: the top, the parts of a pipeline, ``0_Transformer/``, or the only folder.
 
-    Several folders of which none says that it is the model's give nothing: they may be different models.
+    Empty if it is unclear which of several folders is the model's: they may be different models.
     """
     known = {found.folder for found in sets if found.is_canonical}
     others = {found.folder for found in sets} - known
@@ -215,7 +215,7 @@ def model_folders(sets: Iterable[WeightSet], *, pipeline: bool) -> tuple[str, ..
 
 
 def _best(sets: Sequence[WeightSet], precision: str | None, *, strict: bool) -> WeightSet | None:
-    """The set to take of one folder; None where none fits, or where names do not tell which is the model."""
+    """The set to select in one folder; None if none matches, or if it is unclear which one is the model."""
     canonical = [found for found in sets if found.is_canonical]
     if not canonical and len({found.unit.name for found in sets}) > 1:
         return None
@@ -229,7 +229,7 @@ def _best(sets: Sequence[WeightSet], precision: str | None, *, strict: bool) -> 
 
 
 def _other(paths: Sequence[str], format_: str, precision: str | None) -> Choice | None:
-    """Formats that gpux only brings: all units of the best form in one precision, for they may be parts."""
+    """Formats that gpux only downloads: all units of the best form in one precision, as they may be parts."""
     sets = [found for found in weight_sets(paths) if found.format == format_ and not found.unit.missing]
     if precision is not None:
         wanted = canonical_precision(precision)

@@ -1,1 +1,1 @@
-"""What the headers of weight files tell, read by ranges: no weights travel, nothing is loaded and nothing executed."""
+"""Headers of weight files, read with ranged reads: no weights are downloaded, loaded or executed."""

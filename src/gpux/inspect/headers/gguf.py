@@ -1,8 +1,13 @@
-"""Headers of GGUF files: metadata and tensors of a file of any size, by reads of some hundred kilobytes.
+"""Headers of GGUF files: metadata and tensors of a file of any size, with reads of a few hundred kilobytes.
 
-Format: ggml's ``docs/gguf.md``. ``GGUF``, a 32-bit version (2 or 3), two 64-bit counts, the metadata, the tensors'
-names, shapes, types and places, and behind padding the data. Written by llama.cpp, which names the keys ``general.*``,
-``<architecture>.*`` and ``tokenizer.*``.
+Format: ggml's ``docs/gguf.md``. ``GGUF``, a 32-bit version (2 or 3), two 64-bit counts, the metadata, names, shapes,
+types and offsets of the tensors, padding, the data. Strings are a 64-bit length and UTF-8 bytes; arrays an element
+type, a 64-bit count and the elements. Big-endian files have the same structure with every number byte-swapped.
+llama.cpp names the keys ``general.*``, ``<architecture>.*`` and ``tokenizer.*``.
+
+A vocabulary takes megabytes and is not needed, so :class:`Skipper` finds its end by sampling: in a window anywhere
+inside the strings, lengths and strings chain up after a few bytes; in a window behind them they do not. Sixteen small
+windows at a time narrow the end down. If the rest of the header is then inconsistent, everything is read.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from gpux.errors import CorruptFileError, GpuxError, UnsupportedError
 from gpux.inspect.reads import FileReads
 from gpux.model.values import Value
 
-#: number -> name, weights of a block, bytes of a block
+#: number -> name, weights per block, bytes per block (``ggml.h``)
 TYPES: dict[int, tuple[str, int, int]] = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
@@ -59,12 +64,12 @@ TYPES: dict[int, tuple[str, int, int]] = {
 
 
 def type_name(number: int) -> str:
-    """``Q4_K``; ``type 99`` for one that is not known."""
+    """``Q4_K`` …; ``type 99`` for an unknown type."""
     return TYPES[number][0] if number in TYPES else f"type {number}"
 
 
 def stored_bytes(number: int, shape: tuple[int, ...]) -> int | None:
-    """Bytes of a tensor; None for an unknown type, or rows that no whole blocks fill."""
+    """Bytes of a tensor; None for an unknown type, or rows that are not a multiple of the block size."""
     if number not in TYPES:
         return None
     _, weights, size = TYPES[number]
@@ -73,10 +78,10 @@ def stored_bytes(number: int, shape: tuple[int, ...]) -> int | None:
     return prod(shape) // weights * size
 
 
-FIRST = 64 << 10  #: bytes of the first read, and of the first one behind what was passed over
-LARGEST = 1 << 20  #: bytes of a further one; each is twice the one before, up to this
-STRING = 16 << 20  #: bytes of a string, at most: a longer one is no string
-KEPT = 256  #: elements of an array that are kept; of longer ones only their number is
+FIRST = 64 << 10  #: bytes of the first read, and of the first read after a skip
+LARGEST = 1 << 20  #: maximum bytes of a read; each read is twice as long as the one before
+STRING = 16 << 20  #: maximum bytes of a string
+KEPT = 256  #: maximum elements of an array that are kept; of a longer array, only the count is
 _STRING, _ARRAY = 8, 9
 #: value type -> struct format (``gguf_metadata_value_type``)
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -87,14 +92,14 @@ Order = Literal["<", ">"]
 
 @dataclass(frozen=True)
 class LongArray(Value):
-    """An array whose elements were passed over: vocabularies, merges, scores."""
+    """An array whose elements were skipped: vocabularies, merges, scores."""
 
     count: int
     is_text: bool
 
 
 class Window:
-    """A place in the file that moves forward; what is passed over without being looked at is not read."""
+    """A forward-moving position in the file; skipped bytes are not read."""
 
     def __init__(self, read: Read, size: int, path: str) -> None:
         self.path = path
@@ -116,19 +121,19 @@ class Window:
         return found
 
     def peek(self, length: int) -> bytes:
-        """The same, without moving."""
+        """The next bytes, without moving."""
         stop = self.position + length
         if stop > self.size:
-            raise self.broken(f"it ends at byte {self.size}, and goes on to {stop} by what it says")
+            raise self.broken(f"it ends at byte {self.size}, but should extend to byte {stop}")
         if stop > self._base + len(self._data) or self.position < self._base:
             self._grow(stop)
         at = self.position - self._base
         return self._data[at : at + length]
 
     def skip(self, length: int) -> None:
-        """Move on without reading."""
+        """Move forward without reading."""
         if length > self.size - self.position:
-            raise self.broken(f"it ends at byte {self.size}, and goes on for {length} from {self.position}")
+            raise self.broken(f"it ends at byte {self.size}, but should have {length} more bytes after {self.position}")
         self.position += length
 
     def number(self, code: str) -> Any:
@@ -143,7 +148,7 @@ class Window:
         return self.take(length).decode("utf-8", errors="replace")
 
     def value(self, kind: int, skip_texts: Callable[[Window, int], None]) -> Any:
-        """The next value of a type; long arrays become a :class:`LongArray`, texts passed over by ``skip_texts``."""
+        """The next value of a type; long arrays become a :class:`LongArray`, strings skipped by ``skip_texts``."""
         if kind == _STRING:
             return self.text()
         if kind == _ARRAY:
@@ -155,8 +160,8 @@ class Window:
     def broken(self, why: str) -> CorruptFileError:
         """The error for this file."""
         return CorruptFileError(
-            f"{self.path} is no GGUF file that can be read: {why}",
-            hint="Pull it again, or tell the model's owner.",
+            f"cannot read {self.path} as a GGUF file: {why}",
+            hint="Pull it again, or report it to the model's owner.",
             file=self.path,
         )
 
@@ -178,34 +183,34 @@ class Window:
         return LongArray(count, is_text=True)
 
     def _grow(self, stop: int) -> None:
-        """Read on; what lies before the present place is let go of."""
+        """Read more and discard the bytes before the current position."""
         kept = self._data[self.position - self._base :] if self._base <= self.position else b""
         if not kept:
-            self._next = FIRST  # something was passed over: the way behind it may be short
+            self._next = FIRST  # after a skip, little may be left
         start = self.position + len(kept)
         wanted = min(max(stop, start + self._next), self.size)
         more = self._read(start, wanted)
         if start + len(more) < stop:
-            raise self.broken(f"only {start + len(more)} of {self.size} bytes came")
+            raise self.broken(f"only {start + len(more)} of {self.size} bytes were received")
         self._base, self._data = self.position, kept + more
         self._next = min(2 * self._next, LARGEST)
 
 
 def skip_texts(window: Window, count: int) -> None:
-    """Pass over strings one by one, reading them all."""
+    """Skip strings one by one, reading them all."""
     for _ in range(count):
         window.skip(window.number("Q"))
 
 
-FEW = 20_000  #: texts that are not worth it
-PROBES = 16  #: windows of one round
+FEW = 20_000  #: fewer strings are read
+PROBES = 16  #: windows per round
 WIDTH = 4 << 10  #: bytes of a window
-#: Bytes of a text and its length that few vocabularies have on average. A round's windows then lie 1.5 bytes for each
-#: text apart: closer than the token types (4 bytes each) that lie between the tokens and the merges.
+#: Upper estimate of the average bytes of a string with its length. The windows of a round are then 1.5 bytes per string
+#: apart: closer than the token types (4 bytes each) between the tokens and the merges.
 GENEROUS = 24
-ROUNDS = 3  #: … of those that have more, so many times that is looked at
-_LONGEST = 2048  #: bytes of one text
-_CHAIN = 6  #: texts in a row that tell a vocabulary from anything else
+ROUNDS = 3  #: maximum rounds of extending the search, for vocabularies with longer strings
+_LONGEST = 2048  #: maximum bytes of one string
+_CHAIN = 6  #: chained strings that identify a vocabulary
 _KEY = re.compile(rb"(tokenizer|general|split|quantize|[a-z0-9_-]+)\.[a-z0-9_.-]+")
 _KINDS = 12
 
@@ -213,14 +218,14 @@ ReadEach = Callable[[Sequence[tuple[int, int]]], list[bytes]]  #: ranges of the 
 
 
 class Skipper:
-    """Passes over long arrays of texts, for a reader of one file."""
+    """Skips long arrays of strings in one file."""
 
     def __init__(self, read_each: ReadEach) -> None:
         self._read_each = read_each
-        self.skipped = 0  #: arrays whose end was found by looking
+        self.skipped = 0  #: arrays whose end was found by sampling
 
     def __call__(self, window: Window, count: int) -> None:
-        """Move behind ``count`` texts."""
+        """Move behind ``count`` strings."""
         if count < FEW or window.order != "<":
             skip_texts(window, count)
             return
@@ -238,7 +243,7 @@ class Skipper:
             window.position = end
 
     def _edge(self, window: Window, low: int, high: int) -> tuple[int, int] | int:
-        """Between which places the texts end; ``low`` lies in them, or in front. The last one looked at if none."""
+        """Positions between which the strings end, searched from ``low``; the last sampled position if not found."""
         high = min(high, window.size)
         while high - low > PROBES * WIDTH:
             step = (high - low) // PROBES
@@ -252,13 +257,13 @@ class Skipper:
         return low, high
 
     def _key(self, window: Window, low: int, high: int) -> int | None:
-        """The place of the first key between them."""
+        """The position of the first metadata key in the range."""
         [data] = self._read_each([(low, min(high + WIDTH, window.size))])
         return next((low + place for place in _keys(data)), None)
 
 
 def _is_chain(data: bytes) -> bool:
-    """Whether several texts in a row begin somewhere near the beginning."""
+    """Whether a chain of strings begins near the start of the data."""
     for start in range(min(len(data), _LONGEST)):
         place, steps = start, 0
         while steps < _CHAIN and (after := _after(data, place)) is not None:
@@ -269,7 +274,7 @@ def _is_chain(data: bytes) -> bool:
 
 
 def _after(data: bytes, place: int) -> int | None:
-    """The place behind a text, None where none can begin."""
+    """The position after the string at ``place``; None if there cannot be a string."""
     if place + 8 > len(data):
         return None
     (length,) = struct.unpack_from("<Q", data, place)
@@ -277,7 +282,7 @@ def _after(data: bytes, place: int) -> int | None:
 
 
 def _keys(data: bytes) -> list[int]:
-    """Where keys of metadata begin: a length, a dotted name of that length, and the number of a type."""
+    """Positions of metadata keys: a length, a dotted name of that length, and a type number."""
     found = []
     for match in _KEY.finditer(data):
         place, end = match.start() - 8, match.end()
@@ -292,24 +297,24 @@ def _keys(data: bytes) -> list[int]:
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-ALIGNMENT = 32  #: bytes, where ``general.alignment`` tells no other
+ALIGNMENT = 32  #: bytes; default of ``general.alignment``
 _DIMENSIONS = 4
-_MOST = 1 << 20  #: keys or tensors, at most
+_MOST = 1 << 20  #: maximum number of keys or tensors
 
 
 @dataclass(frozen=True)
 class GgufTensor(Value):
-    """One tensor: its type by name, its shape with the innermost dimension first, as the file has it."""
+    """One tensor; its shape has the innermost dimension first, as in the file."""
 
     name: str
     type: str
     shape: tuple[int, ...]
-    offset: int  #: of its first byte, behind the header
-    bytes: int | None  #: None for a type that gpux does not know
+    offset: int  #: of its first byte, after the header
+    bytes: int | None  #: None for an unknown type
 
     @property
     def elements(self) -> int:
-        """How many weights it holds."""
+        """Number of weights."""
         return prod(self.shape)
 
 
@@ -320,18 +325,18 @@ class GgufFile(Value):
     path: str
     version: int
     big_endian: bool
-    metadata: Mapping[str, Any]  #: without the elements of long arrays, see :class:`LongArray`
+    metadata: Mapping[str, Any]  #: long arrays are :class:`LongArray`
     tensors: tuple[GgufTensor, ...]
-    data_start: int  #: byte of the file at which the first tensor's data begins
+    data_start: int  #: position in the file of the first tensor's data
 
 
 def read_gguf(reads: FileReads, path: str) -> GgufFile:
-    """The header of one of a model's files.
+    """Read the header of one of a model's files.
 
     Raises:
-        CorruptFileError: it is no GGUF file, or it is cut; the message names it.
-        UnsupportedError: a version that this reader does not know.
-        ManagerError: the source refuses; the subclass says why.
+        CorruptFileError: the file is not a GGUF file, or is truncated; the message names it.
+        UnsupportedError: the version is not supported.
+        ManagerError: the source refuses; the subclass states why.
     """
 
     def read_each(ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -345,14 +350,14 @@ def read_gguf(reads: FileReads, path: str) -> GgufFile:
 
 
 def parse_gguf(read: Callable[[int, int], bytes], size: int, path: str, read_each: ReadEach | None = None) -> GgufFile:
-    """The same by a function that reads ``[start, stop)``; with ``read_each``, long vocabularies are passed over."""
+    """Read a header with a function that reads ``[start, stop)``; with ``read_each``, long vocabularies are skipped."""
     if read_each is not None:
         skipper = Skipper(read_each)
         try:
             return _parse(Window(read, size, path), skipper)
         except CorruptFileError:
             if not skipper.skipped:
-                raise  # else what was found behind the vocabulary does not add up: read all of it
+                raise  # else the end of the vocabulary may have been found wrongly: read it all
     return _parse(Window(read, size, path), skip_texts)
 
 
@@ -360,7 +365,7 @@ def _parse(window: Window, skip: Callable[[Window, int], None]) -> GgufFile:
     version, big = _version(window)
     tensors, keys = window.number("Q"), window.number("Q")
     if max(tensors, keys) > _MOST:
-        raise window.broken(f"it would have {tensors} tensors and {keys} keys")
+        raise window.broken(f"it states {tensors} tensors and {keys} keys")
     metadata = {}
     for _ in range(keys):
         key = window.text()
@@ -375,10 +380,10 @@ def _parse(window: Window, skip: Callable[[Window, int], None]) -> GgufFile:
 
 
 def _version(window: Window) -> tuple[int, bool]:
-    """Version and byte order: a version whose low half is empty was written the other way round."""
+    """Version and byte order: if the low half of the version is 0, the file is big-endian."""
     magic = window.take(4) if window.size >= 4 else b""
     if magic != MAGIC:
-        raise window.broken(f"it begins with {magic!r} and not with {MAGIC!r}")
+        raise window.broken(f"it begins with {magic!r} instead of {MAGIC!r}")
     raw = window.take(4)
     version = int.from_bytes(raw, "little")
     big = version & 0xFFFF == 0 and version != 0
@@ -386,8 +391,8 @@ def _version(window: Window) -> tuple[int, bool]:
         version, window.order = int.from_bytes(raw, "big"), ">"
     if version not in VERSIONS:
         raise UnsupportedError(
-            f"{window.path} is a GGUF file of version {version}; known: {', '.join(map(str, VERSIONS))}",
-            hint="Convert the model again with a present llama.cpp.",
+            f"{window.path} has GGUF version {version}; supported: {', '.join(map(str, VERSIONS))}",
+            hint="Convert the model again with a current llama.cpp.",
             file=window.path,
         )
     return version, big
@@ -403,19 +408,19 @@ def _tensor(window: Window) -> GgufTensor:
 
 
 def _check(window: Window, tensors: Sequence[GgufTensor], start: int, alignment: int) -> None:
-    """Every tensor begins where the one before it ends, and the last one ends in the file.
+    """Check that the tensors are contiguous and end inside the file.
 
     Raises:
-        CorruptFileError: they do not, or the file is cut.
+        CorruptFileError: they are not, or the file is truncated.
     """
     place: int | None = 0
     for tensor in tensors:
         if place is not None and tensor.offset != place:
-            raise window.broken(f"the tensor {tensor.name[:64]!r} begins at {tensor.offset} and not at {place}")
+            raise window.broken(f"the tensor {tensor.name[:64]!r} begins at {tensor.offset} instead of {place}")
         if tensor.bytes is not None and start + tensor.offset + tensor.bytes > window.size:
             raise window.broken(
                 f"the tensor {tensor.name[:64]!r} ends at byte {start + tensor.offset + tensor.bytes}, "
-                f"and the file has {window.size}"
+                f"but the file has {window.size}"
             )
         end = None if tensor.bytes is None else tensor.offset + tensor.bytes
         place = None if end is None else -(-end // alignment) * alignment

@@ -1,4 +1,4 @@
-"""What a GGUF header says of the model: its architecture in llama.cpp's words, its size, its quantization."""
+"""The model in a GGUF header: architecture in llama.cpp's terms, size, quantization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpux.inspect.formats.gguf_files import gguf_label
 from gpux.inspect.headers.gguf import GgufFile, LongArray
 from gpux.model.values import Value
 
-#: llama.cpp's names of architectures -> ``model_type`` of config.json, where they differ
+#: llama.cpp's architecture name -> ``model_type`` of config.json, where they differ
 _MODEL_TYPES = {
     "phi2": "phi",
     "starcoder": "gpt_bigcode",
@@ -19,7 +19,7 @@ _MODEL_TYPES = {
     "command-r": "cohere",
     "gpt-oss": "gpt_oss",
 }
-#: keys behind ``<architecture>.`` -> names of config.json
+#: key after ``<architecture>.`` -> name in config.json
 _CONFIG = {
     "embedding_length": "hidden_size",
     "block_count": "num_hidden_layers",
@@ -38,7 +38,7 @@ _CONFIG = {
 
 @dataclass(frozen=True)
 class GgufSummary(Value):
-    """One model of one file or of its splits; None where the file does not tell."""
+    """A model in one file or several splits; None means not stated."""
 
     files: int
     version: int
@@ -46,10 +46,10 @@ class GgufSummary(Value):
     name: str | None
     parameters: int
     tensors: int
-    bytes: int | None  #: of the weights; None where a type is not known
+    bytes: int | None  #: of the weights; None if a type is unknown
     types: Mapping[str, int] = field(default_factory=dict)  #: type -> parameters, the largest share first
-    label: str | None = None  #: quantization as the file's name tells: ``Q4_K_M``
-    context_length: int | None = None  #: tokens that it was trained for
+    label: str | None = None  #: quantization in the file name: ``Q4_K_M``
+    context_length: int | None = None  #: tokens in training
     embedding_length: int | None = None
     layers: int | None = None
     heads: int | None = None
@@ -65,21 +65,21 @@ class GgufSummary(Value):
 
     @property
     def shares(self) -> dict[str, float]:
-        """Type -> part of the parameters."""
+        """Type -> fraction of the parameters."""
         return {name: count / self.parameters for name, count in self.types.items()} if self.parameters else {}
 
     @property
     def bits(self) -> float | None:
-        """Bits of one weight, on average."""
+        """Average bits per weight."""
         return 8 * self.bytes / self.parameters if self.parameters and self.bytes is not None else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary as JSON-able values, with ``shares`` and ``bits``."""
+        """JSON-able values, with ``shares`` and ``bits``."""
         return {**super().to_dict(), "shares": self.shares, "bits": self.bits}
 
 
 def summarize(files: Sequence[GgufFile]) -> GgufSummary:
-    """The model of a file, or of all splits of one, the first of which holds the metadata."""
+    """Summarize a file, or all splits of one, the first of which has the metadata."""
     first = files[0]
     data, tensors = first.metadata, [tensor for file in files for tensor in file.tensors]
     types: Counter[str] = Counter()
@@ -115,7 +115,7 @@ def summarize(files: Sequence[GgufFile]) -> GgufSummary:
 
 
 def as_config(file: GgufFile) -> dict[str, Any]:
-    """The architecture in the names of ``config.json``, as far as the metadata has it; ``{}`` without any."""
+    """The architecture under the names of ``config.json``; ``{}`` if the metadata has none."""
     data = file.metadata
     architecture = _text(data.get("general.architecture"))
     if architecture is None:
@@ -142,11 +142,11 @@ def _notes(files: Sequence[GgufFile], tensors: int) -> list[str]:
     splits, promised = data.get("split.count"), data.get("split.tensors.count")
     notes = []
     if isinstance(splits, int) and splits > len(files):
-        notes.append(f"{len(files)} of {splits} splits were read: the counts are theirs")
+        notes.append(f"the counts are those of {len(files)} of {splits} splits")
     elif isinstance(promised, int) and promised != tensors:
-        notes.append(f"the splits hold {tensors} tensors, and promise {promised}")
+        notes.append(f"the splits contain {tensors} tensors, but state {promised}")
     if not tensors:
-        notes.append("the file holds a vocabulary and no weights")
+        notes.append("the file contains a vocabulary and no weights")
     return notes
 
 
@@ -155,7 +155,7 @@ def _text(value: Any) -> str | None:
 
 
 def _number(value: Any) -> int | None:
-    """A number, or the largest of a list of them: some architectures have one for each layer."""
+    """An integer, or the largest of a list: some architectures have one per layer."""
     if isinstance(value, list):
         return max((item for item in value if isinstance(item, int)), default=None)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

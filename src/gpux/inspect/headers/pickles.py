@@ -1,8 +1,7 @@
-"""What a pickle would import if it were loaded: read from its opcodes, by ranges, and never executed.
+"""The imports of pickle files, found in their opcodes with ranged reads; nothing is executed.
 
-A pickle names the functions that it calls while it is loaded, so these names tell what it can do. PyTorch's files are
-zip archives whose ``*/data.pkl`` is the pickle (``torch/serialization.py``), before 1.6 several pickles one behind
-another.
+A pickle names the functions that loading it calls, so the imports show what it can do. PyTorch's files are zip archives
+whose ``*/data.pkl`` is the pickle (``torch/serialization.py``); before PyTorch 1.6, several concatenated pickles.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from gpux.inspect.reads import FileReads
 from gpux.model.values import Value
 
 SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
-LARGEST = 32 << 20  #: bytes of a pickle that are looked at
-TAIL = 64 << 10  #: bytes at the end of an archive, where its directory is
+LARGEST = 32 << 20  #: maximum bytes of a pickle that are read
+TAIL = 64 << 10  #: bytes at the end of an archive that contain its directory
 _LEGACY = 5  #: pickles of a PyTorch file before 1.6
 #: Modules whose functions only build tensors and containers.
 _INNOCUOUS = frozenset(
     {"torch", "torch._utils", "torch.storage", "torch._tensor", "torch.nn.parameter", "collections", "numpy", "_codecs"}
     | {"numpy.core.multiarray", "numpy._core.multiarray", "torch.serialization", "torch._weights_only_unpickler"}
 )
-#: … and names of those modules, or of ``builtins``, that do more.
+#: Names of these modules, or of ``builtins``, that can do more.
 _CALLS = frozenset(
     {"eval", "exec", "compile", "open", "getattr", "__import__", "apply", "breakpoint", "input", "globals", "load"}
 )
@@ -44,14 +43,14 @@ _TEXTS = frozenset(
 
 @dataclass(frozen=True, order=True)
 class PickleImport(Value):
-    """A name that loading the pickle imports, and may call."""
+    """A name that loading the pickle imports and may call."""
 
     module: str
     name: str
 
     @property
     def innocuous(self) -> bool:
-        """True for what every file of tensors needs; False says nothing but that someone should look."""
+        """True for names that every file of tensors imports; False means that the import should be reviewed."""
         if self.module in _BUILTINS:
             return self.name in _HARMLESS
         return self.module in _INNOCUOUS and self.name not in _CALLS
@@ -61,16 +60,16 @@ class PickleImport(Value):
 
 
 def is_pickle(path: str) -> bool:
-    """True for names of files that are pickles, or may hold some."""
+    """Whether a file name is that of a pickle, or of an archive that may contain some."""
     return path.lower().endswith(SUFFIXES)
 
 
 def read_imports(reads: FileReads, path: str) -> tuple[PickleImport, ...]:
-    """What loading the file would import.
+    """The imports of a file.
 
     Raises:
-        CorruptFileError: it is no pickle, or one that breaks off.
-        ManagerError: the source refuses; the subclass says why.
+        CorruptFileError: the file is not a pickle, or is truncated.
+        ManagerError: the source refuses; the subclass states why.
     """
     size = reads.size(path)
     if reads.read(path, 0, 4) == b"PK\x03\x04":
@@ -79,10 +78,10 @@ def read_imports(reads: FileReads, path: str) -> tuple[PickleImport, ...]:
 
 
 def imports(data: bytes, path: str, *, pickles: int = 1) -> tuple[PickleImport, ...]:
-    """The imports of so many pickles one behind another; what follows them is not looked at.
+    """The imports of the first ``pickles`` concatenated pickles.
 
     Raises:
-        CorruptFileError: the first one is none, or breaks off.
+        CorruptFileError: the first one is not a pickle, or is truncated.
     """
     found: set[PickleImport] = set()
     source = io.BytesIO(data)
@@ -93,13 +92,13 @@ def imports(data: bytes, path: str, *, pickles: int = 1) -> tuple[PickleImport, 
             found |= set(_imports(pickletools.genops(source)))
         except (ValueError, IndexError, struct.error, UnicodeDecodeError) as exc:
             if number == 0:
-                raise _broken(path, f"it is no pickle ({exc})") from exc
+                raise _broken(path, f"it is not a pickle ({exc})") from exc
             break
     return tuple(sorted(found))
 
 
 def _imports(opcodes: Iterable[tuple[Any, Any, Any]]) -> Iterator[PickleImport]:
-    """``GLOBAL`` and ``INST`` have module and name; ``STACK_GLOBAL`` takes the two texts that came last."""
+    """``GLOBAL`` and ``INST`` contain module and name; ``STACK_GLOBAL`` uses the last two strings."""
     texts: list[str] = []
     memo: dict[int, str] = {}
     last: str | None = None
@@ -114,7 +113,7 @@ def _imports(opcodes: Iterable[tuple[Any, Any, Any]]) -> Iterator[PickleImport]:
 
 
 def _text(name: str, argument: Any, last: str | None, memo: dict[int, str], texts: list[str]) -> str | None:
-    """Note a text that an opcode pushes or fetches; returns it, so that it can be kept under a number."""
+    """Record a string that an opcode pushes or fetches from the memo; returns it for a following ``MEMOIZE``."""
     if name in _TEXTS:
         texts.append(str(argument))
         return texts[-1]
@@ -138,12 +137,12 @@ def _of_archive(file: _Ranged, path: str) -> tuple[PickleImport, ...]:
                     raise _broken(path, f"its pickle {entry.filename!r} has {entry.file_size} bytes")
                 found |= set(imports(archive.read(entry), path))
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError, ValueError, struct.error) as exc:
-        raise _broken(path, f"it is no archive ({exc})") from exc
+        raise _broken(path, f"it is not an archive ({exc})") from exc
     return tuple(sorted(found))
 
 
 class _Ranged(io.RawIOBase):
-    """A file that is read by ranges, its end kept: that is where an archive's directory is."""
+    """A file object over ranged reads, which keeps the end of the file: it contains the archive's directory."""
 
     def __init__(self, reads: FileReads, path: str, size: int) -> None:
         self._reads = reads
@@ -162,7 +161,7 @@ class _Ranged(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
         if place < 0:
-            raise OSError(f"no place in a file: {place}")
+            raise OSError(f"negative file position {place}")
         self._place = place
         return place
 
@@ -172,7 +171,7 @@ class _Ranged(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         stop = self._size if size < 0 else min(self._place + size, self._size)
         if not self._base <= self._place or stop > self._base + len(self._kept):
-            ahead = min(max(stop, self._place + TAIL), self._size)  # an entry's header comes before its content
+            ahead = min(max(stop, self._place + TAIL), self._size)  # the header of an entry precedes its content
             self._base, self._kept = self._place, self._reads.read(self._path, self._place, ahead)
         data = self._kept[self._place - self._base : stop - self._base]
         self._place = max(self._place, stop)
@@ -180,4 +179,4 @@ class _Ranged(io.RawIOBase):
 
 
 def _broken(path: str, why: str) -> CorruptFileError:
-    return CorruptFileError(f"{path} cannot be looked into: {why}", hint="Do not load it.", file=path)
+    return CorruptFileError(f"cannot inspect {path}: {why}", hint="Do not load it.", file=path)

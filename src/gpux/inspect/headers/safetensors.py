@@ -1,8 +1,13 @@
-"""Headers of safetensors files: dtypes, parameters and bytes of a model, by at most two reads of each file.
+"""Headers of safetensors files: dtypes, parameters and bytes of a model, with at most two reads per file.
 
 Format: 8 bytes of little-endian length, that many bytes of a JSON object ``{name: {"dtype", "shape", "data_offsets"}}``
 with an optional ``__metadata__``, then the data (https://github.com/huggingface/safetensors, "Format"). The header has
 100 MB at most, offsets begin after it and leave no holes.
+
+Names of quantized tensors: GPTQ and AWQ (``qweight``, ``qzeros``, ``scales``, ``g_idx``; 32-bit words of 4 or 8 bits),
+bitsandbytes 4 bits (``weight`` of bytes beside ``weight.absmax``, ``weight.quant_state.*``), mxfp4 of gpt-oss
+(``*_blocks`` beside ``*_scales``), compressed-tensors (``weight_packed``, ``weight_scale``, ``weight_shape``), fp8
+(``weight_scale_inv``, ``weight_scale``, ``input_scale``). Buffers are created by ``register_buffer``.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ _MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
 
 
 def is_buffer(name: str, shape: tuple[int, ...], names: Container[str]) -> bool:
-    """True for what no training step changes: causal masks, positions, statistics, and the scales of packed weights.
+    """Whether a tensor is not trained: causal masks, positions, running statistics, scales of packed weights.
 
     GPT-2's and GPT-NeoX's ``attn.bias`` is a mask of shape ``[1, 1, n, n]``; a bias has one dimension.
     """
@@ -45,7 +50,7 @@ def is_buffer(name: str, shape: tuple[int, ...], names: Container[str]) -> bool:
 
 
 def unpacked(name: str, dtype: str, elements: int, names: Container[str], bits: int | None) -> int:
-    """How many weights ``elements`` stored ones are; ``bits`` of a weight, 4 where nothing tells."""
+    """Number of weights in ``elements`` stored elements; ``bits`` per weight, default 4."""
     if name.endswith((".qweight", ".weight_packed")) and dtype in ("I32", "U32"):
         return elements * _WORD // (bits or 4)
     if dtype == "U8" and (name.endswith("_blocks") or f"{name}.absmax" in names):
@@ -53,12 +58,12 @@ def unpacked(name: str, dtype: str, elements: int, names: Container[str], bits: 
     return elements
 
 
-LENGTH = 8  #: bytes before the header, that hold its length
-LARGEST = 100_000_000  #: bytes of a header, by the format
-FIRST = 100_000  #: bytes of the first read of a file that stands alone
-LEAST = 8_000  #: … and of one of very many
-TOGETHER = 1_000_000  #: bytes of the first reads of all files together, about
-#: dtype -> bits of one element (safetensors, ``tensor.rs``)
+LENGTH = 8  #: bytes of the header's length
+LARGEST = 100_000_000  #: maximum bytes of a header, by the format
+FIRST = 100_000  #: bytes of the first read of a single file
+LEAST = 8_000  #: minimum bytes of the first read of a file
+TOGETHER = 1_000_000  #: approximate bytes of the first reads of all files
+#: dtype -> bits per element (safetensors, ``tensor.rs``)
 BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
@@ -72,17 +77,17 @@ BITS = {
 
 @dataclass(frozen=True)
 class TensorHeader(Value):
-    """One tensor: its dtype as the format writes it, and its shape."""
+    """One tensor; the dtype is written as in the format."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    start: int  #: first byte, counted from the end of the header
-    stop: int  #: the byte after the last
+    start: int  #: first byte, relative to the end of the header
+    stop: int  #: byte after the last
 
     @property
     def elements(self) -> int:
-        """How many values it holds, packed ones as they are stored."""
+        """Number of stored elements; packed weights are not unpacked."""
         return prod(self.shape)
 
 
@@ -97,27 +102,27 @@ class SafetensorsFile(Value):
 
 @dataclass(frozen=True)
 class SafetensorsSummary(Value):
-    """The headers of all files of one model, put together."""
+    """The headers of all files of a model, combined."""
 
     files: int
     tensors: int
     bytes: int  #: of the data of all tensors
-    stored: Mapping[str, int]  #: dtype -> elements, as they are stored
-    parameters: int  #: weights of the model: packed ones counted one by one, without buffers and scales
-    buffers: int  #: elements that are no weights: masks, positions, running statistics
+    stored: Mapping[str, int]  #: dtype -> stored elements
+    parameters: int  #: weights, unpacked, without buffers and scales
+    buffers: int  #: elements of buffers: masks, positions, running statistics, scales
 
     @property
     def dtype(self) -> str | None:
-        """The dtype of most bytes; None for files without tensors."""
+        """The dtype with most bytes; None without tensors."""
         return max(self.stored, key=lambda name: self.stored[name] * BITS.get(name, 8), default=None)
 
 
 def read_headers(reads: FileReads, paths: Sequence[str]) -> list[SafetensorsFile]:
-    """The headers of files, in parallel: one read of each, and a second one where the header is longer.
+    """Read the headers of files in parallel: one read per file, and a second if the header is longer.
 
     Raises:
-        CorruptFileError: a header is broken; the message names the file.
-        ManagerError: the source refuses; the subclass says why.
+        CorruptFileError: a header is damaged; the message names the file.
+        ManagerError: the source refuses; the subclass states why.
     """
     first = max(LEAST, min(FIRST, TOGETHER // max(1, len(paths))))
     heads = _all(reads, [(path, 0, first) for path in paths])
@@ -133,7 +138,7 @@ def read_headers(reads: FileReads, paths: Sequence[str]) -> list[SafetensorsFile
 
 
 def summarize(files: Iterable[SafetensorsFile], bits: int | None = None) -> SafetensorsSummary:
-    """One model of its files; ``bits`` are those of its packed weights, where its config tells."""
+    """Combine the headers of a model; ``bits`` per packed weight, if the configuration states it."""
     found = list(files)
     tensors = [tensor for file in found for tensor in file.tensors]
     names = frozenset(tensor.name for tensor in tensors)
@@ -150,24 +155,24 @@ def summarize(files: Iterable[SafetensorsFile], bits: int | None = None) -> Safe
 
 
 def shards_of(index: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files that an index (``model.safetensors.index.json``) names, relative to it; empty for an odd one."""
+    """The files that an index (``model.safetensors.index.json``) names, relative to it; empty if it is invalid."""
     mapping = index.get("weight_map")
     names = mapping.values() if isinstance(mapping, dict) else ()
     return tuple(sorted({name for name in names if isinstance(name, str)}))
 
 
 def parse_header(path: str, text: bytes, data: int) -> SafetensorsFile:
-    """The JSON part of a file that has ``data`` bytes behind it.
+    """Parse the JSON part of a file that has ``data`` bytes after it.
 
     Raises:
-        CorruptFileError: it is none, or what it says does not fit the file.
+        CorruptFileError: it is not valid JSON, or inconsistent with the file.
     """
     try:
         found = json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise _broken(path, f"its header is not JSON ({exc})") from exc
     if not isinstance(found, dict):
-        raise _broken(path, "its header is no JSON object")
+        raise _broken(path, "its header is not a JSON object")
     metadata = found.pop("__metadata__", None)
     tensors = tuple(_tensor(path, name, entry, data) for name, entry in found.items())
     texts = {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
@@ -183,7 +188,7 @@ def _tensor(path: str, name: str, entry: Any, data: int) -> TensorHeader:
     if not good:
         raise _broken(path, f"its header does not describe the tensor {name!r}")
     if not start <= stop <= data:
-        raise _broken(path, f"the tensor {name!r} ends {stop - data} bytes behind the file")
+        raise _broken(path, f"the tensor {name!r} ends {stop - data} bytes after the end of the file")
     if dtype in BITS and stop - start != -(-prod(shape) * BITS[dtype] // 8):
         raise _broken(path, f"the tensor {name!r} has {stop - start} bytes, which do not fit its shape")
     return TensorHeader(name, dtype, shape, start, stop)
@@ -194,9 +199,9 @@ def _length(path: str, head: bytes, size: int) -> int:
         raise _broken(path, "it ends before its header")
     length = int.from_bytes(head[:LENGTH], "little")
     if head[:1] == b"<" or head.startswith(b"version "):
-        raise _broken(path, f"it begins with {head[:24]!r}, as a page or a pointer to a file does")
+        raise _broken(path, f"it begins with {head[:24]!r}, like an HTML page or a Git LFS pointer")
     if length > LARGEST or LENGTH + length > size:
-        raise _broken(path, f"its header would have {length} bytes, and the file has {size}")
+        raise _broken(path, f"its header should have {length} bytes, but the file has {size}")
     return length
 
 
@@ -210,7 +215,7 @@ def _all(reads: FileReads, parts: Sequence[Part]) -> list[bytes]:
 
 def _broken(path: str, why: str) -> CorruptFileError:
     return CorruptFileError(
-        f"{path} is no safetensors file that can be read: {why}",
-        hint="Pull it again, or tell the model's owner.",
+        f"cannot read {path} as a safetensors file: {why}",
+        hint="Pull it again, or report it to the model's owner.",
         file=path,
     )
