@@ -22,7 +22,7 @@ FAKE = Path(__file__).parents[1] / "system" / "fake_worker.py"
 
 @pytest.fixture(scope="session")
 def toolchain_python(toolchains: Path) -> Path:
-    """Its interpreter, which has torch, transformers and optimum."""
+    """The interpreter of the toolchain `optimum`."""
     return interpreter(toolchains / "optimum")
 
 
@@ -51,7 +51,7 @@ def make_request(tmp_path: Path) -> Callable[..., ConversionRequest]:
 
 @pytest.fixture
 def fake_python(tmp_path: Path) -> Callable[[str], Path]:
-    """An "interpreter" that, whatever program it is told to run, is the fake worker with one behaviour."""
+    """An "interpreter" that runs the fake worker with one behaviour, whatever program it is given."""
 
     def make(behaviour: str) -> Path:
         file = tmp_path / f"python-{behaviour}"

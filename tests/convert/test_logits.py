@@ -1,4 +1,4 @@
-"""A decoder's graph that scores the last tokens alone where it is asked to. Without torch."""
+"""The optional input `logits_start` of decoders. Without torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def feed(count: int) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("kind", ["growing", "shared"])
-def test_the_last_scores_are_those_of_all(tmp_path: Path, add_logits_start: Change, kind: tiny_graphs.Kind) -> None:
+def test_the_last_logits_equal_those_of_a_full_call(
+    tmp_path: Path, add_logits_start: Change, kind: tiny_graphs.Kind
+) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", kind)
     with Session(file, device="cpu") as session:
         whole = session.run(feed(9), ["logits"])["logits"]
@@ -46,7 +48,7 @@ def test_the_last_scores_are_those_of_all(tmp_path: Path, add_logits_start: Chan
         np.testing.assert_array_equal(session.run(feed(9), ["logits"])["logits"], whole)
 
 
-def test_it_is_given_once(tmp_path: Path, add_logits_start: Change) -> None:
+def test_the_input_is_added_once(tmp_path: Path, add_logits_start: Change) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", "shared")
     assert add_logits_start(file)
     before = file.read_bytes()
@@ -55,7 +57,7 @@ def test_it_is_given_once(tmp_path: Path, add_logits_start: Change) -> None:
 
 
 def head(file: Path, nodes: Sequence[onnx.NodeProto]) -> Path:
-    """The tiny decoder with other nodes in the place of its head."""
+    """The tiny decoder with other nodes instead of its head."""
     tiny_graphs.write(file, "growing")
     model = onnx.load(file)
     model.graph.node.pop()
@@ -68,7 +70,7 @@ def head(file: Path, nodes: Sequence[onnx.NodeProto]) -> Path:
     return file
 
 
-def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, add_logits_start: Change) -> None:
+def test_operators_after_the_head(tmp_path: Path, add_logits_start: Change) -> None:
     nodes = [
         helper.make_node("Transpose", ["turned_head"], ["own_head"], perm=[1, 0]),
         helper.make_node("MatMul", ["bounded", "own_head"], ["unbounded"]),
@@ -105,14 +107,16 @@ def test_what_follows_the_head_is_no_hindrance(tmp_path: Path, add_logits_start:
     ],
     ids=["softmax", "squared", "by place", "no weight"],
 )
-def test_any_other_head_stays(tmp_path: Path, add_logits_start: Change, nodes: list[onnx.NodeProto]) -> None:
+def test_a_graph_with_another_head_is_unchanged(
+    tmp_path: Path, add_logits_start: Change, nodes: list[onnx.NodeProto]
+) -> None:
     file = head(tmp_path / "model.onnx", nodes)
     before = file.read_bytes()
     assert not add_logits_start(file)
     assert file.read_bytes() == before
 
 
-def test_graphs_that_are_no_decoders_stay(tmp_path: Path, add_logits_start: Change) -> None:
+def test_a_graph_that_is_not_a_decoder_is_unchanged(tmp_path: Path, add_logits_start: Change) -> None:
     assert not add_logits_start(tiny_graphs.write_without_cache(tmp_path / "words.onnx"))
     file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
     model = onnx.load(file)
@@ -122,7 +126,7 @@ def test_graphs_that_are_no_decoders_stay(tmp_path: Path, add_logits_start: Chan
     assert not add_logits_start(file)
 
 
-def test_weights_that_are_inputs_yet(tmp_path: Path, add_logits_start: Change) -> None:
+def test_weights_that_are_still_inputs(tmp_path: Path, add_logits_start: Change) -> None:
     file = tiny_graphs.write(tmp_path / "model.onnx", "growing")
     model = onnx.load(file)
     weight = next(tensor for tensor in model.graph.initializer if tensor.name == "head")

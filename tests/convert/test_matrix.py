@@ -1,4 +1,4 @@
-"""The coverage matrix's own parts: which entries there are, what a row counts as, and what becomes of the rows."""
+"""The coverage matrix: its entries, the verdict of a row, and the files that the rows are written to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def row(name: str, **values: Any) -> dict[str, Any]:
     return {**known, "asked": None, "status": "proven", "recipe": "optimum", **values}
 
 
-def test_the_zoo_is_whole() -> None:
+def test_every_entry_is_complete() -> None:
     found = list(entries())
     assert len({entry.name for entry in found}) == len(found)
     assert Counter(entry.group for entry in found)["zoo"] == 198
@@ -45,7 +45,7 @@ def test_entries_by_any_name(named: str) -> None:
     assert "vit__image-classification" not in {entry.name for entry in chosen(["bert"], (1, 1))}
 
 
-def test_meant_errors_exist() -> None:
+def test_expected_errors_exist() -> None:
     assert all(folder.error is None or hasattr(errors, folder.error) for folder in FOLDERS.values())
 
 
@@ -109,7 +109,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads((tmp_path / "src" / "gpux" / "convert" / "preferences.json").read_text())["fill-mask"]
 
 
-def test_a_verdict_measures_what_counts() -> None:
+def test_a_verdict_measures_the_compared_outputs() -> None:
     verdict, expected = Verdict(), np.array([[1.0, 20.0], [3.0, 4.0]])
     verdict.compare("near", expected + ALLOWED * 10, expected)
     mask = np.array([True, False])

@@ -1,4 +1,4 @@
-"""The second opinion of the coverage matrix says when a graph is wrong."""
+"""The independent comparison of the coverage matrix finds wrong graphs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversion is expected to take, what is measured, and that a worker that takes too much is ended."""
+"""Memory of conversions: the estimate, the measurement, and the watch that kills a worker."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_the_estimate_is_near_what_was_measured(weights: float, measured: float)
 
 
 @pytest.mark.parametrize(("weights", "measured"), [(0.091, 0.564), (0.438, 0.976)], ids=["minilm", "bert-base"])
-def test_one_graph_takes_less(weights: float, measured: float) -> None:
-    """The line goes through these two: they guard it, and say nothing of other models."""
+def test_one_graph_needs_less(weights: float, measured: float) -> None:
+    """The estimate is a line through these two measurements, so this only guards the numbers."""
     found = optimum.SPEC.memory.peak(round(weights * GB), one_graph=True) / GB
     assert found == pytest.approx(measured, rel=0.12)
     assert found < optimum.SPEC.memory.peak(round(weights * GB)) / GB
 
 
-def test_graphs_make_no_difference_to_others() -> None:
+def test_the_number_of_graphs_does_not_matter_to_mobius() -> None:
     assert mobius.SPEC.memory.peak(GB, one_graph=True) == mobius.SPEC.memory.peak(GB)
 
 
@@ -59,7 +59,7 @@ def test_the_proof_may_need_more_than_the_exporter(settings: Settings) -> None:
     assert small.peak_memory(GB) == proof_peak(GB)
 
 
-def test_some_memory_is_left_to_the_machine() -> None:
+def test_some_memory_is_kept_free() -> None:
     assert floor(None) == floor(100 * GB) == 256 * MB
     assert floor(GB) == 30 * MB
     assert default_limit(10 * GB, 100 * GB) == 10 * GB - 256 * MB
@@ -75,18 +75,18 @@ def process(proc: Path, pid: int, group: int, session: int, **sizes: int) -> Non
     (folder / "status").write_text("Name:\tpython\nThreads:\t3\n" + "".join(lines))
 
 
-def test_the_group_is_added_up_without_mapped_files(tmp_path: Path) -> None:
+def test_the_memory_of_a_group_excludes_mapped_files(tmp_path: Path) -> None:
     process(tmp_path, 7, 7, 7, VmRSS=100, RssAnon=60, RssFile=30, RssShmem=10, VmSwap=5)
     process(tmp_path, 8, 7, 7, VmRSS=20, RssAnon=20, RssFile=0, RssShmem=0, VmSwap=0)
     process(tmp_path, 9, 9, 7, VmRSS=1, RssAnon=1)  # left the group, not the session
     process(tmp_path, 10, 7, 7)  # a zombie
     process(tmp_path, 11, 5, 5, VmRSS=1000, RssAnon=1000)
-    (tmp_path / "12").mkdir()  # gone while it was looked at
+    (tmp_path / "12").mkdir()  # a process that ended meanwhile
     (tmp_path / "meminfo").write_text("")
     assert group_usage(7, tmp_path) == Usage(96 * 1024, 121 * 1024)
 
 
-def test_a_kernel_that_does_not_divide_it(tmp_path: Path) -> None:
+def test_a_kernel_that_reports_only_the_resident_size(tmp_path: Path) -> None:
     process(tmp_path, 7, 7, 7, VmRSS=100)
     assert group_usage(7, tmp_path) == Usage(100 * 1024, 100 * 1024)
 
@@ -111,7 +111,7 @@ Watch = Callable[..., MemoryWatch]
 
 @pytest.fixture
 def watch() -> tuple[Watch, list[str]]:
-    """A watch over this very process's group, whose kill is only written down."""
+    """A watch over the group of this process, whose kill is only recorded."""
     killed: list[str] = []
 
     def make(limit: int | None = None, available: int | None = None, floor: int = 0) -> MemoryWatch:
@@ -150,14 +150,14 @@ def test_when_the_machine_runs_out(watch: tuple[Watch, list[str]]) -> None:
     assert "only 1.0 kB were still available" in str(Excess(5, None, 1000))
 
 
-def test_another_program_s_hunger_is_not_the_worker_s(watch: tuple[Watch, list[str]]) -> None:
+def test_a_small_worker_is_not_killed_for_the_memory_of_others(watch: tuple[Watch, list[str]]) -> None:
     make, killed = watch
     make(available=1000, floor=10**15).measure()
     assert killed == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
-def test_this_machine_tells_what_is_available() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="reported by Linux only")
+def test_the_available_memory_of_this_machine() -> None:
     available = available_memory()
     assert available is not None
     assert MB < available < 10**15

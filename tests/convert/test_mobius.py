@@ -1,4 +1,4 @@
-"""The mobius converter around its worker, and what it refuses from the configuration alone. No torch here."""
+"""The converter `mobius` with a fake worker, and its refusals from the configuration alone. Without torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_no_toolchain(converter: ToolchainConverter, make_request: MakeRequest) 
     assert "gpux[mobius]" in str(caught.value.hint)
 
 
-def test_it_registers_like_any_other(settings: Settings) -> None:
+def test_its_entry_point(settings: Settings) -> None:
     point = EntryPoint("mobius", "gpux.convert.mobius:SPEC", GROUP)
     assert isinstance(converters(settings, [point])["mobius"], ToolchainConverter)
 
@@ -74,7 +74,7 @@ def test_it_registers_like_any_other(settings: Settings) -> None:
         {"model_type": "gemma"},
     ],
 )
-def test_what_it_takes(converter: ToolchainConverter, config: dict[str, Any]) -> None:
+def test_supported_configurations(converter: ToolchainConverter, config: dict[str, Any]) -> None:
     assert converter.refusal(config, TASK) is None
 
 
@@ -102,14 +102,14 @@ def test_what_it_takes(converter: ToolchainConverter, config: dict[str, Any]) ->
         ({}, "''"),
     ],
 )
-def test_refusals_say_why(converter: ToolchainConverter, config: dict[str, Any], words: str) -> None:
+def test_refusals_give_a_reason(converter: ToolchainConverter, config: dict[str, Any], words: str) -> None:
     refusal = converter.refusal(config, TASK)
     assert refusal is not None
     assert words in str(refusal)
     assert not refusal.supports_architecture
 
 
-def test_another_task_of_a_type_that_it_takes(converter: ToolchainConverter) -> None:
+def test_another_task_of_a_supported_type(converter: ToolchainConverter) -> None:
     refusal = converter.refusal(LLAMA, "text-classification")
     assert refusal is not None
     assert refusal.supports_architecture
@@ -121,12 +121,12 @@ def test_another_task_of_a_type_that_it_takes(converter: ToolchainConverter) -> 
     "key", ["hidden_size", "num_attention_heads", "head_dim", "sliding_window", "rope_scaling", "rope_parameters",
             "layer_types", "max_position_embeddings", "partial_rotary_factor", "word_embed_proj_dim", "clip_qkv"],
 )  # fmt: skip
-def test_no_configuration_breaks_the_rules(key: str, odd: object) -> None:
+def test_unexpected_values_do_not_break_the_rules(key: str, odd: object) -> None:
     fault = mobius.known_fault({**LLAMA, "model_type": "qwen2", "partial_rotary_factor": 1.0, key: odd})
     assert fault is None or isinstance(fault, str)
 
 
-def test_what_is_wrong_is_not_in_the_table() -> None:
+def test_known_wrong_types_are_not_in_the_table() -> None:
     table = json.loads((Path(__file__).parents[2] / "src/gpux/convert/mobius_architectures.json").read_text())
     assert not set(mobius.WRONG_TYPES) & set(table["architectures"])
     assert set(table["architectures"]["llama"]) == {TASK}

@@ -80,12 +80,12 @@ def test_a_decoder_is_proven(
 
 
 def check_size(output: Path, source: Path) -> None:
-    """Weights that the model shares are written once; the rotations of every position come on top."""
+    """Tied weights are written once; the table of rotary positions is added."""
     rotations = 64 * 16 * 4 * 2
     assert (output / "model.onnx_data").stat().st_size < 1.05 * source.stat().st_size + rotations
 
 
-def test_a_window_too_long_to_try_is_shown_on_a_small_model(
+def test_a_long_window_is_proven_on_a_small_model(
     decoders: Path, convert: Callable[[Path], ConversionReport], make_request: MakeRequest
 ) -> None:
     source = decoders / "mistral-long-window"
@@ -99,7 +99,7 @@ def test_a_window_too_long_to_try_is_shown_on_a_small_model(
 def test_a_wrong_graph_is_found(
     decoders: Path, convert: Callable[[Path], ConversionReport], make_request: MakeRequest
 ) -> None:
-    """The weights of one layer are exchanged for noise after the conversion."""
+    """The weights of one layer are replaced by noise after the conversion."""
     request, report = make_request(decoders / "llama-tied", TASK), convert(decoders / "llama-tied")
     data = request.output / "model.onnx_data"
     weights = np.fromfile(data, np.float32)
@@ -148,7 +148,7 @@ def test_another_task(decoders: Path, mobius_python: Path, settings: Settings, m
         )
 
 
-def test_the_table_of_architectures_is_what_mobius_knows(
+def test_the_table_of_architectures_is_that_of_the_pinned_mobius(
     mobius_python: Path, ask_worker: Callable[..., dict[str, Any]]
 ) -> None:
     table = json.loads((Path(__file__).parents[2] / "src/gpux/convert/mobius_architectures.json").read_text())

@@ -1,4 +1,4 @@
-"""The converter around the worker: what a worker says becomes reports and typed errors. No torch here."""
+"""The converter `optimum` with a fake worker, and its refusals from the configuration alone. Without torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_a_result_becomes_a_report(settings: Settings, fake_python: Fake, make_r
     assert report.graphs == {"model": "model.onnx"}
     assert report.call_spec.max_length == 7
     assert (report.warnings, dict(report.versions)) == (("careful",), {"torch": "1"})
-    assert (report.peak_rss or 0) >= 5  # what the worker says, or what its group was seen to hold
+    assert (report.peak_rss or 0) >= 5  # reported by the worker, or measured
     assert report.seconds > 0
     assert [type(event) for event in heard] == [StageStarted, StageFinished, StageStarted, Warned, StageFinished]
     assert pickle.loads(pickle.dumps(report)) == report
@@ -72,7 +73,7 @@ def test_an_unknown_code_is_a_conversion_error(
         ("silent", ("without a result",)),
     ],
 )
-def test_a_crash_names_the_end_and_the_last_words(
+def test_a_crash_describes_the_end_and_has_the_last_lines(
     settings: Settings, fake_python: Fake, make_request: MakeRequest, behaviour: str, words: tuple[str, ...]
 ) -> None:
     request = make_request()
@@ -113,19 +114,60 @@ def test_no_toolchain_is_a_gpux_error_before_anything_is_written(settings: Setti
 
 @pytest.mark.parametrize("task", ["feature-extraction", "text-classification", "fill-mask"])
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "distilbert", "mpnet", "xlm-roberta", "modernbert"])
-def test_the_encoders_are_taken(settings: Settings, model_type: str, task: str) -> None:
+def test_encoders_are_supported(settings: Settings, model_type: str, task: str) -> None:
     assert ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "task", "words"),
+    [
+        ({"model_type": "decision_transformer"}, "reinforcement-learning", "cannot be run"),
+        ({"model_type": "perceiver"}, "image-classification", "axes"),
+        ({"model_type": "mamba"}, "text-generation", "state that mamba keeps"),
+        ({"model_type": "vits"}, "text-to-speech", "noise_scale"),
+        ({"model_type": "vits", "noise_scale": 0.0}, "text-to-speech", "noise_scale"),
+        ({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}, "text-generation", "gptq"),
+        ({"model_type": "encoder-decoder", "decoder": {"model_type": "bert"}}, "summarization", "bert"),
+    ],
+)
+def test_known_faults_are_refused(settings: Settings, config: dict[str, Any], task: str, words: str) -> None:
+    assert words in str(optimum.known_fault(config, task))
+    assert words in str(ToolchainConverter(optimum.SPEC, settings).refusal(config, task))
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        ({"model_type": "perceiver"}, "fill-mask"),
+        ({"model_type": "vits", "noise_scale": 0.0, "noise_scale_duration": 0}, "text-to-speech"),
+        ({"model_type": "encoder-decoder", "decoder": {"model_type": "gpt2"}}, "summarization"),
+        ({"model_type": "mixtral"}, "text-generation"),
+        ({"model_type": "vit"}, "image-classification"),
+        ({"model_type": "whisper"}, "automatic-speech-recognition"),
+        ({"model_type": "t5"}, "translation"),
+        ({"model_type": "sam"}, "mask-generation"),
+        ({"model_type": "clip"}, "zero-shot-image-classification"),
+        ({"model_type": "bert"}, "multiple-choice"),
+        ({"model_type": "segformer"}, "image-segmentation"),
+        ({"model_type": "bart"}, "zero-shot-classification"),
+        ({"model_type": "clap"}, "zero-shot-audio-classification"),
+    ],
+)
+def test_supported_configurations(settings: Settings, config: dict[str, Any], task: str) -> None:
+    assert ToolchainConverter(optimum.SPEC, settings).refusal(config, task) is None
 
 
 @pytest.mark.parametrize(
     ("model_type", "task", "knows", "words"),
     [
         ("bert", "text-generation", True, "fill-mask"),
+        ("bart", "text-generation", True, "summarization"),
+        ("bert", "mask-generation", True, "fill-mask"),
         ("distilbart", "fill-mask", False, "distilbert"),
         (None, "fill-mask", False, "''"),
     ],
 )
-def test_refusals_say_what_is_known(settings: Settings, model_type: str, task: str, knows: bool, words: str) -> None:
+def test_unsupported_tasks_and_types(settings: Settings, model_type: str, task: str, knows: bool, words: str) -> None:
     refusal = ToolchainConverter(optimum.SPEC, settings).refusal({"model_type": model_type}, task)
     assert refusal is not None
     assert refusal.supports_architecture is knows

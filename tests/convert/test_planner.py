@@ -1,4 +1,4 @@
-"""The planner: which task, which converters, and refusals that say what was tried."""
+"""The planner: the task, the order of converters, and the error if all refuse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpux.system.settings import Settings
 
 def info(*files: str, task: str | None = None, architectures: tuple[str, ...] = ()) -> ModelInfo:
     found = tuple(ModelFile(path, 1) for path in ("config.json", "model.safetensors", *files))
-    # A name that says something else: nothing is derived from it.
+    # A misleading name, which must not be used.
     name = "org/gpt2-fill-mask-classifier"
     return ModelInfo("hf", name, name, files=found, task=task, architectures=architectures)
 
@@ -65,7 +65,7 @@ def test_the_task_comes_from_the_request_or_the_files(found: ModelInfo, asked: s
 
 
 @pytest.mark.parametrize("architectures", [(), ("BertForPreTraining",)])
-def test_no_task_to_be_found(architectures: tuple[str, ...]) -> None:
+def test_no_task_can_be_determined(architectures: tuple[str, ...]) -> None:
     with pytest.raises(UnsupportedTaskError, match=r"modules\.json") as caught:
         choose_task(info(architectures=architectures))
     assert "--task" in str(caught.value.hint)
@@ -74,7 +74,7 @@ def test_no_task_to_be_found(architectures: tuple[str, ...]) -> None:
 NO = Refusal("has no heart", False)
 
 
-def test_what_each_converter_says() -> None:
+def test_the_refusal_of_each_converter() -> None:
     stubs = {"a": Stub(), "b": Stub(NO), "c": Stub(), "d": Stub(precisions=("fp16",))}
     found = assess({"model_type": "bert"}, "fill-mask", "fp32", stubs)
     assert list(found) == ["a", "b", "c", "d"]
@@ -88,7 +88,7 @@ def test_measured_converters_come_first(monkeypatch: pytest.MonkeyPatch) -> None
     assert preference("fill-mask", "gpt2", ["b", "a"]) == ["b", "a"]
 
 
-def test_the_preferences_are_measured_and_known() -> None:
+def test_the_preferences_name_registered_converters() -> None:
     names = converters(Settings.from_env())
     for by_type in _preferences().values():
         for order in by_type.values():
@@ -96,20 +96,20 @@ def test_the_preferences_are_measured_and_known() -> None:
 
 
 @pytest.mark.parametrize(("knows", "kind"), [(True, UnsupportedTaskError), (False, UnsupportedArchitectureError)])
-def test_refused_by_all(knows: bool, kind: type[Exception]) -> None:
+def test_the_error_if_all_refuse(knows: bool, kind: type[Exception]) -> None:
     reasons = {"a": NO, "b": Refusal("is tired", knows)}
     error = unsupported("org/name", {"model_type": "bert"}, "fill-mask", reasons)
     assert type(error) is kind
     assert "org/name (model type bert)" in error.message and "a has no heart; b is tired" in error.message
 
 
-def test_aliases_lead_to_names_that_are_no_aliases() -> None:
+def test_aliases_lead_to_canonical_names() -> None:
     assert not set(ALIASES.values()) & set(ALIASES)
     for alias, name in ALIASES.items():
         assert canonical(alias) == canonical(alias.upper().replace("-", "_")) == name == canonical(name)
 
 
-def test_the_first_class_that_says_something_counts() -> None:
+def test_the_first_known_class_determines_the_task() -> None:
     assert task_of_architectures(["Something", "BertForMaskedLM", "BertModel"]) == "fill-mask"
     assert task_of_architectures(["Something"]) is None
 
@@ -133,10 +133,10 @@ def test_the_first_class_that_says_something_counts() -> None:
         ("VitsModel", "text-to-audio"),
     ],
 )
-def test_classes_tell_their_task(architecture: str, task: str) -> None:
+def test_the_task_of_a_class(architecture: str, task: str) -> None:
     assert task_of_architectures([architecture]) == task
 
 
-def test_optimum_s_names_of_tasks_are_understood() -> None:
+def test_aliases_of_optimum() -> None:
     assert canonical("text-generation-with-past") == "text-generation"
     assert canonical("semantic-segmentation") == "image-segmentation"

@@ -1,4 +1,4 @@
-"""What the worker writes without torch: cases that the proof reads, and graphs whose axes are declared fixed."""
+"""Files that the worker writes: cases that the proof reads, and graphs with fixed axes. Without torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_case_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    """Adds a weight of three; its height only seems to be dynamic."""
+    """Adds a weight with three rows, so that the height is not really dynamic."""
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", "height"])
     total = helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["batch", "height"])
     weight = helper.make_tensor("weight", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
@@ -48,7 +48,7 @@ def test_a_signature(graph: Path) -> None:
     assert not found.fused_attention
 
 
-def test_an_axis_that_is_made_final_is_held(graph: Path) -> None:
+def test_a_fixed_axis_is_enforced(graph: Path) -> None:
     graphs.fix_axes(graph, {"image": {1: 3}})
     with Session(graph, device="cpu") as session:
         assert session.inputs[0].shape == ("batch", 3)
@@ -57,7 +57,7 @@ def test_an_axis_that_is_made_final_is_held(graph: Path) -> None:
             session.run({"image": np.zeros((2, 1), np.float32)})
 
 
-def test_a_size_is_tried(graph: Path) -> None:
+def test_sizes_are_tried_in_onnxruntime(graph: Path) -> None:
     ones = np.ones((1, 3), np.float32)
     right = {"sum": ones + np.array([1, 2, 3], np.float32)}
     asked = [

@@ -1,4 +1,4 @@
-"""Twelve architectures end to end, one or more of each kind: pulled from a folder, proven, stored, opened and run."""
+"""Twelve architectures of all kinds: pulled from a folder, proven, stored, opened and run."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_an_architecture(folders: Path, toolchains: Path, model_type: str, task:
 
 
 def check_first_graph(model: StoredModel, graphs: Graphs) -> None:
-    """One run at sizes of our own gives finite numbers."""
+    """One run at other sizes has finite outputs."""
     name = "encoder" if "encoder" in graphs.names else "model"
     answer = graphs.run(name, {spec.name: made(spec) for spec in model.graph(name).inputs})
     assert all(np.isfinite(array).all() for array in answer.values() if array.dtype.kind == "f")
 
 
 def made(spec: TensorSpec) -> Any:
-    """Small values of the declared shape: an empty cache, ones for masks and tokens, zeros for pictures and sounds."""
+    """Small values of the declared shape: an empty cache, ones for masks and tokens, zeros for images and audio."""
     shape = [size if isinstance(size, int) else free_size(spec, axis) for axis, size in enumerate(spec.shape)]
     floating = spec.dtype.startswith("float")
     return np.zeros(shape, spec.dtype) if floating or spec.name == "position_ids" else np.ones(shape, spec.dtype)

@@ -1,4 +1,4 @@
-"""Looks at graphs without their weights, and weights that two graphs share. Without torch."""
+"""Graphs that are read without their weights, and weights that two graphs share. Without torch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_structure_is_the_graph_without_its_large_weights(tmp_path: Path) -> N
     assert found == whole
 
 
-def test_what_two_graphs_hold_is_written_once_and_they_answer_as_before(tmp_path: Path) -> None:
+def test_shared_weights_are_written_once_and_the_outputs_stay_equal(tmp_path: Path) -> None:
     offsets = {"one": np.ones(640, np.float32), "two": np.full(640, 2, np.float32)}
     files = {name: graph(tmp_path / f"{name}.onnx", TABLE, own) for name, own in offsets.items()}
     weight_files.share_across(files.values())

@@ -1,4 +1,4 @@
-"""Slow tokenizers' files become a tokenizer.json that reads and writes as they do, or none."""
+"""A tokenizer.json is written for a slow tokenizer if it is equal to it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def trial(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Trial
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_texts_are_read_as_the_slow_tokenizer_reads_them(trial: Trial, name: str) -> None:
+def test_the_ids_equal_those_of_the_slow_tokenizer(trial: Trial, name: str) -> None:
     answer, tokenizer = trial.answers[name], trial.open(name)
     assert [tokenizer.encode(text).ids for text in TEXTS] == answer["ids"]
     if name != "blenderbot":  # drops the second text
@@ -58,13 +58,13 @@ def test_texts_are_read_as_the_slow_tokenizer_reads_them(trial: Trial, name: str
 
 
 @pytest.mark.parametrize("name", sorted({*EQUAL} - {"vits"}))
-def test_ids_become_the_same_text(trial: Trial, name: str) -> None:
+def test_the_decoded_texts_are_equal(trial: Trial, name: str) -> None:
     answer, tokenizer = trial.answers[name], trial.open(name)
     found = [tokenizer.decode(ids, skip_special_tokens=not answer["ctc"]) for ids in answer["ids"]]
     assert [text.replace(" ", "") for text in found] == [text.replace(" ", "") for text in answer["texts"]]
 
 
-def test_only_unusual_texts_are_told_of(trial: Trial) -> None:
+def test_warnings_are_about_unusual_texts_only(trial: Trial) -> None:
     told = {name: trial.answers[name]["warnings"] for name in EQUAL if trial.answers[name]["warnings"]}
     assert set(told) == set(TOLD)
     for name, sample in TOLD.items():
@@ -72,15 +72,15 @@ def test_only_unusual_texts_are_told_of(trial: Trial) -> None:
         assert sample in told[name][0]
 
 
-def test_ctc_answers_are_joined(trial: Trial) -> None:
-    """Letters that a CTC head repeats count once, unless a blank stands between."""
+def test_ctc_outputs_are_merged(trial: Trial) -> None:
+    """Repeated letters are merged, unless a blank is between them."""
     tokenizer = trial.open("wav2vec2")
     blank, letters = tokenizer.token_to_id("<pad>"), {c: tokenizer.token_to_id(c) for c in "HELO|"}
     ids = [blank, *(letters[c] for c in "HHELL"), blank, *(letters[c] for c in "LO||HO"), blank]
     assert tokenizer.decode(ids, skip_special_tokens=False) == "HELLO HO"
 
 
-def test_a_translator_reads_one_language_and_writes_the_other(trial: Trial) -> None:
+def test_a_translation_model_encodes_one_language_and_decodes_another(trial: Trial) -> None:
     assert trial.answers["marian"]["files"] == ["tokenizer.json"]
     assert trial.answers["marian"]["warnings"] == []
     tokenizer = trial.open("marian")
@@ -89,13 +89,13 @@ def test_a_translator_reads_one_language_and_writes_the_other(trial: Trial) -> N
     assert coded.ids[1:] == tokenizer.encode("hello").ids
 
 
-def test_vocabularies_of_their_own_have_two_files(trial: Trial) -> None:
+def test_separate_vocabularies_have_two_files(trial: Trial) -> None:
     assert trial.answers["marian-separate"]["files"] == ["tokenizer.json", "tokenizer_target.json"]
     target = trial.open("marian-separate", "tokenizer_target.json")
     assert target.decode(target.encode("hello world").ids) == "hello world"
 
 
-def test_ranks_of_tiktoken(trial: Trial) -> None:
+def test_a_tiktoken_file(trial: Trial) -> None:
     assert trial.answers["tiktoken"]["files"] == ["tokenizer.json"]
     tokenizer = trial.open("tiktoken")
     encoding = tokenizer.encode("<|begin_of_text|>hello")
@@ -111,7 +111,7 @@ def test_ranks_of_tiktoken(trial: Trial) -> None:
         ("vits-uroman", "another program"),
     ],
 )
-def test_what_cannot_be_made_equal_is_not_written(trial: Trial, name: str, why: str) -> None:
+def test_an_unequal_tokenizer_is_not_written(trial: Trial, name: str, why: str) -> None:
     answer = trial.answers[name]
     assert answer["files"] == []
     assert "text cannot be tokenized" in answer["warnings"][0]

@@ -1,4 +1,4 @@
-"""Toolchains, with the real venv and the real pip, on tiny wheels and without a network."""
+"""Toolchains with the real venv and pip, on tiny wheels and without a network."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def tiny(spec: ConverterSpec, wheels: Path) -> ConverterSpec:
     return replace(spec, requirements=wheels.parent / "tiny.txt")
 
 
-def test_its_life(toolchain: Toolchain) -> None:
+def test_install_use_and_remove(toolchain: Toolchain) -> None:
     assert toolchain.status() == "missing"
     assert toolchain.versions() == {}
     heard: list[Event] = []
@@ -76,7 +76,7 @@ def test_its_life(toolchain: Toolchain) -> None:
     assert toolchain.status() == "ready", "a plan does nothing"
     plan.execute()
     assert (toolchain.status(), toolchain.path.exists()) == ("missing", False)
-    plan.execute()  # gone already: nothing to do
+    plan.execute()  # removed already
 
 
 def test_damage_is_found(toolchain: Toolchain) -> None:
@@ -109,7 +109,7 @@ def test_other_requirements_make_it_outdated(toolchain: Toolchain) -> None:
     assert toolchain.status() == "incomplete"
 
 
-def test_what_pip_cannot_find(toolchain: Toolchain, wheels: Path) -> None:
+def test_a_package_that_pip_cannot_find(toolchain: Toolchain, wheels: Path) -> None:
     next(wheels.glob("onnxruntime-*")).unlink()
     with pytest.raises(ToolchainError, match=r"onnxruntime==1\.0") as caught:
         toolchain.install()
@@ -163,7 +163,7 @@ def test_two_processes_install_once(toolchain: Toolchain) -> None:
     assert toolchain.status() == "ready"
 
 
-def test_the_torch_index_is_asked_for_torch_alone(
+def test_the_torch_index_is_used_for_torch_only(
     settings: Settings, wheels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[list[str]] = []
@@ -187,7 +187,9 @@ def test_an_unknown_name(settings: Settings) -> None:
 @pytest.mark.parametrize(
     ("name", "missing", "present"), [("optimum", "optimum", "mobius"), ("mobius", "mobius", "optimum")]
 )
-def test_each_needs_its_own_exporter(settings: Settings, wheels: Path, name: str, missing: str, present: str) -> None:
+def test_each_toolchain_needs_its_own_exporter(
+    settings: Settings, wheels: Path, name: str, missing: str, present: str
+) -> None:
     toolchain = Toolchain(tiny(SPECS[name], wheels), settings)
     toolchain.install()
     packages = next(toolchain.path.rglob("site-packages"))
@@ -238,7 +240,7 @@ def test_the_table_of_architectures_is_of_the_pinned_versions(name: str) -> None
 
 
 @pytest.mark.toolchain
-def test_the_table_of_architectures_is_what_optimum_knows(
+def test_the_table_of_architectures_is_that_of_the_pinned_optimum(
     toolchain_python: Path, ask_worker: Callable[..., dict[str, object]]
 ) -> None:
     table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())

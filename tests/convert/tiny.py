@@ -31,7 +31,7 @@ MODELS = {
 
 
 def write(name: str, folder: Path) -> None:
-    """One model, its weights redrawn so that masks, positions and biases show in its answers."""
+    """One model, its weights drawn so that masks, positions and biases change its outputs."""
     torch.manual_seed(0)
     class_name, sizes = MODELS[name]
     model_class = getattr(transformers, class_name)

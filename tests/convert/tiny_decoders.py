@@ -36,7 +36,7 @@ MODELS = {
 
 
 def write(name: str, folder: Path) -> None:
-    """One model, its weights redrawn so that masks, positions and biases show in its answers."""
+    """One model, its weights drawn so that masks, positions and biases change its outputs."""
     torch.manual_seed(0)
     class_name, sizes = MODELS[name]
     model_class = getattr(transformers, class_name)
@@ -48,7 +48,7 @@ def write(name: str, folder: Path) -> None:
 
 
 def write_changed(folder: Path) -> None:
-    """The same llama pickled, with a bias that has no place, with a tensor missing, and cut off."""
+    """The same llama pickled, with an unused bias, with a missing tensor, and truncated."""
     weights = load_file(folder / "llama-tied" / "model.safetensors")
     pickled = _copy_config(folder, "llama-pickled")
     torch.save(weights, pickled / "pytorch_model.bin")
@@ -68,7 +68,7 @@ def _copy_config(folder: Path, name: str) -> Path:
 
 
 def write_gguf(folder: Path) -> None:
-    """A llama as a GGUF file, where the rows of queries and keys stand in another order."""
+    """A llama as a GGUF file, in which the rows of queries and keys have another order."""
     import gguf
 
     source = folder / "llama-tied"

@@ -1,4 +1,4 @@
-"""Writes tokenizer.json files with the worker's code, and asks the slow tokenizers for what they ought to answer.
+"""Writes tokenizer.json files with the worker's code, and the ids and texts of the slow tokenizers.
 
 Run in a toolchain: ``python tokenizer_trial.py SRC FOLDER OUTPUT``; writes ``OUTPUT/answers.json``.
 """
@@ -36,7 +36,7 @@ class Events:
         self.warnings: list[str] = []
 
     def stage(self, stage: str, message: str) -> None:
-        """Nobody listens."""
+        """Ignored."""
 
     def warning(self, message: str) -> None:
         self.warnings.append(message)

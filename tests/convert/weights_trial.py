@@ -1,4 +1,4 @@
-"""Exports of a small model, as torch writes it and past its serializer; run by the toolchain's interpreter.
+"""Exports of a small model, as torch writes it and with streamed weights; run by the toolchain's interpreter.
 
     TOOLCHAIN_PYTHON weights_trial.py SRC FOLDER
 
@@ -17,7 +17,7 @@ ROWS, WIDTH = 300, 40
 
 
 class Lookup(nn.Module):
-    """Weights of all kinds: one used twice, one of them turned, one with a bias, integers and truths, a single number.
+    """Weights of all kinds: one used twice, once transposed, one with a bias, integers, booleans, a scalar.
 
     Ids of (batch, length) give scores of (batch, length, rows).
     """

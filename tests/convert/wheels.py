@@ -21,7 +21,7 @@ PACKAGES = {
 
 
 def write_wheels(folder: Path, *, local: str = "") -> str:
-    """Write a wheel of each package; the answer is the text of a requirement file for them.
+    """Write a wheel of each package; returns the text of a requirement file for them.
 
     ``local`` is torch's local version, as wheels of its own index have it.
     """

@@ -1,4 +1,4 @@
-"""A worker that does what a test tells it to: the behaviour is its argument, or in its request."""
+"""A worker for tests; its behaviour is its argument, or in its request."""
 
 from __future__ import annotations
 
@@ -91,20 +91,20 @@ def closed(request: Request) -> None:
 
 def watches_parent(request: Request) -> None:
     die_with_parent = runpy.run_path(request["protocol"])["die_with_parent"]
+    die_with_parent()  # before the test learns of the child
     _child(deaf=True)
-    die_with_parent()
     time.sleep(600)
 
 
 def _child(*, deaf: bool) -> None:
-    """A child that holds our output open, and says its process id."""
+    """Start a child that holds the output open, and report its process id."""
     setup = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" if deaf else ""
     started = subprocess.Popen([sys.executable, "-I", "-c", f"{setup} import time; print(flush=True); time.sleep(600)"])
     send("child", pid=started.pid)
 
 
 def eat(request: Request) -> None:
-    """Memory of its own, a tenth at a time; ``child`` lets another process do it, which then waits."""
+    """Allocate memory, a tenth at a time; with ``child`` in another process, which then waits."""
     size = request["bytes"] // 10
     if request.get("child"):
         code = f"import time; kept = [bytes([1]) * {size} for _ in range(10)]; time.sleep(600)"
@@ -119,7 +119,7 @@ def eat(request: Request) -> None:
 
 
 def map_file(request: Request) -> None:
-    """A file that is mapped and read, as weights are: pages that the system may drop at any time."""
+    """Map a file and read it, as weights: the system may drop its pages at any time."""
     with Path(request["file"]).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
         total = sum(pages[place] for place in range(0, len(pages), 4096))
         time.sleep(1)

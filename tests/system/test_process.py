@@ -1,4 +1,4 @@
-"""Processes: every event arrives, and nothing is ever left behind."""
+"""Child processes: every event arrives, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_worker_gets_no_token(log: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "hf_secret" not in json.dumps(events)
 
 
-def test_what_is_no_event_goes_to_the_log(log: Path) -> None:
+def test_output_that_is_not_an_event_goes_to_the_log(log: Path) -> None:
     events: Events = []
     talk("noise", log, events)
     assert [event["event"] for event in events] == ["started", "result"]
@@ -82,7 +82,7 @@ def test_what_is_no_event_goes_to_the_log(log: Path) -> None:
 @pytest.mark.parametrize(
     ("behaviour", "text"), [("last_words", "ended with exit status 3"), ("killed", "killed by SIGKILL")]
 )
-def test_how_it_ended_is_told(log: Path, behaviour: str, text: str) -> None:
+def test_the_end_of_a_worker_is_described(log: Path, behaviour: str, text: str) -> None:
     assert text in str(talk(behaviour, log, []))
 
 
@@ -100,7 +100,7 @@ def test_a_cancelled_worker_is_gone_with_its_children(log: Path, behaviour: str)
         wait_until_gone(pid)
 
 
-def test_a_token_that_is_set_already_ends_it_at_once(log: Path) -> None:
+def test_a_token_that_is_already_set_ends_the_worker_at_once(log: Path) -> None:
     token = CancelToken()
     token.cancel()
     with pytest.raises(CancelledError):
@@ -114,7 +114,7 @@ def test_children_that_outlive_the_worker_are_ended(log: Path) -> None:
         wait_until_gone(pid)
 
 
-def test_an_error_of_the_listener_ends_the_worker(log: Path) -> None:
+def test_an_error_in_on_event_ends_the_worker(log: Path) -> None:
     seen: Events = []
 
     def listener(event: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="tells its own memory
 
 
 def order(log: Path, request: dict[str, Any], **options: Any) -> tuple[Exit, Events]:
-    """A fake worker that does as the request says."""
+    """A fake worker with the behaviour in its request."""
     events: Events = []
     end = converse(
         [sys.executable, "-I", FAKE], request, log=log, on_event=events.append, cancel=CancelToken(), **options
@@ -138,7 +138,7 @@ def order(log: Path, request: dict[str, Any], **options: Any) -> tuple[Exit, Eve
     return end, events
 
 
-def test_what_it_took_is_told(log: Path) -> None:
+def test_the_peak_memory_is_reported(log: Path) -> None:
     end, events = order(log, {"behaviour": "eat", "bytes": 100_000_000, "seconds": 0.5})
     assert events[-1]["event"] == "result"
     if end.peak_rss is not None:
@@ -147,7 +147,7 @@ def test_what_it_took_is_told(log: Path) -> None:
 
 @linux
 @pytest.mark.parametrize("child", [False, True])
-def test_a_worker_that_takes_too_much_is_ended(log: Path, child: bool) -> None:
+def test_a_worker_beyond_its_memory_limit_is_killed(log: Path, child: bool) -> None:
     events: Events = []
     request = {"behaviour": "eat", "bytes": 400_000_000, "child": child, "seconds": 600}
     command = [sys.executable, "-I", FAKE]
@@ -172,7 +172,7 @@ def test_mapped_files_do_not_count(log: Path, tmp_path: Path) -> None:
 
 
 @linux
-def test_a_machine_without_memory_ends_it(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_killed_when_the_machine_runs_out_of_memory(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpux.system.machine.available_memory", lambda: 1_000_000)
     with pytest.raises(OutOfMemoryError, match="were still available") as caught:
         order(log, {"behaviour": "eat", "bytes": 500_000_000, "seconds": 600}, memory_limit=10**12)
@@ -190,7 +190,7 @@ talk({behaviour!r}, Path({log!r}), [], on_event=lambda event: print(event.get("p
 
 @pytest.fixture
 def parent(log: Path) -> Callable[[str], tuple[subprocess.Popen[str], list[int]]]:
-    """Starts a process that talks to a worker and a worker's child; the answer has their ids."""
+    """Start a process that starts a worker; returns the ids of the worker and of its child too."""
 
     def start(behaviour: str) -> tuple[subprocess.Popen[str], list[int]]:
         root = str(Path(__file__).parents[2])
@@ -209,7 +209,6 @@ def test_the_worker_dies_with_its_parent(
     parent: Callable[[str], tuple[subprocess.Popen[str], list[int]]], number: signal.Signals
 ) -> None:
     process, found = parent("watches_parent")
-    time.sleep(0.2)  # the worker must be watching its standard input first
     assert all(alive(pid) for pid in found)
     process.send_signal(number)
     process.communicate()
@@ -226,7 +225,7 @@ def test_ctrl_c_ends_the_worker(parent: Callable[[str], tuple[subprocess.Popen[s
         wait_until_gone(pid)
 
 
-def test_a_program_that_is_not_there(log: Path) -> None:
+def test_a_program_that_does_not_exist(log: Path) -> None:
     with pytest.raises(ToolchainError, match="cannot be started"):
         converse(["/nowhere/python"], {}, log=log, on_event=lambda event: None, cancel=CancelToken())
 
@@ -245,7 +244,7 @@ def test_run_logged_passes_lines_on(log: Path) -> None:
     assert (end.code, lines, tail(log)) == (4, ["one", "two"], "one\ntwo")
 
 
-def test_tail_keeps_the_last_lines_that_say_something(tmp_path: Path) -> None:
+def test_tail_skips_blank_lines(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_text("\n".join(f"line {i}\n\n" for i in range(100)))
     assert tail(file, 2) == "line 98\nline 99"
