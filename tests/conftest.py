@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from gpux.system.launch import LAUNCHER
+from tests.warm_toolchain import warm
+
+#: What the workers of the converters import.
+OPTIMUM = ("gpux.convert.worker.optimum.export",)
+MOBIUS = ("gpux.convert.worker.mobius.build", "gpux.convert.worker.reference.write")
 
 pytest_plugins = ["tests.fixtures_hub"]
 
@@ -75,3 +84,17 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def warm_toolchains(toolchains: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The same toolchains with interpreters that have imported torch already: a conversion saves several seconds.
+
+    For tests of what a conversion writes, not of the process that it runs in.
+    """
+    folder = tmp_path_factory.mktemp("warm")
+    with ExitStack() as servers:
+        for name, modules in (("optimum", OPTIMUM), ("mobius", MOBIUS)):
+            if (toolchains / name / "toolchain.json").is_file() and sys.platform == "linux":
+                servers.enter_context(warm(toolchains / name, folder / name, LAUNCHER, *modules))
+        yield folder if sys.platform == "linux" else toolchains

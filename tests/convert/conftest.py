@@ -26,6 +26,12 @@ def toolchain_python(toolchains: Path) -> Path:
     return interpreter(toolchains / "optimum")
 
 
+@pytest.fixture(scope="session")
+def warm_python(warm_toolchains: Path) -> Path:
+    """The same with torch imported already, for tests of what a conversion writes."""
+    return interpreter(warm_toolchains / "optimum")
+
+
 @pytest.fixture
 def settings(home: Path) -> Settings:
     return Settings.from_env()

@@ -44,16 +44,16 @@ MakeRequest = Callable[..., ConversionRequest]
 
 
 @pytest.fixture
-def converter(toolchain_python: Path, settings: Settings) -> ToolchainConverter:
-    return ToolchainConverter(optimum.SPEC, settings, python=toolchain_python)
+def converter(warm_python: Path, settings: Settings) -> ToolchainConverter:
+    return ToolchainConverter(optimum.SPEC, settings, python=warm_python)
 
 
 @pytest.fixture(scope="session")
-def tiny(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Path:
+def tiny(warm_python: Path, shared_folder: Callable[[str], Path]) -> Path:
     """The models of tiny.py, written once."""
     folder = shared_folder(f"tiny-models-{os.getpid()}")
     script = Path(__file__).parent / "tiny.py"
-    subprocess.run([toolchain_python, "-I", script, folder], check=True, capture_output=True)
+    subprocess.run([warm_python, "-I", script, folder], check=True, capture_output=True)
     return folder
 
 

@@ -42,18 +42,18 @@ PARTS = (
 
 
 @pytest.fixture(scope="module")
-def folders(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Path:
+def folders(warm_python: Path, shared_folder: Callable[[str], Path]) -> Path:
     """The models, written once by the toolchain's interpreter."""
     folder = shared_folder(f"export-{os.getpid()}")
     names = [zoo.folder_name(model_type, task) for model_type, task, _ in PARTS]
     names.append(zoo.folder_name("gpt2", "text-classification"))
-    subprocess.run([toolchain_python, zoo.__file__, folder, *names], check=True, capture_output=True)
+    subprocess.run([warm_python, zoo.__file__, folder, *names], check=True, capture_output=True)
     return folder
 
 
 @pytest.fixture
-def converter(settings: Settings, toolchain_python: Path) -> ToolchainConverter:
-    return ToolchainConverter(optimum.SPEC, settings, python=toolchain_python)
+def converter(settings: Settings, warm_python: Path) -> ToolchainConverter:
+    return ToolchainConverter(optimum.SPEC, settings, python=warm_python)
 
 
 def prove(request: ConversionRequest, report: ConversionReport) -> Proof:

@@ -26,8 +26,8 @@ Ask = Callable[[StoredModel, Path, list[Path]], list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def python(toolchains: Path) -> Path:
-    return toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def python(warm_toolchains: Path) -> Path:
+    return warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 @pytest.fixture
@@ -46,11 +46,11 @@ def ask(python: Path) -> Ask:
 
 @pytest.mark.parametrize("entry", [("bert", "fill-mask"), ("gpt2", "text-generation-with-past")], ids=["bert", "gpt2"])
 def test_changed_weights_are_found(
-    entry: tuple[str, str], toolchains: Path, python: Path, ask: Ask, tmp_path: Path
+    entry: tuple[str, str], warm_toolchains: Path, python: Path, ask: Ask, tmp_path: Path
 ) -> None:
     name = zoo.folder_name(*entry)
     subprocess.run([python, zoo.__file__, tmp_path, name], check=True, capture_output=True)
-    settings = Settings.from_env(toolchains=toolchains, offline=True)
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
     # Optimum's graphs are one file, without data beside it.
     model = pull_model(tmp_path / name, task=entry[1], settings=settings, converter="optimum")
     whole = model.path / model.graph().file

@@ -27,11 +27,11 @@ MakeRequest = Callable[..., ConversionRequest]
 
 
 @pytest.fixture(scope="session")
-def mobius_python(toolchains: Path) -> Path:
+def mobius_python(warm_toolchains: Path) -> Path:
     """The interpreter of the mobius toolchain."""
-    if not (toolchains / "mobius" / "toolchain.json").is_file():
+    if not (warm_toolchains / "mobius" / "toolchain.json").is_file():
         pytest.skip("no mobius toolchain: `GPUX_TOOLCHAINS=that-folder gpux toolchain install mobius`")
-    return interpreter(toolchains / "mobius")
+    return interpreter(warm_toolchains / "mobius")
 
 
 @pytest.fixture(scope="session")

@@ -41,11 +41,11 @@ Wrap = Callable[[cases.Runner], cases.Runner]
 
 
 @pytest.fixture(scope="module")
-def folders(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Path:
+def folders(warm_python: Path, shared_folder: Callable[[str], Path]) -> Path:
     """The models, written once by the toolchain's interpreter."""
     folder = shared_folder(f"reference-{os.getpid()}")
     names = [zoo.folder_name(*entry) for entry in ENTRIES]
-    subprocess.run([toolchain_python, zoo.__file__, folder, *names], check=True, capture_output=True)
+    subprocess.run([warm_python, zoo.__file__, folder, *names], check=True, capture_output=True)
     return folder
 
 
@@ -73,7 +73,7 @@ class Converted:
 @pytest.fixture
 def convert(
     folders: Path,
-    toolchain_python: Path,
+    warm_python: Path,
     settings: Settings,
     make_request: Callable[..., ConversionRequest],
     tmp_path: Path,
@@ -87,7 +87,7 @@ def convert(
             (source / "config.json").write_text(json.dumps({**config, **changes}))
         request = make_request(source, canonical(entry[1]))
         opened.append(
-            Converted(request, ToolchainConverter(optimum.SPEC, settings, python=toolchain_python).convert(request))
+            Converted(request, ToolchainConverter(optimum.SPEC, settings, python=warm_python).convert(request))
         )
         return opened[-1]
 

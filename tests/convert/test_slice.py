@@ -38,18 +38,18 @@ SLICE = (
 
 
 @pytest.fixture(scope="module")
-def folders(toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+def folders(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
     """The models of the slice, written once by the toolchain's interpreter."""
     folder = shared_folder(f"slice-{os.getpid()}")
     names = [zoo.folder_name(model_type, task) for model_type, task, _ in SLICE]
-    python = toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    python = warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run([python, zoo.__file__, folder, *names], check=True, capture_output=True)
     return folder
 
 
 @pytest.mark.parametrize(("model_type", "task", "graphs"), SLICE, ids=[entry[0] for entry in SLICE])
-def test_an_architecture(folders: Path, toolchains: Path, model_type: str, task: str, graphs: set[str]) -> None:
-    settings = Settings.from_env(toolchains=toolchains, offline=True)
+def test_an_architecture(folders: Path, warm_toolchains: Path, model_type: str, task: str, graphs: set[str]) -> None:
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
 
     model = pull_model(folders / zoo.folder_name(model_type, task), task=task, settings=settings)
 

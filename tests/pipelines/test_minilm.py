@@ -25,10 +25,10 @@ pytestmark = [pytest.mark.hub]
 
 
 @pytest.fixture
-def pulled(minilm_hub: HubServer, toolchains: Path, shared_folder: Callable[[str], Path]) -> Iterator[StoredModel]:
+def pulled(minilm_hub: HubServer, warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Iterator[StoredModel]:
     """The converted model; converted once per test run, by the first test that needs it."""
     folder = shared_folder("minilm-store")
-    settings = Settings.from_env(home=folder, toolchains=toolchains, hf_cache=folder / "hf")
+    settings = Settings.from_env(home=folder, toolchains=warm_toolchains, hf_cache=folder / "hf")
     with FileLock(folder / "lock"):
         yield pull_model(MINILM, settings=settings)
 
@@ -78,9 +78,9 @@ def test_shipped_onnx_needs_no_toolchain(minilm_hub: HubServer) -> None:
 
 
 @pytest.mark.toolchain
-def test_the_commands_of_the_readme(pulled: StoredModel, minilm_hub: HubServer, toolchains: Path) -> None:
+def test_the_commands_of_the_readme(pulled: StoredModel, minilm_hub: HubServer, warm_toolchains: Path) -> None:
     """As a user types them, with one home folder."""
-    home = {"GPUX_HOME": str(pulled.path.parents[5]), "GPUX_TOOLCHAINS": str(toolchains)}
+    home = {"GPUX_HOME": str(pulled.path.parents[5]), "GPUX_TOOLCHAINS": str(warm_toolchains)}
 
     pull = gpux("pull", MINILM, "--json", **home)
     run = gpux("run", MINILM, "a cat sits", "a kitten rests", "--json", **home)

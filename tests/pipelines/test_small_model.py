@@ -18,8 +18,8 @@ EXPECTED: dict[str, Any] = json.loads((SMALL / "expected.json").read_text(encodi
 
 
 @pytest.fixture
-def model(toolchains: Path) -> StoredModel:
-    return pull_model(SMALL, settings=Settings.from_env(toolchains=toolchains, offline=True))
+def model(warm_toolchains: Path) -> StoredModel:
+    return pull_model(SMALL, settings=Settings.from_env(toolchains=warm_toolchains, offline=True))
 
 
 def test_it_writes_what_it_wrote(model: StoredModel) -> None:

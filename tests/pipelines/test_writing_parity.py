@@ -51,21 +51,21 @@ CALLS: tuple[tuple[str, str, str, Any, dict[str, Any]], ...] = (
 
 
 @pytest.fixture(scope="module")
-def folders(toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+def folders(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
     folder = shared_folder(f"writing-{os.getpid()}")
     names = sorted({zoo.folder_name(kind, task) for kind, task, *_ in CALLS})
-    subprocess.run([python(toolchains), zoo.__file__, folder, *names], check=True, capture_output=True)
+    subprocess.run([python(warm_toolchains), zoo.__file__, folder, *names], check=True, capture_output=True)
     return folder
 
 
 @pytest.fixture(scope="module")
-def wanted(toolchains: Path, folders: Path) -> list[Any]:
+def wanted(warm_toolchains: Path, folders: Path) -> list[Any]:
     """The answers of transformers, in the order of the calls."""
     calls = [
         (task, str(folders / zoo.folder_name(kind, zoo_task)), inputs, options)
         for kind, zoo_task, task, inputs, options in CALLS
     ]
-    program = [python(toolchains), "-I", writing_reference.__file__]
+    program = [python(warm_toolchains), "-I", writing_reference.__file__]
     done = subprocess.run(program, input=json.dumps(calls), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     answers: list[Any] = json.loads(done.stdout)
@@ -75,14 +75,14 @@ def wanted(toolchains: Path, folders: Path) -> list[Any]:
 @pytest.mark.parametrize(
     "number", range(len(CALLS)), ids=[f"{call[0]}, {call[2]}, {number}" for number, call in enumerate(CALLS)]
 )
-def test_as_transformers(folders: Path, toolchains: Path, wanted: list[Any], number: int) -> None:
+def test_as_transformers(folders: Path, warm_toolchains: Path, wanted: list[Any], number: int) -> None:
     kind, zoo_task, task, inputs, options = CALLS[number]
-    settings = Settings.from_env(toolchains=toolchains, offline=True)
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
     model = pull_model(folders / zoo.folder_name(kind, zoo_task), task=zoo_task, settings=settings)
     with pipeline(task, model=model, device="cpu") as pipe:
         assert pipe(inputs, **options) == wanted[number]
 
 
-def python(toolchains: Path) -> Path:
+def python(warm_toolchains: Path) -> Path:
     """The converter's interpreter."""
-    return toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

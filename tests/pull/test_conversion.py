@@ -24,8 +24,8 @@ pytestmark = pytest.mark.toolchain
 
 
 @pytest.fixture
-def converting(toolchains: Path) -> Settings:
-    return Settings.from_env(toolchains=toolchains)
+def converting(warm_toolchains: Path) -> Settings:
+    return Settings.from_env(toolchains=warm_toolchains)
 
 
 @pytest.mark.parametrize("case", PIPELINE_CASES[:3], ids=lambda case: case.name)
@@ -94,7 +94,8 @@ def test_cancel_while_converting(converting: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc to find the worker in")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_pull_leaves_no_worker_process(converting: Settings, tmp_path: Path, number: int) -> None:
+def test_a_stopped_pull_leaves_no_worker_process(toolchains: Path, tmp_path: Path, number: int) -> None:
+    converting = Settings.from_env(toolchains=toolchains)
     folder = bert_repository(tmp_path / "model", "text-classification")
     env = {**os.environ, "GPUX_TOOLCHAINS": str(converting.toolchains)}
     command = [sys.executable, "-m", "gpux", "pull", str(folder)]

@@ -40,9 +40,9 @@ NAMES = tuple(zoo.folder_name(*entry) for entry in SLICE)
 
 
 @pytest.fixture(scope="module")
-def toolchain_python(toolchains: Path) -> Path:
+def toolchain_python(warm_toolchains: Path) -> Path:
     """Its interpreter, which has torch and transformers."""
-    return interpreter(toolchains / "optimum")
+    return interpreter(warm_toolchains / "optimum")
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +77,12 @@ def test_tokens_and_beams_are_those_of_transformers(
     name: str,
     task: str,
     folders: Path,
-    toolchains: Path,
+    warm_toolchains: Path,
     requests: dict[str, dict[str, Any]],
     references: dict[str, dict[str, Any]],
 ) -> None:
     assert "error" not in references[name]
-    settings = Settings.from_env(toolchains=toolchains, offline=True)
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
     model = pull_model(folders / name, task=task, settings=settings)
     proof = model.manifest.proof
     assert proof is not None
