@@ -288,7 +288,10 @@ def test_cancelling_while_the_exporter_works(
         converter.convert(make_request(tiny / "bert"), progress=listener, cancel=token)
 
 
-def test_a_worker_that_is_killed(converter: ToolchainConverter, make_request: MakeRequest, tiny: Path) -> None:
+def test_a_worker_that_is_killed(
+    toolchain_python: Path, settings: Settings, make_request: MakeRequest, tiny: Path
+) -> None:
+    converter = ToolchainConverter(optimum.SPEC, settings, python=toolchain_python)
     request = make_request(tiny / "bert")
 
     def listener(event: Event) -> None:
