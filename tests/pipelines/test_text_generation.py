@@ -251,7 +251,7 @@ def test_a_shipped_graph_that_counts_padding_is_run_row_by_row(opened: Opened) -
     assert careful(PROMPTS, max_new_tokens=5) == opened()(PROMPTS, max_new_tokens=5)
     drawn = careful("a cat", max_new_tokens=5, seed=1, temperature=2.0, num_return_sequences=2)
     assert drawn == opened()("a cat", max_new_tokens=5, seed=1, temperature=2.0, num_return_sequences=2)
-    with pytest.raises(UnsupportedError, match="right for 1 row"):
+    with pytest.raises(UnsupportedError, match="supports 1 row"):
         careful("a cat", num_beams=2)
 
 

@@ -129,9 +129,9 @@ def test_nothing_to_read(made: Opened, prompts: list[list[int]]) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (tiny_graphs.write_without_cache, "keeps no key-value cache"),
-        (tiny_graphs.write_recurrent, "0 free axes"),
-        (tiny_graphs.write_with_types, "takes token_type_ids"),
+        (tiny_graphs.write_without_cache, "has no key-value cache"),
+        (tiny_graphs.write_recurrent, "0 dynamic axes"),
+        (tiny_graphs.write_with_types, "has the inputs token_type_ids"),
     ],
 )
 def test_graphs_that_are_refused(tmp_path: Path, write: Callable[[Path], Path], message: str) -> None:

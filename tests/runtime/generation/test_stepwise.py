@@ -102,7 +102,7 @@ def test_the_end_is_forced_where_the_context_ends() -> None:
 
 @pytest.mark.parametrize("limit", [2, 3])
 def test_a_prompt_that_leaves_no_room_is_an_error(limit: int) -> None:
-    with pytest.raises(ContextLengthError, match=f"the prompt has 3 tokens, and the model reads {limit}") as caught:
+    with pytest.raises(ContextLengthError, match=f"the prompt has 3 tokens, and the context has {limit}") as caught:
         write([(1, 2, 3)], limit=limit)
     assert caught.value.details == {"tokens": 3, "limit": limit - 1}
 

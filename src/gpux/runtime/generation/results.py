@@ -1,4 +1,4 @@
-"""What a generation gives back: its text, its tokens, why it ended and how long it took."""
+"""Results of a generation: text, tokens, the reason for its end, and timings."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Literal
 
 from gpux.model.values import Value
 
-#: ``eos``: the model's own end; ``stop``: a stop text; ``length``: ``max_new_tokens`` or the end of the context;
-#: ``deadline``: the time that was given; ``cancelled``: the caller's token was set.
+#: ``eos``: an end token; ``stop``: a stop text; ``length``: ``max_new_tokens`` or the end of the context;
+#: ``deadline``: the timeout of the call; ``cancelled``: the caller's ``CancelToken`` was set.
 FinishReason = Literal["eos", "stop", "length", "deadline", "cancelled"]
 
 
 @dataclass(frozen=True)
 class TokenScore(Value):
-    """One generated token and how likely it was, in natural logarithms of the model's own distribution."""
+    """One generated token and its log probability (natural logarithm) in the model's own distribution."""
 
     token: int
     logprob: float
-    #: the likeliest tokens at this place, best first: (token, logprob)
+    #: the most likely tokens at this place, best first: (token, logprob)
     top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Timings(Value):
-    """Seconds of one call; of a batch, all of its rows together."""
+    """Seconds of one call; of a batch, for all of its rows together."""
 
-    prefill: float = 0.0  #: from the call to the scores of the first token
-    decode: float = 0.0  #: from there to the end
+    prefill: float = 0.0  #: from the call to the first token
+    decode: float = 0.0  #: from the first token to the end
     steps: int = 0  #: calls of the graph after the prefill
-    reused_tokens: int = 0  #: of the prompts, whose keys and values were kept from an earlier call
+    reused_tokens: int = 0  #: tokens of the prompt whose keys and values were kept from an earlier call
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Generation(Value):
     tokens: tuple[int, ...]  #: generated, the end token included
     finish_reason: FinishReason
     prompt_tokens: int
-    stopped_by: str | None = None  #: the stop text that came
+    stopped_by: str | None = None  #: the stop text that ended it
     scores: tuple[TokenScore, ...] = ()  #: with ``logprobs``
-    score: float | None = None  #: of a beam: its sum of logprobs over its length to the power of the penalty
+    score: float | None = (
+        None  #: of a beam: its sum of log probabilities, divided by its length to the power of ``length_penalty``
+    )
     timings: Timings = field(default_factory=Timings)

@@ -1,4 +1,4 @@
-"""Text from tokens as they come: whole characters, no part of a stop text, nothing that has to be taken back."""
+"""Streaming of text from tokens: whole characters, no part of a stop text, and nothing that later tokens change."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _EXTENDED = regex.compile(
     r"[\r\p{M}\p{So}\p{Grapheme_Cluster_Break=Extend}\p{Grapheme_Cluster_Break=ZWJ}\u0590-\u11ff\u1780-\u17ff]"
 )
 _LONGEST = 32  # characters; a longer grapheme is not a character of any language, and is not held back
-_UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character, or none yet
-_CONTEXT = 8  # tokens of the prompt that decide what the first one begins with
+_UNFINISHED = "\ufffd"  # decoders write it for bytes that are not a character, or not yet
+_CONTEXT = 8  # tokens of the prompt that decide how the first new token is decoded
 
 
 def last_grapheme(text: str) -> int:
@@ -32,18 +32,17 @@ def last_grapheme(text: str) -> int:
 
 
 class TextStream:
-    """Pieces of one row's text. A piece is valid Unicode and ends between graphemes, as far as the text so far tells.
+    """Pieces of one row's text. A piece is valid Unicode and ends between graphemes, as far as the text so far shows.
 
-    The pieces together are what the tokenizer makes of all tokens, without what it makes of the prompt alone, up to the
-    first stop text. Which stop text comes first does not depend on how the text is cut into tokens: the one that is
-    complete first, the longer of two.
+    The pieces together are the decoded text of all tokens, without that of the prompt, up to the first stop text: the
+    one that is complete first, or the longer of two. It does not depend on token boundaries.
 
     Args:
         tokenizer: turns ids into text.
-        stops: texts that end the generation; neither they nor a beginning of them is ever given out. One that is the
-            name of a special token is that token, too.
-        prompt: the tokens before, which decide whether the first one begins with a space.
-        skip_special_tokens: leave them out of the text.
+        stops: texts that end the generation; neither they nor a beginning of them is returned. The name of a special
+            token stands for that token, too.
+        prompt: the tokens before, which decide whether the first token begins with a space.
+        skip_special_tokens: omit special tokens from the text.
     """
 
     def __init__(
@@ -57,10 +56,10 @@ class TextStream:
         self._text = _Decoded(tokenizer, prompt, skip_special_tokens)
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped_by: str | None = None  #: the stop text that came
+        self.stopped_by: str | None = None  #: the stop text that ended the row
 
     def push(self, token: int) -> str:
-        """What can be given out now that this token came; often empty in the middle of a character."""
+        """Add a token; returns the text that is certain now, often empty in the middle of a character."""
         if self.stopped_by is not None:
             return ""
         name = self._text.special.get(token)
@@ -71,14 +70,14 @@ class TextStream:
         return self._cut() or self._release(min(_begun_stop(self._held, self._stops), last_grapheme(self._held)))
 
     def finish(self) -> str:
-        """What was held back, when no token comes any more."""
+        """The text that was held back, after the last token."""
         if self.stopped_by is not None:
             return ""
         self._held += self._text.finish()
         return self._cut() or self._release(len(self._held))
 
     def _cut(self) -> str:
-        """End where a stop text came, and give out what is before it."""
+        """If there is a stop text, end there and return the text before it."""
         found = _first_stop(self._held, self._stops) if self.stopped_by is None else None
         return "" if found is None else self._stop(*found)
 
@@ -93,11 +92,11 @@ class TextStream:
 
 
 class _Decoded:
-    """The text of tokens, as far as no later token changes it.
+    """The text of tokens, as far as no later token can change it.
 
-    A few tokens are decoded again with each new one, for a token's text depends on the ones before it (a space after
-    the first, a character in several tokens, ``##ing``). ``DecodeStream`` of the library does the same, but refuses to
-    go on after bytes that make no character.
+    A few tokens are decoded again with each new one, since the text of a token depends on the ones before it (a space
+    after the first, a character in several tokens, ``##ing``). ``tokenizers.decoders.DecodeStream`` does the same, but
+    fails after bytes that are not a character.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special_tokens: bool) -> None:
@@ -108,15 +107,15 @@ class _Decoded:
         decoder = tokenizer.decoder
         self._has_bytes = decoder is not None and decoder.decode(["<0x41>"]) == "A"
         self._tokens = self._ending(prompt)
-        self._before: str | None = self._decode()  #: the prompt's text, until the first piece shows where it ends
+        self._before: str | None = self._decode()  #: the prompt's text, until the first piece is returned
         self._given = 0
 
     def push(self, token: int) -> str:
-        """The text that became certain with this token."""
+        """Add a token; returns the text that is certain now."""
         if self._skips and token in self.special:
             return ""
         self._tokens.append(token)
-        if self._is_byte(token):  # a wrong byte turns all bytes of a row of them into marks, those before it too
+        if self._is_byte(token):  # an invalid byte also turns the bytes before it into replacement characters
             return ""
         text = self._decode()
         whole = not text.endswith(_UNFINISHED)
@@ -127,7 +126,7 @@ class _Decoded:
         return piece
 
     def finish(self) -> str:
-        """The rest, when no token comes any more."""
+        """The rest of the text, after the last token."""
         text = self._decode()
         return self._give(text, len(text))
 
@@ -140,7 +139,7 @@ class _Decoded:
         return piece
 
     def _ending(self, prompt: Sequence[int]) -> list[int]:
-        """The last tokens of the prompt; a row of bytes with all of its bytes and a token before it."""
+        """The last tokens of the prompt; a sequence of byte tokens as a whole, with the token before it."""
         shown = [token for token in prompt if not (self._skips and token in self.special)]
         begin = max(len(shown) - _CONTEXT, 0)
         while begin > 0 and self._is_byte(shown[begin]):
@@ -158,19 +157,19 @@ class _Decoded:
 
 
 def _agreeing(one: str, other: str) -> int:
-    """How many characters at the beginning of two texts are the same."""
+    """Length of the common prefix of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _first_stop(text: str, stops: Sequence[str]) -> tuple[int, str] | None:
-    """Where the stop text begins that is complete first, and which it is; the longest of those that end there."""
+    """The place and text of the stop text that is complete first; the longest of those that end there."""
     found = [(place + len(stop), place, stop) for stop in stops if (place := text.find(stop)) >= 0]
     return min(found)[1:] if found else None
 
 
 def _begun_stop(text: str, stops: Sequence[str]) -> int:
-    """Where the longest end of the text begins that may become a stop text."""
+    """The place where the longest ending begins that later text may complete to a stop text."""
     longest = max((len(stop) for stop in stops), default=1) - 1
     for size in range(min(longest, len(text)), 0, -1):
         if any(stop.startswith(text[-size:]) for stop in stops):

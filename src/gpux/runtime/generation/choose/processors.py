@@ -1,8 +1,8 @@
-"""What may come next: scores of the next token, changed by what came before.
+"""Logits processors: they change the scores of the next token by the tokens so far.
 
-Each function changes one row of scores in place, float32 ``[vocabulary]``; the ids are all tokens so far, the prompt's
-first. Order and arithmetic are those of transformers' ``generation/logits_process.py``, except where a function says
-otherwise.
+Each function changes one row of scores in place, float32 ``[vocabulary]``; ids are all tokens so far, the prompt's
+first. Order and arithmetic are those of transformers' ``generation/logits_process.py``, except where a docstring names
+a difference.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from gpux.runtime.generation.options import GenerationOptions
 
 Scores = NDArray[np.float32]
 Ids = NDArray[np.int64]
-#: scores that are changed, all ids so far, how many of them are the prompt's
+#: (scores to change, all ids so far, number of ids of the prompt)
 Processor = Callable[[Scores, Ids, int], None]
 _NEVER = np.float32(-np.inf)
 
 
 def processors(options: GenerationOptions, most: int | None = None, read: Sequence[int] = ()) -> list[Processor]:
-    """The processors that the options ask for, in transformers' order; empty where every token may come as it is.
+    """The processors that the options need, in transformers' order; may be empty.
 
     Args:
         options: of the generation.
-        most: tokens that may be generated, where the context leaves less room than ``max_new_tokens``.
-        read: what the encoder read; of a decoder alone, the prompt.
+        most: tokens that may be generated, if the context leaves less room than ``max_new_tokens``.
+        read: token ids of the encoder's input; for a decoder without an encoder, the prompt.
     """
     found: list[Processor] = []
-    if options.encoder_repetition_penalty != 1.0:  # above 1 it invites what was read
-        invited = np.asarray(read, np.int64)
-        found.append(lambda scores, *_: penalize_repetition(scores, invited, 1 / options.encoder_repetition_penalty))
+    if options.encoder_repetition_penalty != 1.0:  # above 1, tokens of the input become more likely
+        source_ids = np.asarray(read, np.int64)
+        found.append(lambda scores, *_: penalize_repetition(scores, source_ids, 1 / options.encoder_repetition_penalty))
     if options.repetition_penalty != 1.0:
         found.append(lambda scores, ids, _: penalize_repetition(scores, ids, options.repetition_penalty))
     if options.presence_penalty or options.frequency_penalty:
@@ -49,13 +49,13 @@ def processors(options: GenerationOptions, most: int | None = None, read: Sequen
         found.append(lambda scores, ids, _: forbid_following(scores, source, ids[max(0, ids.size - size + 1) :], size))
     if words := [word for word in options.bad_words if not (len(word) == 1 and word[0] in options.eos_token_ids)]:
         found.append(lambda scores, ids, _: forbid_words(scores, ids, words))
-    return found + _of_places(options, options.max_new_tokens if most is None else most)
+    return found + _by_position(options, options.max_new_tokens if most is None else most)
 
 
-def _of_places(options: GenerationOptions, most: int) -> list[Processor]:
-    """Those that depend on how many tokens there are and not on which."""
+def _by_position(options: GenerationOptions, most: int) -> list[Processor]:
+    """The processors that depend on the number of tokens only."""
     found: list[Processor] = []
-    if options.eos_token_ids and options.min_length and not options.min_new_tokens:  # which takes precedence
+    if options.eos_token_ids and options.min_length and not options.min_new_tokens:  # min_new_tokens takes precedence
         found.append(_forbidding(options.eos_token_ids, lambda ids, _: ids.size < options.min_length))
     if options.eos_token_ids and options.min_new_tokens:
         found.append(_forbidding(options.eos_token_ids, lambda ids, prompt: ids.size - prompt < options.min_new_tokens))
@@ -75,26 +75,26 @@ def _of_places(options: GenerationOptions, most: int) -> list[Processor]:
 
 
 def penalize_repetition(scores: Scores, ids: Ids, penalty: float) -> None:
-    """Positive scores of tokens that came are divided by the penalty, negative ones multiplied (CTRL, 2019)."""
+    """Divide positive scores of tokens that occurred by the penalty, and multiply negative ones (CTRL, 2019)."""
     seen = ids[ids < scores.size]
-    found = scores[seen]  # a token that came twice is found twice, and written twice with the same value
+    found = scores[seen]  # a repeated token is written twice, with the same value
     scores[seen] = np.where(found < 0, found * np.float32(penalty), found / np.float32(penalty))
 
 
 def penalize_counts(scores: Scores, generated: Ids, presence: float, frequency: float) -> None:
-    """``presence`` once and ``frequency`` as often as a token was generated are taken off (OpenAI's API)."""
+    """Subtract ``presence`` once, and ``frequency`` for each time that a token was generated (OpenAI's API)."""
     seen, counts = np.unique(generated, return_counts=True)
     scores[seen] -= np.float32(presence) + np.float32(frequency) * counts.astype(np.float32)
 
 
 def forbid_repeated_ngrams(scores: Scores, ids: Ids, size: int) -> None:
-    """No token that would repeat a sequence of ``size`` tokens."""
+    """Forbid tokens that would repeat a sequence of ``size`` tokens."""
     if ids.size >= size:
         forbid_following(scores, ids, ids[ids.size - size + 1 :], size)
 
 
 def forbid_following(scores: Scores, read: Ids, begun: Ids, size: int) -> None:
-    """No token that would complete a sequence of ``size`` tokens that was read, of which all but the last has come."""
+    """Forbid tokens that complete a sequence of ``size`` tokens of ``read``, of which ``begun`` is all but the last."""
     if begun.size != size - 1 or read.size < size:
         return
     windows = np.lib.stride_tricks.sliding_window_view(read, size)
@@ -102,15 +102,15 @@ def forbid_following(scores: Scores, read: Ids, begun: Ids, size: int) -> None:
 
 
 def forbid_words(scores: Scores, ids: Ids, words: Sequence[tuple[int, ...]]) -> None:
-    """No token that would complete one of the sequences.
+    """Forbid tokens that complete one of the sequences.
 
-    transformers lets a word come that begins with the very first token of all; here none comes.
+    Unlike transformers, also if the sequence begins with the first token of the prompt.
     """
     forbid(scores, [word[-1] for word in words if _ends_with(ids, word[:-1])])
 
 
 def forbid(scores: Scores, tokens: Sequence[int] | Ids) -> None:
-    """These tokens cannot come."""
+    """Set the scores of these tokens to -inf."""
     chosen = np.asarray(tokens, np.int64)
     scores[chosen[chosen < scores.size]] = _NEVER
 
@@ -131,7 +131,7 @@ def _forbidding(tokens: Sequence[int], applies: Callable[[Ids, int], bool]) -> P
 
 
 def _forcing(name: str, tokens: Sequence[int], applies: Callable[[Ids, int], bool]) -> Processor:
-    """Nothing but one of these can come."""
+    """A processor that allows only these tokens."""
     chosen = np.asarray(tokens, np.int64)
 
     def process(scores: Scores, ids: Ids, prompt: int) -> None:
@@ -149,6 +149,6 @@ def _forcing(name: str, tokens: Sequence[int], applies: Callable[[Ids, int], boo
 
 
 def _begins(ids: Ids, prompt: int, options: GenerationOptions) -> bool:
-    """Is this the first token that the model chooses, after one that was forced."""
+    """Whether this is the first token that the model chooses, after a forced one."""
     forced = prompt == 1 and options.forced_bos_token_id is not None
     return ids.size - prompt == int(forced)

@@ -1,4 +1,4 @@
-"""One row of a generation: what it has so far, which token comes next, and whether it ends with it."""
+"""One row of a generation: its tokens, the choice of the next one, and whether that token ends the row."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ Scores = NDArray[np.float32]
 
 
 class Constraint(Protocol):
-    """The format of one row; made for one generation."""
+    """The format of one row: the interface of libraries that constrain decoding by a grammar. For one generation."""
 
     @property
     def finished(self) -> bool:
-        """Nothing more may come: the row ends, without an end token too."""
+        """Whether the format is complete, so that the row ends even without an end token."""
 
     def mask(self, scores: Scores) -> Scores:
-        """The scores, ``[vocabulary]``, with -inf for what cannot come; an end token may come where the answer may end.
+        """The scores, ``[vocabulary]``, with -inf for tokens that are not allowed next; may change them in place.
 
-        They may be written to and given back.
+        End tokens are allowed where the answer may end.
         """
 
     def accept(self, token: int) -> None:
-        """This token came; not called for an end token, nor for one that completed a stop text."""
+        """Advance by a token; not called for end tokens, nor for a token that completed a stop text."""
 
 
-#: (number of the row, token) -> did a stop text come with it
+#: (number of the row, token) -> whether the row ends with a stop text
 Stops = Callable[[int, int], bool]
-_ROOM = 256  # ids that are set aside at a time
+_ROOM = 256  # ids that are allocated at once
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """One token of one row, or the end of a row without one."""
+    """One token of a row, or the end of a row without a token."""
 
-    row: int  #: number of the sequence: that of its prompt times ``num_return_sequences``, and which of these
-    token: int | None  #: None: ended by the caller, ``finish`` says how
+    row: int  #: number of the sequence: its prompt's number times ``num_return_sequences``, plus its own
+    token: int | None  #: None: cancelled, or past the deadline
     score: TokenScore | None
-    finish: FinishReason | None  #: None: more may follow
+    finish: FinishReason | None  #: None: the row continues
 
 
 class Row:
-    """One sequence as it is written.
+    """One sequence while it is generated.
 
     Args:
-        number: its own among all of the call.
-        prompt: the tokens before, at least one.
-        options: of the call.
+        number: of the sequence in the request.
+        prompt: token ids, at least one.
+        options: of the request.
         limit: tokens that a row may have, prompt included.
         constraint: the format of its answer.
-        stream: from which its random numbers come; by default ``number``.
-        read: what an encoder read; by default the prompt.
+        stream: the random stream that it draws from; by default ``number``.
+        read: token ids of the encoder's input; by default the prompt.
 
     Raises:
-        InputError: an empty prompt.
+        InputError: the prompt is empty.
         ContextLengthError: the prompt leaves no room for an answer.
     """
 
@@ -80,7 +80,7 @@ class Row:
     ) -> None:
         self.number = number
         self._prompt = len(prompt)
-        self.room = room_for(len(prompt), options, limit)  #: tokens that may still come
+        self.room = room_for(len(prompt), options, limit)  #: tokens that may still be generated
         self._most = self.room
         self._ids = np.empty(len(prompt) + _ROOM, np.int64)
         self._ids[: len(prompt)] = prompt
@@ -90,12 +90,12 @@ class Row:
         self._processors = processors(options, self.room, prompt if read is None else read)
         self._chooser = Chooser(options, number if stream is None else stream)
         self._constraint = constraint
-        #: The likeliest token by the model's own scores is the one that comes.
+        #: Whether the next token is the most likely one by the model's own scores.
         self.greedy = not (self._processors or constraint or options.do_sample)
 
     @property
     def ids(self) -> NDArray[np.int64]:
-        """All tokens so far, the prompt's first."""
+        """All tokens so far, the prompt's first, ``int64 [tokens]``."""
         return self._ids[: self._size]
 
     @property
@@ -104,11 +104,11 @@ class Row:
         return int(self._ids[self._size - 1])
 
     def choose(self, scores: Scores) -> int:
-        """The next token, by the model's scores, ``[vocabulary]``, which are not written to.
+        """Choose the next token by the model's scores, ``[vocabulary]``, which are not changed.
 
         Raises:
-            NumericError: the scores hold NaN, or are infinite.
-            UsageError: no token may come.
+            NumericError: a score is NaN or infinite.
+            UsageError: every token is forbidden.
         """
         if self._processors or self._constraint is not None:
             scores = scores.copy()
@@ -119,7 +119,7 @@ class Row:
         return self._chooser.choose(scores)
 
     def take(self, token: int, scores: Scores, stops: Stops | None) -> Emitted:
-        """Append the token that was chosen by these scores of the model."""
+        """Append the token that was chosen by these scores."""
         if self._size == self._ids.size:
             self._ids = np.concatenate([self._ids, np.empty(self._size, np.int64)])
         self._ids[self._size] = token
@@ -141,11 +141,11 @@ class Row:
 
 
 def room_for(prompt: int, options: GenerationOptions, limit: int | None) -> int:
-    """Tokens that may follow a prompt of so many.
+    """Number of tokens that may follow a prompt of ``prompt`` tokens.
 
     Raises:
-        InputError: an empty prompt.
-        ContextLengthError: none may.
+        InputError: the prompt is empty.
+        ContextLengthError: no token may follow.
     """
     if prompt == 0:
         raise InputError("a prompt has no tokens", hint="Give at least one, such as the model's begin token.")
@@ -153,8 +153,8 @@ def room_for(prompt: int, options: GenerationOptions, limit: int | None) -> int:
         return options.max_new_tokens
     if prompt >= limit:
         raise ContextLengthError(
-            f"the prompt has {prompt} tokens, and the model reads {limit} with its answer",
-            hint="Shorten the prompt, or have it truncated.",
+            f"the prompt has {prompt} tokens, and the context has {limit} with the answer",
+            hint="Shorten the prompt, or truncate it.",
             tokens=prompt,
             limit=limit - 1,
         )
@@ -162,7 +162,7 @@ def room_for(prompt: int, options: GenerationOptions, limit: int | None) -> int:
 
 
 def token_score(scores: Scores, token: int, count: int) -> TokenScore:
-    """How likely the model held the token, and the ``count`` likeliest."""
+    """Log probabilities of the token and of the ``count`` most likely tokens."""
     total = logsumexp(scores)
     best = [(int(other), float(scores[other]) - total) for other in likeliest(scores, count)] if count else []
     return TokenScore(token, float(scores[token]) - total, tuple(best))

@@ -1,8 +1,8 @@
-"""Keys and values of the tokens so far, in memory that is allocated once and bound to the graph in place.
+"""Key-value caches: memory that is allocated once and bound to the graph.
 
-A graph with GroupQueryAttention writes new keys behind the old ones, so its past and its present are one place
-(:class:`SharedCache`). Any other graph answers past and new keys one after the other, which takes two places that swap
-roles from call to call (:class:`GrowingCache`).
+A graph with GroupQueryAttention writes new keys behind the old ones, so its past and present share memory
+(:class:`SharedCache`). Any other graph returns old and new keys concatenated, which needs two buffers that swap roles
+with every call (:class:`GrowingCache`).
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from gpux.system.machine import available_memory
 
 #: onnx.TensorProto.BFLOAT16, which numpy has no dtype for
 _BFLOAT16 = 16
-#: Bytes that are taken without a look at the machine's memory, which costs a twentieth of a short prompt's time.
+#: Bytes that are allocated without a check of the free memory, which costs a twentieth of a short prompt's time.
 SMALL = 16 << 20
 
 
 @dataclass(frozen=True)
 class CacheTensor:
-    """One tensor of a cache: keys or values of a layer."""
+    """One tensor of a cache: the keys or values of a layer."""
 
-    past: str  #: the input
-    present: str  #: the output that it comes from
+    past: str  #: name of the input
+    present: str  #: name of the output that becomes this input in the next call
     dtype: str
     shape: tuple[int | str | None, ...]  #: rows first
-    axis: int  #: of the tokens
+    axis: int  #: axis of the tokens
 
     @property
     def element(self) -> np.dtype[np.generic] | int:
-        """The dtype as a binding takes it."""
+        """The dtype, or an ONNX type number, as bindings accept it."""
         return _BFLOAT16 if self.dtype == "bfloat16" else np.dtype(self.dtype)
 
     @property
@@ -48,7 +48,7 @@ class CacheTensor:
         return 2 if self.dtype == "bfloat16" else np.dtype(self.dtype).itemsize
 
     def sized(self, rows: int, tokens: int) -> tuple[int, ...]:
-        """The shape for so many rows and tokens."""
+        """The shape for a number of rows and tokens."""
         fixed = [size if isinstance(size, int) else 1 for size in self.shape]
         fixed[0], fixed[self.axis] = rows, tokens
         return tuple(fixed)
@@ -59,33 +59,33 @@ class CacheTensor:
         return math.prod(self.sized(1, 1)) * self.itemsize
 
     def nbytes(self, rows: int, tokens: int) -> int:
-        """Bytes for so many rows and tokens."""
+        """Bytes for a number of rows and tokens."""
         return rows * tokens * self.unit
 
     def view(self, buffer: Buffer, rows: int, tokens: int) -> NDArray[np.generic]:
-        """The buffer's beginning as an array; of a device's memory a copy."""
+        """The beginning of the buffer as an array; a copy if it is device memory."""
         kind = np.dtype(np.uint16 if self.dtype == "bfloat16" else self.dtype)
         return buffer.read()[: self.nbytes(rows, tokens)].view(kind).reshape(self.sized(rows, tokens))
 
 
 def find_caches(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> tuple[CacheTensor, ...]:
-    """The tensors of a decoder's own cache, by their names: ``past_key_values.0.key`` comes from ``present.0.key``.
+    """The tensors of a decoder's own cache, by name: ``past_key_values.0.key`` is the output ``present.0.key``.
 
-    What a decoder keeps of its encoder (``.encoder.``) is not among them.
+    Keys and values of the encoder's output (``.encoder.``) are not included.
 
     Raises:
-        UnsupportedError: one has no axis that grows with the tokens, as the state of a recurrent model.
+        UnsupportedError: a tensor has no axis that grows with the tokens, such as the state of a recurrent model.
     """
-    answered = {spec.name for spec in outputs}
+    outputs_by_name = {spec.name for spec in outputs}
     found = []
     for spec in inputs:
-        present = present_name(spec.name, answered)
+        present = present_name(spec.name, outputs_by_name)
         if present is None or ".encoder." in spec.name:
             continue
         axes = [axis for axis, size in enumerate(spec.shape) if axis and not isinstance(size, int)]
         if len(axes) != 1:
             raise UnsupportedError(
-                f"the cache {spec.name} has {len(axes)} free axes besides its rows, and gpux writes along exactly one",
+                f"the cache {spec.name} has {len(axes)} dynamic axes besides its rows, and gpux supports exactly one",
                 hint="Run the graph yourself with gpux.Session.",
             )
         found.append(CacheTensor(spec.name, present, spec.dtype, spec.shape, axes[0]))
@@ -93,10 +93,10 @@ def find_caches(inputs: Iterable[TensorSpec], outputs: Iterable[TensorSpec]) -> 
 
 
 def check_memory(needed: int) -> None:
-    """Return if so many bytes can be allocated; as few as :data:`SMALL` are not asked about.
+    """Check that this many bytes are free; up to :data:`SMALL` bytes are not checked.
 
     Raises:
-        CacheMemoryError: with both figures.
+        CacheMemoryError: with the needed and the free bytes.
     """
     if needed <= SMALL:
         return
@@ -111,7 +111,7 @@ def check_memory(needed: int) -> None:
 
 
 class SharedCache:
-    """Past and present in one place, ``[rows, heads, capacity, size]``; a row's tokens begin at 0."""
+    """Past and present in one buffer, ``[rows, heads, capacity, size]``; the tokens of a row begin at 0."""
 
     def __init__(self, tensors: Sequence[CacheTensor], rows: int, capacity: int, device: str) -> None:
         self.tensors, self.rows, self.capacity = tuple(tensors), rows, capacity
@@ -119,16 +119,16 @@ class SharedCache:
         self._device = device
         check_memory(self.nbytes)
         self._buffers = [Buffer(tensor.nbytes(rows, capacity), device) for tensor in self.tensors]
-        #: Has to be bound for every call: the host's memory for a device that copies what it reads.
+        #: Whether it has to be bound for every call: host memory, of a device that copies its inputs.
         self.moves = any(buffer.device != device.partition(":")[0] for buffer in self._buffers)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
+        """Bytes of the buffers."""
         return sum(tensor.nbytes(self._allocated, self.capacity) for tensor in self.tensors)
 
     def bind(self, binding: Binding, added: int, row: int | None = None) -> None:
-        """Bind all rows, or a single one, for a call that adds so many tokens to each."""
+        """Bind all rows, or a single one, for a call that adds ``added`` tokens to each."""
         rows = self.rows if row is None else 1
         for tensor, buffer in zip(self.tensors, self._buffers, strict=True):
             offset = 0 if row is None else tensor.nbytes(row, self.capacity)
@@ -137,13 +137,13 @@ class SharedCache:
             binding.fetch_buffer(tensor.present, buffer, tensor.element, shape, offset)
 
     def advance(self, added: int) -> None:
-        """The call was made: the graph wrote in place, nothing is left to do."""
+        """Nothing to do after a call: the graph has written in place."""
 
     def truncate(self, length: int) -> None:
-        """What is beyond is overwritten by what comes."""
+        """Nothing to do: later tokens overwrite the removed ones."""
 
     def keep(self, rows: Sequence[int], length: int, spare: int = 0) -> None:
-        """Go on with these rows, in this order; ``length`` tokens of each are worth keeping. Nothing is padded here."""
+        """Continue with these rows, in this order, and the first ``length`` tokens of each; nothing is padded here."""
         if len(rows) > self._allocated:
             self._resize(rows, self.capacity, length)
         elif list(rows) != list(range(len(rows))):
@@ -154,7 +154,7 @@ class SharedCache:
         self.rows = len(rows)
 
     def reserve(self, capacity: int, length: int) -> None:
-        """Make room for so many tokens a row; what is there stays."""
+        """Grow to a capacity of tokens for each row, and keep the first ``length`` of them."""
         if capacity > self.capacity:
             self._resize(range(self.rows), capacity, length)
 
@@ -171,14 +171,14 @@ class SharedCache:
         self.capacity = capacity
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._buffers.clear()
 
 
 class GrowingCache:
-    """Two places that take turns; each call reads one, and writes the other one token longer, without gaps."""
+    """Two buffers that take turns: each call reads one, and writes old and new tokens to the other, without gaps."""
 
-    moves = True  #: has to be bound for every call
+    moves = True  #: it has to be bound for every call
 
     def __init__(self, tensors: Sequence[CacheTensor], rows: int, capacity: int, device: str) -> None:
         self.tensors, self.rows, self.capacity = tuple(tensors), rows, capacity
@@ -191,11 +191,11 @@ class GrowingCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds."""
+        """Bytes of the buffers."""
         return 2 * sum(tensor.nbytes(self.rows, self.capacity) for tensor in self.tensors)
 
     def bind(self, binding: Binding, added: int, row: int | None = None) -> None:
-        """Bind all rows, for a call that adds so many tokens to each."""
+        """Bind all rows, for a call that adds ``added`` tokens to each."""
         for tensor, past, present in zip(self.tensors, self._past, self._present, strict=True):
             before, after = tensor.sized(self.rows, self.length), tensor.sized(self.rows, self.length + added)
             if binding.takes(tensor.past):
@@ -203,12 +203,12 @@ class GrowingCache:
             binding.fetch_buffer(tensor.present, present, tensor.element, after)
 
     def advance(self, added: int) -> None:
-        """The call was made: what it wrote is the past now."""
+        """Swap the buffers after a call: its output is the past of the next one."""
         self._past, self._present = self._present, self._past
         self.length += added
 
     def keep(self, rows: Sequence[int], length: int, spare: int = 0) -> None:
-        """Go on with these rows, in this order, without the first ``spare`` tokens of each."""
+        """Continue with these rows, in this order, without the first ``spare`` tokens of each."""
         if not spare and list(rows) == list(range(self.rows)):
             return
         wider = len(rows) > self.rows
@@ -224,7 +224,7 @@ class GrowingCache:
         self.rows, self.length = len(rows), self.length - spare
 
     def truncate(self, length: int) -> None:
-        """Forget the tokens of all rows from ``length`` on."""
+        """Remove the tokens of all rows from ``length`` on."""
         if length >= self.length:
             return
         for tensor, past in zip(self.tensors, self._past, strict=True):
@@ -234,7 +234,7 @@ class GrowingCache:
         self.length = length
 
     def reserve(self, capacity: int, length: int) -> None:
-        """Make room for so many tokens a row; what is there stays."""
+        """Grow to a capacity of tokens for each row, and keep the first ``length`` of them."""
         if capacity <= self.capacity:
             return
         check_memory(2 * sum(tensor.nbytes(self.rows, capacity) for tensor in self.tensors))
@@ -246,7 +246,7 @@ class GrowingCache:
             self._past[number], self._present[number] = buffer, Buffer(buffer.nbytes, self._device)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._past.clear()
         self._present.clear()
 
@@ -255,7 +255,7 @@ Cache = SharedCache | GrowingCache
 
 
 def _move(array: NDArray[np.generic], rows: Sequence[int], length: int) -> None:
-    """Put ``rows`` at the beginning of ``[rows, tokens, ...]``, in order; only those that move are copied."""
+    """Move ``rows`` to the beginning of ``[rows, tokens, ...]``, in order; only rows that move are copied."""
     moved = [(place, row) for place, row in enumerate(rows) if place != row]
     places, sources = [place for place, _ in moved], [row for _, row in moved]
     array[places, :length] = array[sources, :length]

@@ -1,4 +1,4 @@
-"""One call of a decoder's graph: token ids, mask and positions in, logits out, all in memory that is bound."""
+"""Calls of a decoder's graph: token ids, mask and positions in, logits out, all in bound memory."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from gpux.model.variant import TensorSpec
 from gpux.runtime.generation.engine.state import Ids, Scores
 from gpux.runtime.session import Session
 
-#: What a text alone gives.
+#: Inputs that follow from the token ids of a text.
 TOKENS = frozenset({"input_ids", "attention_mask", "position_ids", "cache_position", "use_cache_branch"})
-#: An input of gpux' own conversions: the first token that is scored, negative from the end; by default 0, all of them.
+#: An input of graphs that gpux converted: the first token of the call that gets scores, counted from the end if
+#: negative; the default 0 scores all tokens.
 START = "logits_start"
-#: Tokens of one call of a prompt: more gain no speed, and cost memory.
+#: Tokens of a prompt in one call; more are not faster, and cost memory.
 CHUNK = 512
-#: Bytes of the logits of one call: of 150,000 words, 512 tokens would take 300 MB.
+#: Bytes of the logits of one call; with 150,000 words, 512 tokens would take 300 MB.
 LOGITS_BYTES = 96 << 20
 
 
 class Caller:
-    """Feeds one decoder's graph; a step of one token a row binds only what changed since the last.
+    """Calls one decoder's graph; a step of one token for each row binds only inputs that changed since the last step.
 
     Args:
         session: the graph.
-        others: inputs that somebody else binds: the cache, and what a decoder gets of its encoder.
+        others: inputs that the owner of the caller binds: the cache, and the encoder's output.
 
     Raises:
-        UnsupportedError: an input that nothing is known about, or no ``logits``.
+        UnsupportedError: the graph has an unknown input, or no output ``logits``.
     """
 
     def __init__(self, session: Session, others: Collection[str]) -> None:
         self.binding = session.bind()
-        self.prepared = False  #: ids and logits of a step are bound, and so is a cache that does not move
+        self.prepared = False  #: whether inputs and logits of a step are bound, and a cache that does not move
         self._inputs = {spec.name: spec for spec in session.inputs if spec.name not in others}
         unknown = sorted(set(self._inputs) - TOKENS)
         if unknown:
             raise UnsupportedError(
-                f"the graph takes {', '.join(unknown)}, which a text alone does not give",
+                f"the graph has the inputs {', '.join(unknown)}, which gpux cannot derive from a text",
                 hint="Run the graph yourself with gpux.Session.",
             )
         self._logits = _logits(session)
@@ -50,7 +51,7 @@ class Caller:
         self._counted = "cache_position" in self._inputs
         self._branches = "use_cache_branch" in self._inputs
         mask = self._inputs.get("attention_mask")
-        #: Of what a step changes besides its tokens and their places, there is the mask alone.
+        #: Besides token ids and positions, a step changes only the mask.
         self._plain = mask is not None and mask.dtype == "int64" and not (self._counted or self._branches)
         self._ones = np.ones(0, self._dtype("attention_mask"))
         self._ids: NDArray[Any] = np.zeros((0, 1), np.int64)
@@ -61,19 +62,19 @@ class Caller:
 
     @property
     def tokens(self) -> int:
-        """Tokens of one call: :data:`CHUNK`, or as many as have logits of :data:`LOGITS_BYTES` if all are scored."""
+        """Tokens of one call: :data:`CHUNK`; fewer if the logits of all of them would exceed :data:`LOGITS_BYTES`."""
         return CHUNK if self._keeps else min(CHUNK, max(32, LOGITS_BYTES // (4 * self.vocabulary)))
 
     def ones(self, rows: int, total: int) -> NDArray[Any]:
-        """The mask of rows of one length without padding, ``[rows, total]``."""
+        """The mask of rows of equal length without padding, ``[rows, total]``."""
         if self._ones.size < rows * total:
             self._ones = np.ones(max(rows * total, 2 * self._ones.size), self._ones.dtype)
         return self._ones[: rows * total].reshape(rows, total)
 
     def call(self, ids: NDArray[np.int64], mask: NDArray[Any], positions: NDArray[Any], keep: int = 0) -> Scores:
-        """Any number of tokens; the scores after the last ``keep`` of them, float32 ``[rows, keep, vocabulary]``.
+        """Read any number of tokens; returns scores after the last ``keep``, float32 ``[rows, keep, vocabulary]``.
 
-        0 keeps all. A graph that scores all of them at any rate is not asked for fewer.
+        0 stands for all tokens. A graph without ``logits_start`` computes the scores of all of them.
         """
         self.prepared = False
         keep = keep or ids.shape[1]
@@ -87,10 +88,10 @@ class Caller:
         return _as_float32(out[:, -keep:], self._logits)
 
     def step(self, tokens: Ids, mask: NDArray[Any] | int, positions: Ids) -> Scores:
-        """One token a row, ``[rows]``; the scores ``[rows, vocabulary]``, a view that the next step overwrites.
+        """Read one token for each row, ``[rows]``; returns scores ``[rows, vocabulary]``, overwritten by the next step.
 
-        What is done here is done once a token, when the graph has just emptied the processor's caches: a mask that is
-        given as its width, of rows of one length without padding, is hardly more than bound.
+        This runs once for each token, right after the graph has emptied the processor's caches, so it does little: a
+        mask of rows of equal length without padding is given as its width.
         """
         if not self.prepared:
             self._prepare(len(tokens))
@@ -109,7 +110,7 @@ class Caller:
         return _as_float32(self._out, self._logits)[:, 0]
 
     def close(self) -> None:
-        """Let go of all memory; may be called twice."""
+        """Release all memory; may be called twice."""
         self.binding.close()
 
     def _prepare(self, rows: int) -> None:
@@ -126,7 +127,7 @@ class Caller:
         self._feed("position_ids", self._positions)
 
     def _keep(self, count: int) -> None:
-        """Have so many of the last tokens scored, where the graph can be asked to."""
+        """Request the scores of the last ``count`` tokens, if the graph has ``logits_start``."""
         if self._keeps:
             self.binding.override(START, np.array([-count], np.int64))
 
@@ -150,26 +151,26 @@ class Caller:
 
 
 def vocabulary(logits: TensorSpec) -> int:
-    """Entries of the vocabulary, by the shape of the logits.
+    """Size of the vocabulary, from the shape of the logits.
 
     Raises:
-        UnsupportedError: the shape leaves it open.
+        UnsupportedError: that axis is dynamic.
     """
     size = logits.shape[-1]
     if not isinstance(size, int):
-        raise UnsupportedError("the graph does not say how many words its logits score")
+        raise UnsupportedError("the vocabulary size is not in the shape of the graph's logits")
     return size
 
 
 def _logits(session: Session) -> TensorSpec:
     found = next((spec for spec in session.outputs if spec.name == "logits"), None)
     if found is None:
-        raise UnsupportedError(f"{session.path.name} has no output named logits", hint="It may be no decoder.")
+        raise UnsupportedError(f"{session.path.name} has no output named logits", hint="It may not be a decoder.")
     return found
 
 
 def _as_float32(out: NDArray[Any], spec: TensorSpec) -> Scores:
-    """The scores as float32; bfloat16 is the upper half of it."""
+    """The scores as float32; a bfloat16 is the upper half of a float32."""
     if spec.dtype == "bfloat16":
         return (out.astype(np.uint32) << 16).view(np.float32)
     return out if out.dtype == np.float32 else out.astype(np.float32)

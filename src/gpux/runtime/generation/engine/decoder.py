@@ -1,4 +1,9 @@
-"""A decoder, and the rows that it writes: prompts are read in pieces, then a token a row at a time."""
+"""Decoders with a key-value cache, their states, and a cache of states for prompts with a common prefix.
+
+Prompts are read in pieces, then one token for each row at a time. How a graph has to be called is in its
+:class:`~gpux.model.variant.CallSpec`: a graph with GroupQueryAttention (``chunk_rows`` is 1) needs padding on the
+right, and reads several tokens after a cache for one row at a time only; other graphs need padding on the left.
+"""
 
 from __future__ import annotations
 
@@ -19,72 +24,72 @@ from gpux.runtime.session import Session
 
 
 class Rows:
-    """Rows without tokens. A row's tokens stand behind its padding, one after the other.
+    """The tokens of rows, and their places in the cache: a row's tokens follow its padding without gaps.
 
     Args:
-        padding: places before each row, ``[rows]``.
+        padding: number of places before each row, ``[rows]``; rows begin without tokens.
     """
 
     def __init__(self, padding: Sequence[int] | Ids) -> None:
         self.padding: Ids = np.array(padding, np.int64)
-        self.lengths: Ids = np.zeros_like(self.padding)  #: tokens of each
+        self.lengths: Ids = np.zeros_like(self.padding)  #: number of tokens of each row, ``[rows]``
         self._held: list[list[int]] = [[] for _ in padding]
-        self._newest: list[list[int]] = []  # what came to all rows since, a token each
+        self._newest: list[list[int]] = []  # tokens of later steps, one for each row
         self._measure()
 
     @property
     def tokens(self) -> list[list[int]]:
-        """What each row holds."""
+        """The token ids of each row."""
         for row, held in enumerate(self._held if self._newest else ()):
             held.extend(step[row] for step in self._newest)
         self._newest.clear()
         return self._held
 
     def mask(self, added: int) -> Ids:
-        """1 where there is a token once so many came to each row, ``[rows, places]``."""
+        """The attention mask after ``added`` more tokens for each row, ``[rows, places]``."""
         return self.placed(self.width + added, self.lengths + added)
 
     def placed(self, total: int, lengths: Ids) -> Ids:
-        """The mask of so many places, for rows of these lengths behind their padding."""
+        """The mask of ``total`` places, for rows of these lengths after their padding."""
         places, first = np.arange(total), self.padding[:, None]
         return ((places >= first) & (places < lengths[:, None] + first)).astype(np.int64)
 
     def step(self, tokens: Ids) -> None:
-        """One more token for each row, ``[rows]``. Done once a token: what holds for all rows goes on holding."""
+        """Append one token to each row, ``[rows]``; runs once for each token, and leaves :attr:`even` as it is."""
         self.lengths += 1
         self.width += 1
         self._newest.append(tokens.tolist())
 
     def append(self, row: int, tokens: Sequence[int]) -> None:
-        """Several more tokens for one row."""
+        """Append several tokens to one row."""
         self.tokens[row].extend(map(int, tokens))
         self.lengths[row] += len(tokens)
         self._measure()
 
     def shared(self, prompt: Sequence[int]) -> int:
-        """How many tokens at the beginning of a prompt the only row holds; not the last, which is always read anew."""
+        """Length of the common prefix of a prompt and the only row, without the prompt's last token."""
         held = self.tokens[0] if len(self.tokens) == 1 else []
         most = min(len(held), len(prompt) - 1)
         return next((place for place in range(most) if held[place] != prompt[place]), most)
 
     def truncate(self, length: int) -> None:
-        """Forget what each row has beyond so many tokens."""
+        """Remove the tokens of each row beyond ``length``."""
         self.lengths = np.minimum(self.lengths, length)
         for held in self.tokens:
             del held[length:]
         self._measure()
 
     def keep(self, rows: Sequence[int], spare: int) -> None:
-        """Go on with these rows, in this order, each with so much less padding."""
+        """Continue with these rows, in this order, each with ``spare`` places less padding."""
         self.lengths, self.padding = self.lengths[rows], self.padding[rows] - spare
         self._held = [list(self.tokens[row]) for row in rows]
         self._measure()
 
     def _measure(self) -> None:
-        """What a step keeps up by itself, since it is asked for once a token."""
+        """Compute the values that :meth:`step` only updates."""
         #: places of the longest row, padding included
         self.width = int((self.lengths + self.padding).max(initial=0))
-        #: all rows are of one length, without padding
+        #: whether all rows are equally long, without padding
         self.even = not self.padding.any() and bool((self.lengths == self.width).all())
 
 
@@ -93,11 +98,11 @@ class Decoder:
 
     Args:
         session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
-        call_spec: how it must be driven.
-        most_rows: of one call; None for as many as the graph's own limits allow.
+        call_spec: how the graph has to be called.
+        most_rows: rows of one call at most; by default, as many as the limits in the graph allow.
 
     Raises:
-        UnsupportedError: the graph has no such cache, or takes an input that a text alone does not give.
+        UnsupportedError: the graph has no such cache, or an input that cannot be derived from a text.
     """
 
     def __init__(
@@ -111,17 +116,17 @@ class Decoder:
         self.tensors = find_caches(session.inputs, session.outputs)
         if not self.tensors:
             raise UnsupportedError(
-                f"{session.path.name} keeps no key-value cache",
-                hint="Convert the weights: `gpux pull --force` makes a graph with one.",
+                f"{session.path.name} has no key-value cache",
+                hint="Convert the weights with `gpux pull --force`.",
             )
-        self.shares = call_spec.chunk_rows is not None  #: past and present are one place
+        self.shares = call_spec.chunk_rows is not None  #: whether past and present share memory
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (call_spec.max_length, *counted) if size), default=None)
-        self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: of one call; None: any
-        self.caller()  # refuses what it cannot feed, before anything is generated
+        self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: rows of one call at most; None: any
+        self.caller()  # raises for unknown inputs before anything is generated
 
     def caller(self) -> Caller:
-        """What feeds the graph, of a generation's own."""
+        """A caller of the graph, for one generation."""
         return Caller(self.session, {tensor.past for tensor in self.tensors})
 
     def open(self, room: int) -> DecoderState:
@@ -134,7 +139,7 @@ class Decoder:
 
 
 class DecoderState:
-    """Rows that a :class:`Decoder` writes; see :class:`~gpux.runtime.generation.engine.state.State`."""
+    """The rows of one generation; see :class:`~gpux.runtime.generation.engine.state.State`."""
 
     def __init__(self, decoder: Decoder, room: int) -> None:
         self.limit = decoder.limit
@@ -142,13 +147,13 @@ class DecoderState:
         self._caller = decoder.caller()
         self._cache: Cache | None = None
         self._rows = Rows([])
-        self._free = 0  # steps that may be made before anything has to be looked at
-        self.reused = 0  #: tokens of the prompt that the cache held before
-        self.stopped: Callable[[], bool] = lambda: False  #: asked between the pieces of a long prompt
+        self._free = 0  # steps before capacity and limit have to be checked again
+        self.reused = 0  #: tokens of the prompt that were already in the cache
+        self.stopped: Callable[[], bool] = lambda: False  #: called between the pieces of a long prompt; True cancels
 
     @property
     def rows(self) -> int:
-        """Rows that are still written."""
+        """Number of unfinished rows."""
         return len(self._rows.lengths)
 
     @property
@@ -158,17 +163,17 @@ class DecoderState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the cache holds."""
+        """Bytes of the cache."""
         return 0 if self._cache is None else self._cache.nbytes
 
     def shared(self, prompt: Sequence[int]) -> int:
-        """How many tokens at the beginning of a prompt the only row holds already."""
+        """Number of tokens at the beginning of a prompt that the only row already holds."""
         return self._rows.shared(prompt)
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """Read the prompts, one a row; the scores of each row's next token, ``[rows, vocabulary]``.
+        """Read the prompts, one for each row; returns the scores of each row's next token, ``[rows, vocabulary]``.
 
-        A single prompt goes on from what a state that was used before holds of it.
+        If the state was used before, tokens at the beginning of a single prompt that it holds are not read again.
         """
         sizes = [len(prompt) for prompt in prompts]
         self._check(sizes)
@@ -179,7 +184,7 @@ class DecoderState:
         return self._read(prompts)
 
     def step(self, tokens: Ids) -> Scores:
-        """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
+        """Append one token to each row, ``[rows]``; returns the scores of the next token, ``[rows, vocabulary]``."""
         if self._free <= 0:
             self._reserve(1)
         self._free -= 1
@@ -193,54 +198,54 @@ class DecoderState:
         return logits
 
     def extend(self, tokens: Sequence[int]) -> Scores:
-        """Append several tokens to the only row; the scores after each of them, ``[tokens, vocabulary]``."""
+        """Append several tokens to the only row; returns the scores after each of them, ``[tokens, vocabulary]``."""
         self._reserve(len(tokens))
-        if self._takes_chunks():
+        if self._reads_chunks():
             return np.asarray(self._call(tokens)[0])
         return np.concatenate([self.step(np.array([token], np.int64)).copy() for token in tokens])
 
     def append(self, tokens: Sequence[int]) -> Scores:
-        """Append any number of tokens to the only row, in pieces; the scores after the last, ``[1, vocabulary]``."""
+        """Append tokens to the only row, in pieces; returns the scores after the last, ``[1, vocabulary]``."""
         self._reserve(len(tokens))
         size = self._caller.tokens if self._decoder.call_spec.chunks_after_cache else len(tokens)
-        for start, end in self._heeded(len(tokens), size):
+        for start, end in self._until_stopped(len(tokens), size):
             piece = tokens[start:end]
-            logits = self._call(piece, keep=1)[:, 0] if self._takes_chunks() else self.extend(piece)[-1:]
+            logits = self._call(piece, keep=1)[:, 0] if self._reads_chunks() else self.extend(piece)[-1:]
         return np.asarray(logits)
 
     def truncate(self, length: int) -> None:
-        """Forget what the only row has beyond ``length`` tokens."""
+        """Remove the tokens of the only row beyond ``length``."""
         self._opened().truncate(length + int(self._rows.padding.max(initial=0)))
         self._rows.truncate(length)
         self._free = 0
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in this order."""
+        """Continue with these rows, in this order."""
         chosen = list(rows)
         if chosen == list(range(self.rows)):
             return
         self._check_rows(len(chosen))
-        # Padding that all of them have can go where positions are told, and are not counted from the cache's beginning.
-        told = self._decoder.call_spec.position_inputs
-        spare = int(self._rows.padding[chosen].min(initial=self._rows.width)) if told else 0
+        # Padding that all rows share can go if positions are an input, and not counted from the cache's start.
+        placed = self._decoder.call_spec.position_inputs
+        spare = int(self._rows.padding[chosen].min(initial=self._rows.width)) if placed else 0
         self._opened().keep(chosen, self._rows.width, spare)
         self._rows.keep(chosen, spare)
         self._unprepare()
 
     def close(self) -> None:
-        """Let go of the cache's memory; may be called twice."""
+        """Release the cache; may be called twice."""
         if self._cache is not None:
             self._cache.close()
         self._cache = None
         self._caller.close()
 
     def _unprepare(self) -> None:
-        """What was bound for steps is not what it was."""
+        """Bind everything again in the next step."""
         self._free = 0
         self._caller.prepared = False
 
     def _read(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """Read prompts into a new cache."""
+        """Read the prompts into a new cache."""
         kind, longest = SharedCache if self._decoder.shares else GrowingCache, max(map(len, prompts))
         capacity = min(longest + self._room, self.limit or sys.maxsize)
         self._cache = kind(self._decoder.tensors, len(prompts), capacity, self._decoder.session.device)
@@ -252,7 +257,7 @@ class DecoderState:
         return self._read_apart(prompts) if apart else self._read_together(prompts)
 
     def _read_together(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """All prompts at once, padded to the longest; in pieces, where several rows may follow a cache."""
+        """Read all prompts at once, padded to the longest; in pieces, if the graph reads several rows after a cache."""
         sizes = np.array([len(prompt) for prompt in prompts], np.int64)
         width = int(sizes.max())
         if not self._decoder.shares:
@@ -272,17 +277,17 @@ class DecoderState:
         return scores
 
     def _pieces(self, width: int) -> Iterator[tuple[int, int]]:
-        """Columns of padded prompts that are read in one call."""
+        """The columns of padded prompts that are read in each call."""
         call_spec = self._decoder.call_spec
         several = call_spec.chunks_after_cache and not self._decoder.shares
         size = max(1, self._caller.tokens // self.rows) if several else width
-        return self._heeded(width, size)
+        return self._until_stopped(width, size)
 
-    def _heeded(self, count: int, size: int) -> Iterator[tuple[int, int]]:
-        """Pieces of so many tokens, as long as the caller wants more."""
+    def _until_stopped(self, count: int, size: int) -> Iterator[tuple[int, int]]:
+        """Pieces of ``size`` tokens, until the caller cancels."""
         for start in range(0, count, size):
             if start and self.stopped():
-                raise CancelledError("cancelled while the prompt was read", hint="Start again.")
+                raise CancelledError("cancelled while the prompt was read", hint="Start the generation again.")
             yield start, min(start + size, count)
 
     def _call_all(self, ids: Ids, mask: Ids, start: int, end: int, keep: int) -> Scores:
@@ -294,17 +299,17 @@ class DecoderState:
         return logits
 
     def _read_apart(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """One prompt after the other into its place of a shared cache, in pieces, which wants no padding."""
+        """Read the prompts one after the other into their rows of a shared cache, in pieces and without padding."""
         return np.concatenate([self._read_row(row, prompt) for row, prompt in enumerate(prompts)])
 
     def _read_row(self, row: int, prompt: Sequence[int]) -> Scores:
         size = self._caller.tokens
-        for start, end in self._heeded(len(prompt), size):
+        for start, end in self._until_stopped(len(prompt), size):
             logits = self._call(prompt[start:end], row, keep=1)
         return logits[:, 0]
 
     def _call(self, tokens: Sequence[int], row: int = 0, keep: int = 0) -> Scores:
-        """Several tokens to one row; the scores after the last ``keep`` (0: all), ``[1, keep, vocabulary]``."""
+        """Read several tokens of one row; returns the last ``keep`` scores (0: all), ``[1, keep, vocabulary]``."""
         cache, added = self._opened(), len(tokens)
         before = int(self._rows.lengths[row])
         cache.bind(self._caller.binding, added, row)
@@ -316,21 +321,21 @@ class DecoderState:
         self._free = 0
         return logits
 
-    def _takes_chunks(self) -> bool:
-        """Whether several tokens may come now."""
+    def _reads_chunks(self) -> bool:
+        """Whether the graph can read several tokens now."""
         return self._decoder.call_spec.chunks_after_cache or not self._rows.width
 
     def _mask(self, added: int) -> NDArray[Any]:
-        """Which places hold a token once ``added`` came to each row, ``[rows, places]``."""
+        """The attention mask after ``added`` more tokens for each row, ``[rows, places]``."""
         rows = self._rows
         return self._caller.ones(self.rows, rows.width + added) if rows.even else rows.mask(added)
 
     def _reserve(self, added: int) -> None:
-        """Make room for more tokens, a quarter more than asked so that it seldom happens."""
+        """Grow the cache for more tokens, by a quarter more than needed so that it rarely grows."""
         most, longest = self.limit or sys.maxsize, int(self._rows.lengths.max(initial=0))
         if longest + added > most:
             raise self._too_long(longest + added)
-        if self._rows.width + added > most:  # rows have padding in common that cannot go: it counts as positions
+        if self._rows.width + added > most:  # rows share padding that cannot be removed, and that counts as positions
             self._read(self._rows.tokens)
         cache, needed = self._opened(), self._rows.width + added
         if needed > cache.capacity:
@@ -341,7 +346,7 @@ class DecoderState:
     def _check(self, sizes: Sequence[int]) -> None:
         self._check_rows(len(sizes))
         if not sizes or min(sizes) == 0:
-            raise InputError("a prompt has no tokens", hint="Give a text; this tokenizer adds nothing to an empty one.")
+            raise InputError("a prompt has no tokens", hint="Give a text; the tokenizer adds no token to an empty one.")
         if self.limit is not None and max(sizes) > self.limit:
             raise self._too_long(max(sizes))
 
@@ -349,13 +354,13 @@ class DecoderState:
         most = self._decoder.most_rows
         if most is not None and rows > most:
             raise UnsupportedError(
-                f"this graph is right for {most} row(s) at a time, and {rows} were given",
-                hint="Ask for one sequence at a time.",
+                f"this graph supports {most} row(s) at a time, and {rows} were given",
+                hint="Generate one sequence at a time.",
             )
 
     def _too_long(self, tokens: int) -> ContextLengthError:
         return ContextLengthError(
-            f"{tokens} tokens are more than the {self.limit} that the model reads",
+            f"{tokens} tokens exceed the context of {self.limit} tokens",
             hint="Shorten the prompt.",
             tokens=tokens,
             limit=self.limit,
@@ -363,16 +368,16 @@ class DecoderState:
 
     def _opened(self) -> Cache:
         if self._cache is None:
-            raise InputError("this generation has not started, or is closed", hint="Start another one.")
+            raise InputError("this generation has not started, or is closed", hint="Open another state.")
         return self._cache
 
 
-#: Tokens that a prompt has to share with a kept cache: fewer are computed faster than they are worth.
+#: Tokens of a common prefix from which a kept cache is reused; computing fewer is cheap.
 LEAST = 16
 
 
 class PrefixCache:
-    """Holds at most one idle state. Safe to use from many threads: whoever takes it has it alone."""
+    """Keeps the state of the last conversation for its next turn, which begins with the same tokens. Thread-safe."""
 
     def __init__(self) -> None:
         self._state: DecoderState | None = None
@@ -380,12 +385,12 @@ class PrefixCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held."""
+        """Bytes of the kept cache."""
         with self._lock:
             return 0 if self._state is None else self._state.nbytes
 
     def take(self, prompt: Sequence[int]) -> DecoderState | None:
-        """The kept state, if it holds a beginning of this prompt; it is the caller's to give back or to close."""
+        """The kept state, if it shares a prefix with the prompt; the caller has to give it back or close it."""
         with self._lock:
             state = self._state
             if state is None or state.shared(prompt) < LEAST:
@@ -394,14 +399,14 @@ class PrefixCache:
             return state
 
     def give(self, state: DecoderState) -> None:
-        """Keep a state that nobody uses any more; the one before is closed."""
+        """Keep an idle state, and close the one that was kept before."""
         with self._lock:
             before, self._state = self._state, state
         if before is not None:
             before.close()
 
     def clear(self) -> None:
-        """Let go of what is held."""
+        """Close the kept state."""
         with self._lock:
             before, self._state = self._state, None
         if before is not None:

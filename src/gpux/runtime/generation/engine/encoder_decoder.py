@@ -1,8 +1,8 @@
-"""An encoder and a decoder that looks at what it made of the input: text to text, and anything else to text.
+"""Encoder-decoder models, which generate text from text or from any other input.
 
-The encoder runs once. The decoder's first call reads its prompt and makes keys and values of the encoder's answer,
-which stay; every later call adds one token to a cache of the decoder's own. Merged graphs choose between the two by
-``use_cache_branch``; where there are two graphs, the second is for the later calls.
+The encoder runs once. The decoder's first call reads its prompt and computes keys and values of the encoder's output,
+which are kept; every later call adds one token to the decoder's own cache. A merged graph switches between the two by
+``use_cache_branch``; of two decoder graphs, the second is for the later calls.
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ HIDDEN, MASK = "encoder_hidden_states", "encoder_attention_mask"
 
 
 class EncoderDecoder:
-    """The graphs of a model that reads with one part and writes with another. Safe to use from many threads.
+    """The graphs of an encoder-decoder model. Safe to use from many threads.
 
     Args:
-        encoder: any inputs in; its first output is what the decoder looks at, ``[rows, places, size]``.
-        decoder: ``input_ids`` and the encoder's answer in, ``logits`` and the cache out.
-        with_past: the graph of the later calls, where ``decoder`` has no cache to read.
+        encoder: any inputs in; its first output is the decoder's ``encoder_hidden_states``, ``[rows, places, size]``.
+        decoder: ``input_ids`` and the encoder's output in, ``logits`` and the cache out.
+        with_past: the graph of the later calls, if ``decoder`` has no cache inputs.
 
     Raises:
-        UnsupportedError: the decoder takes an input that nothing is known about.
+        UnsupportedError: the decoder has an unknown input, or no cache.
     """
 
     def __init__(self, encoder: Session, decoder: Session, with_past: Session | None = None) -> None:
         self.encoder, self.first, self.later = encoder, decoder, with_past or decoder
         self.tensors = find_caches(self.later.inputs, self.first.outputs)
         if not self.tensors:
-            raise UnsupportedError(f"{self.later.path.name} keeps no key-value cache", hint="Convert the weights.")
+            raise UnsupportedError(f"{self.later.path.name} has no key-value cache", hint="Convert the weights.")
         self.kept = _kept(self.later.inputs, {spec.name for spec in self.first.outputs})
         self.limit = _limit(decoder, self.tensors)
         self.most_rows: int | None = decoder.limits.get("input_ids", {}).get(0)
         for session in (self.first, self.later):
-            self.caller(session)  # refuses what it cannot feed, before anything is generated
+            self.caller(session)  # raises for unknown inputs before anything is generated
 
     def caller(self, session: Session) -> Caller:
-        """What feeds one of the decoder's graphs, of a generation's own."""
+        """A caller of one of the decoder's graphs, for one generation."""
         others = {tensor.past for tensor in (*self.tensors, *self.kept)} | {HIDDEN, MASK}
         return Caller(session, others)
 
     def bytes_per_token(self) -> int:
-        """Bytes that one token of one row takes in the decoder's cache."""
+        """Bytes of one token of one row in the decoder's cache."""
         return 2 * sum(tensor.nbytes(1, 1) for tensor in self.tensors)
 
     def open(self, inputs: Mapping[str, ArrayLike], room: int) -> EncoderDecoderState:
         """A state for one generation.
 
         Args:
-            inputs: of the encoder, all rows of a batch.
+            inputs: the encoder's inputs for all rows of a batch.
             room: tokens after the decoder's prompts.
         """
         return EncoderDecoderState(self, inputs, room)
 
 
 class EncoderDecoderState:
-    """Rows that an :class:`EncoderDecoder` writes; see :class:`~gpux.runtime.generation.engine.state.State`."""
+    """The rows of one generation; see :class:`~gpux.runtime.generation.engine.state.State`."""
 
     def __init__(self, model: EncoderDecoder, inputs: Mapping[str, ArrayLike], room: int) -> None:
         self.limit = model.limit
@@ -81,19 +81,19 @@ class EncoderDecoderState:
 
     @property
     def rows(self) -> int:
-        """Rows that are still written."""
+        """Number of unfinished rows."""
         return self._rows
 
     @property
     def lengths(self) -> Ids:
-        """Tokens of each row in the decoder's cache, ``[rows]``: all rows have the same."""
+        """Tokens of each row in the decoder's cache, ``[rows]``; equal for all rows."""
         return np.full(self._rows, self._width, np.int64)
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """Encode, and read the decoder's prompts, which are equally long; the scores ``[rows, vocabulary]``."""
+        """Run the encoder, and read the decoder's equally long prompts; returns scores ``[rows, vocabulary]``."""
         model, sizes = self._model, {len(prompt) for prompt in prompts}
         if len(sizes) != 1 or 0 in sizes:
-            raise InputError("the decoder's prompts have to be equally long", hint="Give one start token to each row.")
+            raise InputError("the decoder's prompts must be equally long", hint="Give one start token for each row.")
         self._rows, width = len(prompts), sizes.pop()
         self._check(width)
         capacity = width + self._room if self.limit is None else min(width + self._room, self.limit)
@@ -107,7 +107,7 @@ class EncoderDecoderState:
             caller.close()
 
     def step(self, tokens: Ids) -> Scores:
-        """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``."""
+        """Append one token to each row, ``[rows]``; returns the scores of the next token, ``[rows, vocabulary]``."""
         cache, encoded = self._opened()
         self._check(1)
         if self._width + 1 > cache.capacity:
@@ -121,27 +121,29 @@ class EncoderDecoderState:
         return logits
 
     def extend(self, tokens: Sequence[int]) -> Scores:
-        """Append several tokens to the only row, one by one; the scores after each, ``[tokens, vocabulary]``."""
+        """Append tokens to the only row, one by one; returns the scores after each, ``[tokens, vocabulary]``."""
         return np.concatenate([self.step(np.array([token], np.int64)).copy() for token in tokens])
 
     def truncate(self, length: int) -> None:
-        """Forget what the only row has beyond ``length`` tokens."""
+        """Remove the tokens of the only row beyond ``length``."""
         self._opened()[0].truncate(length)
         self._width = min(self._width, length)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in this order."""
+        """Continue with these rows, in this order."""
         cache, encoded = self._opened()
         most = self._model.most_rows
         if most is not None and len(rows) > most:
-            raise UnsupportedError(f"this graph is right for {most} row(s) at a time", hint="Ask for one sequence.")
+            raise UnsupportedError(
+                f"this graph supports {most} row(s) at a time", hint="Generate one sequence at a time."
+            )
         cache.keep(rows, self._width)
         if encoded.keep(rows) or len(rows) != self._rows:
             self._caller.prepared = False
         self._rows = len(rows)
 
     def close(self) -> None:
-        """Let go of all memory; may be called twice."""
+        """Release all memory; may be called twice."""
         if self._cache is not None:
             self._cache.close()
         self._cache = self._encoded = None
@@ -163,7 +165,7 @@ class EncoderDecoderState:
     def _check(self, added: int) -> None:
         if self.limit is not None and self._width + added > self.limit:
             raise ContextLengthError(
-                f"{self._width + added} tokens are more than the {self.limit} that the decoder takes",
+                f"{self._width + added} tokens exceed the decoder's context of {self.limit} tokens",
                 hint="Lower max_new_tokens.",
                 tokens=self._width + added,
                 limit=self.limit,
@@ -171,12 +173,12 @@ class EncoderDecoderState:
 
     def _opened(self) -> tuple[GrowingCache, Encoded]:
         if self._cache is None or self._encoded is None:
-            raise InputError("this generation has not started, or is closed", hint="Start another one.")
+            raise InputError("this generation has not started, or is closed", hint="Open another state.")
         return self._cache, self._encoded
 
 
 class Encoded:
-    """What the encoder answered, and the keys and values that the decoder makes of it once."""
+    """The encoder's output, and the keys and values that the decoder's first call computes from it."""
 
     def __init__(self, model: EncoderDecoder, hidden: NDArray[Any], mask: ArrayLike | None) -> None:
         self._hidden = np.ascontiguousarray(hidden)
@@ -185,10 +187,10 @@ class Encoded:
         self._tensors, self._device = model.kept, model.later.device
         check_memory(sum(tensor.nbytes(rows, places) for tensor in self._tensors))
         self._buffers = [Buffer(tensor.nbytes(rows, places), self._device) for tensor in self._tensors]
-        self._source = np.arange(rows)  # of each row, the row that was encoded
+        self._source = np.arange(rows)  # for each row, its row in the encoder's batch
 
     def feed(self, binding: Binding, *, first: bool = False) -> None:
-        """Bind for the call that makes keys and values, or for one that reads them."""
+        """Bind inputs for the first call, which computes keys and values, or for a later one, which reads them."""
         for name, array in ((HIDDEN, self._hidden), (MASK, self._mask)):
             if binding.takes(name):
                 binding.feed(name, array)
@@ -201,7 +203,7 @@ class Encoded:
                 binding.fetch_buffer(tensor.present, buffer, tensor.element, tensor.sized(rows, places))
 
     def keep(self, rows: Sequence[int]) -> bool:
-        """Go on with these rows; False where they look at the same inputs as before, as beams of one input do."""
+        """Continue with these rows; False if they belong to the same inputs as before, such as beams of one input."""
         source = self._source[list(rows)]
         if np.array_equal(source, self._source):
             return False
@@ -217,7 +219,7 @@ class Encoded:
 
 
 def _kept(inputs: Sequence[TensorSpec], outputs: set[str]) -> tuple[CacheTensor, ...]:
-    """The tensors that the decoder keeps of its encoder."""
+    """The tensors that hold keys and values of the encoder's output."""
     found = []
     for spec in inputs:
         name = present_name(spec.name, outputs)
@@ -228,7 +230,7 @@ def _kept(inputs: Sequence[TensorSpec], outputs: set[str]) -> tuple[CacheTensor,
 
 
 def _limit(decoder: Session, tensors: Sequence[CacheTensor]) -> int | None:
-    """Tokens of the decoder, by the limits in its graph: a cache of so many takes one more."""
+    """Tokens of the decoder by the limits in its graph, where a cache of n tokens allows n + 1."""
     cached = [decoder.limits.get(tensor.past, {}).get(tensor.axis) for tensor in tensors]
     counted = [decoder.limits.get("input_ids", {}).get(1), *(size + 1 for size in cached if size)]
     return min((size for size in counted if size), default=None)

@@ -1,4 +1,4 @@
-"""What every kind of decoder offers to the loops above it: rows of tokens, their cache, and the next token's scores."""
+"""The interface of a decoder's state, which the decoding loops use: rows of tokens, their cache, and scores."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ Ids = NDArray[np.int64]
 
 
 class State(Protocol):
-    """The rows of one generation. Not safe to use from two threads at once; made for one generation each."""
+    """The rows of one generation. Not safe to use from two threads at once."""
 
-    limit: int | None  #: tokens that a row may have, prompt included; None: no limit known
+    limit: int | None  #: tokens that a row may have, prompt included; None: unknown
 
     @property
     def rows(self) -> int:
-        """Rows that are still written."""
+        """Number of unfinished rows."""
 
     @property
     def lengths(self) -> Ids:
-        """Tokens of each row that the cache holds, ``[rows]``; of an encoder-decoder, of the decoder's part."""
+        """Tokens of each row in the decoder's cache, ``[rows]``."""
 
     def start(self, prompts: Sequence[Sequence[int]]) -> Scores:
-        """Read the prompts, one a row, and answer the scores of each row's next token, ``[rows, vocabulary]``.
+        """Read the prompts, one for each row; returns the scores of each row's next token, ``[rows, vocabulary]``.
 
         Raises:
-            CancelledError: the caller wanted no more while a long prompt was read.
-            ContextLengthError: a prompt is longer than the model can read.
-            CacheMemoryError: the cache would not fit.
+            CancelledError: the caller cancelled while a long prompt was read.
+            ContextLengthError: a prompt is longer than the context.
+            CacheMemoryError: the cache would not fit into memory.
         """
 
     def step(self, tokens: Ids) -> Scores:
-        """Append one token to each row, ``[rows]``; the scores of the next one, ``[rows, vocabulary]``.
+        """Append one token to each row, ``[rows]``; returns the scores of the next token, ``[rows, vocabulary]``.
 
         The result is a view of a buffer that the next call overwrites.
         """
 
     def extend(self, tokens: Sequence[int]) -> Scores:
-        """Append several tokens to the only row; the scores after each of them, ``[tokens, vocabulary]``."""
+        """Append several tokens to the only row; returns the scores after each of them, ``[tokens, vocabulary]``."""
 
     def truncate(self, length: int) -> None:
-        """Forget what the only row has beyond ``length`` tokens."""
+        """Remove the tokens of the only row beyond ``length``."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in this order: finished ones leave, and a beam may be followed twice."""
+        """Continue with these rows, in this order: finished rows are omitted, and a beam may occur twice."""
 
     def close(self) -> None:
-        """Let go of the cache's memory; may be called twice."""
+        """Release the cache; may be called twice."""
