@@ -51,7 +51,7 @@ def test_a_damaged_case_is_corrupt(tmp_path: Path, damage: str) -> None:
         read_case(file)
 
 
-def test_one_array_is_no_case(tmp_path: Path) -> None:
+def test_a_single_array_is_not_a_case(tmp_path: Path) -> None:
     with (tmp_path / "short.npz").open("wb") as file:
         np.save(file, X)
     with pytest.raises(CorruptFileError, match="short"):
@@ -78,7 +78,7 @@ def test_a_case_is_written_as_it_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.calls[0].outputs["hidden"], first.outputs["hidden"])
 
 
-def test_own_answers_are_carried_on(tmp_path: Path) -> None:
+def test_own_outputs_are_carried_to_later_calls(tmp_path: Path) -> None:
     first = Call("encoder", {"x": np.ones(1)}, {"h": np.zeros(1)})
     case = ReferenceCase("two", (first, Call("decoder", {}, {"y": np.zeros(1)}, {"h": (0, "h")})))
 

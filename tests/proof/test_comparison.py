@@ -26,7 +26,7 @@ def measured(expected: Any, actual: Any, tolerance: float = 1e-4) -> ProofCase:
     return compare(case(expected), lambda _, inputs: {"y": np.array(actual)}, tolerance)
 
 
-def test_equal_answers_pass() -> None:
+def test_equal_outputs_pass() -> None:
     result = compare(ReferenceCase("short", (Call(MODEL, {"x": X}, double(MODEL, {"x": X})),)), double, 1e-4, kept=True)
     assert result == ProofCase("short", {"x": (2, 2)}, 0.0, pytest.approx(6e-4), True)  # type: ignore[arg-type]
     assert result.passed
@@ -81,7 +81,7 @@ def test_infinity_does_not_widen_the_tolerance() -> None:
     assert measured([1.0, -INF], [1.0, -INF]).tolerance == pytest.approx(1e-4)
 
 
-def test_every_output_must_be_there_and_the_worst_counts() -> None:
+def test_a_missing_output_fails_and_the_worst_output_counts() -> None:
     small, large = np.array([1.0]), np.array([1000.0])
     reference = ReferenceCase("case", (Call(MODEL, {}, {"small": small, "large": large}),))
     missing = compare(reference, lambda _, inputs: {"small": small}, 1e-4)
@@ -112,7 +112,7 @@ def test_prove(tmp_path: Path, run: Any, status: str) -> None:
     assert proof.execution_provider == "CPUExecutionProvider"
 
 
-def test_one_bad_case_of_many_is_enough(tmp_path: Path) -> None:
+def test_one_failing_case_makes_a_variant_inexact(tmp_path: Path) -> None:
     write_one_call(tmp_path, "short")
     write_one_call(tmp_path, "long", np.repeat(X, 9, axis=0))
     proof = prove(tmp_path, lambda graph, inputs: (double if len(inputs["x"]) == 2 else triple)(graph, inputs), "fp32")
@@ -133,12 +133,12 @@ def test_a_lower_precision_may_differ_more(tmp_path: Path) -> None:
     }
 
 
-def test_nothing_to_compare_is_no_proof(tmp_path: Path) -> None:
+def test_without_cases_nothing_is_proven(tmp_path: Path) -> None:
     with pytest.raises(ProofError, match="nothing can be proven"):
         prove(tmp_path, double, "fp32")
 
 
-def test_proving_can_be_cancelled(tmp_path: Path) -> None:
+def test_a_proof_can_be_cancelled(tmp_path: Path) -> None:
     write_one_call(tmp_path, "short")
     token = CancelToken()
     token.cancel()
@@ -169,7 +169,7 @@ def test_the_smallest_cases_are_kept(tmp_path: Path, rows: list[int], kept: list
 
 
 def counting(graph: str, inputs: Arrays) -> Arrays:
-    """A "decoder": sums what it saw so far, and hands it on."""
+    """A "decoder": adds its input to the state of the earlier call."""
     state = inputs.get("past", np.zeros(1)) + inputs["x"].sum()
     return {"y": state if graph == "decoder" else -state, "state": state}
 
@@ -177,7 +177,7 @@ def counting(graph: str, inputs: Arrays) -> Arrays:
 TWO_CALLS = {"calls": [{"graph": "encoder"}, {"graph": "decoder", "carry": {"past": [0, "state"]}}]}
 
 
-def test_a_call_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
+def test_a_call_receives_the_outputs_of_an_earlier_one(tmp_path: Path) -> None:
     write_plan(tmp_path, "steps", TWO_CALLS, **{"0_in_x": X, "1_in_x": X, "1_out_y": np.array([5.0])})
     (found,) = prove(tmp_path, counting, "fp32").cases
     assert (found.calls, found.passed, found.max_abs_diff) == (2, True, 0.0)
@@ -185,12 +185,12 @@ def test_a_call_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
     assert not forgetful.passed
 
 
-def test_a_cache_that_is_not_handed_on_fails(tmp_path: Path) -> None:
+def test_a_call_without_its_carried_input_fails(tmp_path: Path) -> None:
     write_plan(tmp_path, "steps", TWO_CALLS, **{"0_in_x": X, "1_in_x": X, "1_out_y": np.array([5.0])})
     assert prove(tmp_path, lambda graph, inputs: {"y": np.array([5.0])}, "fp32").status == "inexact"
 
 
-def test_what_a_mask_leaves_out_does_not_count(tmp_path: Path) -> None:
+def test_masked_positions_are_not_compared(tmp_path: Path) -> None:
     expected = X * 2
     expected[1] = 99.0
     arrays = {"0_in_x": X, "0_out_y": expected, "0_mask_y": np.array([True, False])}
@@ -211,7 +211,7 @@ WINDOW, ROPE = Threshold("sliding_window", 8, {MODEL: {"x": 0}}), Threshold("rop
     ("right_up_to", "status", "limit"),
     [(100, "proven", None), (40, "proven", ROPE), (20, "proven", WINDOW), (5, "inexact", None)],
 )
-def test_what_is_right_up_to_a_threshold_is_proven_so_far(
+def test_a_variant_that_fails_above_a_threshold_is_proven_up_to_it(
     tmp_path: Path, right_up_to: int, status: str, limit: Threshold | None
 ) -> None:
     by_length({"short": 6, "beyond-window": 24, "beyond-rope": 60}, tmp_path)
@@ -224,7 +224,7 @@ def test_what_is_right_up_to_a_threshold_is_proven_so_far(
     assert limit is None or max(case.length or 0 for case in proof.cases) <= limit.length
 
 
-def test_a_small_model_shows_lengths_that_cost_too_much_in_full_size(tmp_path: Path) -> None:
+def test_cases_of_a_small_model_show_a_threshold(tmp_path: Path) -> None:
     by_length({"short": 6}, tmp_path)
     by_length({"small-short": 20, "small-long": 40}, tmp_path / "small")
     proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], small=lambda graph, inputs: triple(graph, inputs))

@@ -23,7 +23,7 @@ def stored(folder: Path, proof: Proof, precision: str = "fp32") -> StoredModel:
 
 @pytest.fixture
 def proven(tmp_path: Path) -> StoredModel:
-    """A variant whose proof is kept."""
+    """A variant with kept cases."""
     write_one_call(tmp_path / "reference", "short")
     write_one_call(tmp_path / "reference", "long", np.repeat(X, 9, axis=0))
     proof = prove(tmp_path / "reference", double, "fp32")
@@ -32,22 +32,22 @@ def proven(tmp_path: Path) -> StoredModel:
     return stored(tmp_path / "variant", proof)
 
 
-def test_replay_gives_what_was_proven(proven: StoredModel) -> None:
+def test_a_replay_repeats_the_proof(proven: StoredModel) -> None:
     assert replay(proven, double) == proven.manifest.proof.cases
 
 
-def test_a_replay_can_fail(proven: StoredModel) -> None:
+def test_other_outputs_are_an_error(proven: StoredModel) -> None:
     with pytest.raises(ProofError, match=r"org/name.* case (short|long) differs by 3\.00e\+00") as caught:
         replay(proven, triple)
     assert caught.value.hint
 
 
-def test_a_replay_of_what_was_never_equal_only_measures(proven: StoredModel) -> None:
+def test_the_replay_of_an_inexact_variant_only_measures(proven: StoredModel) -> None:
     inexact = replace(proven, manifest=replace(proven.manifest, proof=replace(proven.manifest.proof, status="inexact")))
     assert [each.passed for each in replay(inexact, triple)] == [False, False]
 
 
-def test_a_lost_case_is_corrupt(proven: StoredModel) -> None:
+def test_a_missing_case_is_corrupt(proven: StoredModel) -> None:
     (proven.path / FOLDER / "short.npz").unlink()
     with pytest.raises(CorruptFileError, match="short"):
         replay(proven, double)

@@ -17,7 +17,7 @@ from gpux.quantize.methods import QuantizeOptions
 from gpux.runtime.graphs import Graphs
 from gpux.store import place
 from gpux.system.progress import Event, StageStarted
-from tests.quantize.precision_graphs import WIDTH, decoder, decoder_calls, encoder, float_calls, stored
+from tests.quantize.float_variants import WIDTH, decoder, decoder_calls, encoder, float_calls, stored
 
 Commit = Callable[..., StoredModel]
 
@@ -29,7 +29,7 @@ def store(home: Path) -> Store:
 
 @pytest.fixture
 def commit(store: Store, tmp_path: Path) -> Commit:
-    """Stores a hand-made variant, with a file beside its graph; arguments as those of ``precision_graphs.stored``."""
+    """Stores a hand-made variant, with a file beside its graph; arguments as those of ``float_variants.stored``."""
 
     def make(*arguments: Any, **options: Any) -> StoredModel:
         made = stored(tmp_path / "made", *arguments, **options)

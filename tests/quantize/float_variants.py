@@ -1,4 +1,4 @@
-"""Hand-made float32 variants with what makes a reduction hard: tied weights, branches, caches, external data."""
+"""Hand-made float32 variants with difficult parts: tied weights, branches, caches, external data, overflows."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _model(
 
 
 def stored(folder: Path, model: onnx.ModelProto, calls: tuple[Call, ...], *, external: bool = False) -> StoredModel:
-    """The model as a variant with one kept case, its own answers the reference."""
+    """The model as a variant with one kept case, whose reference is the model's own outputs."""
     folder.mkdir(parents=True, exist_ok=True)
     place = {"save_as_external_data": True, "location": "model.onnx_data", "size_threshold": 1024} if external else {}
     onnx.save(model, folder / "model.onnx", **place)

@@ -1,10 +1,9 @@
-"""QuantizedGraphss from stored float32 graphs, run by the real quantizer and measured on real sessions."""
+"""Quantization of stored float32 graphs by the real program, measured on real sessions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
 from gpux.proof.cases import read_case
 from gpux.proof.comparison import compare
-from gpux.quantize.choose import choose_precision
 from gpux.quantize.graphs import QuantizedGraphs, quantize_graphs
-from gpux.quantize.methods import QuantizeOptions, exact_dot_products, methods
+from gpux.quantize.methods import QuantizeOptions
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, Warned
-from tests.quantize.precision_graphs import (
+from tests.quantize.float_variants import (
     LIMIT,
     ROWS,
     WIDTH,
@@ -50,7 +48,7 @@ def events() -> list[Event]:
 
 @pytest.fixture
 def quantized(tmp_path: Path, output: Path, events: list[Event]) -> Quantize:
-    """Reduces a variant; two folders are never open at once."""
+    """Quantizes a variant; asserts that two folders are never open at once."""
     opened: list[Path] = []
 
     @contextmanager
@@ -108,7 +106,7 @@ def test_a_decoder(
     recipe: str,
     share: float,
 ) -> None:
-    """Tied weights once, both arms of a branch, the limits, and a case of its own that can be replayed."""
+    """Tied weights are stored once, both branches are quantized, limits are kept, and the new case can be replayed."""
     found = quantized(small_decoder, precision)
 
     assert (found.method, found.violations, found.graphs) == (recipe, (), {"model": "model.onnx"})
@@ -126,7 +124,7 @@ def test_a_decoder(
     assert {file.name for file in output.iterdir()} == {"model.onnx", "proof"}
 
 
-def test_fp16_keeps_inputs_and_outputs_but_the_cache(
+def test_fp16_keeps_the_types_of_inputs_and_outputs_except_the_cache(
     small_decoder: StoredModel, output: Path, quantized: Quantize
 ) -> None:
     quantized(small_decoder, "fp16")
@@ -165,7 +163,7 @@ def test_external_data_stays_external(tmp_path: Path, output: Path, quantized: Q
     }
 
 
-def test_an_encoder_is_quantized_while_it_runs(tmp_path: Path, output: Path, quantized: Quantize) -> None:
+def test_an_encoder_gets_dynamic_quantization(tmp_path: Path, output: Path, quantized: Quantize) -> None:
     source = stored(tmp_path / "source", encoder(), float_calls(2, 5, WIDTH))
 
     found = quantized(source, "int8", column_bits=8)
@@ -175,7 +173,7 @@ def test_an_encoder_is_quantized_while_it_runs(tmp_path: Path, output: Path, qua
     assert (nodes.count("MatMulInteger"), nodes.count("DynamicQuantizeLinear")) == (3, 2)  # two layers share an input
 
 
-def test_what_is_too_coarse_is_tried_more_exactly(tmp_path: Path, quantized: Quantize, events: list[Event]) -> None:
+def test_beyond_the_limits_the_next_method_is_tried(tmp_path: Path, quantized: Quantize, events: list[Event]) -> None:
     source = stored(tmp_path / "source", encoder(outlier=1000.0), float_calls(2, 5, WIDTH))
 
     found = quantized(source, "int8")
@@ -184,7 +182,7 @@ def test_what_is_too_coarse_is_tried_more_exactly(tmp_path: Path, quantized: Qua
     assert any(isinstance(event, Warned) and "beyond the limits of loss" in event.message for event in events)
 
 
-def test_what_float16_cannot_hold_is_refused_unless_allowed(tmp_path: Path, output: Path, quantized: Quantize) -> None:
+def test_a_loss_beyond_the_limits_is_refused_unless_allowed(tmp_path: Path, output: Path, quantized: Quantize) -> None:
     source = stored(tmp_path / "source", encoder(scale=1e6), float_calls(2, 5, WIDTH))
 
     with pytest.raises(errors.ProofError, match=r"tiny in fp16 is beyond its limits: kl is ") as caught:
@@ -225,56 +223,9 @@ def test_a_damaged_graph_is_a_corrupt_file(small_decoder: StoredModel, quantized
         )
 
 
-def test_a_cancelled_reduction_ends(small_decoder: StoredModel, quantized: Quantize) -> None:
+def test_a_cancelled_quantization_ends(small_decoder: StoredModel, quantized: Quantize) -> None:
     token = CancelToken()
     token.cancel()
 
     with pytest.raises(errors.CancelledError):
         quantized(small_decoder, "int8", cancel=token)
-
-
-@pytest.mark.parametrize(
-    ("precision", "error"),
-    [("bf16", errors.UnsupportedError), ("int3", errors.UsageError), ("fp32", errors.UsageError)],
-)
-def test_other_precisions_are_refused(small_decoder: StoredModel, precision: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        methods(small_decoder, precision, QuantizeOptions())
-
-
-def test_only_fp32_is_reduced(small_decoder: StoredModel) -> None:
-    half = replace(small_decoder, manifest=replace(small_decoder.manifest, precision="fp16"))
-
-    with pytest.raises(errors.UsageError, match="this variant of tiny is fp16"):
-        methods(half, "int8", QuantizeOptions())
-
-
-@pytest.mark.parametrize("options", [{"block": 8}, {"block": 48}, {"head_bits": 5}, {"column_bits": 4}])
-def test_options_are_checked(options: dict[str, int]) -> None:
-    with pytest.raises(errors.UsageError):
-        QuantizeOptions(**options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("device", "kind", "memory", "expected"),
-    [
-        ("cuda:1", "other", None, "fp16"),
-        ("cpu", "other", None, "fp32"),
-        ("cpu", "decoder", None, "int8"),
-        ("cpu", "decoder", 64 << 30, "int8"),
-        ("cpu", "decoder", 8 << 30, "int4"),
-        ("coreml", "decoder", None, "fp32"),
-    ],
-)
-def test_auto(device: str, kind: Any, memory: int | None, expected: str) -> None:
-    choice = choose_precision(device, kind, parameters=7_000_000_000, available_memory=memory)
-
-    assert choice.precision == expected and choice.reason
-
-
-def test_processors_that_saturate_are_known(tmp_path: Path) -> None:
-    for flags, exact in (("fpu avx2", False), ("fpu avx512_vnni", True), ("avx2 avx_vnni", True)):
-        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-        assert exact_dot_products(tmp_path / "cpuinfo", "x86_64") is exact
-
-    assert exact_dot_products(tmp_path / "nothing", "aarch64") and not exact_dot_products(tmp_path / "nothing", "AMD64")

@@ -1,4 +1,4 @@
-"""The quantizer's arithmetic: what is packed comes back within half a step."""
+"""The quantizer's arithmetic: unpacked values differ from the original by half a step at most."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpux.quantize.program import packing
 
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(("bits", "width"), [(4, 64), (4, 50), (8, 64)])
-def test_blocks_come_back_within_half_a_step(bits: int, width: int, symmetric: bool) -> None:
+def test_blocks_unpack_within_half_a_step(bits: int, width: int, symmetric: bool) -> None:
     rows = np.random.default_rng(3).standard_normal((7, width)).astype(np.float32)
     rows[0] = 0
 
@@ -33,7 +33,7 @@ def _unpacked(packed: Any, bits: int) -> Any:
     return packed if bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
 
 
-def test_columns_come_back_within_half_a_step() -> None:
+def test_columns_unpack_within_half_a_step() -> None:
     matrix = np.random.default_rng(4).standard_normal((50, 9)).astype(np.float32) * np.arange(9)
 
     values, scales = packing.quantize_columns(matrix, transposed=False)
