@@ -92,7 +92,7 @@ def test_a_long_window_is_proven_on_a_small_model(
     request, report = make_request(source, TASK), convert(source)
     found = prove(request, report)
     assert [threshold.name for threshold in report.thresholds] == ["sliding_window"]
-    assert any(case.twin and (case.length or 0) > 1500 for case in found.cases)
+    assert any(case.small_model and (case.length or 0) > 1500 for case in found.cases)
     assert (found.status, found.limit) == ("proven", None)
 
 

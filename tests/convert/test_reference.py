@@ -162,9 +162,9 @@ def test_a_length_that_costs_too_much(convert: Callable[..., Converted]) -> None
     converted = convert(WINDOW, sliding_window=1024, max_position_embeddings=4096)
     found = converted.prove()
     assert (found.status, found.limit) == ("proven", None)
-    small = {case.name: case.length for case in found.cases if case.twin}
+    small = {case.name: case.length for case in found.cases if case.small_model}
     assert small["beyond-sliding_window-8"] == 1025
-    assert max(case.length or 0 for case in found.cases if not case.twin) < 100
+    assert max(case.length or 0 for case in found.cases if not case.small_model) < 100
     limited = converted.prove(small=wrong_beyond(8))
     assert limited.limit is not None
     assert (limited.status, limited.limit.length) == ("proven", 1024)

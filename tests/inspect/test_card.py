@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from gpux.errors import ModelNotFoundError
 from gpux.inspect.card import BaseModel, base_chain, card_of, evaluations, with_scans
-from gpux.model.info import ModelFile, ModelInfo
-from gpux.model.page import ModelPage
+from gpux.model.info import ModelFile, ModelInfo, ModelPage
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpux.errors import CorruptFileError, UnsafePathError
-from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
+from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSnapshot
 from gpux.model.values import Value, to_jsonable
 from gpux.model.variant import (
     CallSpec,
@@ -52,6 +52,7 @@ VALUES: list[Value] = [
     FILES[0],
     Revision("refs/pr/1", "pull_request", "a" * 40),
     INFO,
+    ModelPage(INFO, {"license": "mit"}, dtypes={"F32": 100}),
     SourceSnapshot(INFO, Path("snapshot"), ("config.json",)),
     TENSOR,
     GRAPHS[0],

@@ -172,7 +172,7 @@ def test_the_accepted_forms_are_accepted(line: str) -> None:
         ("", "empty"),
         ("datasets/org/name", "a dataset"),
         (f"{HUB}/spaces/org/name", "a Space"),
-        ("org/name@", "nothing follows the @"),
+        ("org/name@", "the revision after the @ is empty"),
         (f"{HUB}/org/name/tree", "nothing follows /tree/"),
         ("ftp://hub/org/name", "not http"),
         ("two words", "letters, digits"),

@@ -235,4 +235,4 @@ def test_cases_of_a_small_model_show_a_threshold(tmp_path: Path) -> None:
 
     proof = prove(tmp_path, double, "fp32", thresholds=[ROPE], small=small)
     assert (proof.status, proof.limit) == ("proven", ROPE)
-    assert [(case.name, case.twin) for case in proof.cases] == [("short", False), ("small-short", True)]
+    assert [(case.name, case.small_model) for case in proof.cases] == [("short", False), ("small-short", True)]

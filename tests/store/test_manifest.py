@@ -141,10 +141,12 @@ def test_newer_schema_asks_for_an_upgrade(tmp_path: Path) -> None:
     assert "pip install -U gpux" in (caught.value.hint or "")
 
 
-def test_schema_1_had_other_names_for_two_keys(tmp_path: Path) -> None:
+def test_schema_1_had_other_names_for_three_keys(tmp_path: Path) -> None:
     data = full().to_dict()
     names = {"call_spec": "driving", "license": "licence"}
     old = {names.get(key, key): value for key, value in data.items()} | {"schema": 1}
+    for case in old["proof"]["cases"]:
+        case["twin"] = case.pop("small_model")
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(old))
     assert read_manifest(path) == full()

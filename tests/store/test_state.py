@@ -145,7 +145,7 @@ def test_removing_a_variant_drops_what_is_recorded_beside_it(store: Store) -> No
         store.pin(other)
         beside(other, ".replays.json").write_text("[]")
     plan = store.removal_plan([model])
-    assert plan.removals[0].reason == "asked for, although pinned"
+    assert plan.removals[0].reason == "requested, although pinned"
     plan.execute()
     assert store.models() == [int8] and store.pinned(int8)
     assert {path.name for path in int8.path.parent.iterdir()} == {
@@ -251,7 +251,7 @@ def test_keeping_within_the_quota_says_what_went(store: Store) -> None:
     said.clear()
     assert store.keep_within(limit, [new], said.append) == 0 and said == []
     assert store.keep_within(1000, [new], said.append) == 0
-    assert "more than the 1.0 kB that it may: what is left is pinned, in use or new" in said[0]
+    assert "more than its limit of 1.0 kB: the rest is pinned, in use or new" in said[0]
     assert store.models() == [pinned, new]
 
 

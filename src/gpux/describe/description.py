@@ -22,7 +22,7 @@ from gpux.inspect.weight_headers import precision_notes, read_gguf, read_safeten
 from gpux.managers.base import ModelManager
 from gpux.managers.info_cache import DatedInfo, InfoCachingManager
 from gpux.managers.registry import manager_for
-from gpux.model.page import ModelPage
+from gpux.model.info import ModelPage
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import task_of_architectures
 from gpux.model.values import Value

@@ -24,8 +24,7 @@ from gpux.huggingface.search import SearchQuery, Sort
 from gpux.inspect.reads import FileReads
 from gpux.managers.card_files import cached_page
 from gpux.managers.info_cache import InfoCachingManager
-from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
-from gpux.model.page import ModelPage
+from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSnapshot
 from gpux.model.reference import ModelRef, Reference
 from gpux.source_cache.layout import HubCache
 from gpux.source_cache.removal import discard_source

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 from gpux.errors import UnsafePathError
 from gpux.inspect.formats import weight_formats
-from gpux.model.info import ModelFile, ModelInfo, Revision
+from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision
 from gpux.model.json_file import read_json
-from gpux.model.page import ModelPage
 from gpux.model.reference import ModelRef
 from gpux.model.values import Value
 

@@ -13,8 +13,7 @@ from typing import Any, Literal
 from gpux.errors import GpuxError
 from gpux.inspect.formats import format_of
 from gpux.inspect.headers.pickles import is_pickle
-from gpux.model.info import ModelInfo
-from gpux.model.page import ModelPage
+from gpux.model.info import ModelInfo, ModelPage
 from gpux.model.values import Value
 
 Relation = Literal["quantized", "finetune", "adapter", "merge"]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from gpux.inspect.headers.gguf_summary import GgufSummary
 from gpux.inspect.headers.safetensors import SafetensorsSummary
-from gpux.model.page import ModelPage
+from gpux.model.info import ModelPage
 from gpux.model.values import Value
 
 Basis = Literal[

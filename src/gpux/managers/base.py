@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gpux.errors import GpuxError, UnsupportedError
 from gpux.inspect.reads import FileReads, Part
-from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
-from gpux.model.page import ModelPage
+from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSnapshot
 from gpux.model.reference import ModelRef, Reference
 from gpux.system.cancel import CancelToken
 from gpux.system.plugins import service

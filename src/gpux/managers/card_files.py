@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import CorruptFileError
-from gpux.model.info import ModelInfo
+from gpux.model.info import ModelInfo, ModelPage
 from gpux.model.json_file import read_json
-from gpux.model.page import ModelPage
 
 LARGEST = 4 << 20  #: characters of a README.md that are read
 _FRONT = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*$", re.DOTALL | re.MULTILINE)

@@ -12,9 +12,8 @@ from gpux.inspect.formats import external_data_of, weight_formats
 from gpux.inspect.reads import FileReads, read_part
 from gpux.managers.base import ModelManager
 from gpux.managers.card_files import cached_page
-from gpux.model.info import ModelFile, ModelInfo, Revision, SourceSnapshot
+from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSnapshot
 from gpux.model.json_file import read_json
-from gpux.model.page import ModelPage
 from gpux.model.reference import ModelRef, Reference
 from gpux.system.cancel import CancelToken
 from gpux.system.hashing import hash_file

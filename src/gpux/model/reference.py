@@ -26,17 +26,17 @@ ACCEPTED_FORMS = """accepted forms:
 PUBLIC_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]+):(?!//)(.+)$", re.DOTALL)  # two letters or more: `C:` is a drive
-_PASSWORD = re.compile(r"//[^/@]*@")  # user:token@ of a URL goes into no message
+_PASSWORD = re.compile(r"//[^/@]*@")  # `user:token@` of a URL must not appear in messages
 _DRIVE = re.compile(r"^[A-Za-z]:[\\/]")
 _COMMIT = re.compile(r"^[0-9a-f]{40}$")
 _PAGES = frozenset({"tree", "blob", "resolve", "raw", "commit"})
-_PAGE_HINT = "Its page names models: pull one of those."
-#: first segment -> the kind, what it is called, and what to do with one
+_PAGE_HINT = "Its page lists models: pull one of those."
+#: first segment of the path -> kind, noun for messages, hint
 _OTHER_KINDS = {
     "datasets": (
         "dataset",
         "a dataset",
-        "`datasets.load_dataset({id!r})` loads it, `hf download --repo-type dataset {id}` brings its files.",
+        "`datasets.load_dataset({id!r})` loads it, `hf download --repo-type dataset {id}` downloads its files.",
     ),
     "spaces": ("space", "a Space", "`gpux info spaces/{id}` lists the models that it uses."),
     "collections": ("collection", "a collection", _PAGE_HINT),
@@ -46,21 +46,21 @@ _OTHER_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A parsed reference; :meth:`parse` makes it, ``str()`` gives its shortest unambiguous form back."""
+    """A parsed model reference; :meth:`parse` reads text, ``str()`` returns the shortest unambiguous form."""
 
-    scheme: str  #: which manager: ``hf``, ``local``, or that of a plug-in
-    id: str  #: ``org/name`` or ``name``; a path for ``local``; what follows the colon for other schemes
+    scheme: str  #: of the manager: ``hf``, ``local``, or one that a plug-in registers
+    id: str  #: ``org/name`` or ``name``; a path for ``local``; the text after the colon for other schemes
     revision: str | None = None  #: branch, tag, ``refs/pr/N`` or commit as typed; None is the default branch
     file: str | None = None  #: one file of the repository, when the reference names one
     endpoint: str | None = None  #: origin of the URL that was typed, unless it is the public Hub's
 
     @classmethod
     def parse(cls, text: Reference) -> ModelRef:
-        """Read any accepted form; a ``Path`` is always a place on this machine.
+        """Parse any accepted form; a ``Path`` always names a file or folder on this machine.
 
         Raises:
-            WrongKindError: it is a dataset, a Space, a collection or a paper; the hint says what to do with one.
-            InvalidReferenceError: ``text`` is none of them; the message shows them all.
+            WrongKindError: the text names a dataset, Space, collection or paper; the hint says how to use it.
+            InvalidReferenceError: the text has none of the accepted forms, which the message lists.
         """
         if isinstance(text, ModelRef):
             return text
@@ -77,7 +77,7 @@ class ModelRef:
         if match and match[1] not in ("hf", "local"):
             name, _, revision = match[2].partition("@")
             if not name.strip():
-                raise _invalid(text, "nothing stands before the @")
+                raise _invalid(text, "the name before the @ is empty")
             return cls(match[1], name, revision or None)
         if match and match[1] == "local":
             return cls("local", match[2])
@@ -85,17 +85,19 @@ class ModelRef:
 
     @property
     def is_commit(self) -> bool:
-        """True when the revision is a full commit hash, which needs no resolving."""
+        """Whether the revision is a full commit hash, which needs no request to resolve."""
         return self.revision is not None and _COMMIT.fullmatch(self.revision) is not None
 
     def at(self, revision: str | None) -> ModelRef:
-        """The same model at a revision; None leaves it as it is.
+        """The same model at a revision; None returns the reference unchanged.
 
         Raises:
-            UsageError: the reference names another revision itself.
+            UsageError: the reference names a different revision.
         """
         if revision and self.revision and revision != self.revision:
-            raise UsageError(f"{self} names a revision, and {revision!r} was asked for too", hint="Leave one out.")
+            raise UsageError(
+                f"{self} names a revision, and revision={revision!r} is given too", hint="Remove one of them."
+            )
         return self if revision is None else replace(self, revision=revision)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class ModelRef:
 
     def __str__(self) -> str:
         text = self.id + (f"@{self.revision}" if self.revision else "")
-        bare = self.scheme == ("local" if _is_local(text) else "hf")  # else its scheme is spelled out
+        bare = self.scheme == ("local" if _is_local(text) else "hf")  # otherwise the scheme is part of the text
         return text if bare else f"{self.scheme}:{text}"
 
 
@@ -132,7 +134,7 @@ def _is_local(text: str) -> bool:
 def _exists(text: str) -> bool:
     try:
         return Path(text).exists()
-    except OSError:  # too long for a path, or not ours to look at
+    except OSError:  # too long for a path, or no permission
         return False
 
 
@@ -140,7 +142,7 @@ def _parse_url(text: str) -> ModelRef:
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
     except ValueError as exc:
-        raise _invalid(text, "it is no URL") from exc
+        raise _invalid(text, "it is not a valid URL") from exc
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise _invalid(text, "the URL is not http or https")
     endpoint = (
@@ -153,7 +155,7 @@ def _parse_url(text: str) -> ModelRef:
     if at is None:
         ref = _parse_hub_id("/".join(segments), text, endpoint)
         if ref.file:
-            raise _invalid(text, f"/{segments[2]} is no page that names a revision or file")
+            raise _invalid(text, f"/{segments[2]} is not a page of a revision or file")
         return ref
     ref = _parse_hub_id("/".join(segments[:at]), text, endpoint)
     revision, file = _split_revision(segments[at + 1 :], is_file=segments[at] in ("blob", "resolve", "raw"))
@@ -165,7 +167,7 @@ def _parse_url(text: str) -> ModelRef:
 
 
 def _split_revision(segments: list[str], *, is_file: bool) -> tuple[str, str | None]:
-    """Revision and file of the path after ``/tree/`` or ``/blob/``; ``refs/pr/N`` spans three segments."""
+    """Revision and file from the path after ``/tree/`` or ``/blob/``; ``refs/pr/N`` has three segments."""
     width = 3 if segments[:1] == ["refs"] else 1
     file = "/".join(segments[width:]) if is_file else ""
     return "/".join(segments[:width]), file or None
@@ -174,7 +176,7 @@ def _split_revision(segments: list[str], *, is_file: bool) -> tuple[str, str | N
 def _parse_hub_id(name: str, text: str, endpoint: str | None = None) -> ModelRef:
     name, _, revision = name.partition("@")
     if "@" in text and not revision and text[-1] == "@":
-        raise _invalid(text, "nothing follows the @")
+        raise _invalid(text, "the revision after the @ is empty")
     segments = name.split("/")
     if segments[0] in _OTHER_KINDS and len(segments) > 1:
         raise _wrong_kind(segments, text, endpoint)
@@ -193,19 +195,19 @@ def _check_file(file: str, text: str) -> None:
 
 
 def _check_hub_id(segments: list[str], text: str) -> None:
-    """The Hub's rules for names, so that a typing error costs no request."""
+    """Check a name by the rules of the Hub, so that a typing error costs no request."""
     name = "/".join(segments)
     if not name or "" in segments:
         raise _invalid(text, "a part of the name is empty")
     if re.search(r"[^A-Za-z0-9._/-]", name):
-        raise _invalid(text, "names hold letters, digits, '-', '_' and '.' only")
+        raise _invalid(text, "names consist of letters, digits, '-', '_' and '.'")
     if len(name) > 96:
-        raise _invalid(text, "names have 96 characters at most")
+        raise _invalid(text, "names have at most 96 characters")
     if "--" in name or ".." in name or name.endswith(".git"):
-        raise _invalid(text, "names hold neither '--' nor '..', and do not end in '.git'")
+        raise _invalid(text, "names do not contain '--' or '..', and do not end in '.git'")
     if any(segment[0] in "-." or segment[-1] in "-." for segment in segments):
         raise _invalid(text, "a part of a name neither starts nor ends with '-' or '.'")
 
 
-#: What every call that takes a model accepts.
+#: The argument type of every function that accepts a model.
 Reference = str | os.PathLike[str] | ModelRef

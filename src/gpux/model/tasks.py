@@ -1,7 +1,7 @@
-"""Names of tasks: the Hub's are gpux's, and everything else that people type is an alias.
+"""Names of tasks: gpux uses those of the Hub, and accepts aliases.
 
-The Hub's list is that of huggingface.co/tasks; the aliases are those of ``transformers.pipeline``, of Optimum and of
-the Hub's own tags for what is the same graph.
+The list of tasks is huggingface.co/tasks. The aliases come from ``transformers.pipeline``, from Optimum, and from tags
+of the Hub whose models have the same graph.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ALIASES = {
     "speech-recognition": "automatic-speech-recognition",
 }
 
-#: Classes whose task their kind of name does not tell, by how the name begins (transformers' auto mappings).
+#: Prefixes of class names whose suffix does not determine the task -> task (from transformers' auto mappings).
 _CLASSES = (
     ("Whisper", "automatic-speech-recognition"),
     ("Speech2Text", "automatic-speech-recognition"),
@@ -61,11 +61,11 @@ _CLASSES = (
     ("PatchTS", "time-series-forecasting"),
     ("DecisionTransformer", "reinforcement-learning"),
 )
-#: The same, for classes named after both the kind and a purpose, which counts more.
+#: Suffixes that determine the task even for the classes above.
 _PURPOSES = ("ForAudioClassification", "ForSequenceClassification", "ForQuestionAnswering")
 
-#: End of a class name in ``architectures`` of config.json -> Hub's name. The first that fits counts, so that the bare
-#: ``Model`` comes last.
+#: Suffix of a class name in ``architectures`` of config.json -> the Hub's name of the task. The first match counts, so
+#: that the bare ``Model`` comes last.
 _SUFFIXES = (
     ("ForMaskedLM", "fill-mask"),
     ("ForSequenceClassification", "text-classification"),
@@ -96,16 +96,16 @@ _SUFFIXES = (
 
 
 def canonical(name: str) -> str:
-    """The Hub's name of a task; a name that is no alias is taken as it is, apart from case and underscores.
+    """The Hub's name of a task; other names are returned in lower case, with hyphens for underscores.
 
-    Optimum's ``-with-past`` is dropped: a decoder always has its cache here.
+    Optimum's ``-with-past`` is dropped, since gpux exports every decoder with its cache.
     """
     plain = name.strip().lower().replace("_", "-").removesuffix("-with-past")
     return ALIASES.get(plain, plain)
 
 
 def task_of_architectures(architectures: Sequence[str]) -> str | None:
-    """The task that the model's classes were made for, by their names in config.json; None where they do not say."""
+    """The task of a model, from the class names in its config.json; None if no name determines a task."""
     for architecture in architectures:
         if not architecture.endswith(_PURPOSES):
             for prefix, task in _CLASSES:

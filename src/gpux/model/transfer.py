@@ -1,4 +1,4 @@
-"""What a transfer cost: per file and in all."""
+"""Counts of a download: requests, retries and bytes, per file and in total."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpux.model.values import Value
 
 @dataclass
 class Tally:
-    """What one file has cost so far."""
+    """Running counts of one file."""
 
     requests: int = 0
     retries: int = 0
@@ -20,28 +20,28 @@ class Tally:
 
 @dataclass(frozen=True)
 class FileReport(Value):
-    """How one file came to be in the source cache."""
+    """How one file got into the source cache."""
 
     path: str
     size: int
-    cached: bool = False  #: it was there
-    verified: bool = False  #: its hash was computed, and is the promised one
-    received: int = 0  #: bytes of content that came over the network, those of failed tries included
+    cached: bool = False  #: it was in the cache before
+    verified: bool = False  #: its hash was computed and matches
+    received: int = 0  #: bytes of content downloaded, failed attempts included
     seconds: float = 0.0
-    requests: int = 0  #: each redirect is one
+    requests: int = 0  #: redirects included
     retries: int = 0
 
 
 @dataclass(frozen=True)
 class TransferReport(Value):
-    """How the files of one fetch came to be in the source cache."""
+    """How the files of one fetch got into the source cache."""
 
     files: tuple[FileReport, ...] = ()
-    seconds: float = 0.0  #: wall time of them all
+    seconds: float = 0.0  #: wall time of the whole fetch
 
     @property
     def received(self) -> int:
-        """Bytes of content that came over the network."""
+        """Bytes of content downloaded, failed attempts included."""
         return sum(file.received for file in self.files)
 
     @property
@@ -56,17 +56,17 @@ class TransferReport(Value):
 
     @property
     def cache_hits(self) -> int:
-        """Files that were there."""
+        """Files that were in the cache before."""
         return sum(file.cached for file in self.files)
 
     @property
     def verified(self) -> int:
-        """Files whose hash was computed and is the promised one."""
+        """Files whose hash was computed and matches."""
         return sum(file.verified for file in self.files)
 
     @property
     def bytes_per_second(self) -> float:
-        """Speed of the whole fetch; 0 where nothing came."""
+        """Speed of the whole fetch; 0 if nothing was downloaded."""
         return self.received / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +76,6 @@ class TransferReport(Value):
 
 
 def combined(reports: Iterable[TransferReport]) -> TransferReport:
-    """One report of several fetches, one after the other; without any, one of nothing."""
+    """One report for several consecutive fetches; an empty report for none."""
     found = list(reports)
     return TransferReport(tuple(f for report in found for f in report.files), sum(report.seconds for report in found))

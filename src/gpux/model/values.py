@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 def to_jsonable(value: Any) -> Any:
-    """Nested frozen values as plain JSON-able ones: dataclasses to objects, tuples to lists, paths to text.
+    """Nested frozen values as JSON-able builtins: dataclasses to objects, tuples to lists, paths to text.
 
     Not ``msgspec.to_builtins``, which keeps infinity and NaN, and fields declared with ``repr=False``.
     """
@@ -34,7 +34,7 @@ def to_jsonable(value: Any) -> Any:
 
 
 def from_builtins(kind: type[_T], data: Any) -> _T:
-    """A value from what ``to_dict()`` gave, every type checked; unknown keys are a newer version's and ignored.
+    """The inverse of ``to_dict()``, with every type checked; unknown keys, of newer versions, are ignored.
 
     Raises:
         ValueError: a field is missing or has another type; the message names the field.
@@ -54,11 +54,11 @@ def _subclass_of_str(kind: type[Any], data: Any) -> Any:
 
 
 class Value:
-    """Base of the frozen values: one ``to_dict`` for all."""
+    """Base class of frozen values, with ``to_dict``."""
 
     __slots__ = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The value as JSON-able values."""
+        """The fields as JSON-able values; fields declared with ``repr=False``, such as tokens, are left out."""
         found: dict[str, Any] = to_jsonable(self)
         return found

@@ -105,55 +105,56 @@ class CallSpec(Value):
 
 @dataclass(frozen=True)
 class Threshold(Value):
-    """A length from which a model takes another way inside, so that a graph may be right only up to it."""
+    """A sequence length beyond which a model computes differently, so that a graph may be correct only up to it."""
 
-    name: str  #: what of the configuration says so: ``sliding_window``, ``rope_scaling`` …
-    length: int  #: tokens; the other way begins one further
-    #: graph -> input -> the axis that counts these tokens
+    name: str  #: the entry of the configuration: ``sliding_window``, ``rope_scaling`` …
+    length: int  #: tokens; the first longer sequence is computed differently
+    #: graph -> input -> the axis that counts the tokens
     axes: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ProofCase(Value):
-    """One comparison of the ONNX outputs with the original's: one call of a graph, or several that build on another."""
+    """One comparison of ONNX outputs with those of the original, over one call of a graph or a sequence of calls."""
 
     name: str
-    shapes: dict[str, tuple[int, ...]]  #: of the first call's inputs
+    shapes: dict[str, tuple[int, ...]]  #: input of the first call -> shape
     max_abs_diff: float  #: largest over all outputs
-    tolerance: float  #: what ``max_abs_diff`` may be, for this case
+    tolerance: float  #: most that ``max_abs_diff`` may be in this case
     kept: bool  #: inputs and reference outputs are stored, so that the case can be replayed
-    calls: int = 1  #: of graphs: prefill and cached steps, encoder and decoder …
-    length: int | None = None  #: tokens that it reaches, where a threshold depends on them
-    twin: bool = False  #: run on a small model of the same configuration, since the length is too costly in full size
+    calls: int = 1  #: number of graph calls: prefill and cached steps, encoder and decoder …
+    length: int | None = None  #: tokens in the longest sequence, for cases around a threshold
+    #: computed with a small model of the same configuration, where the length is too costly in full size
+    small_model: bool = False
 
     @property
     def passed(self) -> bool:
-        """True when the difference is within tolerance (false for NaN)."""
+        """Whether the difference is within the tolerance; False for NaN."""
         return self.max_abs_diff <= self.tolerance
 
 
 @dataclass(frozen=True)
 class Proof(Value):
-    """What shows that a variant answers as the original does."""
+    """The evidence that the outputs of a variant equal those of the original."""
 
     status: ProofStatus
     cases: tuple[ProofCase, ...] = ()
-    reference: dict[str, str] = field(default_factory=dict)  #: library -> version that computed the reference
-    onnxruntime: str = ""  #: version that the ONNX outputs were computed with
+    reference: dict[str, str] = field(default_factory=dict)  #: library -> version, of the reference outputs
+    onnxruntime: str = ""  #: version, of the ONNX outputs
     execution_provider: str = ""
-    limit: Threshold | None = None  #: what lies beyond it answers otherwise, and is refused when the graph is run
-    #: what a reduced precision costs against fp32: ``cosine_mean``, ``kl``, ``top1``, ``perplexity_ratio`` …
+    limit: Threshold | None = None  #: longer inputs give other outputs, and are refused
+    #: of a quantized variant against fp32: ``cosine_mean``, ``kl``, ``top1``, ``perplexity_ratio`` …
     loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def max_abs_diff(self) -> float | None:
-        """Largest difference of all cases; None without any."""
+        """Largest difference of all cases; None without cases."""
         return max((case.max_abs_diff for case in self.cases), default=None)
 
 
 @dataclass(frozen=True)
 class StoredFile(Value):
-    """One file of a variant, as the manifest promises it."""
+    """One file of a variant, as listed in the manifest."""
 
     path: str
     size: int
@@ -162,7 +163,7 @@ class StoredFile(Value):
 
 @dataclass(frozen=True)
 class Manifest(Value):
-    """What a variant is; written once, never changed."""
+    """The description of a variant; written once, never changed."""
 
     scheme: str
     id: str
@@ -174,11 +175,11 @@ class Manifest(Value):
     files: tuple[StoredFile, ...]
     call_spec: CallSpec
     proof: Proof
-    versions: dict[str, str]  #: library -> version that wrote the graphs (empty for ``shipped``)
+    versions: dict[str, str]  #: library -> version, of the conversion; empty for ``shipped``
     model_type: str | None = None
     license: str | None = None
     created: str = ""  #: ISO 8601, UTC
-    own_task: bool = True  #: the task is the model's own, which a reference without a task means
+    own_task: bool = True  #: the model's own task, which a reference without a task stands for
     schema: int = MANIFEST_SCHEMA
 
     def __post_init__(self) -> None:
@@ -196,7 +197,7 @@ class StoredModel(Value):
 
     path: Path
     manifest: Manifest
-    #: what the pull that answered with this value brought over the network; None for a value read from the store
+    #: the download of the pull that returned this value; None for a value read from the store
     report: TransferReport | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -211,7 +212,7 @@ class StoredModel(Value):
 
     @property
     def commit(self) -> str:
-        """The commit that it was made from."""
+        """The commit of the source."""
         return self.manifest.commit
 
     @property
@@ -228,7 +229,7 @@ class StoredModel(Value):
         """The graph of that name.
 
         Raises:
-            KeyError: the variant has none.
+            KeyError: the variant has no such graph.
         """
         for graph in self.manifest.graphs:
             if graph.name == name:
@@ -236,11 +237,11 @@ class StoredModel(Value):
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Path, size and the manifest's values on one level."""
+        """Path, size and the fields of the manifest, on one level; without ``report``."""
         return {"path": str(self.path), "size": self.size, **self.manifest.to_dict()}
 
     def has_file(self, path: str) -> bool:
-        """True if the variant has a file of that path, by its manifest."""
+        """Whether the manifest lists a file with that path."""
         return any(file.path == path for file in self.manifest.files)
 
     def read_json(self, name: str) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from gpux.system.cancel import CancelToken
 KEPT_BYTES = 4_000_000
 
 
-def compare(case: ReferenceCase, run: Runner, tolerance: float, *, kept: bool = False, twin: bool = False) -> ProofCase:
+def compare(
+    case: ReferenceCase, run: Runner, tolerance: float, *, kept: bool = False, small_model: bool = False
+) -> ProofCase:
     """Run the case's calls and measure the largest difference from the reference.
 
     An output that is missing, of another shape, or not finite where the reference is, counts as infinitely far.
@@ -37,7 +39,7 @@ def compare(case: ReferenceCase, run: Runner, tolerance: float, *, kept: bool = 
         raise ProofError(f"the reference case {case.name} has no outputs, so it proves nothing")
     worst, allowed = max(_measurements(case, run, tolerance), key=lambda pair: pair[0] / pair[1])
     shapes = {name: tuple(array.shape) for name, array in case.calls[0].inputs.items()}
-    return ProofCase(case.name, shapes, worst, allowed, kept, len(case.calls), case.length, twin)
+    return ProofCase(case.name, shapes, worst, allowed, kept, len(case.calls), case.length, small_model)
 
 
 def _measurements(case: ReferenceCase, run: Runner, tolerance: float) -> list[tuple[float, float]]:
@@ -114,7 +116,7 @@ def prove(
     cases = [_compare_file(file, run, tolerance, token, kept=file in kept) for file in files]
     if small is not None:
         small_files = _case_files(reference / SMALL_FOLDER)
-        cases += [_compare_file(file, small, tolerance, token, twin=True) for file in small_files]
+        cases += [_compare_file(file, small, tolerance, token, small_model=True) for file in small_files]
     limit = _limit(cases, thresholds)
     if limit is not None:
         cases = [case for case in cases if case.length is None or case.length <= limit.length]
@@ -128,10 +130,10 @@ def _case_files(folder: Path) -> list[Path]:
 
 
 def _compare_file(
-    file: Path, run: Runner, tolerance: float, cancel: CancelToken, *, kept: bool = False, twin: bool = False
+    file: Path, run: Runner, tolerance: float, cancel: CancelToken, *, kept: bool = False, small_model: bool = False
 ) -> ProofCase:
     cancel.check()
-    return compare(read_case(file), run, tolerance, kept=kept, twin=twin)
+    return compare(read_case(file), run, tolerance, kept=kept, small_model=small_model)
 
 
 def _limit(cases: Iterable[ProofCase], thresholds: Iterable[Threshold]) -> Threshold | None:

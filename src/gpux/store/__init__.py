@@ -1,6 +1,6 @@
-"""gpux's own folder of runnable variants: each whole, hashed, described by a manifest, and visible only when complete.
+"""gpux's own folder of runnable variants: each is complete, hashed and described by a manifest before it is visible.
 
-The layout is that of :mod:`gpux.store.layout`; every write is atomic, so that a reader sees the old state or the new.
+:mod:`gpux.store.layout` describes the folders. Every write is atomic: readers see the old state or the new one.
 """
 
 from __future__ import annotations

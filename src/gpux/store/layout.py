@@ -1,16 +1,16 @@
-"""Where things lie in the store, and how ids become names that every file system takes.
+"""The folders of a store, and how ids become names that every file system accepts.
 
 ::
 
     root/CACHEDIR.TAG                    backup tools skip the folder
     root/models/<scheme>/<id>/<commit>/<task>--<precision>--<recipe>/   files + manifest.json
     root/refs/<scheme>/<id>/             alias.json, default.json, revisions/<name>.json
-    root/staging/<unique>/               variant/ and scratch/ of one running pull; <unique>.lock tells that it runs
-    root/trash/<unique>/                 renamed away, not deleted yet
-    root/locks/                          one file per variant that was ever worked on
+    root/staging/<unique>/               variant/ and scratch/ of a running pull, which holds <unique>.lock
+    root/trash/<unique>/                 removed, not deleted yet
+    root/locks/                          one file per conversion
 
-An id whose parts are plain keeps its look (``org/name`` becomes ``org--name``, which is unambiguous because a part
-that holds ``--`` is not plain); every other becomes ``<its readable end>+<hash>``. ``+`` is in no plain name.
+An id of plain parts stays readable: ``org/name`` becomes ``org--name``, which is unambiguous because a part with ``--``
+is not plain. Other ids become ``<readable end>+<hash>``; plain names do not contain ``+``.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from pathlib import Path, PurePosixPath
 from gpux.model.variant import Recipe, VariantKey
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # Windows opens a device instead
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # names of devices on Windows
 _DIGITS = 20  # of a hash, in the name of a lock file
 _LONGEST = 96  # the Hub's own limit for org/name, far below every file system's
 
 
 def quote_id(text: str) -> str:
-    """A model id as one folder name; different ids never get the same."""
+    """A model id as a folder name; different ids have different names."""
     return _quote(text, text.split("/"))
 
 
 def quote_part(text: str) -> str:
-    """A commit, task, precision or recipe as (a part of) a folder name; different ones never get the same."""
+    """A commit, task, precision or recipe as (a part of) a folder name; different values have different names."""
     return _quote(text, [text])
 
 
 def quote_revision(text: str) -> str:
-    """A branch or tag as a file name; capitals are hashed: git tells ``Main`` from ``main``, a Mac does not."""
+    """A branch or tag as a file name; names with capitals are hashed, since some file systems ignore case."""
     return _quote(text, [text if text == text.lower() else ""])
 
 
@@ -58,12 +58,12 @@ def _hashed(text: str) -> str:
 
 
 def stable_id(scheme: str, id: str) -> str:
-    """What was asked for, as it is filed: a local path must mean the same in every working directory."""
+    """The id under which records are stored: local paths are absolute, independent of the working directory."""
     return os.path.abspath(os.path.expanduser(id)) if scheme == "local" else id  # noqa: PTH100, PTH111 - keeps symlinks
 
 
 def is_inside(path: str) -> bool:
-    """True for a relative path with forward slashes that stays in its folder on every system."""
+    """Whether a path is relative, has forward slashes, and stays inside its folder on every operating system."""
     if not path or any(character in path for character in "\\:\0"):
         return False
     parts = path.split("/")
@@ -72,28 +72,28 @@ def is_inside(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """The paths of the store at ``root``; touches no disk."""
+    """The paths of the store at ``root``; no method accesses the disk except :meth:`locks_of`."""
 
     root: Path
 
     @property
     def models(self) -> Path:
-        """Folder of everything that is listed."""
+        """Folder of all variants."""
         return self.root / "models"
 
     @property
     def refs(self) -> Path:
-        """Folder of what names resolved to."""
+        """Folder of recorded aliases and revisions."""
         return self.root / "refs"
 
     @property
     def staging(self) -> Path:
-        """Folder of variants in the making."""
+        """Folder of variants that running pulls build."""
         return self.root / "staging"
 
     @property
     def trash(self) -> Path:
-        """Folder of what was removed and is being deleted."""
+        """Folder of removed folders that are being deleted."""
         return self.root / "trash"
 
     @property
@@ -126,16 +126,16 @@ class Layout:
         return VariantKey(scheme, id.replace("--", "/"), commit, words[0], words[1], Recipe(words[2]))
 
     def variant_lock(self, scheme: str, id: str, commit: str, task: str, precision: str) -> Path:
-        """Lock file of one conversion, whatever its recipe."""
+        """Lock file of the conversions for a task and precision, with any recipe."""
         return self.lock_of(self.commit(scheme, id, commit) / f"{quote_part(task)}--{quote_part(precision)}--any")
 
     def lock_of(self, variant: Path) -> Path:
-        """The same lock file, from the variant's folder: that of a damaged one tells no more."""
+        """The lock file of :meth:`variant_lock`, from the path of a variant, whose manifest may be damaged."""
         name = variant.relative_to(self.models).as_posix().rpartition("--")[0]
         return self.locks / f"{variant.parts[-3]}--{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}.lock"
 
     def locks_of(self, scheme: str, id: str) -> list[Path]:
-        """The lock files of all conversions of a model that ever were (and of one of that id in another scheme)."""
+        """The existing lock files of a model, and of a model with the same id in another scheme."""
         return sorted(self.locks.glob(f"{self.model(scheme, id).name}--{'?' * _DIGITS}.lock"))
 
     @property
@@ -144,15 +144,15 @@ class Layout:
         return self.locks / "refs.lock"
 
     def ref_folder(self, scheme: str, id: str) -> Path:
-        """Folder of what is recorded for an id, canonical or not."""
+        """Folder of the records for an id, canonical or not."""
         return self.refs / quote_part(scheme) / quote_id(id)
 
     def alias_file(self, scheme: str, requested_id: str) -> Path:
-        """File that tells the canonical id."""
+        """File with the canonical id."""
         return self.ref_folder(scheme, requested_id) / "alias.json"
 
     def revision_file(self, scheme: str, id: str, revision: str | None) -> Path:
-        """File that tells the commit of a canonical id's revision; None is the default branch."""
+        """File with the commit of a revision of a canonical id; None is the default branch."""
         folder = self.ref_folder(scheme, id)
         return (
             folder / "default.json" if revision is None else folder / "revisions" / f"{quote_revision(revision)}.json"

@@ -18,7 +18,7 @@ from gpux.store.manifest import MANIFEST, read_manifest
 
 @dataclass(frozen=True)
 class DamagedVariant(Value):
-    """A folder among the models that is not listed, and why."""
+    """A folder of a variant that cannot be read, and the reason."""
 
     path: Path
     message: str
@@ -26,7 +26,7 @@ class DamagedVariant(Value):
 
 @dataclass(frozen=True)
 class Listing:
-    """Both kinds, in the order of their paths."""
+    """Readable and damaged variants, each in the order of their paths."""
 
     models: tuple[StoredModel, ...]
     damaged: tuple[DamagedVariant, ...]
@@ -38,7 +38,7 @@ DEPTH = 4
 
 
 def scan(layout: Layout, under: Path | None = None) -> Listing:
-    """Read all manifests of the store, or those below one folder of it; no folder there reads as empty."""
+    """Read all manifests of the store, or those below the folder ``under``; a missing folder is empty."""
     start = under or layout.models
     depth = DEPTH - len(start.relative_to(layout.models).parts)
     models: list[StoredModel] = []
@@ -53,13 +53,13 @@ def scan(layout: Layout, under: Path | None = None) -> Listing:
 
 
 def read_variant(layout: Layout, folder: Path) -> StoredModel | DamagedVariant | None:
-    """The variant in ``folder``, or why it is none; None when the folder is not there."""
+    """The variant in ``folder``, or why it cannot be read; None for a missing folder."""
     try:
         manifest = _read_settled(folder)
     except ManifestError as exc:
         return DamagedVariant(folder, exc.message) if folder.is_dir() else None
     if layout.variant(manifest.key) != folder:
-        # Moved or renamed by hand: locks and removal go by the place, everyone else by the manifest.
+        # Moved or renamed by hand: locks and removal go by the path, all else by the manifest.
         return DamagedVariant(folder, f"{folder} holds the manifest of another variant")
     return StoredModel(folder, manifest)
 
@@ -70,7 +70,7 @@ def _read_settled(folder: Path) -> Manifest:
     except ManifestError:
         if not folder.is_dir():
             raise
-        # Where a replaced variant cannot be swapped in one step, the first look may have met the gap between two.
+        # Where two folders cannot be exchanged in one step, the first read may fall between the two renames.
         return read_manifest(folder / MANIFEST)
 
 
@@ -81,7 +81,7 @@ def _descend(folder: Path, depth: int, damaged: list[DamagedVariant]) -> Iterato
     try:
         inner = sorted(entry for entry in folder.iterdir() if entry.is_dir())
     except FileNotFoundError:
-        return  # nothing stored, or removed at this moment
+        return  # nothing stored, or just removed
     except OSError as exc:
         damaged.append(DamagedVariant(folder, f"{folder} cannot be read: {exc.strerror}"))
         return
@@ -90,7 +90,7 @@ def _descend(folder: Path, depth: int, damaged: list[DamagedVariant]) -> Iterato
 
 
 def choose(models: Sequence[StoredModel], task: str | None, precision: str | None) -> StoredModel | None:
-    """Of those that fit: for the model's own task, of the highest precision, the best proven, the newest."""
+    """The variant for the task and precision; of several, by own task, precision, proof and age."""
     fitting = [model for model in models if _fits(model, task, precision)]
     return min(sorted(fitting, key=_created, reverse=True), key=_rank, default=None)
 
@@ -98,7 +98,7 @@ def choose(models: Sequence[StoredModel], task: str | None, precision: str | Non
 def not_stored(
     ref: ModelRef, id: str, models: Sequence[StoredModel], task: str | None, precision: str | None
 ) -> NotStoredError:
-    """The error for a reference that leads to nothing in ``models``; ``id`` is the canonical id of it."""
+    """The error for a reference to a model that is not in ``models``; ``id`` is its canonical id."""
     wanted = ", ".join(part for part in (task, precision) if part)
     message = f"{ref} is not in the store" + (f" with {wanted}" if wanted else "")
     own = [model for model in models if (model.manifest.scheme, model.id) == (ref.scheme, id)]
@@ -124,9 +124,9 @@ def _rank(model: StoredModel) -> tuple[bool, int, int]:
 
 
 def _near(name: str, ids: set[str]) -> list[str]:
-    """Stored ids that look like the name, in full or without their organisation."""
+    """Stored ids similar to the name, compared in full and without the organization."""
     low = name.lower()
-    by_look = {id.lower(): id for id in ids} | {id.lower().rpartition("/")[2]: id for id in ids}
-    found = difflib.get_close_matches(low, by_look, n=3, cutoff=0.6)
-    found += difflib.get_close_matches(low.rpartition("/")[2], by_look, n=3, cutoff=0.6)
-    return list(dict.fromkeys(by_look[look] for look in found))[:3]
+    by_spelling = {id.lower(): id for id in ids} | {id.lower().rpartition("/")[2]: id for id in ids}
+    found = difflib.get_close_matches(low, by_spelling, n=3, cutoff=0.6)
+    found += difflib.get_close_matches(low.rpartition("/")[2], by_spelling, n=3, cutoff=0.6)
+    return list(dict.fromkeys(by_spelling[spelling] for spelling in found))[:3]

@@ -1,7 +1,7 @@
 """``manifest.json``: the description of a variant, read back with every type checked.
 
-The file is strict JSON: a difference that is infinite or NaN is written as ``null`` and read as infinity. Schema 1 had
-other names for two keys (:data:`_RENAMED`), and is still read.
+The file is strict JSON: a difference that is infinite or NaN is written as ``null`` and read as infinity. Manifests of
+schema 1, which had other names for three keys, are read too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gpux.model.variant import MANIFEST_SCHEMA, Manifest
 from gpux.store.layout import is_inside
 
 MANIFEST = "manifest.json"
-#: key in schema 1 -> key now
+#: key in schema 1 -> key now; ``twin`` of proof cases is ``small_model``
 _RENAMED = {"driving": "call_spec", "licence": "license"}
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -30,7 +30,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read a ``manifest.json``.
 
     Raises:
-        ManifestError: it is not there, damaged, or of a schema that this version does not read.
+        ManifestError: the file is missing, damaged, or has a schema that this version does not read.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,11 +40,11 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> Manifest:
-    """Write ``path`` anew, flushed to the disk; returns the manifest as it will be read back.
+    """Write a ``manifest.json`` and flush it to the disk; returns the manifest as it will be read back.
 
     Raises:
-        ManifestError: the manifest holds a value that would not be read back.
-        FileExistsError: ``path`` is there already: a manifest never changes.
+        ManifestError: the manifest has a value that could not be read back.
+        FileExistsError: ``path`` exists: manifests never change.
     """
     text = _encode(path, manifest)
     readable = _parse(text, path)
@@ -56,7 +56,7 @@ def write_manifest(path: Path, manifest: Manifest) -> Manifest:
 
 
 def timestamp() -> str:
-    """Now, as ISO 8601 in UTC."""
+    """The present time, as ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -85,13 +85,15 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
     proof = found.get("proof")
     cases = proof.get("cases") if isinstance(proof, dict) else None
     for case in cases if isinstance(cases, list) else ():
-        if isinstance(case, dict) and case.get("max_abs_diff", 0) is None:
-            case["max_abs_diff"] = math.inf
+        if isinstance(case, dict):
+            case.setdefault("small_model", case.pop("twin", False))
+            if case.get("max_abs_diff", 0) is None:
+                case["max_abs_diff"] = math.inf
     return found
 
 
 def _damaged(path: Path, why: str) -> ManifestError:
-    hint = "`gpux prune` removes damaged variants; `gpux pull` makes them anew."
+    hint = "`gpux prune` removes damaged variants; `gpux pull` builds them again."
     return ManifestError(f"{path} is damaged: {why}", hint=hint, path=str(path))
 
 
@@ -109,7 +111,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def _check_schema(data: Any, path: Path) -> None:
     schema = data.get("schema") if isinstance(data, dict) else None
     if type(schema) is not int or schema < 1:
-        raise ValueError("it has no schema number")
+        raise ValueError("no schema number")
     if schema > MANIFEST_SCHEMA:
         raise ManifestError(
             f"{path} has schema {schema}, this version of gpux reads up to {MANIFEST_SCHEMA}",
@@ -120,17 +122,17 @@ def _check_schema(data: Any, path: Path) -> None:
 
 
 def _check_content(manifest: Manifest) -> None:
-    """What the types do not say: names stay inside, hashes are hashes, graphs are among the files."""
+    """Check what types cannot express: paths inside the folder, valid hashes, graphs among the files."""
     promised = {file.path for file in manifest.files}
     if len(promised) != len(manifest.files):
         raise ValueError("a file is listed twice")
     for file in manifest.files:
         if not is_inside(file.path) or file.path == MANIFEST:
-            raise ValueError(f"{file.path!r} is no name of a file in the variant's folder")
+            raise ValueError(f"{file.path!r} is not the name of a file in the folder of the variant")
         if file.size < 0 or not _SHA256.fullmatch(file.sha256):
-            raise ValueError(f"size or sha256 of {file.path!r} is impossible")
+            raise ValueError(f"size or sha256 of {file.path!r} is invalid")
     for graph in manifest.graphs:
         if graph.file not in promised:
-            raise ValueError(f"graph {graph.name!r} is in {graph.file!r}, which is not among the files")
+            raise ValueError(f"graph {graph.name!r} is in {graph.file!r}, which is not listed in files")
     if not all((manifest.scheme, manifest.id, manifest.commit, manifest.task, manifest.precision, manifest.recipe)):
         raise ValueError("scheme, id, commit, task, precision or recipe is empty")

@@ -1,7 +1,7 @@
-"""What names resolved to: an alias to its canonical id, a branch or tag to its commit; read without network.
+"""The aliases, branches, tags and pull requests by which stored models were pulled, and what they resolved to.
 
-A record is a small JSON file, replaced in one step. A damaged one counts as absent when resolving, and as unknown
-(:meth:`Refs.of` raises) when something would be deleted for its sake.
+Each record is a small JSON file that is replaced atomically, and is read without network. A damaged record counts as
+missing when a reference is resolved; :meth:`Refs.of`, on which removals depend, raises an error for one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gpux.system.files import remove_empty, write_atomic
 
 @dataclass(frozen=True)
 class Alias(Value):
-    """A name that stands for a canonical id, itself included."""
+    """An id as requested, and the canonical id; the two may be equal."""
 
     scheme: str
     requested_id: str
@@ -35,13 +35,13 @@ class Alias(Value):
 
 @dataclass(frozen=True)
 class RecordedRef(Value):
-    """A revision of a canonical id, as it was last resolved."""
+    """A revision of a canonical id, and the commit that the last pull resolved it to."""
 
     scheme: str
     id: str
     revision: str | None  #: None: the default branch
     commit: str
-    recorded: str  #: ISO 8601, UTC: when it began to lead there
+    recorded: str  #: ISO 8601, UTC: when the revision first resolved to this commit
     schema: int = 1
 
 
@@ -55,24 +55,25 @@ class Refs:
         self._layout = layout
 
     def record(self, scheme: str, requested_id: str, id: str, revision: str | None, commit: str) -> None:
-        """Record both what the id stands for and where its revision points now.
+        """Record the canonical id of an id, and the commit of its revision.
 
         Raises:
-            NotWritableError: or DiskFullError.
+            NotWritableError: the store is not writable.
+            DiskFullError: no space for the record.
         """
         alias = Alias(scheme, stable_id(scheme, requested_id), id)
         ref = RecordedRef(scheme, id, revision, commit, timestamp())
-        if self._knows_alias(alias) and self._knows(ref):
-            return  # so that a stored model can be pulled again from a folder that may only be read
+        if self._has_alias(alias) and self._has(ref):
+            return  # a stored model can be pulled again from a read-only store
         make_cache_folder(self._layout.root)
         with disk_errors(self._layout.root), locks.hold(self._layout.refs_lock):
-            if not self._knows_alias(alias):
+            if not self._has_alias(alias):
                 self._write(self._layout.alias_file(scheme, alias.requested_id), alias)
-            if not self._knows(ref):
+            if not self._has(ref):
                 self._write(self._layout.revision_file(scheme, id, revision), ref)
 
     def resolve(self, ref: ModelRef) -> tuple[str, str | None]:
-        """The canonical id and the commit; None where neither a record nor a full hash tells it."""
+        """The canonical id and the commit; None without a record, unless the revision is a full commit hash."""
         id = self.canonical_id(ref.scheme, ref.id)
         if ref.is_commit:
             return id, ref.revision
@@ -82,14 +83,14 @@ class Refs:
         return id, found.commit
 
     def canonical_id(self, scheme: str, id: str) -> str:
-        """What the id stands for, as far as it is recorded."""
+        """The recorded canonical id; the id itself without a record."""
         id = stable_id(scheme, id)
         alias = _read_or_none(Alias, self._layout.alias_file(scheme, id))
-        # Names that differ in capitals share a file on some systems; the record says whose it is.
+        # Names that differ only in case share a file on some file systems; the record has the exact name.
         return alias.id if alias is not None and alias.requested_id == id else id
 
     def aliases(self) -> list[Alias]:
-        """Every readable alias."""
+        """All readable aliases."""
         found = (_read_or_none(Alias, file) for file in self._layout.refs.glob("*/*/alias.json"))
         return [alias for alias in found if alias is not None]
 
@@ -97,7 +98,7 @@ class Refs:
         """The recorded revisions of a canonical id.
 
         Raises:
-            ManifestError: one of them cannot be read.
+            ManifestError: a record cannot be read.
         """
         folder = self._layout.ref_folder(scheme, id)
         files = [folder / "default.json", *sorted(folder.glob("revisions/*.json"))]
@@ -105,10 +106,10 @@ class Refs:
         return [ref for ref in found if ref is not None and (ref.scheme, ref.id) == (scheme, id)]
 
     def drop(self, refs: Iterable[RecordedRef], aliases: Iterable[Alias]) -> None:
-        """Drop the records that still say the same and lead to nothing that is stored.
+        """Delete those of the given records that are unchanged and whose commit or model is not stored.
 
         Raises:
-            NotWritableError: the folder refuses.
+            NotWritableError: the store is not writable.
         """
         with disk_errors(self._layout.root), locks.hold(self._layout.refs_lock):
             for ref in refs:
@@ -119,10 +120,10 @@ class Refs:
                 if not self._layout.model(alias.scheme, alias.id).exists():
                     self._unlink(self._layout.alias_file(alias.scheme, alias.requested_id), alias)
 
-    def _knows_alias(self, alias: Alias) -> bool:
+    def _has_alias(self, alias: Alias) -> bool:
         return _read_or_none(Alias, self._layout.alias_file(alias.scheme, alias.requested_id)) == alias
 
-    def _knows(self, ref: RecordedRef) -> bool:
+    def _has(self, ref: RecordedRef) -> bool:
         known = _read_or_none(RecordedRef, self._layout.revision_file(ref.scheme, ref.id, ref.revision))
         return known is not None and replace(known, recorded=ref.recorded) == ref
 
@@ -144,7 +145,9 @@ def _read(kind: type[_Record], file: Path) -> _Record | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as exc:
-        raise ManifestError(f"{file} is damaged: {exc}", hint="Delete it; the next pull writes it anew.") from exc
+        raise ManifestError(
+            f"{file} is damaged: {exc}", hint="Delete the file; the next pull writes it again."
+        ) from exc
 
 
 def _read_or_none(kind: type[_Record], file: Path) -> _Record | None:

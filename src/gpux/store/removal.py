@@ -1,7 +1,7 @@
-"""Removing: first a plan that says what goes, why and how much that frees; then ``execute()``.
+"""Removing variants: first a plan with reasons and the bytes it frees, then ``execute()``.
 
-The order in which a variant goes: it is renamed out of sight under its lock, then deleted, then the records of names
-that lead to nothing any more. Killed in between, the store is sound and ``Store.prune_plan()`` finds the rest.
+A variant is moved to the trash under its lock, then deleted, then the records of names that resolve to nothing any
+more are deleted. If the process is killed in between, the store is intact and ``Store.prune_plan()`` finds the rest.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ RemovalKind = Literal["requested", "superseded", "evicted", "damaged", "state", 
 
 @dataclass(frozen=True)
 class Removal(Value):
-    """One folder that goes."""
+    """One folder to remove."""
 
     path: Path
     kind: RemovalKind
-    title: str  #: what it is, for a person
+    title: str  #: for display
     reason: str
     size: int  #: bytes on disk
-    last_used: str | None = None  #: ISO 8601, UTC; of what goes because it was not used for long
+    last_used: str | None = None  #: ISO 8601, UTC; of evicted variants
 
 
 @dataclass(frozen=True)
 class RemovalPlan(Value):
-    """What a removal takes away; nothing happens before :meth:`execute`."""
+    """The folders and records to remove; nothing is removed before :meth:`execute`."""
 
     root: Path  #: of the store
     removals: tuple[Removal, ...]
-    refs: tuple[RecordedRef, ...] = ()  #: recorded revisions that lead to nothing afterwards
-    aliases: tuple[Alias, ...] = ()  #: recorded names that lead to nothing afterwards
+    refs: tuple[RecordedRef, ...] = ()  #: recorded revisions whose commit is not stored afterwards
+    aliases: tuple[Alias, ...] = ()  #: recorded names whose model is not stored afterwards
 
     @property
     def bytes_freed(self) -> int:
-        """Bytes on disk of all that goes."""
+        """Bytes on disk of all folders to remove."""
         return sum(removal.size for removal in self.removals)
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,16 +59,15 @@ class RemovalPlan(Value):
         return {"bytes_freed": self.bytes_freed, **super().to_dict()}
 
     def execute(self, *, cancel: CancelToken | None = None, on_wait: Callable[[], None] | None = None) -> int:
-        """Carry the plan out; returns the bytes that were freed.
+        """Remove the folders, then the records; returns the bytes that were freed.
 
-        What changed since the plan was made is looked at again: a folder that came into use, was repaired or is
-        gone stays out. A variant that was asked for by name is waited for while a conversion holds its lock, and
-        ``on_wait`` is called then; anything else that is in use is left for the next time. Do not call it while
-        holding a lock of the store.
+        Each removal is checked again: folders that came into use, were repaired or are missing are skipped. For a
+        variant that the user named, the call waits until a running conversion releases its lock, and calls ``on_wait``
+        once; all other folders in use are skipped. Do not call this while holding a lock of the store.
 
         Raises:
-            NotWritableError: a folder refuses; what was removed before stays removed.
-            CancelledError: ``cancel`` was set; the same.
+            NotWritableError: a folder is not writable; what was removed before stays removed.
+            CancelledError: ``cancel`` was set; what was removed before stays removed.
         """
         executor = _Executor(Layout(self.root), cancel, on_wait)
         with disk_errors(self.root):
@@ -85,7 +84,7 @@ class _Executor:
     on_wait: Callable[[], None] | None
 
     def remove(self, removal: Removal) -> int:
-        """Bytes freed: the removal's own, or none where it stays or is gone."""
+        """Bytes freed; 0 for a folder that is skipped or missing."""
         if self.cancel is not None:
             self.cancel.check()
         if removal.kind == "trash":
@@ -115,10 +114,10 @@ class _Executor:
         except PermissionError:
             if removal.kind != "evicted":
                 raise
-            return False  # Windows moves nothing that a session has open; another variant may go next time
+            return False  # Windows moves no folder with files that a session has open
 
     def _still_holds(self, removal: Removal) -> bool:
-        """Asked under the lock: is the reason for the removal still one."""
+        """Whether the reason for the removal still holds; called under the lock."""
         if removal.kind == "staging":
             return True
         if state.is_pinned(removal.path) and removal.path.exists():
@@ -136,10 +135,10 @@ class _Executor:
 
 
 def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
-    """A plan for the given variants, and for the names that lead to nothing without them.
+    """A plan for the given variants, and for the records that resolve to nothing without them.
 
     Raises:
-        NotStoredError: one of them lies elsewhere.
+        NotStoredError: a variant is not in this store.
     """
     going = {model.path: model for model in models}
     for model in going.values():
@@ -149,9 +148,9 @@ def plan_removal(layout: Layout, models: Iterable[StoredModel]) -> RemovalPlan:
 
 
 def plan_eviction(layout: Layout, limit: int, keep: Iterable[StoredModel] = ()) -> RemovalPlan:
-    """A plan for the least recently used variants, as many as are needed for the rest to fit into ``limit`` bytes.
+    """A plan for the least recently used variants, until the rest fits into ``limit`` bytes.
 
-    Pinned ones and those in ``keep`` stay, so that the rest may be larger all the same.
+    Pinned variants and those in ``keep`` are not removed, so that the rest may still be larger.
     """
     kept = {model.path for model in keep}
     models = scan(layout).models
@@ -163,16 +162,16 @@ def plan_eviction(layout: Layout, limit: int, keep: Iterable[StoredModel] = ()) 
             break
         if model.path not in kept and not state.is_pinned(model.path):
             used, size = state.last_used(model), sizes[model.path]
-            reason = f"last used {used:%Y-%m-%d %H:%M} UTC; the store may hold {format_bytes(limit)}"
-            removals.append(Removal(model.path, "evicted", _title(model), reason, size, used.isoformat()))
+            reason = f"last used {used:%Y-%m-%d %H:%M} UTC; the limit of the store is {format_bytes(limit)}"
+            removals.append(Removal(model.path, "evicted", str(model.key), reason, size, used.isoformat()))
             going[model.path] = model
             excess -= size
-    # The names stay known: what the source cache still has can be asked for by any of them, also offline.
+    # Aliases are kept: files in the source cache can be used under any of the names, offline too.
     return replace(_with_names(layout, going, tuple(removals)), aliases=())
 
 
 def _with_names(layout: Layout, going: dict[Path, StoredModel], removals: tuple[Removal, ...]) -> RemovalPlan:
-    """The plan, with the names that lead to nothing without the variants that go."""
+    """The plan, with the records that resolve to nothing after the removals."""
     staying = [model for model in scan(layout).models if model.path not in going]
     commits = {(model.manifest.scheme, model.id, model.commit) for model in going.values()}
     ids = {(model.manifest.scheme, model.id) for model in going.values()}
@@ -184,13 +183,13 @@ def _with_names(layout: Layout, going: dict[Path, StoredModel], removals: tuple[
 
 
 def plan_prune(layout: Layout) -> RemovalPlan:
-    """A plan for everything that nobody needs: leavings of killed processes, damaged and superseded variants.
+    """A plan for leftovers of killed processes, damaged variants and superseded variants.
 
-    Pinned variants stay, damaged ones too: they can be repaired.
+    Pinned variants are kept, damaged ones too, since they can be repaired.
     """
     listing = scan(layout)
-    leavings = (*_dead_staging(layout), *_trash(layout), *_left_state(layout))
-    removals = (*leavings, *_damaged(layout, listing), *_superseded(layout, listing))
+    leftovers = (*_dead_staging(layout), *_trash(layout), *_orphaned_state(layout))
+    removals = (*leftovers, *_damaged(layout, listing), *_superseded(layout, listing))
     kept = {removal.path for removal in removals if removal.kind != "state" and state.is_pinned(removal.path)}
     return RemovalPlan(layout.root, tuple(removal for removal in removals if removal.path not in kept))
 
@@ -200,12 +199,8 @@ def _listing_of(layout: Layout, model: StoredModel) -> Listing:
 
 
 def _requested(model: StoredModel) -> Removal:
-    reason = "asked for, although pinned" if state.is_pinned(model.path) else "asked for"
-    return Removal(model.path, "requested", _title(model), reason, files.size_of(model.path))
-
-
-def _title(model: StoredModel) -> str:
-    return f"{model.id}@{model.commit[:12]} ({model.task}, {model.manifest.precision})"
+    reason = "requested, although pinned" if state.is_pinned(model.path) else "requested"
+    return Removal(model.path, "requested", str(model.key), reason, files.size_of(model.path))
 
 
 def _refs_of(refs: Refs, scheme: str, id: str) -> list[RecordedRef]:
@@ -221,10 +216,10 @@ def _commit_of(ref: RecordedRef) -> tuple[str, str, str]:
 def _dead_staging(layout: Layout) -> Iterator[Removal]:
     for folder in _folders(layout.staging):
         with locks.try_hold(lock_of(folder)) as held:
-            if held and not folder.exists():  # it ended well at this moment
+            if held and not folder.exists():  # its pull has just ended
                 drop_lock(folder)
             elif held:
-                reason = "the pull that made it ended without finishing"
+                reason = "its pull ended before it was complete"
                 yield Removal(folder, "staging", f"staging {folder.name}", reason, files.size_of(folder))
 
 
@@ -233,31 +228,31 @@ def _trash(layout: Layout) -> Iterator[Removal]:
         yield Removal(folder, "trash", f"trash {folder.name}", "removed, not deleted yet", files.size_of(folder))
 
 
-def _left_state(layout: Layout) -> Iterator[Removal]:
-    for variant in state.left_alone(layout.models.glob("*/*/*")):
+def _orphaned_state(layout: Layout) -> Iterator[Removal]:
+    for variant in state.orphaned(layout.models.glob("*/*/*")):
         title = variant.relative_to(layout.models).as_posix()
-        yield Removal(variant, "state", title, "notes on a variant that is gone", state.size_of(variant))
+        yield Removal(variant, "state", title, "state of a removed variant", state.size_of(variant))
 
 
 def _damaged(layout: Layout, listing: Listing) -> Iterator[Removal]:
     for damaged in listing.damaged:
         inside = damaged.path.relative_to(layout.models)
-        if len(inside.parts) == DEPTH:  # else it is a folder of many that cannot be read
+        if len(inside.parts) == DEPTH:  # otherwise a folder of several variants that cannot be read
             yield Removal(damaged.path, "damaged", inside.as_posix(), damaged.message, files.size_of(damaged.path))
 
 
 def _superseded(layout: Layout, listing: Listing) -> Iterator[Removal]:
     for model in listing.models:
         if _is_superseded(model, Refs(layout), listing):
-            reason = "what led here leads to another stored commit now"
-            yield Removal(model.path, "superseded", _title(model), reason, files.size_of(model.path))
+            reason = "its branch or tag is at another stored commit now"
+            yield Removal(model.path, "superseded", str(model.key), reason, files.size_of(model.path))
 
 
 def _is_superseded(model: StoredModel, refs: Refs, listing: Listing) -> bool:
-    """No recorded name leads to it, and one of its model began to lead to another stored commit after it was made.
+    """Whether no record resolves to the variant, and one of its model resolved to another stored commit later.
 
-    So a variant whose pull has not recorded its name yet is kept, and one of a model without records, or with a
-    record that cannot be read: nothing shows that another took its place.
+    Variants are kept if their pull has not recorded a name yet, and if their model has no records or one that cannot
+    be read: nothing shows then that another commit replaced them.
     """
     try:
         recorded = refs.of(model.manifest.scheme, model.id)
@@ -266,12 +261,12 @@ def _is_superseded(model: StoredModel, refs: Refs, listing: Listing) -> bool:
     if any(ref.commit == model.commit for ref in recorded):
         return False
     stored = {(other.manifest.scheme, other.id, other.commit) for other in listing.models}
-    made = model.manifest.created
-    return any(_commit_of(ref) in stored and _is_later(ref.recorded, made) for ref in recorded)
+    created = model.manifest.created
+    return any(_commit_of(ref) in stored and _is_later(ref.recorded, created) for ref in recorded)
 
 
 def _is_later(first: str, second: str) -> bool:
-    """Compare two ISO 8601 times; False where one of them is none."""
+    """Compare two ISO 8601 times; False if one of them is invalid."""
     try:
         return _moment(first) > _moment(second)
     except ValueError:

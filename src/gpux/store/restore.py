@@ -1,4 +1,4 @@
-"""Mending a variant in place: only bytes that its manifest promises go in, and what it does not promise goes."""
+"""Repair of a variant in place: files are replaced by copies that match the manifest, and unlisted files deleted."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def restore(
     """Replace files of the variant by copies of ``sources``, each in one step, and delete the ``extra`` ones.
 
     Returns:
-        The names that were replaced: a source with other bytes than the manifest promises is left out.
+        The names that were replaced. Sources that do not match the manifest are skipped.
 
     Raises:
-        NotWritableError: the store's folder refuses.
-        DiskFullError: no room for a copy.
+        NotWritableError: the store is not writable.
+        DiskFullError: no space for a copy.
         CancelledError: ``cancel`` was set; each file is the old one or the new one.
     """
     promised = {file.path: file for file in model.manifest.files}
@@ -49,13 +49,13 @@ def restore(
         for number, (name, source) in enumerate(sources.items()):
             copy = staging.scratch / str(number)
             place(source, copy)
-            if _is(copy, promised[name], cancel):
+            if _matches(copy, promised[name], cancel):
                 _put(copy, model.path / name, model.path)
                 restored.append(name)
     return tuple(restored)
 
 
-def _is(copy: Path, promised: StoredFile, cancel: CancelToken | None) -> bool:
+def _matches(copy: Path, promised: StoredFile, cancel: CancelToken | None) -> bool:
     if copy.stat().st_size != promised.size:
         return False
     return hash_file(copy, "sha256", lambda length: None, cancel) == promised.sha256

@@ -1,4 +1,7 @@
-"""A variant in the making: invisible until one rename puts it into place, whole and flushed to the disk."""
+"""Building a variant: it becomes visible by one rename, complete and flushed to the disk.
+
+Files are placed by reflink or copy: a variant holds real files, never links.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +31,18 @@ from gpux.system.progress import ProgressCallback, silent
 
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 _CHUNK = 1 << 20
-_ATTEMPTS = 20  # others may remove an empty parent folder or win the place in between; each try makes progress
+_ATTEMPTS = 20  # other processes may remove an empty parent folder or commit first; each attempt makes progress
 _OCCUPIED = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
 class Staging:
-    """Two empty folders of one pull, made by ``Store.staging()``."""
+    """Two empty folders of one pull, created by ``Store.staging()``."""
 
     def __init__(self, layout: Layout, folder: Path) -> None:
         self._layout = layout
         self._committed = False
         self.path = folder / "variant"  #: becomes the variant; on the same file system as the store
-        self.scratch = folder / "scratch"  #: never becomes part of it, and goes with the context
+        self.scratch = folder / "scratch"  #: for temporary files; deleted at the end of the context
 
     def commit(
         self,
@@ -51,18 +54,18 @@ class Staging:
     ) -> StoredModel:
         """Hash and flush every file of :attr:`path`, write the manifest, and make the variant visible in one step.
 
-        ``manifest.files`` is filled in here, ``created`` too where it is empty. A whole variant that stands there
-        already, since another process was faster, is returned instead; ``replace`` puts the new one in its place.
+        ``manifest.files`` is filled in here, and ``created`` if it is empty. If another process has committed the same
+        variant, and it is complete, that one is returned instead; with ``replace`` the new variant replaces it.
 
         Raises:
-            ManifestError: the manifest names a graph that is not there, or cannot be written.
-            StorageError: a file is a link (see ``gpux.store.place``), or this was committed before.
-            NotWritableError: the store's folder refuses.
-            DiskFullError: no room for the manifest.
+            ManifestError: the manifest names a missing graph, or cannot be written.
+            StorageError: a file is a link (see ``gpux.store.place``), or this staging was committed before.
+            NotWritableError: the store is not writable.
+            DiskFullError: no space for the manifest.
             CancelledError: ``cancel`` was set; nothing became visible.
         """
         if self._committed:
-            raise StorageError(f"{manifest.id} was committed already: one staging makes one variant")
+            raise StorageError(f"{manifest.id} was committed already: each staging builds one variant")
         with disk_errors(self._layout.root):
             described_files = self._describe(progress or silent, cancel)
             created = manifest.created or timestamp()
@@ -76,8 +79,8 @@ class Staging:
         found = list(files.walk(self.path))
         shared = next((file for file in found if not file.is_own), None)
         if shared is not None:
-            hint = "Bring files in with gpux.store.place()."
-            raise StorageError(f"{shared.name} is no file of its own but a link: a variant holds real files", hint=hint)
+            hint = "Add files with gpux.store.place()."
+            raise StorageError(f"{shared.name} is a link: a variant holds real files", hint=hint)
         jobs = [HashJob(file.path, "sha256", file.size, file.name) for file in found]
         digests = hash_files(jobs, Meter("store", sum(job.size for job in jobs), progress), cancel)
         return tuple(self._described(file, digest) for file, digest in zip(found, digests, strict=True))
@@ -97,7 +100,7 @@ class Staging:
             standing = read_variant(self._layout, target)
             if not replace and isinstance(standing, StoredModel) and verify(standing, hashes=False).ok:
                 return standing
-            if exchange(self.path, target):  # what stood there goes with the staging folder
+            if exchange(self.path, target):  # the replaced variant is deleted with the staging folder
                 return self._published(target, manifest)
             discard(self._layout, target)
         raise StorageError(f"other processes keep replacing {target}", hint="Run the same command again.")
@@ -109,7 +112,7 @@ class Staging:
     def _rename_to(self, target: Path) -> bool:
         try:
             self.path.rename(target)
-        except FileNotFoundError:  # a removal took the empty parent: make it again
+        except FileNotFoundError:  # a removal deleted the empty parent: create it again
             return False
         except OSError as exc:
             if exc.errno not in _OCCUPIED:
@@ -120,13 +123,13 @@ class Staging:
 
 @contextmanager
 def open_staging(layout: Layout) -> Iterator[Staging]:
-    """A new :class:`Staging`; its folders go when the context ends.
+    """A new :class:`Staging`; its folders are deleted when the context ends.
 
-    Its lock is held meanwhile, so that what a killed process leaves behind can be told from what is in use.
+    Its lock is held meanwhile, which distinguishes a folder in use from what a killed process left.
 
     Raises:
-        NotWritableError: the store's folder refuses.
-        DiskFullError: no room for a folder.
+        NotWritableError: the store is not writable.
+        DiskFullError: no space for a folder.
     """
     make_cache_folder(layout.root)
     with disk_errors(layout.root):
@@ -141,9 +144,9 @@ def open_staging(layout: Layout) -> Iterator[Staging]:
                     staging.scratch.mkdir()
                 yield staging
             finally:
-                # Before the folder, so that no lock file stays behind alone; Windows lets go of it only below.
+                # Before the folder, so that no lock file remains alone; Windows allows it only after the release below.
                 drop_lock(folder)
-                with suppress(OSError):  # what cannot be deleted now is dead without its lock, and prune's
+                with suppress(OSError):  # a folder without a lock is dead: prune deletes the rest
                     files.delete(folder)
     finally:
         drop_lock(folder)
@@ -155,38 +158,38 @@ def lock_of(folder: Path) -> Path:
 
 
 def drop_lock(folder: Path) -> None:
-    """Delete the lock file of a staging folder that is done with; a folder without one counts as dead."""
+    """Delete the lock file of a staging folder; a folder without one counts as dead."""
     with suppress(OSError):
         lock_of(folder).unlink(missing_ok=True)
 
 
 def discard(layout: Layout, folder: Path) -> bool:
-    """Take a folder out of sight in one step, then delete it; False if it was gone already.
+    """Move a folder to the trash in one step, then delete it; False if it was missing.
 
     Raises:
-        OSError: it cannot be renamed. That it cannot be deleted is left to prune.
+        OSError: the folder cannot be renamed. Files that cannot be deleted are left to prune.
     """
     layout.trash.mkdir(parents=True, exist_ok=True)
-    grave = layout.trash / secrets.token_hex(8)
+    trashed = layout.trash / secrets.token_hex(8)
     try:
-        folder.rename(grave)
+        folder.rename(trashed)
     except FileNotFoundError:
         return False
     with suppress(OSError):
-        files.delete(grave)
+        files.delete(trashed)
     return True
 
 
 def place(source: Path, target: Path) -> None:
-    """Make ``target`` a regular file with the bytes of ``source``, which may be a link.
+    """Create the regular file ``target`` with the content of ``source``, which may be a link.
 
-    A reflink where the file system has them, a copy else; never a hard link or a link, since damage to the source
-    would then damage the store. What stood at ``target`` is replaced, and nothing is left there after an error.
+    A reflink where the file system supports them, a copy elsewhere; never a hard or symbolic link, through which
+    damage to the source would damage the store. An existing ``target`` is replaced, and deleted after an error.
 
     Raises:
-        FileNotFoundError: there is no ``source``.
-        NotWritableError: the folder of ``target`` refuses.
-        DiskFullError: no room for it.
+        FileNotFoundError: ``source`` is missing.
+        NotWritableError: the folder of ``target`` is not writable.
+        DiskFullError: no space for the file.
     """
     with source.open("rb") as original:
         needed = os.fstat(original.fileno()).st_size
@@ -208,13 +211,13 @@ def _fill(original: BinaryIO, target: Path) -> None:
 
 
 def _reflink(original: BinaryIO, copy: BinaryIO) -> bool:
-    """True when the file system made ``copy`` share the bytes until one of the two changes (btrfs, XFS, bcachefs)."""
+    """Whether the file system shared the blocks of the two files, copy-on-write (btrfs, XFS, bcachefs)."""
     if sys.platform != "linux":
         return False
     import fcntl
 
     try:
         fcntl.ioctl(copy.fileno(), _FICLONE, original.fileno())
-    except OSError:  # another file system, or one without reflinks; what is really wrong shows when copying
+    except OSError:  # two file systems, or one without reflinks; other errors recur when copying
         return False
     return True

@@ -1,13 +1,13 @@
-"""What changes about a variant while its manifest does not: when it was last used, and whether it is pinned.
+"""The mutable state of a variant: when it was last used, whether it is pinned, where its proof was replayed.
 
 ::
 
-    <variant>.used           empty; the time of its last change is that of the last use
-    <variant>.pinned         empty; stands there as long as the variant is pinned
-    <variant>.replays.json   with which runtimes the proof was replayed (gpux.proof.replay)
+    <variant>.used           empty; its modification time is the last use
+    <variant>.pinned         empty; exists while the variant is pinned
+    <variant>.replays.json   runtimes with which the proof was replayed (gpux.proof.replay)
 
-All lie beside the variant's folder, which itself is never changed, and go with it. Where they cannot be written,
-a variant was last used when it was made.
+The files are beside the variant's folder, which itself never changes, and are removed with it. If they cannot be
+written, the last use of a variant is its creation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gpux.model.variant import StoredModel
 USED = ".used"
 PINNED = ".pinned"
 SUFFIXES = (USED, PINNED, ".replays.json")
-INTERVAL = 60.0  #: seconds for which a recorded use stands
+INTERVAL = 60.0  #: seconds after a recorded use in which no other is recorded
 
 _BEGINNING = datetime.fromtimestamp(0, UTC)
 
@@ -32,7 +32,7 @@ _BEGINNING = datetime.fromtimestamp(0, UTC)
 def touch(model: StoredModel) -> None:
     """Record that the variant is used now; costs one ``stat`` if it was within the last minute.
 
-    A folder that may not be written is no error: nothing is recorded then.
+    In a folder that is not writable, nothing is recorded.
     """
     file = _beside(model.path, USED)
     with suppress(OSError):
@@ -40,50 +40,50 @@ def touch(model: StoredModel) -> None:
         if 0 <= age < INTERVAL:
             return
     with suppress(OSError):
-        if model.path.is_dir():  # else it was removed meanwhile, and the file would stay alone
+        if model.path.is_dir():  # otherwise it was removed meanwhile, and the file would remain
             file.touch()
 
 
 def last_used(model: StoredModel) -> datetime:
-    """When the variant was last used, or else made."""
+    """When the variant was last used, or created."""
     try:
         return datetime.fromtimestamp(_beside(model.path, USED).stat().st_mtime, UTC)
     except OSError:
-        return _made(model)
+        return _created(model)
 
 
 def pin(model: StoredModel) -> None:
-    """Keep the variant from being removed unless it is asked for by name.
+    """Keep the variant from being evicted or pruned.
 
     Raises:
-        OSError: the folder refuses.
+        OSError: the folder is not writable.
     """
     _beside(model.path, PINNED).touch()
 
 
 def unpin(model: StoredModel) -> None:
-    """End that; the variant need not be pinned.
+    """Allow the variant to be evicted and pruned again; it need not be pinned.
 
     Raises:
-        OSError: the folder refuses.
+        OSError: the folder is not writable.
     """
     _beside(model.path, PINNED).unlink(missing_ok=True)
 
 
 def is_pinned(variant: Path) -> bool:
-    """Is the variant in that folder pinned, sound or not."""
+    """Whether the variant in that folder is pinned; its manifest may be damaged."""
     return os.path.lexists(_beside(variant, PINNED))
 
 
 def drop(variant: Path) -> None:
-    """Delete what is recorded beside a variant that is gone; what cannot be deleted is left to prune."""
+    """Delete the state of a removed variant; files that cannot be deleted are left to prune."""
     for suffix in SUFFIXES:
         with suppress(OSError):
             _beside(variant, suffix).unlink(missing_ok=True)
 
 
 def size_of(variant: Path) -> int:
-    """Bytes of what is recorded beside it."""
+    """Bytes of the state of a variant."""
     total = 0
     for suffix in SUFFIXES:
         with suppress(OSError):
@@ -91,8 +91,8 @@ def size_of(variant: Path) -> int:
     return total
 
 
-def left_alone(commits: Iterator[Path]) -> Iterator[Path]:
-    """Folders of variants that are gone, of which a killed removal left such files, in the given commits' folders."""
+def orphaned(commits: Iterator[Path]) -> Iterator[Path]:
+    """Paths of removed variants whose state a killed removal left, in the given folders of commits."""
     for commit in commits:
         with suppress(OSError):
             files = [entry.name for entry in os.scandir(commit) if entry.is_file(follow_symlinks=False)]
@@ -104,7 +104,7 @@ def _beside(variant: Path, suffix: str) -> Path:
     return variant.with_name(variant.name + suffix)
 
 
-def _made(model: StoredModel) -> datetime:
+def _created(model: StoredModel) -> datetime:
     try:
         made = datetime.fromisoformat(model.manifest.created)
     except ValueError:

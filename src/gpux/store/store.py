@@ -30,8 +30,8 @@ _PREFIX = re.compile(r"[0-9a-f]{7,39}")
 class Store:
     """Runnable variants under ``root``, which need not exist yet; usually ``Settings.store``.
 
-    It keeps no state of its own: many threads and processes may use the same folder, and a store pickles. Reading
-    writes nothing, so a read-only folder can be read.
+    A store holds no state in memory: any number of threads and processes may use the same folder, and a store can be
+    pickled. Reading writes nothing, so that a read-only folder can be used.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,11 +47,11 @@ class Store:
         return f"Store({str(self.root)!r})"
 
     def models(self) -> list[StoredModel]:
-        """Every variant with a sound manifest, in the order of scheme, id, commit and task."""
+        """All variants with a readable manifest, in the order of scheme, id, commit and task."""
         return list(scan(self._layout).models)
 
     def damaged(self) -> list[DamagedVariant]:
-        """Every folder among the models that :meth:`models` leaves out, and why."""
+        """All folders of variants that :meth:`models` omits, each with the reason."""
         return list(scan(self._layout).damaged)
 
     def find(
@@ -59,16 +59,16 @@ class Store:
     ) -> StoredModel | None:
         """The variant of a canonical id at a full commit, or None.
 
-        Where several fit: the highest precision, then the best proven, then the newest.
+        Of several, the one for the model's own task, then of the highest precision, the best proof, the newest.
         """
         stored = scan(self._layout, self._layout.commit(scheme, id, commit)).models
         return choose(stored, task, precision)
 
     def find_ref(self, ref: ModelRef, *, task: str | None = None, precision: str | None = None) -> StoredModel | None:
-        """The variant that a reference leads to, from what earlier pulls recorded and without network, or None.
+        """The variant that a reference stands for, by the records of earlier pulls, without network; or None.
 
-        An alias, a branch and a tag lead where they led at the last pull; a commit may be given by an unambiguous
-        beginning of seven digits or more.
+        Aliases, branches and tags stand for what they resolved to at the last pull; a commit may be given by an
+        unambiguous prefix of at least seven digits.
         """
         resolved = self.resolve_ref(ref)
         if resolved is None:
@@ -76,10 +76,10 @@ class Store:
         return self.find(ref.scheme, *resolved, task=task, precision=precision)
 
     def matching(self, ref: ModelRef, *, task: str | None = None) -> list[StoredModel]:
-        """Every variant that the reference covers: of one commit where it names a revision, else of all.
+        """All variants of the reference: of one commit if it names a revision, otherwise of all commits.
 
         Raises:
-            NotStoredError: there is none; as :meth:`get` says.
+            NotStoredError: no variant is stored; see :meth:`get`.
         """
         first = self.get(ref, task=task)
         under = self._layout.model(ref.scheme, first.id)
@@ -88,11 +88,11 @@ class Store:
         return [model for model in stored if at in (None, model.commit) and task in (None, model.task)]
 
     def get(self, ref: ModelRef, *, task: str | None = None, precision: str | None = None) -> StoredModel:
-        """As :meth:`find_ref`.
+        """As :meth:`find_ref`, with an error in place of None.
 
         Raises:
-            NotStoredError: nothing fits; the message tells what is stored of this model, ``details["near"]`` and the
-                hint name stored models of similar names.
+            NotStoredError: no such variant; the message lists the stored variants of the model, ``details["near"]`` and
+                the hint name stored models with similar ids.
         """
         found = self.find_ref(ref, task=task, precision=precision)
         if found is None:
@@ -100,39 +100,39 @@ class Store:
         return found
 
     def record_ref(self, scheme: str, requested_id: str, id: str, revision: str | None, commit: str) -> None:
-        """Record that ``requested_id`` means ``id`` and that its ``revision`` (None: the default branch) is ``commit``.
+        """Record that ``requested_id`` stands for ``id``, and ``revision`` (None: the default branch) for ``commit``.
 
-        Call it after the commit is stored: what no record leads to any more counts as superseded. For a pull by
-        commit, the revision is that commit.
+        Call this after the variant is committed: variants that no record resolves to count as superseded. For a pull
+        by commit, the revision is that commit.
 
         Raises:
-            NotWritableError: the store's folder refuses.
-            DiskFullError: no room for the record.
+            NotWritableError: the store is not writable.
+            DiskFullError: no space for the record.
         """
         self._refs.record(scheme, requested_id, id, revision, commit)
 
     def resolve_ref(self, ref: ModelRef) -> tuple[str, str] | None:
-        """Canonical id and commit that a reference leads to, without network; None where nothing tells.
+        """Canonical id and commit of a reference, without network; None if no record resolves it.
 
-        A full commit hash needs no record; its variants need not be stored.
+        A full commit hash needs no record, and its variants need not be stored.
         """
         id, commit = self._refs.resolve(ref)
         if commit is None and ref.revision is not None and _PREFIX.fullmatch(ref.revision):
-            commit = self._commit_beginning(ref.scheme, id, ref.revision)
+            commit = self._commit_with_prefix(ref.scheme, id, ref.revision)
         return (id, commit) if commit is not None else None
 
     def canonical_id(self, scheme: str, id: str) -> str:
-        """What an id stands for, as far as a pull recorded it; itself else."""
+        """The canonical id that a pull recorded for an id; the id itself without a record."""
         return self._refs.canonical_id(scheme, id)
 
     def staging(self) -> AbstractContextManager[Staging]:
-        """Two empty folders for a variant in the making and for what is needed on the way; see :class:`Staging`.
+        """Two empty folders, for the files of a new variant and for temporary files; see :class:`Staging`.
 
-        Leaving the context without ``commit`` removes both.
+        Both are deleted when the context ends without ``commit``.
 
         Raises:
-            NotWritableError: the store's folder refuses.
-            DiskFullError: no room for a folder.
+            NotWritableError: the store is not writable.
+            DiskFullError: no space for a folder.
         """
         return open_staging(self._layout)
 
@@ -148,13 +148,13 @@ class Store:
         cancel: CancelToken | None = None,
         on_wait: Callable[[], None] | None = None,
     ) -> Iterator[None]:
-        """Keep every other process and thread from converting the same; ``on_wait`` is called once if one does.
+        """Exclude other processes and threads from the same conversion; ``on_wait`` is called once before waiting.
 
-        Not reentrant. The system frees it when its holder dies.
+        Not reentrant. The operating system releases the lock when its process dies.
 
         Raises:
             CancelledError: ``cancel`` was set while waiting.
-            NotWritableError: the store's folder refuses.
+            NotWritableError: the store is not writable.
         """
         make_cache_folder(self.root)
         path = self._layout.variant_lock(scheme, id, commit, task, precision)
@@ -169,7 +169,7 @@ class Store:
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> VerifyReport:
-        """Compare a variant's files with its manifest, offline; without ``hashes`` only names and sizes.
+        """Compare the files of a variant with its manifest, without network; without ``hashes`` only names and sizes.
 
         Raises:
             CancelledError: ``cancel`` was set.
@@ -183,7 +183,7 @@ class Store:
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> list[VerifyReport]:
-        """As :meth:`verify`, of many at once, their files hashed in parallel.
+        """As :meth:`verify` for several variants, whose files are hashed in parallel.
 
         Raises:
             CancelledError: ``cancel`` was set.
@@ -198,29 +198,32 @@ class Store:
         *,
         cancel: CancelToken | None = None,
     ) -> tuple[str, ...]:
-        """Replace files of a variant by copies that are what its manifest promises; returns the names replaced.
+        """Replace files of a variant by copies that match its manifest, and delete the files in ``extra``.
+
+        Returns:
+            The names that were replaced; sources that do not match the manifest are skipped.
 
         Raises:
-            NotWritableError: the store's folder refuses.
-            DiskFullError: no room for a copy.
+            NotWritableError: the store is not writable.
+            DiskFullError: no space for a copy.
             CancelledError: ``cancel`` was set; each file is the old one or the new one.
         """
         return restore(self._layout, model, sources, extra, cancel=cancel)
 
     def touch(self, model: StoredModel) -> None:
-        """Record that the variant is used now; cheap, and silent where the store cannot be written."""
+        """Record that the variant is used now; does nothing in a store that is not writable."""
         state.touch(model)
 
     def last_used(self, model: StoredModel) -> datetime:
-        """When the variant was last used, or else made; in UTC."""
+        """When the variant was last used, or created; in UTC."""
         return state.last_used(model)
 
     def pin(self, model: StoredModel) -> None:
         """Keep the variant from being evicted or pruned.
 
         Raises:
-            NotStoredError: it is not there any more.
-            NotWritableError: the store's folder refuses.
+            NotStoredError: the variant was removed.
+            NotWritableError: the store is not writable.
         """
         if not model.path.is_dir():
             raise NotStoredError(f"{model.path} is not in the store at {self.root}", path=str(model.path))
@@ -228,23 +231,23 @@ class Store:
             state.pin(model)
 
     def unpin(self, model: StoredModel) -> None:
-        """End :meth:`pin`; it need not be pinned.
+        """Allow the variant to be evicted and pruned again; it need not be pinned.
 
         Raises:
-            NotWritableError: the store's folder refuses.
+            NotWritableError: the store is not writable.
         """
         with disk_errors(self.root):
             state.unpin(model)
 
     def pinned(self, model: StoredModel) -> bool:
-        """Is it kept from being evicted and pruned."""
+        """Whether the variant is pinned."""
         return state.is_pinned(model.path)
 
     def busy(self, scheme: str, id: str) -> bool:
-        """Is a variant of the model being made or removed at this moment, by any process.
+        """Whether any process is building or removing a variant of the model now.
 
         Raises:
-            NotWritableError: the store's folder refuses lock files.
+            NotWritableError: lock files cannot be created.
         """
         return any(not free for free in map(_is_free, self._layout.locks_of(scheme, id)))
 
@@ -256,9 +259,9 @@ class Store:
         return self._layout.key_of(folder)
 
     def eviction_plan(self, limit_bytes: int, keep: Iterable[StoredModel] = ()) -> RemovalPlan:
-        """What goes so that the variants fit into ``limit_bytes``: the least recently used first.
+        """A plan that evicts the least recently used variants until the rest fits into ``limit_bytes``.
 
-        Pinned ones, those in ``keep`` and, when executed, those in use stay: what is left may be larger all the same.
+        Pinned variants, those in ``keep`` and, at execution, those in use are kept, so that the rest may be larger.
         """
         return plan_eviction(self._layout, limit_bytes, keep)
 
@@ -279,29 +282,29 @@ class Store:
                 say(f"evicted {removal.title}, {format_bytes(removal.size)}: {removal.reason}")
         left = sum(files.size_of(model.path) for model in self.models())
         if left > limit_bytes:
-            over = f"the store holds {format_bytes(left)}, more than the {format_bytes(limit_bytes)} that it may"
-            say(f"{over}: what is left is pinned, in use or new")
+            over = f"the store holds {format_bytes(left)}, more than its limit of {format_bytes(limit_bytes)}"
+            say(f"{over}: the rest is pinned, in use or new")
         return freed
 
     def removal_plan(self, models: Iterable[StoredModel]) -> RemovalPlan:
-        """What removing these variants takes away; ``execute()`` does it.
+        """A plan that removes these variants; see :meth:`RemovalPlan.execute`.
 
         Raises:
-            NotStoredError: one of them is not of this store.
+            NotStoredError: a variant is not in this store.
         """
         return plan_removal(self._layout, models)
 
     def prune_plan(self) -> RemovalPlan:
-        """What can go: leavings of killed processes, damaged variants, and commits that no recorded name leads to.
+        """A plan that removes leftovers of killed processes, damaged variants and superseded commits.
 
-        A commit goes only if a name began to lead to another stored commit after it was made.
+        A commit is superseded if no record resolves to it, and one resolved to another stored commit later.
 
         Raises:
-            NotWritableError: the store's folder refuses lock files.
+            NotWritableError: lock files cannot be created.
         """
         return plan_prune(self._layout)
 
-    def _commit_beginning(self, scheme: str, id: str, prefix: str) -> str | None:
+    def _commit_with_prefix(self, scheme: str, id: str, prefix: str) -> str | None:
         stored = scan(self._layout, self._layout.model(scheme, id)).models
         commits = {model.commit for model in stored if model.commit.startswith(prefix)}
         return commits.pop() if len(commits) == 1 else None

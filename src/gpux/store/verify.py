@@ -1,4 +1,4 @@
-"""Is a variant still what its manifest promises: every file there, of its size and hash, and nothing else."""
+"""Whether a variant matches its manifest: every file present with its size and hash, and no other files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ProblemKind = Literal["missing", "size", "hash", "extra", "link", "unreadable", 
 
 @dataclass(frozen=True)
 class Problem(Value):
-    """One way in which a variant is not what was promised."""
+    """One difference between a variant and its manifest."""
 
     file: str  #: relative to the variant's folder
     kind: ProblemKind
@@ -30,20 +30,20 @@ class Problem(Value):
 
 @dataclass(frozen=True)
 class VerifyReport(Value):
-    """What :func:`verify` found."""
+    """The result of :func:`verify`."""
 
     path: Path
     id: str
     commit: str
     task: str
     precision: str
-    files: int  #: promised
-    size: int  #: bytes promised
+    files: int  #: number of files in the manifest
+    size: int  #: bytes of all files in the manifest
     problems: tuple[Problem, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """True without any problem."""
+        """True without problems."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class VerifyReport(Value):
 
 @dataclass(frozen=True)
 class _Hashed:
-    """A file that looks right from outside."""
+    """A file of the right size, whose hash is not checked yet."""
 
     file: StoredFile
     path: Path
@@ -66,7 +66,7 @@ def verify(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> VerifyReport:
-    """Compare the variant's folder with its manifest; offline. Without ``hashes`` no content is read.
+    """Compare the variant's folder with its manifest, without network; without ``hashes`` only names and sizes.
 
     Raises:
         CancelledError: ``cancel`` was set.
@@ -81,19 +81,19 @@ def verify_all(
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> list[VerifyReport]:
-    """As :func:`verify`, of many: their files are hashed in parallel, and the progress is that of all.
+    """As :func:`verify` for several variants: files are hashed in parallel, and the progress counts all of them.
 
     Raises:
         CancelledError: ``cancel`` was set.
     """
-    looked = [list(_look(model)) for model in models]
-    pending = [finding for findings in looked for finding in findings if isinstance(finding, _Hashed)]
+    found = [list(_inspect(model)) for model in models]
+    pending = [finding for findings in found for finding in findings if isinstance(finding, _Hashed)]
     if not hashes:
         pending.clear()
     jobs = [HashJob(entry.path, "sha256", entry.file.size, entry.file.path) for entry in pending]
     meter = Meter("verify", sum(job.size for job in jobs), progress or silent)
     digests = dict(zip(pending, hash_files(jobs, meter, cancel), strict=True))
-    return [_report(model, findings, digests) for model, findings in zip(models, looked, strict=True)]
+    return [_report(model, findings, digests) for model, findings in zip(models, found, strict=True)]
 
 
 def _report(
@@ -117,8 +117,8 @@ def _report(
     )
 
 
-def _look(model: StoredModel) -> Iterator[Problem | _Hashed]:
-    """What shows without reading any content but the manifest's, and the files whose content is left to read."""
+def _inspect(model: StoredModel) -> Iterator[Problem | _Hashed]:
+    """Problems found without reading file contents, and the files whose hashes are to be checked."""
     try:
         present = {found.name: found for found in files.walk(model.path)}
     except OSError as exc:
@@ -127,7 +127,7 @@ def _look(model: StoredModel) -> Iterator[Problem | _Hashed]:
     yield from _manifest_problems(model)
     present.pop(MANIFEST, None)
     for file in model.manifest.files:
-        yield _look_at_file(file, present.pop(file.path, None))
+        yield _inspect_file(file, present.pop(file.path, None))
     for name in present:
         yield Problem(name, "extra", f"{name} is not in the manifest")
 
@@ -142,18 +142,18 @@ def _manifest_problems(model: StoredModel) -> Iterator[Problem]:
         yield Problem(MANIFEST, "manifest", f"{MANIFEST} changed after it was read")
 
 
-def _look_at_file(file: StoredFile, found: files.FoundFile | None) -> Problem | _Hashed:
+def _inspect_file(file: StoredFile, found: files.FoundFile | None) -> Problem | _Hashed:
     if found is None:
         return Problem(file.path, "missing", f"{file.path} is missing")
     if not found.is_own:
-        return Problem(file.path, "link", f"{file.path} is no file of its own but a link")
+        return Problem(file.path, "link", f"{file.path} is a link")
     if found.size != file.size:
         return Problem(file.path, "size", f"{file.path} has {found.size} bytes, expected {file.size}")
     return _Hashed(file, found.path)
 
 
 def _hash_problem(file: StoredFile, actual: str | OSError | None) -> Problem | None:
-    """None for ``actual`` means that nobody asked."""
+    """None for ``actual``: the hash was not computed."""
     if isinstance(actual, OSError):
         return Problem(file.path, "unreadable", f"{file.path} cannot be read: {actual.strerror}")
     if actual is not None and actual != file.sha256:
