@@ -1,4 +1,4 @@
-"""Measure reduced precisions against the float32 variants that they are made from: speed, size and loss.
+"""Measure quantized precisions against the float32 variants that they are quantized from: speed, size and loss.
 
     python -m scripts.bench_precision                              # pulls MiniLM and a random Llama of 100M
     python -m scripts.bench_precision --encoder DIR --decoder DIR  # stored fp32 variants, or one of them
