@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from gpux.convert.base import ConversionRequest
+from gpux.convert.host.converter import ToolchainConverter
 from gpux.convert.registry import converters, find_toolchain
+from gpux.convert.spec import ConverterSpec
 from gpux.errors import ProofError, ToolchainMissingError, UnsupportedArchitectureError
+from gpux.proof.comparison import prove
 from gpux.pull.api import pull_model
+from gpux.runtime.graphs import Graphs
 from gpux.system.settings import Settings
 from tests.convert.wheels import write_wheel
+from tests.repositories import bert_repository
 
 MODULE = """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpux.convert.spec import ConverterSpec
@@ -39,7 +45,7 @@ SPEC = ConverterSpec(
 WORKER = """
 import importlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from gpux.system.worker_protocol import Refused, serve
@@ -136,3 +142,60 @@ def test_a_model_that_its_table_does_not_list(package: Path, source: Path) -> No
     (source / "config.json").write_text(json.dumps({"model_type": "tripler"}))
     with pytest.raises(UnsupportedArchitectureError, match="doubling does not support the model type 'tripler'"):
         pull_model(source, task="feature-extraction")
+
+
+TRACING_WORKER = """
+from pathlib import Path
+
+import torch
+from transformers import AutoModel
+
+from gpux.convert.worker.common.graphs import Exported
+from gpux.convert.worker.reference.write import write_reference
+from gpux.system.worker_protocol import serve
+
+
+def answer(request, events):
+    source, output, reference = (Path(request[name]) for name in ("source", "output", "reference"))
+
+    def load_original():
+        return AutoModel.from_pretrained(source, local_files_only=True).float().eval()
+
+    class Encoder(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = load_original()
+
+        def forward(self, input_ids, attention_mask):
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    ids = torch.ones(2, 7, dtype=torch.int64)
+    axes = {0: "batch", 1: "length"}
+    names = ["input_ids", "attention_mask"]
+    torch.onnx.export(
+        Encoder(), (ids, ids), str(output / "model.onnx"), input_names=names, output_names=["last_hidden_state"],
+        dynamic_axes={name: axes for name in [*names, "last_hidden_state"]}, dynamo=False,
+    )
+    exported = Exported("feature-extraction", {"model": output / "model.onnx"}, type(load_original()))
+    found = write_reference(load_original, exported, reference, request["seed"])
+    return {"graphs": {"model": "model.onnx"}, **found, "versions": {"torch": torch.__version__}}
+
+
+serve(answer)
+"""
+
+
+@pytest.mark.toolchain
+def test_a_worker_can_have_its_reference_cases_written(
+    tmp_path: Path, toolchain_python: Path, settings: Settings, make_request: Callable[..., ConversionRequest]
+) -> None:
+    worker = tmp_path / "tracing_worker.py"
+    worker.write_text(TRACING_WORKER)
+    spec = ConverterSpec("tracing", worker, lambda: {"bert": ["feature-extraction"]}, requirements=("torch",))
+    request = make_request(bert_repository(tmp_path / "bert", "feature-extraction"))
+    report = ToolchainConverter(spec, settings, python=toolchain_python).convert(request)
+    assert report.call_spec.max_length is not None
+    with Graphs(request.output, report.graphs) as graphs:
+        proof = prove(request.reference, graphs.run, "fp32", thresholds=report.thresholds)
+    assert proof.status == "proven"
+    assert {"batch", "short", "padded", "longest"} <= {case.name for case in proof.cases}
