@@ -115,7 +115,7 @@ def call_spec_of(graphs: Mapping[str, Path], specs: Iterable[GraphSpec], config:
 
 
 def _is_fused(path: Path) -> bool:
-    import onnx
+    import onnx  # deferred: slow to import, and only decoders need it
 
     graph = onnx.load(path, load_external_data=False).graph
     return any(node.op_type == _FUSED for node in graph.node)
