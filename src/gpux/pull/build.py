@@ -18,8 +18,9 @@ from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
 from gpux.proof.comparison import keep_cases, prove
+from gpux.pull.candidates import Candidate
 from gpux.pull.context import PullContext
-from gpux.pull.plan import Candidate, PullPlan
+from gpux.pull.plan import PullPlan
 from gpux.pull.shipped import call_spec_of, check_finite, check_task, graph_name
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits

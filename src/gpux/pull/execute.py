@@ -10,8 +10,9 @@ from gpux.errors import ConversionError, GpuxError, ProofError, SessionError, To
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import StoredModel
 from gpux.pull.build import adopt, convert
+from gpux.pull.candidates import Candidate
 from gpux.pull.context import PullContext
-from gpux.pull.plan import Candidate, PullPlan
+from gpux.pull.plan import PullPlan
 from gpux.quantize.variants import quantize_variant
 from gpux.system.disk import format_bytes
 

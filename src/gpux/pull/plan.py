@@ -6,22 +6,33 @@ it. A plan downloads nothing but ``config.json``, or the header of a GGUF file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gpux.convert import planner
-from gpux.convert.base import Converter, Refusal
-from gpux.errors import GpuxError, NoWeightsError, ToolchainMissingError, UnavailableError, UnsupportedError, UsageError
+from gpux.convert.base import Converter
+from gpux.errors import GpuxError, ToolchainMissingError, UnavailableError
 from gpux.inspect import formats
 from gpux.inspect.architecture import summarize
-from gpux.inspect.formats import OnnxVariant
 from gpux.inspect.headers.gguf import read_gguf
 from gpux.inspect.headers.gguf_summary import as_config
 from gpux.model.info import ModelInfo
-from gpux.model.precisions import QUANTIZED, find_precision
+from gpux.model.precisions import QUANTIZED
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
+from gpux.pull.candidates import (
+    GGUF,
+    Candidate,
+    ReadConfig,
+    check_weights,
+    direct_candidates,
+    fp32_bytes,
+    graph_files,
+    no_weights,
+    source_files,
+    variant_bytes,
+)
 from gpux.pull.context import PullContext
 from gpux.pull.needs import (
     MemoryNeed,
@@ -39,46 +50,10 @@ from gpux.system.machine import available_memory
 
 QUANTIZER = "quantizer"
 CONFIG = "config.json"
-GGUF = ".gguf"
-#: A fp32 graph holds four bytes for each parameter, and a few percent of structure.
-_BYTES_PER_PARAMETER = 4
-_GRAPH_OVERHEAD = 1.05
 #: What a candidate of each kind writes to the store.
 _WRITTEN = {"shipped": "the stored copy", "convert": "the conversion", "quantize": "the quantization"}
 #: Kinds of models that are exported as one graph.
 _OF_ONE_GRAPH = ("encoder", "decoder", "vision")
-
-#: Reads the configuration of weights (the paths of a candidate); only called where a conversion is considered.
-ReadConfig = Callable[[tuple[str, ...]], Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Candidate(Value):
-    """A method of getting the variant: the repository's own ONNX, a converter, or the quantizer."""
-
-    name: str  #: ``shipped``, the converter's name, or ``quantizer``
-    kind: Literal["shipped", "convert", "quantize"]
-    usable: bool
-    reason: str
-    weights: tuple[str, ...] = ()  #: the shipped graphs with their data, or the weights that are converted
-    run_files: tuple[str, ...] = ()  #: configurations, tokenizer …
-    prover: str | None = None  #: the converter that computes the original's answers for shipped ONNX
-    originals: tuple[str, ...] = ()  #: the original weights that the prover needs
-    graphs: tuple[OnnxVariant, ...] = field(default=(), repr=False)  #: the shipped graphs
-    refusal: Refusal | None = field(default=None, repr=False)  #: of the converter
-    #: why it is not usable, where that is an error by itself
-    error: GpuxError | None = field(default=None, repr=False, compare=False)
-    missing: ToolchainMissingError | None = field(default=None, repr=False, compare=False)  #: of a usable candidate
-
-    @property
-    def ready(self) -> bool:
-        """True if the pull can try it now."""
-        return self.usable and self.missing is None
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Every file of the repository that it reads."""
-        return tuple(dict.fromkeys(self.run_files + self.weights + self.originals))
 
 
 @dataclass(frozen=True)
@@ -269,7 +244,7 @@ def _first_by_files(plan: PullPlan, info: ModelInfo, *, convert: bool) -> Candid
     run_files, sources = formats.run_files(paths), source_files(paths)
     graphs = () if convert else formats.runnable_graphs(paths, plan.precision)[1]
     if graphs:
-        return Candidate(SHIPPED, "shipped", True, "", _files_of(graphs), run_files)
+        return Candidate(SHIPPED, "shipped", True, "", graph_files(graphs), run_files)
     if plan.base is None:
         converted = sources and plan.precision == "fp32"
         return Candidate("converter", "convert", True, "", sources, run_files) if converted else None
@@ -277,103 +252,6 @@ def _first_by_files(plan: PullPlan, info: ModelInfo, *, convert: bool) -> Candid
         return Candidate(QUANTIZER, "quantize", True, "")
     whole = _first_by_files(plan.base, info, convert=convert)
     return replace(whole, kind="quantize") if whole is not None else None
-
-
-def direct_candidates(
-    info: ModelInfo,
-    task: str,
-    precision: str,
-    read_config: ReadConfig,
-    converters: Mapping[str, Converter],
-    *,
-    convert: bool = False,
-    only: str | None = None,
-    prove: bool = False,
-    result: str | None = None,
-) -> list[Candidate]:
-    """The candidates that create a variant from the repository's files: its own ONNX, and each converter.
-
-    Args:
-        info: the model's file list.
-        task: the Hub's name.
-        precision: in its canonical spelling.
-        read_config: reads the configuration of weights; only called where a conversion is considered.
-        converters: name -> converter.
-        convert: do not use the repository's own ONNX.
-        only: name of the one converter that is considered.
-        prove: the repository's own ONNX has to be proven against the original weights.
-        result: the precision that is requested, where it is quantized from this variant.
-
-    Raises:
-        UsageError: there is no converter named ``only``.
-    """
-    if only is not None and only not in converters:
-        raise UsageError(f"no converter {only!r}", hint=f"The converters are: {', '.join(converters)}.")
-    paths = [file.path for file in info.files]
-    run_files, sources = formats.run_files(paths), source_files(paths)
-    graphs = () if convert else formats.runnable_graphs(paths, precision)[1]
-    candidates = []
-    if graphs:
-        reason = f"the repository's own ONNX: {', '.join(graph.graph for graph in graphs)}"
-        shipped = Candidate(SHIPPED, "shipped", True, reason, _files_of(graphs), run_files, graphs=graphs)
-        candidates.append(
-            _proven(shipped, info, task, result or precision, read_config, converters) if prove else shipped
-        )
-    else:
-        candidates.append(Candidate(SHIPPED, "shipped", False, _why_not_shipped(paths, precision, convert=convert)))
-    if sources and precision == "fp32":
-        chosen = {only: converters[only]} if only is not None else converters
-        for name, refusal in planner.assess(read_config(sources), task, precision, chosen).items():
-            reason = f"{name} {refusal}" if refusal else f"converts {sources[0]} and proves the result"
-            candidates.append(Candidate(name, "convert", refusal is None, reason, sources, run_files, refusal=refusal))
-    return candidates
-
-
-def _files_of(graphs: Iterable[OnnxVariant]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(path for graph in graphs for path in graph.files))
-
-
-def _why_not_shipped(paths: Sequence[str], precision: str, *, convert: bool) -> str:
-    has = formats.onnx_precisions(paths)
-    if not has:
-        return "the repository has no ONNX of its own"
-    if convert and precision in has:
-        return "conversion of the original weights was requested"
-    if precision in has:
-        return f"the repository's ONNX in {precision} is not a complete model"
-    return f"the repository has ONNX in {', '.join(has)}, not in {precision}"
-
-
-def _proven(
-    shipped: Candidate,
-    info: ModelInfo,
-    task: str,
-    result: str,
-    read_config: ReadConfig,
-    converters: Mapping[str, Converter],
-) -> Candidate:
-    """The candidate with the converter that proves it, or not usable where none can."""
-    error: GpuxError
-    if find_precision(result).tolerance is None:
-        error = UnsupportedError(
-            f"{result} differs from the original by design, so its ONNX cannot be proven equal",
-            hint="Remove --prove, or use `gpux convert --precision`, which measures the loss.",
-        )
-        return replace(shipped, usable=False, reason=error.message, error=error)
-    originals = formats.source_weights(file.path for file in info.files)
-    able = {name: converter for name, converter in converters.items() if converter.proves_others}
-    answers = planner.assess(read_config(()), task, "fp32", able)
-    provers = [name for name, refusal in answers.items() if refusal is None]
-    if provers and originals:
-        reason = f"{shipped.reason}, proven by {provers[0]}"
-        return replace(shipped, reason=reason, prover=provers[0], originals=originals)
-    reasons = "; ".join(f"{name} {refusal}" for name, refusal in answers.items() if refusal)
-    error = UnsupportedError(
-        f"the ONNX of {info.id} cannot be proven: {reasons or 'the repository has no original weights'}",
-        hint="Remove --prove to store the ONNX as the repository ships it.",
-        model=info.id,
-    )
-    return replace(shipped, usable=False, reason=error.message, error=error)
 
 
 def _quantizing(base: PullPlan, precision: str) -> list[Candidate]:
@@ -486,61 +364,3 @@ def _nothing_usable(plan: PullPlan, info: ModelInfo, read_config: ReadConfig) ->
     config = read_config(next(iter(refused.values())).weights)
     refusals = {name: candidate.refusal for name, candidate in refused.items() if candidate.refusal is not None}
     return planner.unsupported(plan.id, config, plan.task, refusals)
-
-
-def check_weights(info: ModelInfo) -> None:
-    """Return if the repository has ONNX or weights that a converter reads; checked before the task is chosen.
-
-    Raises:
-        NoWeightsError: it has neither.
-    """
-    paths = [file.path for file in info.files]
-    if not formats.onnx_variants(paths) and not source_files(paths):
-        raise no_weights(info, "fp32")
-
-
-def source_files(paths: Iterable[str]) -> tuple[str, ...]:
-    """The weights that a converter reads: safetensors, else pickles, else the GGUF file where there is exactly one."""
-    names = tuple(paths)
-    ggufs = tuple(path for path in names if path.endswith(GGUF) and "/" not in path)
-    return formats.source_weights(names) or (ggufs if len(ggufs) == 1 else ())
-
-
-def variant_bytes(info: ModelInfo, candidate: Candidate, precision: str, base: StoredModel | None = None) -> int:
-    """About how many bytes a candidate writes to the store.
-
-    Shipped graphs are copied. A converted graph is fp32, whatever the weights are stored as. The quantizer writes the
-    fp32 variant, unless ``base`` is stored, and the quantized one.
-    """
-    sizes = {file.path: file.size or 0 for file in info.files}
-    ratio = find_precision(precision).size_ratio or 0
-    if base is not None and candidate.kind == "quantize":
-        return round(base.size * ratio)
-    beside = sum(sizes[path] for path in candidate.run_files)
-    if candidate.kind == "shipped":
-        return beside + sum(sizes[path] for path in candidate.weights)
-    full = beside + round(fp32_bytes(info, candidate.weights) * _GRAPH_OVERHEAD)
-    return full if candidate.kind == "convert" else round(full * (1 + ratio))
-
-
-def fp32_bytes(info: ModelInfo, weights: Iterable[str]) -> int:
-    """About how many bytes the weights take in float32, whatever they are stored as."""
-    paths = set(weights)
-    size = sum(file.size or 0 for file in info.files if file.path in paths)
-    return max(size, _BYTES_PER_PARAMETER * (info.parameters or 0))
-
-
-def no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
-    """The error for a repository that has nothing to run or convert in a precision; lists what it has."""
-    precisions = formats.onnx_precisions(file.path for file in info.files)
-    shipped = f" (onnx in {', '.join(precisions)})" if precisions else ""
-    found = f"it has {', '.join(info.formats)}{shipped}" if info.formats else "it has none at all"
-    choice = "--precision " + precisions[0] if precisions else "--format " + next(iter(info.formats), "")
-    bring = f"Try `gpux pull {info.id} {choice}`, or see its files" if info.formats else "See its files"
-    return NoWeightsError(
-        f"{info.id} has no weights that gpux can run ({precision} as ONNX, or safetensors or PyTorch weights that are "
-        f"converted to fp32): {found}",
-        hint=f"{bring}: `gpux info {info.id} --files`.",
-        model=info.id,
-        formats=list(info.formats),
-    )
