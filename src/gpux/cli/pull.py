@@ -1,4 +1,4 @@
-"""``gpux pull`` and ``gpux convert``: their options, the preview, the explanation, and pulls of models and files."""
+"""``gpux pull`` and ``gpux convert``: options, plans (``--dry-run``, ``--explain``), pulls of models and of files."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--revision", help="Branch, tag, refs/pr/N or commit."),
-    click.option("--task", help="The task to run it for; by default what the model's own files say."),
-    click.option("--device", default="auto", show_default=True, help="What --precision auto chooses for: cpu, cuda …"),
-    click.option("--force", is_flag=True, help="Make it again although it is stored."),
+    click.option("--task", help="The task; by default the one that the model's files declare."),
+    click.option(
+        "--device", default="auto", show_default=True, help="Device that --precision auto chooses for: cpu, cuda …"
+    ),
+    click.option("--force", is_flag=True, help="Pull again although the model is stored."),
     click.option("--prove", is_flag=True, help="Prove a model's own ONNX against its original weights."),
     click.option("--allow-inexact", is_flag=True, help="Store a conversion beyond tolerance, marked as inexact."),
     click.option("--trust-remote-code", is_flag=True, help="Run the repository's own code while converting."),
-    click.option("--discard-source", is_flag=True, help="Remove the source files when the model is stored."),
-    click.option("--ignore-disk-space", is_flag=True, help="Begin although the disk looks too full."),
-    click.option("--ignore-memory", is_flag=True, help="Begin although the memory looks too small."),
-    click.option("--offline", is_flag=True, help="Use what is on this machine, ask no Hub."),
+    click.option("--discard-source", is_flag=True, help="Remove the source files after the model is stored."),
+    click.option("--ignore-disk-space", is_flag=True, help="Start although the disk space seems too small."),
+    click.option("--ignore-memory", is_flag=True, help="Start although the memory seems too small."),
+    click.option("--offline", is_flag=True, help="Use files on this machine only; make no request."),
     click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking."),
 )
 
 
 def pull_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that both commands have."""
+    """Add the options that both commands share."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -61,7 +63,7 @@ def pull_one(terminal: Terminal, ref: str, *, yes: bool, **options: Any) -> int:
 
 
 def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **options: Any) -> int:
-    """Pull each, a few at a time; print one report. The exit code is that of the first failure."""
+    """Pull several models, a few at a time, and print one report; the exit code is that of the first failure."""
     from gpux.errors import ToolchainMissingError
     from gpux.pull.batch import PullOutcome, pull_models
 
@@ -92,7 +94,7 @@ def _say(terminal: Terminal, model: StoredModel) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options say; a :class:`Selection` for one reference."""
+    """The options that select files; :meth:`selection` applies them to one reference."""
 
     format: str | None
     precision: str | None
@@ -101,25 +103,27 @@ class Choice:
     everything: bool
 
     def wants_files(self, ref: ModelRef) -> bool:
-        """True when files of this model are wanted as they are, not a runnable model."""
+        """True where files are to be downloaded unchanged, instead of a runnable model."""
         return bool(self.format or self.include or self.exclude or self.everything or ref.file)
 
     def selection(self, ref: ModelRef) -> Selection:
-        """What to bring of one model."""
+        """The selection of files for one reference."""
         return Selection(self.format, self.precision, self.include, self.exclude, self.everything, ref.file)
 
 
-_FETCHING_OPTIONS = (
-    click.option("--format", type=click.Choice(list(FORMATS)), help="Bring weights in this format, as they are."),
-    click.option("--precision", help="fp16, int8, int4, auto …: shipped, or made from fp32; with --format, of files."),
-    click.option("--include", multiple=True, help="Bring exactly the files that match, e.g. 'Model.mlpackage/**'."),
-    click.option("--exclude", multiple=True, help="Bring all but the files that match."),
-    click.option("--all", "everything", is_flag=True, help="Bring every file, in every format."),
+_FILE_OPTIONS = (
+    click.option("--format", type=click.Choice(list(FORMATS)), help="Download weights in this format, unchanged."),
+    click.option(
+        "--precision", help="fp16, int8, int4, auto …: shipped, or quantized from fp32; with --format, of files."
+    ),
+    click.option("--include", multiple=True, help="Download only matching files, e.g. 'Model.mlpackage/**'."),
+    click.option("--exclude", multiple=True, help="Download all files except matching ones."),
+    click.option("--all", "everything", is_flag=True, help="Download every file, in every format."),
 )
 
 
 def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options, and hand them over as one ``choice``."""
+    """Add the options that select files; the command gets them as one argument, ``choice``."""
 
     def gathered(*args: Any, **options: Any) -> Any:
         names = ("format", "precision", "include", "exclude", "everything")
@@ -128,13 +132,13 @@ def choice_options(function: Callable[..., Any]) -> Callable[..., Any]:
     gathered.__doc__ = function.__doc__
     gathered.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     decorated: Callable[..., Any] = gathered
-    for option in reversed(_FETCHING_OPTIONS):
+    for option in reversed(_FILE_OPTIONS):
         decorated = option(decorated)
     return decorated
 
 
 def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_disk_space: bool) -> dict[str, Any]:
-    """Bring files of one model, and print where they are; what ``--json`` says of them."""
+    """Download files of one model and print where they are; returns the JSON document."""
     from gpux.pull.files import place_of, pull_files
 
     with terminal.progress() as progress:
@@ -155,7 +159,7 @@ def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_dis
     return {"ref": str(ref), "place": place, **files, "commit": snapshot.info.commit, "transfer": transfer}
 
 
-#: Options of the command line that are no keywords of :func:`gpux.plan_model`.
+#: Options of the command that are not keywords of :func:`gpux.plan_model`.
 _NOT_PLANNED = ("yes", "revision")
 
 
@@ -280,9 +284,9 @@ def explain(terminal: Terminal, ref: str, **options: Any) -> int:
 
 
 def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRef], dict[str, Any]]) -> int:
-    """Do it for every reference; a failure of one does not stop the others. Prints the documents with ``--json``.
+    """Run an action for every reference, and print its JSON documents; a failure does not stop the others.
 
-    The exit code is that of the first failure; the failure of a single reference is raised.
+    Returns the exit code of the first failure. The error of a single reference is raised.
     """
     if len(refs) == 1:
         document = action(refs[0])
@@ -304,10 +308,10 @@ def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRe
 
 @command("pull")
 @click.argument("refs", nargs=-1)
-@click.option("--from-file", "listed", type=click.File(), help="A file with one reference on each line; - for stdin.")
+@click.option("--from-file", "listed", type=click.File(), help="File with one reference per line; - for stdin.")
 @choice_options
-@click.option("--detach", is_flag=True, help="Go on in the background, also when the terminal closes; see gpux jobs.")
-@click.option("--dry-run", is_flag=True, help="Show files, sizes, what is cached and the disk it needs, and stop.")
+@click.option("--detach", is_flag=True, help="Pull in the background, even after the terminal closes; see gpux jobs.")
+@click.option("--dry-run", is_flag=True, help="Show the plan: candidates, files, sizes, disk and memory; then stop.")
 @pull_options
 def pull_command(
     terminal: Terminal,
@@ -319,13 +323,13 @@ def pull_command(
     choice: Choice,
     **options: Any,
 ) -> int:
-    """Bring models here, ready to run: download, convert, prove, store.
+    """Download, convert, prove and store models, so that they can be run.
 
-    REFS are org/name, name, org/name@revision, Hub URLs, ./folder or file.onnx. Where a repository has ONNX of its
-    own, that is used and nothing is converted. What is there already costs one request at most.
+    REFS are org/name, name, org/name@revision, Hub URLs, ./folder or file.onnx. ONNX that a repository ships is used as
+    it is, and nothing is converted. A model that is stored already costs one request at most.
 
-    With --format, --include, --exclude or --all, or for org/name/path/to/file, files are brought as they are into the
-    Hugging Face cache; nothing is converted, and their place is printed.
+    With --format, --include, --exclude or --all, or for org/name/path/to/file, files are downloaded unchanged into the
+    Hugging Face cache, and their path is printed.
     """
     terminal.override(offline=offline or None)
     if detach:
@@ -347,23 +351,23 @@ def pull_command(
 
 
 def _check(wanted: list[ModelRef], choice: Choice, options: dict[str, Any], *, detach: bool, dry_run: bool) -> None:
-    """Refuse what contradicts itself, before anything travels."""
+    """Refuse contradicting options before any request."""
     context = click.get_current_context()
     if not wanted:
-        raise click.UsageError("no model was named: gpux pull org/name", context)
+        raise click.UsageError("no model given: gpux pull org/name", context)
     if detach and dry_run:
-        raise click.UsageError("--detach and --dry-run: there is nothing to go on with", context)
+        raise click.UsageError("--detach cannot be combined with --dry-run", context)
     as_files = {choice.wants_files(ref) for ref in wanted}
     if len(as_files) == 2:
-        raise click.UsageError("some references name files and some models: pull them with two commands", context)
+        raise click.UsageError("some references name files and some name models: pull them with two commands", context)
     ignored = [name for name in ("task", "force", "allow_inexact", "discard_source") if options[name]]
     if True in as_files and ignored and not dry_run:
         names = ", ".join("--" + name.replace("_", "-") for name in ignored)
-        raise click.UsageError(f"{names}: files that come as they are take no such option", context)
+        raise click.UsageError(f"{names} cannot be used where files are downloaded unchanged", context)
 
 
 def _read(listed: IO[str] | None) -> list[str]:
-    """The references of a list: blank lines and what follows a # do not count."""
+    """The references in a file, without blank lines and comments (#)."""
     lines = (line.partition("#")[0].strip() for line in listed or ())
     return [line for line in lines if line]
 
@@ -371,13 +375,17 @@ def _read(listed: IO[str] | None) -> list[str]:
 @command("convert")
 @click.argument("ref")
 @click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, int8, int4, or auto for the device.")
-@click.option("--converter", metavar="NAME", help="The converter to use: optimum, mobius …; by default the best.")
-@click.option("--explain", "explained", is_flag=True, help="Show which ways there are and why, and stop.")
+@click.option(
+    "--converter", metavar="NAME", help="The only converter to try: optimum, mobius …; by default the best first."
+)
+@click.option(
+    "--explain", "explained", is_flag=True, help="Show the candidates and why each is used or not, then stop."
+)
 @pull_options
 def convert_command(
     terminal: Terminal, ref: str, explained: bool, precision: str, offline: bool, **options: Any
 ) -> int:
-    """Convert a model's original weights and prove the ONNX against them, also where the repository ships ONNX."""
+    """Convert a model's original weights and prove the ONNX against them, even if the repository ships ONNX."""
     terminal.override(offline=offline or None)
     options["precision"] = precision
     if explained:
