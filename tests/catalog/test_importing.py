@@ -28,7 +28,7 @@ from tests.models.bert import bert_repository
 pytestmark = pytest.mark.hub
 
 
-def test_a_record_of_a_configuration_alone(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
+def test_a_record_from_a_configuration_alone(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     record = import_model(MIXTRAL_ID, settings=settings)
     facts = record.facts
     assert (facts.parameters, facts.parameters_basis) == (46_702_792_704, "config by formula")
@@ -45,7 +45,7 @@ def test_a_record_of_a_configuration_alone(hub: HubServer, settings: Settings, c
     assert json.loads(json.dumps(record.to_dict()))["details"]["config"]["num_local_experts"] == 8
 
 
-def test_overrides_stay_and_end(settings: Settings) -> None:
+def test_overrides_are_kept_and_removed(settings: Settings) -> None:
     said = {"params": "47B", "name": "mix", "description": "two\nlines", "defaults": {"temperature": 0.5}}
     first = import_model(MIXTRAL_ID, said, settings=settings)
     assert (first.facts.parameters, first.facts.parameters_basis) == (47_000_000_000, "override")
@@ -57,7 +57,7 @@ def test_overrides_stay_and_end(settings: Settings) -> None:
     assert again.to_dict()["overridden"] == {"parameters": 46_702_792_704, "context_length": 32_768}
 
 
-def test_refused_overrides_ask_nobody(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
+def test_invalid_overrides_send_no_request(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     for overrides in ({"contxt": 1}, {"params": 70}):
         with pytest.raises(UsageError):
             import_model(MIXTRAL_ID, overrides, settings=settings)
@@ -86,14 +86,14 @@ def test_a_gated_model_is_recorded_with_the_missing_token(hub: HubServer, settin
     assert "hf_good" not in json.dumps(whole.to_dict())
 
 
-def test_nothing_known_is_a_typed_error(settings: Settings, catalog: Catalog) -> None:
+def test_an_unknown_model_is_a_typed_error(settings: Settings, catalog: Catalog) -> None:
     for ref in ("acme/private", "acme/missing"):
         with pytest.raises(ModelNotFoundError):
             import_model(ref, settings=settings)
     assert not catalog.path.exists()
 
 
-def test_odd_configurations_give_sound_records(settings: Settings, catalog: Catalog) -> None:
+def test_odd_configurations_give_valid_records(settings: Settings, catalog: Catalog) -> None:
     for ref in ("acme/odd", "acme/escapes"):
         record = import_model(ref, settings=settings)
         assert (record.facts.hidden_size, record.facts.vocab_size) == (None, None)
@@ -102,7 +102,7 @@ def test_odd_configurations_give_sound_records(settings: Settings, catalog: Cata
         json.dumps(catalog.get(ref).to_dict(), ensure_ascii=False).encode()
 
 
-def test_names_that_find_a_record(settings: Settings, catalog: Catalog) -> None:
+def test_names_of_a_record(settings: Settings, catalog: Catalog) -> None:
     record = import_model("small", {"name": "my favourite"}, settings=settings)
     assert record.id == "acme/small"
     for name in ("small", "acme/small", "hf:acme/small", "my favourite", " acme/small "):
@@ -129,7 +129,7 @@ def test_a_file_is_a_record_of_its_own(settings: Settings, catalog: Catalog) -> 
     assert catalog.get("acme/small/model.safetensors").reference == record.reference
 
 
-def test_a_folder_of_this_machine(tmp_path: Path, settings: Settings, catalog: Catalog) -> None:
+def test_a_local_folder(tmp_path: Path, settings: Settings, catalog: Catalog) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_bytes(text(LLAMA))
@@ -139,7 +139,7 @@ def test_a_folder_of_this_machine(tmp_path: Path, settings: Settings, catalog: C
     assert catalog.get(str(folder)).facts.context_length == 131_072
 
 
-def test_what_is_stored_is_pulled(hub: HubServer, root: Path, tmp_path: Path, settings: Settings) -> None:
+def test_a_stored_model_has_the_status_pulled(hub: HubServer, root: Path, tmp_path: Path, settings: Settings) -> None:
     from tests.hub import folder_files
 
     files = folder_files(bert_repository(tmp_path / "bert", "text-classification", onnx=True))
@@ -173,7 +173,7 @@ def test_a_list_with_bad_lines(settings: Settings, catalog: Catalog) -> None:
     assert import_models([MIXTRAL_ID], {"name": "x"}, settings=settings)[0].action == "updated"
 
 
-def test_a_limit_of_requests_ends_the_asking(hub: HubServer, settings: Settings) -> None:
+def test_a_rate_limit_stops_requests(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("status", status=429, times=None))
     outcomes = import_models([f"acme/m{number}" for number in range(40)], settings=settings)
     assert all(isinstance(outcome.error, RateLimitError) for outcome in outcomes)
@@ -205,7 +205,7 @@ def test_a_damaged_catalog(content: bytes, settings: Settings, catalog: Catalog)
     assert catalog.path.read_bytes() == content
 
 
-def test_no_place_for_a_catalog(tmp_path: Path, settings: Settings) -> None:
+def test_a_catalog_that_cannot_be_created(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "catalogue.db", tmp_path):
         with pytest.raises(NotWritableError):

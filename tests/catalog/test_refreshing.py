@@ -16,7 +16,7 @@ from tests.hub import Fault, HubServer, add_repo
 pytestmark = pytest.mark.hub
 
 
-def test_one_request_where_nothing_changed(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
+def test_one_request_if_nothing_changed(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_models([MIXTRAL_ID, "acme/small"], settings=settings)
     before = catalog.path.read_bytes()
     hub.clear_requests()
@@ -29,7 +29,7 @@ def test_one_request_where_nothing_changed(hub: HubServer, settings: Settings, c
     assert catalog.path.read_bytes() == before
 
 
-def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: Settings, catalog: Catalog) -> None:
+def test_a_changed_model_is_described_again(hub: HubServer, root: Path, settings: Settings, catalog: Catalog) -> None:
     said = {"name": "one", "license": "mit"}
     first = import_models(["acme/small", MIXTRAL_ID], said, settings=settings)[0].record
     assert first is not None
@@ -50,7 +50,7 @@ def test_what_changed_is_described_again(hub: HubServer, root: Path, settings: S
     assert small.to_dict()["commit"] == now.commit
 
 
-def test_what_changes_every_day_needs_no_description(
+def test_downloads_and_likes_are_renewed_without_a_description(
     hub: HubServer, root: Path, settings: Settings, catalog: Catalog
 ) -> None:
     details = import_model(MIXTRAL_ID, settings=settings).details
@@ -65,7 +65,7 @@ def test_what_changes_every_day_needs_no_description(
     assert (catalog.get(MIXTRAL_ID).facts.likes, catalog.get(MIXTRAL_ID).details) == (11, details)
 
 
-def test_a_token_opens_what_was_closed(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
+def test_a_token_completes_a_gated_record(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_model(LLAMA_ID, settings=settings)
     hub.clear_requests()
     assert refresh(settings=settings)[0].outcome == "current"
@@ -106,7 +106,7 @@ def test_a_renamed_model_moves(hub: HubServer, root: Path, settings: Settings, c
     assert catalog.get("acme/small").reference == "acme/renamed"
 
 
-def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, catalog: Catalog) -> None:
+def test_a_model_renamed_to_an_existing_record(root: Path, settings: Settings, catalog: Catalog) -> None:
     import_model("acme/small", {"name": "one", "license": "mit"}, settings=settings)
     import_model("acme/odd", {"name": "two"}, settings=settings)
     for id in ("acme/small", "acme/odd"):
@@ -118,7 +118,7 @@ def test_a_model_renamed_to_one_that_is_known(root: Path, settings: Settings, ca
     assert (record.reference, record.name, record.overrides["license"], record.uses) == ("acme/odd", "two", "mit", 2)
 
 
-def test_who_cannot_be_asked_is_unknown(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
+def test_an_unreachable_source_is_unknown(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_models([MIXTRAL_ID, "acme/small"], settings=settings)
     offline = refresh(settings=replace(settings, offline=True))
     assert all(isinstance(one.error, OfflineError) and one.outcome == "unknown" for one in offline)

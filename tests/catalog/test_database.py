@@ -61,7 +61,7 @@ def test_uses_are_counted(own: Settings, kept: Catalog) -> None:
     assert kept.put(record("a/one"))[0].uses == 4
 
 
-def test_the_commit_chooses_among_records(own: Settings, kept: Catalog) -> None:
+def test_a_use_counts_for_records_of_its_commit(own: Settings, kept: Catalog) -> None:
     kept.put(record("a/one@v1", revision="v1", commit="d" * 40, aliases=("short",)))
     record_use("a/one", commit="d" * 40, settings=own)
     record_use("short", settings=own)
@@ -111,7 +111,7 @@ def test_recording_does_not_wait_for_a_writer(own: Settings, kept: Catalog) -> N
     assert kept.get("a/one").uses == 201
 
 
-def test_torn_and_foreign_lines(own: Settings, kept: Catalog) -> None:
+def test_truncated_and_foreign_lines_are_skipped(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     (file,) = events_folder(kept.path).iterdir()
     lines = [b"not json", b'{"event": "used"}', b"[]", b'{"event": "used", "scheme": "hf", "id": 5, "time": ""}']
@@ -124,7 +124,7 @@ def test_torn_and_foreign_lines(own: Settings, kept: Catalog) -> None:
     assert [one.uses for one in kept.records()] == [2, 0]
 
 
-def test_days_that_are_over_are_removed(own: Settings, kept: Catalog) -> None:
+def test_event_files_of_past_days_are_removed(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     (file,) = events_folder(kept.path).iterdir()
     old = file.with_name("2020-01-01")
@@ -168,7 +168,7 @@ def test_several_processes(own: Settings) -> None:
     assert records["shared/one"].uses == 60
 
 
-def test_kills_leave_a_whole_catalog(own: Settings) -> None:
+def test_killed_writers_leave_an_intact_catalog(own: Settings) -> None:
     catalog = Catalog(settings=own)
     known: set[str] = set()
     for attempt in range(6):
@@ -201,7 +201,7 @@ def test_a_later_schema_is_refused(kept: Catalog) -> None:
         assert not isinstance(caught.value, CorruptFileError)
 
 
-def test_another_programs_database_is_left_alone(own: Settings) -> None:
+def test_another_programs_database_is_not_changed(own: Settings) -> None:
     own.home.mkdir(parents=True)
     path = own.home / "catalogue.db"
     connection = sqlite3.connect(path)
@@ -222,7 +222,7 @@ def test_an_empty_file_is_an_empty_catalog(own: Settings) -> None:
     assert Catalog(settings=own).records() == []
 
 
-def test_what_another_program_wrote_into_a_record(kept: Catalog) -> None:
+def test_invalid_values_in_a_record_are_omitted(kept: Catalog) -> None:
     odd = json.dumps({"parameters": "many", "licence": "mit", "x": 1, "languages": 5, "downloads": -3})
     connection = sqlite3.connect(kept.path)
     connection.execute("UPDATE records SET told = ?, overrides = ?, notes = '{}'", (odd, odd))
@@ -234,7 +234,7 @@ def test_what_another_program_wrote_into_a_record(kept: Catalog) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such permissions")
-def test_the_file_is_its_owners(own: Settings, kept: Catalog) -> None:
+def test_only_the_owner_can_read_the_files(own: Settings, kept: Catalog) -> None:
     record_use("a/one", settings=own)
     (events,) = events_folder(kept.path).iterdir()
     assert [stat.S_IMODE(path.stat().st_mode) for path in (kept.path, events)] == [0o600, 0o600]
@@ -254,7 +254,7 @@ def test_a_read_only_home_is_read(own: Settings, kept: Catalog) -> None:
     assert kept.get("a/one").uses == 1
 
 
-def test_a_catalog_that_is_held_for_too_long(kept: Catalog) -> None:
+def test_a_catalog_that_stays_locked(kept: Catalog) -> None:
     from gpux.catalog.database import Database
 
     connection = sqlite3.connect(kept.path, isolation_level=None)
@@ -292,11 +292,24 @@ def test_two_records_of_one_name(kept: Catalog) -> None:
         kept.get("same")
 
 
-def test_reading_needs_no_yaml() -> None:
-    program = "import sys, gpux.catalog as c; c.record_use('a/b'); heavy = {'yaml', 'sqlite3', 'numpy', 'rich'}"
-    program += " & set(sys.modules); assert not heavy, heavy"
-    program += "; c.Catalog().records(); assert 'yaml' not in sys.modules"
+def test_yaml_is_imported_for_exports_only() -> None:
+    program = "import sys, gpux.catalog; gpux.catalog.Catalog().records(); assert 'yaml' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_events_do_not_load_the_database(kept: Catalog) -> None:
+    program = """
+import sys
+from gpux.system.events import ModelOpened, publish, pull_published
+from gpux.model.reference import ModelRef
+publish(ModelOpened("hf", "a/one"))
+with pull_published(ModelRef.parse("a/two")):
+    pass
+heavy = {"gpux.catalog.database", "gpux.catalog.catalog", "sqlite3", "yaml", "numpy", "rich"} & set(sys.modules)
+assert "gpux.catalog.events" in sys.modules and not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert [(one.uses, one.status) for one in kept.records()] == [(1, "pulled"), (0, "pulled")]
 
 
 def test_a_record_with_the_british_spelling_is_read(kept: Catalog) -> None:
