@@ -2,10 +2,10 @@
 
     PYTHON scripts/confirm_counts.py [NAME ...] [--json] [--check]
 
-PYTHON is an interpreter with torch and transformers (the `optimum` toolchain's). Each configuration in
-tests/architecture/configs becomes the class that its `architectures` name, and its parameters are summed, tied ones
-once. `active` leaves out the experts that a token does not use; `embedding` sums the tables of tokens, positions and
-token types and the matrix of output words. --check compares with golden.json and fails on a difference.
+PYTHON is an interpreter with torch and transformers (the `optimum` toolchain's). The class in `architectures` is built
+from each configuration in tests/inspect/architecture/configs, and its parameters are summed, tied parameters once.
+`active` excludes the experts that a token does not use; `embedding` sums the tables of tokens, positions and token
+types and the output matrix. --check compares with golden.json and fails on a difference.
 """
 
 from __future__ import annotations

@@ -42,7 +42,9 @@ _SHOWN = 5  #: results, languages, files … of a list; --json prints all
 @click.option("--batch", type=click.IntRange(min=1), help="Batch size for --fit.")
 @click.option("--precision", help="Precision for --fit: fp32, fp16, int8 or int4; default: all four.")
 @click.option("--offline", is_flag=True, help="Send no request; show the last answer of the Hub.")
-def info_command(terminal: Terminal, ref: str, revision: str | None, files: bool, offline: bool, **how: Any) -> None:
+def info_command(
+    terminal: Terminal, ref: str, revision: str | None, files: bool, offline: bool, **options: Any
+) -> None:
     """Show metadata of a model without pulling it; for spaces/org/name, the models that the Space uses.
 
     REF may name one file: org/name/path/file.gguf, or a local ./file.gguf.
@@ -56,29 +58,29 @@ def info_command(terminal: Terminal, ref: str, revision: str | None, files: bool
             raise
         _show_space(terminal, ModelRef("hf", exc.details["id"], endpoint=exc.details["endpoint"]))
         return
-    if not how["fit"] and any(how[name] for name in ("context", "batch", "precision")):
+    if not options["fit"] and any(options[name] for name in ("context", "batch", "precision")):
         raise UsageError("--context, --batch and --precision are for --fit", hint="Add --fit.")
     if files:
         _show_files(terminal, parsed)
     else:
-        _show_page(terminal, parsed, how)
+        _show_page(terminal, parsed, options)
 
 
-def _show_page(terminal: Terminal, ref: ModelRef, how: dict[str, Any]) -> None:
+def _show_page(terminal: Terminal, ref: ModelRef, options: dict[str, Any]) -> None:
     from gpux.describe import describe_model
     from gpux.store import Store
 
     found = describe_model(
         ref,
         terminal.settings,
-        headers="always" if how["headers"] else "auto",
-        chain=how["chain"],
-        scans=how["scan"],
+        headers="always" if options["headers"] else "auto",
+        chain=options["chain"],
+        scans=options["scan"],
     )
     stored = [model for model in Store(terminal.settings.store).models() if model.id == found.known.info.id]
     if note := _remark(found.known):
         terminal.say(f"! {note}")
-    fit = _fit_reports(terminal, found, how) if how["fit"] else None
+    fit = _fit_reports(terminal, found, options) if options["fit"] else None
     if terminal.as_json:
         terminal.data(_document(found, stored, fit))
         return
@@ -124,7 +126,7 @@ def _parsed(ref: str) -> ModelRef:
 
 
 def _remark(known: DatedInfo) -> str | None:
-    """Return why the shown metadata is not current and how old it is; None if the Hub just answered."""
+    """Return why the shown metadata is not current and options old it is; None if the Hub just answered."""
     if known.why is None:
         return None
     if known.age is None:
@@ -321,8 +323,8 @@ def _context(summary: ArchitectureSummary) -> str:
     if not summary.context_length:
         return ""
     before, scaling = summary.original_context_length, summary.rope_scaling
-    how = f" ({scaling.kind} from {before:,})" if scaling and before and before != summary.context_length else ""
-    return f"{summary.context_length:,} tokens{how}"
+    options = f" ({scaling.kind} from {before:,})" if scaling and before and before != summary.context_length else ""
+    return f"{summary.context_length:,} tokens{options}"
 
 
 def _quantized(found: Quantization) -> str:
@@ -336,15 +338,15 @@ def _shares(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {100 * count / total:.3g} %" if len(counts) > 1 else name for name, count in ordered)
 
 
-def _fit_reports(terminal: Terminal, found: ModelDescription, how: dict[str, Any]) -> list[FitReport]:
+def _fit_reports(terminal: Terminal, found: ModelDescription, options: dict[str, Any]) -> list[FitReport]:
     """The estimates for the requested precision, context and batch size."""
     from gpux.describe.fitting import PRECISIONS, fit_model, this_machine
     from gpux.model.precisions import canonical_precision
 
-    asked = how["precision"]
-    wanted = (canonical_precision(asked),) if asked else PRECISIONS
+    precision = options["precision"]
+    wanted = (canonical_precision(precision),) if precision else PRECISIONS
     machine = this_machine(terminal.settings.home)
-    return fit_model(found, machine, context=how["context"], batch=how["batch"] or 1, precisions=wanted)
+    return fit_model(found, machine, context=options["context"], batch=options["batch"] or 1, precisions=wanted)
 
 
 def _show_fit(terminal: Terminal, fits: Sequence[FitReport]) -> None:

@@ -49,7 +49,7 @@ def search_command(
     kept = _runnable(terminal, results, limit) if runnable else ((info, None) for info in results)
     found = list(islice(kept, limit))
     if terminal.as_json:
-        terminal.data([info.to_dict() | ({"runs": how} if runnable else {}) for info, how in found])
+        terminal.data([info.to_dict() | ({"runs": runs} if runnable else {}) for info, runs in found])
         return
     _show(terminal, found)
     if not found:
@@ -60,10 +60,10 @@ def _runnable(terminal: Terminal, results: Iterator[ModelInfo], limit: int) -> I
     """The models that gpux can run, each with ``onnx`` or a converter; stops after too many others."""
     from gpux.describe.runnable import runnable
 
-    how: Callable[[ModelInfo], str | None] = runnable(terminal.settings)
+    find: Callable[[ModelInfo], str | None] = runnable(terminal.settings)
     most = _CHECKED * limit
     for number, info in enumerate(results, 1):
-        if (runs := how(info)) is not None:
+        if (runs := find(info)) is not None:
             yield info, runs
         if number == most:
             terminal.say(f"! {most} models were checked; narrow the search to find more")
@@ -83,15 +83,15 @@ def _show(terminal: Terminal, found: Sequence[tuple[ModelInfo, str | None]]) -> 
         terminal.table((), [_row(*each) for each in found])
 
 
-def _brief(info: ModelInfo, how: str | None) -> tuple[str, ...]:
-    runs = {None: "", "onnx": "runs without conversion"}.get(how, f"converts with {how}")
+def _brief(info: ModelInfo, runs: str | None) -> tuple[str, ...]:
+    note = {None: "", "onnx": "runs without conversion"}.get(runs, f"converts with {runs}")
     words = (
         info.task,
         figures.count(info.parameters),
         info.license,
         info.gated and "gated",
         " ".join(info.formats),
-        runs,
+        note,
     )
     return (
         info.id,
@@ -102,7 +102,7 @@ def _brief(info: ModelInfo, how: str | None) -> tuple[str, ...]:
     )
 
 
-def _row(info: ModelInfo, how: str | None) -> tuple[str, ...]:
+def _row(info: ModelInfo, runs: str | None) -> tuple[str, ...]:
     row = (
         info.id,
         info.task or "",
@@ -114,4 +114,4 @@ def _row(info: ModelInfo, how: str | None) -> tuple[str, ...]:
         "gated" if info.gated else "",
         (info.last_modified or "")[:10],
     )
-    return row if how is None else (*row, how)
+    return row if runs is None else (*row, runs)

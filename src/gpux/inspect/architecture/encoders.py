@@ -79,12 +79,12 @@ def _head(fields: Fields, form: EncoderForm, hidden: int, width: int) -> Paramet
     task, square = _task(fields), linear(hidden, hidden)
     pooled = square if form.pooler else 0
     if task == "ForMaskedLM":
-        return _words(fields, hidden, width)
+        return _lm_head(fields, hidden, width)
     if task == "ForPreTraining":
         if fields.model_type == "electra":
             return Parameters(square + linear(hidden, 1))
         pair = fields.labels if fields.model_type == "albert" else 2
-        return _words(fields, hidden, width) + pooled + linear(hidden, pair)
+        return _lm_head(fields, hidden, width) + pooled + linear(hidden, pair)
     if task == "ForSequenceClassification":
         return Parameters((square if form.wide_head else pooled) + linear(hidden, fields.labels))
     if task in ("ForTokenClassification", "ForQuestionAnswering"):
@@ -94,7 +94,7 @@ def _head(fields: Fields, form: EncoderForm, hidden: int, width: int) -> Paramet
     return Parameters(pooled + _headless(task, fields))
 
 
-def _words(fields: Fields, hidden: int, width: int) -> Parameters:
+def _lm_head(fields: Fields, hidden: int, width: int) -> Parameters:
     vocabulary = fields.need("vocab")
     untied = Parameters() if fields.flag("tie_word_embeddings", True) else table(vocabulary, width)
     return untied + linear(hidden, width) + norm(width) + vocabulary
@@ -108,7 +108,7 @@ def count_distilbert(fields: Fields) -> Parameters:
     found += fields.need("layers") * layer
     task = _task(fields)
     if task == "ForMaskedLM":
-        return found + _words(fields, hidden, hidden)
+        return found + _lm_head(fields, hidden, hidden)
     if task == "ForSequenceClassification":
         return found + linear(hidden, hidden) + linear(hidden, fields.labels)
     if task in ("ForTokenClassification", "ForQuestionAnswering"):
@@ -164,7 +164,7 @@ def _disentangled_v2(fields: Fields, hidden: int) -> int:
 def _deberta_head(fields: Fields, hidden: int) -> Parameters:
     task = _task(fields)
     if task == "ForMaskedLM":
-        return _words(fields, hidden, hidden)
+        return _lm_head(fields, hidden, hidden)
     if task == "ForSequenceClassification":
         width = fields.size("pooler_hidden_size") or hidden
         return Parameters(linear(width, width) + linear(width, fields.labels))
@@ -184,8 +184,8 @@ def count_modernbert(fields: Fields) -> Parameters:
     dense = linear(hidden, hidden, fields.flag("classifier_bias")) + normed
     task = _task(fields)
     if task == "ForMaskedLM":
-        words = Parameters() if fields.flag("tie_word_embeddings", True) else table(vocabulary, hidden)
-        return found + dense + words + (vocabulary if fields.flag("decoder_bias", True) else 0)
+        output = Parameters() if fields.flag("tie_word_embeddings", True) else table(vocabulary, hidden)
+        return found + dense + output + (vocabulary if fields.flag("decoder_bias", True) else 0)
     if task in ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"):
         return found + dense + linear(hidden, fields.labels)
     return found + _headless(task, fields)

@@ -45,10 +45,10 @@ def count_t5(fields: Fields) -> Parameters:
         return found
     layers = fields.size("num_decoder_layers") or layers
     found += layers * (2 * attention + feed) + hidden + buckets * (layers if every else 1)
-    return found + _t5_words(fields, hidden)
+    return found + _t5_head(fields, hidden)
 
 
-def _t5_words(fields: Fields, hidden: int) -> Parameters:
+def _t5_head(fields: Fields, hidden: int) -> Parameters:
     name = next(iter(fields.architectures), "ForConditionalGeneration")
     _check_class(name)
     if name.endswith("Model") or fields.flag("tie_word_embeddings", True):

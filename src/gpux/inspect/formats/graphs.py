@@ -122,7 +122,7 @@ def shipped_onnx(paths: Iterable[str], precision: str = "fp32", machine: str | N
 
     Args:
         paths: the repository's files.
-        precision: any spelling that :func:`canonical_precision` knows.
+        precision: any spelling that :func:`canonical_precision` accepts.
         machine: a key of :data:`MACHINES`, or a device as folders name it (``gpu``); graphs optimized for it are
             preferred. Without it a generic graph is preferred, and one for arm64 or AVX-512 is never selected.
     """

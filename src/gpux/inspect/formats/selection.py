@@ -89,7 +89,7 @@ class Selection(Value):
     """The files to pull; by default one runnable model in one format and one precision.
 
     ``include`` and ``exclude`` are globs as in ``huggingface_hub`` (``fnmatch`` with case): ``*`` matches ``/`` too, so
-    that ``*.json`` means every JSON file at any depth, and a pattern that ends in ``/`` means all that lies below.
+    that ``*.json`` means every JSON file at any depth, and a pattern that ends in ``/`` means all files below.
     They filter the files to select from; ``include`` without a format or precision selects exactly the matches. Units
     are never split: matching one file includes or excludes its package, all shards, or a graph with its external data.
 
@@ -174,16 +174,16 @@ def select(files: Sequence[ModelFile], selection: Selection | None = None) -> Se
         EntryNotFoundError: ``file`` is not listed, or ``include`` matches nothing.
         NoWeightsError: there are no weights in the format and precision; the message lists the others.
     """
-    asked = selection or Selection()
+    request = selection or Selection()
     listed = {file.path: file for file in files}
     found = units(listed)
-    if asked.file is not None:
-        return _divide(listed, _exactly(asked.file, found), Omission("not the requested file"))
-    allowed, leaving = _narrow(listed, found, asked)
-    if asked.everything or (asked.include and asked.format is None and asked.precision is None):
-        why = "all files were requested" if asked.everything and not asked.include else "matches --include"
-        return _divide(listed, dict.fromkeys(allowed, why), leaving)
-    return _choose(listed, allowed, asked, leaving)
+    if request.file is not None:
+        return _divide(listed, _exactly(request.file, found), Omission("not the requested file"))
+    allowed, omission = _narrow(listed, found, request)
+    if request.everything or (request.include and request.format is None and request.precision is None):
+        why = "all files were requested" if request.everything and not request.include else "matches --include"
+        return _divide(listed, dict.fromkeys(allowed, why), omission)
+    return _choose(listed, allowed, request, omission)
 
 
 def matches(path: str, patterns: Iterable[str]) -> str | None:
@@ -208,56 +208,56 @@ def _exactly(file: str, found: Iterable[Unit]) -> dict[str, str]:
     )
 
 
-def _narrow(listed: dict[str, ModelFile], found: Sequence[Unit], asked: Selection) -> tuple[list[str], Omission]:
+def _narrow(listed: dict[str, ModelFile], found: Sequence[Unit], request: Selection) -> tuple[list[str], Omission]:
     """The files that pass include and exclude, in whole units, and the reasons of the others."""
     allowed = frozenset(listed)
-    if asked.include:
-        allowed = complete([path for path in listed if matches(path, asked.include)], found)
+    if request.include:
+        allowed = complete([path for path in listed if matches(path, request.include)], found)
         if not allowed:
             raise EntryNotFoundError(
-                f"no file matches {' or '.join(map(repr, asked.include))}; the repository has {listing(listed)}",
+                f"no file matches {' or '.join(map(repr, request.include))}; the repository has {listing(listed)}",
                 hint="Patterns match whole paths: `*` matches any characters, including `/`.",
-                include=list(asked.include),
+                include=list(request.include),
             )
-    excluded = complete([path for path in allowed if matches(path, asked.exclude)], found)
+    excluded = complete([path for path in allowed if matches(path, request.exclude)], found)
     removed = dict.fromkeys(frozenset(listed) - allowed, "not matched by --include")
-    removed |= {path: f"excluded by {matches(path, asked.exclude) or 'the unit it belongs to'}" for path in excluded}
+    removed |= {path: f"excluded by {matches(path, request.exclude) or 'the unit it belongs to'}" for path in excluded}
     return sorted(allowed - excluded), Omission(None, removed)
 
 
-def _choose(listed: dict[str, ModelFile], allowed: list[str], asked: Selection, leaving: Omission) -> SelectedFiles:
+def _choose(listed: dict[str, ModelFile], allowed: list[str], request: Selection, omission: Omission) -> SelectedFiles:
     def size(unit: Unit) -> int | None:
         sizes = [listed[path].size for path in unit.paths]
         return None if None in sizes else sum(filter(None, sizes))
 
-    choice = choose_weights(allowed, asked.format, asked.precision, asked.machine, size)
+    choice = choose_weights(allowed, request.format, request.precision, request.machine, size)
     if choice is None:
-        raise _no_weights(listed, allowed, asked)
+        raise _no_weights(listed, allowed, request)
     run = run_files_beside(allowed, choice.folders)
     modules = complete(run, units(allowed)) - run.keys()  # all shards of a module's weights
     chosen = dict.fromkeys(modules, "belongs to a module's weights") | run | choice.reasons
-    return _divide(listed, chosen, leaving, choice)
+    return _divide(listed, chosen, omission, choice)
 
 
 def _divide(
-    listed: dict[str, ModelFile], chosen: dict[str, str], leaving: Omission, choice: Choice | None = None
+    listed: dict[str, ModelFile], chosen: dict[str, str], omission: Omission, choice: Choice | None = None
 ) -> SelectedFiles:
     """Split the listing into selected and other files, each with its reason."""
     taken = tuple(SelectedFile(listed[path], chosen[path]) for path in sorted(chosen))
     if choice is None:
         formats = weight_formats(chosen)
         choice = Choice(formats[0] if len(formats) == 1 else "", None, {})
-    reasons = leaving.reasons([path for path in listed if path not in chosen], listed, choice)
+    reasons = omission.reasons([path for path in listed if path not in chosen], listed, choice)
     left = tuple(SelectedFile(listed[path], reasons[path]) for path in sorted(reasons))
     return SelectedFiles(taken, left, choice.format or None, choice.precision)
 
 
-def _no_weights(listed: Iterable[str], allowed: Sequence[str], asked: Selection) -> NoWeightsError:
+def _no_weights(listed: Iterable[str], allowed: Sequence[str], request: Selection) -> NoWeightsError:
     """The error: what was requested, what the repository has, and the next command."""
     formats = weight_formats(allowed)
-    wanted = " ".join(filter(None, (asked.precision, asked.format or "ONNX, safetensors or PyTorch")))
+    wanted = " ".join(filter(None, (request.precision, request.format or "ONNX, safetensors or PyTorch")))
     there = precisions(allowed, formats)
-    if asked.format in formats or (asked.format is None and set(formats) & {"onnx", "safetensors", "pytorch"}):
+    if request.format in formats or (request.format is None and set(formats) & {"onnx", "safetensors", "pytorch"}):
         hint = "Name one with `--precision`, or name the files with `--include`."
     elif formats:
         hint = f"Name a format with `--format {formats[0]}`, or files with `--include`."
@@ -269,6 +269,6 @@ def _no_weights(listed: Iterable[str], allowed: Sequence[str], asked: Selection)
         + (f"it has {there}" if there else "it has no weights at all"),
         hint=hint,
         formats=list(formats),
-        format=asked.format,
-        precision=asked.precision,
+        format=request.format,
+        precision=request.precision,
     )
