@@ -21,11 +21,16 @@ LARGEST_BYTES = 1024
 def split_defaults(path: Path) -> tuple[bytes | None, dict[str, NDArray[Any]]]:
     """An ONNX model without the small defaults of its inputs, and these defaults; None for a model without any.
 
-    The external data of the model is neither read nor moved.
+    The external data of the model is neither read nor moved. None for a file that cannot be read, too: onnxruntime
+    reports the reason.
     """
     import onnx  # slow to import, and needed for few graphs
+    from google.protobuf.message import DecodeError
 
-    model = onnx.load(path, load_external_data=False)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError):
+        return None, {}
     names = {value.name for value in model.graph.input}
     defaults = {
         tensor.name: onnx.numpy_helper.to_array(tensor)
