@@ -1,4 +1,4 @@
-"""How fast this machine's memory is: measured, in a fraction of a second."""
+"""Measurement of the memory bandwidth of this machine, in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: Two of these do not fit into the last-level cache of common processors, so that memory answers and no cache.
+#: Two buffers of this size do not fit into the last-level cache of common processors.
 BUFFER_BYTES = 64 << 20
-_MOST_THREADS = 16  #: more of them do not make memory faster
+_MOST_THREADS = 16  #: more threads do not increase the bandwidth
 
 
 def measure_bandwidth(
@@ -25,11 +25,15 @@ def measure_bandwidth(
     threads: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Bytes per second that the processor reads and writes while it copies memory; the best of a few copies.
+    """Bytes per second that the processor reads and writes while copying memory; the best of several copies.
 
-    A copy of n bytes moves 2n: each is read and written. ``threads`` copy side by side, as onnxruntime's do; default:
-    as many as computing pays on. ``limit`` is in seconds, and no copy begins after it, but at least one is made; two
-    buffers of ``buffer_bytes`` are allocated for the time.
+    A copy of n bytes moves 2n bytes: n read and n written.
+
+    Args:
+        buffer_bytes: size of each of the two buffers.
+        limit: seconds after which no further copy begins; at least one copy is made.
+        threads: threads that copy in parallel, as onnxruntime's do; default: :func:`cpu_threads`.
+        clock: seconds, for tests.
     """
     import numpy as np
 
@@ -38,7 +42,7 @@ def measure_bandwidth(
     source, target = np.ones(buffer_bytes // 8, np.int64), np.empty(buffer_bytes // 8, np.int64)
     best = float("inf")
     with ThreadPoolExecutor(count) as pool:
-        _copy(pool, target, source, count)  # the pages exist before the copies that count
+        _copy(pool, target, source, count)  # allocates the pages before the measurement
         while best == float("inf") or clock() - started < limit:
             before = clock()
             _copy(pool, target, source, count)
@@ -47,7 +51,7 @@ def measure_bandwidth(
 
 
 def _copy(pool: ThreadPoolExecutor, target: npt.NDArray[np.int64], source: npt.NDArray[np.int64], count: int) -> None:
-    """Copy in as many pieces as there are threads; numpy lets go of Python's lock meanwhile."""
+    """Copy one piece per thread; numpy releases the interpreter lock meanwhile."""
     import numpy as np
 
     work = [pool.submit(np.copyto, target[piece], source[piece]) for piece in _pieces(source.size, count)]

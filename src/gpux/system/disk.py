@@ -1,4 +1,4 @@
-"""What the disk answers: refusals and lack of space as typed errors, by errno, in one place."""
+"""Errors of the disk as gpux errors, mapped by errno in one place; free space; sizes in words."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from gpux.errors import DiskFullError, NotWritableError, StorageError
 
-#: The folder, or something on the way to it, cannot be written. EEXIST and ENOTDIR: a file stands where a folder must.
+#: The folder, or one above it, is not writable. EEXIST and ENOTDIR: a file is in the place of a folder.
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
-#: No room: on the disk, in the user's quota, in the largest file that the system or its limits allow.
+#: No space: on the disk, in the quota of the user, or for a file of this size.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-#: The disk itself fails, or cannot take such a name or such a move.
+#: The disk fails, or does not support the name or the rename.
 FAILED = frozenset({errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV})
 
 _CACHEDIR_TAG = """Signature: 8a477f597d28d172789f06886806bc55
@@ -22,21 +22,20 @@ _CACHEDIR_TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # For information about cache directory tags, see https://bford.info/cachedir/
 """
 
-_HOME_HINT = "Make the folder writable, or let GPUX_HOME name another one."
+_HOME_HINT = "Make the folder writable, or set GPUX_HOME to another one."
 _FULL_HINT = "`gpux prune` and `gpux rm` free space; GPUX_HOME moves gpux's folder to another disk."
 
 
 @contextmanager
 def disk_errors(path: Path, *, needed: int | None = None, hint: str | None = None) -> Iterator[None]:
-    """Run a block that writes to the folder ``path``; what the disk refuses comes out typed.
+    """Map errors of a block that writes to the folder ``path``.
 
-    ``needed`` is the number of bytes that the block is about to write, where it is known; ``hint`` replaces the
-    one that names GPUX_HOME. Errors that say nothing about the disk (no such file …) pass unchanged, but for that
-    of a place where no folder can be made, as in ``/proc``.
+    ``needed`` is the number of bytes that the block writes, where it is known; ``hint`` replaces the hint about
+    GPUX_HOME. Other errors (no such file …) pass unchanged, except where no folder can be created, as in ``/proc``.
 
     Raises:
-        NotWritableError: no permission, a read-only disk, a file in the place of a folder, or no place for one.
-        DiskFullError: no space, quota or file size limit; ``details`` has ``free`` and ``needed``.
+        NotWritableError: no permission, a read-only disk, or a file in the place of a folder.
+        DiskFullError: no space, or beyond a quota or file size limit; ``details`` has ``free`` and ``needed``.
         StorageError: the disk fails.
     """
     try:
@@ -61,10 +60,10 @@ def _typed(exc: OSError, path: Path, needed: int | None, hint: str | None) -> St
 
 
 def _cannot_be_made(exc: OSError, path: Path) -> bool:
-    """True where ``mkdir(parents=True)`` found no place for the folder, or one above it is missing.
+    """Whether ``mkdir(parents=True)`` could not create the folder, or a folder above it is missing.
 
-    That the folder itself is missing may also be the answer to a question about it, which is the caller's to read;
-    ``mkdir`` has met the same error a moment before, as the exception's context tells.
+    A missing folder may also be the expected result of another call, whose error passes unchanged; after a failed
+    ``mkdir(parents=True)``, the context of the exception is the same error.
     """
     if exc.errno != errno.ENOENT or not exc.filename:
         return False
@@ -76,26 +75,26 @@ def _full(why: str, path: Path, needed: int | None, hint: str | None) -> DiskFul
     free = free_bytes(path)
     figures = [f"{format_bytes(needed)} needed"] if needed is not None else []
     figures += [f"{format_bytes(free)} free"] if free is not None else []
-    message = f"no room in {path}: {why}" + (f"; {', '.join(figures)}" if figures else "")
+    message = f"no space in {path}: {why}" + (f"; {', '.join(figures)}" if figures else "")
     return DiskFullError(message, hint=hint or _FULL_HINT, path=str(path), free=free, needed=needed)
 
 
 def free_bytes(path: Path) -> int | None:
-    """Bytes that this user may still write where ``path`` is or will be; None where the system does not tell."""
+    """Bytes that this user can still write at ``path``, which need not exist; None if unknown."""
     for folder in (path, *path.absolute().parents):
         try:
             return shutil.disk_usage(folder).free
-        except OSError:  # not there yet, or not ours to look at: its parent is on the same disk or says as much
+        except OSError:  # missing, or no permission: its parent is usually on the same disk
             continue
     return None
 
 
 def make_cache_folder(root: Path) -> None:
-    """Make the folder where it is not there, and mark it as a cache, which backup tools skip.
+    """Create the folder if it is missing, and mark it as a cache, which backup tools skip.
 
     Raises:
-        NotWritableError: the folder refuses.
-        DiskFullError: no room for it.
+        NotWritableError: the folder cannot be created.
+        DiskFullError: no space for the folder.
     """
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -104,7 +103,7 @@ def make_cache_folder(root: Path) -> None:
 
 
 def format_bytes(count: int) -> str:
-    """The count in the unit that a person would choose: ``87.3 MB``."""
+    """A number of bytes with a decimal unit: ``87.3 MB``."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if round(size, 1) < 1000:

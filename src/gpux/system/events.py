@@ -1,7 +1,7 @@
-"""Events that optional parts of gpux follow: a model was opened, a pull ended.
+"""Events to which optional parts of gpux subscribe: a model was opened, a pull ended.
 
-Subscribers register under the entry point group ``gpux.subscribers``: a callable that takes the event and the settings
-in use. The parts that publish do not know them, and a subscriber that fails stops nothing.
+Subscribers register under the entry point group ``gpux.subscribers``: a callable that accepts an event and settings.
+Exceptions of subscribers are logged and not raised.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelOpened(Value):
-    """A stored model was opened to run."""
+    """A pipeline has opened a stored model."""
 
     scheme: str
     id: str
@@ -34,11 +34,11 @@ class ModelOpened(Value):
 
 @dataclass(frozen=True)
 class PullEnded(Value):
-    """A pull ended; a pull that was cancelled publishes nothing."""
+    """A pull has ended; a cancelled pull publishes no event."""
 
     scheme: str
     id: str
-    error: str | None = None  #: the message of the error that ended it; None: it worked
+    error: str | None = None  #: message of the error; None after success
 
 
 Event = ModelOpened | PullEnded
@@ -46,22 +46,22 @@ Subscriber = Callable[[Event, Settings | None], None]
 
 
 def publish(event: Event, settings: Settings | None = None) -> None:
-    """Hand an event to every subscriber; never fails.
+    """Call every subscriber with an event; never raises.
 
     Args:
-        event: what happened.
-        settings: those in use; None: the environment's.
+        event: the event.
+        settings: the settings in use; default: from the environment.
     """
     for subscriber in _subscribers():
         try:
             subscriber(event, settings)
-        except Exception:  # noqa: BLE001 - a run does not end because an optional part could not follow it
+        except Exception:  # noqa: BLE001 - a failing subscriber must not end a run
             _log.debug("a subscriber failed", exc_info=True)
 
 
 @contextmanager
 def pull_published(ref: ModelRef, settings: Settings | None = None) -> Iterator[None]:
-    """Publish how the pull in the block ends; the id of a local model is its absolute path."""
+    """Publish the end of the pull in the block; the id of a local model is its absolute path."""
     id = str(Path(ref.id).expanduser().absolute()) if ref.scheme == "local" else ref.id
     try:
         yield

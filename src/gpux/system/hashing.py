@@ -1,4 +1,4 @@
-"""Hashes of files, of many in a few threads at once: what is promised for a file is one of two."""
+"""Hashes of files, computed in parallel threads: sha256, or git's blob sha1."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gpux.system.progress import INTERVAL, BytesAdvanced, ProgressCallback
 Algorithm = Literal["sha256", "git-blob-sha1"]
 
 CHUNK = 1 << 20
-#: hashlib lets go of the interpreter, so threads are enough; more than a few only make a disk seek.
+#: hashlib releases the interpreter lock, so threads suffice; more than a few only make a disk seek.
 WORKERS = min(8, os.cpu_count() or 1)
 
 
 class Meter:
-    """Adds up the bytes of one stage, from any thread, and reports them one event at a time."""
+    """Counts the bytes of one stage, from any thread, and reports them one event at a time."""
 
     def __init__(self, stage: str, total: int, progress: ProgressCallback) -> None:
         self._stage = stage
@@ -35,7 +35,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def on(self, file: str) -> Callable[[int], None]:
-        """A counter of bytes of that file."""
+        """A function that counts bytes of that file."""
 
         def count(length: int) -> None:
             with self._lock:
@@ -51,16 +51,16 @@ class Meter:
 
 @dataclass(frozen=True)
 class HashJob:
-    """A file whose hash is asked for."""
+    """A file to hash."""
 
     path: Path
     algorithm: Algorithm
-    size: int  #: bytes, as far as they are known: for the progress
-    name: str  #: of the file, for a person
+    size: int  #: bytes, for the progress
+    name: str  #: for display
 
 
 def hash_file(path: Path, algorithm: Algorithm, on_bytes: Callable[[int], None], cancel: CancelToken | None) -> str:
-    """The hash of a file in hexadecimal digits; ``on_bytes`` is told the length of every chunk.
+    """The hash of a file in hexadecimal digits; ``on_bytes`` is called with the length of each chunk.
 
     Raises:
         CancelledError: ``cancel`` was set.
@@ -79,7 +79,7 @@ def hash_file(path: Path, algorithm: Algorithm, on_bytes: Callable[[int], None],
 
 
 def hash_files(jobs: Sequence[HashJob], meter: Meter, cancel: CancelToken | None) -> list[str | OSError]:
-    """The hash of each, in the order of ``jobs``, or why the file could not be read.
+    """The hash of each file in the order of ``jobs``, or the error with which reading it failed.
 
     Raises:
         CancelledError: ``cancel`` was set.
@@ -93,13 +93,13 @@ def hash_files(jobs: Sequence[HashJob], meter: Meter, cancel: CancelToken | None
             return exc
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="gpux-hash") as pool:
-        # The largest first, or one thread is left alone with it at the end.
+        # The largest file first; otherwise one thread may hash it alone at the end.
         order = sorted(range(len(jobs)), key=lambda index: -jobs[index].size)
         futures = {index: pool.submit(run, jobs[index]) for index in order}
         try:
             return [futures[index].result() for index in range(len(jobs))]
         finally:
-            stop.cancel()  # after Ctrl-C, threads end at their next chunk
+            stop.cancel()  # after Ctrl-C, the threads end at their next chunk
             pool.shutdown(cancel_futures=True)
 
 

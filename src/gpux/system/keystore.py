@@ -1,7 +1,7 @@
-"""The system's key store (macOS Keychain, Windows Credential Locker, Secret Service) as a home for the token.
+"""The system's key store (macOS Keychain, Windows Credential Locker, Secret Service) for the Hugging Face token.
 
-The only importer of keyring (https://keyring.readthedocs.io), which comes with the extra ``keyring``. An empty file
-beside the token file marks that the key store is in use, so that nobody else pays for looking.
+The only importer of keyring (https://keyring.readthedocs.io), which the extra ``keyring`` installs. An empty file
+beside the token file marks that the key store is in use; without the file, keyring is not imported.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from types import ModuleType
 from gpux.errors import NotWritableError, StorageError
 from gpux.system.disk import disk_errors
 
-SERVICE = "gpux: Hugging Face token"  #: the entry's name in the key store; its account is the token file's path
+SERVICE = "gpux: Hugging Face token"  #: name of the entry in the key store; its account is the path of the token file
 INSTALL_HINT = "Install it with `pip install 'gpux[keyring]'`."
 
 
 def key_store_mark(token_path: Path) -> Path:
-    """The empty file that says: the token that would be in ``token_path`` is in the system's key store."""
+    """The empty file that marks that the token is in the key store in place of ``token_path``."""
     return token_path.with_name(f"{token_path.name}.keyring")
 
 
 def has_key_store_mark(token_path: Path) -> bool:
-    """True if that file is there, and ours to see."""
+    """Whether the mark exists and is readable."""
     try:
         return key_store_mark(token_path).exists()
     except OSError:  # a folder that this user may not enter
@@ -32,60 +32,62 @@ def has_key_store_mark(token_path: Path) -> bool:
 
 
 def read(token_path: Path) -> str | None:
-    """The token that stands for the one in ``token_path``; None where the key store has none.
+    """The token in the key store, for ``token_path``; None if the key store has none.
 
     Raises:
-        StorageError: the key store is locked, gone, or keyring is not installed.
+        StorageError: the key store is locked or missing, or keyring is not installed.
     """
-    with _key_store_errors(StorageError, "does not hand out the token") as keyring:
+    with _key_store_errors(StorageError, "did not return the token") as keyring:
         found: str | None = keyring.get_password(SERVICE, str(token_path))
         return found
 
 
 def keep(token_path: Path, token: str) -> str:
-    """Put the token there, and the mark beside ``token_path``; the key store's name.
+    """Store the token in the key store, and create the mark; returns the name of the key store.
 
     Raises:
-        NotWritableError: the key store refuses, keeps nothing, or keyring is not installed.
+        NotWritableError: the key store does not store the token, or keyring is not installed.
     """
-    with _key_store_errors(NotWritableError, "does not take the token") as keyring:
+    with _key_store_errors(NotWritableError, "did not store the token") as keyring:
         keyring.set_password(SERVICE, str(token_path), token)
         kept = keyring.get_password(SERVICE, str(token_path))
-    if kept != token:  # keyring's null backend takes everything and keeps nothing
-        raise NotWritableError(f"the key store ({name()}) did not keep the token", hint="Log in without --keyring.")
-    with disk_errors(token_path.parent, hint="Make the folder writable, or let HF_HOME name another one."):
+    if kept != token:  # keyring's null backend accepts every password and stores none
+        raise NotWritableError(f"the key store ({name()}) did not store the token", hint="Log in without --keyring.")
+    with disk_errors(token_path.parent, hint="Make the folder writable, or set HF_HOME to another one."):
         token_path.parent.mkdir(parents=True, exist_ok=True)
         key_store_mark(token_path).touch(mode=0o600)
     return name()
 
 
 def forget(token_path: Path) -> str | None:
-    """Remove what :func:`keep` left; the key store's name, or None where there was nothing.
+    """Remove the token and the mark; returns the name of the key store, or None if it was not in use.
 
     Raises:
-        StorageError: the key store refuses, or keyring is not installed any more.
+        StorageError: the key store does not remove the token, or keyring is not installed.
     """
     if not has_key_store_mark(token_path):
         return None
-    with _key_store_errors(StorageError, "does not remove the token") as keyring:
-        with suppress(keyring.errors.PasswordDeleteError):  # removed by other means: as wished
+    with _key_store_errors(StorageError, "did not remove the token") as keyring:
+        with suppress(keyring.errors.PasswordDeleteError):  # removed by other means
             keyring.delete_password(SERVICE, str(token_path))
         if keyring.get_password(SERVICE, str(token_path)) is not None:
-            raise StorageError("the key store kept the token", hint=f"Remove {SERVICE!r} with the system's own tool.")
+            raise StorageError(
+                "the key store still has the token", hint=f"Remove {SERVICE!r} with the system's own tool."
+            )
     with disk_errors(token_path.parent, hint="Make the folder writable."):
         key_store_mark(token_path).unlink(missing_ok=True)
     return name()
 
 
 def name() -> str:
-    """What the key store calls itself, e.g. ``macOS Keyring``."""
-    with _key_store_errors(StorageError, "is not to be found") as keyring:
+    """The name of the key store, e.g. ``macOS Keyring``."""
+    with _key_store_errors(StorageError, "cannot be found") as keyring:
         return str(keyring.get_keyring().name)
 
 
 @contextmanager
 def _key_store_errors(kind: type[StorageError], what: str) -> Iterator[ModuleType]:
-    """The library, loaded; what it raises becomes ours."""
+    """Import keyring, and map its exceptions to gpux errors."""
     try:
         import keyring
         import keyring.errors

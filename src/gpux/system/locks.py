@@ -1,4 +1,4 @@
-"""Locks between processes and threads; the system frees them when their holder dies."""
+"""Locks between processes and threads, which the operating system releases when their process dies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gpux.errors import StorageError
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import disk_errors
 
-_POLL = 0.1  # seconds between two tries of a waiting process
+_POLL = 0.1  # seconds between two attempts of a waiting process
 
 
 @contextmanager
 def hold(path: Path, *, cancel: CancelToken | None = None, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold the lock file ``path``; ``on_wait`` is called once if another holds it.
+    """Hold the lock file ``path``; ``on_wait`` is called once if another process or thread holds it.
 
     Raises:
         CancelledError: ``cancel`` was set while waiting.
-        NotWritableError: the lock file cannot be made.
+        NotWritableError: the lock file cannot be created.
     """
     lock = _new(path)
     if not _acquired(lock, path):
@@ -37,10 +37,10 @@ def hold(path: Path, *, cancel: CancelToken | None = None, on_wait: Callable[[],
 
 @contextmanager
 def try_hold(path: Path) -> Iterator[bool]:
-    """Hold the lock file ``path`` if nobody else does; yields whether it is held now.
+    """Hold the lock file ``path`` unless another process or thread holds it; yields whether it is held.
 
     Raises:
-        NotWritableError: the lock file cannot be made.
+        NotWritableError: the lock file cannot be created.
     """
     lock = _new(path)
     acquired = _acquired(lock, path)
@@ -52,7 +52,7 @@ def try_hold(path: Path) -> Iterator[bool]:
 
 
 def _new(path: Path) -> FileLock:
-    # A lock object of its own for every holder, so that threads of one process exclude each other too.
+    # A new lock object for each caller, so that threads of one process exclude each other too.
     return FileLock(path, thread_local=False)
 
 
@@ -75,6 +75,6 @@ def _acquired(lock: FileLock, path: Path) -> bool:
     except Timeout:
         return False
     except NotImplementedError as exc:
-        hint = "Let GPUX_HOME name a folder on another disk."
+        hint = "Set GPUX_HOME to a folder on another disk."
         raise StorageError(f"the file system of {path.parent} has no file locks", hint=hint) from exc
     return True

@@ -1,46 +1,48 @@
-"""What this process may use of the machine: cores and memory, as affinity masks and Linux control groups limit them.
+"""The cores and memory that this process may use, within its affinity mask and its Linux control groups.
 
-A container sees every core of its host; only its control group tells that it may use two of them. Sources: the
-kernel's "Control Group v2" document (``cpu.max``, ``memory.max``, ``memory.current``, ``memory.stat``), its v1
-predecessors (``cpu.cfs_quota_us``, ``memory.limit_in_bytes``, ``memory.usage_in_bytes``), and ``proc_meminfo(5)``.
+A container sees all cores of its host; only its control group has the limit. On other systems psutil is used.
+Sources: the kernel's "Control Group v2" document (``cpu.max``, ``memory.max``, ``memory.current``, ``memory.stat``),
+the v1 files (``cpu.cfs_quota_us``, ``memory.limit_in_bytes``, ``memory.usage_in_bytes``), and ``proc_meminfo(5)``.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 _ROOT = Path("/")
-_UNLIMITED = 1 << 60  #: control group v1 says "no limit" with a number near 2**63
+_UNLIMITED = 1 << 60  #: control group v1 has a number near 2**63 where there is no limit
 
 
 def cpu_threads(root: Path = _ROOT) -> int:
-    """Threads that computing pays on: physical cores of the affinity mask, at most the control group's quota."""
+    """Threads to compute with: the physical cores of the affinity mask, at most the quota of the control group."""
     cores = _physical_cores(root, usable_cpus())
     quota = cpu_quota(root)
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
 def usable_cpus() -> frozenset[int]:
-    """Logical processors that the scheduler may give this process; all of them where the system does not tell."""
+    """Logical processors that this process may run on; all of them where the system has no affinity masks."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
 
 
 def _physical_cores(root: Path, cpus: frozenset[int]) -> int:
-    """Cores behind these processors: two threads of one core share its arithmetic units."""
+    """Number of cores of these logical processors: the threads of one core share its arithmetic units."""
     cores = set()
     for cpu in cpus:
-        siblings = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings or str(cpu))
+        threads = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(threads or str(cpu))
     return len(cores)
 
 
 def cpu_quota(root: Path = _ROOT) -> float | None:
-    """Processors' worth of time that the control group allows; None without a limit."""
+    """Processors that the control group allows, as a fraction of time; None without a limit."""
     quotas = [quota for folder in _groups(root, "cpu") if (quota := _quota(folder)) is not None]
     return min(quotas, default=None)
 
@@ -54,9 +56,9 @@ def _quota(folder: Path) -> float | None:
 
 
 def memory_limit(root: Path = _ROOT) -> int | None:
-    """Bytes that this process may use: the control group's limit, else the machine's memory; None if unknown."""
+    """Bytes that this process may use: the limit of the control group, or the machine's memory; None if unknown."""
     limits = [limit for folder in _groups(root, "memory") if (limit := _memory(folder)) is not None]
-    if (total := _total_memory(root)) is not None:
+    if (total := _system_memory(root, "MemTotal")) is not None:
         limits.append(total)
     return min(limits, default=None)
 
@@ -67,13 +69,13 @@ def _memory(folder: Path) -> int | None:
 
 
 def available_memory(root: Path = _ROOT) -> int | None:
-    """Bytes that could be taken now without anyone swapping or being killed; None where the system does not tell.
+    """Bytes that can be allocated now without swapping; None where the system does not state them.
 
-    The least of what the machine calls available and what each control group above this process still allows; the
-    copies of files that a group holds are given up when memory is wanted, and count as free.
+    The smallest of the machine's available memory and the free memory of each control group above this process. The
+    page cache of a group is reclaimed when memory is needed, and counts as free.
     """
     rooms = [room for folder in _groups(root, "memory") if (room := _room(folder)) is not None]
-    if (available := _meminfo(root, "MemAvailable")) is not None:
+    if (available := _system_memory(root, "MemAvailable")) is not None:
         rooms.append(available)
     return min(rooms, default=None)
 
@@ -92,8 +94,14 @@ def _reclaimable(folder: Path) -> int:
     return sum(int(text) for text in totals if text.isdigit())
 
 
-def _total_memory(root: Path) -> int | None:
-    return _meminfo(root, "MemTotal")
+def _system_memory(root: Path, name: Literal["MemTotal", "MemAvailable"]) -> int | None:
+    found = _meminfo(root, name)
+    if found is None and root == _ROOT and sys.platform != "linux":
+        import psutil  # slow to import, and not installed in toolchains
+
+        memory = psutil.virtual_memory()
+        return int(memory.total if name == "MemTotal" else memory.available)
+    return found
 
 
 def _meminfo(root: Path, name: str) -> int | None:
@@ -104,7 +112,7 @@ def _meminfo(root: Path, name: str) -> int | None:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """Folders of this process's control group and its parents: a limit anywhere above holds as well."""
+    """Folders of the control group of this process and of its parents, whose limits apply too."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and controller not in controllers.split(","):

@@ -1,4 +1,4 @@
-"""What packages register under an entry point group of gpux: built-ins and others by the same way, each name once."""
+"""Entry points of gpux's groups, by which built-in and third-party extensions are registered alike."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gpux.errors import UsageError
 
 
 def registered(group: str, what: str, points: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
-    """Name -> entry point; a new dict each time.
+    """The entry points of a group by name, in a new dict.
 
     Args:
-        group: of entry points, such as ``gpux.converters``.
-        what: a name is called in messages: ``scheme``, ``task`` …
-        points: default: those of the installed packages.
+        group: the group, such as ``gpux.converters``.
+        what: the noun for a name in messages: ``scheme``, ``task`` …
+        points: entry points to use in place of those of the installed packages.
 
     Raises:
         UsageError: two packages register the same name.
@@ -32,15 +32,15 @@ def registered(group: str, what: str, points: Iterable[EntryPoint] | None = None
 
 
 def service(name: str) -> Any:
-    """A function of a higher room that a lower one offers to its users, from the entry points ``gpux.services``.
+    """A function of a higher package that a lower one calls, from the entry point group ``gpux.services``.
 
-    :meth:`ModelManager.pull_model` and a pipeline that is unpickled on another machine need what stands above them; the
-    import graph stays one way, and the pull can be replaced.
+    :meth:`ModelManager.pull_model` and pipelines that are unpickled call functions of packages above their own. By
+    entry points, imports stay acyclic, and the functions can be replaced.
 
     Raises:
-        UsageError: it is not registered, or by two packages.
+        UsageError: no package registers the name, or two do.
     """
     found = registered("gpux.services", "service")
     if name not in found:
-        raise UsageError(f"nothing registers the service {name!r}", hint="Install gpux: `pip install gpux`.")
+        raise UsageError(f"no package registers the service {name!r}", hint="Install gpux: `pip install gpux`.")
     return found[name].load()

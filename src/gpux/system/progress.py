@@ -1,7 +1,7 @@
-"""Progress events: plain frozen values that a long call hands to a callback. Nothing here prints.
+"""Progress events: frozen values with which a long call calls its callback. Nothing here prints.
 
-A library call is silent unless it is given ``progress=``, or runs in a notebook. What draws the events for a person is
-:mod:`gpux.system.progress_display`.
+A library call is silent unless ``progress=`` is given or it runs in a notebook. :mod:`gpux.system.progress_display`
+draws the events.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, ClassVar
 
 from gpux.model.info import ModelFile
 
-INTERVAL = 0.05  #: seconds between two byte events of one stage, at least
+INTERVAL = 0.05  #: least seconds between two byte events of one stage
 
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage of a pull begins: ``resolve``, ``download``, ``convert``, ``prove``, ``store`` …"""
+    """A stage of a pull has begun: ``resolve``, ``download``, ``convert``, ``prove``, ``store`` …"""
 
     kind: ClassVar[str] = "stage_started"
     stage: str
@@ -29,7 +29,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class StageFinished:
-    """A stage ended well; ``message`` is what it found, in a few words."""
+    """A stage has ended without error; ``message`` has its result in a few words."""
 
     kind: ClassVar[str] = "stage_finished"
     stage: str
@@ -50,7 +50,7 @@ class BytesAdvanced:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that the user should know and that stops nothing."""
+    """A warning; the call continues."""
 
     kind: ClassVar[str] = "warned"
     message: str
@@ -61,7 +61,7 @@ ProgressCallback = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """The default callback: says nothing."""
+    """The default callback: ignores the event."""
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def event_to_dict(event: Event) -> dict[str, Any]:
 
 
 class ByteCounter:
-    """Adds up the bytes of several files that arrive in several threads, and reports at most every ``INTERVAL``."""
+    """Counts the bytes of several files that arrive in several threads, and reports at most every ``INTERVAL``."""
 
     def __init__(self, stage: str, files: Iterable[ModelFile], progress: ProgressCallback) -> None:
         self._stage = stage
@@ -82,7 +82,7 @@ class ByteCounter:
         self._next = 0.0
 
     def advance(self, file: ModelFile, done: int) -> None:
-        """``done`` bytes of the file are here; the event is emitted in the calling thread."""
+        """Record that ``done`` bytes of the file have arrived; the event is emitted in the calling thread."""
         with self._lock:
             self._done[file.path] = done
             here, total = sum(self._done.values()), self._total
@@ -94,14 +94,14 @@ class ByteCounter:
 
 
 class Stages:
-    """Tells a callback where a long call is; each stage's finish carries the time it took."""
+    """Reports the stages of a long call to a callback; the end of a stage has its duration."""
 
     def __init__(self, progress: ProgressCallback = silent) -> None:
         self.progress = progress
 
     @contextmanager
     def stage(self, name: str, message: str) -> Iterator[Callable[[str], None]]:
-        """One stage; the block may call what it is given with a better last word than ``message``."""
+        """One stage; the block may call the function it receives with a message for the end of the stage."""
         words = [message]
         started = time.monotonic()
         self.progress(StageStarted(name, message))
@@ -109,5 +109,5 @@ class Stages:
         self.progress(StageFinished(name, words[-1], time.monotonic() - started))
 
     def warn(self, message: str) -> None:
-        """Say what the user should know."""
+        """Emit a warning."""
         self.progress(Warned(message))

@@ -1,4 +1,4 @@
-"""What the argument ``progress=`` of a public function means."""
+"""The argument ``progress=`` of public functions; a module of its own, since drawing imports rich."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gpux.system.progress import ProgressCallback, silent
 
 
 def callback(progress: ProgressCallback | bool | None) -> ProgressCallback:
-    """The callback for an argument: a callable is used as it is, True draws on stderr, None does so in a notebook."""
+    """A callable is returned unchanged; for True, and for None in a notebook, the callback draws on stderr."""
     if callable(progress):
         return progress
     if progress or (progress is None and "ipykernel" in sys.modules):

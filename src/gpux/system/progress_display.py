@@ -1,4 +1,4 @@
-"""Progress events drawn for a person: live bars on a terminal and in a notebook, plain lines elsewhere."""
+"""Display of progress events: live bars on a terminal and in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpux.system.progress import BytesAdvanced, Event, StageFinished, StageStart
 
 
 class ProgressDisplay:
-    """A callback for ``progress=`` and a context manager: draws on ``console``, clears its bars at the end."""
+    """A callback for ``progress=`` and a context manager: draws on ``console``, and clears its bars at the end."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -38,7 +38,7 @@ class ProgressDisplay:
         self._stop()
 
     def __call__(self, event: Event) -> None:
-        """Draw one event; safe to call from any one thread at a time."""
+        """Draw one event; events of one thread at a time."""
         match event:
             case StageStarted():
                 self._start(event)

@@ -1,7 +1,7 @@
-"""Settings: what the environment says, read here and nowhere else, passed down and never global.
+"""Settings from environment variables, which are read in this module only; settings are passed on, never global.
 
-The names and the order are those of huggingface_hub (its "Environment variables" page), so that both find
-the same cache and the same token.
+Names and precedence are those of huggingface_hub (its page "Environment variables"), so that both use the same cache
+and token.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ class TokenSource(Value):
     """One place that holds a token."""
 
     kind: Literal["environment", "file", "keyring", "argument"]
-    place: str  #: the variable, the file, or the name of the key store
+    place: str  #: name of the variable, path of the file, or name of the key store
     token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(Value):
-    """Folders, endpoint, token and switches of one use of gpux."""
+    """Folders, endpoint, token and switches."""
 
     home: Path  #: gpux's own folder: store, logs, toolchains
-    toolchains: Path  #: where converters' environments are made
-    hf_cache: Path  #: the source cache, shared with every other Hugging Face tool (``HF_HUB_CACHE``)
+    toolchains: Path  #: folder of the toolchains, the converters' environments
+    hf_cache: Path  #: the source cache, which all Hugging Face tools share (``HF_HUB_CACHE``)
     token_path: Path  #: the Hugging Face token file
     endpoint: str = DEFAULT_ENDPOINT  #: the Hub's origin, without a trailing slash
     token: str | None = field(default=None, repr=False)
     offline: bool = False
-    timeout: float = 10.0  #: seconds to wait for the Hub's answer to one request
-    ca_bundle: Path | None = None  #: certificates to trust instead of the usual ones; SSL_CERT_FILE needs no setting
-    torch_index: str | None = None  #: extra package index that pip asks for torch when it makes a toolchain
-    max_cache: int | None = None  #: bytes that the store's variants may take; a pull evicts the least recently used
-    job_events: Path | None = None  #: where a background job writes its progress events; set by what starts it
+    timeout: float = 10.0  #: seconds to wait for the Hub's response to one request
+    ca_bundle: Path | None = None  #: certificates to trust; SSL_CERT_FILE is read by httpx2 itself
+    torch_index: str | None = None  #: extra package index from which pip installs torch into a toolchain
+    max_cache: int | None = None  #: most bytes of all variants in the store; a pull evicts the least recently used
+    job_events: Path | None = None  #: file for the progress events of a background job, set by its parent
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
-        """Read the environment; every keyword that is not None replaces what it says.
+        """Read the environment; every keyword that is not None replaces the value from it.
 
         Raises:
-            UsageError: a variable holds what cannot be meant.
+            UsageError: the value of a variable is invalid.
         """
         env = os.environ if environ is None else environ
         hf_home = _hf_home(env)
@@ -79,18 +79,20 @@ class Settings(Value):
         return settings.with_overrides(**overrides)
 
     def with_overrides(self, **overrides: Any) -> Self:
-        """A copy with every keyword that is not None in place."""
+        """A copy in which every keyword that is not None replaces a field."""
         known = {f.name for f in fields(self)}
         unknown = sorted(set(overrides) - known)
         if unknown:
-            raise UsageError(f"unknown settings: {', '.join(unknown)}", hint=f"known: {', '.join(sorted(known))}")
+            raise UsageError(
+                f"unknown settings: {', '.join(unknown)}", hint=f"Known settings: {', '.join(sorted(known))}"
+            )
         home = overrides.get("home")
         if home is not None and self.toolchains == self.home / "toolchains":
-            overrides = {"toolchains": Path(home) / "toolchains", **overrides}  # they stay below it
+            overrides = {"toolchains": Path(home) / "toolchains", **overrides}  # the default: below home
         return replace(self, **{name: value for name, value in overrides.items() if value is not None})
 
     def to_env(self) -> dict[str, str]:
-        """The variables from which another process reads the same settings; without the token, which is not copied."""
+        """The environment variables for a process with the same settings; the token is left out."""
         optional = {
             "REQUESTS_CA_BUNDLE": self.ca_bundle,
             "GPUX_TORCH_INDEX": self.torch_index,
@@ -110,19 +112,19 @@ class Settings(Value):
 
     @property
     def store(self) -> Path:
-        """Where runnable variants live."""
+        """Folder of the store."""
         return self.home / "store"
 
     @property
     def logs(self) -> Path:
-        """Where converters' own output is kept."""
+        """Folder of the logs of converters."""
         return self.home / "logs"
 
 
 def _default_home(env: Mapping[str, str]) -> Path:
     if env.get("XDG_CACHE_HOME") and sys.platform.startswith("linux"):
         return Path(env["XDG_CACHE_HOME"]) / "gpux"
-    from platformdirs import user_cache_path  # deferred: `import gpux` must stay light
+    from platformdirs import user_cache_path  # deferred, for the start-up time of `import gpux`
 
     return user_cache_path("gpux", appauthor=False)
 
@@ -136,13 +138,13 @@ def _hf_home(env: Mapping[str, str]) -> Path:
 
 
 def token_sources(token_path: Path, environ: Mapping[str, str] | None = None) -> Iterator[TokenSource]:
-    """Every place that holds a token, the one that counts first; an empty one does not count.
+    """All sources that have a token, in order of precedence; empty ones are skipped.
 
     ``HF_TOKEN``, ``HUGGING_FACE_HUB_TOKEN``, the token file, and the system's key store if ``gpux auth login
-    --keyring`` left its mark beside the token file: only then is the key store looked at, and its library loaded.
+    --keyring`` created its mark beside the token file; without the mark, keyring is not imported.
 
     Raises:
-        StorageError: the key store holds the token and does not hand it out.
+        StorageError: the key store does not return the token.
     """
     env = os.environ if environ is None else environ
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
@@ -162,25 +164,25 @@ def token_sources(token_path: Path, environ: Mapping[str, str] | None = None) ->
 
 
 def _token(env: Mapping[str, str], token_path: Path) -> str | None:
-    """The token of the first source."""
+    """The token of the source with the highest precedence."""
     if _flag(env.get("HF_HUB_DISABLE_IMPLICIT_TOKEN")):
         return None
     try:
         first = next(token_sources(token_path, env), None)
-    except StorageError:  # a locked key store stops no command that needs no token; `gpux auth status` tells
+    except StorageError:  # commands without a token still run; `gpux auth status` reports it
         return None
     return first.token if first else None
 
 
 def _ca_bundle(env: Mapping[str, str]) -> Path | None:
-    """``REQUESTS_CA_BUNDLE``, which httpx2 does not read; what httpx2 does read (``SSL_CERT_FILE``) goes first."""
+    """``REQUESTS_CA_BUNDLE``, which httpx2 does not read; ``SSL_CERT_FILE``, which it reads, takes precedence."""
     named = env.get("SSL_CERT_FILE") or env.get("SSL_CERT_DIR")
     return None if named else _path(env.get("REQUESTS_CA_BUNDLE"))
 
 
 def _endpoint(value: str) -> str:
     if not value.startswith(("http://", "https://")):
-        raise UsageError(f"HF_ENDPOINT={value!r} is no http or https URL", hint=f"Try HF_ENDPOINT=https://{value}.")
+        raise UsageError(f"HF_ENDPOINT={value!r} is not an http or https URL", hint=f"Try HF_ENDPOINT=https://{value}.")
     return value.rstrip("/")
 
 
@@ -201,17 +203,17 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{name}={value!r} is not a number of seconds above zero")
+        raise UsageError(f"{name}={value!r} must be a positive number of seconds")
     return seconds
 
 
 def _bytes(env: Mapping[str, str], name: str) -> int | None:
-    """A size as people write it: ``20GB``, ``1.5 TiB``, ``500000000``."""
+    """A size in bytes: ``20GB``, ``1.5 TiB``, ``500000000``."""
     value = env.get(name, "").strip()
     if not value:
         return None
     match = _SIZE.fullmatch(value)
     size = int(float(match[1]) * _UNITS[(match[2] or "").lower()]) if match else 0
     if size <= 0:
-        raise UsageError(f"{name}={value!r} is no size above zero", hint=f"Try {name}=20GB.")
+        raise UsageError(f"{name}={value!r} must be a positive size", hint=f"Try {name}=20GB.")
     return size
