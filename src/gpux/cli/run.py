@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
-from gpux.cli.answers import print_answers
 from gpux.cli.generating import chosen_options, generation_options, print_text
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
@@ -16,7 +16,10 @@ from gpux.errors import UsageError
 from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
+    from gpux.pipelines.base import AnswerRow
     from gpux.pipelines.generation.base import GenerationPipeline
+
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 @command("run")
@@ -64,7 +67,7 @@ def run_command(
     if terminal.as_json:
         terminal.data(answers, compact=True)
     else:
-        print_answers(terminal, texts, answers, pipe.render)
+        _print_answers(terminal, texts, answers, pipe.render)
 
 
 def _texts(inputs: tuple[str, ...]) -> list[str]:
@@ -76,3 +79,27 @@ def _texts(inputs: tuple[str, ...]) -> list[str]:
     if isinstance(stdin, io.TextIOWrapper):  # bytes in another encoding reach the check that names the text
         stdin.reconfigure(errors="surrogateescape")
     return [line.rstrip("\r\n") for line in stdin]
+
+
+def _print_answers(
+    terminal: Terminal, texts: Sequence[str], answers: Sequence[Any], render: Callable[[Any], list[AnswerRow]]
+) -> None:
+    """Print one row or more for each text: the text, a score if the answer has one, and the answer.
+
+    In a pipe, a tab, a line break or a backslash in a cell is escaped as in C, so that each row is one line of three
+    cells.
+
+    Args:
+        terminal: prints the table.
+        texts: the inputs.
+        answers: one for each text.
+        render: the rows of an answer, by the pipeline that gave it.
+    """
+    rows = [
+        (text, "" if row.score is None else f"{row.score:.4f}", row.text)
+        for text, answer in zip(texts, answers, strict=True)
+        for row in render(answer)
+    ]
+    if not sys.stdout.isatty():
+        rows = [(text.translate(_ESCAPES), score, shown.translate(_ESCAPES)) for text, score, shown in rows]
+    terminal.table(("Input", "Score", "Answer"), rows, right=(1,))
