@@ -62,7 +62,7 @@ def test_a_graph_that_is_right_up_to_a_threshold_refuses_longer_inputs(
     names = [spec.name for spec in model.graph().inputs]
     with Graphs.of(model, device="cpu") as graphs:
         graphs.run("model", {name: np.ones((1, 20), np.int64) for name in names})
-        with pytest.raises(errors.InputError, match="right up to 20"):
+        with pytest.raises(errors.InputError, match="the limit of the graph is 20"):
             graphs.run("model", {name: np.ones((1, 21), np.int64) for name in names})
 
 
