@@ -31,7 +31,7 @@ class Made:
     Args:
         folder: where it is kept.
         toolchain: interpreter of Optimum's environment.
-        genai: interpreter of an environment with onnxruntime-genai; None where there is none.
+        genai: interpreter of an environment with onnxruntime-genai; None to skip it.
         threads: that contenders may compute with.
     """
 

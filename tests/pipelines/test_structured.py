@@ -153,7 +153,7 @@ def test_space_does_not_go_on_for_ever(tokenizer: Tokenizer) -> None:
     space = tokenizer.encode(" ", add_special_tokens=False).ids[-1]
     for _ in range(16):
         constraint.accept(space)
-    with pytest.raises(RunError, match="cannot go on in the form"):
+    with pytest.raises(RunError, match="cannot continue in the requested format"):
         constraint.accept(space)
 
 
@@ -194,7 +194,7 @@ def test_a_class_with_a_schema(tokenizer: Tokenizer) -> None:
 
 def test_any_text_is_no_format(tokenizer: Tokenizer) -> None:
     assert answer_format(tokenizer, {"type": "text"}) is None
-    with pytest.raises(UsageError, match="any text is no form"):
+    with pytest.raises(UsageError, match="does not constrain an answer"):
         json_constraint(tokenizer, {"type": "text"})
 
 
@@ -224,7 +224,7 @@ def test_forms_that_cannot_be(tokenizer: Tokenizer, wanted: Any, said: str) -> N
 
 def test_a_token_that_may_not_come(tokenizer: Tokenizer) -> None:
     constraint = json_constraint(tokenizer, PERSON, ENDS)
-    with pytest.raises(RunError, match="cannot go on in the form"):
+    with pytest.raises(RunError, match="cannot continue in the requested format"):
         constraint.accept(tokenizer.encode("x", add_special_tokens=False).ids[0])
     with pytest.raises(RunError):
         constraint.mask(np.zeros(tokenizer.get_vocab_size(), np.float32))
@@ -235,7 +235,7 @@ def test_a_vocabulary_without_the_characters() -> None:
     few = Tokenizer(models.BPE(vocab={"<eos>": 0, "a": 1, "b": 2}, merges=[]))
     few.decoder = decoders.ByteLevel()
     constraint = json_constraint(few, PERSON, (0,))
-    with pytest.raises(RunError, match="cannot go on in the form"):
+    with pytest.raises(RunError, match="cannot continue in the requested format"):
         constraint.mask(np.zeros(3, np.float32))
 
 

@@ -181,7 +181,7 @@ def test_a_broken_chat_template(opened: Opened) -> None:
 
 def test_a_prompt_that_is_too_long(pipe: TextGenerationPipeline) -> None:
     long = "abcdefgh" * 9
-    with pytest.raises(ContextLengthError, match="72 tokens, and the model reads 63") as caught:
+    with pytest.raises(ContextLengthError, match="72 tokens, and the limit is 63") as caught:
         pipe(long)
     assert caught.value.details == {"tokens": 72, "limit": LIMIT - 1}
     left = pipe.generate([long], truncation=True, eos_token_id=[])[0][0]

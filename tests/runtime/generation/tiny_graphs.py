@@ -1,6 +1,6 @@
 """A decoder of one layer as graphs, and the same in numpy.
 
-``growing`` has a cache that grows, ``shared`` one that past and present share; both are told positions. ``rotary`` has
+``growing`` has a cache that grows, ``shared`` one that past and present share; positions are inputs of both. ``rotary`` has
 a growing cache too, and turns queries and keys by the place that they have in it, padding counted in.
 """
 

@@ -1,1 +1,1 @@
-"""Pipelines that generate text."""
+"""Pipelines that generate text: their options, streams and output formats."""

@@ -1,4 +1,4 @@
-"""What the pipelines that write text share: options, batches that fit into memory, streams."""
+"""The base of pipelines that generate text: options, batches that fit into memory, streams."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ from gpux.system.machine import available_memory
 
 log = logging.getLogger(__name__)
 
-#: Rows that are written at once, unless ``batch_size`` says otherwise.
+#: Inputs that are answered together, unless ``batch_size`` is given.
 BATCH = 8
-#: Share of the free memory that one batch may plan with.
+#: Share of the free memory that the caches of one batch may use.
 _SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One input, as the model reads it."""
+    """The token ids of one input."""
 
-    ids: tuple[int, ...]  #: what is read: by a decoder, or by the encoder before it
-    begun: tuple[int, ...]  #: what the decoder goes on from
-    before: tuple[int, ...] = ()  #: tokens whose text the answer follows, for the space between them
+    ids: tuple[int, ...]  #: input of the encoder, or of a decoder without an encoder
+    begun: tuple[int, ...]  #: tokens that the decoder continues
+    before: tuple[int, ...] = ()  #: tokens whose text the answer continues, which decides whether a space comes first
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one call asked for."""
+    """The resolved options of one call."""
 
     options: GenerationOptions
-    chosen: Mapping[str, Any]  #: options that are no generation option
+    chosen: Mapping[str, Any]  #: options of the pipeline, besides those of generation
     cancel: CancelToken
     deadline: float | None
-    dropped: CancelToken  #: set when nobody reads what is written any more
+    dropped: CancelToken  #: set when the reader is gone, so that nothing is kept
 
 
 class GenerationPipeline(Pipeline):
-    """A pipeline that writes text. A subclass says how an input is read, and what state writes its answers."""
+    """A pipeline that generates text. A subclass tokenizes inputs and opens the state that generates the answers."""
 
     spins: ClassVar[bool] = True
     call_options: ClassVar[type] = GenerationCallOptions
@@ -70,45 +70,45 @@ class GenerationPipeline(Pipeline):
         super().__init__(model, **arguments)
         self.tokenizer = Tokenizer(model)
         self._config = model.read_json("config.json")
-        #: what holds where a call says nothing: the model's own ``generation_config.json``
+        #: options that apply unless a call sets them: the model's ``generation_config.json``
         published = model.read_json("generation_config.json")
         self.defaults = from_config(self._config, published)
         if left := unsupported_options(published):
-            log.warning("%s asks for %s, which gpux does not do", model.id, ", ".join(left))
-        self._asked(self._options)  # options that cannot be meant are refused now
+            log.warning("%s sets generation options that gpux does not support: %s", model.id, ", ".join(left))
+        self._asked(self._options)  # raises now for invalid options
 
     def generate(
         self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Unpack[GenerationCallOptions]
     ) -> list[tuple[Generation, ...]]:
-        """Write the answers to several inputs: ``num_return_sequences`` each, with tokens and timings.
+        """Generate the answers to several inputs: ``num_return_sequences`` each, with tokens and timings.
 
         Args:
-            inputs: as a call of the pipeline takes each.
+            inputs: each as a call of the pipeline accepts it.
             cancel: ends every answer after the token that is being computed.
             options: see the pipeline's call.
 
         Raises:
             ContextLengthError: an input is too long.
             CacheMemoryError: there is too little memory for its cache.
-            NumericError: the model's scores are not numbers.
-            UsageError: an option that cannot be meant.
+            NumericError: the model's scores are not finite.
+            UsageError: an option is invalid.
         """
         return self._generate(inputs, options, cancel)
 
     def stream(
         self, item: Any, *, cancel: CancelToken | None = None, **options: Unpack[GenerationCallOptions]
     ) -> TextStreamer:
-        """Write the answer to one input, in pieces as they come.
+        """Generate the answer to one input, in pieces.
 
         >>> with pipe.stream("Once upon a time", max_new_tokens=40) as stream:
         ...     for piece in stream:
         ...         print(piece, end="", flush=True)
         >>> stream.result.finish_reason
 
-        A piece is valid Unicode, whole graphemes as far as the text so far tells, and no part of a stop text.
+        A piece is valid Unicode without any part of a stop text, and ends between graphemes as far as the text shows.
 
         Raises:
-            UsageError: several sequences were asked for, or an option cannot be meant.
+            UsageError: ``num_return_sequences`` is greater than 1, or an option is invalid.
         """
         return self._stream(item, options, cancel)
 
@@ -132,7 +132,7 @@ class GenerationPipeline(Pipeline):
         return [self._prompt(item, options) for item in inputs]
 
     def postprocess(self, prepared: Prompt, output: tuple[Generation, ...], options: Call) -> list[dict[str, Any]]:
-        """One dict a sequence: the text with its tokens, finish reason and timings."""
+        """One dict for each sequence: its text, tokens, finish reason and timings."""
         return [one.to_dict() for one in output]
 
     def run(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> list[Any]:
@@ -148,11 +148,11 @@ class GenerationPipeline(Pipeline):
 
     @property
     def streams(self) -> bool:
-        """Whether the options of this pipeline ask for one text an input, which can be given in pieces."""
+        """Whether ``num_return_sequences`` is 1, so that the answer can be streamed."""
         return self._asked(self._options).num_return_sequences == 1
 
     def opening(self, text: str) -> str:
-        """What of an input stands before the answer when a person reads it."""
+        """The text that is shown before the streamed answer."""
         return ""
 
     def _generate(
@@ -162,7 +162,7 @@ class GenerationPipeline(Pipeline):
         return self._write_all(self.preprocess(inputs, call), call)
 
     def _write_all(self, prompts: Sequence[Prompt], call: Call) -> list[tuple[Generation, ...]]:
-        """What is written to each prompt, in order, one batch after the other."""
+        """The answers to each prompt, in order, one batch after the other."""
         found: list[tuple[Generation, ...]] = [()] * len(prompts)
         for batch in self._batches(prompts, call):
             written = _drained(self._written([prompts[index] for index in batch], batch, call))
@@ -174,9 +174,11 @@ class GenerationPipeline(Pipeline):
     def _stream(self, item: Any, options: Mapping[str, Any], cancel: CancelToken | None) -> TextStreamer:
         call = self._call(options, cancel)
         if call.options.num_return_sequences > 1:
-            raise UsageError("a stream is one text, and num_return_sequences is more", hint="Call the pipeline.")
+            raise UsageError(
+                "a stream is one text, and num_return_sequences is greater than 1", hint="Call the pipeline."
+            )
         prompt = self._prompt(item, call)
-        self._batches([prompt], call)  # refuses a prompt that is too long now, and not at the first piece
+        self._batches([prompt], call)  # raises now, and not at the first piece, if the prompt is too long
 
         def pieces() -> Generator[str, None, Generation]:
             writing = self._written([prompt], [0], call)
@@ -194,23 +196,23 @@ class GenerationPipeline(Pipeline):
 
     @abstractmethod
     def _prompt(self, item: Any, call: Call) -> Prompt:
-        """Read one input."""
+        """The token ids of one input."""
 
     @abstractmethod
     def _state(self, prompts: Sequence[Prompt], call: Call) -> AbstractContextManager[State]:
-        """What writes these answers; its memory is freed, or kept for the next turn, when the context ends."""
+        """The state that generates these answers; closed, or kept for the next turn, when the context ends."""
 
     @abstractmethod
     def _row_bytes(self, prompt: Prompt, room: int) -> int:
-        """Bytes that the cache of one answer takes."""
+        """Bytes of the cache of one answer."""
 
     @abstractmethod
     def _check_length(self, prompt: Prompt) -> None:
-        """Raise ``ContextLengthError`` if the model cannot read it, or leaves no room for an answer."""
+        """Raise ``ContextLengthError`` if a prompt leaves no room for an answer."""
 
     @property
     def _most_rows(self) -> int | None:
-        """Rows that the graph is right for at once."""
+        """Rows that the graph supports at once; None: any."""
         return None
 
     def _call(self, options: Mapping[str, Any], cancel: CancelToken | None) -> Call:
@@ -226,7 +228,7 @@ class GenerationPipeline(Pipeline):
     def _written(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
     ) -> Generator[tuple[int, str], None, tuple[Generation, ...]]:
-        """One batch; ``numbers`` are those of its inputs in the whole call."""
+        """Generate one batch; ``numbers`` are the places of its inputs in the call."""
         count = call.options.num_return_sequences
         if self._most_rows is not None and count > self._most_rows and call.options.num_beams == 1:
             return (yield from self._one_by_one(prompts, numbers, call))
@@ -237,7 +239,7 @@ class GenerationPipeline(Pipeline):
     def _one_by_one(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
     ) -> Generator[tuple[int, str], None, tuple[Generation, ...]]:
-        """Several sequences of each prompt for a graph that is right for few rows: one after the other."""
+        """Generate several sequences of each prompt one after the other, for a graph that supports few rows."""
         single = replace(call, options=replace(call.options, num_return_sequences=1))
         count = call.options.num_return_sequences
         written: list[Generation] = []
@@ -261,11 +263,11 @@ class GenerationPipeline(Pipeline):
         )
 
     def _constraint(self, call: Call) -> Callable[[], Constraint] | None:
-        """What makes the format of an answer; None for any text."""
+        """Builds the constraint of one answer; None: any text."""
         return None
 
     def _batches(self, prompts: Sequence[Prompt], call: Call) -> list[list[int]]:
-        """Which inputs are written together: those of like lengths, as many as fit into memory."""
+        """The inputs of each batch: of similar lengths, as many as fit into memory."""
         for prompt in prompts:
             self._check_length(prompt)
         size = call.chosen.get("batch_size", BATCH)
@@ -297,20 +299,20 @@ def _described(spec: OptionSpec) -> OptionSpec:
 
 
 def too_long(tokens: int, limit: int) -> ContextLengthError:
-    """A prompt that leaves no room for an answer."""
+    """The error for a prompt that leaves no room for an answer."""
     return ContextLengthError(
-        f"the prompt has {tokens} tokens, and the model reads {limit}",
-        hint="Shorten it, or let it be cut with truncation=True.",
+        f"the prompt has {tokens} tokens, and the limit is {limit}",
+        hint="Shorten the prompt, or truncate it with truncation=True.",
         tokens=tokens,
         limit=limit,
     )
 
 
 def truncated(ids: Sequence[int], limit: int | None, truncation: Any) -> tuple[int, ...]:
-    """The ids, cut as it was asked: ``left`` (or True) keeps the end, ``right`` the beginning.
+    """The ids, truncated to ``limit``: ``left`` (or True) keeps the end, ``right`` the beginning.
 
     Raises:
-        UsageError: neither a side nor a bool.
+        UsageError: ``truncation`` is neither a side nor a bool.
     """
     if truncation not in (None, False, True, "left", "right"):
         raise UsageError(f"truncation is {truncation!r}", hint="Give True, False, 'left' or 'right'.")
@@ -320,7 +322,7 @@ def truncated(ids: Sequence[int], limit: int | None, truncation: Any) -> tuple[i
 
 
 def _drained(writing: Iterator[tuple[int, str]]) -> tuple[Generation, ...]:
-    """What a batch wrote, its pieces passed over."""
+    """The generations of a batch, without its pieces."""
     while True:
         try:
             next(writing)

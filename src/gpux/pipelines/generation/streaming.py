@@ -1,7 +1,7 @@
-"""A text in pieces, as it is written: an iterator, and its twin for ``async for``.
+"""Streams of text: an iterator, and one for ``async for``.
 
-The next token is computed when the next piece is asked for, so a reader that is slow, or that stops, holds nothing up
-and nothing back.
+The next token is computed when the next piece is requested, so that a slow reader, or one that stops, blocks nothing
+and needs no queue.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gpux.system.cancel import CancelToken
 
 
 class TextStreamer:
-    """The pieces of one text; ``"".join(streamer)`` is all of it.
+    """The pieces of one text; ``"".join(streamer)`` is the whole text.
 
-    Closing it, or leaving its ``with`` block or its loop for good, frees the memory of the generation.
+    Closing the streamer, or leaving its ``with`` block, frees the memory of the generation.
 
     Args:
-        pieces: gives the text and returns what was written.
-        cancel: what ends the generation, which then is ``cancelled``.
-        dropped: set when nobody will read on, so that nothing of the generation is kept either.
+        pieces: yields the text and returns the generation.
+        cancel: ends the generation as ``cancelled``.
+        dropped: set when the reader is gone, so that the cache of the generation is not kept.
     """
 
     def __init__(
@@ -47,26 +47,26 @@ class TextStreamer:
 
     @property
     def result(self) -> Generation:
-        """What was written: text, tokens, finish reason, timings.
+        """Text, tokens, finish reason and timings.
 
         Raises:
-            UsageError: the text was not read to its end.
+            UsageError: the stream was not read to its end.
         """
         if self._result is None:
             raise UsageError("the stream has not ended", hint="Read its pieces to the end first.")
         return self._result
 
     def cancel(self) -> None:
-        """End after the token that is being computed; what was written so far is the result. From any thread."""
+        """End after the token that is being computed; the text so far is the result. May be called from any thread."""
         self._cancel.cancel()
 
     def drop(self) -> None:
-        """As :meth:`cancel`, and free the generation's memory as soon as it has ended."""
+        """As :meth:`cancel`, and free the generation's memory as soon as it ends."""
         self._dropped.cancel()
         self._cancel.cancel()
 
     def close(self) -> None:
-        """Free the generation's memory, without a result if it has not ended. May be called twice."""
+        """Free the generation's memory; without a result, if it has not ended. May be called twice."""
         self._pieces.close()
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class TextStreamer:
 
 
 class AsyncTextStreamer:
-    """The same for ``async for``: each token is computed in a thread while the event loop does other things."""
+    """As :class:`TextStreamer`, for ``async for``: each token is computed in a thread of the event loop's executor."""
 
     def __init__(self, stream: TextStreamer) -> None:
         self._stream = stream
@@ -86,14 +86,14 @@ class AsyncTextStreamer:
         return self
 
     async def __anext__(self) -> str:
-        import asyncio  # whoever calls this has it; the others need not wait for it
+        import asyncio  # only for callers with an event loop, who have imported it
 
         step = asyncio.get_running_loop().run_in_executor(None, next, self._stream, None)
         try:
             piece = await asyncio.shield(step)
         except asyncio.CancelledError:
             self._stream.drop()
-            await asyncio.wait([step])  # the thread is at most one token away from its end
+            await asyncio.wait([step])  # the thread ends after at most one token
             self._stream.close()
             raise
         if piece is None:
@@ -102,7 +102,7 @@ class AsyncTextStreamer:
 
     @property
     def result(self) -> Generation:
-        """What was written; see :attr:`TextStreamer.result`."""
+        """See :attr:`TextStreamer.result`."""
         return self._stream.result
 
     def cancel(self) -> None:

@@ -1,7 +1,7 @@
-"""Answers in a given form: JSON by a schema, any JSON object, or a regular expression, enforced while they are written.
+"""Structured output: JSON by a schema, any JSON object, or a regular expression, enforced token by token.
 
-Which tokens may come next is llguidance's work (extra ``structured``); this is its only importer. What may be asked for
-follows ``response_format`` of OpenAI's API, and adds ``{"type": "regex", "pattern": …}``.
+llguidance (extra ``structured``) decides which tokens are allowed; this is its only importer. The formats are those of
+``response_format`` in OpenAI's API, and ``{"type": "regex", "pattern": …}``.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ _FORMS = (
     'Give a JSON schema, {"type": "json_schema", "json_schema": {"schema": …}}, {"type": "json_object"} or '
     '{"type": "regex", "pattern": …}.'
 )
-#: A schema's own ``x-guidance`` may not change these. Between JSON's signs comes a space, a new line and its indent, or
-#: nothing: a model that is unsure would go on with space for ever. What a schema asks for and the library cannot hold
-#: an answer to is an error, and not left out.
+#: A schema's own ``x-guidance`` may not change these. Whitespace in JSON is limited to a space, or a new line with
+#: its indent, since an uncertain model could generate whitespace forever. Parts of a schema that the library cannot
+#: enforce are an error, and are not ignored.
 _OPTIONS: JsonCompileOptions = {
     "whitespace_pattern": r"( |\n {0,16})?",
     "whitespace_flexible": True,
     "lenient": False,
 }
 _NEVER = np.float32(-np.inf)
-_KEPT = "_gpux_vocabularies"  # on the tokenizer, so that it goes with it; releases before 0.23 take no weak reference
+#: An attribute of the tokenizer, to live as long; tokenizers < 0.23 does not support weak references.
+_KEPT = "_gpux_vocabularies"
 _keeping = Lock()
 
 
 class GrammarConstraint:
-    """The form of one answer: what may come next, token by token. For one generation in one thread.
+    """The format of one answer, as a :class:`Constraint`. For one generation in one thread.
 
     Args:
         matcher: at the beginning of the answer.
@@ -52,16 +53,17 @@ class GrammarConstraint:
 
     @property
     def finished(self) -> bool:
-        """Nothing may come any more but an end token."""
+        """Whether only an end token is allowed."""
         return bool(self._matcher.is_stopped())
 
     def mask(self, scores: Scores) -> Scores:
-        """Scores of the next token, float32 [vocabulary], with -inf for what may not come; written in place.
+        """Set the scores of tokens that are not allowed to -inf, in place; float32 ``[vocabulary]``.
 
-        An end token may come where the answer may end. Rows beyond the tokenizer's vocabulary are padding: never.
+        End tokens are allowed where the answer may end. Entries beyond the tokenizer's vocabulary are padding, and are
+        never allowed.
 
         Raises:
-            RunError: no token may come, or the form became too complex to follow.
+            RunError: no token is allowed, or the format became too complex.
         """
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         self._check()
@@ -73,10 +75,10 @@ class GrammarConstraint:
         return scores
 
     def accept(self, token: int) -> None:
-        """This token came.
+        """Advance by a token.
 
         Raises:
-            RunError: it may not come here.
+            RunError: the token is not allowed here.
         """
         self._matcher.consume_token(token)
         self._check()
@@ -89,17 +91,17 @@ class GrammarConstraint:
 def answer_format(
     tokenizer: tokenizers.Tokenizer, wanted: Any, end_tokens: Sequence[int] = ()
 ) -> Callable[[], Constraint] | None:
-    """What makes the constraint of each answer, for a ``response_format``; None where any text will do.
+    """A function that builds the constraint of each answer, for a ``response_format``; None if any text is allowed.
 
     Args:
-        tokenizer: the model's own. What is made of its vocabulary is kept as long as it lives.
+        tokenizer: the model's own; its vocabulary in llguidance's form is kept as long as it lives.
         wanted: ``{"type": "text" | "json_object" | "json_schema" | "regex", …}``, a JSON schema, or a class with
-            ``model_json_schema()`` as pydantic's models have it.
+            ``model_json_schema()``, such as a pydantic model.
         end_tokens: ids of the tokens that end an answer.
 
     Raises:
-        UsageError: a form in no such form, a schema or pattern that is wrong or asks for what cannot be enforced.
-        UnsupportedError: llguidance is not installed, or does not read this tokenizer.
+        UsageError: the format is unknown, or its schema or pattern is invalid or cannot be enforced.
+        UnsupportedError: llguidance is not installed, or does not support this tokenizer.
     """
     written = _grammar(wanted)
     if written is None:
@@ -118,16 +120,16 @@ def json_constraint(tokenizer: tokenizers.Tokenizer, schema: Any, end_tokens: Se
     """The constraint of one answer; see :func:`answer_format`.
 
     Raises:
-        UsageError: also for ``{"type": "text"}``, which constrains nothing.
+        UsageError: as there, and for ``{"type": "text"}``, which constrains nothing.
     """
     make = answer_format(tokenizer, schema, end_tokens)
     if make is None:
-        raise UsageError("any text is no form to hold an answer to", hint=_FORMS)
+        raise UsageError("response_format of the type text does not constrain an answer", hint=_FORMS)
     return make()
 
 
 def _grammar(wanted: Any) -> tuple[str, str] | None:
-    """What is asked for, in words, and its grammar as llguidance writes it."""
+    """The name of the format for messages, and its grammar in llguidance's form."""
     if hasattr(wanted, "model_json_schema"):
         return _of_schema(wanted.model_json_schema())
     if not isinstance(wanted, Mapping):
@@ -161,22 +163,24 @@ def _of_pattern(pattern: Any) -> tuple[str, str]:
 
 
 def _matcher_class() -> Any:
-    """The one import that may fail."""
+    """The class ``LLMatcher``, if llguidance is installed."""
     try:
         from llguidance import LLMatcher
     except ImportError as exc:
         raise UnsupportedError(
-            "answers in a given form need llguidance, which is not installed",
+            "structured output requires llguidance, which is not installed",
             hint="Install it: pip install 'gpux[structured]'.",
         ) from exc
     return LLMatcher
 
 
 def _vocabulary(tokenizer: tokenizers.Tokenizer, end_tokens: tuple[int, ...]) -> LLTokenizer:
-    """The tokenizer as llguidance knows it; takes up to a second for a large vocabulary, so it is kept."""
+    """The tokenizer in llguidance's form; kept, since a large vocabulary takes up to a second."""
     from llguidance import LLTokenizer
 
-    known = [token for token in end_tokens if tokenizer.id_to_token(token) is not None]  # some configs name others
+    known = [
+        token for token in end_tokens if tokenizer.id_to_token(token) is not None
+    ]  # some configs name tokens that do not exist
     with _keeping:
         made: dict[tuple[int, ...], LLTokenizer] | None = getattr(tokenizer, _KEPT, None)
         if made is None:
@@ -187,19 +191,19 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, end_tokens: tuple[int, ...]) ->
                 made[end_tokens] = LLTokenizer(tokenizer.to_str(), eos_token=known or None)
             except ValueError as exc:
                 raise UnsupportedError(
-                    f"answers in a given form are not possible with this model's tokenizer: {_words(str(exc))}",
-                    hint="Ask for the form in the prompt, and check the answer.",
+                    f"structured output is not possible with this model's tokenizer: {_words(str(exc))}",
+                    hint="Describe the format in the prompt, and check the answer.",
                 ) from exc
         return made[end_tokens]
 
 
 def _stuck(why: str) -> RunError:
     return RunError(
-        f"the answer cannot go on in the form that was asked for: {why}",
-        hint="Ask for a simpler form, or one whose characters this model's tokenizer has.",
+        f"the answer cannot continue in the requested format: {why}",
+        hint="Request a simpler format, or one whose characters this model's tokenizer has.",
     )
 
 
 def _words(error: str) -> str:
-    """An error of several lines in one."""
+    """An error message of several lines in one line."""
     return " ".join(error.removesuffix("<non-verbose/>").split())[:300]

@@ -1,4 +1,4 @@
-"""Text from text by an encoder and a decoder, as transformers' ``text2text-generation``, ``summarization`` and
+"""Encoder-decoders that generate text from text, as transformers' ``text2text-generation``, ``summarization`` and
 ``translation`` of 4.57."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ENCODER, _DECODER, _WITH_PAST = "encoder", "decoder", "decoder_with_past"
 
 
 class Text2TextGenerationPipeline(GenerationPipeline):
-    """A model that reads a text and writes another.
+    """An encoder-decoder that generates text from text.
 
     >>> pipe("translate English to German: How old are you?")
     [{'generated_text': 'Wie alt sind Sie?'}]
@@ -45,12 +45,12 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         if _ENCODER not in names or _DECODER not in names:
             raise UnsupportedError(
                 f"{model.id} has the graphs {', '.join(names)}, and its task needs an encoder and a decoder",
-                hint="`gpux pull --force` converts it again.",
+                hint="Convert it again with `gpux pull --force`.",
             )
         with_past = self.graphs.session(_WITH_PAST) if _WITH_PAST in names else None
         self._model = EncoderDecoder(self.graphs.session(_ENCODER), self.graphs.session(_DECODER), with_past)
         self._limit = self.tokenizer.hard_limit if self._text_is_limited() else None
-        #: what a model wants before every text, such as T5's "summarize: "
+        #: text before every input, such as T5's "summarize: "
         self.prefix = str(self._specific().get("prefix") or self._config.get("prefix") or "")
 
     def __call__(
@@ -61,11 +61,11 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         cancel: CancelToken | None = None,
         **options: Unpack[Text2TextGenerationOptions],
     ) -> Any:
-        """Write a text for each text.
+        """Generate a text for each text.
 
         Args:
             inputs: a text or several.
-            stream: give the text of one input in pieces, see :meth:`stream`.
+            stream: return the answer to one input as a stream, see :meth:`stream`.
             cancel: ends the answers after the token that is being computed.
             options: see :class:`~gpux.pipelines.generation.options.Text2TextGenerationOptions`.
 
@@ -74,7 +74,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
             of such lists where each has several.
 
         Raises:
-            ContextLengthError: a text is longer than the model reads, and may not be cut.
+            ContextLengthError: a text is too long, and ``truncation`` is off.
             CacheMemoryError, NumericError, UsageError: see :meth:`generate`.
         """
         return self._answer(inputs, options, cancel, stream=stream)
@@ -107,7 +107,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers
 
     def _specific(self) -> Mapping[str, Any]:
-        """What the model's own file says of this very task."""
+        """The model's settings for this task in ``config.json``."""
         found = (self._config.get("task_specific_params") or {}).get(self.task)
         return found if isinstance(found, Mapping) else {}
 
@@ -118,7 +118,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         truncation = call.chosen.get("truncation")
         read = truncated(ids, self._limit, "right" if truncation is True else truncation)
         if not read:
-            raise InputError("the text has no tokens", hint="Give a text; this tokenizer adds nothing to an empty one.")
+            raise InputError("the text has no tokens", hint="Give a text; the tokenizer adds no token to an empty one.")
         return Prompt(read, (self._start(call.options),))
 
     def _read(self, text: str, call: Call) -> list[int]:
@@ -126,12 +126,12 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         return self.tokenizer.ids(text)
 
     def _start(self, options: GenerationOptions) -> int:
-        """The token that the decoder begins with."""
+        """The first token of the decoder."""
         candidates = (options.decoder_start_token_id, self._config.get("bos_token_id"))
         found = next((token for token in candidates if isinstance(token, int)), None)
         if found is None:
             raise UnsupportedError(
-                f"{self.model.id} does not say which token its answers begin with",
+                f"the configuration of {self.model.id} has no decoder_start_token_id",
                 hint="Give decoder_start_token_id=.",
             )
         return found
@@ -163,12 +163,12 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         return self._model.most_rows
 
     def _text_is_limited(self) -> bool:
-        """Whether the encoder has positions that end; T5's are relative, whatever its tokenizer says."""
+        """Whether the encoder's positions are limited; T5's are relative, although its tokenizer has a limit."""
         return self.model.manifest.call_spec.max_length is not None or not self.model.manifest.recipe.is_converted
 
 
 class SummarizationPipeline(Text2TextGenerationPipeline):
-    """The same for models that make a text short: the answer's key is ``summary_text``."""
+    """The same for summarization; the answer's key is ``summary_text``."""
 
     task: ClassVar[str] = "summarization"
     model_task: ClassVar[str] = "text2text-generation"
@@ -176,10 +176,10 @@ class SummarizationPipeline(Text2TextGenerationPipeline):
 
 
 class TranslationPipeline(Text2TextGenerationPipeline):
-    """The same for models that translate: the answer's key is ``translation_text``.
+    """The same for translation; the answer's key is ``translation_text``.
 
-    Models of many languages want ``src_lang`` and ``tgt_lang``, as their tokenizer writes them (``en_XX``,
-    ``eng_Latn``, ``en``).
+    Multilingual models need ``src_lang`` and ``tgt_lang``, as their tokenizer writes them (``en_XX``, ``eng_Latn``,
+    ``en``).
     """
 
     task: ClassVar[str] = "translation"
@@ -220,7 +220,7 @@ class TranslationPipeline(Text2TextGenerationPipeline):
         return AsyncTextStreamer(self._stream(item, options, cancel))
 
     def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
-        """The target language is the first token that the decoder has to write."""
+        """The target language becomes ``forced_bos_token_id``."""
         target = options.get("tgt_lang")
         if target is not None:
             options = {**options, "forced_bos_token_id": self._language(target)}
@@ -243,8 +243,8 @@ class TranslationPipeline(Text2TextGenerationPipeline):
         )
         if found is None:
             raise UsageError(
-                f"{self.model.id} knows no language {name!r}",
-                hint="Write it as its tokenizer does: en_XX, eng_Latn, en …",
+                f"the tokenizer of {self.model.id} has no language {name!r}",
+                hint="Write the language as the tokenizer does: en_XX, eng_Latn, en …",
             )
         return found
 

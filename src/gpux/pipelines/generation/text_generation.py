@@ -1,4 +1,4 @@
-"""Text that goes on from a prompt, or answers messages, as ``transformers.pipeline("text-generation")`` of 4.57."""
+"""Continues a prompt or answers a chat, as ``transformers.pipeline("text-generation")`` of 4.57."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from gpux.system.cancel import CancelToken
 
 
 class TextGenerationPipeline(GenerationPipeline):
-    """A decoder that goes on from a text, or answers a chat.
+    """A decoder that continues a text or answers a chat.
 
     >>> pipe("Once upon a time", max_new_tokens=20)
     [{'generated_text': 'Once upon a time, there was a little girl …'}]
     >>> pipe([{"role": "user", "content": "Hello!"}], return_full_text=False)
     [{'generated_text': 'Hello! How can I help?'}]
 
-    The cache of a chat's last turn is kept, so that the next one reads only what is new.
+    The cache of a chat's last turn is kept, so that the next turn reads only its new tokens.
     """
 
     task: ClassVar[str] = "text-generation"
@@ -50,11 +50,11 @@ class TextGenerationPipeline(GenerationPipeline):
         cancel: CancelToken | None = None,
         **options: Unpack[TextGenerationOptions],
     ) -> Any:
-        """Go on from a text, or answer messages.
+        """Continue a text, or answer the messages of a chat.
 
         Args:
             inputs: a text, a chat (a list of ``{"role", "content"}``), or several of either.
-            stream: give the text of one input in pieces, see :meth:`stream`.
+            stream: return the answer to one input as a stream, see :meth:`stream`.
             cancel: ends the answers after the token that is being computed.
             options: see :class:`~gpux.pipelines.generation.options.TextGenerationOptions`.
 
@@ -63,8 +63,8 @@ class TextGenerationPipeline(GenerationPipeline):
             answer at the end. A list of such lists for several inputs.
 
         Raises:
-            ContextLengthError: the prompt is longer than the model reads, and may not be cut.
-            ChatTemplateError: no chat template, a broken one, or messages that it refuses.
+            ContextLengthError: the prompt is too long, and ``truncation`` is off.
+            ChatTemplateError: the chat template is missing or invalid, or rejects the messages.
             CacheMemoryError, NumericError, UsageError: see :meth:`generate`.
         """
         if stream:
@@ -98,24 +98,24 @@ class TextGenerationPipeline(GenerationPipeline):
         return AsyncTextStreamer(self._stream(item, options, cancel))
 
     def opening(self, text: str) -> str:
-        """The prompt, from which the text goes on, unless ``return_full_text`` is off."""
+        """The prompt, which the answer continues, unless ``return_full_text`` is False."""
         return text if self._options.get("return_full_text", True) else ""
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the loaded model holds, about, and what is kept beside it for the next answer."""
+        """Approximate bytes of the loaded model, and of the cache that is kept for the next answer."""
         return super().memory_bytes + self._prefix.nbytes
 
     def close(self) -> None:
-        """Let go of the model's memory. May be called twice."""
+        """Release the model's memory. May be called twice."""
         self._prefix.clear()
         super().close()
 
     def prompt_text(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[TextGenerationOptions]) -> str:
-        """The prompt that the chat template makes of messages; ``options`` as in a call.
+        """The prompt that the chat template renders from messages; ``options`` as in a call.
 
         Raises:
-            ChatTemplateError: no chat template, a broken one, or messages that it refuses.
+            ChatTemplateError: the chat template is missing or invalid, or rejects the messages.
         """
         chosen = self._merged(options)
         more = dict(chosen.get("chat_template_kwargs") or {})
@@ -139,7 +139,7 @@ class TextGenerationPipeline(GenerationPipeline):
                 hint='Give a text, or [{"role": "user", "content": "…"}].',
             )
         if not ids and isinstance(begin := self._config.get("bos_token_id"), int):
-            ids = [begin]  # what transformers begins an empty text with
+            ids = [begin]  # as transformers does for an empty text
         limit = self._decoder.limit
         read = truncated(ids, None if limit is None else limit - 1, call.chosen.get("truncation"))
         return Prompt(read, read, read)
@@ -184,7 +184,7 @@ class TextGenerationPipeline(GenerationPipeline):
 
 
 def _trusted_rows(model: StoredModel) -> int | None:
-    """Rows that a graph may be given at once; one, where nobody has shown that padding leaves its positions alone."""
+    """Rows of one call: 1 if an unproven graph has no position inputs, and may count padding; None: any."""
     manifest = model.manifest
     shown = manifest.proof.status == "proven" or manifest.call_spec.position_inputs or manifest.call_spec.chunk_rows
     return None if shown else 1
@@ -196,13 +196,13 @@ def _is_chat(item: Any) -> bool:
 
 
 def _continues(messages: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> bool:
-    """Whether the last message is to be continued: one of the assistant is, unless it was said otherwise."""
+    """Whether the answer continues the last message: by default, if it is the assistant's."""
     asked = chosen.get("continue_final_message")
     return messages[-1].get("role") == "assistant" if asked is None else bool(asked)
 
 
 def _full(item: Any, one: Generation) -> Any:
-    """The prompt and what was written, in the form of the prompt."""
+    """The prompt with the answer, in the form of the prompt: text or messages."""
     if isinstance(item, str):
         return item + one.text
     messages = [dict(message) for message in item]

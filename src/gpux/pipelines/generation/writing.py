@@ -1,4 +1,4 @@
-"""From prompts in token ids to texts: one batch at a time, each row's text in pieces as it comes."""
+"""Decodes one batch of prompts to texts, each in pieces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Piece = tuple[int, str]
 
 @dataclass
 class Sequenced:
-    """One sequence while it is written."""
+    """One sequence while it is generated."""
 
     stream: TextStream
     prompt_tokens: int
@@ -29,10 +29,10 @@ class Sequenced:
     tokens: list[int] = field(default_factory=list)
     scores: list[TokenScore] = field(default_factory=list)
     finish: FinishReason = "length"
-    fresh: str = ""  #: what the newest token added
+    fresh: str = ""  #: text that the newest token added
 
     def generation(self, timings: Timings) -> Generation:
-        """What was written."""
+        """The result."""
         return Generation(
             "".join(self.pieces),
             tuple(self.tokens),
@@ -47,12 +47,12 @@ class Sequenced:
 def write(
     state: State, request: DecodeRequest, tokenizer: tokenizers.Tokenizer
 ) -> Generator[Piece, None, tuple[Generation, ...]]:
-    """Write the answers to a request's prompts: pieces as they come, and at the end the generations, in order.
+    """Generate the sequences of a request: yields pieces of text, and returns the generations in order.
 
     Args:
         state: new; stays open.
-        request: what is asked.
-        tokenizer: turns ids into text.
+        request: the prompts and options.
+        tokenizer: decodes ids to text.
 
     Raises:
         ContextLengthError, CacheMemoryError, NumericError, UsageError: see :mod:`~gpux.runtime.generation.loops`.
@@ -85,7 +85,7 @@ def _emitted(state: State, request: DecodeRequest, rows: Sequence[Sequenced]) ->
 
 
 def _taken(row: Sequenced, emitted: Emitted) -> str:
-    """What a row's text gains by this token."""
+    """The text that this token adds to a row."""
     piece, row.fresh = row.fresh, ""
     if emitted.token is not None:
         row.tokens.append(emitted.token)
@@ -94,7 +94,10 @@ def _taken(row: Sequenced, emitted: Emitted) -> str:
     if emitted.finish is not None:
         row.finish = emitted.finish
         piece += row.stream.finish()
-        if row.stream.stopped_by is not None and row.finish in ("eos", "length"):  # it was in what was held back
+        if row.stream.stopped_by is not None and row.finish in (
+            "eos",
+            "length",
+        ):  # the stop text was in the text that was held back
             row.finish = "stop"
     return piece
 
@@ -111,7 +114,7 @@ def _rows(request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> list[Seque
 def _searched(
     state: State, request: DecodeRequest, tokenizer: tokenizers.Tokenizer
 ) -> Generator[Piece, None, tuple[Generation, ...]]:
-    """Beams are known only at the end, so each text is one piece."""
+    """Generate by beam search, whose result is known only at the end, so that each text is one piece."""
     started = time.monotonic()
     found = beams.search(state, request, _stop_found(request.options.stop, tokenizer))
     timings = Timings(decode=time.monotonic() - started, steps=max((len(beam.tokens) for beam in found), default=0))
@@ -128,10 +131,10 @@ def _searched(
 
 
 def _stop_found(stops: Sequence[str], tokenizer: tokenizers.Tokenizer) -> Callable[[Sequence[int]], bool] | None:
-    """Whether a stop text stands near the end of a hypothesis; None where there is none to look for."""
+    """Tests whether a stop text is near the end of a hypothesis; None if there are no stop texts."""
     if not stops:
         return None
-    reach = max(map(len, stops)) + 8  # tokens: each has a character at least, and the first ones may decode otherwise
+    reach = max(map(len, stops)) + 8  # in tokens of at least one character; the first few may decode differently
     return lambda tokens: any(stop in tokenizer.decode(list(tokens[-reach:])) for stop in stops)
 
 

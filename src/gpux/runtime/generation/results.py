@@ -42,7 +42,6 @@ class Generation(Value):
     prompt_tokens: int
     stopped_by: str | None = None  #: the stop text that ended it
     scores: tuple[TokenScore, ...] = ()  #: with ``logprobs``
-    score: float | None = (
-        None  #: of a beam: its sum of log probabilities, divided by its length to the power of ``length_penalty``
-    )
+    #: of a beam: sum of log probabilities, divided by the length to the power of ``length_penalty``
+    score: float | None = None
     timings: Timings = field(default_factory=Timings)

@@ -84,7 +84,7 @@ def propose(ids: Ids, count: int) -> Ids:
     """The tokens that followed the last tokens at an earlier place, at most ``count``; empty if there is no such place.
 
     The last three tokens are looked up, then two, then one. Of several places, the latest that ``count`` tokens follow
-    is used; if there is none, the first place, which the most tokens follow.
+    is used, or else the first place, which the most tokens follow.
     """
     if count <= 0 or ids.size < 2:
         return ids[:0]
