@@ -1,7 +1,7 @@
 """A decoder of one layer as graphs, and the same in numpy.
 
-``growing`` has a cache that grows, ``shared`` one that past and present share; positions are inputs of both. ``rotary`` has
-a growing cache too, and turns queries and keys by the place that they have in it, padding counted in.
+``growing`` has a cache that grows, and ``shared`` one in which past and present share memory; both have position inputs.
+``rotary`` has a growing cache too, and rotates queries and keys by their place in it, padding included.
 """
 
 from __future__ import annotations
