@@ -1,7 +1,7 @@
 """A decoder of one layer as graphs, and the same in numpy.
 
-``growing`` has a cache that grows, and ``shared`` one in which past and present share memory; both have position inputs.
-``rotary`` has a growing cache too, and rotates queries and keys by their place in it, padding included.
+``growing`` has a growing cache, ``shared`` one in which past and present share memory; both have position inputs.
+``rotary`` has a growing one too, and rotates queries and keys by their place in it, padding included.
 """
 
 from __future__ import annotations
