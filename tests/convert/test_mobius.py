@@ -95,7 +95,7 @@ def test_supported_configurations(converter: ToolchainConverter, config: dict[st
         ({"model_type": "gpt_neox", "use_parallel_residual": False}, "use_parallel_residual"),
         ({"model_type": "opt", "hidden_size": 1024, "word_embed_proj_dim": 512}, "word_embed_proj_dim"),
         ({"model_type": "bloom"}, "answers otherwise"),
-        ({"model_type": "falcon"}, "no place for some weights"),
+        ({"model_type": "falcon"}, "does not use some weights"),
         ({"model_type": "stablelm"}, "onnxruntime refuses"),
         ({"model_type": "bert"}, "builds bert for feature-extraction"),
         ({"model_type": "decidim"}, "does not support the model type 'decidim'"),

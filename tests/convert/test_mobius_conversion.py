@@ -112,7 +112,7 @@ def test_a_wrong_graph_is_found(
     ("name", "kind", "words"),
     [
         ("llama-bias", ConversionError, r"would ignore 1 weights, such as model\.layers\.0\.mlp\.up_proj\.bias"),
-        ("llama-less", ConversionError, r"holds nothing for 1 weights"),
+        ("llama-less", ConversionError, r"lacks 1 weights"),
         ("llama-cut", CorruptFileError, "SafetensorError"),
     ],
 )

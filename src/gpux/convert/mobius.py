@@ -25,7 +25,7 @@ from gpux.convert.spec import Architectures, ConverterSpec, refuse_unlisted
 Config = Mapping[str, Any]
 
 _OTHERWISE = "builds a graph of {} that answers otherwise than the original"
-_NO_PLACE = "has no place for some weights of {}"
+_UNUSED = "does not use some weights of {}"
 _TWO_ORIGINALS = "builds {} as transformers 5 does, whose answers differ slightly from those of transformers 4"
 _NO_GRAPH = "builds a graph of {} that onnxruntime refuses"
 #: Types that mobius builds incorrectly, by what is wrong.
@@ -34,7 +34,7 @@ _TYPES = {
         "bloom cohere cohere2 ernie4_5 exaone4 gemma2 gemma3_text gpt_neo gpt_oss helium hunyuan_v1_dense mpt nanochat"
         " olmo3"
     ),
-    _NO_PLACE: (
+    _UNUSED: (
         "biogpt codegen ctrl deepseek_v2 deepseek_v3 diffllama doge ernie4_5_moe falcon falcon_h1 flex_olmo glm4_moe"
         " gpt_neox_japanese gptj granitemoeshared jetmoe llama4_text longcat_flash minicpm3 modernbert-decoder"
         " persimmon phimoe seed_oss solar_open xglm xlm youtu"
