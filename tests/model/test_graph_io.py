@@ -22,7 +22,7 @@ def test_other_names(name: str) -> None:
     assert not is_cache_input(name) and not is_cache(name)
 
 
-def test_outputs_of_a_cache_are_no_inputs() -> None:
+def test_cache_outputs_are_not_cache_inputs() -> None:
     assert is_cache("present.0.key") and not is_cache_input("present.0.key")
 
 

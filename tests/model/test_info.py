@@ -68,12 +68,12 @@ VALUES: list[Value] = [
 every_value = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 
 
-def test_no_value_is_forgotten() -> None:
+def test_every_value_class_is_tested() -> None:
     assert {type(value) for value in VALUES} == set(Value.__subclasses__()) - _outside()
 
 
 def _outside() -> set[type]:
-    """Values that other modules define."""
+    """Value classes of other modules."""
     return {kind for kind in Value.__subclasses__() if kind.__module__ not in ("gpux.model.info", "gpux.model.variant")}
 
 
@@ -205,7 +205,7 @@ parts = st.lists(st.sampled_from(["..", ".", "", "a", "b:", "C:", "\\", "~", " "
 
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(st.one_of(st.text(), parts.map("/".join), parts.map("\\".join), parts.map("".join)))
-def test_what_is_accepted_stays_in_its_folder(path: str) -> None:
+def test_accepted_paths_stay_in_their_folder(path: str) -> None:
     try:
         ModelFile(path, 1)
     except UnsafePathError:

@@ -151,7 +151,7 @@ def test_str_names_the_same_model(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_a_wrong_one_shows_the_accepted_forms(text: str) -> None:
+def test_an_invalid_reference_lists_the_accepted_forms(text: str) -> None:
     with pytest.raises(InvalidReferenceError) as caught:
         ModelRef.parse(text)
     assert ACCEPTED_FORMS in caught.value.message
@@ -179,16 +179,16 @@ def test_the_accepted_forms_are_accepted(line: str) -> None:
         ("n" * 97, "96 characters"),
     ],
 )
-def test_a_wrong_one_says_why(text: str, why: str) -> None:
+def test_an_invalid_reference_has_a_reason(text: str, why: str) -> None:
     with pytest.raises(InvalidReferenceError, match=why):
         ModelRef.parse(text)
 
 
-def test_a_long_path_is_no_crash() -> None:
+def test_a_long_path_is_parsed() -> None:
     assert ModelRef.parse("org/name/" + "folder/" * 1000 + "model.onnx").id == "org/name"
 
 
-def test_an_onnx_file_that_is_there_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_onnx_file_is_a_local_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "org/name/model.onnx"
     assert ModelRef.parse(text) == ModelRef("hf", "org/name", None, "model.onnx")
@@ -197,7 +197,7 @@ def test_an_onnx_file_that_is_there_is_meant(tmp_path: Path, monkeypatch: pytest
     assert ModelRef.parse(text) == ModelRef("local", text)
 
 
-def test_a_reference_and_a_path_pass() -> None:
+def test_references_and_paths_are_accepted() -> None:
     ref = ModelRef("hf", "org/name", "v1")
     assert ModelRef.parse(ref) is ref
     assert ModelRef.parse(Path("/abs/folder")).id == "/abs/folder"  # type: ignore[arg-type]
@@ -221,14 +221,14 @@ def test_at_and_is_commit() -> None:
     assert not ModelRef.parse("org/name").is_commit
 
 
-def test_a_reference_travels() -> None:
+def test_references_pickle_and_convert_to_dict() -> None:
     ref = ModelRef.parse(f"{HUB}/org/name/resolve/v1/config.json")
     assert pickle.loads(pickle.dumps(ref)) == ref
     assert ModelRef(**json.loads(json.dumps(ref.to_dict()))) == ref
 
 
 @pytest.mark.parametrize("text", ["https://me:hf_secret@hub.example/org/name", "https://me:hf_secret@hub.example/a b"])
-def test_a_password_in_a_url_goes_no_further(text: str) -> None:
+def test_a_password_in_a_url_is_not_in_messages(text: str) -> None:
     try:
         shown = repr(ModelRef.parse(text))
     except InvalidReferenceError as error:

@@ -1,4 +1,4 @@
-"""Starting the programs of :mod:`tests.store.programs`."""
+"""Running the programs of :mod:`tests.store.programs`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 @contextmanager
 def running(name: str, root: Path) -> Iterator[subprocess.Popen[str]]:
-    """The program in a process of its own, from when it says that it is ready; killed at the end."""
+    """The program in its own process, from when it prints that it is ready; killed at the end."""
     command = [sys.executable, "-W", "error", "-m", "tests.store.programs", name, str(root)]
     with subprocess.Popen(command, cwd=REPOSITORY, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
@@ -25,7 +25,7 @@ def running(name: str, root: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def run(name: str, root: Path) -> str:
-    """What the program prints."""
+    """The output of the program."""
     command = [sys.executable, "-W", "error", "-m", "tests.store.programs", name, str(root)]
     done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr

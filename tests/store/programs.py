@@ -1,4 +1,4 @@
-"""Programs that tests run in processes of their own, to kill them or to let them meet: ``python -m`` NAME ROOT."""
+"""Programs that tests run in their own processes, to kill them or to run two at once: ``python -m`` NAME ROOT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DISK = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir",
 
 
 def loop(store: Store) -> None:
-    """Commit for ever, new and over what is there, with files big enough to be hit in the middle."""
+    """Commit forever, with and without replace, with files large enough to be killed while they are written."""
     say("ready")
     for number in range(1_000_000):
         content = {"model.onnx": os.urandom(300_000), "other.bin": os.urandom(200_000)}
@@ -31,7 +31,7 @@ def loop(store: Store) -> None:
 
 
 def once(store: Store) -> None:
-    """Wait for a line, then commit; prints where it lies and what it holds."""
+    """Wait for a line, then commit; prints the path of the variant and its content."""
     say("ready")
     sys.stdin.readline()
     model = commit(store, files={"model.onnx": os.urandom(100_000)})
@@ -70,7 +70,7 @@ def commit_staged(staging: Any) -> None:
 
 
 def unprivileged(store: Store) -> None:
-    """Try to write as a user who may not; prints the error."""
+    """Try to write as a user without permission; prints the error."""
     if os.geteuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
@@ -89,7 +89,7 @@ def say(line: str) -> None:
 
 
 def crashes(store: Store) -> None:
-    """In each scenario, be killed at its first, second, third … touch of the disk until it runs through.
+    """Kill each scenario at its first, second, third … access to the disk, until it completes.
 
     After each death the store is looked at as a new process would; prints how many instants there were.
     """
@@ -107,7 +107,7 @@ def crashes(store: Store) -> None:
 
 
 def run_until(instant: int, act: Callable[[], object]) -> bool:
-    """Do it in a child that is killed at the given touch of the disk; True when it got through."""
+    """Run the scenario in a child that is killed at the given access to the disk; True if it completed."""
     child = os.fork()
     if child == 0:
         touches = iter(range(1, instant))
@@ -135,7 +135,7 @@ def contents(store: Store) -> dict[str, str]:
 
 
 def inspect(store: Store, before: dict[str, str], name: str, instant: int) -> None:
-    """Only whole variants are listed, the next pull works, and prune leaves nothing of the dead one."""
+    """Only complete variants are listed, the next pull succeeds, and prune removes all leftovers."""
     after = contents(store)
     assert set(after) <= set(before) | {COMMITS[0]}, (name, instant)
     if name == "replace" and can_exchange(store.root):

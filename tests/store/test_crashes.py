@@ -1,4 +1,4 @@
-"""Processes that are killed, and processes that meet."""
+"""Processes that are killed, and processes that use the store at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.store.variants import COMMIT, ID
 
 @pytest.fixture
 def in_memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder where flushing costs nothing, if there is one: a process that dies loses no written byte anywhere."""
+    """A folder in memory if there is one, where flushing is free: a killed process loses no written bytes."""
     memory = Path("/dev/shm")
     if not (memory.is_dir() and os.access(memory, os.W_OK)):
         yield tmp_path
@@ -30,7 +30,7 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the program forks")
-def test_kill_at_every_touch_of_the_disk(in_memory: Path) -> None:
+def test_kill_at_every_access_to_the_disk(in_memory: Path) -> None:
     instants = dict(json.loads(line) for line in run("crashes", in_memory).splitlines())
     assert set(instants) == {"commit", "replace", "remove", "prune"}
     assert min(instants.values()) > 10, instants
@@ -65,7 +65,7 @@ def test_two_processes_commit_the_same_variant(store: Store) -> None:
     assert not list((store.root / "staging").iterdir())
 
 
-def test_staging_of_a_killed_process_is_pruned_and_that_of_a_living_one_is_not(store: Store) -> None:
+def test_staging_of_a_killed_process_is_pruned_and_of_a_running_one_is_not(store: Store) -> None:
     with running("stage", store.root) as process:
         assert not store.prune_plan().removals
         process.kill()
@@ -76,7 +76,7 @@ def test_staging_of_a_killed_process_is_pruned_and_that_of_a_living_one_is_not(s
     assert not list((store.root / "staging").iterdir())
 
 
-def test_lock_is_freed_when_its_holder_is_killed(store: Store) -> None:
+def test_a_lock_is_released_when_its_process_is_killed(store: Store) -> None:
     waits: list[bool] = []
     with running("hold", store.root) as process:
 

@@ -47,7 +47,7 @@ TEXT = st.text(alphabet=st.sampled_from("aB0._-/+\\: ~"), max_size=8) | st.text(
 
 @pytest.mark.parametrize("quote", [quote_id, quote_part, quote_revision])
 @given(texts=st.lists(TEXT, min_size=2, max_size=2, unique=True))
-def test_names_are_safe_on_every_system_and_never_the_same(quote: object, texts: list[str]) -> None:
+def test_names_are_valid_on_every_system_and_distinct(quote: object, texts: list[str]) -> None:
     assert callable(quote)
     first, second = (quote(text) for text in texts)
     assert first != second
@@ -59,7 +59,7 @@ def test_names_are_safe_on_every_system_and_never_the_same(quote: object, texts:
         assert name.partition(".")[0].upper() not in DEVICES
 
 
-def test_plain_ids_keep_their_look() -> None:
+def test_plain_ids_stay_readable() -> None:
     assert quote_id("sentence-transformers/all-MiniLM-L6-v2") == "sentence-transformers--all-MiniLM-L6-v2"
     assert quote_id("gpt2") == "gpt2"
     assert quote_id("/home/me/model.onnx").startswith("home-me-model-onnx+")
@@ -88,7 +88,7 @@ def test_lock_does_not_depend_on_the_recipe() -> None:
 
 
 @pytest.mark.parametrize("id", [text for text in NASTY if text and "\udcff" not in text])
-def test_nasty_ids_can_be_stored(store: Store, id: str) -> None:
+def test_unusual_ids_can_be_stored(store: Store, id: str) -> None:
     model = commit(store, id=id, task=id, recipe=id)
     assert model.path.resolve().is_relative_to(store.root.resolve())
     assert store.models() == [model]

@@ -13,7 +13,7 @@ from tests.store.variants import COMMIT, ID
 KEY = ("hf", ID, COMMIT, "fill-mask", "fp32")
 
 
-def test_a_waiting_thread_gets_the_lock_when_it_is_free(store: Store) -> None:
+def test_a_waiting_thread_gets_the_released_lock(store: Store) -> None:
     order: list[str] = []
     waiting = threading.Event()
 
@@ -52,7 +52,7 @@ def test_other_variants_do_not_wait(store: Store) -> None:
         pass
 
 
-def test_an_error_inside_frees_the_lock(store: Store) -> None:
+def test_an_error_in_the_block_releases_the_lock(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.lock(*KEY):
         raise ZeroDivisionError
     token = CancelToken()

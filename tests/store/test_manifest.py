@@ -35,7 +35,7 @@ def test_round_trip_is_exact(tmp_path: Path, value: Manifest) -> None:
 
 
 @pytest.mark.parametrize("difference", [math.inf, -math.inf, math.nan])
-def test_what_json_cannot_say_is_null_and_reads_as_infinite(tmp_path: Path, difference: float) -> None:
+def test_an_infinite_or_nan_difference_is_null_and_read_as_infinite(tmp_path: Path, difference: float) -> None:
     path = tmp_path / "manifest.json"
     write_manifest(path, full(proof=case(difference)))
     assert json.loads(path.read_text())["proof"]["cases"][0]["max_abs_diff"] is None
@@ -56,7 +56,7 @@ def test_what_json_cannot_say_is_null_and_reads_as_infinite(tmp_path: Path, diff
         manifest(files=(FILE, FILE)),
     ],
 )
-def test_what_would_not_be_read_back_is_not_written(tmp_path: Path, value: Manifest) -> None:
+def test_a_manifest_that_could_not_be_read_back_is_not_written(tmp_path: Path, value: Manifest) -> None:
     with pytest.raises(ManifestError):
         write_manifest(tmp_path / "manifest.json", value)
     assert not (tmp_path / "manifest.json").exists()
@@ -69,7 +69,7 @@ def test_a_manifest_is_written_once(tmp_path: Path) -> None:
 
 
 def change(path: str, value: Any) -> str:
-    """The JSON of a sound manifest with one value replaced, or without it for ``...``."""
+    """The JSON of a valid manifest with one value replaced, or removed for ``...``."""
     data = json.loads(json.dumps(full().to_dict()))
     *parents, last = path.split(".")
     place = data
@@ -116,7 +116,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
-def test_damage_is_told(tmp_path: Path, text: str) -> None:
+def test_damage_is_a_manifest_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(text)
     with pytest.raises(ManifestError, match=r"manifest\.json") as caught:

@@ -27,7 +27,7 @@ def pulled(store: Store, number: int, revision: str | None = None, **changes: An
     return model
 
 
-def test_removing_takes_folders_and_names(store: Store) -> None:
+def test_removal_deletes_folders_and_records(store: Store) -> None:
     model, other = pulled(store, 0), pulled(store, 0, id="org/other")
     expected = size(model.path)
     plan = store.removal_plan([model, model])
@@ -44,7 +44,7 @@ def test_removing_takes_folders_and_names(store: Store) -> None:
     assert plan.execute() == 0  # gone already
 
 
-def test_names_stay_while_something_is_left_of_what_they_lead_to(store: Store) -> None:
+def test_records_are_kept_while_a_variant_of_their_commit_is_stored(store: Store) -> None:
     model, int8 = pulled(store, 0), pulled(store, 0, precision="int8")
     older = pulled(store, 1, "v1")
     plan = store.removal_plan([model])
@@ -60,7 +60,7 @@ def test_names_stay_while_something_is_left_of_what_they_lead_to(store: Store) -
     assert store.find_ref(ModelRef("hf", "name", "v1")) == older
 
 
-def test_names_are_looked_at_again_when_executing(store: Store) -> None:
+def test_records_are_checked_again_at_execution(store: Store) -> None:
     plan = store.removal_plan([pulled(store, 0)])
     moved = pulled(store, 1)
     plan.execute()
@@ -74,7 +74,7 @@ def test_plan_is_a_value(store: Store) -> None:
     assert plan.removals[0].title == f"org/name@{COMMITS[0][:12]} (feature-extraction, fp32)"
 
 
-def test_only_what_is_in_the_store_can_be_removed(store: Store, tmp_path: Path) -> None:
+def test_only_variants_of_the_store_can_be_removed(store: Store, tmp_path: Path) -> None:
     model = commit(store)
     with pytest.raises(NotStoredError):
         store.removal_plan([replace(model, path=tmp_path)])
@@ -82,7 +82,7 @@ def test_only_what_is_in_the_store_can_be_removed(store: Store, tmp_path: Path) 
         Store(tmp_path / "another").removal_plan([model])
 
 
-def test_removing_waits_for_a_running_conversion(store: Store) -> None:
+def test_removal_waits_for_a_running_conversion(store: Store) -> None:
     model = commit(store)
     waiting = threading.Event()
     plan = store.removal_plan([model])
@@ -95,7 +95,7 @@ def test_removing_waits_for_a_running_conversion(store: Store) -> None:
     assert not store.models()
 
 
-def test_removing_can_be_cancelled(store: Store) -> None:
+def test_removal_can_be_cancelled(store: Store) -> None:
     model = commit(store)
     token = CancelToken()
     token.cancel()
@@ -104,7 +104,7 @@ def test_removing_can_be_cancelled(store: Store) -> None:
     assert store.models() == [model]
 
 
-def test_prune_takes_superseded_commits(store: Store) -> None:
+def test_prune_removes_superseded_commits(store: Store) -> None:
     old, tagged = pulled(store, 0), pulled(store, 1, "v1")
     assert store.prune_plan().removals == ()
     new = pulled(store, 2)
@@ -116,7 +116,7 @@ def test_prune_takes_superseded_commits(store: Store) -> None:
     assert store.prune_plan().removals == ()
 
 
-def test_prune_keeps_what_nothing_replaced(store: Store) -> None:
+def test_prune_keeps_variants_that_no_commit_replaced(store: Store) -> None:
     pulled(store, 0)
     store.record_ref("hf", ID, ID, None, COMMITS[1])  # known to have moved on; the new commit is not stored
     assert store.prune_plan().removals == ()
@@ -134,7 +134,7 @@ def test_prune_follows_a_branch_that_went_back(store: Store) -> None:
     assert [removal.path for removal in store.prune_plan().removals] == [second.path]
 
 
-def test_prune_takes_damaged_variants_and_trash(store: Store) -> None:
+def test_prune_removes_damaged_variants_and_trash(store: Store) -> None:
     good, bad, repaired = (commit(store, commit=COMMITS[number]) for number in range(3))
     sound = (repaired.path / "manifest.json").read_bytes()
     for model in (bad, repaired):
@@ -153,7 +153,7 @@ def test_prune_takes_damaged_variants_and_trash(store: Store) -> None:
     assert not bad.path.parent.exists()
 
 
-def test_prune_leaves_what_is_in_use(store: Store) -> None:
+def test_prune_skips_folders_in_use(store: Store) -> None:
     old = pulled(store, 0)
     pulled(store, 1)
     plan = store.prune_plan()

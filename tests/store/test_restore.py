@@ -13,7 +13,7 @@ from tests.store.variants import FILES, ID, commit, names
 
 @pytest.fixture
 def originals(tmp_path: Path) -> dict[str, Path]:
-    """Sound copies of every file of a variant."""
+    """Intact copies of all files of a variant."""
     for name, content in FILES.items():
         path = tmp_path / "originals" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +21,7 @@ def originals(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / "originals" / name for name in FILES}
 
 
-def test_files_come_back_one_by_one(store: Store, originals: dict[str, Path]) -> None:
+def test_files_are_restored_one_by_one(store: Store, originals: dict[str, Path]) -> None:
     model = commit(store)
     (model.path / "model.onnx").write_bytes(b"damaged")
     (model.path / "onnx" / "weights.bin").unlink()
@@ -36,7 +36,7 @@ def test_files_come_back_one_by_one(store: Store, originals: dict[str, Path]) ->
     assert originals["tokenizer.json"].read_bytes() == FILES["tokenizer.json"]
 
 
-def test_other_bytes_than_the_promised_stay_out(store: Store, originals: dict[str, Path]) -> None:
+def test_sources_that_do_not_match_the_manifest_are_skipped(store: Store, originals: dict[str, Path]) -> None:
     model = commit(store)
     (model.path / "model.onnx").write_bytes(b"damaged")
     same_size = bytearray(FILES["model.onnx"])
@@ -47,7 +47,7 @@ def test_other_bytes_than_the_promised_stay_out(store: Store, originals: dict[st
         assert (model.path / "model.onnx").read_bytes() == b"damaged"
 
 
-def test_what_was_not_promised_goes(store: Store) -> None:
+def test_unlisted_files_are_deleted(store: Store) -> None:
     model = commit(store)
     (model.path / "deep" / "er").mkdir(parents=True)
     (model.path / "deep" / "er" / "extra").write_text("")
@@ -64,7 +64,7 @@ def test_a_folder_in_the_place_of_a_file(store: Store, originals: dict[str, Path
     assert store.verify(model).ok
 
 
-def test_it_waits_for_a_conversion(store: Store, originals: dict[str, Path]) -> None:
+def test_restoring_waits_for_a_running_conversion(store: Store, originals: dict[str, Path]) -> None:
     model = commit(store)
     (model.path / "model.onnx").write_bytes(b"damaged")
     thread = threading.Thread(target=lambda: store.restore(model, originals))
@@ -80,7 +80,7 @@ def test_it_waits_for_a_conversion(store: Store, originals: dict[str, Path]) -> 
     assert store.verify(model).ok
 
 
-def test_many_are_verified_at_once(store: Store) -> None:
+def test_several_variants_are_verified_in_parallel(store: Store) -> None:
     models = [commit(store, precision=precision) for precision in ("fp32", "fp16", "int8")]
     (models[1].path / "model.onnx").write_bytes(FILES["model.onnx"][::-1])
     reports = store.verify_all(models)

@@ -12,7 +12,7 @@ CONTENT = bytes(range(256)) * 9000
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """As in a snapshot of the source cache: a link to a blob that nobody may write."""
+    """A file as in a snapshot of the source cache: a link to a read-only blob."""
     blob = tmp_path / "blobs" / "hash"
     blob.parent.mkdir()
     blob.write_bytes(CONTENT)
@@ -22,7 +22,7 @@ def source(tmp_path: Path) -> Path:
     return link
 
 
-def test_a_file_of_its_own(source: Path, tmp_path: Path) -> None:
+def test_a_placed_file_is_a_real_file(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "variant" / "onnx" / "model.onnx"
     place(source, target)
     assert target.read_bytes() == CONTENT
@@ -35,7 +35,7 @@ def test_a_file_of_its_own(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "symlink", "hard link"])
-def test_what_stood_there_is_replaced_and_not_written_through(source: Path, tmp_path: Path, kind: str) -> None:
+def test_an_existing_target_is_replaced_and_not_written_through(source: Path, tmp_path: Path, kind: str) -> None:
     target, other = tmp_path / "target", tmp_path / "other"
     other.write_bytes(b"precious")
     match kind:
@@ -56,7 +56,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_bytes() == b""
 
 
-def test_no_source_and_no_room(source: Path, tmp_path: Path) -> None:
+def test_a_missing_source_and_a_full_disk(source: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         place(tmp_path / "missing", tmp_path / "target")
     assert not (tmp_path / "target").exists()

@@ -18,7 +18,7 @@ DAY = 86400.0
 
 
 def used(store: Store, number: int, days_ago: float | None, **changes: object) -> StoredModel:
-    """A variant that was last used so long ago; None: never since it was made."""
+    """A variant with its last use that many days ago; None: never used."""
     model = commit(store, commit=COMMITS[number], **changes)
     store.record_ref("hf", ID, model.id, f"v{number}", model.commit)
     if days_ago is not None:
@@ -57,7 +57,7 @@ def test_a_use_is_recorded_at_most_once_a_minute(store: Store) -> None:
     assert store.verify(model).ok
 
 
-def test_a_use_that_cannot_be_recorded_is_no_error(store: Store) -> None:
+def test_a_use_that_cannot_be_recorded_is_ignored(store: Store) -> None:
     model = commit(store)
     beside(model, ".used").symlink_to(model.path.parent / "nowhere" / "file")
     store.touch(model)
@@ -79,7 +79,7 @@ def test_a_use_within_a_minute_writes_nothing(store: Store, monkeypatch: pytest.
     store.touch(model)
 
 
-def test_an_odd_time_of_making(store: Store) -> None:
+def test_an_invalid_creation_time(store: Store) -> None:
     for number, text in enumerate(("yesterday", "2020-01-01T00:00:00")):
         model = commit(store, commit=COMMITS[number], created=text)
         assert store.last_used(model).tzinfo is not None
@@ -88,7 +88,7 @@ def test_an_odd_time_of_making(store: Store) -> None:
 # Pins
 
 
-def test_pins(store: Store) -> None:
+def test_pinning_and_unpinning(store: Store) -> None:
     model = commit(store)
     assert not store.pinned(model)
     store.unpin(model)
@@ -102,7 +102,7 @@ def test_pins(store: Store) -> None:
     assert not store.pinned(model)
 
 
-def test_a_pin_of_what_is_gone(store: Store) -> None:
+def test_pinning_a_removed_variant(store: Store) -> None:
     model = commit(store)
     store.removal_plan([model]).execute()
     with pytest.raises(NotStoredError):
@@ -116,7 +116,7 @@ def test_a_pin_that_cannot_be_written(store: Store) -> None:
         store.pin(model)
 
 
-def test_prune_never_drops_pinned_variants(store: Store) -> None:
+def test_prune_never_removes_pinned_variants(store: Store) -> None:
     old, damaged = commit(store), commit(store, commit=COMMITS[1])
     for model in (old, damaged):
         store.record_ref("hf", ID, ID, None, model.commit)
@@ -138,7 +138,7 @@ def test_prune_never_drops_pinned_variants(store: Store) -> None:
 # What goes with a variant
 
 
-def test_removing_a_variant_drops_what_is_recorded_beside_it(store: Store) -> None:
+def test_removal_deletes_the_state_of_a_variant(store: Store) -> None:
     model, int8 = commit(store), commit(store, precision="int8")
     for other in (model, int8):
         store.touch(other)
@@ -155,7 +155,7 @@ def test_removing_a_variant_drops_what_is_recorded_beside_it(store: Store) -> No
     assert not names(store.root / "models")
 
 
-def test_prune_finds_notes_on_variants_that_are_gone(store: Store) -> None:
+def test_prune_removes_the_state_of_removed_variants(store: Store) -> None:
     gone, here = commit(store, precision="int8"), commit(store)
     for model in (gone, here):
         store.touch(model)
@@ -177,7 +177,7 @@ def test_prune_finds_notes_on_variants_that_are_gone(store: Store) -> None:
 # The quota
 
 
-def test_the_least_recently_used_goes_first(store: Store) -> None:
+def test_the_least_recently_used_is_evicted_first(store: Store) -> None:
     middle, oldest, newest = used(store, 0, 5), used(store, 1, 9), used(store, 2, 1)
     sizes = {model.path: on_disk(model) for model in (middle, oldest, newest)}
     total = sum(sizes.values())
@@ -193,14 +193,14 @@ def test_the_least_recently_used_goes_first(store: Store) -> None:
     assert store.find_ref(ModelRef("hf", ID, "v0")) is None
 
 
-def test_one_that_was_never_used_counts_from_its_making(store: Store) -> None:
+def test_the_last_use_of_an_unused_variant_is_its_creation(store: Store) -> None:
     ancient = used(store, 0, None, created="2020-01-01T00:00:00+00:00")
     recent, fresh = used(store, 1, 30), used(store, 2, None)
     plan = store.eviction_plan(0)
     assert [removal.path for removal in plan.removals] == [ancient.path, recent.path, fresh.path]
 
 
-def test_pinned_ones_and_those_to_keep_stay(store: Store) -> None:
+def test_pinned_variants_and_those_to_keep_are_not_evicted(store: Store) -> None:
     pinned, kept, other = used(store, 0, 9), used(store, 1, 8), used(store, 2, 1)
     store.pin(pinned)
     plan = store.eviction_plan(0, keep=[kept])
@@ -218,7 +218,7 @@ def test_an_evicted_model_keeps_its_other_names(store: Store) -> None:
     assert store.canonical_id("hf", "name") == ID
 
 
-def test_what_changed_since_the_plan_stays(store: Store) -> None:
+def test_variants_used_since_the_plan_are_not_evicted(store: Store) -> None:
     touched, pinned, working, gone = (used(store, number, 9) for number in range(4))
     plan = store.eviction_plan(0)
     assert len(plan.removals) == 4
@@ -230,7 +230,7 @@ def test_what_changed_since_the_plan_stays(store: Store) -> None:
     assert store.models() == [touched, pinned, working]
 
 
-def test_an_eviction_waits_for_nobody(store: Store) -> None:
+def test_eviction_skips_variants_in_use(store: Store) -> None:
     model = used(store, 0, 9)
     plan = store.eviction_plan(0)
     done = threading.Event()
@@ -241,7 +241,7 @@ def test_an_eviction_waits_for_nobody(store: Store) -> None:
         thread.join()
 
 
-def test_keeping_within_the_quota_says_what_went(store: Store) -> None:
+def test_keep_within_reports_each_eviction(store: Store) -> None:
     old, pinned, new = used(store, 0, 9), used(store, 1, 8), used(store, 2, 0)
     store.pin(pinned)
     said: list[str] = []
@@ -258,7 +258,7 @@ def test_keeping_within_the_quota_says_what_went(store: Store) -> None:
 # Who is at work
 
 
-def test_a_model_is_busy_while_a_variant_of_it_is_made(store: Store) -> None:
+def test_a_model_is_busy_while_a_variant_is_built(store: Store) -> None:
     assert not store.busy("hf", ID)
     commit(store)
     with store.lock("hf", ID, COMMITS[3], "fill-mask", "int8"):
@@ -267,7 +267,7 @@ def test_a_model_is_busy_while_a_variant_of_it_is_made(store: Store) -> None:
     assert not store.busy("hf", ID)
 
 
-def test_what_a_reference_covers(store: Store) -> None:
+def test_matching_variants_of_a_reference(store: Store) -> None:
     fp32, int8 = used(store, 0, None), used(store, 0, None, precision="int8")
     other = used(store, 1, None, task="fill-mask")
     commit(store, id="org/another")

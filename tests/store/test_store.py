@@ -18,7 +18,7 @@ from gpux.system.progress import BytesAdvanced, Event
 from tests.store.variants import COMMIT, COMMITS, FILES, ID, can_exchange, commit, fill, manifest, names
 
 
-def test_a_store_that_is_not_there_reads_as_empty(store: Store) -> None:
+def test_a_missing_store_is_empty(store: Store) -> None:
     ref = ModelRef("hf", ID)
     assert not store.models()
     assert not store.damaged()
@@ -56,13 +56,13 @@ def test_leaving_without_commit_leaves_nothing(store: Store) -> None:
     assert not store.models()
 
 
-def test_the_first_of_two_equal_variants_stays(store: Store) -> None:
+def test_the_first_of_two_equal_commits_is_kept(store: Store) -> None:
     first = commit(store)
     assert commit(store, files={"model.onnx": b"later"}) == first
     assert store.models() == [first]
 
 
-def test_replace_puts_the_new_one_there(store: Store) -> None:
+def test_replace_commits_over_a_variant(store: Store) -> None:
     first = commit(store)
     second = commit(store, replace=True, files={"model.onnx": b"new"})
     assert second.path == first.path
@@ -72,14 +72,14 @@ def test_replace_puts_the_new_one_there(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", ["manifest.json", "model.onnx"])
-def test_a_damaged_variant_does_not_stand_in_the_way(store: Store, damage: str) -> None:
+def test_a_damaged_variant_is_replaced(store: Store, damage: str) -> None:
     (commit(store).path / damage).unlink()
     second = commit(store, files={"model.onnx": b"new"})
     assert store.models() == [second]
     assert store.verify(second).ok
 
 
-def test_commit_reports_bytes_and_obeys_cancel(store: Store) -> None:
+def test_commit_reports_bytes_and_can_be_cancelled(store: Store) -> None:
     events: list[Event] = []
     with store.staging() as staging:
         fill(staging)
@@ -97,7 +97,7 @@ def test_commit_reports_bytes_and_obeys_cancel(store: Store) -> None:
     assert len(store.models()) == 1
 
 
-def test_one_staging_makes_one_variant(store: Store) -> None:
+def test_a_staging_is_committed_once(store: Store) -> None:
     with store.staging() as staging:
         fill(staging)
         staging.commit(manifest())
@@ -105,7 +105,7 @@ def test_one_staging_makes_one_variant(store: Store) -> None:
             staging.commit(manifest())
 
 
-def test_a_graph_that_is_not_there(store: Store) -> None:
+def test_a_missing_graph(store: Store) -> None:
     with pytest.raises(ManifestError, match=r"model\.onnx"):
         commit(store, files={"other.onnx": b""})
     assert not store.models()
@@ -138,7 +138,7 @@ def test_find_chooses(store: Store) -> None:
     assert store.find("hf", ID, COMMIT, task="feature-extraction") == shipped
 
 
-def test_references_lead_where_the_last_pull_said(store: Store) -> None:
+def test_references_stand_for_what_the_last_pull_resolved(store: Store) -> None:
     old, new = (commit(store, id="openai-community/gpt2", commit=COMMITS[number]) for number in (0, 1))
     for revision, model in ((None, old), ("refs/pr/1", old), ("v1.0", old), ("Main", new), (None, new)):
         store.record_ref("hf", "gpt2", "openai-community/gpt2", revision, model.commit)
@@ -156,7 +156,7 @@ def test_references_lead_where_the_last_pull_said(store: Store) -> None:
     assert store.find_ref(ModelRef("hf", "other/gpt2")) is None
 
 
-def test_an_ambiguous_beginning_leads_nowhere(store: Store) -> None:
+def test_an_ambiguous_prefix_of_a_commit_resolves_to_nothing(store: Store) -> None:
     for end in "01":
         commit(store, commit="abcdef0" + end * 33)
     assert store.find_ref(ModelRef("hf", ID, "abcdef0")) is None
@@ -187,7 +187,7 @@ def test_local_paths_mean_the_same_in_every_working_directory(
     assert store.find_ref(ModelRef("local", "../mine")) == model
 
 
-def test_damaged_records_count_as_absent(store: Store) -> None:
+def test_damaged_records_count_as_missing(store: Store) -> None:
     model = commit(store)
     store.record_ref("hf", "name", ID, None, model.commit)
     for file in (store.root / "refs").rglob("*.json"):
@@ -197,7 +197,7 @@ def test_damaged_records_count_as_absent(store: Store) -> None:
     assert store.find_ref(ModelRef("hf", "name")) == model
 
 
-def test_not_stored_says_what_is(store: Store) -> None:
+def test_not_stored_lists_stored_variants(store: Store) -> None:
     commit(store, id="sentence-transformers/all-MiniLM-L6-v2")
     for name in ("all-minilm-l6-v2", "sentence-transformer/all-MiniLM-L6", "all-MiniLM-L12-v2"):
         with pytest.raises(NotStoredError) as caught:
@@ -213,7 +213,7 @@ def test_not_stored_says_what_is(store: Store) -> None:
     assert GpuxError.from_dict(copied.to_dict()).to_dict() == caught.value.to_dict()
 
 
-def test_one_bad_folder_hides_nothing_else(store: Store) -> None:
+def test_an_unreadable_folder_hides_no_other_variant(store: Store) -> None:
     good = commit(store)
     for number, damage in enumerate(("{", json.dumps({"schema": 99}), None), start=1):
         path = commit(store, commit=COMMITS[number]).path / "manifest.json"
@@ -241,7 +241,7 @@ def test_threads_may_share_a_store(store: Store) -> None:
     assert not list((store.root / "staging").iterdir())
 
 
-def test_readers_see_one_whole_variant_while_it_is_replaced(store: Store) -> None:
+def test_readers_see_a_complete_variant_while_it_is_replaced(store: Store) -> None:
     commit(store)
     fewest = 1 if can_exchange(store.root) else 0
     with ThreadPoolExecutor(1) as pool:

@@ -14,7 +14,7 @@ from gpux.system.progress import Event, event_to_dict
 from tests.store.variants import FILES, commit
 
 
-def test_a_sound_variant(store: Store) -> None:
+def test_an_intact_variant(store: Store) -> None:
     model = commit(store)
     events: list[Event] = []
     report = store.verify(model, progress=events.append)

@@ -16,7 +16,7 @@ FILES = {"model.onnx": b"graph" * 400, "tokenizer.json": b"{}", "onnx/weights.bi
 
 
 def manifest(**changes: Any) -> Manifest:
-    """A manifest with something in every field, its files left to the store."""
+    """A manifest with a value in every field except ``files``, which the store adds."""
     tensor = TensorSpec("input_ids", "int64", ("batch", None, 4))
     values: dict[str, Any] = {
         "scheme": "hf",
@@ -50,7 +50,7 @@ def commit(store: Store, *, replace: bool = False, files: dict[str, bytes] = FIL
 
 
 def can_exchange(folder: Path) -> bool:
-    """Does the file system below swap two folders in one step."""
+    """Whether the file system can exchange two folders in one step."""
     pair = [folder / "swap-a", folder / "swap-b"]
     for path in pair:
         path.mkdir(exist_ok=True)

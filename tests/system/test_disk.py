@@ -27,7 +27,7 @@ def raised(number: int, path: Path) -> GpuxError:
 @pytest.mark.parametrize(
     ("numbers", "kind"), [(REFUSED, NotWritableError), (FULL, DiskFullError), (FAILED, StorageError)]
 )
-def test_every_errno_of_the_disk_is_typed(tmp_path: Path, numbers: frozenset[int], kind: type[GpuxError]) -> None:
+def test_every_errno_of_the_disk_is_mapped(tmp_path: Path, numbers: frozenset[int], kind: type[GpuxError]) -> None:
     for number in numbers:
         error = raised(number, tmp_path)
         assert type(error) is kind
@@ -38,7 +38,7 @@ def test_every_errno_of_the_disk_is_typed(tmp_path: Path, numbers: frozenset[int
         assert pickle.loads(pickle.dumps(error)).to_dict() == error.to_dict()
 
 
-def test_a_full_disk_comes_with_numbers(tmp_path: Path) -> None:
+def test_a_full_disk_error_has_sizes(tmp_path: Path) -> None:
     error = raised(errno.ENOSPC, tmp_path)
     assert error.details["needed"] == 5_000_000
     assert error.details["free"] > 0
@@ -48,7 +48,7 @@ def test_a_full_disk_comes_with_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [FileNotFoundError(errno.ENOENT, "no"), BrokenPipeError(errno.EPIPE, "no"), KeyError()]
 )
-def test_what_says_nothing_about_the_disk_passes(tmp_path: Path, error: Exception) -> None:
+def test_other_errors_pass_unchanged(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)) as caught, disk_errors(tmp_path):
         raise error
     assert caught.value is error
@@ -60,11 +60,11 @@ def test_another_hint(tmp_path: Path) -> None:
     assert caught.value.hint == "Set HF_HUB_CACHE."
 
 
-def test_free_bytes_of_what_is_not_there_yet(tmp_path: Path) -> None:
+def test_free_bytes_at_a_missing_path(tmp_path: Path) -> None:
     assert free_bytes(tmp_path / "a" / "b") == pytest.approx(free_bytes(tmp_path), rel=0.1)
 
 
-def test_sizes_for_people() -> None:
+def test_format_bytes() -> None:
     assert [format_bytes(count) for count in (0, 999, 1000, 87_300_000, 2_500_000_000_000)] == [
         "0 B",
         "999 B",
@@ -144,7 +144,7 @@ def test_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_folder_that_cannot_be_made() -> None:
+def test_a_folder_that_cannot_be_created() -> None:
     home = Path("/proc/nope")
     for act in (make_cache_folder, lambda folder: commit(Store(folder / "store"))):
         with pytest.raises(NotWritableError) as caught:
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_made() -> None:
         (home / "blobs" / "deep").mkdir(parents=True)
 
 
-def test_a_file_that_is_missing_is_not_taken_for_the_folder(tmp_path: Path) -> None:
+def test_a_missing_file_is_not_a_missing_folder(tmp_path: Path) -> None:
     for guarded in (tmp_path, tmp_path / "file"):
         with pytest.raises(FileNotFoundError), disk_errors(guarded):
             (tmp_path / "file").unlink()

@@ -12,7 +12,7 @@ from gpux.system.files import exchange, replacing, write_atomic
 from tests.store.variants import can_exchange
 
 
-def test_two_folders_change_places(tmp_path: Path) -> None:
+def test_two_folders_are_exchanged(tmp_path: Path) -> None:
     if not can_exchange(tmp_path):
         pytest.skip("this file system cannot")
     first, second = tmp_path / "first", tmp_path / "second"
@@ -24,7 +24,7 @@ def test_two_folders_change_places(tmp_path: Path) -> None:
     assert (second / "first").exists()
 
 
-def test_nothing_happens_where_one_is_missing(tmp_path: Path) -> None:
+def test_a_missing_folder_is_not_exchanged(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     assert not exchange(tmp_path / "first", tmp_path / "second")
     assert not exchange(tmp_path / "second", tmp_path / "first")
@@ -42,7 +42,7 @@ def test_a_file_is_written_in_one_step(tmp_path: Path, flush: bool) -> None:
     assert [entry.name for entry in tmp_path.glob(".*")] == []
 
 
-def test_after_an_error_the_old_content_stands(tmp_path: Path) -> None:
+def test_after_an_error_the_old_content_remains(tmp_path: Path) -> None:
     file = tmp_path / "value.json"
     file.write_text("old")
     with pytest.raises(ZeroDivisionError), replacing(file) as part:
@@ -67,7 +67,7 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and modes of POSIX")
-def test_links_are_replaced_and_private_files_are_their_owners(tmp_path: Path) -> None:
+def test_links_are_replaced_and_private_files_have_mode_600(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("other")
     (tmp_path / "link").symlink_to("other")
     write_atomic(tmp_path / "link", "x", private=True)

@@ -69,7 +69,7 @@ def test_available_memory_without_limits(tmp_path: Path) -> None:
 
 
 def test_available_memory_of_version_2(tmp_path: Path) -> None:
-    """The parent is the tighter one; what it holds of files is free."""
+    """The parent has the lower limit; its page cache counts as free."""
     root = v2(
         tmp_path,
         **{
@@ -101,7 +101,7 @@ def test_a_group_beyond_its_limit_has_nothing_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["max 100000", "-1", "100000 0", "", "words and more"])
-def test_what_is_no_quota(tmp_path: Path, text: str) -> None:
+def test_invalid_quotas(tmp_path: Path, text: str) -> None:
     assert cpu_quota(v2(tmp_path, **{"pod/box/cpu.max": text})) is None
 
 

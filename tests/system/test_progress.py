@@ -46,7 +46,7 @@ def test_kinds_differ() -> None:
     assert len({event.kind for event in EVENTS}) == len(EVENTS)
 
 
-def test_silence() -> None:
+def test_the_default_callback_ignores_events() -> None:
     for event in EVENTS:
         assert silent(event) is None  # type: ignore[func-returns-value]
 
@@ -85,7 +85,7 @@ def test_a_resumed_file_starts_where_it_was() -> None:
     assert events == [BytesAdvanced("download", 60, 200, "a.bin")]
 
 
-def test_without_sizes_there_is_no_total_and_no_flood() -> None:
+def test_without_sizes_the_total_is_0_and_events_are_limited() -> None:
     events: list[Event] = []
     file = ModelFile("a.bin", None)
     counter = ByteCounter("download", [file], events.append)
@@ -107,7 +107,7 @@ def test_never_more_than_the_total() -> None:
     assert all(event.total == 0 or event.done <= event.total for event in events)
 
 
-def test_a_stage_ends_with_its_last_word() -> None:
+def test_a_stage_ends_with_its_last_message() -> None:
     events: list[Event] = []
     stages = Stages(events.append)
     with stages.stage("resolve", "asking") as say:
@@ -121,7 +121,7 @@ def test_a_stage_ends_with_its_last_word() -> None:
     assert events[2].seconds >= 0.02
 
 
-def test_a_failed_stage_does_not_end_well() -> None:
+def test_a_failed_stage_does_not_finish() -> None:
     events: list[Event] = []
     with pytest.raises(OSError, match="no"), Stages(events.append).stage("store", "writing"):
         raise OSError("no")
@@ -184,7 +184,7 @@ def test_nothing_leaks_when_a_stage_fails(terminal: bool) -> None:
 
 @pytest.mark.parametrize("message", ["kept at [/tmp/x]", "an input [int64] more", "[bold]", "a\\[b]"])
 @pytest.mark.parametrize("terminal", [False, True])
-def test_messages_are_text_and_no_markup(message: str, terminal: bool) -> None:
+def test_messages_are_not_markup(message: str, terminal: bool) -> None:
     events = StageStarted("store", message), StageFinished("store", message, 0.0), Warned(message)
     assert drawn(*events, terminal=terminal).count(message) >= 2
 

@@ -59,7 +59,7 @@ def test_every_variable(environ: dict[str, str], name: str, expected: Any) -> No
     assert getattr(Settings.from_env(environ), name) == expected
 
 
-def test_without_variables_everything_lies_in_the_users_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_variables_folders_are_in_the_user_cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GPUX_HOME", "HF_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     settings = Settings.from_env()
@@ -100,7 +100,7 @@ def test_the_token_file(tmp_path: Path, content: bytes | None, token: str | None
     assert Settings.from_env({"HF_TOKEN_PATH": str(file), "HF_TOKEN": "hf_env"}).token == "hf_env"
 
 
-def test_overrides_stand_above_the_environment() -> None:
+def test_overrides_take_precedence_over_the_environment() -> None:
     environ = {"HF_TOKEN": "env", "HF_ENDPOINT": "http://env", "HF_HUB_OFFLINE": "1"}
     settings = Settings.from_env(environ, token="given", endpoint=None, offline=False)
     assert (settings.token, settings.endpoint, settings.offline) == ("given", "http://env", False)
@@ -109,7 +109,7 @@ def test_overrides_stand_above_the_environment() -> None:
     assert settings.timeout == 10.0
 
 
-def test_an_unknown_override_is_refused() -> None:
+def test_an_unknown_override_is_an_error() -> None:
     with pytest.raises(UsageError, match="tokn") as caught:
         Settings.from_env({}, tokn="x")
     assert "token" in (caught.value.hint or "")
