@@ -86,16 +86,21 @@ def test_the_end_of_a_worker_is_described(log: Path, behaviour: str, text: str) 
     assert text in str(talk(behaviour, log, []))
 
 
-@pytest.mark.parametrize("behaviour", ["hang", "deaf", "closed", "watches_parent"])
-def test_a_cancelled_worker_is_gone_with_its_children(log: Path, behaviour: str) -> None:
+@pytest.mark.parametrize(("behaviour", "processes"), [("hang", 1), ("deaf", 2), ("closed", 1), ("watches_parent", 2)])
+def test_a_cancelled_worker_is_gone_with_its_children(log: Path, behaviour: str, processes: int) -> None:
     events: Events = []
     token = CancelToken()
-    threading.Timer(0.5, token.cancel).start()
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        events.append(event)
+        if len(pids(events)) == processes:  # all of them run
+            threading.Timer(0.2, token.cancel).start()
+
     start = time.monotonic()
     with pytest.raises(CancelledError):
-        talk(behaviour, log, events, cancel=token)
-    assert time.monotonic() - start < 8
-    assert pids(events)
+        talk(behaviour, log, events, cancel=token, on_event=on_event)
+    assert time.monotonic() - start < 300  # the processes sleep for 600 seconds
+    assert len(pids(events)) == processes
     for pid in pids(events):
         wait_until_gone(pid)
 
