@@ -141,7 +141,7 @@ def test_search(capsys: Captured) -> None:
         (["catalog", "show", "acme/small"], 3, "gpux import acme/small"),
         (["catalog", "remove", "acme/small"], 3, "gpux import acme/small"),
         (["catalog", "refresh", "acme/small"], 3, "gpux import acme/small"),
-        (["catalog", "export", "--output", "nowhere/at/all.json"], 6, "there is no folder"),
+        (["catalog", "export", "--output", "nowhere/at/all.json"], 6, "does not exist"),
     ],
     ids=str,
 )

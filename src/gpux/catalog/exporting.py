@@ -34,17 +34,17 @@ FORMATS: dict[str, Callable[[Iterable[Record]], str]] = {"json": to_json, "yaml"
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file in one step, over a former one: readers see the old document or the new one.
+    """Write a file atomically, replacing an existing one.
 
     Raises:
-        NotWritableError: the folder refuses.
-        DiskFullError: there is no room.
+        NotWritableError: no permission to write, or the folder does not exist.
+        DiskFullError: no space is left.
     """
     with disk_errors(path.parent, hint="Name another file with --output."):
         try:
             write_atomic(path, text)
         except FileNotFoundError as exc:
-            raise NotWritableError(f"there is no folder {path.parent}", hint="Create the folder first.") from exc
+            raise NotWritableError(f"the folder {path.parent} does not exist", hint="Create the folder first.") from exc
 
 
 def _document(records: Iterable[Record]) -> dict[str, Any]:

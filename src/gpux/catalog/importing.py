@@ -12,7 +12,6 @@ from typing import Any
 
 from gpux.catalog.catalog import Action, Catalog
 from gpux.catalog.describing import record_of
-from gpux.catalog.hub_tasks import task_named
 from gpux.catalog.record import Record
 from gpux.catalog.rules import checked_overrides
 from gpux.errors import CancelledError, GpuxError, RateLimitError, UsageError
@@ -21,6 +20,7 @@ from gpux.huggingface.search import SearchQuery, Sort
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.reference import ModelRef, Reference
+from gpux.model.tasks import task_named
 from gpux.model.values import Value
 from gpux.store import Store
 from gpux.system.cancel import CancelToken

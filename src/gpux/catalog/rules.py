@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpux.catalog.hub_tasks import task_named
 from gpux.errors import UsageError
 from gpux.huggingface.search import read_count
+from gpux.model.tasks import task_named
 
 LARGEST_DEFAULTS = 65_536  #: bytes of all default parameters as JSON
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
@@ -81,7 +81,6 @@ class Rule:
     aliases: tuple[str, ...] = ()
 
 
-_COUNTED = {"low": 0, "settable": False}
 #: field -> rule, in the order of display
 RULES: dict[str, Rule] = {
     "name": Rule("text", high=200, aliases=("title",)),
@@ -111,8 +110,8 @@ RULES: dict[str, Rule] = {
     "precision": Rule("text", high=100, aliases=("dtype",)),
     "quantization": Rule("text", high=100, aliases=("quantisation",)),
     "formats": Rule("texts", high=100, settable=False),
-    "files": Rule("count", **_COUNTED),  # type: ignore[arg-type]
-    "size": Rule("count", high=10**18, **_COUNTED),  # type: ignore[arg-type]
+    "files": Rule("count", low=0, settable=False),
+    "size": Rule("count", high=10**18, low=0, settable=False),
     "license": Rule("text", high=200, aliases=("licence",)),
     "languages": Rule("texts", high=100, aliases=("language",)),
     "base_models": Rule("texts", high=200, aliases=("base_model",)),
@@ -120,8 +119,8 @@ RULES: dict[str, Rule] = {
     "gated": Rule("text", high=20, settable=False),
     "private": Rule("flag", settable=False),
     "scan": Rule("text", high=20, settable=False),
-    "downloads": Rule("count", **_COUNTED),  # type: ignore[arg-type]
-    "likes": Rule("count", **_COUNTED),  # type: ignore[arg-type]
+    "downloads": Rule("count", low=0, settable=False),
+    "likes": Rule("count", low=0, settable=False),
     "created": Rule("text", high=40, settable=False),
     "last_modified": Rule("text", high=40, settable=False),
 }
