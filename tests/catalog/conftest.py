@@ -1,4 +1,4 @@
-"""A Hub whose repositories a test may change, and a catalog over it."""
+"""A Hub whose repositories a test may change, and a catalog."""
 
 from __future__ import annotations
 

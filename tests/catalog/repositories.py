@@ -51,7 +51,7 @@ def weights(dtype: str = "F16") -> bytes:
 
 
 def write(root: Path) -> None:
-    """What the tests import."""
+    """Write the repositories that the tests import."""
     add_repo(
         root,
         MIXTRAL_ID,

@@ -56,7 +56,7 @@ def test_uses_are_counted(own: Settings, kept: Catalog) -> None:
     assert (one.uses, one.status, two.uses, two.last_used) == (3, "pulled", 0, None)
     assert one.last_used is not None
     assert one.last_used.startswith(time.strftime("%Y-", time.gmtime()))
-    record_use("a/one")  # by the environment
+    record_use("a/one")  # settings of the environment
     assert kept.get("a/one").uses == 4
     assert kept.put(record("a/one"))[0].uses == 4
 
@@ -117,7 +117,7 @@ def test_truncated_and_foreign_lines_are_skipped(own: Settings, kept: Catalog) -
     lines = [b"not json", b'{"event": "used"}', b"[]", b'{"event": "used", "scheme": "hf", "id": 5, "time": ""}']
     with file.open("ab") as journal:
         journal.write(b"\n".join(lines) + b"\n" + b'{"event": "used", "sche')
-    record_use("a/two", settings=own)  # its line is glued to the torn one
+    record_use("a/two", settings=own)  # its line continues the truncated one
     record_use("a/one", settings=own)
     assert [one.uses for one in kept.records()] == [2, 0]
     (events_folder(kept.path) / "notes.txt").touch()

@@ -1,4 +1,4 @@
-"""Imports over the loopback Hub: what a record holds, what stays, what is refused."""
+"""Imports from the loopback Hub: content of records, updates, errors."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_dry_run_writes_nothing(settings: Settings, catalog: Catalog) -> None:
 def test_a_gated_model_is_recorded_with_the_missing_token(hub: HubServer, settings: Settings) -> None:
     record = import_model(LLAMA_ID, settings=settings)
     assert (record.facts.gated, record.facts.license, record.partial) == ("manual", "llama3.2", True)
-    assert record.facts.parameters == 1_000_000_000  # by its name
+    assert record.facts.parameters == 1_000_000_000  # in its name
     why = record.unknown["architecture"]
     assert f"{LLAMA_ID} is gated and no token was sent" in why
     assert "`gpux auth login` or set HF_TOKEN" in why
@@ -184,7 +184,7 @@ def test_discovery(hub: HubServer, settings: Settings) -> None:
     assert set(discover("text-generation", settings=settings)) == {MIXTRAL_ID, "acme/small"}
     assert discover("Text Classification", settings=settings) == ["acme/classifier"]
     assert discover("sentiment-analysis", settings=settings) == ["acme/classifier"]
-    assert discover("text-ranking", settings=settings) == ["acme/text-ranking-ish"]  # a task that nobody has
+    assert discover("text-ranking", settings=settings) == ["acme/text-ranking-ish"]  # no model has this task
     assert discover("mixtral", settings=settings) == [MIXTRAL_ID]
     assert discover("nothing-of-that-name", settings=settings) == []
     assert discover("acme", sort="downloads", limit=1, settings=settings) == ["acme/classifier"]

@@ -1,4 +1,4 @@
-"""Refreshes: one request where nothing changed, a new description where something did."""
+"""Refreshes: one request if nothing changed, a new description otherwise."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_token_completes_a_gated_record(hub: HubServer, settings: Settings, ca
     import_model(LLAMA_ID, settings=settings)
     hub.clear_requests()
     assert refresh(settings=settings)[0].outcome == "current"
-    assert len(hub.requests) == 1  # without a token, the files are not asked for again
+    assert len(hub.requests) == 1  # without a token, the files are not requested again
     (found,) = refresh(settings=replace(settings, token="hf_good"))
     assert found.outcome == "changed"
     assert (catalog.get(LLAMA_ID).facts.parameters, catalog.get(LLAMA_ID).unknown.get("architecture")) == (

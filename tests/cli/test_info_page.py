@@ -24,7 +24,7 @@ GPUX = [sys.executable, "-m", "gpux"]
 
 
 def page(capsys: Captured, *args: str) -> dict[str, list[str]]:
-    """Names of the rows, and their values."""
+    """Row name -> values."""
     assert run(["info", *args]) == 0
     found: dict[str, list[str]] = {}
     for line in capsys.readouterr().out.splitlines():

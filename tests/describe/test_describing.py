@@ -57,7 +57,7 @@ def text(value: object) -> bytes:
 
 
 def llama_tensors(dtype: str = "F32") -> list[tuple[str, str, tuple[int, ...]]]:
-    """Those of SMALL."""
+    """The tensors of SMALL."""
     layer = [("self_attn.q_proj", (64, 64)), ("self_attn.k_proj", (32, 64)), ("self_attn.v_proj", (32, 64))]
     layer += [("self_attn.o_proj", (64, 64)), ("mlp.gate_proj", (128, 64)), ("mlp.up_proj", (128, 64))]
     layer += [("mlp.down_proj", (64, 128))]
@@ -71,7 +71,7 @@ def llama_tensors(dtype: str = "F32") -> list[tuple[str, str, tuple[int, ...]]]:
 
 @pytest.fixture(scope="module")
 def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Repositories that are known in every way."""
+    """Repositories with every kind of metadata."""
     root = tmp_path_factory.mktemp("described")
     small, weights = text(SMALL), safetensors(llama_tensors("F16"))
     card = {"license": "apache-2.0", "language": ["en"], "base_model": "acme/base", "model-index": INDEX}
@@ -121,7 +121,7 @@ def shard(number: int) -> bytes:
 
 
 def odd_shards() -> dict[str, bytes | Path]:
-    """Shards that only their index knows."""
+    """Shards that only the index lists."""
     index = {"weight_map": {"a": "first.safetensors", "b": "second.safetensors"}}
     parts = {name: safetensors([("w", "F32", (10,))]) for name in ("first", "second", "unrelated")}
     return {f"{name}.safetensors": data for name, data in parts.items()} | {"model.safetensors.index.json": text(index)}
@@ -157,7 +157,7 @@ def test_a_description_takes_little_processor_time(hub: HubServer, settings: Set
     describe_model("acme/base", settings)  # imports
     times = []
     for _ in range(5):
-        start = time.process_time()  # not the time of day: other processes may hold the processor
+        start = time.process_time()  # not wall time: other processes may use the processor
         describe_model("acme/small", settings)
         times.append(time.process_time() - start)
 

@@ -1,4 +1,4 @@
-"""Memory, disk and speed: against sums that are worked out by hand."""
+"""Memory, disk and speed, compared with sums computed by hand."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_weights(precision: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("name", "context", "numbers"),
     [
-        ("llama-2-7b", 4096, 2 * 32 * 128 * 32 * 4096),  # 2 GiB in fp16, as its authors say
+        ("llama-2-7b", 4096, 2 * 32 * 128 * 32 * 4096),  # 2 GiB in fp16, as published
         ("llama-3-8b", 8192, 2 * 8 * 128 * 32 * 8192),
-        ("mistral-7b-v0.1", 32768, 2 * 8 * 128 * 32 * 4096),  # every layer slides
+        ("mistral-7b-v0.1", 32768, 2 * 8 * 128 * 32 * 4096),  # all layers have a sliding window
         ("gemma-2-9b", 8192, 2 * 8 * 256 * (21 * 8192 + 21 * 4096)),
         ("falcon-7b", 2048, 2 * 64 * 32 * 2048),
         ("deepseek-v2-lite", 1000, 16 * (192 + 128) * 27 * 1000),
@@ -119,8 +119,8 @@ def test_report_adds_up() -> None:
     ("total", "free", "verdict"),
     [
         (64 * GB, 60 * GB, "fits"),
-        (20 * GB, 16 * GB, "tight"),  # nearly all that is free
-        (64 * GB, 4 * GB, "tight"),  # if others gave it back
+        (20 * GB, 16 * GB, "tight"),  # nearly all free memory
+        (64 * GB, 4 * GB, "tight"),  # if other programs freed theirs
         (12 * GB, 12 * GB, "does not fit"),
         (None, None, "unknown"),
     ],
@@ -177,7 +177,7 @@ def test_invalid_arguments(options: dict[str, object]) -> None:
 
 
 def test_bandwidth_counts_the_bytes_of_a_copy() -> None:
-    ticks = iter(range(100))  # each look at the clock is a second later
+    ticks = iter(range(100))  # the clock advances a second per call
     assert measure_bandwidth(buffer_bytes=8000, limit=5, threads=3, clock=lambda: float(next(ticks))) == 16000
 
 

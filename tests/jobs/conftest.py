@@ -20,7 +20,7 @@ Start = Callable[..., Job]
 
 @pytest.fixture
 def start(settings: Settings) -> Iterator[Start]:
-    """Starts a pull in the background; nothing of it runs on after the test."""
+    """Starts a pull in the background; it is killed after the test."""
 
     def begin(*arguments: str, settings: Settings = settings) -> Job:
         return jobs.start(["pull", *arguments], settings, models=arguments)
@@ -33,7 +33,7 @@ def start(settings: Settings) -> Iterator[Start]:
 
 @pytest.fixture
 def slow_job(hub: HubServer, start: Start) -> Job:
-    """A pull in the middle of a download that takes a minute."""
+    """A pull during a download that takes a minute."""
     hub.add_fault(SLOW)
     job = start("tiny/embed")
     token = CancelToken()

@@ -1,4 +1,4 @@
-"""``gpux jobs`` as a person types it."""
+"""``gpux jobs`` as a user types it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_an_unknown_id(action: str, capsys: Captured) -> None:
 
 
 def detached(*arguments: str) -> None:
-    """What ``--detach`` does with what was typed."""
+    """``--detach`` of a typed command."""
     with click.Context(gpux, obj={"arguments": arguments}):
         detach(Terminal(as_json=False, quiet=False), ["tiny/embed"])
 

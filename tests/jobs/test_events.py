@@ -1,4 +1,4 @@
-"""The file of events: appended by one process, read by others at any time."""
+"""The file of events, appended by one process and read by others."""
 
 from __future__ import annotations
 
@@ -138,6 +138,6 @@ def test_the_last_records_of_a_long_file(tmp_path: Path) -> None:
         for number in range(3000):
             log(Warned(f"{number} " + "x" * 50))
         log(BytesAdvanced("download", 3, 9))
-        log(StageFinished("download", "", 0.1))  # a part of it
+        log(StageFinished("download", "", 0.1))  # a part of the stage
     found = read_job(tmp_path).progress
     assert found is not None and (found.stage, found.done, found.total) == ("download", 3, 9)

@@ -40,7 +40,7 @@ def kill(job: Job) -> None:
         pass
 
 
-# The whole way
+# From start to end
 
 
 def test_a_job_pulls_the_model_and_reports_progress(start: Start, settings: Settings) -> None:
@@ -92,7 +92,7 @@ def test_wrong_options_fail_the_job(start: Start) -> None:
     assert (ended.status, ended.exit_code) == ("failed", 2)
 
 
-# Whoever started it goes away
+# The starting process ends
 
 
 def test_a_job_continues_when_the_terminal_closes(hub: HubServer, settings: Settings, start: Start) -> None:
@@ -117,11 +117,11 @@ def test_a_job_has_its_own_session_and_ignores_sighup(slow_job: Job) -> None:
     pid = slow_job.process.pid
     assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
     os.kill(pid, signal.SIGHUP)
-    ended = jobs.cancel(slow_job)  # a signal that is delivered after the first
+    ended = jobs.cancel(slow_job)  # a second signal follows
     assert (ended.status, ended.exit_code) == ("cancelled", 130)
 
 
-# Ends before the end
+# Early ends
 
 
 def test_a_cancelled_job_leaves_no_partial_files(hub: HubServer, slow_job: Job, settings: Settings) -> None:
@@ -144,7 +144,7 @@ def test_sigterm_ends_a_job_cleanly(slow_job: Job) -> None:
 
 
 def test_a_stopped_job_is_killed(slow_job: Job) -> None:
-    os.kill(slow_job.process.pid, signal.SIGSTOP)  # answers no request
+    os.kill(slow_job.process.pid, signal.SIGSTOP)  # handles no signal
     ended = jobs.cancel(slow_job, grace=0.2)
     assert (ended.status, ended.exit_code) == ("cancelled", None)
     assert not is_alive(ended.process)
@@ -173,7 +173,7 @@ def test_cancelling_follow_leaves_the_job_running(slow_job: Job) -> None:
     assert is_alive(slow_job.process)
 
 
-# Many, unknown, in the way
+# Several jobs, unknown jobs, obstacles
 
 
 def test_concurrent_starts_get_different_ids(start: Start, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The golden table: published configurations, and what scripts/confirm_counts.py found when it built each."""
+"""The golden table: published configurations, and the counts of scripts/confirm_counts.py, which built each model."""
 
 from __future__ import annotations
 

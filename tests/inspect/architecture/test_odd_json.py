@@ -1,4 +1,4 @@
-"""Whatever a config.json holds, there is a summary and a count, or a reason for none."""
+"""Any config.json gives a summary and a count, or a reason why there is no count."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ BY_PARTS = "config.json text_encoder/model.onnx unet/model.onnx unet/weights.pb 
 
 
 def files(listing: str | dict[str, int | None]) -> list[ModelFile]:
-    """The listing as a manager gives it; names alone get a size each."""
+    """The listing of a manager; files without a size get one."""
     if isinstance(listing, str):
         return [ModelFile(path, 1000) for path in listing.split()]
     return [ModelFile(path, size) for path, size in listing.items()]

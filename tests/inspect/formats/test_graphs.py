@@ -84,7 +84,7 @@ def test_the_graph_that_is_preferred(listing: str, precision: str, machine: str 
             "fp32",
             "onnx/decoder_model.onnx onnx/encoder_model.onnx",
         ),
-        # a part in another precision only: no model of two precisions is made up
+        # a part exists in another precision only: precisions are never mixed
         ("onnx/embed_tokens_fp16.onnx onnx/decoder_model_merged_q4.onnx", "q4", None, ""),
         ("onnx/embed_tokens_fp16.onnx onnx/decoder_model_merged_q4.onnx", None, None, ""),
         ("onnx/model_q4.onnx onnx/model_q4f16.onnx onnx/model_bnb4.onnx", None, "q4f16", "onnx/model_q4f16.onnx"),

@@ -17,7 +17,7 @@ from gpux.inspect.formats import (
 
 @dataclass(frozen=True)
 class Repository:
-    """Names of files, and what each function should find in them."""
+    """File names, and the expected result of each function."""
 
     files: str
     formats: str

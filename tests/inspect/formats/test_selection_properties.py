@@ -1,4 +1,4 @@
-"""What holds of every selection, whatever a repository holds."""
+"""Properties of every selection, for any repository."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def listing(names: list[str]) -> list[ModelFile]:
 
 
 def torn(found: SelectedFiles, names: list[str]) -> list[str]:
-    """Units of which some files are chosen, and others left."""
+    """Units that are split: some of their files are selected, others are not."""
     chosen = set(found.paths)
     return [unit.name for unit in units(names) if 0 < len(chosen.intersection(unit.paths)) < len(unit.paths)]
 

@@ -1,4 +1,4 @@
-"""Files for tests of headers, written from the formats' own descriptions, and a model's files in memory."""
+"""Files for tests of headers, written from the descriptions of the formats, and a model's files in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tensors = Sequence[tuple[str, str, tuple[int, ...]]]
 
 
 class MemoryReads(FileReads):
-    """Files in memory, with what was read of them. Behind ``tails`` lie as many zeros more."""
+    """Files in memory that record reads. ``tails`` appends that number of zeros to a file."""
 
     def __init__(self, files: Mapping[str, bytes], tails: Mapping[str, int] | None = None) -> None:
         self.files = files
@@ -43,7 +43,7 @@ class MemoryReads(FileReads):
 
 
 def safetensors(tensors: Tensors, metadata: dict[str, str] | None = None, *, data: bool = True) -> bytes:
-    """A safetensors file; its data is zeros, or left out."""
+    """A safetensors file; its data is zeros, or omitted."""
     place = 0
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
     for name, dtype, shape in tensors:
@@ -54,7 +54,7 @@ def safetensors(tensors: Tensors, metadata: dict[str, str] | None = None, *, dat
 
 
 def with_header(text: bytes, data: int = 0) -> bytes:
-    """A safetensors file with that header and so many bytes of data."""
+    """A safetensors file with a header and a number of data bytes."""
     return struct.pack("<Q", len(text)) + text + bytes(data)
 
 
@@ -76,7 +76,7 @@ class Gguf:
         return self
 
     def header(self, alignment: int = 32) -> bytes:
-        """All but the data, padded."""
+        """The file without its data, padded."""
         parts = [b"GGUF", self._number("I", self.version)]
         parts += [self._number("Q", len(self.tensors)), self._number("Q", len(self.keys))]
         for key, kind, value in self.keys:
@@ -91,7 +91,7 @@ class Gguf:
 
     @property
     def data(self) -> int:
-        """Bytes of the data."""
+        """Number of data bytes."""
         return sum(-(-self.bytes(shape, kind) // 32) * 32 for _, shape, kind in self.tensors)
 
     def file(self) -> bytes:
@@ -120,7 +120,7 @@ class Gguf:
 
 
 def llama(tokens: int = 300, merges: int = 0, layers: int = 2, **changes: Any) -> Gguf:
-    """A tiny Llama with a vocabulary of that many tokens, in the order in which llama.cpp writes."""
+    """A tiny Llama with a vocabulary of that many tokens, in the order of llama.cpp."""
     file = Gguf(**changes)
     file.add("general.architecture", 8, "llama").add("general.name", 8, "Tiny").add("general.license", 8, "mit")
     for key, value in (("context_length", 8192), ("embedding_length", 256), ("block_count", layers)):
@@ -142,7 +142,7 @@ def llama(tokens: int = 300, merges: int = 0, layers: int = 2, **changes: Any) -
 
 
 def token(number: int) -> str:
-    """A text as vocabularies have them: short ones first, some of other scripts, some dotted."""
+    """A token as in vocabularies: short ones first, some in other scripts, some with dots."""
     letters = "etaoinshrdlucmfwypvbgkjqxz"
     text = ""
     while number:

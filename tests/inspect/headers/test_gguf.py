@@ -36,7 +36,7 @@ def test_a_small_file() -> None:
 
 
 def test_a_large_vocabulary_is_skipped() -> None:
-    """As large as Llama 3's; the file has 40 GB behind it."""
+    """A vocabulary of the size of Llama 3's, in a file of 40 GB."""
     made = llama(tokens=128_256, merges=280_147, layers=80)
     header = made.header()
     reads = MemoryReads({NAME: header}, {NAME: 40_000_000_000})
@@ -64,7 +64,7 @@ def test_a_vocabulary_that_cannot_be_sampled_is_read_whole(long: int) -> None:
 
 
 def test_a_fake_key_inside_the_vocabulary_is_detected() -> None:
-    """A token that ends in what would be the next key: everything is read then."""
+    """A token that ends like the next key: the whole vocabulary is read."""
     texts = [f"token{number}" for number in range(30_000)]
     texts[29_900] = "tokenizer.ggml.fake"
     texts[29_901] = "\x04"  # its length is the number of a type
@@ -143,7 +143,7 @@ def test_any_damage_is_a_typed_error_or_none(place: int, value: bytes) -> None:
 
 
 def test_a_file_of_the_reference_writer(tmp_path: Path) -> None:
-    """Of ggml's own package, where it is installed."""
+    """A file written by ggml's own package, if it is installed."""
     package = pytest.importorskip("gguf")
     import numpy as np
 

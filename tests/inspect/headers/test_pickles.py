@@ -25,7 +25,7 @@ class Evil:
 
 
 def archive(data: bytes, weights: int = 0) -> bytes:
-    """As ``torch.save`` lays it out: the pickle first, then the storages."""
+    """The layout of ``torch.save``: the pickle first, then the storages."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as file:
         file.writestr("archive/data.pkl", data)
@@ -61,7 +61,7 @@ def test_concatenated_pickles() -> None:
 
 
 def test_strings_in_the_memo() -> None:
-    """Names that were used before come from the memo."""
+    """Repeated names are read from the memo."""
     first, second = OrderedDict(a=1), OrderedDict(b=2)
     data = pickle.dumps((first, second, "collections"), 4)
     assert "BINGET" in {opcode.name for opcode, _, _ in pickletools.genops(data)}

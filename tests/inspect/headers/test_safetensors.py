@@ -37,7 +37,7 @@ def test_a_long_header_takes_two() -> None:
 
 
 def test_a_hundred_shards_take_two_megabytes_at_most() -> None:
-    """As large as those of a model of 400 B parameters."""
+    """Headers of the size of a model of 400 B parameters."""
     names = ["input_layernorm", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "self_attn.q_proj", "self_attn.k_proj"]
     files = {
         f"model-{number:05}-of-00100.safetensors": safetensors(
