@@ -31,7 +31,7 @@ def count(number: int | None) -> str:
 def proof(found: Proof) -> str:
     """The proof of a variant with its largest difference: ``proven 2.1e-06``; ``shipped`` has none.
 
-    A reduced precision has its loss in place of the difference: ``proven cosine_mean 0.992``.
+    A quantized precision has its loss in place of the difference: ``proven cosine_mean 0.992``.
     """
     loss = ", ".join(f"{name} {value:.4g}" for name, value in found.loss.items())
     limit = f", up to {found.limit.length} tokens ({found.limit.name})" if found.limit else ""
