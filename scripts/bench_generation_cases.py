@@ -58,9 +58,9 @@ class Case:
         """Token ids, the same in every run."""
         return prompts(self.prompt, self.batch)
 
-    def rounds(self, asked: int) -> int:
-        """Those with long prompts get half as many."""
-        return max(1, asked // 2) if self.prompt > 100 else asked
+    def rounds(self, requested: int) -> int:
+        """Half of the rounds for long prompts."""
+        return max(1, requested // 2) if self.prompt > 100 else requested
 
 
 def _cases(model: str, precision: str, long: int, goals: Mapping[str, float], copying: float | None) -> Iterator[Case]:
@@ -132,12 +132,12 @@ def prompts(tokens: int, rows: int) -> list[list[int]]:
 
 
 class Field:
-    """All contenders of one model, started when they are first asked, ended together.
+    """All contenders of one model, started on first use, ended together.
 
     Args:
-        made: what they run.
-        logs: folder for what they say.
-        skipped: peers that are left out.
+        made: their models.
+        logs: folder for their output.
+        skipped: peers that are omitted.
     """
 
     def __init__(self, made: Made, logs: Path, skipped: Sequence[str] = ()) -> None:
@@ -153,7 +153,7 @@ class Field:
         )
 
     def peer(self, name: str, model: str, precision: str) -> Contender:
-        """Somebody else's process."""
+        """The process of a peer."""
         made = self._made
         starts: dict[str, Callable[[], tuple[Path, str, list[object]]]] = {
             "torch": lambda: (made.toolchain, _PEER, ["transformers", made.source(model)]),
@@ -163,7 +163,7 @@ class Field:
         return self._started((name, model, precision if name == "genai" else "fp32"), starts[name])
 
     def peers(self, case: Case) -> list[str]:
-        """Names of those that are there."""
+        """Names of the peers that run."""
         return [name for name in case.peers if name not in self._skipped]
 
     def _started(self, key: tuple[str, ...], start: Callable[[], tuple[Path, str, list[object]]]) -> Contender:

@@ -46,7 +46,7 @@ class Timed:
 
 
 class Measured:
-    """What the parent can ask for."""
+    """The functions that the parent process can call."""
 
     def __init__(self, variant: Path, threads: int) -> None:
         model = StoredModel(variant, read_manifest(variant / MANIFEST))
@@ -58,11 +58,11 @@ class Measured:
         self._loops: dict[int, BoundLoop] = {}
 
     def engine(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """What the pipeline runs, from token ids."""
+        """The engine of the pipeline, from token ids."""
         return _timed(self._pipe._decoder, prompts, new)
 
     def pipeline(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The pipeline itself, from texts of as many tokens; only the end of the call is known."""
+        """The pipeline itself, from texts of as many tokens; only the end of the call is measured."""
         texts = ["".join(chr(97 + token % 26) for token in row) for row in prompts]
         began = time.perf_counter()
         found = self._pipe.generate(texts, max_new_tokens=new, eos_token_id=(), reuse_prefix=False)
@@ -76,7 +76,7 @@ class Measured:
         return copying(self._session, prompts, new)
 
     def bound(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The bare loop with the cache bound in place; its buffers are made on the clock, as the engine's are."""
+        """The bare loop with the cache bound in place; allocation of its buffers is measured too, as the engine's is."""
         began = time.perf_counter()
         loop = BoundLoop(self._session, prompts, new)
         made = time.perf_counter() - began

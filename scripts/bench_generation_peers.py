@@ -1,4 +1,4 @@
-"""What others write tokens with, each the way its users do: run by the interpreter of an environment that has it.
+"""Peers of the generation benchmark, each called as its users do: run by the interpreter of an environment that has it.
 
     PYTHON -m scripts.bench_generation_peers (transformers|optimum|genai) FOLDER THREADS
 

@@ -1,4 +1,4 @@
-"""What gpux writes with a stored variant against what transformers wrote, row by row.
+"""Compares the tokens that gpux generates with a stored variant with those of transformers, row by row.
 
 A first difference passes only where torch's two best scores are less than :data:`TIE` apart (it is counted as a tie),
 or where torch itself takes the other token if it reads all before it at once instead of with its cache (counted as
@@ -25,7 +25,7 @@ from gpux.runtime.generation.options import GenerationOptions
 from scripts.generation_models import Stored, StoredDecoder, options_of
 
 TIE = 1e-4
-#: What both sides are asked beside the length; a name is that of the answer in ``generation_reference``.
+#: Options of both sides besides the length, by the name of the answer in ``generation_reference``.
 VARIED: dict[str, Any] = {"no_repeat_ngram_size": 1}
 SEARCHES: dict[str, dict[str, Any]] = {
     "plain": {"num_beams": 3, "num_return_sequences": 3, "length_penalty": 1.0, "early_stopping": False},
@@ -43,7 +43,7 @@ class Tally:
     equal: int = 0
     ties: int = 0
     unsteady: int = 0
-    wrong: list[str] = field(default_factory=list)  #: what differs, for each row that may not
+    wrong: list[str] = field(default_factory=list)  #: the differences, one line for each row
 
     def count(self, what: str, found: Sequence[int], expected: Mapping[str, Any]) -> None:
         """Compare one row with its reference."""
@@ -95,7 +95,7 @@ def _as_good(beam: Beam, other: Mapping[str, Any], penalty: float) -> bool:
 
 
 def _own(emitted: Sequence[Emitted]) -> dict[str, Any]:
-    """What gpux wrote, as a reference for what it writes in another way."""
+    """Tokens that gpux generated, as a reference for another way of generating them."""
     known = [one for one in emitted if one.token is not None and one.score is not None]
     gaps = [one.score.top[0][1] - one.score.top[1][1] for one in known if one.score is not None]
     return {"tokens": [one.token for one in known], "gaps": gaps}
@@ -119,7 +119,7 @@ class Checks:
         model: the variant with its rows.
         folder: where its configuration is.
         reference: the answer of ``generation_reference``.
-        request: what that was asked.
+        request: its request.
     """
 
     def __init__(self, model: Stored, folder: Path, reference: Mapping[str, Any], request: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A stored variant as the matrix of generation drives it: rows of token ids in, states of gpux's runtime out."""
+"""A stored variant for the matrix of generation: rows of token ids in, states of gpux's runtime out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class StoredDecoder:
-    """A decoder and the prompts that it goes on from."""
+    """A decoder and its prompts."""
 
     def __init__(self, graphs: Graphs, call_spec: CallSpec, prompts: Sequence[Sequence[int]]) -> None:
         self.decoder = Decoder(graphs.session("model"), call_spec)
@@ -34,7 +34,7 @@ class StoredDecoder:
         return self.decoder.open(room)
 
     def begun(self, rows: Sequence[int]) -> list[list[int]]:
-        """What they go on from."""
+        """The prompts of these rows."""
         return [self.prompts[row] for row in rows]
 
 
@@ -72,7 +72,7 @@ Stored = StoredDecoder | StoredPair
 
 
 def options_of(folder: Path, **chosen: Any) -> GenerationOptions:
-    """The model's own defaults as gpux reads them, with what was chosen."""
+    """The model's own defaults as gpux reads them, with other values."""
     own = from_config(read_json(folder / "config.json"), read_json(folder / "generation_config.json"))
     return own.with_options(**{"do_sample": False, "num_beams": 1, **chosen})
 

@@ -22,7 +22,7 @@ def model(warm_toolchains: Path) -> StoredModel:
     return pull_model(SMALL, settings=Settings.from_env(toolchains=warm_toolchains, offline=True))
 
 
-def test_it_writes_what_it_wrote(model: StoredModel) -> None:
+def test_generates_the_expected_texts(model: StoredModel) -> None:
     assert model.manifest.proof.status == "proven"
     with TextGenerationPipeline(model, device="cpu") as pipe:
         for case in EXPECTED["greedy"]:
@@ -32,5 +32,5 @@ def test_it_writes_what_it_wrote(model: StoredModel) -> None:
             assert found.prompt_tokens == len(case["prompt_ids"])
 
 
-def test_its_perplexity_is_that_of_the_original(model: StoredModel) -> None:
+def test_perplexity_equals_that_of_the_original(model: StoredModel) -> None:
     assert perplexities(model) == pytest.approx(EXPECTED["perplexity"], rel=1e-4)

@@ -72,7 +72,7 @@ def test_no_result_before_the_end(pipe: TextGenerationPipeline) -> None:
     stream.close()
 
 
-def test_a_token_is_computed_when_it_is_asked_for(pipe: TextGenerationPipeline, runs: list[int]) -> None:
+def test_a_token_is_computed_on_request(pipe: TextGenerationPipeline, runs: list[int]) -> None:
     stream = pipe.stream("a cat", max_new_tokens=12)
     assert runs == []
     for count in range(1, 4):
@@ -82,7 +82,7 @@ def test_a_token_is_computed_when_it_is_asked_for(pipe: TextGenerationPipeline, 
     assert len(runs) == 3
 
 
-def test_a_reader_that_leaves_frees_the_memory(pipe: TextGenerationPipeline, buffers: weakref.WeakSet[Buffer]) -> None:
+def test_closing_a_stream_frees_the_memory(pipe: TextGenerationPipeline, buffers: weakref.WeakSet[Buffer]) -> None:
     for piece in pipe.stream("a cat", max_new_tokens=12):
         assert piece and len(buffers) > 0
         break
@@ -101,7 +101,7 @@ def test_the_reader_cancels(pipe: TextGenerationPipeline) -> None:
     assert (stream.result.finish_reason, len(stream.result.tokens)) == ("cancelled", 1)
 
 
-def test_the_caller_s_token_cancels_and_is_left_as_it_was(pipe: TextGenerationPipeline) -> None:
+def test_token_of_the_caller_cancels_and_is_not_changed(pipe: TextGenerationPipeline) -> None:
     token = CancelToken()
     stream = pipe.stream("a cat", max_new_tokens=12, cancel=token)
     next(stream)
@@ -112,7 +112,7 @@ def test_the_caller_s_token_cancels_and_is_left_as_it_was(pipe: TextGenerationPi
     assert list(pipe.stream("a cat", cancel=token)) == []
 
 
-def test_what_is_wrong_is_said_at_once(pipe: TextGenerationPipeline) -> None:
+def test_errors_are_raised_before_the_first_piece(pipe: TextGenerationPipeline) -> None:
     with pytest.raises(ContextLengthError):
         pipe.stream("a" * 70)
     with pytest.raises(UsageError, match="one text"):
@@ -128,7 +128,7 @@ def test_async(pipe: TextGenerationPipeline) -> None:
     assert "".join(pieces) == expected("a cat", 7) and reason == "length"
 
 
-def test_the_event_loop_goes_on_meanwhile(pipe: TextGenerationPipeline) -> None:
+def test_event_loop_is_not_blocked(pipe: TextGenerationPipeline) -> None:
     async def both() -> list[str]:
         async def read(prompt: str) -> str:
             async with pipe.astream(prompt, max_new_tokens=9) as stream:
@@ -156,7 +156,7 @@ def test_a_cancelled_task_frees_the_memory(pipe: TextGenerationPipeline, buffers
     assert len(buffers) == 0
 
 
-def test_a_stream_that_is_dropped_keeps_nothing(pipe: TextGenerationPipeline, buffers: weakref.WeakSet[Buffer]) -> None:
+def test_dropped_stream_keeps_no_cache(pipe: TextGenerationPipeline, buffers: weakref.WeakSet[Buffer]) -> None:
     """One that is only cancelled leaves its cache for the next turn."""
     dropped, cancelled = pipe.stream("a cat", max_new_tokens=40), pipe.stream("a cat", max_new_tokens=40)
     next(dropped)

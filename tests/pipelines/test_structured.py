@@ -82,7 +82,7 @@ def draw(constraint: Constraint, size: int, seed: int, limit: int = 400) -> list
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_random_scores_give_what_the_schema_says(tokenizer: Tokenizer, seed: int) -> None:
+def test_random_scores_follow_the_schema(tokenizer: Tokenizer, seed: int) -> None:
     wanted: Any = PERSON if seed % 2 else {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
     ids = draw(json_constraint(tokenizer, wanted, ENDS), tokenizer.get_vocab_size(), seed)
     found = json.loads(tokenizer.decode(ids, skip_special_tokens=False))
@@ -146,7 +146,7 @@ def test_json_as_people_write_it(tokenizer: Tokenizer, indent: int | None) -> No
     assert constraint.finished
 
 
-def test_space_does_not_go_on_for_ever(tokenizer: Tokenizer) -> None:
+def test_whitespace_is_limited(tokenizer: Tokenizer) -> None:
     constraint = json_constraint(tokenizer, PERSON, ENDS)
     for token in tokenizer.encode("{\n", add_special_tokens=False).ids:
         constraint.accept(token)
@@ -157,7 +157,7 @@ def test_space_does_not_go_on_for_ever(tokenizer: Tokenizer) -> None:
         constraint.accept(space)
 
 
-def test_answers_of_one_format_do_not_know_each_other(tokenizer: Tokenizer) -> None:
+def test_answers_of_one_format_are_independent(tokenizer: Tokenizer) -> None:
     make = answer_format(tokenizer, {"enum": [12, 34]}, ENDS)
     assert make is not None
     first, second = make(), make()
@@ -178,7 +178,7 @@ def test_the_vocabulary_is_read_once(tokenizer: Tokenizer, monkeypatch: pytest.M
     assert len(read) == 2
 
 
-def test_end_tokens_that_the_tokenizer_has_not(tokenizer: Tokenizer) -> None:
+def test_end_tokens_that_the_tokenizer_does_not_have(tokenizer: Tokenizer) -> None:
     ids = draw(json_constraint(tokenizer, {"type": "boolean"}, (*ENDS, 99_999)), tokenizer.get_vocab_size(), 1)
     assert tokenizer.decode(ids) in ("true", "false")
 
@@ -192,7 +192,7 @@ def test_a_class_with_a_schema(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(draw(json_constraint(tokenizer, Verdict, ENDS), tokenizer.get_vocab_size(), 3)) == "true"
 
 
-def test_any_text_is_no_format(tokenizer: Tokenizer) -> None:
+def test_format_text_constrains_nothing(tokenizer: Tokenizer) -> None:
     assert answer_format(tokenizer, {"type": "text"}) is None
     with pytest.raises(UsageError, match="does not constrain an answer"):
         json_constraint(tokenizer, {"type": "text"})
@@ -216,13 +216,13 @@ def test_any_text_is_no_format(tokenizer: Tokenizer) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_forms_that_cannot_be(tokenizer: Tokenizer, wanted: Any, said: str) -> None:
+def test_invalid_formats_are_rejected(tokenizer: Tokenizer, wanted: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         answer_format(tokenizer, wanted, ENDS)
     assert caught.value.hint and "\n" not in str(caught.value)
 
 
-def test_a_token_that_may_not_come(tokenizer: Tokenizer) -> None:
+def test_forbidden_token_raises(tokenizer: Tokenizer) -> None:
     constraint = json_constraint(tokenizer, PERSON, ENDS)
     with pytest.raises(RunError, match="cannot continue in the requested format"):
         constraint.accept(tokenizer.encode("x", add_special_tokens=False).ids[0])
@@ -239,7 +239,7 @@ def test_a_vocabulary_without_the_characters() -> None:
         constraint.mask(np.zeros(3, np.float32))
 
 
-def test_a_tokenizer_that_is_not_read() -> None:
+def test_unsupported_tokenizer() -> None:
     odd = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     odd.decoder = decoders.Metaspace()
     with pytest.raises(UnsupportedError, match="this model's tokenizer: can't determine decoder type") as caught:

@@ -65,12 +65,12 @@ def pipe(opened: Opened) -> TextGenerationPipeline:
     return opened()
 
 
-def test_a_text_goes_on_as_the_model_in_numpy_does(pipe: TextGenerationPipeline) -> None:
+def test_text_equals_that_of_the_model_in_numpy(pipe: TextGenerationPipeline) -> None:
     for prompt in PROMPTS:
         assert pipe(prompt, max_new_tokens=9) == [{"generated_text": prompt + expected(prompt, 9)}]
 
 
-def test_several_texts_are_written_together(pipe: TextGenerationPipeline) -> None:
+def test_several_texts_in_one_batch(pipe: TextGenerationPipeline) -> None:
     alone = [pipe(prompt, max_new_tokens=9) for prompt in PROMPTS]
     assert pipe(PROMPTS, max_new_tokens=9) == alone
     assert pipe(PROMPTS, max_new_tokens=9, batch_size=3) == alone
@@ -119,7 +119,7 @@ def test_logprobs(pipe: TextGenerationPipeline) -> None:
     assert all(score.logprob == score.top[0][1] and len(score.top) == 2 for score in found.scores)
 
 
-def test_a_stop_text_ends_it_and_is_not_shown(pipe: TextGenerationPipeline) -> None:
+def test_stop_text_ends_the_answer_and_is_not_part_of_it(pipe: TextGenerationPipeline) -> None:
     whole = expected("a cat", 12)
     (found,) = pipe.generate(["a cat"], max_new_tokens=12, stop=whole[4:6])[0]
     assert (found.text, found.finish_reason, found.stopped_by) == (
@@ -208,7 +208,7 @@ def test_the_context_ends_an_answer(pipe: TextGenerationPipeline) -> None:
         ({"max_tokns": 3}, "no option max_tokns"),
     ],
 )
-def test_options_that_cannot_be_meant(pipe: TextGenerationPipeline, wrong: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(pipe: TextGenerationPipeline, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         pipe("a cat", **wrong)
 
@@ -220,7 +220,7 @@ def test_a_near_name_is_proposed(pipe: TextGenerationPipeline) -> None:
 
 
 @pytest.mark.parametrize("wrong", [7, None, b"a cat", ["a cat", 7]])
-def test_inputs_that_are_no_text(pipe: TextGenerationPipeline, wrong: Any) -> None:
+def test_inputs_of_another_type_are_rejected(pipe: TextGenerationPipeline, wrong: Any) -> None:
     with pytest.raises(InputError):
         pipe(wrong)
 
@@ -235,7 +235,7 @@ def test_scores_that_are_no_numbers(tmp_path: Path) -> None:
         pipe("a cat")
 
 
-def test_too_little_memory_is_said_before_it_is_taken(
+def test_too_little_memory_raises_before_allocation(
     pipe: TextGenerationPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "available_memory", lambda: 100)

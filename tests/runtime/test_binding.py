@@ -27,7 +27,7 @@ def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return place
 
 
-def test_bytes_are_written_and_read(memory: str) -> None:
+def test_buffer_writes_and_reads_bytes(memory: str) -> None:
     buffer = Buffer(16)
     buffer.write(np.arange(16, dtype=np.uint8))
     buffer.write(np.array([7, 7], np.uint8))
@@ -50,7 +50,7 @@ def test_generation_in_either_memory(memory: str, kind: tiny_graphs.Kind, tmp_pa
         assert second.result.timings.reused_tokens >= 20
 
 
-def test_a_closed_binding(tmp_path: Path) -> None:
+def test_closed_binding_raises(tmp_path: Path) -> None:
     with Session(tiny_graphs.write(tmp_path / "model.onnx", "shared"), device="cpu") as session:
         bound = session.bind()
         bound.close()
@@ -59,7 +59,7 @@ def test_a_closed_binding(tmp_path: Path) -> None:
             bound.run()
 
 
-def test_a_tensor_of_the_wrong_shape(tmp_path: Path) -> None:
+def test_wrong_shape_raises(tmp_path: Path) -> None:
     with Session(tiny_graphs.write(tmp_path / "model.onnx", "growing"), device="cpu") as session:
         bound = session.bind()
         bound.feed("input_ids", np.zeros((1, 2, 3), np.int64))

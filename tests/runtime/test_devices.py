@@ -16,7 +16,7 @@ def asked(choice: DeviceChoice) -> list[str]:
 
 
 @pytest.mark.parametrize("requested", ["cuda", "CUDA", " cuda ", "gpu", "CUDAExecutionProvider"])
-def test_names_of_one_device(requested: str) -> None:
+def test_aliases_resolve_to_the_same_device(requested: str) -> None:
     choice = resolve(requested, GPU_BUILD)
     assert (choice.device, choice.execution_provider, choice.explicit) == ("cuda", "CUDAExecutionProvider", True)
     assert asked(choice) == ["CUDAExecutionProvider", CPU]
@@ -27,7 +27,7 @@ def test_a_number_picks_the_device() -> None:
     assert resolve("cuda", GPU_BUILD).options == {}
 
 
-def test_numbers_as_transformers_takes_them() -> None:
+def test_device_numbers_as_in_transformers() -> None:
     assert resolve(1, GPU_BUILD) == resolve("cuda:1", GPU_BUILD)
     assert resolve(-1, GPU_BUILD) == resolve("cpu", GPU_BUILD)
     with pytest.raises(DeviceError, match="'cuda:0' requires CUDAExecutionProvider"):
@@ -35,7 +35,7 @@ def test_numbers_as_transformers_takes_them() -> None:
 
 
 @pytest.mark.parametrize("requested", [None, True, -2, 1.0, b"cpu"])
-def test_what_names_no_device(requested: Any) -> None:
+def test_invalid_devices_are_rejected(requested: Any) -> None:
     with pytest.raises(DeviceError, match="is not a device") as caught:
         resolve(requested, GPU_BUILD)
     assert "cuda:0" in (caught.value.hint or "")
@@ -55,7 +55,7 @@ def test_auto_follows_its_order_and_is_not_explicit() -> None:
     assert resolve("auto", CPU_BUILD).device == "cpu"
 
 
-def test_auto_never_takes_what_compiles_for_minutes() -> None:
+def test_auto_never_selects_providers_that_compile_for_minutes() -> None:
     everything = [name for device in DEVICES for name in device.execution_providers]
     assert [choice.device for choice in candidates("auto", everything)] == list(AUTO_ORDER)
 
@@ -65,7 +65,7 @@ def test_rocm_is_migraphx_where_only_that_is_built() -> None:
     assert (choice.device, choice.execution_provider) == ("rocm", "MIGraphXExecutionProvider")
 
 
-def test_an_execution_provider_that_only_this_build_knows() -> None:
+def test_execution_provider_without_a_short_name() -> None:
     choice = resolve("azureexecutionprovider", CPU_BUILD)
     assert (choice.device, choice.execution_provider) == ("azure", "AzureExecutionProvider")
 
@@ -74,14 +74,14 @@ def test_an_execution_provider_that_only_this_build_knows() -> None:
     ("requested", "suggestion"),
     [("hardcore-cpu", "'cpu'"), ("cudaa", "'cuda'"), ("open-vino", "'openvino'"), ("cpu:x", "'cpu'"), ("", "Devices")],
 )
-def test_an_unknown_device_names_the_known_ones(requested: str, suggestion: str) -> None:
+def test_error_for_an_unknown_device_lists_the_devices(requested: str, suggestion: str) -> None:
     with pytest.raises(DeviceError, match=r"is not a device.*Devices: auto, cpu, cuda") as caught:
         resolve(requested, CPU_BUILD)
     assert suggestion in caught.value.message
     assert caught.value.hint is not None and "gpux doctor" in caught.value.hint
 
 
-def test_a_device_that_this_build_lacks_says_what_to_install() -> None:
+def test_error_for_a_missing_device_names_the_package() -> None:
     with pytest.raises(DeviceError, match=r"requires CUDAExecutionProvider.*has only Azure") as caught:
         resolve("cuda", CPU_BUILD)
     assert caught.value.hint is not None and "onnxruntime-gpu" in caught.value.hint
@@ -92,11 +92,11 @@ def test_a_device_without_numbers() -> None:
         resolve("cpu:1", CPU_BUILD)
 
 
-def test_every_device_says_how_to_get_it() -> None:
+def test_every_device_has_an_install_hint() -> None:
     assert all(device.install and not device.install.endswith(".") for device in DEVICES)
     assert len({device.name for device in DEVICES}) == len(DEVICES)
 
 
-def test_shapes_on_the_cpu_are_no_computation() -> None:
+def test_shape_operators_do_not_count_as_computation() -> None:
     assert computation({"Shape": 3, "Gather": 2, "Concat": 1}) == {}
     assert computation({"Shape": 3, "MatMul": 2}) == {"MatMul": 2}

@@ -18,7 +18,7 @@ def by_name(checks: Any) -> dict[str, Check]:
     return {check.name: check for check in checks}
 
 
-def test_a_machine_that_runs_these_tests_is_well(tmp_path: Path) -> None:
+def test_report_of_this_machine_has_no_problem(tmp_path: Path) -> None:
     report = doctor(Settings.from_env(home=tmp_path))
     checks = by_name(report.checks)
     assert report.ok
@@ -53,7 +53,7 @@ class Installed(Distribution):
         return self.folder / path
 
 
-def test_who_owns_the_module_onnxruntime(tmp_path: Path) -> None:
+def test_packages_that_contain_onnxruntime(tmp_path: Path) -> None:
     found = [
         Installed(tmp_path, "onnxruntime", "onnxruntime/__init__.py"),
         Installed(tmp_path, "onnxruntime-gpu", "onnxruntime/__init__.py", "onnxruntime/capi/x.so"),
@@ -67,7 +67,7 @@ def test_who_owns_the_module_onnxruntime(tmp_path: Path) -> None:
     assert check_onnxruntime(packages[:1]).status == "ok"
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     settings = Settings.from_env(home=tmp_path / "file" / "home", hf_cache=tmp_path / "hf")
     checks = by_name(check_folders(settings))

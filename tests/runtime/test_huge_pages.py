@@ -42,7 +42,7 @@ def system(root: Path, enabled: str, maps: str = MAPS) -> Path:
     ("enabled", "size"),
     [("always [madvise] never\n", PAGE), ("[always] madvise never\n", 0), ("always madvise [never]\n", 0)],
 )
-def test_only_where_the_system_gives_them_to_those_who_ask(tmp_path: Path, enabled: str, size: int) -> None:
+def test_page_size_only_if_huge_pages_are_given_on_request(tmp_path: Path, enabled: str, size: int) -> None:
     assert page_size(system(tmp_path, enabled)) == size
 
 
@@ -70,16 +70,16 @@ def test_private_memory_without_a_file(tmp_path: Path) -> None:
         ([(0, 2)], [(4, 6), (8, 9)], [(4, 6), (8, 9)]),
     ],
 )
-def test_what_is_new(before: list[tuple[int, int]], after: list[tuple[int, int]], new: list[tuple[int, int]]) -> None:
+def test_added_ranges(before: list[tuple[int, int]], after: list[tuple[int, int]], new: list[tuple[int, int]]) -> None:
     assert list(added(before, after)) == new
 
 
-def test_whole_pages() -> None:
+def test_aligned_ranges_are_whole_pages() -> None:
     assert list(aligned([(1, 10), (10, 12), (16, 24)], 4)) == [(4, 8), (16, 24)]
 
 
 @pytest.mark.skipif(not page_size(), reason="this system gives huge pages to nobody who asks, or to everybody")
-def test_the_kernel_moves_what_was_mapped() -> None:
+def test_kernel_moves_mapped_memory() -> None:
     probe = touched(8)
     whole = next(aligned([(probe.ctypes.data, probe.ctypes.data + probe.size)], page_size()))
     if error := collapse(whole[0], whole[1] - whole[0]):
@@ -112,7 +112,7 @@ def in_huge_pages(address: int) -> int:
     raise AssertionError(address)
 
 
-def test_nothing_is_asked_after_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_moved_after_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[int] = []
     monkeypatch.setattr("gpux.runtime.huge_pages.collapse", lambda start, size: asked.append(size) or 0)
     pages = HugePages(system(tmp_path, "always [madvise] never", ""))
@@ -123,7 +123,7 @@ def test_nothing_is_asked_after_the_end(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert asked == []
 
 
-def test_few_runs_are_not_worth_it(tmp_path: Path) -> None:
+def test_nothing_is_moved_after_few_runs(tmp_path: Path) -> None:
     pages = HugePages(system(tmp_path, "always [madvise] never", ""))
     with pages.watching():
         (tmp_path / "proc/self/maps").write_text(MAPS)
@@ -134,7 +134,7 @@ def test_few_runs_are_not_worth_it(tmp_path: Path) -> None:
     assert pages.count(WORTH) is None
 
 
-def test_a_thread_that_cannot_start_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_start_a_thread_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

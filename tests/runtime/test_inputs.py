@@ -29,7 +29,7 @@ def test_floats_and_small_integers_become_float32(dtype: str) -> None:
     assert checked(np.zeros((1, 3, 4), dtype), PIXELS).dtype == np.float32
 
 
-def test_lists_are_taken() -> None:
+def test_lists_are_accepted() -> None:
     assert checked([[1, 2]], IDS).dtype == np.int64
 
 
@@ -37,7 +37,7 @@ def test_scalars_stay_scalars() -> None:
     assert checked(True, FLAG).shape == ()
 
 
-def test_what_runs_is_contiguous() -> None:
+def test_inputs_become_contiguous() -> None:
     assert checked(np.ones((3, 2), np.int64).T, IDS).flags.c_contiguous
 
 
@@ -60,7 +60,7 @@ def test_what_runs_is_contiguous() -> None:
         ),
     ],
 )
-def test_what_does_not_fit_names_tensor_rank_and_dtype(value: Any, spec: TensorSpec, message: str) -> None:
+def test_errors_name_tensor_rank_and_dtype(value: Any, spec: TensorSpec, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         checked(value, spec)
     assert caught.value.details["tensor"] == spec.name
@@ -71,7 +71,7 @@ def test_missing_and_unknown_names() -> None:
         check_inputs({"ids": [[1]], "flags": True}, [IDS, FLAG])
 
 
-def test_optional_inputs_may_be_left_out_and_are_named() -> None:
+def test_optional_inputs_may_be_omitted() -> None:
     assert list(check_inputs({"ids": [[1]]}, [IDS], [FLAG])) == ["ids"]
     assert list(check_inputs({"flag": True, "ids": [[1]]}, [IDS], [FLAG])) == ["ids", "flag"]
     with pytest.raises(InputError, match="inputs are ids, optional flag; unknown: flags"):

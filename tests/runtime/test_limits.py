@@ -23,7 +23,7 @@ def graph(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_session_holds_to_the_limits_of_its_graph(graph: Path) -> None:
+def test_session_rejects_inputs_beyond_the_limits(graph: Path) -> None:
     write_limits(graph, {"x": {"1": 4}})
     with Session(graph, device="cpu") as session:
         assert session.limits == {"x": {1: 4}}
@@ -39,7 +39,7 @@ def test_a_graph_without_limits_has_none(graph: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[1]", '{"x": 3}', '{"x": {"y": 1}}', "null"])
-def test_metadata_of_others_is_no_limit(text: str) -> None:
+def test_invalid_metadata_is_ignored(text: str) -> None:
     assert read_limits({KEY: text}) == {}
 
 
@@ -47,7 +47,7 @@ def test_an_input_that_the_graph_dropped_has_no_size() -> None:
     check_limits({}, {"x": {1: 4}})
 
 
-def test_graphs_are_opened_when_they_are_run(graph: Path) -> None:
+def test_graphs_are_opened_on_first_use(graph: Path) -> None:
     with Graphs(graph.parent, {"one": graph.name, "gone": "gone.onnx"}) as graphs:
         assert graphs.names == ("one", "gone")
         np.testing.assert_equal(graphs.run("one", {"x": np.ones((1, 2), np.float32)})["y"], [[2, 2]])

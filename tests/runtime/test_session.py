@@ -39,7 +39,7 @@ def session(graph: Path) -> Iterator[Session]:
         yield opened
 
 
-def test_what_it_tells(session: Session, graph: Path) -> None:
+def test_session_describes_its_graph(session: Session, graph: Path) -> None:
     assert (session.device, session.execution_provider) == ("cpu", CPU)
     assert [(spec.name, spec.dtype) for spec in session.inputs] == [(name, "int64") for name in FEED]
     assert [spec.to_dict() for spec in session.outputs] == [
@@ -56,7 +56,7 @@ def test_run(session: Session) -> None:
     assert session.run(FEED, ["last_hidden_state"]).keys() == answer.keys()
 
 
-def test_every_node_is_somewhere(session: Session) -> None:
+def test_assignment_counts_every_node(session: Session) -> None:
     assignment = session.assignment
     if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
         assert assignment == {}
@@ -64,13 +64,13 @@ def test_every_node_is_somewhere(session: Session) -> None:
         assert assignment.keys() == {CPU} and assignment[CPU] > 10
 
 
-def test_auto_says_what_it_chose(graph: Path) -> None:
+def test_auto_names_the_chosen_device(graph: Path) -> None:
     with Session(graph) as session:
         assert session.device in ("cuda", "rocm", "dml", "cpu")
 
 
 @pytest.mark.skipif("AzureExecutionProvider" not in available_providers(), reason="this build has no such provider")
-def test_a_device_that_leaves_the_work_to_the_cpu_is_refused(graph: Path) -> None:
+def test_device_that_runs_nodes_on_the_cpu_is_rejected(graph: Path) -> None:
     with pytest.raises(DeviceError, match=r"runs part of the computation on the CPU.*MatMul") as caught:
         Session(graph, device="AzureExecutionProvider")
     assert caught.value.details["cpu_nodes"]["MatMul"] > 0
@@ -78,7 +78,7 @@ def test_a_device_that_leaves_the_work_to_the_cpu_is_refused(graph: Path) -> Non
         assert session.assignment.keys() == {CPU}
 
 
-def test_a_device_that_is_not_there(graph: Path) -> None:
+def test_missing_device(graph: Path) -> None:
     with pytest.raises(DeviceError):
         Session(graph, device="vitisai")
 
@@ -90,7 +90,7 @@ def test_wrong_inputs_never_reach_onnxruntime(session: Session) -> None:
         session.run({**FEED, "input_ids": [1]})
 
 
-def test_what_onnxruntime_refuses(session: Session) -> None:
+def test_errors_of_onnxruntime_are_mapped(session: Session) -> None:
     with pytest.raises(SessionError, match="out of data bounds") as caught:
         session.run({**FEED, "input_ids": [[10**6] * 3]})
     assert isinstance(
@@ -115,7 +115,7 @@ def test_a_graph_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) ->
     assert caught.value.hint == "Run `gpux verify --repair`: the file may be damaged."
 
 
-def test_external_data_that_was_cut(graph: Path, tmp_path: Path) -> None:
+def test_truncated_external_data(graph: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(graph.parent, tmp_path / "copy")
     (copy / "model.onnx_data").write_bytes(b"")
     with pytest.raises(SessionError) as caught:

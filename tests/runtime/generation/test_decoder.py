@@ -57,7 +57,7 @@ def test_prompts_in_pieces(made: Opened, prompts: list[list[int]], monkeypatch: 
     assert len(shapes) > 1
 
 
-def test_a_graph_that_takes_one_token_after_a_cache(made: Opened, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_that_reads_one_token_after_a_cache(made: Opened, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "CHUNK", 3)
     model = made()
     model.call_spec = CallSpec(position_inputs=True, chunks_after_cache=False, chunk_rows=CALL_SPECS[kind].chunk_rows)
@@ -72,7 +72,7 @@ def test_rows_leave_when_they_end(made: Opened) -> None:
     assert written(made(), PROMPTS, eos_token_ids=tuple(ends)) == cut
 
 
-def test_rows_leave_a_graph_that_counts_places_itself(tmp_path: Path) -> None:
+def test_rows_leave_a_graph_without_position_inputs(tmp_path: Path) -> None:
     """Keys that are turned by their place in the cache, padding counted in, have to stay where they are."""
     file = tiny_graphs.write(tmp_path / "model.onnx", "rotary")
     wanted = [greedy(prompt, 20, rotary=True) for prompt in PROMPTS]
@@ -121,7 +121,7 @@ def test_guessed_tokens_change_nothing(made: Opened) -> None:
 
 
 @pytest.mark.parametrize("common", [1, 4, 9])
-def test_the_common_beginning_is_kept(made: Opened, common: int) -> None:
+def test_common_prefix_is_reused(made: Opened, common: int) -> None:
     model = made()
     state = model.open(ROOM)
     first = [*PROMPTS[2], *written(model, [PROMPTS[2]], state=state)[0]]
@@ -140,7 +140,7 @@ def test_the_same_prompt_again_reads_its_last_token(made: Opened) -> None:
     state.close()
 
 
-def test_more_tokens_than_were_announced(made: Opened) -> None:
+def test_cache_grows_beyond_its_room(made: Opened) -> None:
     model = made()
     state = model.open(1)
     assert written(model, PROMPTS, state=state, max_new_tokens=30) == expected(PROMPTS, 30)
@@ -162,7 +162,7 @@ def test_two_generations_at_once(made: Opened) -> None:
     assert found == expected(PROMPTS[:2])
 
 
-def test_no_more_scores_are_computed_than_are_read(
+def test_only_the_needed_scores_are_computed(
     made: Opened, kind: Kind, scored: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
@@ -183,7 +183,7 @@ def test_no_more_scores_are_computed_than_are_read(
     assert shapes.pop() == (2, 7 if scored == "all-logits" else spread, VOCABULARY)
 
 
-def test_a_device_that_copies_what_is_bound(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_that_copies_bound_inputs(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """As CUDA does: an array that changes after it was bound is not seen."""
     model = made()
     bind = model.session.bind
@@ -204,6 +204,6 @@ def test_a_device_that_copies_what_is_bound(made: Opened, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("device", "moves"), [("cpu", False), ("dml", True), ("coreml:1", True)])
-def test_the_hosts_memory_is_bound_anew_for_another_device(device: str, moves: bool) -> None:
+def test_host_memory_is_bound_for_every_call_of_a_device(device: str, moves: bool) -> None:
     tensor = CacheTensor("past_key_values.0.key", "present.0.key", "float32", ("batch", 2, "past", 8), 2)
     assert SharedCache([tensor], 1, 4, device).moves is moves

@@ -66,7 +66,7 @@ def test_beyond_the_context(made: Opened) -> None:
         written(model, [list(range(10))])
 
 
-def test_too_little_memory_is_told_before(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_raises_before_the_start(made: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     model = made()
     needed = 3 * (ROOM + len(PROMPTS[2])) * model.bytes_per_token()
     monkeypatch.setattr(cache, "available_memory", lambda: needed - 1)
@@ -97,7 +97,7 @@ def test_a_closed_state_frees_its_memory(made: Opened) -> None:
         state.step(np.array([1, 2, 3, 4]))
 
 
-def test_a_stream_that_is_cut_frees_its_memory(made: Opened) -> None:
+def test_closed_generator_frees_its_memory(made: Opened) -> None:
     model = made()
     state = model.open(ROOM)
     writing = stepwise.generate(state, DecodeRequest(PROMPTS, GenerationOptions(max_new_tokens=ROOM)))
@@ -109,7 +109,7 @@ def test_a_stream_that_is_cut_frees_its_memory(made: Opened) -> None:
     assert not any(buffer() for buffer in held)
 
 
-def test_few_rows_at_a_time(made: Opened) -> None:
+def test_row_limit_of_a_graph(made: Opened) -> None:
     model = made(most_rows=1)
     with pytest.raises(UnsupportedError, match=r"1 row\(s\) at a time, and 4"):
         model.open(ROOM).start(PROMPTS)
@@ -121,7 +121,7 @@ def test_few_rows_at_a_time(made: Opened) -> None:
 
 
 @pytest.mark.parametrize("prompts", [[], [[]], [[1], []]], ids=str)
-def test_nothing_to_read(made: Opened, prompts: list[list[int]]) -> None:
+def test_empty_prompts_are_rejected(made: Opened, prompts: list[list[int]]) -> None:
     with pytest.raises(InputError, match="no tokens"):
         made().open(ROOM).start(prompts)
 
@@ -134,7 +134,7 @@ def test_nothing_to_read(made: Opened, prompts: list[list[int]]) -> None:
         (tiny_graphs.write_with_types, "has the inputs token_type_ids"),
     ],
 )
-def test_graphs_that_are_refused(tmp_path: Path, write: Callable[[Path], Path], message: str) -> None:
+def test_unsupported_graphs_are_rejected(tmp_path: Path, write: Callable[[Path], Path], message: str) -> None:
     with (
         Session(write(tmp_path / "model.onnx"), device="cpu") as session,
         pytest.raises(UnsupportedError, match=message),

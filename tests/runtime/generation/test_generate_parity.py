@@ -86,7 +86,9 @@ def test_tokens_and_beams_are_those_of_transformers(
     model = pull_model(folders / name, task=task, settings=settings)
     proof = model.manifest.proof
     assert proof is not None
-    assert ("last" in {case.name for case in proof.cases}) is (task == DECODER)  # its last scores alone, asked for
+    assert ("last" in {case.name for case in proof.cases}) is (
+        task == DECODER
+    )  # with the scores of the last tokens only
 
     with Graphs.of(model, device="cpu") as graphs:
         checks = compare(graphs, model.manifest.call_spec, model.path, requests[name], references[name])

@@ -47,13 +47,13 @@ def proposed(ids: list[int], count: int) -> list[int]:
         ([1, 1], 3, [1]),
     ],
 )
-def test_what_followed_before_is_proposed(ids: list[int], count: int, expected: list[int]) -> None:
+def test_proposals_are_the_tokens_that_followed_before(ids: list[int], count: int, expected: list[int]) -> None:
     assert proposed(ids, count) == expected
 
 
 @given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=40), count=st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
-def test_a_proposal_follows_the_longest_ending_that_came_before(ids: list[int], count: int) -> None:
+def test_proposals_follow_the_longest_repeated_ending(ids: list[int], count: int) -> None:
     found = proposed(ids, count)
     for size in (3, 2, 1):
         places = [place for place in range(size, len(ids)) if ids[place - size : place] == ids[len(ids) - size :]]
@@ -64,10 +64,10 @@ def test_a_proposal_follows_the_longest_ending_that_came_before(ids: list[int], 
     assert found == []
 
 
-@pytest.mark.parametrize("asked", KINDS, ids=str)
+@pytest.mark.parametrize("given", KINDS, ids=str)
 @pytest.mark.parametrize("prompt", [*PROMPTS, (23, 37, 23), tuple(range(40)) * 2], ids=len)
-def test_the_tokens_are_those_of_single_steps(asked: dict[str, Any], prompt: tuple[int, ...]) -> None:
-    options = GenerationOptions(max_new_tokens=60).with_options(**asked)
+def test_the_tokens_are_those_of_single_steps(given: dict[str, Any], prompt: tuple[int, ...]) -> None:
+    options = GenerationOptions(max_new_tokens=60).with_options(**given)
     expected = list(stepwise.generate(TableState(), DecodeRequest([prompt], options)))
     state = TableState()
     found = list(lookup.generate(state, DecodeRequest([prompt], options.with_options(prompt_lookup_tokens=5))))
@@ -85,13 +85,13 @@ def test_it_needs_fewer_steps() -> None:
 
 
 @pytest.mark.parametrize("limit", range(5, 30))
-def test_the_context_is_never_left(limit: int) -> None:
+def test_context_is_never_exceeded(limit: int) -> None:
     options = GenerationOptions(max_new_tokens=100, prompt_lookup_tokens=7)
     found = list(lookup.generate(TableState(limit), DecodeRequest([(4, 23, 37, 23)], options)))
     assert len(found) == limit - 4 and found[-1].finish == "length"
 
 
-def test_a_reader_that_leaves_finds_the_state_as_it_was_told() -> None:
+def test_state_after_closing_holds_the_yielded_tokens() -> None:
     state = TableState()
     writing = lookup.generate(state, DecodeRequest([(4, 23, 37, 23)], GenerationOptions(prompt_lookup_tokens=6)))
     found = [next(writing).token for _ in range(11)]
@@ -99,7 +99,7 @@ def test_a_reader_that_leaves_finds_the_state_as_it_was_told() -> None:
     assert state.cached == [[4, 23, 37, 23, *found[:-1]]]
 
 
-def test_a_set_token_ends_it_in_the_middle_of_what_was_guessed() -> None:
+def test_cancel_within_guessed_tokens() -> None:
     token, state = CancelToken(), TableState()
     found = []
     for item in lookup.generate(
@@ -112,23 +112,23 @@ def test_a_set_token_ends_it_in_the_middle_of_what_was_guessed() -> None:
     assert state.cached == [[4, 23, 37, 23, *rows(found)[0][:-1]]]
 
 
-def test_a_set_token_ends_it_before_the_prompt_is_read() -> None:
+def test_cancel_before_the_prompt_is_read() -> None:
     token, state = CancelToken(), TableState()
     token.cancel()
     found = list(lookup.generate(state, DecodeRequest([(1,)], GenerationOptions(prompt_lookup_tokens=6), cancel=token)))
     assert [item.finish for item in found] == ["cancelled"] and state.calls == []
 
 
-def test_stop_texts_and_constraints_are_asked_token_by_token() -> None:
-    asked: list[int] = []
+def test_stop_texts_and_constraints_see_every_token() -> None:
+    calls: list[int] = []
 
     def stops(number: int, token: int) -> bool:
-        asked.append(token)
-        return len(asked) == 8
+        calls.append(token)
+        return len(calls) == 8
 
     options = GenerationOptions(prompt_lookup_tokens=6)
     found = list(lookup.generate(TableState(), DecodeRequest([(4, 23, 37, 23)], options), stops))
-    assert asked == rows(found)[0] and found[-1].finish == "stop"
+    assert calls == rows(found)[0] and found[-1].finish == "stop"
     order = [5, 6, 5, 6, 5, 6, 7]
     found = list(
         lookup.generate(TableState(), DecodeRequest([(5, 6)], options, constraint=iter([Only(order)]).__next__))
@@ -137,6 +137,6 @@ def test_stop_texts_and_constraints_are_asked_token_by_token() -> None:
 
 
 @pytest.mark.parametrize(("prompts", "tokens"), [([(1,), (2,)], 3), ([], 3), ([(1,)], 0)])
-def test_it_goes_with_one_prompt(prompts: list[tuple[int, ...]], tokens: int) -> None:
+def test_prompt_lookup_is_for_one_prompt(prompts: list[tuple[int, ...]], tokens: int) -> None:
     with pytest.raises(UsageError, match="prompt_lookup_tokens"):
         list(lookup.generate(TableState(), DecodeRequest(prompts, GenerationOptions(prompt_lookup_tokens=tokens))))

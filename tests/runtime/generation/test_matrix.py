@@ -96,7 +96,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| ragged 4 | 4 | 3 | 1 | 0 | 0 |" in capsys.readouterr().out
 
 
-def test_what_is_wrong_ends_with_1(tmp_path: Path) -> None:
+def test_differences_exit_with_1(tmp_path: Path) -> None:
     check = {"equal": 3, "ties": 0, "wrong": ["row 1: token 3: 4 instead of 5"]}
     wrong = row("gpt2__text-generation-with-past", status="WRONG", checks={"ragged": check})
     assert write_report([wrong], tmp_path / "page.md", write=True) == 1

@@ -69,7 +69,7 @@ from gpux.runtime.generation.options import (
         ("logprobs", -1),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_named(name: str, value: Any) -> None:
+def test_error_names_the_invalid_value(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name) as caught:
         GenerationOptions().with_options(**{name: value})
     assert caught.value.hint
@@ -101,7 +101,7 @@ def test_contradictions_are_named(options: dict[str, Any], names: tuple[str, ...
     assert caught.value.hint
 
 
-def test_an_unknown_option_is_told_which_there_are() -> None:
+def test_error_for_an_unknown_option_lists_the_options() -> None:
     with pytest.raises(UsageError, match="no generation option max_length, tempature") as caught:
         GenerationOptions().with_options(tempature=1.0, max_length=3)
     assert "temperature" in (caught.value.hint or "")
@@ -131,7 +131,7 @@ def test_options_as_users_give_them(given: dict[str, Any], expected: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("default", "asked", "expected"),
+    ("default", "given", "expected"),
     [
         ({"num_beams": 4}, {"temperature": 0.5}, {"num_beams": 1, "do_sample": True}),
         ({"num_beams": 4}, {"do_sample": True}, {"num_beams": 1, "do_sample": True}),
@@ -142,14 +142,14 @@ def test_options_as_users_give_them(given: dict[str, Any], expected: dict[str, A
         ({"min_new_tokens": 56}, {"max_new_tokens": 20}, {"min_new_tokens": 20}),
     ],
 )
-def test_what_is_asked_wins_over_a_default(
-    default: dict[str, Any], asked: dict[str, Any], expected: dict[str, Any]
+def test_given_options_win_over_defaults(
+    default: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    found = GenerationOptions(**default).with_options(**asked)
+    found = GenerationOptions(**default).with_options(**given)
     assert {name: getattr(found, name) for name in expected} == expected
 
 
-def test_options_travel() -> None:
+def test_options_pickle_and_are_json_able() -> None:
     options = GenerationOptions(bad_words=((1, 2),), stop=("a",), early_stopping="never", seed=3)
     assert pickle.loads(pickle.dumps(options)) == options
     assert json.loads(json.dumps(options.to_dict()))["bad_words"] == [[1, 2]]
@@ -193,18 +193,18 @@ def test_special_tokens_of_a_part_are_found() -> None:
         {"max_length": 3, "min_p": None, "typical_p": 0},
     ],
 )
-def test_published_values_that_cannot_be_meant_are_left_out(published: dict[str, Any]) -> None:
+def test_invalid_published_values_are_ignored(published: dict[str, Any]) -> None:
     assert from_config({}, published) == GenerationOptions(top_k=50)
 
 
-def test_published_values_that_contradict_are_taken_in_one_order() -> None:
+def test_contradicting_published_values_are_applied_in_one_order() -> None:
     published = {"do_sample": True, "temperature": 0.5, "num_beams": 4}
     found = from_config({}, published)
     assert (found.num_beams, found.do_sample) == (4, False)
     assert unsupported_options(published) == ("do_sample with num_beams",)
 
 
-def test_what_is_unsupported_options_is_told() -> None:
+def test_unsupported_options_are_named() -> None:
     published = {"guidance_scale": 1.5, "epsilon_cutoff": 0.0, "penalty_alpha": 0.6, "top_k": 4, "sequence_bias": None}
     assert unsupported_options(published) == ("guidance_scale", "penalty_alpha")
     assert (

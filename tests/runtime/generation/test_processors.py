@@ -33,7 +33,7 @@ def test_the_golden_changes_are_changes() -> None:
     assert len(GOLDEN["changed"]) - len(same) >= 30
 
 
-def test_nothing_is_processed_where_nothing_is_asked() -> None:
+def test_default_options_need_no_processor() -> None:
     assert processors(GenerationOptions(do_sample=True, temperature=0.5, min_new_tokens=3)) == []
 
 
@@ -43,7 +43,7 @@ def test_counted_penalties_are_those_of_the_api() -> None:
     np.testing.assert_allclose(found, [0, -0.5 - 0.75, -0.5 - 0.25, 0, 0])
 
 
-def test_a_penalty_below_nothing_invites() -> None:
+def test_negative_penalty_makes_tokens_more_likely() -> None:
     scores = np.zeros(3, np.float32)
     penalize_counts(scores, np.array([1]), -1.0, 0.0)
     assert scores.tolist() == [0, 1, 0]
@@ -61,7 +61,7 @@ def test_a_token_that_came_often_is_penalized_once() -> None:
     assert scores.tolist() == [1, -4, 2]
 
 
-def test_ids_beyond_the_scores_are_no_matter() -> None:
+def test_ids_beyond_the_scores_are_ignored() -> None:
     found = changed(
         GenerationOptions(repetition_penalty=2.0, suppress_tokens=(99,), no_repeat_ngram_size=1, eos_token_ids=(77,)),
         np.ones(4, np.float32),
@@ -76,15 +76,15 @@ def test_a_forced_token_beyond_the_scores_is_named() -> None:
         changed(GenerationOptions(forced_bos_token_id=9), np.ones(4, np.float32), [1], 1)
 
 
-def test_a_word_that_begins_with_the_first_token_cannot_come() -> None:
+def test_bad_word_that_begins_with_the_first_token() -> None:
     scores = np.ones(4, np.float32)
     forbid_words(scores, np.array([1, 2]), [(1, 2, 3), (2, 0), (0, 1, 2, 1)])
     assert scores.tolist() == [-np.inf, 1, 1, -np.inf]
 
 
 def test_the_last_token_is_forced_where_the_context_ends() -> None:
-    asked = GenerationOptions(forced_eos_token_id=(3,), max_new_tokens=100)
+    given = GenerationOptions(forced_eos_token_id=(3,), max_new_tokens=100)
     scores = np.ones(4, np.float32)
-    for process in processors(asked, most=2):
+    for process in processors(given, most=2):
         process(scores, np.array([1, 2]), 1)
     assert scores.tolist() == [-np.inf, -np.inf, -np.inf, 0]

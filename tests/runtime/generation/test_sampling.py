@@ -53,7 +53,7 @@ def test_the_golden_distributions_are_cut() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "given",
     [
         {"top_k": 1},
         {"top_k": 7},
@@ -70,8 +70,8 @@ def test_the_golden_distributions_are_cut() -> None:
 )
 @given(scores=rows)
 @settings(max_examples=60, deadline=None)
-def test_a_large_vocabulary_is_cut_as_a_small_one(asked: dict[str, Any], scores: np.ndarray) -> None:
-    chooser = Chooser(GenerationOptions(do_sample=True).with_options(**asked))
+def test_a_large_vocabulary_is_cut_as_a_small_one(given: dict[str, Any], scores: np.ndarray) -> None:
+    chooser = Chooser(GenerationOptions(do_sample=True).with_options(**given))
     expected = chooser.probabilities(scores)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "FEW", 8)
@@ -80,7 +80,7 @@ def test_a_large_vocabulary_is_cut_as_a_small_one(asked: dict[str, Any], scores:
         found = chooser.probabilities(scores)
     differs = (found > 0) != (expected > 0)
     if differs.any():  # with equals, a sum may be the very limit, and fall on either side by its rounding
-        assert differs.sum() == 1 and "top_p" in asked and (scores == scores[differs.argmax()]).sum() > 1
+        assert differs.sum() == 1 and "top_p" in given and (scores == scores[differs.argmax()]).sum() > 1
     else:
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -138,7 +138,7 @@ def test_many_tokens_come_as_often_as_they_are_likely() -> None:
 
 
 @pytest.mark.parametrize(("mass", "left"), [(0.5, 2), (0.51, 3), (0.75, 3), (0.76, 4), (1e-9, 1)])
-def test_the_mass_that_was_asked_for_is_enough(mass: float, left: int) -> None:
+def test_top_p_keeps_at_least_its_mass(mass: float, left: int) -> None:
     chooser = Chooser(GenerationOptions(do_sample=True, top_p=mass))
     assert (chooser.probabilities(np.zeros(4, np.float32)) > 0).sum() == left
 
@@ -167,13 +167,13 @@ def test_a_low_temperature_does_not_overflow() -> None:
 def test_scores_are_not_written_to() -> None:
     scores = np.random.default_rng(0).standard_normal(100).astype(np.float32)
     scores.flags.writeable = False
-    asked = {"temperature": 0.5, "top_k": 50, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.9}
-    Chooser(GenerationOptions().with_options(**asked)).choose(scores)
+    given = {"temperature": 0.5, "top_k": 50, "top_p": 0.9, "min_p": 0.01, "typical_p": 0.9}
+    Chooser(GenerationOptions().with_options(**given)).choose(scores)
 
 
 @pytest.mark.parametrize("sampled", [True, False])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scores_that_are_no_numbers_are_an_error(sampled: bool, value: float) -> None:
+def test_scores_that_are_not_finite_are_an_error(sampled: bool, value: float) -> None:
     scores = np.zeros(9, np.float32)
     scores[4] = value
     with pytest.raises(NumericError, match="score of the next token") as caught:
@@ -182,6 +182,6 @@ def test_scores_that_are_no_numbers_are_an_error(sampled: bool, value: float) ->
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_no_token_that_may_come_is_an_error(sampled: bool) -> None:
+def test_forbidding_every_token_is_an_error(sampled: bool) -> None:
     with pytest.raises(UsageError, match="every next token is forbidden"):
         Chooser(GenerationOptions(do_sample=sampled)).choose(np.full(9, -np.inf, np.float32))

@@ -32,8 +32,8 @@ def reasons(emitted: list[Emitted]) -> dict[int, str]:
     return {item.row: str(item.finish) for item in ends}
 
 
-def write(prompts: Any = PROMPTS, limit: int | None = None, **asked: Any) -> list[Emitted]:
-    return list(generate(TableState(limit), DecodeRequest(prompts, GenerationOptions().with_options(**asked))))
+def write(prompts: Any = PROMPTS, limit: int | None = None, **given: Any) -> list[Emitted]:
+    return list(generate(TableState(limit), DecodeRequest(prompts, GenerationOptions().with_options(**given))))
 
 
 @pytest.mark.parametrize("case", GREEDY, ids=name)
@@ -58,13 +58,13 @@ def test_rows_that_end_leave_the_state() -> None:
     ]
 
 
-def test_the_state_holds_what_was_given_out_without_the_last() -> None:
+def test_state_holds_the_yielded_tokens_without_the_last() -> None:
     state = TableState()
     found = rows(list(generate(state, DecodeRequest([(2,)], GenerationOptions(max_new_tokens=5)))))
     assert state.cached == [[2, *found[0][:-1]]]
 
 
-def test_each_token_is_given_out_before_the_next_is_computed() -> None:
+def test_each_token_is_yielded_before_the_next_is_computed() -> None:
     state = TableState()
     writing = generate(state, DecodeRequest([(2,)], GenerationOptions(max_new_tokens=5)))
     assert state.calls == []
@@ -76,19 +76,19 @@ def test_each_token_is_given_out_before_the_next_is_computed() -> None:
 
 def test_the_order_of_reasons() -> None:
     def ends(number: int, token: int) -> bool:
-        asked.append((number, token))
+        calls.append((number, token))
         return True
 
-    asked: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     both = GenerationOptions(max_new_tokens=1, eos_token_ids=(28,))
     assert reasons(list(generate(TableState(), DecodeRequest([(2,), (5, 6)], both), ends))) == {0: "eos", 1: "stop"}
-    assert asked == [(1, 33)]  # an end token has no text
+    assert calls == [(1, 33)]  # an end token has no text
     assert reasons(list(generate(TableState(), DecodeRequest([(2,)], both.with_options(eos_token_id=[]))))) == {
         0: "length"
     }
 
 
-def test_a_context_that_ends_is_a_length() -> None:
+def test_end_of_the_context_is_a_length() -> None:
     found = write(limit=6, eos_token_id=[])
     assert {row: len(tokens) for row, tokens in rows(found).items()} == {0: 5, 1: 4, 2: 2, 3: 3}
     assert set(reasons(found).values()) == {"length"}
@@ -123,23 +123,23 @@ def test_beams_are_refused() -> None:
 
 def test_several_sequences_share_their_prefill() -> None:
     state = TableState()
-    asked = GenerationOptions(do_sample=True, num_return_sequences=3, seed=5, max_new_tokens=6)
-    found = rows(list(generate(state, DecodeRequest([(2,), (5, 6)], asked))))
+    given = GenerationOptions(do_sample=True, num_return_sequences=3, seed=5, max_new_tokens=6)
+    found = rows(list(generate(state, DecodeRequest([(2,), (5, 6)], given))))
     assert state.calls[:2] == ["start 2", "keep [0, 0, 0, 1, 1, 1]"]
     assert sorted(found) == [0, 1, 2, 3, 4, 5]
     assert len({tuple(tokens) for tokens in found.values()}) == 6
 
 
 def test_seeds_reproduce_whatever_the_batch() -> None:
-    asked = GenerationOptions(do_sample=True, seed=5, max_new_tokens=12, eos_token_ids=(3,))
-    together = rows(list(generate(TableState(), DecodeRequest(PROMPTS, asked))))
-    assert together == rows(list(generate(TableState(), DecodeRequest(PROMPTS, asked))))
+    given = GenerationOptions(do_sample=True, seed=5, max_new_tokens=12, eos_token_ids=(3,))
+    together = rows(list(generate(TableState(), DecodeRequest(PROMPTS, given))))
+    assert together == rows(list(generate(TableState(), DecodeRequest(PROMPTS, given))))
     for number, prompt in enumerate(PROMPTS):
         assert (
-            rows(list(generate(TableState(), DecodeRequest([prompt], asked, random_streams=[number]))))[0]
+            rows(list(generate(TableState(), DecodeRequest([prompt], given, random_streams=[number]))))[0]
             == together[number]
         )
-    assert together != rows(list(generate(TableState(), DecodeRequest(PROMPTS, asked.with_options(seed=6)))))
+    assert together != rows(list(generate(TableState(), DecodeRequest(PROMPTS, given.with_options(seed=6)))))
 
 
 @pytest.mark.parametrize("name", ["random_streams", "encoder_input_ids", "text_context"])
@@ -148,9 +148,9 @@ def test_lists_of_another_length_are_refused(name: str) -> None:
         DecodeRequest([(1,), (2,)], GenerationOptions(), **{name: [[0]]})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("asked", [{}, {"repetition_penalty": 1.5}], ids=str)
-def test_logprobs_are_of_the_models_own_distribution(asked: dict[str, Any]) -> None:
-    found = write([(2,)], logprobs=3, max_new_tokens=4, **asked)
+@pytest.mark.parametrize("given", [{}, {"repetition_penalty": 1.5}], ids=str)
+def test_logprobs_are_of_the_models_own_distribution(given: dict[str, Any]) -> None:
+    found = write([(2,)], logprobs=3, max_new_tokens=4, **given)
     state = TableState()
     scores = state.start([(2,)])
     for item in found:
@@ -164,11 +164,11 @@ def test_logprobs_are_of_the_models_own_distribution(asked: dict[str, Any]) -> N
         scores = state.step(np.array([item.token], np.int64))
 
 
-def test_no_likeliest_tokens_but_the_figure() -> None:
+def test_logprobs_0_reports_no_other_tokens() -> None:
     assert [item.score.top for item in write(logprobs=0, max_new_tokens=1) if item.score] == [()] * 4
 
 
-def test_a_set_token_ends_all_rows_before_the_prompt_is_read() -> None:
+def test_cancel_before_the_prompt_is_read() -> None:
     token, state = CancelToken(), TableState()
     token.cancel()
     found = list(generate(state, DecodeRequest(PROMPTS, GenerationOptions(), cancel=token)))
@@ -176,11 +176,11 @@ def test_a_set_token_ends_all_rows_before_the_prompt_is_read() -> None:
     assert state.calls == []
 
 
-def test_a_token_that_is_set_ends_what_is_open() -> None:
+def test_cancel_ends_unfinished_rows() -> None:
     token, state = CancelToken(), TableState()
-    asked = GenerationOptions(max_new_tokens=9, eos_token_ids=(14,))
+    given = GenerationOptions(max_new_tokens=9, eos_token_ids=(14,))
     found = []
-    for item in generate(state, DecodeRequest(PROMPTS, asked, cancel=token)):
+    for item in generate(state, DecodeRequest(PROMPTS, given, cancel=token)):
         found.append(item)
         token.cancel()
     assert [item.token for item in found] == [28, 33, 14, 24, None, None, None]
@@ -188,7 +188,7 @@ def test_a_token_that_is_set_ends_what_is_open() -> None:
     assert "step" not in str(state.calls)
 
 
-def test_a_deadline_ends_what_is_open() -> None:
+def test_deadline_ends_unfinished_rows() -> None:
     state = TableState()
     assert reasons(
         list(generate(state, DecodeRequest(PROMPTS, GenerationOptions(), deadline=time.monotonic() - 1)))
@@ -206,14 +206,14 @@ def test_a_deadline_ends_what_is_open() -> None:
     )
 
 
-@pytest.mark.parametrize("asked", [{}, {"do_sample": True}, {"repetition_penalty": 2.0}], ids=str)
+@pytest.mark.parametrize("given", [{}, {"do_sample": True}, {"repetition_penalty": 2.0}], ids=str)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scores_that_are_no_numbers_are_an_error(asked: dict[str, Any], value: float) -> None:
+def test_scores_that_are_not_finite_are_an_error(given: dict[str, Any], value: float) -> None:
     last = ARRAYS["table/last"].copy()
     last[28, 5] = value  # after the first token
     state = TableState(last=last)
-    writing = generate(state, DecodeRequest([(2,), (2,)], GenerationOptions(seed=1, bad_words=((9,),), **asked)))
-    if not asked.get("do_sample"):
+    writing = generate(state, DecodeRequest([(2,), (2,)], GenerationOptions(seed=1, bad_words=((9,),), **given)))
+    if not given.get("do_sample"):
         assert next(writing).token == 28
     with pytest.raises(NumericError):
         list(writing)
@@ -241,7 +241,7 @@ class Only:
         assert self.left.pop(0) == token
 
 
-def test_a_constraint_says_what_comes_and_when_it_ends() -> None:
+def test_constraint_decides_tokens_and_end() -> None:
     first, second = Only([9, 8, 7]), Only([3, 3, 3, 3])
     found = list(
         generate(

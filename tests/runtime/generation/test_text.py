@@ -133,7 +133,7 @@ def test_special_tokens_have_no_text_unless_asked(kind: Callable[[], Tokenizer])
 
 
 @every_kind
-def test_a_word_is_given_out_with_its_token(kind: Callable[[], Tokenizer]) -> None:
+def test_a_word_is_returned_with_its_token(kind: Callable[[], Tokenizer]) -> None:
     tokenizer = kind()
     stream = TextStream(tokenizer)
     tokens = tokenizer.encode("the lazy dog").ids
@@ -148,7 +148,7 @@ def test_a_character_comes_whole() -> None:
     assert "".join(pieces(TextStream(tokenizer), tokens[:3])) == "x\ufffd"
 
 
-def test_wrong_bytes_do_not_end_it() -> None:
+def test_invalid_bytes_do_not_end_the_stream() -> None:
     tokenizer = byte_fallback()
     bytes_ = {byte: tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in (0x41, 0xFF, 0xE6)}
     dog = tokenizer.encode("dog").ids
@@ -164,11 +164,11 @@ def test_graphemes_come_whole() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "é", "日", "Я", "か", "각", "", "a\n", "…"])
-def test_letters_that_stand_alone_are_not_waited_for(text: str) -> None:
+def test_letters_without_marks_are_not_held_back(text: str) -> None:
     assert last_grapheme(unicodedata.normalize("NFC", text)) == len(unicodedata.normalize("NFC", text))
 
 
-def test_endless_marks_are_given_out() -> None:
+def test_endless_marks_are_not_held_back() -> None:
     assert last_grapheme("ก" + "\u0e49" * 20) == 0
     assert last_grapheme("ก" + "\u0e49" * 200) == 201
 
@@ -195,7 +195,7 @@ def first_complete(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
 @example(tokens=[7], stops=["bc", "c"])
 @given(tokens=st.lists(st.integers(0, 9), max_size=20), stops=st.lists(st.text("abc", min_size=1), max_size=3))
 @settings(max_examples=150, deadline=None)
-def test_stop_texts_end_it_however_the_text_is_cut(tokens: list[int], stops: list[str]) -> None:
+def test_stop_texts_do_not_depend_on_token_boundaries(tokens: list[int], stops: list[str]) -> None:
     tokenizer = syllables()
     stream = TextStream(tokenizer, stops)
     found = "".join(pieces(stream, tokens))
@@ -205,9 +205,7 @@ def test_stop_texts_end_it_however_the_text_is_cut(tokens: list[int], stops: lis
 @every_kind
 @given(text=texts, data=st.data())
 @settings(max_examples=100, deadline=None)
-def test_no_beginning_of_a_stop_text_is_given_out(
-    kind: Callable[[], Tokenizer], text: str, data: st.DataObject
-) -> None:
+def test_no_part_of_a_stop_text_is_returned(kind: Callable[[], Tokenizer], text: str, data: st.DataObject) -> None:
     tokenizer = kind()
     ids = tokenizer.encode(text).ids
     whole = tokenizer.decode(ids)
@@ -226,7 +224,7 @@ def test_no_beginning_of_a_stop_text_is_given_out(
     assert (given_out, stream.stopped_by) == first_complete(whole, stops)
 
 
-def test_a_stop_text_that_does_not_come_is_given_back() -> None:
+def test_incomplete_stop_text_is_returned() -> None:
     tokenizer = byte_level()
     stream = TextStream(tokenizer, ["the quick red"])
     found = pieces(stream, tokenizer.encode("and the quick brown").ids)

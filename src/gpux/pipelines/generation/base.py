@@ -75,7 +75,7 @@ class GenerationPipeline(Pipeline):
         self.defaults = from_config(self._config, published)
         if left := unsupported_options(published):
             log.warning("%s sets generation options that gpux does not support: %s", model.id, ", ".join(left))
-        self._asked(self._options)  # raises now for invalid options
+        self._generation_options(self._options)  # raises now for invalid options
 
     def generate(
         self, inputs: Sequence[Any], *, cancel: CancelToken | None = None, **options: Unpack[GenerationCallOptions]
@@ -149,7 +149,7 @@ class GenerationPipeline(Pipeline):
     @property
     def streams(self) -> bool:
         """Whether ``num_return_sequences`` is 1, so that the answer can be streamed."""
-        return self._asked(self._options).num_return_sequences == 1
+        return self._generation_options(self._options).num_return_sequences == 1
 
     def opening(self, text: str) -> str:
         """The text that is shown before the streamed answer."""
@@ -216,13 +216,15 @@ class GenerationPipeline(Pipeline):
         return None
 
     def _call(self, options: Mapping[str, Any], cancel: CancelToken | None) -> Call:
-        asked = self._merged(options)
-        chosen = {name: value for name, value in asked.items() if name not in option_names()}
+        merged = self._merged(options)
+        chosen = {name: value for name, value in merged.items() if name not in option_names()}
         timeout = chosen.get("timeout")
         deadline = None if timeout is None else time.monotonic() + timeout
-        return Call(self._asked(asked), chosen, (cancel or CancelToken()).child(), deadline, CancelToken())
+        return Call(
+            self._generation_options(merged), chosen, (cancel or CancelToken()).child(), deadline, CancelToken()
+        )
 
-    def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
+    def _generation_options(self, options: Mapping[str, Any]) -> GenerationOptions:
         return self.defaults.with_options(**{k: v for k, v in options.items() if k in option_names()})
 
     def _written(

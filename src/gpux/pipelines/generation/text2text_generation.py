@@ -219,12 +219,12 @@ class TranslationPipeline(Text2TextGenerationPipeline):
         """As :meth:`stream`, for ``async for``."""
         return AsyncTextStreamer(self._stream(item, options, cancel))
 
-    def _asked(self, options: Mapping[str, Any]) -> GenerationOptions:
+    def _generation_options(self, options: Mapping[str, Any]) -> GenerationOptions:
         """The target language becomes ``forced_bos_token_id``."""
         target = options.get("tgt_lang")
         if target is not None:
             options = {**options, "forced_bos_token_id": self._language(target)}
-        return super()._asked(options)
+        return super()._generation_options(options)
 
     def _read(self, text: str, call: Call) -> list[int]:
         ids, source = self.tokenizer.ids(text), call.chosen.get("src_lang")

@@ -197,8 +197,8 @@ def _is_chat(item: Any) -> bool:
 
 def _continues(messages: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> bool:
     """Whether the answer continues the last message: by default, if it is the assistant's."""
-    asked = chosen.get("continue_final_message")
-    return messages[-1].get("role") == "assistant" if asked is None else bool(asked)
+    given = chosen.get("continue_final_message")
+    return messages[-1].get("role") == "assistant" if given is None else bool(given)
 
 
 def _full(item: Any, one: Generation) -> Any:
