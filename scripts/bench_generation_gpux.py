@@ -76,7 +76,7 @@ class Measured:
         return copying(self._session, prompts, new)
 
     def bound(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The bare loop with the cache bound in place; allocation of its buffers is measured too, as the engine's is."""
+        """The bare loop with the cache bound in place; the allocation of its buffers is measured, as the engine's."""
         began = time.perf_counter()
         loop = BoundLoop(self._session, prompts, new)
         made = time.perf_counter() - began
