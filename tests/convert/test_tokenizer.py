@@ -22,8 +22,8 @@ EQUAL = [
     "m2m_100", "marian", "mbart", "mt5", "pegasus", "plbart", "prophetnet", "qwen2", "roberta", "siglip",
     "speech_to_text", "speecht5", "t5", "vits", "wav2vec2", "wav2vec2-lower", "whisper", "xlm-roberta", "xlnet",
 ]  # fmt: skip
-#: What is told of tokenizers whose unusual texts no tokenizer.json can read as they do.
-TOLD = {"llama": "' leading'", "siglip": "</s>"}
+#: Texts in the warnings for tokenizers that differ on unusual texts.
+WARNED = {"llama": "' leading'", "siglip": "</s>"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def test_the_decoded_texts_are_equal(trial: Trial, name: str) -> None:
 
 def test_warnings_are_about_unusual_texts_only(trial: Trial) -> None:
     told = {name: trial.answers[name]["warnings"] for name in EQUAL if trial.answers[name]["warnings"]}
-    assert set(told) == set(TOLD)
-    for name, sample in TOLD.items():
+    assert set(told) == set(WARNED)
+    for name, sample in WARNED.items():
         assert "differs from the original on unusual texts" in told[name][0]
         assert sample in told[name][0]
 

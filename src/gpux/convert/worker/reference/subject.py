@@ -34,9 +34,8 @@ class Subject:
     folder: Path  #: receives the cases
     signatures: dict[str, Signature]
     rng: np.random.Generator
-    reached: Callable[[int], int] = field(
-        default=lambda length: length
-    )  #: a small model's length -> the corresponding one in full size
+    #: a small model's length -> the corresponding length in full size
+    reached: Callable[[int], int] = field(default=lambda length: length)
     needs_small_model: bool = False
     small: Any = None  #: the small model, created when the original is released
     seed: int = 0
@@ -71,9 +70,8 @@ class Findings:
     position_inputs: bool = False
     limits: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     thresholds: list[LengthThreshold] = field(default_factory=list)
-    unaffordable: list[LengthThreshold] = field(
-        default_factory=list
-    )  #: those of ``thresholds`` that are too long for the original in full size
+    #: those of ``thresholds`` that are too long for the original in full size
+    unaffordable: list[LengthThreshold] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)  #: graph -> input -> axis of the tokens
 
     def call_spec(self) -> dict[str, Any]:

@@ -310,7 +310,7 @@ def _words(slow: Any) -> Tokenizer:
 
 
 def _speech(slow: Any) -> Tokenizer:
-    """VITS: letters of the vocabulary, with blanks between where the model was trained so."""
+    """VITS: letters of the vocabulary, with blanks between them if the model was trained with these."""
     if slow.phonemize or slow.is_uroman:
         raise ValueError("its texts must first be converted to phonemes or Latin letters by another program")
     letters = _class(slow.encoder)

@@ -46,7 +46,7 @@ class SlowTokenizer:
             slow.fix_text = partial(unicodedata.normalize, "NFC") if _is_clip(slow) else slow.fix_text
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int] | None]:
-        """Ids with special tokens, and token types where the tokenizer has them."""
+        """Ids with special tokens, and token types if the tokenizer has them."""
         found = self.slow(text_target=text, text_pair_target=pair) if self._target else self.slow(text, pair)
         return list(found["input_ids"]), found.get("token_type_ids")
 

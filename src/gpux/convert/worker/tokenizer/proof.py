@@ -74,7 +74,7 @@ class Original(Protocol):
         """Tokens that are matched in a text before it is split, with their ids."""
 
     def encode(self, text: str, pair: str | None = None) -> tuple[list[int], list[int] | None]:
-        """Ids with special tokens, and token types where the tokenizer has them."""
+        """Ids with special tokens, and token types if the tokenizer has them."""
 
     def decode(self, ids: list[int]) -> str | None:
         """The text without special tokens, except those of CTC; None if the tokenizer does not decode."""
