@@ -54,8 +54,8 @@ def hub(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         assert not server.errors
 
 
-def standing(found: list[RevisionStatus]) -> dict[str, str]:
-    return {currency.reference: currency.status for currency in found}
+def statuses(found: list[RevisionStatus]) -> dict[str, str]:
+    return {one.reference: one.status for one in found}
 
 
 def test_a_moved_branch_is_outdated_by_one_request_each(hub: HubServer, settings: Settings) -> None:
@@ -80,13 +80,13 @@ def test_a_branch_a_tag_and_the_default_branch_are_compared_each(hub: HubServer,
     hub.move_branch("org/one", "main", "next")
     hub.clear_requests()
 
-    assert standing(outdated(settings=settings)) == {"org/one": "outdated", "org/one@v1": "current"}
+    assert statuses(outdated(settings=settings)) == {"org/one": "outdated", "org/one@v1": "current"}
     assert len(hub.requests) == 2
 
     pull_model("org/one@main", settings=settings)  # the default branch was not pulled again by its own name
     hub.clear_requests()
     names = {"org/one": "outdated", "org/one@main": "current", "org/one@v1": "current"}
-    assert standing(outdated(settings=settings)) == names
+    assert statuses(outdated(settings=settings)) == names
     assert len(hub.requests) == 2
 
 
@@ -107,9 +107,9 @@ def test_only_named_models_are_compared(hub: HubServer, settings: Settings) -> N
         pull_model(ref, settings=settings)
     hub.clear_requests()
 
-    assert set(standing(outdated(["org/one@v1", "org/one@v1"], settings=settings))) == {"org/one@v1"}
-    assert set(standing(outdated(["org/one"], settings=settings))) == {"org/one", "org/one@v1"}
-    assert set(standing(outdated(["org/two@main"], settings=settings))) == {"org/two"}
+    assert set(statuses(outdated(["org/one@v1", "org/one@v1"], settings=settings))) == {"org/one@v1"}
+    assert set(statuses(outdated(["org/one"], settings=settings))) == {"org/one", "org/one@v1"}
+    assert set(statuses(outdated(["org/two@main"], settings=settings))) == {"org/two"}
     assert len(hub.requests) == 4
     with pytest.raises(errors.NotStoredError):
         outdated(["org/one", "org/other-task"], settings=settings)
@@ -124,7 +124,7 @@ def test_gone_models_and_branches(hub: HubServer, root: Path, settings: Settings
 
     found = outdated(settings=settings)
 
-    assert standing(found) == {"org/one@side": "gone", "org/two": "gone"}
+    assert statuses(found) == {"org/one@side": "gone", "org/two": "gone"}
     assert isinstance(found[0].error, errors.RevisionNotFoundError)
     assert isinstance(found[1].error, errors.ModelNotFoundError)
     assert update(found, settings=settings) == []
@@ -140,7 +140,7 @@ def test_a_renamed_model_reports_its_new_id(hub: HubServer, root: Path, settings
 
     assert (found.reference, found.renamed_to) == ("org/one", "org/renamed")
     pull_model("org/one", settings=settings)  # under its new name, which is what is followed from now on
-    assert standing(outdated(settings=settings)) == {"org/renamed": "current"}
+    assert statuses(outdated(settings=settings)) == {"org/renamed": "current"}
 
 
 def test_a_failed_request_does_not_stop_the_others(hub: HubServer, settings: Settings) -> None:
@@ -150,7 +150,7 @@ def test_a_failed_request_does_not_stop_the_others(hub: HubServer, settings: Set
 
     found = outdated(settings=settings)
 
-    assert standing(found) == {"org/one": "unknown", "org/two": "current"}
+    assert statuses(found) == {"org/one": "unknown", "org/two": "current"}
     assert isinstance(found[0].error, errors.HubServerError)
     assert found[0].to_dict()["error"]["code"] == "hub_server"
 
@@ -203,7 +203,7 @@ def test_a_damaged_record_is_reported(hub: HubServer, settings: Settings) -> Non
 
     found = outdated(settings=settings)
 
-    assert standing(found) == {"org/one": "unknown", "org/two": "current"}
+    assert statuses(found) == {"org/one": "unknown", "org/two": "current"}
     assert isinstance(found[0].error, errors.ManifestError)
 
 
@@ -259,7 +259,7 @@ def test_update_pulls_outdated_models_and_keeps_the_former_commit(hub: HubServer
         ("org/one", done.model.commit),
         ("org/two", two.commit),
     }
-    assert standing(outdated(settings=settings)) == {"org/one": "current", "org/two": "current"}
+    assert statuses(outdated(settings=settings)) == {"org/one": "current", "org/two": "current"}
     with pipeline(done.model.task, model="org/one", settings=settings) as classify:
         assert classify("fox")
     (removal,) = store.prune_plan().removals
@@ -298,7 +298,7 @@ def test_a_failed_update_does_not_stop_the_others(hub: HubServer, settings: Sett
     assert done["org/one"].model is not None
     assert isinstance(done["org/other-task"].error, errors.GpuxError)  # it is no classifier any more
     assert done["org/other-task"].to_dict()["updated"] is False
-    assert standing(outdated(settings=settings))["org/other-task"] == "outdated"
+    assert statuses(outdated(settings=settings))["org/other-task"] == "outdated"
 
 
 def test_a_pull_that_falls_back_to_the_stored_commit_is_a_failed_update(hub: HubServer, settings: Settings) -> None:
