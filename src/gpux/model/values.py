@@ -24,8 +24,8 @@ def to_jsonable(value: Any) -> Any:
         return None  # JSON has neither infinity nor NaN
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, PurePath):
-        return str(value)
+    if isinstance(value, (PurePath, str)):
+        return str(value)  # of subclasses of str too, which YAML cannot represent
     if isinstance(value, dict):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
