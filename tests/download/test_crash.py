@@ -159,8 +159,10 @@ def test_kills_at_any_instant_of_a_fast_pull(hub: HubServer, settings: Settings)
     moments = random.Random(7)
     for _ in range(8):
         with running(PULL, MEDIUM) as process:
-            time.sleep(moments.uniform(0.2, 0.9))
+            wait_until(lambda: bool(hub.requests), process)
+            time.sleep(moments.uniform(0, 0.5))
             process.send_signal(signal.SIGKILL)
+        hub.clear_requests()
         for blob in settings.hf_cache.rglob("blobs/" + "?" * 64):
             assert blob.stat().st_size == SIZES[MEDIUM]
     with running(PULL, MEDIUM) as process:
@@ -191,7 +193,7 @@ def test_other_processes_continue_when_the_one_with_the_lock_is_killed(hub: HubS
     assert sent(hub) <= 1.1 * SIZES[MEDIUM]
 
 
-def test_the_client_pulls_after_a_killed_parallel_pull(hub: HubServer, settings: Settings) -> None:
+def test_huggingface_hub_downloads_after_a_killed_parallel_pull(hub: HubServer, settings: Settings) -> None:
     throttle = slow_down(hub, 10 * MB)
     kill_after(hub, 20 * MB, PULL, MEDIUM)
     (partial,) = settings.hf_cache.rglob("*.gpux.incomplete")
@@ -206,7 +208,7 @@ def test_the_client_pulls_after_a_killed_parallel_pull(hub: HubServer, settings:
         assert hashlib.file_digest(file, "sha256").hexdigest() == path.resolve().name
 
 
-def test_a_pull_after_the_client_was_killed(hub: HubServer, settings: Settings) -> None:
+def test_a_pull_after_huggingface_hub_was_killed(hub: HubServer, settings: Settings) -> None:
     slow_down(hub, 20 * MB)
     kill_after(hub, 25 * MB, CLIENT, MEDIUM)
     hub.clear_faults()
@@ -216,7 +218,7 @@ def test_a_pull_after_the_client_was_killed(hub: HubServer, settings: Settings) 
 
 
 @pytest.mark.parametrize("programs", [(PULL, CLIENT), (CLIENT, PULL)], ids=["gpux first", "client first"])
-def test_the_client_at_the_same_time(hub: HubServer, settings: Settings, programs: tuple[str, str]) -> None:
+def test_huggingface_hub_at_the_same_time(hub: HubServer, settings: Settings, programs: tuple[str, str]) -> None:
     slow_down(hub, 15 * MB)
     with running(programs[0], MEDIUM) as first:
         wait_until(lambda: sent(hub) > 5 * MB, first)
@@ -226,7 +228,7 @@ def test_the_client_at_the_same_time(hub: HubServer, settings: Settings, program
     assert sent(hub) == SIZES[MEDIUM]
 
 
-def test_the_client_lists_a_cache_with_a_partial_in_it(hub: HubServer, settings: Settings) -> None:
+def test_huggingface_hub_lists_a_cache_with_a_partial_file(hub: HubServer, settings: Settings) -> None:
     from huggingface_hub import scan_cache_dir
 
     slow_down(hub, 10 * MB)
@@ -265,7 +267,7 @@ def test_a_full_disk_is_its_own_error_and_the_next_pull_resumes(hub: HubServer, 
     assert sent(hub) - first <= SIZES[MEDIUM] - 0.9 * kept
 
 
-def test_a_resumed_file_whose_bytes_are_wrong_is_fetched_again_once(hub: HubServer, settings: Settings) -> None:
+def test_a_resumed_file_with_wrong_bytes_is_downloaded_again_once(hub: HubServer, settings: Settings) -> None:
     slow_down(hub, 10 * MB)
     kill_after(hub, 25 * MB, PULL, MEDIUM)
     (partial,) = settings.hf_cache.rglob("*.gpux.incomplete")

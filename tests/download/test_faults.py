@@ -151,7 +151,7 @@ def test_raises_its_own_error_and_resumes_later(
     check_whole(manager, fetch(manager))
 
 
-def test_an_anonymous_limit_hints_at_a_login(hub: HubServer, settings: Settings) -> None:
+def test_the_hint_of_an_anonymous_rate_limit_names_the_login(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("status", path="resolve", status=429, headers={"Retry-After": "300"}, times=None))
     for token, hinted in ((None, True), ("hf_good", False)):
         with pytest.raises(errors.RateLimitError) as caught:
@@ -265,11 +265,11 @@ def test_no_token_leaves_the_origin(hub: HubServer, settings: Settings) -> None:
 def test_the_report_counts(hub: HubServer, manager: HuggingFaceManager, several: bool) -> None:
     hub.add_fault(cdn("close", after=100_000))
     first = fetch(manager).report
-    asked = [request for request in hub.requests if "/api/" not in request.path]
+    sent = [request for request in hub.requests if "/api/" not in request.path]
     second = fetch(manager).report
 
     assert first and second
     assert (first.received, first.retries, first.cache_hits, first.verified) == (SIZE, 1, 0, 1)
-    assert first.requests == len(asked) and (first.requests > 5) is several
+    assert first.requests == len(sent) and (first.requests > 5) is several
     assert (second.received, second.requests, second.cache_hits, second.verified) == (0, 0, 1, 1)
     assert first.to_dict()["files"][0]["path"] == FILE and first.to_dict()["received"] == SIZE

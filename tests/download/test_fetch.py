@@ -65,7 +65,7 @@ def test_fetch_reports_progress_and_leaves_no_partial(manager: HuggingFaceManage
     assert not list(manager.settings.hf_cache.rglob("*.incomplete"))
 
 
-def test_the_client_finds_what_was_fetched(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_huggingface_hub_finds_downloaded_files(hub: HubServer, manager: HuggingFaceManager) -> None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     fetch(manager)
@@ -79,7 +79,7 @@ def test_the_client_finds_what_was_fetched(hub: HubServer, manager: HuggingFaceM
     assert hub.requests == []
 
 
-def test_what_the_client_fetched_is_used(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_files_downloaded_by_huggingface_hub_are_used(hub: HubServer, manager: HuggingFaceManager) -> None:
     from huggingface_hub import hf_hub_download
 
     hf_hub_download(BIG, "model.bin", cache_dir=manager.settings.hf_cache, endpoint=hub.url)
@@ -90,7 +90,7 @@ def test_what_the_client_fetched_is_used(hub: HubServer, manager: HuggingFaceMan
     assert bytes_sent(hub) == 0
 
 
-def test_a_blob_that_was_damaged_on_disk_is_fetched_again(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_a_blob_damaged_on_disk_is_downloaded_again(hub: HubServer, manager: HuggingFaceManager) -> None:
     original = fetch(manager)
     (blob,) = manager.settings.hf_cache.rglob("blobs/*" + manager.get_model_info(BIG).file("model.bin").etag[:8] + "*")  # type: ignore[index,union-attr]
     with blob.open("r+b") as file:
@@ -130,14 +130,14 @@ def test_a_cut_download_resumes_where_it_stopped(hub: HubServer, manager: Huggin
     assert bytes_sent(hub) <= SIZE + 100_000
 
 
-def test_a_server_without_ranges_sends_all_again(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_a_server_without_ranges_sends_the_whole_file_again(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("close", path="model.bin", after=4_000_000))
     hub.add_fault(Fault("ignore_range", path="model.bin"))
 
     assert len(fetch(manager)) == SIZE
 
 
-def test_damage_that_stays_is_an_error_that_names_both_hashes(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_repeated_damage_is_an_error_that_names_both_hashes(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("flip", path="model.bin", offset=10, times=None))
 
     with pytest.raises(errors.CorruptFileError) as caught:
@@ -180,7 +180,7 @@ def test_cancel_keeps_what_arrived(hub: HubServer, settings: Settings) -> None:
     assert bytes_sent(hub) < SIZE - 2_000_000
 
 
-def test_a_killed_process_loses_nothing(hub: HubServer, settings: Settings, home: Path) -> None:
+def test_a_killed_process_keeps_what_arrived(hub: HubServer, settings: Settings, home: Path) -> None:
     hub.add_fault(Fault("stall", path="model.bin", after=4_000_000, seconds=PATIENCE))
     program = f"from gpux import HuggingFaceManager as H; m = H(); m.fetch(m.get_model_info({BIG!r}), ['model.bin'])"
     process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "GPUX_TIMEOUT": str(2 * PATIENCE)})

@@ -1,4 +1,4 @@
-"""Ranges, journal, frontier and partial file: pure or on a folder, against a model that is a set of bytes."""
+"""Ranges, the journal, the hash and the partial file, compared with a set of bytes."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def test_ranges_are_a_set_of_bytes(added: list[Range], window: Range) -> None:
 
 
 @pytest.mark.parametrize("span", [(0, 0), (3, 2), (-1, 5)])
-def test_no_range(span: Range) -> None:
+def test_invalid_ranges(span: Range) -> None:
     with pytest.raises(ValueError, match="not a range"):
         Ranges().add(*span)
 
 
 @given(st.lists(spans), st.integers(1, 50))
-def test_pieces_are_the_gaps_in_order(added: list[Range], size: int) -> None:
+def test_split_ranges_are_the_gaps_in_order(added: list[Range], size: int) -> None:
     gaps = Ranges(added).gaps(0, SIZE)
 
     cut = split(gaps, size)
@@ -69,7 +69,7 @@ def test_pieces_are_the_gaps_in_order(added: list[Range], size: int) -> None:
 
 
 @given(st.lists(spans, min_size=1), st.lists(spans))
-def test_a_journal_tells_what_was_recorded(
+def test_a_journal_lists_the_recorded_ranges(
     tmp_path_factory: pytest.TempPathFactory, a: list[Range], b: list[Range]
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
@@ -85,7 +85,7 @@ def test_a_journal_tells_what_was_recorded(
 
 
 @given(st.lists(spans, min_size=1), st.data())
-def test_a_torn_journal_promises_nothing_new(
+def test_a_torn_journal_lists_no_other_bytes(
     tmp_path_factory: pytest.TempPathFactory, added: list[Range], data: st.DataObject
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
@@ -99,7 +99,7 @@ def test_a_torn_journal_promises_nothing_new(
 
 
 @given(st.binary(max_size=200))
-def test_a_journal_of_rubbish_is_read(tmp_path_factory: pytest.TempPathFactory, rubbish: bytes) -> None:
+def test_a_journal_of_random_bytes_is_read(tmp_path_factory: pytest.TempPathFactory, rubbish: bytes) -> None:
     path = tmp_path_factory.mktemp("journal") / "j"
     path.write_bytes(header(ETAG, SIZE) + rubbish)
 
@@ -108,7 +108,7 @@ def test_a_journal_of_rubbish_is_read(tmp_path_factory: pytest.TempPathFactory, 
     assert found is not None and covered(found) <= set(range(SIZE))
 
 
-def test_a_journal_of_another_blob_says_nothing(tmp_path: Path) -> None:
+def test_a_journal_of_another_blob_is_ignored(tmp_path: Path) -> None:
     Journal(tmp_path / "j", ETAG, SIZE, Ranges([(0, 10)])).close()
 
     other = read_journal(tmp_path / "j", ETAG, SIZE + 1)
@@ -117,13 +117,13 @@ def test_a_journal_of_another_blob_says_nothing(tmp_path: Path) -> None:
 
 
 @given(st.permutations(range(12)), st.integers(1, 30), st.integers(1, 60))
-def test_the_hash_follows_whatever_comes_first(order: list[int], chunk: int, kept: int) -> None:
-    """Ten bytes at a time, in any order, with any size of chunks read back, and any room in memory."""
+def test_the_hash_does_not_depend_on_the_order_of_arrival(order: list[int], chunk: int, kept: int) -> None:
+    """Ten bytes at a time, in any order, with any size of chunks read back and any limit of memory."""
     disk, here = bytearray(SIZE), Ranges()
 
     def read_into(offset: int, buffer: memoryview) -> int:
         count = min(len(buffer), chunk)
-        assert covered([(offset, offset + count)]) <= covered(here), "read before it came"
+        assert covered([(offset, offset + count)]) <= covered(here), "read before it arrived"
         buffer[:count] = disk[offset : offset + count]
         return count
 
@@ -169,10 +169,10 @@ def test_both_hashes(tmp_path: Path) -> None:
 
 @settings(max_examples=60)
 @given(st.lists(st.lists(spans, max_size=6), min_size=1, max_size=4), st.booleans())
-def test_a_partial_goes_on_where_the_last_process_stopped(
+def test_a_partial_file_continues_where_the_last_process_stopped(
     tmp_path_factory: pytest.TempPathFactory, processes: list[list[Range]], torn: bool
 ) -> None:
-    """Each inner list is what one process writes before it is killed: the file is never closed in between."""
+    """Each inner list contains the ranges that one process writes before it is killed."""
     folder = tmp_path_factory.mktemp("partial")
     path, journal, written = folder / "p", folder / "j", set[int]()
     for spans_of_process in processes:
@@ -194,7 +194,7 @@ def test_a_partial_goes_on_where_the_last_process_stopped(
     assert (folder / "blob").read_bytes() == CONTENT
 
 
-def test_bytes_that_are_here_are_never_written_again(tmp_path: Path) -> None:
+def test_bytes_that_arrived_are_never_written_again(tmp_path: Path) -> None:
     with PartialFile(tmp_path / "p", tmp_path / "j", FILE, sparse=True) as partial:
         partial.write(10, [CONTENT[10:20]])
         partial.write(0, [b"x" * SIZE])
@@ -215,7 +215,7 @@ def test_a_partial_without_a_journal_is_a_prefix(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("[pj]"))
 
 
-def test_a_journal_without_its_file_says_nothing(tmp_path: Path) -> None:
+def test_a_journal_without_its_file_is_ignored(tmp_path: Path) -> None:
     Journal(tmp_path / "j", FILE.sha256 or "", SIZE, Ranges([(0, SIZE)])).close()
 
     with PartialFile(tmp_path / "p", tmp_path / "j", FILE, sparse=True) as partial:

@@ -1,4 +1,4 @@
-"""How many connections, and when a request is sent again: with a clock that the test moves."""
+"""The number of connections and the delays of retries, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Pull:
         return numbers
 
 
-def test_connections_are_added_while_that_is_faster() -> None:
+def test_connections_are_added_while_throughput_grows() -> None:
     assert Pull().run(8, {n: 20e6 * n for n in range(9)})[-1] == 8
 
 
-def test_a_step_that_brings_nothing_is_taken_back() -> None:
+def test_a_step_without_a_gain_is_taken_back() -> None:
     numbers = Pull().run(60, dict.fromkeys(range(9), 50e6))
 
     assert set(numbers) == {1, 2}
     assert numbers.count(2) < 10
 
 
-def test_growth_stops_where_the_line_is_full() -> None:
+def test_growth_stops_at_the_bandwidth_of_the_network() -> None:
     numbers = Pull().run(12, {n: min(20e6 * n, 80e6) for n in range(9)})
 
     assert 4 in numbers and numbers[-1] == 4
@@ -66,22 +66,22 @@ def test_no_more_than_the_cap() -> None:
             pytest.fail("a fourth connection")
 
 
-def test_further_connections_for_one_file_are_bounded_apart() -> None:
+def test_extra_connections_have_a_limit_of_their_own() -> None:
     slots, cancel = ConnectionSlots(8), CancelToken()
     threading.Timer(0.2, cancel.cancel).start()
     with slots.slot(cancel, extra=False):
         with slots.slot(cancel, extra=False):
             pass
         with pytest.raises(CancelledError), slots.slot(cancel, extra=True):
-            pytest.fail("a second connection for one file, and nobody knows that it is faster")
+            pytest.fail("a second connection for one file before the first window")
 
 
-def test_who_needs_no_connection_any_more_stops_waiting() -> None:
+def test_waiting_ends_when_no_connection_is_needed() -> None:
     with ConnectionSlots(8).slot(CancelToken(), extra=True, needed=lambda: False) as admitted:
         assert not admitted
 
 
-def test_a_pause_lets_nobody_in() -> None:
+def test_no_connection_is_admitted_during_a_pause() -> None:
     pull, entered = Pull(), threading.Event()
     pull.slots.close_for(30)
 
@@ -97,7 +97,7 @@ def test_a_pause_lets_nobody_in() -> None:
     thread.join()
 
 
-def test_waits_grow_and_end_at_the_deadline() -> None:
+def test_delays_grow_until_the_deadline() -> None:
     error = NetworkError("cut")
     tries, waits = Retry(RetryPolicy(deadline=100, first=1, longest=8)), []
     began = time.monotonic()
@@ -113,13 +113,13 @@ def test_waits_grow_and_end_at_the_deadline() -> None:
 @pytest.mark.parametrize(
     "error", [RateLimitError("429", retry_after=7), HubServerError("503", status=503, retry_after=7)]
 )
-def test_what_the_server_asks_for_is_waited(error: RateLimitError | HubServerError) -> None:
+def test_the_delay_that_the_server_requests_is_respected(error: RateLimitError | HubServerError) -> None:
     assert 7 <= Retry(RetryPolicy(first=0.01)).delay_after(error, 0.0, got=False) <= 8
     with pytest.raises(type(error)):
         Retry(RetryPolicy(deadline=5)).delay_after(error, 0.0, got=False)
 
 
-def test_a_refusal_stays_one() -> None:
+def test_a_permanent_refusal_is_not_retried() -> None:
     with pytest.raises(HubServerError):
         Retry(RetryPolicy()).delay_after(HubServerError("bad request", status=400), 0.0, got=True)
 

@@ -114,7 +114,7 @@ class Cdn:
 
 
 def _send_file(request: Request, blob: Blob, headers: dict[str, str]) -> Reply:
-    """The file or the range that was asked for: 206, 416 beyond the end, 200 for what is no single range."""
+    """The file or the requested range: 206, 416 beyond the end, 200 for anything but a single range."""
     body = Body.of(blob.file, blob.size)
     headers = {**headers, "Accept-Ranges": "bytes"}
     unchanged = request.headers.get("If-Range") in (None, headers["ETag"])

@@ -148,8 +148,8 @@ class Repository:
     def date(self, label: str) -> str:
         """The date of a commit: a day after its parent's, the first at the repository's creation."""
         created = datetime.fromisoformat(self.settings.created_at).astimezone(UTC)
-        made = created + timedelta(days=len(list(self.history(label))) - 1)
-        return made.strftime("%Y-%m-%dT%H:%M:%S.") + f"{made.microsecond // 1000:03}Z"
+        date = created + timedelta(days=len(list(self.history(label))) - 1)
+        return date.strftime("%Y-%m-%dT%H:%M:%S.") + f"{date.microsecond // 1000:03}Z"
 
 
 def is_repository(folder: Path) -> bool:

@@ -101,14 +101,14 @@ def add_repo(
     (folder / REVISIONS).mkdir(parents=True, exist_ok=True)
     RepoSettings.from_json({**asdict(RepoSettings.load(folder)), **settings}).save(folder)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        made = Path(temporary, label)
-        made.mkdir()
+        written = Path(temporary, label)
+        written.mkdir()
         for name, source in files.items():
-            _write_file(made, name, source)
+            _write_file(written, name, source)
         target = folder / REVISIONS / label
         if target.exists():
             target.rename(Path(temporary, "replaced"))
-        made.rename(target)
+        written.rename(target)
     return folder
 
 

@@ -88,7 +88,7 @@ REQUESTS: list[tuple[str, str | None, list[tuple[str, bool]]]] = [
 
 
 @pytest.mark.parametrize(("ref", "token", "expected"), REQUESTS)
-def test_the_fewest_requests_and_where_the_token_goes(
+def test_the_requests_and_which_of_them_carry_the_token(
     hub: HubServer, settings: Settings, ref: str, token: str | None, expected: list[tuple[str, bool]]
 ) -> None:
     check_access(ref, replace(settings, token=token))
@@ -109,8 +109,8 @@ def test_the_fields_of_a_report(hub: HubServer, settings: Settings) -> None:
     assert check_access(ModelRef("hf", "tiny/fill"), settings).downloads
 
 
-def test_files_that_are_closed_although_the_model_looks_open(hub: HubServer, settings: Settings) -> None:
-    """As under an organization's rules for networks and tokens, which no info shows."""
+def test_restricted_files_of_a_model_whose_info_is_public(hub: HubServer, settings: Settings) -> None:
+    """For example by an organization's rules for networks and tokens, which the info does not show."""
     user = replace(settings, token=ADA)
     hub.add_fault(Fault("status", method="HEAD", status=403))
     report = check_access("tiny/embed", user)
@@ -146,7 +146,7 @@ def test_no_network_and_offline(hub: HubServer, settings: Settings) -> None:
     assert hub.requests == []
 
 
-def test_several_at_once_in_their_order(hub: HubServer, settings: Settings) -> None:
+def test_reports_are_in_the_order_of_the_references(hub: HubServer, settings: Settings) -> None:
     refs = ["tiny/embed", "tiny/missing", "two words", "acme/gated", "tiny/fill"] * 6
     reports = check_many(refs, settings)
     assert [report.reference for report in reports] == refs

@@ -1,4 +1,4 @@
-"""Tokens: validated before they are kept, kept as huggingface_hub keeps them, never shown."""
+"""Login and logout: tokens are validated, stored as huggingface_hub stores them, and never shown."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _settings(**overrides: object) -> Settings:
 
 
 @pytest.mark.parametrize("token", ["hf_abc", " hf_abc\n", "\thf_abc\r\n"])
-def test_a_token_may_have_white_space_around_it(token: str) -> None:
+def test_white_space_around_a_token_is_removed(token: str) -> None:
     assert tokens.check_token(token) == "hf_abc"
 
 
 @pytest.mark.parametrize("token", ["", " \n", "hf_a hf_b", "hf_a\nhf_b", "hf_ä", "hf_\x00"])
-def test_what_cannot_be_a_token_is_refused_without_being_repeated(token: str) -> None:
+def test_a_malformed_token_is_refused_and_not_quoted(token: str) -> None:
     with pytest.raises(errors.InvalidTokenError) as caught:
         tokens.check_token(token)
     assert "hf_" not in f"{caught.value!r} {caught.value.hint} {caught.value.details}"
@@ -54,7 +54,7 @@ def test_accounts(found: dict[str, object], account: Account) -> None:
 
 
 @pytest.mark.parametrize("found", [{}, {"name": ""}, [], None])
-def test_an_answer_without_an_account_is_no_login(found: object) -> None:
+def test_a_response_without_an_account_is_an_error(found: object) -> None:
     with pytest.raises(errors.HubServerError):
         account_from(found)  # type: ignore[arg-type]
 
@@ -95,7 +95,9 @@ def test_whoami_refused(settings: Settings, overrides: dict[str, object], kind: 
     ],
     ids=lambda value: str(getattr(value, "status", "")),
 )
-def test_whoami_answered_oddly(hub: HubServer, settings: Settings, fault: Fault, kind: type[errors.GpuxError]) -> None:
+def test_whoami_with_a_faulty_hub(
+    hub: HubServer, settings: Settings, fault: Fault, kind: type[errors.GpuxError]
+) -> None:
     hub.add_fault(fault)
     with pytest.raises(kind) as caught:
         HuggingFaceManager(settings, token="hf_good").whoami()
@@ -103,8 +105,8 @@ def test_whoami_answered_oddly(hub: HubServer, settings: Settings, fault: Fault,
 
 
 @pytest.mark.hub
-def test_a_token_that_no_header_takes_is_not_quoted(settings: Settings) -> None:
-    """The HTTP libraries put the header that they refuse into their message."""
+def test_a_token_that_is_invalid_in_a_header_is_not_quoted(settings: Settings) -> None:
+    """The HTTP libraries quote an invalid header in their message."""
     for call in ("get_model_info", "list_revisions"):
         with pytest.raises(errors.InvalidTokenError) as caught:
             getattr(HuggingFaceManager(settings, token="hf_se\ncret"), call)("tiny/embed")
@@ -112,7 +114,7 @@ def test_a_token_that_no_header_takes_is_not_quoted(settings: Settings) -> None:
 
 
 @pytest.mark.hub
-def test_login_keeps_the_bare_token_for_its_owner_alone(settings: Settings) -> None:
+def test_login_writes_the_bare_token_readable_by_its_owner_only(settings: Settings) -> None:
     old = os.umask(0)  # the mode must not depend on it
     try:
         done = tokens.login(" hf_good\n", settings)
@@ -130,7 +132,7 @@ def test_login_keeps_the_bare_token_for_its_owner_alone(settings: Settings) -> N
 
 
 @pytest.mark.hub
-def test_huggingface_hub_sees_the_login(hub: HubServer, settings: Settings) -> None:
+def test_huggingface_hub_reads_the_login(hub: HubServer, settings: Settings) -> None:
     tokens.login("hf_good", settings)
     program = "import huggingface_hub as h; print(h.get_token(), h.whoami()['name'])"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -138,7 +140,7 @@ def test_huggingface_hub_sees_the_login(hub: HubServer, settings: Settings) -> N
 
 
 @pytest.mark.hub
-def test_a_login_of_huggingface_hub_is_seen(hub: HubServer, settings: Settings) -> None:
+def test_a_login_of_huggingface_hub_is_read(hub: HubServer, settings: Settings) -> None:
     program = "import huggingface_hub as h; h.login('hf_good')"
     subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     stored = settings.token_path.with_name("stored_tokens")
@@ -149,13 +151,13 @@ def test_a_login_of_huggingface_hub_is_seen(hub: HubServer, settings: Settings) 
     done = tokens.logout(settings)
 
     assert done.other_tokens == str(stored)
-    assert stored.read_bytes() == before  # it holds what gpux does not know, such as OAuth refresh tokens
+    assert stored.read_bytes() == before  # it may contain OAuth refresh tokens
     assert _settings().token is None
 
 
 @pytest.mark.hub
 @pytest.mark.parametrize("token", ["hf_bad", "", "hf_a hf_b"])
-def test_a_refused_token_leaves_the_old_one(settings: Settings, token: str) -> None:
+def test_a_refused_token_does_not_replace_the_old_one(settings: Settings, token: str) -> None:
     tokens.login("hf_good", settings)
     with pytest.raises(errors.InvalidTokenError) as caught:
         tokens.login(token, settings)
@@ -164,7 +166,7 @@ def test_a_refused_token_leaves_the_old_one(settings: Settings, token: str) -> N
 
 
 @pytest.mark.hub
-def test_a_link_to_a_token_file_stays_a_link(settings: Settings, tmp_path: Path) -> None:
+def test_a_symlink_to_a_token_file_stays_a_symlink(settings: Settings, tmp_path: Path) -> None:
     settings.token_path.parent.mkdir()
     settings.token_path.symlink_to(tmp_path / "shared")
     tokens.login("hf_good", settings)
@@ -173,13 +175,13 @@ def test_a_link_to_a_token_file_stays_a_link(settings: Settings, tmp_path: Path)
 
 
 @pytest.mark.hub
-def test_a_place_that_cannot_be_written(settings: Settings, home: Path) -> None:
-    settings.token_path.mkdir(parents=True)  # a folder in the file's place
+def test_a_token_file_that_cannot_be_written(settings: Settings, home: Path) -> None:
+    settings.token_path.mkdir(parents=True)  # a folder in place of the file
     with pytest.raises(errors.NotWritableError, match="token"):
         tokens.login("hf_good", settings)
     assert list(settings.token_path.parent.iterdir()) == [settings.token_path]
 
-    (home / "file").touch()  # a file in the folder's place
+    (home / "file").touch()  # a file in place of the folder
     blocked = Settings.from_env({**os.environ, "HF_HOME": str(home / "file")})
     with pytest.raises(errors.NotWritableError, match="file"):
         tokens.login("hf_good", blocked)
@@ -194,14 +196,14 @@ def test_a_home_that_may_not_be_entered(home: Path) -> None:
     (home / "hf").chmod(0o700)
 
 
-def test_logout_where_there_is_nothing(home: Path) -> None:
+def test_logout_without_a_token(home: Path) -> None:
     assert tokens.logout(_settings()) == tokens.Logout(())
     (home / "hf" / "token").mkdir(parents=True)
     assert tokens.logout(_settings()) == tokens.Logout(())
 
 
 @pytest.mark.hub
-def test_readers_meet_a_whole_token_at_any_time(settings: Settings) -> None:
+def test_readers_never_read_a_partial_token(settings: Settings) -> None:
     tokens.login("hf_good", settings)
     seen, stop = set(), threading.Event()
 
@@ -219,7 +221,7 @@ def test_readers_meet_a_whole_token_at_any_time(settings: Settings) -> None:
 
 
 @pytest.mark.hub
-def test_status_tells_where_the_token_comes_from(hub: HubServer, settings: Settings) -> None:
+def test_status_shows_the_source_of_the_token(hub: HubServer, settings: Settings) -> None:
     tokens.login("hf_good", settings)
     hub.clear_requests()
     found = tokens.status(_settings())
@@ -234,7 +236,7 @@ def test_status_tells_where_the_token_comes_from(hub: HubServer, settings: Setti
 
 
 @pytest.mark.hub
-def test_the_environment_stands_above_the_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_takes_precedence_over_the_file(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "hf_other")
     assert tokens.login("hf_good", settings).overridden_by == "HUGGING_FACE_HUB_TOKEN"
     found = tokens.status(_settings())
@@ -249,7 +251,7 @@ def test_the_environment_stands_above_the_file(settings: Settings, monkeypatch: 
 
 
 @pytest.mark.hub
-def test_a_refused_token_says_where_it_comes_from(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_refused_token_names_its_source(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_bad")
     with pytest.raises(errors.InvalidTokenError, match="HF_TOKEN") as caught:
         tokens.status(_settings())
@@ -269,20 +271,20 @@ def test_status_without_a_token(hub: HubServer, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.hub
-def test_offline_status_asks_nobody(hub: HubServer, settings: Settings) -> None:
+def test_offline_status_sends_no_request(hub: HubServer, settings: Settings) -> None:
     tokens.login("hf_good", settings)
     hub.clear_requests()
     found = tokens.status(_settings(offline=True))
     assert (found.source, found.account, hub.requests) == ("file", None, [])
 
 
-def test_a_key_store_is_not_looked_at_without_its_mark(home: Path) -> None:
+def test_the_key_store_is_not_read_without_its_marker(home: Path) -> None:
     program = "import sys; from gpux import Settings; Settings.from_env(); print('keyring' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
 
 
-def test_a_key_store_that_is_gone_stops_nothing_but_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_store_is_an_error_of_status_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after ``pip uninstall keyring``."""
     settings = _settings()
     settings.token_path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Metadata of the Hub: what is asked, what comes back, and every refusal as its own error."""
+"""Metadata of the Hub: requests, values, and each refusal as its own error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.hub import Fault, HubServer
 pytestmark = pytest.mark.hub
 
 
-def test_model_info_takes_one_request(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_model_info_is_one_request(hub: HubServer, manager: HuggingFaceManager) -> None:
     info = manager.get_model_info("tiny/classify")
 
     assert [request.path.split("?")[0] for request in hub.requests] == ["/api/models/tiny/classify"]
@@ -50,7 +50,7 @@ def test_search(manager: HuggingFaceManager) -> None:
         "tiny/embed",
         "openai-community/gpt2",
     ]
-    assert manager.search_models("there is no such thing") == []
+    assert manager.search_models("no model has this name") == []
 
 
 def test_a_url_of_this_hub_is_a_reference(hub: HubServer, manager: HuggingFaceManager) -> None:
@@ -88,7 +88,7 @@ def test_a_private_model_with_the_right_token(settings: Settings) -> None:
     assert HuggingFaceManager(settings, token="hf_good").get_model_info("acme/private").private
 
 
-def test_gated_files_say_where_to_ask(settings: Settings, hub: HubServer) -> None:
+def test_the_error_of_gated_files_names_the_page(settings: Settings, hub: HubServer) -> None:
     for token in (None, "hf_other"):
         manager = HuggingFaceManager(settings, token=token)
         info = manager.get_model_info("acme/gated")
@@ -115,7 +115,7 @@ def test_a_page_instead_of_json(hub: HubServer, manager: HuggingFaceManager) -> 
         manager.get_model_info("tiny/embed")
 
 
-def test_rate_limit_tells_how_long(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_the_error_of_a_rate_limit_has_the_waiting_time(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("status", status=429, headers={"RateLimit": '"api";r=0;t=7'}, times=None))
 
     with pytest.raises(errors.RateLimitError) as caught:
@@ -148,7 +148,7 @@ def test_a_call_can_be_cancelled(hub: HubServer, manager: HuggingFaceManager) ->
         manager.resolve("tiny/embed", cancel=cancel)
 
 
-def test_offline_asks_nobody(hub: HubServer, settings: Settings, manager: HuggingFaceManager) -> None:
+def test_offline_sends_no_request(hub: HubServer, settings: Settings, manager: HuggingFaceManager) -> None:
     info = manager.get_model_info("tiny/embed")
     manager.fetch(info, ["config.json"])
     hub.clear_requests()
@@ -162,8 +162,8 @@ def test_offline_asks_nobody(hub: HubServer, settings: Settings, manager: Huggin
     assert hub.requests == []
 
 
-def test_a_mirror_that_drops_hashes_is_asked_for_the_tree(hub: HubServer, manager: HuggingFaceManager) -> None:
-    """The model info of some mirrors (olah) has names only."""
+def test_hashes_are_read_from_the_tree_if_a_mirror_omits_them(hub: HubServer, manager: HuggingFaceManager) -> None:
+    """The model info of some mirrors (olah) contains file names only."""
     bare = b'{"id": "tiny/embed", "sha": "%s", "siblings": [{"rfilename": "config.json"}]}'
     body = bare % hub.commit("tiny/embed").encode()
     hub.add_fault(Fault("status", path="blobs=", status=200, body=body, headers={"Content-Type": "application/json"}))
@@ -171,7 +171,7 @@ def test_a_mirror_that_drops_hashes_is_asked_for_the_tree(hub: HubServer, manage
     assert all(file.etag and file.size for file in manager.get_model_info("tiny/embed").files)
 
 
-def test_an_odd_model_hides_no_other_from_a_search(manager: HuggingFaceManager) -> None:
+def test_an_invalid_model_does_not_hide_others_from_a_search(manager: HuggingFaceManager) -> None:
     found = {info.id: info for info in manager.search_models(limit=100)}
 
     assert {"tiny/embed", "odd/traversal"} <= set(found)

@@ -1,4 +1,4 @@
-"""What stands between this machine and the Hub: proxies, certificates, connections that end in every way."""
+"""The network between this machine and the Hub: proxies, certificates, connections that break."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MODEL, FILE = "tiny/embed", "config.json"
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Forwards GET, and remembers what it was asked for."""
+    """Forwards GET requests, and records their paths."""
 
     protocol_version = "HTTP/1.1"
-    asked: list[str]
+    paths: list[str]
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.paths.append(self.path)
         parts = urlsplit(self.path)
         there = http.client.HTTPConnection(parts.hostname or "", parts.port or 80)
         there.request("GET", self.path.removeprefix(f"{parts.scheme}://{parts.netloc}"), headers=dict(self.headers))
@@ -59,10 +59,10 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy() -> Iterator[tuple[str, list[str]]]:
-    asked: list[str] = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Recording", (Proxy,), {"asked": asked}))
+    paths: list[str] = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Recording", (Proxy,), {"paths": paths}))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    yield f"http://127.0.0.1:{server.server_address[1]}", paths
     server.shutdown()
     server.server_close()
 
@@ -75,7 +75,7 @@ def test_the_proxy_of_the_environment_is_used(
     settings: Settings, proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info = HuggingFaceManager(settings).get_model_info(MODEL)
-    url, asked = proxy
+    url, paths = proxy
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, url)
     for name in ("NO_PROXY", "no_proxy"):
@@ -83,10 +83,12 @@ def test_the_proxy_of_the_environment_is_used(
 
     fetch(settings, info)
 
-    assert any(FILE in path and path.startswith("http://") for path in asked)
+    assert any(FILE in path and path.startswith("http://") for path in paths)
 
 
-def test_no_proxy_is_obeyed(settings: Settings, proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_respected(
+    settings: Settings, proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     info = HuggingFaceManager(settings).get_model_info(MODEL)
     for name in ("HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, proxy[0])
@@ -98,17 +100,17 @@ def test_no_proxy_is_obeyed(settings: Settings, proxy: tuple[str, list[str]], mo
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that nobody trusts, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("makes a certificate with openssl")
-    made = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    files = tmp_path / "certificate.pem", tmp_path / "key.pem"
     request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
     extension = ["-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(
-        [openssl, *request, *extension, "-out", made[0], "-keyout", made[1]], check=True, capture_output=True
+        [openssl, *request, *extension, "-out", files[0], "-keyout", files[1]], check=True, capture_output=True
     )
-    return made
+    return files
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_certificates_of_the_environment_are_trusted(
     fetch(Settings.from_env(endpoint=secure), info)
 
 
-def test_the_bundle_that_httpx_reads_itself_goes_first() -> None:
+def test_the_bundle_that_httpx_reads_takes_precedence() -> None:
     both = {"REQUESTS_CA_BUNDLE": "/r.pem", "SSL_CERT_FILE": "/s.pem"}
     assert Settings.from_env(both).ca_bundle is None
     assert Settings.from_env({"REQUESTS_CA_BUNDLE": "/r.pem"}).ca_bundle == Path("/r.pem")
@@ -199,7 +201,7 @@ def _raiser(kind: type[Exception]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", [*_request_errors(), httpx2.InvalidURL])
-def test_every_error_of_a_request_is_ours(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_error_of_a_request_is_mapped(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     http_client = HubHttp("http://127.0.0.1:9", "hf_secret", 1.0)
     monkeypatch.setattr(httpx2.Client, "send", _raiser(kind))
 
@@ -213,7 +215,7 @@ def test_every_error_of_a_request_is_ours(kind: type[Exception], monkeypatch: py
 @pytest.mark.parametrize(
     "event", ["connection.connect_tcp", "connection.start_tls", "proxy.start_tls", "socks.start_tls"]
 )
-def test_every_kind_of_connection_can_be_cut(event: str) -> None:
+def test_every_kind_of_connection_can_be_shut_down(event: str) -> None:
     here, there = socket.socketpair()
 
     class Stream:

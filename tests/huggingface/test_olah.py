@@ -65,5 +65,5 @@ def test_a_pull_through_a_mirror(mirror: str, settings: Settings) -> None:
     info = manager.get_model_info("tiny/classify")
     snapshot = manager.fetch(info, ["config.json", "onnx/model.onnx"])
 
-    assert all(file.etag and file.size for file in info.files)  # the mirror drops them: asked of the tree
+    assert all(file.etag and file.size for file in info.files)  # omitted by the mirror, read from the tree
     assert (snapshot.path / "onnx/model.onnx").stat().st_size == info.file("onnx/model.onnx").size  # type: ignore[union-attr]

@@ -66,7 +66,7 @@ def test_filters(hub: HubServer, manager: HuggingFaceManager, filters: dict[str,
     assert len(pages(hub)) == 1
 
 
-def test_a_result_has_what_the_columns_need(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_the_fields_of_a_result(hub: HubServer, manager: HuggingFaceManager) -> None:
     small, *_ = manager.search_models("small")
     gguf, *_ = manager.search_models("gguf")
 
@@ -115,7 +115,7 @@ def test_an_unknown_filter_is_a_type_error(hub: HubServer, manager: HuggingFaceM
     assert hub.requests == []
 
 
-def test_a_hub_that_ignores_filters_is_filtered_here(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_results_of_a_hub_that_ignores_filters_are_filtered(hub: HubServer, manager: HuggingFaceManager) -> None:
     body = b'[{"id": "x/one", "safetensors": {"parameters": {}, "total": 5}, "gated": "auto"}, {"id": "x/two"}]'
     hub.add_fault(Fault("status", status=200, body=body, headers={"Content-Type": "application/json"}, times=None))
 
@@ -131,7 +131,7 @@ def test_an_invalid_response_is_an_error(hub: HubServer, manager: HuggingFaceMan
         manager.search_models("x")
 
 
-def test_a_first_page_is_one_request_as_large_as_the_client_s_own(hub: HubServer, settings: Settings) -> None:
+def test_a_first_page_is_one_request_as_large_as_that_of_huggingface_hub(hub: HubServer, settings: Settings) -> None:
     from huggingface_hub import HfApi
 
     expand: Any = list(EXPANDED)
@@ -146,7 +146,7 @@ def test_a_first_page_is_one_request_as_large_as_the_client_s_own(hub: HubServer
     assert list(ours.values()) == list(theirs.values())
 
 
-def test_what_gpux_can_run(hub: HubServer, manager: HuggingFaceManager, settings: Settings) -> None:
+def test_runnable_models(hub: HubServer, manager: HuggingFaceManager, settings: Settings) -> None:
     how = runnable(settings)
     found = {info.id: how(info) for info in manager.search_models(limit=10)}
 
@@ -179,5 +179,5 @@ def test_counts(text: str, count: int) -> None:
         (1_234_567, 1_234_567, "min:1234K,max:1235K"),
     ],
 )
-def test_sizes_on_the_wire(low: int | None, high: int | None, expected: str) -> None:
+def test_sizes_in_the_request(low: int | None, high: int | None, expected: str) -> None:
     assert SearchQuery(min_parameters=low, max_parameters=high).parameters(5)["num_parameters"] == expected

@@ -1,4 +1,4 @@
-"""The last answers of the Hub: kept, bounded, never taken for the Hub's own of this moment."""
+"""The cache of model infos: round trip, bounds, damage, and when cached info is returned."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ def files_of(cache: InfoCache) -> list[Path]:
     return sorted(cache.path("x", None).parent.iterdir())
 
 
-def test_what_is_kept_comes_back_equal(cache: InfoCache) -> None:
+def test_a_cached_info_is_read_back_equal(cache: InfoCache) -> None:
     known = DatedInfo(INFO, ago(hours=3))
 
     cache.write("org/name", None, known)
 
     assert cache.read("org/name", None) == known
-    assert cache.read("org/name", "main") == known  # what no revision stands for
+    assert cache.read("org/name", "main") == known  # the default branch
     assert pickle.loads(pickle.dumps(known)) == known
     assert cache.read("org/name", "v1") is None
     assert cache.read("org/other", None) is None
     assert InfoCache(files_of(cache)[0].parent, "http://mirror").read("org/name", None) is None
 
 
-def test_another_name_of_it_is_told(cache: InfoCache) -> None:
+def test_the_requested_id_is_kept_beside_the_canonical_id(cache: InfoCache) -> None:
     cache.write("short", None, DatedInfo(INFO, ago()))
 
     found = cache.read("short", None)
@@ -98,7 +98,7 @@ def test_a_damaged_file_counts_as_absent(cache: InfoCache, damage: object) -> No
     assert cache.read("org/name", None) is not None
 
 
-def test_what_a_file_name_may_not_be_is_not_read_back(cache: InfoCache) -> None:
+def test_an_unsafe_file_name_is_not_read_back(cache: InfoCache) -> None:
     cache.write("org/name", None, DatedInfo(INFO, ago()))
     (file,) = files_of(cache)
     document = json.loads(file.read_text())
@@ -109,12 +109,12 @@ def test_what_a_file_name_may_not_be_is_not_read_back(cache: InfoCache) -> None:
     assert cache.read("org/name", None) is None
 
 
-def test_the_number_is_bounded_and_the_oldest_go(cache: InfoCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_is_bounded_and_the_oldest_are_deleted(cache: InfoCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info_cache, "KEPT", 3)
     for number in range(5):
         cache.write(f"org/m{number}", None, DatedInfo(INFO, ago()))
         os.utime(cache.path(f"org/m{number}", None), (number + 1, number + 1))
-    cache.write("org/m3", None, DatedInfo(INFO, ago()))  # once more
+    cache.write("org/m3", None, DatedInfo(INFO, ago()))  # written again
     cache.write("org/m5", None, DatedInfo(INFO, ago()))
 
     assert [number for number in range(6) if cache.read(f"org/m{number}", None)] == [3, 4, 5]
@@ -122,14 +122,14 @@ def test_the_number_is_bounded_and_the_oldest_go(cache: InfoCache, monkeypatch: 
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root and Windows write anywhere")
-def test_a_folder_that_refuses_keeps_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     cache = InfoCache(tmp_path / "info", "http://hub")
     cache.write("org/name", None, DatedInfo(INFO, ago()))
     assert cache.read("org/name", None) is None
 
 
-def test_a_file_in_the_place_of_the_folder_is_no_error(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "info").write_text("in the way")
     cache = InfoCache(tmp_path / "info", "http://hub")
     cache.write("org/name", None, DatedInfo(INFO, ago()))
@@ -138,7 +138,7 @@ def test_a_file_in_the_place_of_the_folder_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
-def test_a_private_models_file_is_its_owners_alone(cache: InfoCache) -> None:
+def test_the_file_of_a_private_model_is_readable_by_its_owner_only(cache: InfoCache) -> None:
     for id, private in (("org/private", True), ("org/public", False)):
         cache.write(id, None, DatedInfo(replace(INFO, private=private), ago()))
     before = os.umask(0o022)
@@ -158,7 +158,7 @@ def kept(settings: Settings) -> InfoCache:
 
 
 @pytest.mark.hub
-def test_every_answer_is_kept_without_a_token(hub: HubServer, settings: Settings) -> None:
+def test_the_cache_contains_no_token(hub: HubServer, settings: Settings) -> None:
     manager = HuggingFaceManager(settings, token="hf_good")
 
     info = manager.get_model_info("acme/private")
@@ -172,7 +172,7 @@ def test_every_answer_is_kept_without_a_token(hub: HubServer, settings: Settings
 
 
 @pytest.mark.hub
-def test_a_young_answer_is_taken_only_where_an_age_is_allowed(
+def test_cached_info_is_returned_only_with_max_age(
     hub: HubServer, settings: Settings, manager: HuggingFaceManager
 ) -> None:
     first = manager.get_model_info("tiny/embed")
@@ -193,7 +193,7 @@ def test_a_young_answer_is_taken_only_where_an_age_is_allowed(
     "fault",
     [Fault("status", status=503, times=None), Fault("status", status=429, times=None), Fault("drop", times=None)],
 )
-def test_the_last_answer_serves_where_the_hub_does_not(hub: HubServer, settings: Settings, fault: Fault) -> None:
+def test_cached_info_replaces_a_failing_hub(hub: HubServer, settings: Settings, fault: Fault) -> None:
     manager = HuggingFaceManager(settings)
     first = manager.latest_model_info("tiny/embed")
     assert first.why is None
@@ -205,13 +205,13 @@ def test_the_last_answer_serves_where_the_hub_does_not(hub: HubServer, settings:
     assert again.info == first.info and again.why
     assert again.age is not None and again.age >= 3 * 3600
     with pytest.raises(errors.UnavailableError):
-        manager.latest_model_info("tiny/fill")  # of which nothing is known
+        manager.latest_model_info("tiny/fill")  # not in the cache
     with pytest.raises(errors.UnavailableError):
         manager.get_model_info("tiny/embed")  # never silently
 
 
 @pytest.mark.hub
-def test_offline_the_last_answer_or_the_files_that_are_here(hub: HubServer, settings: Settings) -> None:
+def test_offline_cached_info_or_the_files_in_the_source_cache(hub: HubServer, settings: Settings) -> None:
     pull_model("tiny/embed", settings=settings)
     hub.clear_requests()
     offline = HuggingFaceManager(settings, offline=True)
@@ -228,7 +228,7 @@ def test_offline_the_last_answer_or_the_files_that_are_here(hub: HubServer, sett
 
 
 @pytest.mark.hub
-def test_a_short_name_is_kept_under_its_canonical_one_too(hub: HubServer, settings: Settings) -> None:
+def test_a_short_id_is_cached_under_its_canonical_id_too(hub: HubServer, settings: Settings) -> None:
     HuggingFaceManager(settings).get_model_info("gpt2")
     offline = HuggingFaceManager(settings, offline=True)
 
@@ -238,7 +238,7 @@ def test_a_short_name_is_kept_under_its_canonical_one_too(hub: HubServer, settin
 
 
 @pytest.mark.hub
-def test_what_is_no_more_is_forgotten(hub: HubServer, settings: Settings) -> None:
+def test_the_info_of_a_removed_model_is_deleted(hub: HubServer, settings: Settings) -> None:
     HuggingFaceManager(settings, token="hf_good").get_model_info("acme/private")
     manager = HuggingFaceManager(settings)
     assert manager.cached_model_info("acme/private") is not None
@@ -250,7 +250,7 @@ def test_what_is_no_more_is_forgotten(hub: HubServer, settings: Settings) -> Non
 
 
 @pytest.mark.hub
-def test_another_hubs_model_is_another_model(hub: HubServer, settings: Settings) -> None:
+def test_the_cache_is_separate_for_each_endpoint(hub: HubServer, settings: Settings) -> None:
     HuggingFaceManager(settings).get_model_info("tiny/embed")
     other = HuggingFaceManager(settings, endpoint="http://127.0.0.1:9")
 
@@ -259,7 +259,7 @@ def test_another_hubs_model_is_another_model(hub: HubServer, settings: Settings)
 
 
 @pytest.mark.hub
-def test_a_pull_by_branch_asks_whatever_is_kept(hub: HubServer, settings: Settings) -> None:
+def test_a_pull_by_branch_ignores_cached_info(hub: HubServer, settings: Settings) -> None:
     manager = HuggingFaceManager(settings)
     manager.get_model_info("tiny/moved")
     hub.move_branch("tiny/moved", "main", "next")
@@ -271,14 +271,14 @@ def test_a_pull_by_branch_asks_whatever_is_kept(hub: HubServer, settings: Settin
 
 
 @pytest.mark.hub
-def test_a_home_that_keeps_nothing_stops_nothing(settings: Settings) -> None:
+def test_a_home_that_cannot_be_written_is_not_an_error(settings: Settings) -> None:
     settings.home.parent.mkdir(parents=True, exist_ok=True)
     settings.home.write_text("in the way")
 
     assert HuggingFaceManager(settings).get_model_info("tiny/embed").id == "tiny/embed"
 
 
-def test_a_manager_that_keeps_nothing_is_asked(tmp_path: Path) -> None:
+def test_latest_info_of_a_manager_without_a_cache(tmp_path: Path) -> None:
     folder = bert_repository(tmp_path / "mine", "fill-mask", onnx=True)
 
     known = latest_info(LocalManager(), folder)

@@ -12,12 +12,12 @@ from gpux.managers.local import LocalManager
 
 UNREADABLE = [
     pytest.param("/proc/1/", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")),
-    "/" + "x" * 5000,  # longer than any system takes
+    "/" + "x" * 5000,  # longer than any system allows
 ]
 
 
 @pytest.mark.parametrize("folder", UNREADABLE, ids=["entries", "name"])
-def test_what_cannot_be_read_is_a_typed_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_read_is_a_typed_error(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelNotFoundError, match="cannot be read: ") as caught:
         LocalManager().resolve(folder)
     assert caught.value.hint

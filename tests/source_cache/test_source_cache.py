@@ -1,4 +1,4 @@
-"""The source cache as gpux sees it: scanned, hashed, and removed from, without harm to other tools."""
+"""The source cache: scan, verification and removal, without harm to other tools."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHARED, OLD, NEW = b"shared weights" * 100, b"old", b"new config"
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    """Two commits that share their weights; ``main`` leads to the second."""
+    """Two commits that share their weights; ``main`` points to the second."""
     cache = tmp_path / "hub"
     write(cache, FIRST, {"model.safetensors": SHARED, "config.json": OLD})
     write(cache, SECOND, {"model.safetensors": SHARED, "onnx/config.json": NEW}, refs=("main", "refs/pr/1"))
@@ -51,7 +51,7 @@ def name_of(path: str, content: bytes) -> str:
 def write(
     cache: Path, commit: str, files: dict[str, bytes], *, id: str = ID, refs: tuple[str, ...] = (), kind: str = "models"
 ) -> Path:
-    """A commit, as huggingface_hub lays it out."""
+    """A commit in the layout of huggingface_hub."""
     repository = cache / f"{kind}--{id.replace('/', '--')}"
     for path, content in files.items():
         blob = repository / "blobs" / name_of(path, content)
@@ -98,7 +98,7 @@ def test_blobs_that_commits_share_are_counted_once(cache: Path) -> None:
     assert json.loads(json.dumps(repository.to_dict()))["commits"][0]["shared_blobs"] == 1
 
 
-def test_kinds_strangers_and_an_empty_cache(cache: Path, tmp_path: Path) -> None:
+def test_kinds_other_folders_and_an_empty_cache(cache: Path, tmp_path: Path) -> None:
     write(cache, FIRST, {"a.txt": b"a"}, id="gpt2", kind="models")
     write(cache, FIRST, {"a.txt": b"a"}, kind="datasets")
     (cache / "version.txt").write_text("1")
@@ -109,7 +109,7 @@ def test_kinds_strangers_and_an_empty_cache(cache: Path, tmp_path: Path) -> None
     assert scan(cache / "version.txt") == ()
 
 
-def test_partial_downloads_are_no_blobs(cache: Path) -> None:
+def test_partial_downloads_are_not_blobs(cache: Path) -> None:
     blobs = scanned(cache).path / "blobs"
     for name in ("aa.gpux.incomplete", "aa.gpux.journal", "bb.incomplete", "cc.1234abcd.incomplete"):
         (blobs / name).write_bytes(b"12345")
@@ -122,7 +122,7 @@ def test_partial_downloads_are_no_blobs(cache: Path) -> None:
     assert verified(cache).ok
 
 
-def test_files_without_links_and_links_to_elsewhere(cache: Path, tmp_path: Path) -> None:
+def test_regular_files_and_symlinks_out_of_the_repository(cache: Path, tmp_path: Path) -> None:
     snapshot = scanned(cache).commits[0].path
     (snapshot / "copied.json").write_bytes(b"{}")
     (tmp_path / "elsewhere").write_bytes(b"123")
@@ -136,14 +136,14 @@ def test_files_without_links_and_links_to_elsewhere(cache: Path, tmp_path: Path)
     assert verified(cache).unchecked == 3
 
 
-def test_a_cache_behind_a_link(cache: Path, tmp_path: Path) -> None:
+def test_a_cache_behind_a_symlink(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(cache)
     (tmp_path / "x").mkdir()
     assert scanned(tmp_path / "link").size == scanned(cache).size
     assert scanned(Path(f"{tmp_path}/x/../hub")).commits[0].size == scanned(cache).commits[0].size
 
 
-def test_content_in_the_store_that_repositories_share(cache: Path) -> None:
+def test_blobs_in_the_store_that_repositories_share(cache: Path) -> None:
     blob = scanned(cache).path / "blobs" / sha256(SHARED)
     target = cache / "blobs" / "ab" / "abcd"
     target.parent.mkdir(parents=True)
@@ -158,8 +158,8 @@ def test_content_in_the_store_that_repositories_share(cache: Path) -> None:
 
 
 @pytest.mark.hub
-def test_it_agrees_with_the_client(hub: HubServer, manager: HuggingFaceManager) -> None:
-    """What huggingface_hub itself downloaded, and what gpux did, in one repository."""
+def test_the_scan_agrees_with_huggingface_hub(hub: HubServer, manager: HuggingFaceManager) -> None:
+    """With files that huggingface_hub and gpux downloaded."""
     from huggingface_hub import scan_cache_dir, snapshot_download
 
     cache = manager.settings.hf_cache
@@ -215,10 +215,10 @@ def test_every_kind_of_damage(cache: Path) -> None:
 # Removing
 
 
-def test_a_commit_goes_with_what_only_it_needs(cache: Path) -> None:
+def test_a_commit_is_removed_with_the_blobs_that_only_it_uses(cache: Path) -> None:
     plan = plan_source_removal(cache, ID, scanned(cache).at(FIRST))
     assert (plan.bytes_freed, plan.kept) == (len(OLD), len(SHARED))
-    assert scanned(cache).commits[0].path.is_dir()  # a plan does nothing
+    assert scanned(cache).commits[0].path.is_dir()  # planning removes nothing
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert json.loads(json.dumps(plan.to_dict()))["bytes_freed"] == len(OLD)
     assert plan.execute() == len(OLD)
@@ -229,7 +229,7 @@ def test_a_commit_goes_with_what_only_it_needs(cache: Path) -> None:
     assert plan.execute() == 0
 
 
-def test_the_last_commit_takes_everything_along(cache: Path) -> None:
+def test_the_last_commit_is_removed_with_the_repository(cache: Path) -> None:
     repository = scanned(cache)
     (repository.path / "blobs" / ("9" * 40)).write_bytes(b"1234")
     (repository.path / "blobs" / "aa.gpux.incomplete").write_bytes(b"12345")
@@ -243,7 +243,7 @@ def test_the_last_commit_takes_everything_along(cache: Path) -> None:
     assert plan_source_removal(cache, ID).removals == ()
 
 
-def test_partial_downloads_of_other_tools_stay(cache: Path) -> None:
+def test_partial_downloads_of_other_tools_are_kept(cache: Path) -> None:
     repository = scanned(cache)
     foreign = repository.path / "blobs" / "bb.1234abcd.incomplete"
     foreign.write_bytes(b"growing")
@@ -262,7 +262,7 @@ with FileLock(sys.argv[1]):
 
 @contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Another process holds the lock, as a downloading tool does."""
+    """Another process holds the lock, as during a download."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", HOLDER, str(lock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -271,7 +271,7 @@ def held(lock: Path) -> Iterator[None]:
         process.communicate("")
 
 
-def test_nothing_goes_while_another_tool_downloads(cache: Path) -> None:
+def test_nothing_is_removed_while_another_tool_downloads(cache: Path) -> None:
     plan = plan_source_removal(cache, ID)
     with held(cache / ".locks" / "models--org--name" / "some-other-blob.lock"):
         assert is_downloading(cache, scanned(cache))
@@ -295,14 +295,14 @@ def test_discarding_the_source_of_a_conversion(cache: Path) -> None:
     assert partial.exists()
 
 
-def test_a_blob_that_another_commit_links_to_by_now_stays(cache: Path) -> None:
+def test_a_blob_that_another_commit_links_to_by_now_is_kept(cache: Path) -> None:
     plan = plan_source_removal(cache, ID, scanned(cache).at(FIRST))
     write(cache, "3" * 40, {"config.json": OLD})
     assert plan.execute() == 0
     assert verified(cache).ok
 
 
-def test_unlinked_blobs_go_and_linked_ones_stay(cache: Path) -> None:
+def test_only_unlinked_blobs_are_removed(cache: Path) -> None:
     blobs = scanned(cache).path / "blobs"
     (blobs / ("9" * 40)).write_bytes(b"1234")
     assert remove_unlinked(cache, ID, frozenset({"9" * 40, sha256(SHARED)})) == 4

@@ -132,7 +132,7 @@ class InfoCachingManager(ModelManager):
         return self.resolve(parsed)
 
     def cached_model_info(self, ref: Reference, *, revision: str | None = None) -> DatedInfo | None:
-        """The cached info of the model, without a request; None if there is none."""
+        """The cached info of the model, without a request; None without one."""
         parsed = ModelRef.parse(ref).at(revision)
         if parsed.endpoint not in (None, self.settings.endpoint):
             return None  # a model of another Hub
