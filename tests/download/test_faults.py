@@ -39,11 +39,17 @@ def repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(params=["one stream", "several"], autouse=True)
 def several(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=2.0, first=0.01, longest=0.05))
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=PATIENCE, first=0.01, longest=0.05))
     if request.param == "several":
         monkeypatch.setattr(transfer, "LARGE", 1_000_000)
         monkeypatch.setattr(transfer, "RANGE", 700_000)
     return bool(request.param == "several")
+
+
+@pytest.fixture
+def short_deadline(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For faults that do not end."""
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=2.0, first=0.01, longest=0.05))
 
 
 @pytest.fixture
@@ -133,6 +139,7 @@ FAILS = [
 
 
 @pytest.mark.timeout(20)  # ten times the deadline; less than the server's silence for each of eight connections
+@pytest.mark.usefixtures("short_deadline")
 @pytest.mark.parametrize(
     ("fault", "kind"),
     FAILS,
@@ -160,6 +167,7 @@ def test_the_hint_of_an_anonymous_rate_limit_names_the_login(hub: HubServer, set
         assert caught.value.details["retry_after"] == 300
 
 
+@pytest.mark.usefixtures("short_deadline")
 def test_no_ranges_and_every_response_cut_is_an_error(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(cdn("close", after=2_000_000))
     hub.add_fault(cdn("headers", headers={"Content-Range": "bytes 17-29/30"}, times=3))
@@ -226,7 +234,6 @@ def test_a_server_that_comes_back(hub: HubServer, manager: HuggingFaceManager, m
         failed.set()
         return delay_after(self, *args, **keywords)
 
-    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=PATIENCE, first=0.01, longest=0.05))
     monkeypatch.setattr(Retry, "delay_after", noted)
     with when(failed.is_set, hub.start):
         check_whole(manager, manager.fetch(info, [FILE]))

@@ -34,8 +34,8 @@ def repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=2.0, first=0.01, longest=0.05))
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=PATIENCE, first=0.01, longest=0.05))
 
 
 def fetch(manager: HuggingFaceManager, *paths: str, cancel: CancelToken | None = None) -> bytes:
@@ -207,8 +207,9 @@ def test_a_cache_that_cannot_be_written(manager: HuggingFaceManager) -> None:
         fetch(manager)
 
 
-def test_the_server_goes_away(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_the_server_goes_away(hub: HubServer, manager: HuggingFaceManager, monkeypatch: pytest.MonkeyPatch) -> None:
     info = manager.get_model_info(BIG)
+    monkeypatch.setattr(retry, "DEFAULT_POLICY", RetryPolicy(deadline=0.5, first=0.01, longest=0.05))
     hub.stop()
     try:
         with pytest.raises(errors.NetworkError):
