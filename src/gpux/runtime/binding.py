@@ -73,7 +73,7 @@ class Binding:
         self._inputs = frozenset(arg.name for arg in session.get_inputs())
         self._owners: dict[str, Any] = {}  # keeps the memory of bound pointers alive
 
-    def takes(self, name: str) -> bool:
+    def has_input(self, name: str) -> bool:
         """Whether the graph has an input of that name; the first graph of some decoders has no cache inputs."""
         return name in self._inputs
 

@@ -91,7 +91,7 @@ class TextGenerationOptions(GenerationCallOptions, total=False):
 class Text2TextGenerationOptions(GenerationCallOptions, total=False):
     """Options of text2text-generation and summarization."""
 
-    prefix: Annotated[str, Option("put before every text; by default as the model's configuration says")]
+    prefix: Annotated[str, Option("text before every input; by default that of the model's configuration")]
 
 
 class TranslationOptions(Text2TextGenerationOptions, total=False):

@@ -89,24 +89,24 @@ class GrammarConstraint:
 
 
 def answer_format(
-    tokenizer: tokenizers.Tokenizer, wanted: Any, end_tokens: Sequence[int] = ()
+    tokenizer: tokenizers.Tokenizer, response_format: Any, end_tokens: Sequence[int] = ()
 ) -> Callable[[], Constraint] | None:
     """A function that builds the constraint of each answer, for a ``response_format``; None if any text is allowed.
 
     Args:
         tokenizer: the model's own; its vocabulary in llguidance's form is kept as long as it lives.
-        wanted: ``{"type": "text" | "json_object" | "json_schema" | "regex", …}``, a JSON schema, or a class with
-            ``model_json_schema()``, such as a pydantic model.
+        response_format: ``{"type": "text" | "json_object" | "json_schema" | "regex", …}``, a JSON schema, or a class
+            with ``model_json_schema()``, such as a pydantic model.
         end_tokens: ids of the tokens that end an answer.
 
     Raises:
         UsageError: the format is unknown, or its schema or pattern is invalid or cannot be enforced.
         UnsupportedError: llguidance is not installed, or does not support this tokenizer.
     """
-    written = _grammar(wanted)
-    if written is None:
+    named = _grammar(response_format)
+    if named is None:
         return None
-    what, grammar = written
+    what, grammar = named
     from llguidance import LLMatcher, LLParserLimits
 
     brief = LLParserLimits(verbose_errors=False)
@@ -122,30 +122,30 @@ def json_constraint(tokenizer: tokenizers.Tokenizer, schema: Any, end_tokens: Se
     Raises:
         UsageError: as there, and for ``{"type": "text"}``, which constrains nothing.
     """
-    make = answer_format(tokenizer, schema, end_tokens)
-    if make is None:
+    build = answer_format(tokenizer, schema, end_tokens)
+    if build is None:
         raise UsageError("response_format of the type text does not constrain an answer", hint=_FORMS)
-    return make()
+    return build()
 
 
-def _grammar(wanted: Any) -> tuple[str, str] | None:
+def _grammar(response_format: Any) -> tuple[str, str] | None:
     """The name of the format for messages, and its grammar in llguidance's form."""
-    if hasattr(wanted, "model_json_schema"):
-        return _of_schema(wanted.model_json_schema())
-    if not isinstance(wanted, Mapping):
-        raise UsageError(f"response_format is {type(wanted).__name__}, and must be a dict", hint=_FORMS)
-    kind = wanted.get("type")
+    if hasattr(response_format, "model_json_schema"):
+        return _of_schema(response_format.model_json_schema())
+    if not isinstance(response_format, Mapping):
+        raise UsageError(f"response_format is {type(response_format).__name__}, and must be a dict", hint=_FORMS)
+    kind = response_format.get("type")
     if kind == "text":
         return None
     if kind == "json_object":
         return _of_schema({"type": "object"})
     if kind == "json_schema":
-        named = wanted.get("json_schema")
+        named = response_format.get("json_schema")
         schema = named.get("schema") if isinstance(named, Mapping) else None
         if not isinstance(schema, Mapping):
             raise UsageError('response_format has no schema at ["json_schema"]["schema"]', hint=_FORMS)
         return _of_schema(schema)
-    return _of_pattern(wanted.get("pattern")) if kind == "regex" else _of_schema(wanted)
+    return _of_pattern(response_format.get("pattern")) if kind == "regex" else _of_schema(response_format)
 
 
 def _of_schema(schema: Mapping[str, Any]) -> tuple[str, str]:
@@ -178,23 +178,22 @@ def _vocabulary(tokenizer: tokenizers.Tokenizer, end_tokens: tuple[int, ...]) ->
     """The tokenizer in llguidance's form; kept, since a large vocabulary takes up to a second."""
     from llguidance import LLTokenizer
 
-    known = [
-        token for token in end_tokens if tokenizer.id_to_token(token) is not None
-    ]  # some configs name tokens that do not exist
+    # Some configurations name end tokens that do not exist.
+    existing = [token for token in end_tokens if tokenizer.id_to_token(token) is not None]
     with _keeping:
-        made: dict[tuple[int, ...], LLTokenizer] | None = getattr(tokenizer, _KEPT, None)
-        if made is None:
-            made = {}
-            setattr(tokenizer, _KEPT, made)
-        if end_tokens not in made:
+        vocabularies: dict[tuple[int, ...], LLTokenizer] | None = getattr(tokenizer, _KEPT, None)
+        if vocabularies is None:
+            vocabularies = {}
+            setattr(tokenizer, _KEPT, vocabularies)
+        if end_tokens not in vocabularies:
             try:
-                made[end_tokens] = LLTokenizer(tokenizer.to_str(), eos_token=known or None)
+                vocabularies[end_tokens] = LLTokenizer(tokenizer.to_str(), eos_token=existing or None)
             except ValueError as exc:
                 raise UnsupportedError(
                     f"structured output is not possible with this model's tokenizer: {_words(str(exc))}",
                     hint="Describe the format in the prompt, and check the answer.",
                 ) from exc
-        return made[end_tokens]
+        return vocabularies[end_tokens]
 
 
 def _stuck(why: str) -> RunError:

@@ -1,1 +1,1 @@
-"""Generation of tokens: what may come next, which of it is taken, when to stop, and the cache in between."""
+"""Text generation with decoders and encoder-decoders: options, engine, choice of tokens, decoding loops, text."""

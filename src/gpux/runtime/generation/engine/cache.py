@@ -198,7 +198,7 @@ class GrowingCache:
         """Bind all rows, for a call that adds ``added`` tokens to each."""
         for tensor, past, present in zip(self.tensors, self._past, self._present, strict=True):
             before, after = tensor.sized(self.rows, self.length), tensor.sized(self.rows, self.length + added)
-            if binding.takes(tensor.past):
+            if binding.has_input(tensor.past):
                 binding.feed_buffer(tensor.past, past, tensor.element, before)
             binding.fetch_buffer(tensor.present, present, tensor.element, after)
 

@@ -192,11 +192,11 @@ class Encoded:
     def feed(self, binding: Binding, *, first: bool = False) -> None:
         """Bind inputs for the first call, which computes keys and values, or for a later one, which reads them."""
         for name, array in ((HIDDEN, self._hidden), (MASK, self._mask)):
-            if binding.takes(name):
+            if binding.has_input(name):
                 binding.feed(name, array)
         rows, places = self._hidden.shape[:2]
         for tensor, buffer in zip(self._tensors, self._buffers, strict=True):
-            if binding.takes(tensor.past):
+            if binding.has_input(tensor.past):
                 held = tensor.sized(rows, 0 if first else places)
                 binding.feed_buffer(tensor.past, buffer, tensor.element, held)
             if first:
