@@ -169,10 +169,11 @@ class _Job:
 
     def run_source(self, inputs: Sequence[EvaluationInput]) -> None:
         with (
-            self.stages.stage("prove", f"Running fp32 on {len(inputs)} inputs"),
+            self.stages.stage("prove", f"Running fp32 on {len(inputs)} inputs") as done,
             self.open_graphs(self.source.path, self.files) as graphs,
         ):
             store_outputs(inputs, graphs.run, self.outputs, self.cancel)
+            done(f"ran fp32 on {len(inputs)} inputs")
 
     def try_each(
         self, available: Sequence[Method], inputs: Sequence[EvaluationInput]
@@ -225,7 +226,7 @@ class _Job:
                     loss = measure_loss(self.source, inputs, graphs.run, self.outputs, self.cancel)
             except ProofError as exc:  # an overflow or a missing output, which no measure expresses
                 return {}, (exc.message,)
-            done(", ".join(f"{name} {value:.4g}" for name, value in loss.items()))
+            done("loss: " + ", ".join(f"{name} {value:.4g}" for name, value in loss.items()))
         return loss, tuple(violations(loss, self.precision))
 
     def keep_cases(self) -> tuple[ProofCase, ...]:
