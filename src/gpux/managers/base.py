@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ModelManager(ABC):
     """One source of models, registered under its scheme (entry points ``gpux.managers``).
 
-    Methods accept a reference as a string or path, or a parsed :class:`~gpux.model.reference.ModelRef`, and raises
+    Methods accept a reference as a string or path, or a parsed :class:`~gpux.model.reference.ModelRef`, and raise
     :class:`~gpux.errors.ManagerError` or one of its subclasses.
     """
 
