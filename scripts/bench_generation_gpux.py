@@ -39,14 +39,14 @@ class Timed:
         return getattr(self._session, name)
 
     def run_with_iobinding(self, *arguments: Any) -> None:
-        """As the session's."""
+        """Run the session and record the seconds."""
         began = time.perf_counter()
         self._session.run_with_iobinding(*arguments)
         self.seconds.append(time.perf_counter() - began)
 
 
 class Measured:
-    """The functions that the parent process can call."""
+    """The functions that the benchmark's parent process can call."""
 
     def __init__(self, variant: Path, threads: int) -> None:
         model = StoredModel(variant, read_manifest(variant / MANIFEST))
@@ -58,11 +58,11 @@ class Measured:
         self._loops: dict[int, BoundLoop] = {}
 
     def engine(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The engine of the pipeline, from token ids."""
+        """The generation engine of the pipeline, from token ids."""
         return _timed(self._pipe._decoder, prompts, new)
 
     def pipeline(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The pipeline itself, from texts of as many tokens; only the end of the call is measured."""
+        """The pipeline itself, from texts with the same number of tokens; only the end of the call is timed."""
         texts = ["".join(chr(97 + token % 26) for token in row) for row in prompts]
         began = time.perf_counter()
         found = self._pipe.generate(texts, max_new_tokens=new, eos_token_id=(), reuse_prefix=False)
@@ -76,22 +76,22 @@ class Measured:
         return copying(self._session, prompts, new)
 
     def bound(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """The bare loop with the cache bound in place; the allocation of its buffers is measured, as the engine's."""
+        """The bare loop with the cache bound in place; the time includes allocating its buffers, as for the engine."""
         began = time.perf_counter()
         loop = BoundLoop(self._session, prompts, new)
-        made = time.perf_counter() - began
+        built = time.perf_counter() - began
         found = loop.write(new)
-        return {"stamps": [made + stamp for stamp in found["stamps"]], "tokens": found["tokens"]}
+        return {"stamps": [built + stamp for stamp in found["stamps"]], "tokens": found["tokens"]}
 
     def engine_again(self, prompts: Prompts, new: int, room: int) -> dict[str, Any]:
-        """The engine behind a prompt that the state of the last call holds, as in a chat."""
+        """The engine with a prompt that is in the cache from the previous call, as in a chat."""
         key = len(prompts[0])
         if key not in self._states:
             self._states[key] = self._pipe._decoder.open(room)
         return _stamped(self._states[key], prompts, new, time.perf_counter())
 
     def bound_again(self, prompts: Prompts, new: int, room: int) -> dict[str, Any]:
-        """The same with the bare loop."""
+        """The bare loop with a prompt that is in the cache from the previous call."""
         key = len(prompts[0])
         known = key in self._loops
         if not known:
@@ -99,7 +99,7 @@ class Measured:
         return self._loops[key].write(new, again=known)
 
     def outside(self, prompts: Prompts, new: int) -> dict[str, float]:
-        """Microseconds of a step that are not onnxruntime's: of the engine, and of the bare loop."""
+        """Median microseconds of a step outside onnxruntime: of the engine, and of the bare loop."""
         timed = Timed(self._session)
         self._pipe.session._session = timed
         try:
@@ -111,7 +111,7 @@ class Measured:
         return {"engine": engine, "bare": bare}
 
     def memory(self, prompts: Prompts, new: int) -> dict[str, Any]:
-        """Resident bytes after the second token and after the last; the second time all of the cache is mapped."""
+        """Resident bytes after the second and the last token, measured twice, since the first run maps the cache."""
         state = self._pipe._decoder.open(new)
         options, found = GenerationOptions(max_new_tokens=new), []
         for _ in range(2):
@@ -151,7 +151,7 @@ def _resident() -> int:
 
 
 def main() -> None:
-    """Load a variant, and serve."""
+    """Load a variant and answer requests."""
     measured = Measured(Path(sys.argv[1]), int(sys.argv[2]))
     names = ("engine", "pipeline", "copying", "bound", "engine_again", "bound_again", "outside", "memory")
     serve({name: getattr(measured, name) for name in names})

@@ -1,6 +1,6 @@
-"""The models of the generation benchmark, and what each contender runs of them; kept in a folder for the next run.
+"""The models of the generation benchmark in the format of each contender; kept in a folder for the next run.
 
-Real shapes, random weights, and a tokenizer with as many entries as the model has words.
+Real shapes, random weights, and a tokenizer with as many entries as the model's vocabulary.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tokenizers import decoders, models, pre_tokenizers
 from gpux import Settings, pull_model
 
 ROOT = Path(__file__).parent.parent
-#: Name -> the shape of ``bench_models`` that it is made from, and its positions where they are others.
+#: Name -> the shape in ``bench_models``, and the number of positions where it differs.
 SOURCES = {"gpt2": ("gpt2", None), "llama-100m": ("llama-100m", None), "llama-100m-8k": ("llama-100m", 8192)}
 
 
 @dataclass(frozen=True)
-class Made:
-    """Makes what contenders run, once.
+class Models:
+    """Builds the models of all contenders, each once.
 
     Args:
-        folder: where it is kept.
+        folder: where the models are kept.
         toolchain: interpreter of Optimum's environment.
-        genai: interpreter of an environment with onnxruntime-genai; None to skip it.
-        threads: that contenders may compute with.
+        genai: interpreter of an environment with onnxruntime-genai; None without such an environment.
+        threads: number of threads of each contender.
     """
 
     folder: Path
@@ -41,17 +41,17 @@ class Made:
     threads: int
 
     def source(self, name: str) -> Path:
-        """The weights, as on the Hub."""
+        """The folder of the original weights, as on the Hub."""
         return self._once(self.folder / "sources" / name, lambda folder: self._write_source(name, folder))
 
     def variant(self, name: str, precision: str) -> Path:
-        """What gpux stores of it."""
+        """The folder of the variant that gpux stores."""
         settings = Settings.from_env(home=self.folder / "home", toolchains=self.toolchain.parents[2])
         source = str(self.source(name))
         return pull_model(source, task="text-generation", precision=precision, settings=settings).path
 
     def exported(self, name: str) -> Path:
-        """What Optimum's command makes of it."""
+        """The folder that optimum-cli exports."""
         optimum: list[str | Path] = [self.toolchain.with_name("optimum-cli"), "export", "onnx"]
         wanted: list[str | Path] = ["--task", "text-generation-with-past", "--model", self.source(name)]
         return self._once(
@@ -59,7 +59,7 @@ class Made:
         )
 
     def built(self, name: str, precision: str) -> Path:
-        """What onnxruntime-genai's own builder makes of it."""
+        """The folder that onnxruntime-genai's model builder writes."""
         return self._once(
             self.folder / "genai" / f"{name}-{precision}", lambda folder: self._build(name, precision, folder)
         )
@@ -92,7 +92,7 @@ class Made:
             raise RuntimeError(f"{what}: {done.stdout[-1000:]}{done.stderr[-2000:]}")
 
     def _once(self, folder: Path, write: Callable[[Path], None]) -> Path:
-        """The folder, written under another name until it is whole."""
+        """The folder, written under another name until it is complete."""
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
             unfinished = folder.with_name(f"{folder.name}-unfinished")
@@ -103,9 +103,9 @@ class Made:
 
 
 def write_tokenizer(folder: Path, size: int) -> None:
-    """A byte-level tokenizer: the 256 bytes, which any text is read as, and made-up words, which can only be written.
+    """Write a byte-level tokenizer without merges: the 256 bytes, which encode any text, and random words.
 
-    A text of n ASCII letters is n tokens.
+    A text of n ASCII letters is encoded as n tokens; the words appear in decoded text only.
     """
     chosen = random.Random(0)
     vocabulary: dict[str, int] = {}
@@ -114,10 +114,10 @@ def write_tokenizer(folder: Path, size: int) -> None:
     while len(vocabulary) < size:
         word = "".join(chosen.choices("abcdefghijklmnopqrstuvwxyz", k=chosen.randint(2, 9)))
         vocabulary.setdefault(f"Ġ{word}" if chosen.random() < 0.7 else word, len(vocabulary))
-    made = tokenizers.Tokenizer(models.BPE(vocabulary, []))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     for file in folder.glob("*token*"):
         file.unlink()
-    made.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))

@@ -1,8 +1,8 @@
-"""Peers of the generation benchmark, each called as its users do: run by the interpreter of an environment that has it.
+"""The peers of the generation benchmark, called as their documentation shows; run in the peer's own environment.
 
     PYTHON -m scripts.bench_generation_peers (transformers|optimum|genai) FOLDER THREADS
 
-Greedy, without an end token; a moment is taken when each token of all rows is known.
+Greedy, without an end token; a time stamp is taken when a token of every row is known.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from scripts.bench_generation_process import serve
 
-#: (prompts, new tokens) -> {"stamps": seconds from the call's beginning to each token, "tokens": of each row}
+#: (prompts, new tokens) -> {"stamps": seconds from the start of the call to each token, "tokens": ids of each row}
 Write = Callable[[list[list[int]], int], dict[str, Any]]
 
 
 def transformers_model(folder: str, threads: int) -> Any:
-    """torch."""
+    """A transformers model on torch, in float32."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -28,7 +28,7 @@ def transformers_model(folder: str, threads: int) -> Any:
 
 
 def optimum_model(folder: str, threads: int) -> Any:
-    """onnxruntime below transformers' ``generate``, on Optimum's own export."""
+    """Optimum's export on onnxruntime, called by transformers' ``generate``."""
     import onnxruntime
     from optimum.onnxruntime import ORTModelForCausalLM
 
@@ -37,8 +37,8 @@ def optimum_model(folder: str, threads: int) -> Any:
     return ORTModelForCausalLM.from_pretrained(folder, session_options=options)
 
 
-def generating(model: Any) -> Write:
-    """``model.generate`` of transformers."""
+def transformers_generate(model: Any) -> Write:
+    """A function that calls ``model.generate`` of transformers."""
     import torch
     from transformers import StoppingCriteria, StoppingCriteriaList
 
@@ -71,7 +71,7 @@ def generating(model: Any) -> Write:
 
 
 def genai(folder: str) -> Write:
-    """onnxruntime-genai's own loop; its threads are in the folder's ``genai_config.json``."""
+    """A function that runs onnxruntime-genai's loop; ``genai_config.json`` in the folder sets its threads."""
     import numpy as np
     import onnxruntime_genai
 
@@ -95,13 +95,13 @@ def genai(folder: str) -> Write:
 
 
 def main() -> None:
-    """Load one, and serve."""
+    """Load a model and answer requests."""
     kind, folder, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if kind == "genai":
         serve({"write": genai(folder)})
     else:
         load = transformers_model if kind == "transformers" else optimum_model
-        serve({"write": generating(load(folder, threads))})
+        serve({"write": transformers_generate(load(folder, threads))})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Contenders of the generation benchmark in processes of their own: requests and answers are lines of JSON.
+"""Processes of the generation benchmark's contenders: requests and responses are lines of JSON.
 
-Imports nothing but the standard library, so that every contender's interpreter can run it.
+Imports only the standard library, so that every contender's interpreter can run it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def serve(functions: Mapping[str, Callable[..., Any]]) -> None:
-    """Answer the parent's requests until it closes the pipe. What libraries print goes to stderr."""
+    """Answer the parent's requests until it closes the pipe. Output of libraries goes to stderr."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -27,36 +27,36 @@ def serve(functions: Mapping[str, Callable[..., Any]]) -> None:
 
 
 class Contender:
-    """One process that was started with a model.
+    """One process with a loaded model.
 
     Args:
-        python: its interpreter.
-        module: which calls :func:`serve`.
-        arguments: of that module.
-        threads: that it may compute with.
-        log: what it says.
+        python: interpreter of the process.
+        module: module that calls :func:`serve`.
+        arguments: command line arguments of that module.
+        threads: number of threads.
+        log: file for the output of the process.
     """
 
     def __init__(self, python: Path, module: str, arguments: Sequence[object], threads: int, log: Path) -> None:
         quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
         self._log = log
         self._command = [str(python), "-m", module, *map(str, arguments), str(threads)]
-        with log.open("w") as said:
+        with log.open("w") as output:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
                 env={**os.environ, **quiet, "OMP_NUM_THREADS": str(threads)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=output,
                 text=True,
             )
 
     def call(self, name: str, **arguments: Any) -> Any:
-        """The answer to one request.
+        """The response to one request.
 
         Raises:
-            RuntimeError: the process ended; with the last that it said.
+            RuntimeError: the process ended; the message has the end of its log.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -2,7 +2,7 @@
 
     TOOLCHAIN_PYTHON -m scripts.bench_models FOLDER [NAME …]
 
-Real shapes, random weights: what a conversion costs does not depend on their values.
+Real shapes, random weights: the cost of a conversion does not depend on the values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import transformers
 from tests.models.zoo_tokenizer_files import save_tokenizer
 
-#: Name -> class, its configuration, the zoo's tokenizer, the model type.
+#: Name -> model class, configuration values, tokenizer of the zoo, model type.
 SHAPES: dict[str, tuple[str, dict[str, Any], str, str]] = {
     "bert-base": ("BertModel", {}, "wordpiece", "bert"),
     "gpt2": ("GPT2LMHeadModel", {}, "gpt2", "gpt2"),
@@ -39,7 +39,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], str, str]] = {
 
 
 def write(name: str, folder: Path) -> None:
-    """One model with its tokenizer."""
+    """Write one model with its tokenizer."""
     class_name, values, tokenizer, model_type = SHAPES[name]
     model_class = getattr(transformers, class_name)
     torch.manual_seed(0)

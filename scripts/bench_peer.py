@@ -1,7 +1,7 @@
-"""What the benchmark times in processes of their own: gpux here, sentence-transformers in the toolchain.
+"""Embeds texts with gpux or sentence-transformers in a separate process, for the benchmark.
 
-Usage: bench_peer.py (gpux|sentence-transformers) (one|many) MODEL [OUTPUT.npy]. Imports nothing of this repository, so
-that the toolchain's interpreter can run it. Prints one JSON line.
+Usage: bench_peer.py (gpux|sentence-transformers) (one|many) MODEL [OUTPUT.npy]. Imports nothing from this repository,
+so that the toolchain's interpreter can run it. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def texts(count: int = 512) -> list[str]:
 
 
 def encoder(peer: str, model: str) -> Any:
-    """Load the model as a user would, with defaults."""
+    """Load the model with defaults, as a user would."""
     if peer == "gpux":
         from gpux import pipeline
 
@@ -37,13 +37,13 @@ def encoder(peer: str, model: str) -> Any:
 
 
 def main() -> None:
-    """Time one text from nothing, or many with a warm model."""
+    """Embed one text, or time many texts with a loaded model."""
     peer, what, model = sys.argv[1:4]
     encode = encoder(peer, model)
     if what == "one":
         print(json.dumps({"shape": list(encode(["a cat sits on the mat"]).shape)}))
         return
-    encode(texts())  # both sides meet every shape once before the clock runs
+    encode(texts())  # warm-up with every shape
     started = time.perf_counter()
     vectors = encode(texts())
     seconds = time.perf_counter() - started

@@ -1,11 +1,11 @@
-"""Measure quantized precisions against the float32 variants that they are quantized from: speed, size and loss.
+"""Measure quantized precisions relative to their float32 source variants: speed, size and loss.
 
     python -m scripts.bench_precision                              # pulls MiniLM and a random Llama of 100M
-    python -m scripts.bench_precision --encoder DIR --decoder DIR  # stored fp32 variants, or one of them
+    python -m scripts.bench_precision --encoder DIR --decoder DIR  # stored fp32 variants; one of the two suffices
 
-Both sides of a pair run in turn in one process, A B A B; a ratio is the median of the rounds' own ratios, so that a
-machine whose speed drifts treats both alike. A decoder writes 48 tokens after a prompt of 64, with the engine of
-generation and with threads that spin, as its pipeline does; its speed is that of the tokens after the first.
+Both variants of a pair alternate in one process; a reported ratio is the median of the ratios of all rounds, so that a
+change in the machine's speed affects both. A decoder generates 48 tokens after a prompt of 64, with the generation
+engine and spinning threads, as its pipeline does; its speed is that of the tokens after the first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from gpux.runtime.session import Session, graph_bytes
 from gpux.store import MANIFEST, read_manifest
 
 PROMPT, STEPS, BATCH = 64, 48, 32
-#: (precision, ratio of speed to float32 at least)
+#: (kind of model, precision) -> minimum speed relative to float32
 GOALS = {("encoder", "int8"): 1.7, ("decoder", "int4"): 3.5}
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -62,10 +62,10 @@ Work = Callable[[Session], "Speed"]
 
 @dataclass(frozen=True)
 class Speed:
-    """Texts, or tokens, per second."""
+    """Texts or tokens per second."""
 
-    steady: float  #: of tokens: from the first one on
-    whole: float  #: of the whole call: of tokens, with the prompt
+    steady: float  #: of a decoder: after the first token
+    whole: float  #: of a decoder: of the whole call, including the prompt
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Row:
     name: str
     found: QuantizedGraphs
     size: float  #: relative to float32
-    speed: Speed  #: the same
+    speed: Speed  #: relative to float32
     goal: float | None
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Row:
 
 
 def write_llama(folder: Path) -> Path:
-    """A Llama of 100M parameters, random; its head is its embedding."""
+    """A Llama of 100M parameters, with random weights and tied embeddings."""
     rng, hidden, inner = np.random.default_rng(0), LLAMA["hidden_size"], LLAMA["intermediate_size"]
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (32000, 768), "model.norm.weight": (768,)}
     for layer in range(12):
@@ -123,12 +123,12 @@ def write_llama(folder: Path) -> Path:
 
 
 def stored(folder: Path) -> StoredModel:
-    """A variant by the path of its folder."""
+    """The stored variant in a folder."""
     return StoredModel(folder, read_manifest(folder / MANIFEST))
 
 
 def texts_at_once(model: StoredModel) -> Work:
-    """Runs the sentences in padded batches."""
+    """A function that runs sentences in padded batches and returns the speed."""
     tokenizer = Tokenizer(model)
     rows = sorted((tokenizer([text], limit=128)[0] for text in sentences() * 3), key=len)
     batches = [_padded(model, rows[start : start + BATCH], tokenizer.pad_id) for start in range(0, len(rows), BATCH)]
@@ -152,7 +152,7 @@ def _padded(model: StoredModel, rows: list[Any], pad: int | None) -> dict[str, A
 
 
 def tokens_one_by_one(model: StoredModel) -> Work:
-    """Writes tokens after a prompt with the engine that the pipeline runs."""
+    """A function that generates tokens after a prompt with the pipeline's engine and returns the speed."""
     prompt, options = [37 * place % 30000 for place in range(PROMPT)], GenerationOptions(max_new_tokens=STEPS)
 
     def run(session: Session) -> Speed:
@@ -168,7 +168,7 @@ def tokens_one_by_one(model: StoredModel) -> Work:
 
 
 def compare(name: str, model: StoredModel, work: Work, rounds: int, *, spinning: bool = False) -> list[Row]:
-    """Every precision of a variant against it; ``spinning`` as the task's pipeline opens its session."""
+    """Compare every precision of a variant with the variant itself; ``spinning`` as in the task's pipeline."""
     rows = []
     file = model.graph().file
     for precision in ("fp16", "int8", "int4"):
@@ -188,7 +188,7 @@ def compare(name: str, model: StoredModel, work: Work, rounds: int, *, spinning:
 def _ratio(before: Path, after: Path, work: Work, rounds: int, *, spinning: bool) -> Speed:
     opened = [Session(graph, device="cpu", spinning=spinning) for graph in (before, after)]
     with opened[0] as full, opened[1] as reduced:
-        pairs = [(work(full), work(reduced)) for _ in range(rounds + 1)][1:]  # the first one warms up
+        pairs = [(work(full), work(reduced)) for _ in range(rounds + 1)][1:]  # the first pair is a warm-up
     return Speed(
         statistics.median(second.steady / first.steady for first, second in pairs),
         statistics.median(second.whole / first.whole for first, second in pairs),
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path)
     parser.add_argument("--decoder", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--append", type=Path, help="a page that the table is added to")
+    parser.add_argument("--append", type=Path, help="append the table to this Markdown file")
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="gpux-bench-precision-") as place:
@@ -221,7 +221,7 @@ def main() -> None:
     print(table)
     if options.append is not None:
         with options.append.open("a", encoding="utf-8") as page:
-            page.write(f"\n## Precisions, each beside the float32 that it is made from\n\n{table}\n")
+            page.write(f"\n## Precisions relative to float32\n\n{table}\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measure pulls against ``snapshot_download`` of one or more lines of huggingface_hub, on a Hub on loopback.
+"""Compare pulls with ``snapshot_download`` of one or more releases of huggingface_hub, on a Hub on loopback.
 
-    python -m scripts.bench_pull                                 # the line that is installed here
+    python -m scripts.bench_pull                                 # the installed release
     python -m scripts.bench_pull --peer V036/bin/python --peer V2/bin/python --rounds 5
 
-Every pull is a process of its own with an empty cache. Both sides run in turn, A B A B; ratios are medians of the
-rounds' own ratios, so that a machine whose speed drifts treats both alike. gpux hashes every byte, the client none.
+Every pull runs in its own process with an empty cache. gpux and the client alternate; a reported ratio is the median of
+the ratios of all rounds, so that a change in the machine's speed affects both. gpux hashes every byte, the client none.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ LATENCY, RATE = 0.05, 20 * MB  #: seconds before each answer, bytes per second o
 
 HEADER = "| pull | client | gpux | client | wall | goal | processes | CPU | peak memory |"
 INTRODUCTION = (
-    "Against `snapshot_download` of huggingface_hub, on a Hub on loopback, every pull in a process of its own with an "
-    "empty cache; both sides in turn; the ratios are gpux / client. gpux hashes every byte, the client none."
+    "Compared with `snapshot_download` of huggingface_hub, on a Hub on loopback; every pull runs in its own process "
+    "with an empty cache; the two alternate; the ratios are gpux / client. gpux hashes every byte, the client none."
 )
 GPUX = """
 import json, resource, sys, time
@@ -56,7 +56,7 @@ began = time.perf_counter()
 snapshot_download(sys.argv[1])
 seconds = time.perf_counter() - began
 """
-TELL = """
+USAGE = """
 usage = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps({"seconds": seconds, "rss": usage.ru_maxrss / 1024, "cpu": usage.ru_utime + usage.ru_stime,
                   "version": huggingface_hub.__version__}))
@@ -65,7 +65,7 @@ print(json.dumps({"seconds": seconds, "rss": usage.ru_maxrss / 1024, "cpu": usag
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took: wall seconds of the call and of the process, CPU seconds, peak memory in MiB."""
+    """Measurements of one process: wall seconds of the call and of the process, CPU seconds, peak memory in MiB."""
 
     seconds: float
     process: float
@@ -75,7 +75,7 @@ class Run:
 
 
 def main() -> int:
-    """Run all cases and print the table; ends with 1 when a goal is missed."""
+    """Run all cases and print the table."""
     arguments = _parser().parse_args()
     if arguments.serve:
         return serve(Path(arguments.serve[0]), slow=arguments.serve[1] == "slow")
@@ -101,7 +101,7 @@ def main() -> int:
 def case(
     folder: Path, peers: Sequence[str], model: str, hub: str, rounds: int, what: str, goal: float
 ) -> Iterator[str]:
-    """One line of the table for each peer."""
+    """One row of the table for each peer."""
     with serving(folder / "hub", hub) as url:
         for peer in peers:
             pairs = [
@@ -134,7 +134,9 @@ def pull(python: str, program: str, model: str, url: str, folder: Path) -> Run:
     env |= dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
     env.pop("HF_TOKEN", None)
     began = time.perf_counter()
-    done = subprocess.run([python, "-c", program + TELL, model], env=env, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [python, "-c", program + USAGE, model], env=env, check=True, stdout=subprocess.PIPE, text=True
+    )
     process = time.perf_counter() - began
     shutil.rmtree(home)
     return Run(process=process, **json.loads(done.stdout.splitlines()[-1]))
@@ -142,7 +144,7 @@ def pull(python: str, program: str, model: str, url: str, folder: Path) -> Run:
 
 @contextmanager
 def serving(root: Path, kind: str) -> Iterator[str]:
-    """A Hub in a process of its own; yields its address."""
+    """A Hub in its own process; yields its address."""
     command = [sys.executable, "-m", "scripts.bench_pull", "--serve", str(root), kind]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -153,7 +155,7 @@ def serving(root: Path, kind: str) -> Iterator[str]:
 
 
 def serve(root: Path, *, slow: bool) -> int:
-    """The server's side: tell the address, then serve until terminated."""
+    """The server process: print the address, then serve until terminated."""
     with HubServer(root) as hub:
         if slow:
             hub.add_fault(Fault("latency", seconds=LATENCY, times=None))
@@ -175,11 +177,13 @@ def write_repositories(root: Path, size: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench_pull", description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", action="append", metavar="PYTHON", help="an interpreter with huggingface_hub")
+    parser.add_argument(
+        "--peer", action="append", metavar="PYTHON", help="interpreter with huggingface_hub, repeatable"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="pulls of each side")
-    parser.add_argument("--size", type=int, default=1000, metavar="MB", help="of the large file")
+    parser.add_argument("--size", type=int, default=1000, metavar="MB", help="size of the large file")
     parser.add_argument("--folder", help="where caches are written (default: the system's temporary folder)")
-    parser.add_argument("--append", metavar="PAGE", help="a Markdown file that the table is added to")
+    parser.add_argument("--append", metavar="PAGE", help="append the table to this Markdown file")
     parser.add_argument("--serve", nargs=2, metavar=("DIR", "KIND"), help=argparse.SUPPRESS)
     return parser
 

@@ -4,7 +4,7 @@
 
 PYTHON is an interpreter with torch and transformers (the `optimum` toolchain's). The class in `architectures` is built
 from each configuration in tests/inspect/architecture/configs, and its parameters are summed, tied parameters once.
-`active` excludes the experts that a token does not use; `embedding` sums the tables of tokens, positions and token
+`active` excludes the experts that are not used for a token; `embedding` sums the tables of tokens, positions and token
 types and the output matrix. --check compares with golden.json and fails on a difference.
 """
 
@@ -22,25 +22,25 @@ import transformers
 
 TESTS = Path(__file__).parents[1] / "tests" / "inspect" / "architecture"
 COUNTED = ("class", "parameters", "active", "embedding")
-#: Tables that are part of attention: positions relative to the reader, not to the text's start.
+#: Embedding tables of relative positions, which belong to attention.
 RELATIVE = ("relative_attention_bias", "rel_embeddings", "relative_position")
-#: Learned positions that are bare parameters.
+#: Learned position embeddings that are plain parameters instead of ``Embedding`` modules.
 BARE = ("position_embeddings", "position_embedding", "pos_embed")
 
 
 def build(config: dict[str, Any]) -> Any:
-    """The model of the configuration's own class, on the meta device."""
-    made = transformers.AutoConfig.for_model(**config)
+    """The model of the class that the configuration names, on the meta device."""
+    configuration = transformers.AutoConfig.for_model(**config)
     names = config.get("architectures") or []
-    made_class = getattr(transformers, names[0]) if names else None
+    model_class = getattr(transformers, names[0]) if names else None
     with torch.device("meta"):
-        model = made_class(made) if made_class else transformers.AutoModel.from_config(made)
+        model = model_class(configuration) if model_class else transformers.AutoModel.from_config(configuration)
     model.tie_weights()
     return model
 
 
 def embedding_parameters(model: Any) -> int:
-    """Parameters in lookup tables and in the matrix of output words, tied ones once."""
+    """Parameters of the embedding tables and the output matrix, tied ones once."""
     tables = {}
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Embedding) and not any(part in name for part in RELATIVE):
@@ -55,7 +55,7 @@ def embedding_parameters(model: Any) -> int:
 
 
 def used_experts(config: Any) -> tuple[int, int]:
-    """Routed experts, and those that one token uses; (1, 1) for a dense model."""
+    """The number of routed experts, and the number used for one token; (1, 1) for a dense model."""
     config = config.get_text_config()
     feed_forward = getattr(config, "ffn_config", config)
     found = []
@@ -68,7 +68,7 @@ def used_experts(config: Any) -> tuple[int, int]:
 
 
 def count(config: dict[str, Any]) -> dict[str, Any]:
-    """The figures of one configuration, and the class that they belong to."""
+    """The parameter counts and the model class of one configuration."""
     model = build(config)
     total = sum(parameter.numel() for parameter in model.parameters())
     routed = sum(p.numel() for name, p in model.named_parameters() if is_routed(name))
@@ -83,7 +83,7 @@ def count(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts(config: Any) -> dict[str, Any]:
-    """What transformers itself makes of the configuration, of the part that reads text; under the summary's names."""
+    """Values that transformers reads from the text part of the configuration, under gpux's names."""
     text = config.get_text_config(decoder=True) if config.is_encoder_decoder else config.get_text_config()
     names = {
         "hidden_size": "hidden_size",
@@ -97,7 +97,7 @@ def facts(config: Any) -> dict[str, Any]:
 
 
 def is_routed(name: str) -> bool:
-    """Is the parameter one of the experts that a router chooses among."""
+    """Whether the parameter belongs to a routed expert."""
     inside = (".experts." in name and "shared" not in name) or ".block_sparse_moe.input_linear" in name
     return inside or ".block_sparse_moe.output_linear" in name
 
@@ -108,25 +108,25 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
-    asked = parser.parse_args()
-    golden = json.loads((TESTS / "golden.json").read_text(encoding="utf-8")) if asked.check else {}
-    names = asked.names or sorted(path.stem for path in (TESTS / "configs").glob("*.json"))
-    wrong = [name for name in names if not report(name, golden.get(name), asked)]
+    arguments = parser.parse_args()
+    golden = json.loads((TESTS / "golden.json").read_text(encoding="utf-8")) if arguments.check else {}
+    names = arguments.names or sorted(path.stem for path in (TESTS / "configs").glob("*.json"))
+    wrong = [name for name in names if not report(name, golden.get(name), arguments)]
     if wrong:
         sys.exit(f"not confirmed: {', '.join(wrong)}")
 
 
-def report(name: str, golden: dict[str, Any] | None, asked: argparse.Namespace) -> bool:
-    """Print the figures of one configuration; true where they are what was expected, or nothing was."""
+def report(name: str, golden: dict[str, Any] | None, arguments: argparse.Namespace) -> bool:
+    """Print the counts of one configuration; false where they differ from the expected ones."""
     config = json.loads((TESTS / "configs" / f"{name}.json").read_text(encoding="utf-8"))
     try:
         found = count(config)
-    except Exception as exc:  # noqa: BLE001 - one that cannot be built does not stop the rest
+    except Exception as exc:  # noqa: BLE001 - a configuration that cannot be built does not stop the others
         print(f"{name}: {type(exc).__name__}: {str(exc)[:200]}", file=sys.stderr)
         return False
-    print(json.dumps({"name": name, **found}) if asked.json else f"{name}: {found}", flush=True)
+    print(json.dumps({"name": name, **found}) if arguments.json else f"{name}: {found}", flush=True)
     gc.collect()
-    return not asked.check or (golden is not None and all(golden["counts"][key] == found[key] for key in COUNTED))
+    return not arguments.check or (golden is not None and all(golden["counts"][key] == found[key] for key in COUNTED))
 
 
 if __name__ == "__main__":

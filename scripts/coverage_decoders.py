@@ -1,4 +1,4 @@
-"""A second opinion on decoders with a cache: every row alone through the original, without cache or padding."""
+"""An independent check of decoders with a KV cache: the original runs every row alone, without cache or padding."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scripts.coverage_inputs import Inputs
 from scripts.coverage_verdict import Verdict
 
 STEPS, CHUNK = 4, 3
-_BEYOND = 24  # tokens past the positions that the configuration speaks of
+_BEYOND = 24  # tokens beyond the positions that the configuration declares
 
 
 @dataclass
 class Cache:
-    """One batch of rows on its way through a graph."""
+    """The cache and attention mask of one batch that a graph is run on."""
 
     graph: Graph
     past: Arrays
@@ -28,7 +28,7 @@ class Cache:
     answers: list[NDArray[Any]] = field(default_factory=list)
 
     def feed(self, tokens: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[Any]:
-        """Run the next tokens; their logits."""
+        """Run the next tokens and return their logits."""
         self.mask = np.concatenate([self.mask, mask], axis=1)
         positions = np.clip(self.mask.cumsum(axis=1) - 1, 0, None)[:, -tokens.shape[1] :]
         given: Arrays = {"input_ids": tokens, "attention_mask": self.mask, "position_ids": positions, **self.past}
@@ -45,7 +45,7 @@ def _typed(given: Arrays, name: str, graph: Graph, shape: tuple[int, ...]) -> ND
 
 
 def empty_past(graph: Graph, rows: int) -> Arrays:
-    """A cache of no tokens: the first free axis counts rows, the others tokens."""
+    """An empty cache: axis 0 is the number of rows, other free axes are numbers of tokens."""
     found: Arrays = {}
     for name, (dtype, shape) in graph.inputs.items():
         if name.startswith("past_key_values"):
@@ -55,7 +55,7 @@ def empty_past(graph: Graph, rows: int) -> Arrays:
 
 
 class DecoderOpinion:
-    """Drives one decoder as its manifest says, and compares with the original row by row."""
+    """Runs one decoder as its manifest declares, and compares it with the original row by row."""
 
     def __init__(
         self, graph: Graph, original: Original, call_spec: dict[str, Any], verdict: Verdict, seed: int
@@ -67,12 +67,16 @@ class DecoderOpinion:
         self._inputs = Inputs(graph, original, seed)
 
     def judge(self) -> None:
-        """Ragged rows, then one row up to and beyond every length of which the configuration speaks."""
+        """Compare ragged rows, then one row up to and beyond every length that the configuration declares."""
         room = self._graph.largest("input_ids", "attention_mask", "position_ids") - STEPS - CHUNK
-        speaks = int(self._original.setting("max_position_embeddings", "n_positions", "max_seq_len", default=128))
+        declared = int(self._original.setting("max_position_embeddings", "n_positions", "max_seq_len", default=128))
         self._attempt("rows", [min(23, room), min(41, room)])
         self._attempt("equal rows", [min(11, room)] * 3)
-        for length in (min(speaks - STEPS - CHUNK, room), min(speaks // 2 + 5, room), min(speaks + _BEYOND, room)):
+        for length in (
+            min(declared - STEPS - CHUNK, room),
+            min(declared // 2 + 5, room),
+            min(declared + _BEYOND, room),
+        ):
             self._attempt(f"one row of {length}", [length])
 
     def _attempt(self, what: str, lengths: Sequence[int]) -> None:
@@ -83,11 +87,11 @@ class DecoderOpinion:
             self._verdict.notes.append(f"{what}: {exc}")
             return
         try:
-            self._drive(what, rows, lengths, expected)
+            self._run(what, rows, lengths, expected)
         except RefusedRun as exc:
             self._verdict.raised.append(f"{what}: {exc}")
 
-    def _drive(
+    def _run(
         self, what: str, rows: Sequence[NDArray[Any]], lengths: Sequence[int], expected: Sequence[NDArray[Any]]
     ) -> None:
         left = self._call_spec.get("padding_side") == "left"
@@ -97,7 +101,7 @@ class DecoderOpinion:
         for row, length in enumerate(lengths):
             at = slice(tokens.shape[1] - length, None) if left else slice(0, length)
             self._verdict.compare(f"{what}: prefill of row {row}", _part(answer, row, at), expected[row][:length])
-        if left or len(set(lengths)) == 1:  # behind padding on the right, rows go on one at a time
+        if left or len(set(lengths)) == 1:  # rows with padding on the right cannot continue as a batch
             self._continue(what, cache, rows, lengths, expected)
 
     def _continue(
@@ -118,8 +122,8 @@ class DecoderOpinion:
             tokens = np.stack([row[start : start + size] for row, start in zip(rows, starts, strict=True)])
             answer = cache.feed(tokens, np.ones(tokens.shape, np.int64))
             for row, start in enumerate(starts):
-                said = f"{what}: {size} after {start} in row {row}"
-                self._verdict.compare(said, answer[row], expected[row][start : start + size])
+                label = f"{what}: {size} after {start} in row {row}"
+                self._verdict.compare(label, answer[row], expected[row][start : start + size])
             done += size
 
 

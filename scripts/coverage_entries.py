@@ -17,11 +17,11 @@ PROGRAM = Path(zoo.__file__)
 class Entry:
     """One folder that is pulled for one task."""
 
-    name: str  #: of the folder
-    model_type: str  #: with its variant
-    task: str  #: as the zoo names it
+    name: str  #: of the model folder
+    model_type: str  #: including its variant
+    task: str  #: by the zoo's name
     group: str  #: ``zoo``, ``extra``, ``more`` or ``folder``
-    error_meant: str | None = None  #: the error that a special folder should end in
+    error_meant: str | None = None  #: the error that pulling a special folder should raise
 
     @property
     def base(self) -> str:
@@ -35,7 +35,7 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """All of them, in a fixed order."""
+    """All entries, in a fixed order."""
     for group, listed in (("zoo", zoo.ZOO), ("extra", zoo.EXTRA), ("more", zoo.MORE)):
         for model_type, task in listed:
             yield Entry(zoo.folder_name(model_type, task), model_type, task, group)
@@ -44,7 +44,7 @@ def entries() -> Iterator[Entry]:
 
 
 def chosen(only: Collection[str], shard: tuple[int, int]) -> list[Entry]:
-    """Those that are named by folder, type, base type, task or group (all without names), every n-th from i of them."""
+    """Entries selected by folder, type, base type, task or group (without names: all), every N-th from the I-th."""
     found = [
         entry
         for entry in entries()

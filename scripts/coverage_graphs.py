@@ -1,6 +1,6 @@
-"""The two sides of a second opinion, each as it comes: a stored graph on plain onnxruntime, the original on torch.
+"""The two sides of the independent check: a stored graph on plain onnxruntime, the original model on torch.
 
-Runs in a toolchain's interpreter and imports nothing of gpux: what gpux's own proof gets wrong, this must not share.
+Runs in a toolchain's interpreter and imports nothing from gpux, so that it shares no mistake with gpux's proof.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)
 
 
 class RefusedRun(Exception):
-    """One side would not run these inputs."""
+    """The graph or the original failed on these inputs."""
 
 
 class Graph:
-    """One ONNX file; sizes that it is limited to are in its metadata, where its user is told to look for them."""
+    """One ONNX file with the size limits from its metadata (``gpux.limits``)."""
 
     def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
@@ -43,7 +43,7 @@ class Graph:
         self.limits = _limits(self._session.get_modelmeta().custom_metadata_map)
 
     def largest(self, *names: str) -> int:
-        """The smallest limit on any axis of these inputs; a large number without one."""
+        """The smallest limit on any axis of these inputs; a large number without a limit."""
         found = [size for name in names for size in self.limits.get(name, {}).values()]
         return min(found, default=1 << 30)
 
@@ -80,7 +80,7 @@ class Original:
         self.accepts = set(inspect.signature(self._model.forward).parameters)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], **more: Any) -> list[tuple[str, NDArray[Any]]]:
-        """Every tensor of the answer with its path, such as ``logits`` or ``hidden_states.0``.
+        """Every tensor of the output with its path, such as ``logits`` or ``hidden_states.0``.
 
         Raises:
             RefusedRun: the model failed.
@@ -88,7 +88,7 @@ class Original:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}
         try:
             with torch.no_grad():
-                model = copy.deepcopy(self._model)  # some change when they are asked: big_bird stays dense for ever
+                model = copy.deepcopy(self._model)  # a call can change a model: big_bird stays dense afterwards
                 answer = model(**tensors, **more)
         except Exception as exc:
             raise RefusedRun(f"torch: {type(exc).__name__} {next(iter(str(exc).splitlines()), '')[:160]}") from exc
@@ -101,7 +101,7 @@ class Original:
         return dict(self.run(known, **more))["logits"]
 
     def setting(self, *names: str, default: Any = None) -> Any:
-        """The first of these that the configuration, or its part for text, has."""
+        """The first of these settings in the configuration or its text part."""
         places = [self.config, *(getattr(self.config, part, None) for part in ("text_config", "decoder", "encoder"))]
         for place in places:
             for name in names:

@@ -1,4 +1,4 @@
-"""Fresh inputs for a stored graph, from what its inputs are named and what the model's configuration says."""
+"""Fresh inputs for a stored graph, derived from its inputs' names and the model's configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scripts.coverage_graphs import Arrays, Graph, Original, Shape
 
-#: Input -> what its axes count.
+#: Input -> names of its axes.
 LAYOUTS: dict[str, tuple[str, ...]] = {
     "pixel_values": ("images", "channels", "height", "width"),
     "pixel_mask": ("images", "height", "width"),
@@ -46,7 +46,7 @@ class Sizes:
 
 
 class Inputs:
-    """Makes the inputs of one graph, with seeds of its own."""
+    """Creates inputs of one graph from a seed."""
 
     def __init__(self, graph: Graph, original: Original, seed: int) -> None:
         self._graph = graph
@@ -54,7 +54,7 @@ class Inputs:
         self._rng = np.random.default_rng(seed)
 
     def make(self, sizes: Sizes) -> tuple[Arrays, NDArray[np.bool_]]:
-        """The arrays, and which positions of the tokens are no padding."""
+        """The arrays, and which token positions are not padding."""
         bound: dict[str, int] = {}
         shapes = {name: self._shape(name, shape, sizes, bound) for name, (_, shape) in self._graph.inputs.items()}
         mask = self._mask(shapes, sizes)

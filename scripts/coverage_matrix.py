@@ -1,10 +1,11 @@
-"""The coverage matrix: the zoo through plan, convert, prove, store and run, and a second opinion on what was stored.
+"""The coverage matrix: plan, convert, prove, store, run and independently check every model of the zoo.
 
     python -m scripts.coverage_matrix run [--shard 1/2] [--only NAME …] [--converter NAME] [--again STATUS …]
     python -m scripts.coverage_matrix report
 
-``run`` without a shard runs two at once. Rows lie in ``build/coverage/`` and are not made twice. ``report`` writes
-docs/coverage.md, docs/coverage.json and src/gpux/convert/preferences.json; ``nox -s coverage_matrix`` does both.
+``run`` without ``--shard`` runs two shards in parallel. Rows are written to ``build/coverage/``; existing rows stay.
+``report`` writes docs/coverage.md, docs/coverage.json and src/gpux/convert/preferences.json; ``./dev coverage_matrix``
+does both.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ FOLDER = ROOT / "build" / "coverage"
 
 
 def main() -> int:
-    """Run or report; ends with 1 when a stored variant is wrong."""
+    """Run or report; returns 1 when a stored variant is wrong."""
     arguments = _parser().parse_args()
     folder = arguments.folder.absolute()
     if arguments.command == "report":
@@ -34,7 +35,7 @@ def main() -> int:
     if arguments.again:
         forget(folder, arguments.again)
     if arguments.shard is None:
-        return max(_at_once(arguments))
+        return max(_run_shards(arguments))
     number, count = arguments.shard
     for converter in arguments.converter or [None]:
         name = "-".join(filter(None, [converter, f"{number}of{count}"]))
@@ -44,14 +45,14 @@ def main() -> int:
 
 
 def forget(folder: Path, statuses: Sequence[str]) -> None:
-    """Drop rows of these statuses (or names of entries), so that they are done again."""
+    """Delete the rows of these statuses or entry names, so that they are run again."""
     for file in folder.glob("rows-*.jsonl"):
         kept = [row for row in read_rows([file]) if not {row["status"], row["name"], row["base"]} & set(statuses)]
         file.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
 
 
-def _at_once(arguments: argparse.Namespace) -> list[int]:
-    """The shards, each in a process of its own."""
+def _run_shards(arguments: argparse.Namespace) -> list[int]:
+    """Run the shards, each in its own process; their exit codes."""
     command = [sys.executable, "-m", "scripts.coverage_matrix", "run", "--folder", str(arguments.folder.absolute())]
     for name in ("only", "converter", "precisions"):
         command += [f"--{name}", *values] if (values := getattr(arguments, name)) else []
@@ -69,7 +70,7 @@ def toolchain_python() -> Path:
 
 
 def shard_of(text: str) -> tuple[int, int]:
-    """``I/N``: which shard, and of how many."""
+    """Parse ``I/N``: the number of the shard, and the number of shards."""
     number, _, count = text.partition("/")
     if not 1 <= int(number) <= int(count):
         raise ValueError(text)
@@ -83,15 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where rows, models and the store are written")
     parser.add_argument("--shard", type=shard_of, metavar="I/N", help="run every N-th entry from the I-th")
-    parser.add_argument("--shards", type=int, default=2, help="how many run at once without --shard")
+    parser.add_argument("--shards", type=int, default=2, help="number of parallel shards without --shard")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="folders, model types, tasks or groups")
     parser.add_argument(
-        "--converter", nargs="+", metavar="NAME", help="try these alone; default: what the planner takes"
+        "--converter", nargs="+", metavar="NAME", help="use only these converters; default: the planner's choice"
     )
-    parser.add_argument("--precisions", nargs="+", default=[], metavar="NAME", help="made besides fp32: int8, int4 …")
+    parser.add_argument(
+        "--precisions", nargs="+", default=[], metavar="NAME", help="precisions besides fp32: int8, int4 …"
+    )
     parser.add_argument("--python", type=Path, help="an interpreter with torch (default: the toolchain's)")
-    parser.add_argument("--check", action="store_true", help="report: print, write nothing")
-    parser.add_argument("--again", nargs="+", metavar="STATUS", help="forget rows of these statuses or names first")
+    parser.add_argument("--check", action="store_true", help="report: print without writing files")
+    parser.add_argument("--again", nargs="+", metavar="STATUS", help="first delete rows of these statuses or names")
     return parser
 
 

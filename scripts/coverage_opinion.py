@@ -1,10 +1,10 @@
-"""A second opinion on stored variants: the original on torch against plain onnxruntime, at inputs of its own.
+"""An independent check of stored variants: the original on torch against plain onnxruntime, with separate inputs.
 
     TOOLCHAIN_PYTHON -m scripts.coverage_opinion
 
-run from the repository's root by an interpreter that has torch and onnxruntime. Requests are lines of JSON on standard
-input (``folder``, ``graphs``: name -> path, ``call_spec``, ``class``), answers are lines of JSON on standard output.
-None of gpux is used: neither its worker nor its proof has a part in what is said here.
+Runs in the repository's root, with an interpreter that has torch and onnxruntime. Requests are lines of JSON on
+standard input (``folder``, ``graphs``: name -> path, ``call_spec``, ``class``), responses are lines of JSON on standard
+output. Nothing of gpux is imported, neither its worker nor its proof.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ def judge(request: Mapping[str, Any]) -> dict[str, Any]:
         else:
             judge_single(graph, original, verdict, seed)
     else:
-        verdict.notes.append(f"graphs of no known kind: {', '.join(sorted(names))}")
+        verdict.notes.append(f"unknown combination of graphs: {', '.join(sorted(names))}")
     return verdict.to_dict()
 
 
 def main() -> int:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keep output of libraries out of the responses
     for line in sys.stdin:
         try:
             found = judge(json.loads(line))
-        except Exception as exc:  # noqa: BLE001  whatever a model raises is an answer too
+        except Exception as exc:  # noqa: BLE001  an exception of a model is reported in its response
             found = {"error": f"{type(exc).__name__}: {str(exc)[:300]}"}
         answers.write(json.dumps(found) + "\n")
         answers.flush()

@@ -1,4 +1,4 @@
-"""A second opinion on encoder-decoders: the encoder, the decoder's first call, then cached steps."""
+"""An independent check of encoder-decoders: the encoder, the decoder's first call, then cached steps."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class PairOpinion:
         self._inputs = Inputs(self._encoder, original, seed)
 
     def judge(self) -> None:
-        """Several sizes of what is encoded, each with a short and a long beginning of what is decoded."""
+        """Compare inputs of several sizes, each with decoder prefixes of several lengths."""
         for sizes in self._trials():
-            for beginning in (1, 5, 31):
-                self._attempt(sizes, beginning)
+            for prefix in (1, 5, 31):
+                self._attempt(sizes, prefix)
 
     def _trials(self) -> Iterator[Sizes]:
         end = self._encoder.largest("input_ids", "attention_mask")
@@ -45,34 +45,32 @@ class PairOpinion:
         if "input_ids" in self._encoder.inputs:
             yield Sizes(rows=1, tokens=min(end, known + 30))
 
-    def _attempt(self, sizes: Sizes, beginning: int) -> None:
-        what = f"{sizes}, {beginning} decoded"
+    def _attempt(self, sizes: Sizes, prefix: int) -> None:
+        what = f"{sizes}, {prefix} decoded"
         feed, _ = self._inputs.make(sizes)
         rows = next(iter(feed.values())).shape[0]
         room = self._decoder.largest("input_ids", "decoder_input_ids")
-        decoded = self._inputs.tokens((rows, min(beginning, room - STEPS) + STEPS))
+        decoded = self._inputs.tokens((rows, min(prefix, room - STEPS) + STEPS))
         try:
             expected = self._original.logits(**feed, decoder_input_ids=decoded)
         except RefusedRun as exc:
             self._verdict.notes.append(f"{what}: {exc}")
             return
         try:
-            self._drive(what, feed, decoded, decoded.shape[1] - STEPS, expected)
+            self._run(what, feed, decoded, decoded.shape[1] - STEPS, expected)
         except RefusedRun as exc:
             self._verdict.raised.append(f"{what}: {exc}")
 
-    def _drive(
-        self, what: str, feed: Arrays, decoded: NDArray[np.int64], beginning: int, expected: NDArray[Any]
-    ) -> None:
+    def _run(self, what: str, feed: Arrays, decoded: NDArray[np.int64], prefix: int, expected: NDArray[Any]) -> None:
         hidden = next(iter(self._encoder.run(feed).values()))
-        mask = feed.get("attention_mask", np.ones(hidden.shape[:2]))  # a decoder of sounds shortens it by itself
+        mask = feed.get(
+            "attention_mask", np.ones(hidden.shape[:2])
+        )  # the decoder of an audio model shortens the mask itself
         context: Arrays = {"encoder_hidden_states": hidden, "encoder_attention_mask": mask, "attention_mask": mask}
-        answer = self._call(
-            self._decoder, decoded[:, :beginning], context, empty_past(self._decoder, len(decoded)), False
-        )
-        self._verdict.compare(f"{what}: first call", answer["logits"], expected[:, :beginning])
+        answer = self._call(self._decoder, decoded[:, :prefix], context, empty_past(self._decoder, len(decoded)), False)
+        self._verdict.compare(f"{what}: first call", answer["logits"], expected[:, :prefix])
         past = _presents(answer)
-        for at in range(beginning, decoded.shape[1]):
+        for at in range(prefix, decoded.shape[1]):
             answer = self._call(self._later, decoded[:, at : at + 1], context, past, True, at)
             self._verdict.compare(f"{what}: step {at}", answer["logits"], expected[:, at : at + 1])
             past |= {name: value for name, value in _presents(answer).items() if ".encoder." not in name}

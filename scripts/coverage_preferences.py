@@ -1,4 +1,4 @@
-"""Which converter is tried first, as measured: preferences.json from the rows of the coverage matrix."""
+"""Computes preferences.json, the order in which converters are tried, from the rows of the coverage matrix."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _WEIGHTS = 500_000_000
 def preferences(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
     """Task -> model type -> converters that were proven for it, the best first.
 
-    The one that fails for the fewest variants of the type comes first (what its rules refuse by the configuration is no
-    failure: the plan skips it), then the one that takes less memory, then the faster. One that ever gave something
-    wrong is left out. The memory is the estimate for a model of real size, since a tiny model needs little besides
+    Converters are ordered by the number of failures among the variants of the type (a refusal by the configuration is
+    not a failure, since the plan skips the converter), then by peak memory, then by time. A converter with a wrong
+    result is left out. Peak memory is the estimate for a model of real size, since a tiny model needs little more than
     the libraries.
     """
     groups: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in _telling(list(rows)):
+    for row in _relevant(list(rows)):
         converter = row["asked"] or str(row.get("recipe") or "")
         if converter:
             groups[row["hub_task"], row["base"]][converter].append(row)
@@ -35,8 +35,8 @@ def preferences(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
     return found
 
 
-def _telling(rows: list[Row]) -> list[Row]:
-    """The rows of converters asked for by name; of others, those where nobody was asked by name. No special folders."""
+def _relevant(rows: list[Row]) -> list[Row]:
+    """Rows with a requested converter, and the planner's rows of entries without such a row; no special folders."""
     named = {row["name"] for row in rows if row["asked"]}
     return [row for row in rows if row["group"] != "folder" and (row["asked"] or row["name"] not in named)]
 

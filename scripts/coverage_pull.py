@@ -1,8 +1,8 @@
-"""One entry of the coverage matrix, in a process of its own: plan, convert, prove, store, run; the row as JSON.
+"""One entry of the coverage matrix in its own process: plan, convert, prove, store, run; prints the row as JSON.
 
     python -m scripts.coverage_pull REQUEST
 
-REQUEST is JSON: ``folder``, ``task``, ``home``, and optionally ``converter`` and ``precisions`` to make besides fp32.
+REQUEST is JSON: ``folder``, ``task``, ``home``, and optionally ``converter`` and ``precisions`` besides fp32.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gpux.system.settings import Settings
 def row(
     folder: Path, task: str, home: Path, converter: str | None = None, precisions: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What became of it. ``status``: ``proven``, ``refused`` (with a type), ``failed`` (anything else)."""
+    """The row of one entry. ``status``: ``proven``, ``refused`` (a typed error), ``failed`` (anything else)."""
     settings = Settings.from_env(home=home, offline=True)
     options = {"task": task, "converter": converter, "force": True}
     began = time.perf_counter()
@@ -37,7 +37,7 @@ def row(
         found |= _stored(model) | {"seconds": time.perf_counter() - began}
     except GpuxError as exc:
         found |= _refusal(exc) | {"early": _early(folder, settings, options)}
-    except Exception as exc:  # noqa: BLE001 - a row of the matrix says what came out
+    except Exception as exc:  # noqa: BLE001 - the exception is reported in the row
         found |= {"error": type(exc).__name__, "message": f"{exc}\n{traceback.format_exc(limit=-2)}"[:600]}
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     found["seconds"] = round(found.get("seconds") or time.perf_counter() - began, 2)
@@ -47,7 +47,7 @@ def row(
 
 
 def _reduced(folder: Path, settings: Settings, task: str, precision: str) -> dict[str, Any]:
-    """What a smaller precision of the stored variant loses, or why there is none."""
+    """The loss of a smaller precision of the stored variant, or why it was refused."""
     try:
         model = pull_model(folder, settings=settings, task=task, precision=precision, convert=True)
         return {"status": model.manifest.proof.status, "loss": model.manifest.proof.loss, "size": model.size}
@@ -56,13 +56,15 @@ def _reduced(folder: Path, settings: Settings, task: str, precision: str) -> dic
 
 
 def _stored(model: StoredModel) -> dict[str, Any]:
-    """The proof's figures, after the variant was opened and its proof replayed."""
+    """The figures of the proof, after opening the variant and replaying its proof."""
     manifest = model.manifest
     with Graphs.of(model, device="cpu") as graphs:
         replayed = replay(model, graphs.run)
-        unheld = [name for name in graphs.names if not _held(graphs, name, manifest.call_spec.limits.get(name, {}))]
-    if unheld:
-        return {"status": "failed", "error": "limits", "message": f"limits are not enforced in {', '.join(unheld)}"}
+        unenforced = [
+            name for name in graphs.names if not _enforces_limits(graphs, name, manifest.call_spec.limits.get(name, {}))
+        ]
+    if unenforced:
+        return {"status": "failed", "error": "limits", "message": f"limits are not enforced in {', '.join(unenforced)}"}
     worst = max(manifest.proof.cases, key=lambda case: case.max_abs_diff / case.tolerance, default=None)
     return {
         "status": manifest.proof.status,
@@ -80,8 +82,8 @@ def _stored(model: StoredModel) -> dict[str, Any]:
     }
 
 
-def _held(graphs: Graphs, name: str, limits: Mapping[str, Mapping[str, int]]) -> bool:
-    """True if the graph refuses an input one larger than each of its limits, as the manifest says."""
+def _enforces_limits(graphs: Graphs, name: str, limits: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether the limits that the session enforces are those of the manifest."""
     session = graphs.session(name)
     return {tensor: {str(axis): size for axis, size in axes.items()} for tensor, axes in session.limits.items()} == {
         tensor: {str(axis): size for axis, size in axes.items()} for tensor, axes in limits.items()
@@ -103,7 +105,7 @@ def _refusal(exc: GpuxError) -> dict[str, Any]:
 
 
 def _early(folder: Path, settings: Settings, options: Mapping[str, Any]) -> bool:
-    """True if the plan alone refuses: nothing would have travelled."""
+    """Whether the plan alone refuses, before any download."""
     try:
         return explain_model(folder, settings=settings, **options).refusal is not None
     except GpuxError:

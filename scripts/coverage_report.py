@@ -1,4 +1,4 @@
-"""The coverage matrix as a page, as JSON for programs, and as the table of preferences that the planner reads."""
+"""Writes the coverage matrix as a page, as JSON, and as the table of preferences for the planner."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from scripts.coverage_preferences import preferences
 
 Row = Mapping[str, Any]
 
-#: Group -> share of its entries that must be proven.
+#: Group -> minimum share of proven entries.
 GOALS = {"zoo": 0.96, "extra": 0.60}
 GROUPS = {
     "zoo": "Registered by Optimum",
-    "extra": "Known to transformers alone",
+    "extra": "Supported by transformers only",
     "more": "More types and variants",
-    "folder": "Special folders, ended as is meant",
+    "folder": "Special folders with the expected result",
 }
-_COLUMNS = "| model type | task | result | converter | largest difference | right up to | second opinion | s | MB |"
+_COLUMNS = "| model type | task | result | converter | largest difference | right up to | independent check | s | MB |"
 _INTRODUCTION = """# Coverage
 
-Written by `nox -s coverage_matrix`. Every entry is a tiny model with random weights, drawn so that wrong masks,
-positions and biases show (`tests/models/zoo.py`). It is pulled from a local folder: planned, converted, proven, stored,
-opened again and its proof replayed. A second opinion that shares nothing with gpux's proof then compares what was
-stored with the original on torch, at other inputs, over cached steps, and beyond every length that the configuration
-speaks of unless a limit in the graph forbids it. A figure there is relative to the larger of 1 and the largest value.
+Written by `./dev coverage_matrix`. Every entry is a tiny model with random weights, drawn so that wrong masks,
+positions and biases change the output (`tests/models/zoo.py`). The model is pulled from a local folder: planned,
+converted, proven, stored, opened again and its proof replayed. An independent check that shares no code with gpux's
+proof then compares the stored graphs with the original on torch, on other inputs, over cached steps, and beyond every
+length that the configuration declares unless a limit in the graph forbids it. Its figure is relative to the larger of 1
+and the largest reference value.
 """
 
 
@@ -48,7 +49,7 @@ def write_report(rows: Sequence[Row], root: Path, *, write: bool) -> int:
 
 
 def _by_entry(rows: Sequence[Row]) -> list[Row]:
-    """A row for each entry in the zoo's order: what the planner takes, else the best of those asked for by name."""
+    """A row for each entry in the zoo's order: the planner's choice, else the best requested converter."""
     rank = {"WRONG": 0, "proven": 1, "refused": 2, "failed": 3, "unbuilt": 4}
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -80,12 +81,12 @@ def _counts(rows: Sequence[Row]) -> list[str]:
 
 
 def _counted(row: Row) -> str:
-    """The status; of a special folder ``proven`` where it ended as is meant, in a refusal too, else ``failed``."""
+    """The status; for a special folder ``proven`` if it had its expected result or error, else ``failed``."""
     if row["group"] != "folder" or row["status"] == "WRONG":
         return str(row["status"])
-    meant = row.get("error_meant")
-    as_meant = meant in row.get("kinds", ()) if meant else row["status"] == "proven"
-    return "proven" if as_meant else "failed"
+    error = row.get("error_meant")
+    as_expected = error in row.get("kinds", ()) if error else row["status"] == "proven"
+    return "proven" if as_expected else "failed"
 
 
 def _page(rows: Sequence[Row], counts: str) -> str:
@@ -94,9 +95,9 @@ def _page(rows: Sequence[Row], counts: str) -> str:
         mine = [row for row in rows if row["group"] == group]
         if mine:
             parts += [f"## {title}", "", _COLUMNS, "|---|---|---|---|---|---|---|---|---|", *map(_line, mine), ""]
-    told = [row for row in rows if row["status"] != "proven"]
-    if told:
-        parts += ["## What is not proven, and why", "", *map(_reason, told), ""]
+    unproven = [row for row in rows if row["status"] != "proven"]
+    if unproven:
+        parts += ["## Entries that are not proven", "", *map(_reason, unproven), ""]
     return "\n".join(parts)
 
 
@@ -105,7 +106,7 @@ def _line(row: Row) -> str:
     cells = (
         row["model_type"] if row["group"] != "folder" else row["name"],
         row["hub_task"],
-        row["status"] + (" before weights travel" if row.get("early") else ""),
+        row["status"] + (" before download" if row.get("early") else ""),
         row.get("recipe") or "",
         f"{row['largest']:.1e}" if row.get("largest") is not None else "",
         f"{limit['length']} ({limit['name']})" if limit else "",
@@ -121,7 +122,7 @@ def _opinion(found: Row | None) -> str:
         return ""
     if found.get("error") or not found.get("compared"):
         return "none"
-    raised = f", {len(found['raised'])} sizes fail loudly" if found.get("raised") else ""
+    raised = f", {len(found['raised'])} sizes raise an error" if found.get("raised") else ""
     return f"{found['worst']:.1e}{raised}"
 
 
@@ -131,13 +132,13 @@ def _reason(row: Row) -> str:
 
 
 def _scrubbed(row: Row) -> str:
-    """The message on one line, without the folders of this machine."""
+    """The message on one line, without local folders."""
     text = re.sub(r"/\S*/", "", " ".join(str(row.get("message") or "").split()))
     return text[:300].replace("|", "\\|").replace("<", "\\<")
 
 
 def _public(row: Row) -> dict[str, Any]:
-    """Without what only this machine has."""
+    """The row without local paths."""
     kept = {key: value for key, value in row.items() if key not in ("path", "graphs", "log", "kinds")}
     return {
         **kept,

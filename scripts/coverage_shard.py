@@ -1,6 +1,6 @@
-"""One shard of the coverage matrix: its folders are built, each entry is pulled and judged, each row appended at once.
+"""One shard of the coverage matrix: builds the model folders, pulls and checks each entry, and appends its row.
 
-What is in the file of rows is not done again, so that a stopped shard goes on where it was.
+Entries with a row in the file are skipped, so a stopped shard resumes when it is run again.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import IO, Any
 from scripts.coverage_entries import PROGRAM, Entry
 
 ROOT = Path(__file__).parent.parent
-#: Seconds for what takes 5 to 15 on two cores; a mixture of experts or a large graph takes the longest.
+#: Time limits in seconds. A pull takes 5 to 15 s on two cores, longest for a mixture of experts or a large graph.
 PULL_SECONDS, OPINION_SECONDS = 180, 90
 
 
 @dataclass
 class Shard:
-    """Folders and programs of one shard."""
+    """Folders and interpreters of one shard."""
 
-    folder: Path  #: of everything that the matrix writes
+    folder: Path  #: for all files of the matrix
     name: str
-    python: Path  #: of the toolchain: builds the zoo and gives the second opinion
-    converter: str | None = None  #: the one to try; None: what the planner takes
-    precisions: Sequence[str] = ()  #: made besides fp32
+    python: Path  #: the toolchain's interpreter: builds the zoo and runs the independent check
+    converter: str | None = None  #: the converter to use; None: the planner's choice
+    precisions: Sequence[str] = ()  #: besides fp32
 
     def __post_init__(self) -> None:
         self._home = self.folder / f"home-{self.name}"
@@ -43,7 +43,7 @@ class Shard:
         self._env.setdefault("OMP_NUM_THREADS", "2")
 
     def run(self, entries: Sequence[Entry]) -> None:
-        """Do what is not done yet."""
+        """Run the entries that have no row yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
         done = {(row["name"], row["asked"]) for row in read_rows([self.rows])}
         left = [entry for entry in entries if (entry.name, self.converter) not in done]
@@ -55,16 +55,18 @@ class Shard:
                 began = time.monotonic()
                 row = self._row(entry, unbuilt.get(entry.name), opinion)
                 self._append(row)
-                print(f"{number}/{len(left)} {entry.name}: {told(row)} ({time.monotonic() - began:.0f} s)", flush=True)
+                print(
+                    f"{number}/{len(left)} {entry.name}: {summary(row)} ({time.monotonic() - began:.0f} s)", flush=True
+                )
 
     def _build(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """Write the folders; those that could not be written, with the reason."""
+        """Write the model folders; returns the name of each that failed with its error."""
         names = [entry.name for entry in entries if not (self._zoo / entry.name / "config.json").is_file()]
         if not names:
             return {}
         command = [str(self.python), str(PROGRAM), str(self._zoo), *names]
-        said = subprocess.run(command, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        return {line.split()[1]: line for line in said.stdout.splitlines() if line.startswith("FAIL")}
+        done = subprocess.run(command, env=self._env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("FAIL")}
 
     def _row(self, entry: Entry, unbuilt: str | None, opinion: Opinion) -> dict[str, Any]:
         named = {**asdict(entry), "base": entry.base, "hub_task": entry.hub_task, "asked": self.converter}
@@ -72,8 +74,8 @@ class Shard:
             return {**named, "status": "unbuilt", "message": unbuilt}
         row = {**named, **self._pull(entry)}
         if row["status"] == "proven":
-            asked = {"folder": str(self._zoo / entry.name), "seed": entry.name}
-            row["opinion"] = opinion.ask({**asked, "graphs": row["graphs"], "call_spec": row["call_spec"]})
+            request = {"folder": str(self._zoo / entry.name), "seed": entry.name}
+            row["opinion"] = opinion.ask({**request, "graphs": row["graphs"], "call_spec": row["call_spec"]})
             if row["opinion"].get("wrong"):
                 row["status"] = "WRONG"
         return row
@@ -112,7 +114,7 @@ class Shard:
 
 
 class Opinion:
-    """The program of second opinions, started when it is first asked, and again after it had to be killed."""
+    """The process of the independent check, started at the first request, and again after it was killed."""
 
     def __init__(self, python: Path, env: dict[str, str], log: Path) -> None:
         self._command = [str(python), "-m", "scripts.coverage_opinion"]
@@ -121,7 +123,7 @@ class Opinion:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer; ``error`` in it where there is none."""
+        """The response to a request; it has ``error`` if the process ended or did not respond in time."""
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -147,7 +149,7 @@ class Opinion:
         return self._process
 
     def close(self) -> None:
-        """End the program."""
+        """Kill the process."""
         if self._process is not None:
             _kill(self._process)
             self._process = None
@@ -166,7 +168,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 
 def read_rows(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """The rows of these files; of several for the same entry and converter, the last."""
+    """The rows of these files; the last row of each entry and converter."""
     found: dict[tuple[str, str | None], dict[str, Any]] = {}
     for file in files:
         if file.is_file():
@@ -176,10 +178,10 @@ def read_rows(files: Iterable[Path]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def told(row: dict[str, Any]) -> str:
-    """A row in a few words."""
+def summary(row: dict[str, Any]) -> str:
+    """A row in one line."""
     if row["status"] in ("proven", "WRONG"):
         opinion = row.get("opinion", {})
-        said = opinion.get("error") or f"second opinion {opinion.get('worst', 0):.0e} in {opinion.get('compared')}"
-        return f"{row['status']} by {row.get('recipe')}, {row.get('largest') or 0:.0e}, {said}"
+        check = opinion.get("error") or f"independent check {opinion.get('worst', 0):.0e} in {opinion.get('compared')}"
+        return f"{row['status']} by {row.get('recipe')}, {row.get('largest') or 0:.0e}, {check}"
     return f"{row['status']} {row.get('error', '')}: {row.get('message', '')[:100]}"

@@ -1,4 +1,4 @@
-"""A second opinion on variants of one graph without a cache, and on SAM's two parts."""
+"""An independent check of variants with one graph without a cache, and of SAM's two graphs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scripts.coverage_graphs import Arrays, Graph, Original, RefusedRun
 from scripts.coverage_inputs import Inputs, Sizes
 from scripts.coverage_verdict import Verdict
 
-#: Graph input -> what the original calls it.
+#: Model type -> graph input -> argument name of the original.
 _RENAMED = {"perceiver": {"input_ids": "inputs", "pixel_values": "inputs"}}
 
 
 def judge_single(graph: Graph, original: Original, verdict: Verdict, seed: int) -> None:
-    """Compare at sizes that no exporter traces, as far as the graph declares them possible."""
+    """Compare at sizes that exporters do not trace, as far as the graph's inputs allow."""
     inputs = Inputs(graph, original, seed)
     for sizes in _trials(graph, original):
         feed, mask = inputs.make(sizes)
@@ -35,7 +35,7 @@ def judge_single(graph: Graph, original: Original, verdict: Verdict, seed: int) 
 
 
 def judge_sam(graphs: dict[str, Graph], original: Original, verdict: Verdict, seed: int) -> None:
-    """Points on images: masks and their scores, through both parts."""
+    """Compare masks and scores of points on images, through both graphs."""
     rng = np.random.default_rng(seed)
     encoder, decoder = graphs["vision_encoder"], graphs["prompt_encoder_mask_decoder"]
     side = int(original.config.vision_config.image_size)
@@ -73,7 +73,7 @@ def _trials(graph: Graph, original: Original) -> Iterator[Sizes]:
 
 
 def _text_trials(graph: Graph, original: Original) -> Iterator[Sizes]:
-    """Short, padded, as long as the model's positions, and longer where nothing forbids it."""
+    """Short, padded, as long as the model's positions, and longer unless a limit forbids it."""
     height, width = image_size(original)
     end = min(
         graph.largest("input_ids", "attention_mask"), int(original.setting("max_position_embeddings", default=150))
@@ -87,7 +87,7 @@ def _text_trials(graph: Graph, original: Original) -> Iterator[Sizes]:
 
 
 def image_size(original: Original) -> tuple[int, int]:
-    """Height and width of the images that the model was made for."""
+    """Height and width of the images that the model was configured for."""
     config = original.config
     places = [getattr(config, part, None) for part in ("vision_config", "encoder", "backbone_config")]
     for place in [config, *places]:
@@ -98,7 +98,7 @@ def image_size(original: Original) -> tuple[int, int]:
 
 
 def frames(original: Original, free: int) -> int:
-    """The frames of a spectrogram: what the model wants, where it wants a number."""
+    """The frames of a spectrogram: the model's fixed number if it has one, else ``free``."""
     if original.config.model_type == "whisper":
         return 2 * int(original.config.max_source_positions)
     return int(original.config.max_length) if "spectrogram" in original.config.model_type else free
@@ -112,7 +112,7 @@ def _renamed(feed: Arrays, original: Original) -> Arrays:
 def _compare(
     verdict: Verdict, what: str, actual: Arrays, expected: Sequence[tuple[str, NDArray[Any]]], mask: NDArray[np.bool_]
 ) -> None:
-    """Outputs by their names, then by the last part of a path, then by their shapes where one alone fits."""
+    """Match outputs by name, then by the last part of the path, then by shape if only one fits."""
     left = [(path, value) for path, value in expected if "past_key_values" not in path]
     for name, value in actual.items():
         found = _match(name, value, left)

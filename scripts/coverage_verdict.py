@@ -1,4 +1,4 @@
-"""What a second opinion found: how far the stored graphs are from the original, and what could not be compared."""
+"""Results of the independent check: differences between stored graphs and the original, and skipped comparisons."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: A difference may be this many times the larger of 1 and the largest reference value; gpux proves half of it.
+#: Largest allowed difference, relative to the larger of 1 and the largest reference value; gpux's proof allows half.
 ALLOWED = 2e-4
 
 
 @dataclass
 class Verdict:
-    """Collects comparisons; one of them beyond :data:`ALLOWED` makes the graphs wrong."""
+    """Collects comparisons; any difference above :data:`ALLOWED` makes the graphs wrong."""
 
-    worst: float = 0.0  #: largest difference relative to what it is measured by
+    worst: float = 0.0  #: largest relative difference
     compared: int = 0
     wrong: list[str] = field(default_factory=list)
-    raised: list[str] = field(default_factory=list)  #: the original answers, and onnxruntime fails: loud, not wrong
+    raised: list[str] = field(default_factory=list)  #: the original runs but onnxruntime raises: not a wrong result
     notes: list[str] = field(default_factory=list)
 
     def compare(
         self, what: str, actual: NDArray[Any] | None, expected: NDArray[Any], mask: NDArray[Any] | None = None
     ) -> None:
-        """Take one output; ``mask`` says which of the leading positions count."""
+        """Compare one output; ``mask`` selects positions of its leading axes."""
         self.compared += 1
         if actual is None or actual.shape != expected.shape:
             self.wrong.append(f"{what}: shape {None if actual is None else actual.shape}, not {expected.shape}")

@@ -1,8 +1,8 @@
-"""The main job, end to end, on real models from a Hub on loopback: all-MiniLM-L6-v2, and a small one that writes.
+"""An end-to-end demo with real models from a Hub on loopback: all-MiniLM-L6-v2, and a small model that generates text.
 
 Pulls them over HTTP, converts them, proves the ONNX equal to the originals, ranks sentences for a query in a process
-without torch, tells a story and answers a question. Needs no network beyond the package index that installed it. Run it
-with ``nox -s demo``.
+without torch, generates a story and answers a question. Needs no network except the package index for its installation.
+Run it with ``./dev demo``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ print(f"  torch in this process: {'torch' in sys.modules}")
 
 
 def main() -> int:
-    """Run the demo in a folder of its own that is gone afterwards."""
+    """Run the demo in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="gpux-demo-") as name:
         folder = Path(name)
         source = minilm_repository(folder / "source", onnx=False)

@@ -1,8 +1,8 @@
 """Compares the tokens that gpux generates with a stored variant with those of transformers, row by row.
 
-A first difference passes only where torch's two best scores are less than :data:`TIE` apart (it is counted as a tie),
-or where torch itself takes the other token if it reads all before it at once instead of with its cache (counted as
-unsteady: a router between experts that is on the edge moves scores by more than any rounding does).
+A first difference is accepted only where torch's two best scores are less than :data:`TIE` apart (counted as a tie), or
+where torch itself chooses gpux's token without its cache (counted as unsteady: an expert router at its threshold
+changes scores by more than rounding does).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gpux.runtime.generation.options import GenerationOptions
 from scripts.generation_models import Stored, StoredDecoder, options_of
 
 TIE = 1e-4
-#: Options of both sides besides the length, by the name of the answer in ``generation_reference``.
+#: Options of both sides besides the length; the names are those of the response of ``generation_reference``.
 VARIED: dict[str, Any] = {"no_repeat_ngram_size": 1}
 SEARCHES: dict[str, dict[str, Any]] = {
     "plain": {"num_beams": 3, "num_return_sequences": 3, "length_penalty": 1.0, "early_stopping": False},
@@ -33,7 +33,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     | {"no_repeat_ngram_size": 2},
     "early": {"num_beams": 3, "num_return_sequences": 1, "length_penalty": 0.5, "early_stopping": True},
 }
-_PIECE = 5  # tokens of one call, for the check of prompts that are read in pieces
+_PIECE = 5  # tokens of one call in the check of chunked prompts
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Tally:
     equal: int = 0
     ties: int = 0
     unsteady: int = 0
-    wrong: list[str] = field(default_factory=list)  #: the differences, one line for each row
+    wrong: list[str] = field(default_factory=list)  #: the differences that are not accepted
 
     def count(self, what: str, found: Sequence[int], expected: Mapping[str, Any]) -> None:
         """Compare one row with its reference."""
@@ -62,7 +62,7 @@ class Tally:
     def count_beams(
         self, what: str, found: Sequence[Beam], wanted: Sequence[Mapping[str, Any]], penalty: float
     ) -> None:
-        """Compare the beams of one row with their references; scores that are nearly equal may change places."""
+        """Compare the beams of one row with their references; beams with nearly equal scores may be exchanged."""
         if [list(beam.tokens) for beam in found] == [beam["tokens"] for beam in wanted]:
             self.equal += 1
         elif all(_as_good(beam, other, penalty) for beam, other in zip(found, wanted, strict=True)):
@@ -88,14 +88,14 @@ def _at(tokens: Sequence[int], place: int) -> int | str:
 
 
 def _as_good(beam: Beam, other: Mapping[str, Any], penalty: float) -> bool:
-    """Whether the sums of logarithms are those of a tie."""
+    """Whether two beams are equal or their summed log probabilities are a tie."""
     tokens: list[int] = other["tokens"]
     mine, its = beam.score * len(beam.tokens) ** penalty, float(other["score"]) * len(tokens) ** penalty
     return list(beam.tokens) == tokens or abs(mine - its) < TIE
 
 
 def _own(emitted: Sequence[Emitted]) -> dict[str, Any]:
-    """Tokens that gpux generated, as a reference for another way of generating them."""
+    """Tokens of gpux in the format of a reference, for comparing two runs of gpux."""
     known = [one for one in emitted if one.token is not None and one.score is not None]
     gaps = [one.score.top[0][1] - one.score.top[1][1] for one in known if one.score is not None]
     return {"tokens": [one.token for one in known], "gaps": gaps}
@@ -118,8 +118,8 @@ class Checks:
     Args:
         model: the variant with its rows.
         folder: where its configuration is.
-        reference: the answer of ``generation_reference``.
-        request: its request.
+        reference: the response of ``generation_reference``.
+        request: the request to it.
     """
 
     def __init__(self, model: Stored, folder: Path, reference: Mapping[str, Any], request: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ class Checks:
         return {name: tally.to_dict() for name, tally in found.items()}
 
     def greedy(self, *, alone: bool) -> Tally:
-        """Without an end, with the model's own, without repetition, and with an end that rows come to early."""
+        """Greedy: without end tokens, with the model's own, without repetition, and with an early end token."""
         tally = Tally()
         for name, options in self._modes():
             for rows in self._batches(alone=alone):
@@ -150,7 +150,7 @@ class Checks:
         return tally
 
     def lookup(self) -> Tally:
-        """Each row alone, several tokens guessed at a time."""
+        """Prompt lookup, each row alone."""
         tally = Tally()
         for name, options in self._modes():
             for row in range(self._model.count):
@@ -162,8 +162,8 @@ class Checks:
         """Every search of the request."""
         tally = Tally()
         ends = tuple(sorted({*self._ends, *self._request["beam_ends"]}))
-        for name, asked in self._request["beams"].items():
-            options = options_of(self._folder, eos_token_ids=ends, **asked)
+        for name, search in self._request["beams"].items():
+            options = options_of(self._folder, eos_token_ids=ends, **search)
             count = options.num_return_sequences
             for rows in self._batches(alone=alone):
                 found = self._searched(rows, options)
@@ -174,7 +174,7 @@ class Checks:
         return tally
 
     def pieces(self) -> Tally:
-        """All rows alone and together, their prompts read in pieces."""
+        """All rows alone and as a batch, with chunked prompts."""
         tally, options = Tally(), options_of(self._folder, **self._room())
         for alone in (True, False):
             for rows in self._batches(alone=alone):
@@ -183,7 +183,7 @@ class Checks:
         return tally
 
     def reuse(self, model: StoredDecoder) -> Tally:
-        """A second turn on the first one's cache, against the same turn on a new one."""
+        """A second turn on the first turn's cache, compared with the same turn on an empty cache."""
         tally, prompt = Tally(), min(model.prompts, key=len)
         room = min(16, ((model.limit or 1 << 20) - len(prompt) - 3) // 2)
         options = replace(options_of(self._folder, max_new_tokens=room), eos_token_ids=(), logprobs=2)
@@ -200,7 +200,7 @@ class Checks:
         return tally
 
     def full(self, model: StoredDecoder) -> Tally:
-        """Ragged rows that go on to the end of the context, where there is one, against each row alone."""
+        """Ragged rows to the end of the context (128 tokens without a limit), compared with each row alone."""
         tally, limit = Tally(), model.limit or 128
         rng = np.random.default_rng(limit)
         prompts = [rng.integers(5, 300, size).tolist() for size in (limit - 8, limit // 6, limit // 2)]
@@ -236,7 +236,7 @@ class Checks:
         state = self._model.open(rows, options.max_new_tokens)
         found: list[list[int]] = [[] for _ in rows]
         try:
-            for emitted in generate(state, DecodeRequest(self._model.begun(rows), options)):
+            for emitted in generate(state, DecodeRequest(self._model.prompts_of(rows), options)):
                 found[emitted.row].append(emitted.token)
         finally:
             state.close()
@@ -245,6 +245,6 @@ class Checks:
     def _searched(self, rows: Sequence[int], options: GenerationOptions) -> list[Beam]:
         state = self._model.open(rows, options.max_new_tokens)
         try:
-            return beams.search(state, DecodeRequest(self._model.begun(rows), options))
+            return beams.search(state, DecodeRequest(self._model.prompts_of(rows), options))
         finally:
             state.close()

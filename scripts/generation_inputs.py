@@ -1,4 +1,4 @@
-"""Inputs of encoders that read no text: pictures and sounds, four rows of noise."""
+"""Random inputs of image and audio encoders."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from gpux.model.variant import TensorSpec
 
-#: Sizes of axes that a graph leaves free: samples of a sound, frames of its spectrum.
+#: Sizes of free axes: audio samples, spectrogram frames.
 _FREE = {"input_values": 8000, "input_features": 96}
-_COLUMNS = 6  # of patches in a picture
+_COLUMNS = 6  # of patches in an image
 
 
 def arrays_of(specs: Iterable[TensorSpec], rows: int, seed: int) -> dict[str, NDArray[Any]]:
-    """One array for each input of an encoder, ``[rows, …]``; masks leave nothing out."""
+    """One array for each input of an encoder, ``[rows, …]``; masks are all ones."""
     rng = np.random.default_rng(seed)
     named = {spec.name: spec for spec in specs}
     found: dict[str, NDArray[Any]] = {}
@@ -25,7 +25,7 @@ def arrays_of(specs: Iterable[TensorSpec], rows: int, seed: int) -> dict[str, ND
             free = _FREE.get(name, 1)
             shape = [rows, *(size if isinstance(size, int) else free for size in spec.shape[1:])]
             found[name] = rng.normal(size=shape).astype(np.float32)
-    if (patches := found.get("flattened_patches")) is not None:  # each begins with its row and its column, from 1 on
+    if (patches := found.get("flattened_patches")) is not None:  # the first two values are the row and column, from 1
         places = np.arange(patches.shape[1])
         patches[:, :, 0], patches[:, :, 1] = 1 + places // _COLUMNS, 1 + places % _COLUMNS
     width = next(iter(found.values())).shape[1]

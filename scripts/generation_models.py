@@ -1,4 +1,4 @@
-"""A stored variant for the matrix of generation: rows of token ids in, states of gpux's runtime out."""
+"""Opens stored variants for the generation matrix: rows of token ids in, states of gpux's runtime out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoredDecoder:
         """A state for these rows."""
         return self.decoder.open(room)
 
-    def begun(self, rows: Sequence[int]) -> list[list[int]]:
+    def prompts_of(self, rows: Sequence[int]) -> list[list[int]]:
         """The prompts of these rows."""
         return [self.prompts[row] for row in rows]
 
@@ -53,8 +53,8 @@ class StoredPair:
         """A state for these rows, their inputs padded to the longest of them."""
         return self._model.open(self._batch(rows), room)
 
-    def begun(self, rows: Sequence[int]) -> list[list[int]]:
-        """The decoder's start."""
+    def prompts_of(self, rows: Sequence[int]) -> list[list[int]]:
+        """The decoder's start tokens of each row."""
         return [list(self._start) for _ in rows]
 
     def _batch(self, rows: Sequence[int]) -> Arrays:
@@ -72,7 +72,7 @@ Stored = StoredDecoder | StoredPair
 
 
 def options_of(folder: Path, **chosen: Any) -> GenerationOptions:
-    """The model's own defaults as gpux reads them, with other values."""
+    """The model's generation defaults as gpux reads them, with the chosen options."""
     own = from_config(read_json(folder / "config.json"), read_json(folder / "generation_config.json"))
     return own.with_options(**{"do_sample": False, "num_beams": 1, **chosen})
 

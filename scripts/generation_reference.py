@@ -1,23 +1,23 @@
-"""What transformers writes: ``generate`` with one row at a time, and how sure torch was of every token.
+"""Reference tokens by transformers: ``generate`` with one row at a time, and the score gap of every token.
 
     TOOLCHAIN_PYTHON -m scripts.generation_reference
 
-run from the repository's root by an interpreter that has torch and transformers. Requests are lines of JSON on standard
-input, answers are lines of JSON on standard output. A request has ``folder``; ``prompts`` (token ids of each row) or
-``arrays`` (an .npz of an encoder's inputs, ``[rows, …]``); ``room`` (tokens that are written); ``varied`` (options by
-which rows do not repeat themselves); ``beams`` (name -> options of a beam search); ``beam_ends`` (tokens that end beams
-too, so that they end at many lengths). An answer has
+Runs in the repository's root, with an interpreter that has torch and transformers. Requests are lines of JSON on
+standard input, responses are lines of JSON on standard output. A request has ``folder``; ``prompts`` (token ids of each
+row) or ``arrays`` (an .npz of an encoder's inputs, ``[rows, …]``); ``room`` (number of new tokens); ``varied`` (options
+that prevent repetition); ``beams`` (name -> options of a beam search); ``beam_ends`` (further end tokens of beams, so
+that they end at many lengths). A response has
 
-- ``start``: what an encoder-decoder's rows begin with; of a decoder empty,
-- ``endless``: the rows where no token ends one, each with ``tokens``, ``gaps`` (between torch's best two scores) and
-  ``uncached`` (the token that torch would take at each place if it read all before it at once),
-- ``config``: the same where the model's own end tokens do,
-- ``varied``: the same without an end, by the options for it,
-- ``ended``: the same where a token ends a row that is sure to come in the first; ``ends`` are those tokens,
-- ``beams``: name -> rows -> hypotheses, best first, each with ``tokens`` and ``score``; ``ends`` and ``beam_ends`` end
-  them.
+- ``start``: the decoder's start tokens; empty for a decoder-only model,
+- ``endless``: the rows without end tokens, each with ``tokens``, ``gaps`` (between torch's two best scores) and
+  ``uncached`` (the token that torch chooses at each position without a cache),
+- ``config``: the same with the model's own end tokens,
+- ``varied``: tokens and gaps without end tokens, with the options ``varied``,
+- ``ended``: the same with an end token that is certain to occur in the first row; ``ends`` are the end tokens,
+- ``beams``: name -> rows -> hypotheses, best first, each with ``tokens`` and ``score``, ended by ``ends`` and
+  ``beam_ends``.
 
-None of gpux is used here.
+Nothing of gpux is imported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import torch
 import transformers
 from transformers.generation import GenerationMixin
 
-_SURE = 9  # the varied first row's token of this number is what ends the rows of ``ended``
+_SURE = 9  # index of the token in the first row of ``varied`` that is the end token of ``ended``
 _LARGE = 1e9  # JSON has no infinity
 
 
@@ -47,17 +47,17 @@ class Writer:
         self._model = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
         self._two_parts = bool(config.is_encoder_decoder)
         ends = self._model.generation_config.eos_token_id
-        #: what ends a row by the model's own files
+        #: end tokens of the model's generation configuration
         self.ends: list[int] = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
     def greedy(self, inputs: Mapping[str, Any], ends: Sequence[int], **options: Any) -> dict[str, Any]:
-        """One row, the likeliest token each time."""
+        """Greedy tokens of one row, with score gaps."""
         found = self._generate(inputs, ends, output_scores=True, **options)
         tokens = self._written(found.sequences[0], inputs)
         return {"tokens": tokens, "gaps": [_gap(scores[0]) for scores in found.scores]}
 
     def plain(self, inputs: Mapping[str, Any], ends: Sequence[int], **options: Any) -> dict[str, Any]:
-        """The same, and what torch would take without its cache."""
+        """Greedy tokens, and the tokens that torch chooses without its cache."""
         found = self.greedy(inputs, ends, **options)
         before = self.start(inputs) or inputs["input_ids"][0].tolist()
         ids = torch.tensor([[*before, *found["tokens"][:-1]]])
@@ -75,7 +75,7 @@ class Writer:
         ]
 
     def start(self, inputs: Mapping[str, Any]) -> list[int]:
-        """What the decoder goes on from, where it is not the prompt."""
+        """The start tokens of an encoder-decoder's decoder; empty for a decoder-only model."""
         if not self._two_parts:
             return []
         return [int(token) for token in self._generate(inputs, [], max_new_tokens=1).sequences[0, :-1]]
@@ -84,7 +84,7 @@ class Writer:
         self._model.generation_config.eos_token_id = list(ends) or None
         chosen = {"num_beams": 1, "do_sample": False, **options}
         with torch.no_grad():
-            # Not the model's own `generate`: Whisper's cuts sounds into pieces, which is another task's business.
+            # Not the model's own `generate`: Whisper's splits audio into segments, which is not tested here.
             return GenerationMixin.generate(self._model, **inputs, return_dict_in_generate=True, **chosen)
 
     def _written(self, sequence: Any, inputs: Mapping[str, Any]) -> list[int]:
@@ -98,13 +98,13 @@ def _gap(scores: Any) -> float:
 
 
 def _until(tokens: Sequence[int], ends: Sequence[int]) -> list[int]:
-    """Without the padding behind an end."""
+    """The tokens up to the first end token, without padding."""
     last = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
     return list(tokens[: last + 1])
 
 
 def _rows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The inputs of each row alone."""
+    """The inputs of each row as a batch of one."""
     if "arrays" in request:
         with np.load(request["arrays"]) as found:
             arrays = {name: torch.from_numpy(found[name]) for name in found.files}
@@ -115,7 +115,7 @@ def _rows(request: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers makes of one request."""
+    """The response to one request."""
     writer, rows = Writer(Path(request["folder"])), _rows(request)
     room = {"max_new_tokens": request["room"]}
     varied = {**room, **request["varied"]}
@@ -138,15 +138,15 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keep output of libraries out of the responses
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(1)  # of so small models a second thread only waits
+    torch.set_num_threads(1)  # a second thread does not help with such small models
     for line in sys.stdin:
         try:
             found = answer(json.loads(line))
-        except Exception as exc:  # noqa: BLE001  whatever a model raises is an answer too
+        except Exception as exc:  # noqa: BLE001  an exception of a model is reported in its response
             found = {"error": f"{type(exc).__name__}: {str(exc)[:300]}"}
         answers.write(json.dumps(found) + "\n")
         answers.flush()

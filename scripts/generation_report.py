@@ -1,4 +1,4 @@
-"""The matrix of generation as a page."""
+"""Writes the generation matrix as a page."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ _COLUMNS = {
     "beams": "beams",
     "ragged beams": "beams, ragged",
     "lookup": "prompt lookup",
-    "pieces": "prompt in pieces",
+    "pieces": "chunked prompt",
     "reuse": "second turn",
-    "full": "to the end",
+    "full": "full context",
 }
-_INTRODUCTION = f"""# Generation, against transformers
+_INTRODUCTION = f"""# Generation, compared with transformers
 
-Written by `nox -s generation_matrix`. Every decoder and encoder-decoder of the zoo (`tests/models/zoo.py`: tiny models
-with random weights) writes {ROOM} tokens to {len(SIZES)} rows of {", ".join(map(str, SIZES))} tokens (fewer where the
-context ends), in float32, greedily: without an end, with the model's own end tokens, without repeating a token, and
-with an end that rows come to early and leave. What transformers' `generate` on torch writes to each row alone is the
-reference. A cell counts rows whose tokens are all equal; a **near tie** is a row whose first difference is where
-torch's two best scores are less than {TIE:g} apart; an **unsteady** one is where torch itself takes gpux's token if it
-reads all before it at once instead of with its cache (a router between experts on the very edge of its threshold).
+Written by `./dev generation_matrix`. Every decoder and encoder-decoder of the zoo (`tests/models/zoo.py`: tiny models
+with random weights) generates {ROOM} tokens for {len(SIZES)} prompts of {", ".join(map(str, SIZES))} tokens (fewer if
+the context is shorter), in float32, greedily: without end tokens, with the model's own end tokens, without repeating a
+token, and with an end token that comes early. The reference is `generate` of transformers on torch for each row alone.
+A cell counts rows whose tokens are all equal. A row is a **near tie** if torch's two best scores at its first
+difference are less than {TIE:g} apart, and **unsteady** if torch itself chooses gpux's token there when it runs without
+a cache (an expert router at its threshold).
 
-- *batch 1*: each row alone; *ragged {len(SIZES)}*: all of them at once.
+- *batch 1*: each row alone; *ragged {len(SIZES)}*: all rows in one batch.
 - *beams*: three searches (3 beams; length penalty 1, 2 without repeated pairs, 0.5 with early stopping), every
   returned hypothesis compared.
-- *prompt lookup*: speculation, each row alone. *prompt in pieces*: prompts read five tokens at a time.
-- *second turn*: a conversation's next turn on the kept cache, against a new one. *to the end*: ragged rows that go on
-  to the end of the context, against each row alone. Both are gpux against gpux; all others are gpux against torch.
+- *prompt lookup*: speculative decoding, each row alone. *chunked prompt*: five prompt tokens in each call.
+- *second turn*: the next turn of a conversation on the kept cache, compared with an empty cache. *full context*: ragged
+  rows up to the end of the context, compared with each row alone. Both compare gpux with gpux; all others compare gpux
+  with torch.
 """
 
 
 def write_report(rows: Sequence[Row], page: Path, *, write: bool) -> int:
-    """Print the counts and write the page; 1 when something is wrong."""
+    """Print the counts and write the page; 1 when a row is wrong."""
     listed = _ordered(rows)
     counts = "\n".join(_counts(listed))
     print(counts)
@@ -54,15 +55,15 @@ def write_report(rows: Sequence[Row], page: Path, *, write: bool) -> int:
 
 
 def _ordered(rows: Sequence[Row]) -> list[Row]:
-    """In the zoo's order; a refusal only where no converter has a variant."""
+    """Rows in the zoo's order; a refusal only where no converter produced a variant."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["name"], []).append(row)
     listed: list[Row] = []
     for entry in entries():
         tries = sorted(found.get(entry.name, ()), key=lambda row: str(row["asked"]))
-        made = [row for row in tries if row["status"] != "refused"]
-        listed += made or tries[:1]
+        stored = [row for row in tries if row["status"] != "refused"]
+        listed += stored or tries[:1]
     return listed
 
 
@@ -71,10 +72,10 @@ def _counts(rows: Sequence[Row]) -> list[str]:
     for task in TASKS:
         mine = [row for row in rows if row["hub_task"] == task]
         status = Counter(row["status"] for row in mine)
-        made = len(mine) - status["refused"]
+        stored = len(mine) - status["refused"]
         names = len({row["name"] for row in mine})
-        wrong = made - status["equal"]
-        lines.append(f"| {task} | {names} | {made} | {status['equal']} | {wrong} | {status['refused']} |")
+        wrong = stored - status["equal"]
+        lines.append(f"| {task} | {names} | {stored} | {status['equal']} | {wrong} | {status['refused']} |")
     return [*lines, "", *_totals(rows)]
 
 
@@ -96,8 +97,8 @@ def _page(rows: Sequence[Row], counts: str) -> str:
         mine = [row for row in rows if row["group"] == group and not row["error_meant"]]
         if mine:
             parts += [f"## {title}", "", head, rule, *map(_line, mine), ""]
-    told = [line for row in rows for line in _reasons(row)]
-    return "\n".join([*parts, "## What is not equal, and why", "", *told, ""] if told else parts)
+    reasons = [line for row in rows for line in _reasons(row)]
+    return "\n".join([*parts, "## Rows that are not equal", "", *reasons, ""] if reasons else parts)
 
 
 def _line(row: Row) -> str:
@@ -108,7 +109,7 @@ def _line(row: Row) -> str:
 
 
 def _reasons(row: Row) -> list[str]:
-    """Why a row is not equal; nothing of one that is."""
+    """Why a row is not equal; empty for an equal row."""
     if row["status"] == "equal" or row["error_meant"]:
         return []
     wrong = [f"{name}: {text}" for name, check in row.get("checks", {}).items() for text in check["wrong"]]

@@ -1,4 +1,4 @@
-"""One shard of the matrix of generation: each stored variant is opened, writes, and is compared; rows are appended."""
+"""One shard of the generation matrix: opens each stored variant, compares its tokens, and appends a row."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from scripts.generation_models import Stored, StoredDecoder, StoredPair, open_gr
 
 TASKS = ("text-generation", "text2text-generation", "image-to-text", "automatic-speech-recognition")
 _OF_TEXT = TASKS[:2]
-#: Tokens of the four rows, of an answer, and of a beam.
+#: Tokens of the four prompts, of an answer, and of a beam.
 SIZES, ROOM, BEAM_ROOM = (9, 3, 20, 14), 64, 32
-#: Of a vocabulary of 512: a beam ends after some twenty tokens.
+#: End tokens of beams, of a vocabulary of 512: a beam ends after about twenty tokens.
 _BEAM_ENDS = range(100, 116)
-#: Tokens that an input has at least; the encoder of longt5 fails at fewer than its ``global_block_size``.
+#: Minimum number of input tokens; the encoder of longt5 fails at fewer than its ``global_block_size``.
 _LEAST = {"longt5": 4}
 _KEPT = (
     "name",
@@ -48,7 +48,7 @@ _KEPT = (
 
 
 class Reference(Opinion):
-    """The program that says what transformers writes."""
+    """The process of ``generation_reference``."""
 
     def __init__(self, python: Path, env: dict[str, str], log: Path) -> None:
         super().__init__(python, env, log)
@@ -57,12 +57,12 @@ class Reference(Opinion):
 
 @dataclass
 class GenerationShard:
-    """Folders and programs of one shard."""
+    """Folders and interpreters of one shard."""
 
     folder: Path  #: of the coverage matrix
     number: tuple[int, int]
-    python: Path  #: of the toolchain: writes the references
-    converters: Sequence[str] = ()  #: that are asked for by name
+    python: Path  #: the toolchain's interpreter: generates the references
+    converters: Sequence[str] = ()  #: converters requested by name
 
     def __post_init__(self) -> None:
         name = f"{self.number[0]}of{self.number[1]}"
@@ -71,27 +71,29 @@ class GenerationShard:
         self._env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "2"}
 
     def pull(self, entries: Sequence[Entry]) -> None:
-        """What no shard of the coverage matrix has tried yet, as that matrix pulls it."""
+        """Pull entries that no shard of the coverage matrix has tried yet, as in that matrix."""
         tried = {(row["name"], row["asked"]) for row in self._stored()}
-        if not self.converters:  # of what was asked for by name, nothing is asked for again
+        if not self.converters:  # entries tried with a requested converter are not repeated
             tried |= {(name, None) for name, _ in tried}
-        asked: list[str | None] = [*self.converters]
-        for converter in asked or [None]:
+        requested: list[str | None] = [*self.converters]
+        for converter in requested or [None]:
             name = "-".join(filter(None, [converter, f"{self.number[0]}of{self.number[1]}"]))
             left = [entry for entry in entries if (entry.name, converter) not in tried]
             Shard(self.folder, name, self.python, converter).run(left)
 
     def run(self, entries: Iterable[Entry]) -> None:
-        """Judge what is stored and not judged yet."""
+        """Check the stored entries that have no row yet."""
         left = self._left({entry.name for entry in entries})
         with Reference(self.python, self._env, self._log) as reference:
             for number, row in enumerate(left, 1):
                 began = time.monotonic()
-                found = {key: row.get(key) for key in _KEPT} | self._judged(row, reference)
+                found = {key: row.get(key) for key in _KEPT} | self._checked(row, reference)
                 with self._rows.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found) + "\n")
                 took = time.monotonic() - began
-                print(f"{number}/{len(left)} {row['name']} by {row['asked']}: {told(found)} ({took:.0f} s)", flush=True)
+                print(
+                    f"{number}/{len(left)} {row['name']} by {row['asked']}: {summary(found)} ({took:.0f} s)", flush=True
+                )
 
     def _stored(self) -> list[dict[str, Any]]:
         return read_rows(sorted(self.folder.glob("rows-*.jsonl")))
@@ -106,33 +108,33 @@ class GenerationShard:
             and (not self.converters or row["asked"] in self.converters)
         ]
 
-    def _judged(self, row: Mapping[str, Any], reference: Opinion) -> dict[str, Any]:
+    def _checked(self, row: Mapping[str, Any], reference: Opinion) -> dict[str, Any]:
         if row["status"] != "proven":
             return {"status": row["status"]}
         folder = next((place for place in sorted(self.folder.glob(f"zoo-*/{row['name']}")) if place.is_dir()), None)
         if folder is None or not Path(row["path"]).is_dir():
-            return {"status": "gone", "message": "its folder or its stored variant is no longer there"}
+            return {"status": "gone", "message": "the model folder or the stored variant was deleted"}
         try:
             return judge(row, folder, reference)
         except GpuxError as exc:
             return {"status": "failed", "error": type(exc).__name__, "message": f"{exc.message}"}
-        except Exception as exc:  # noqa: BLE001 - a row of the matrix says what came out
-            said = f"{exc}\n{traceback.format_exc(limit=-3)}"
-            return {"status": "failed", "error": type(exc).__name__, "message": said[:900]}
+        except Exception as exc:  # noqa: BLE001 - the exception is reported in the row
+            text = f"{exc}\n{traceback.format_exc(limit=-3)}"
+            return {"status": "failed", "error": type(exc).__name__, "message": text[:900]}
 
 
-def writes(entry: Entry) -> bool:
-    """Whether it writes token by token: the zoo says so, or its task does."""
+def generates(entry: Entry) -> bool:
+    """Whether an entry generates tokens, by its task in the zoo."""
     return entry.hub_task in _OF_TEXT or (entry.hub_task in TASKS and entry.task.endswith("-with-past"))
 
 
 def request_for(name: str, folder: Path, limit: int | None) -> dict[str, Any]:
-    """What transformers and gpux are both asked.
+    """The request for transformers and gpux.
 
     Args:
-        name: of the entry; the rows are drawn from it.
-        folder: of the original.
-        limit: tokens that the model reads at most.
+        name: name of the entry, the seed of the prompts.
+        folder: folder of the original model.
+        limit: context length of the model in tokens.
     """
     rng = np.random.default_rng(_seed(name))
     room = ROOM if limit is None else min(ROOM, limit - max(SIZES))
@@ -153,7 +155,7 @@ def _seed(name: str) -> int:
 
 
 def judge(row: Mapping[str, Any], folder: Path, reference: Opinion) -> dict[str, Any]:
-    """The checks of one proven row of the coverage matrix."""
+    """Run the checks of one proven row of the coverage matrix."""
     request = request_for(row["name"], folder, row["call_spec"].get("max_length"))
     with open_graphs(row) as graphs, TemporaryDirectory() as scratch:
         if row["hub_task"] not in _OF_TEXT:
@@ -173,14 +175,14 @@ def judge(row: Mapping[str, Any], folder: Path, reference: Opinion) -> dict[str,
 def compare(
     graphs: Graphs, call_spec: CallSpec, folder: Path, request: Mapping[str, Any], answer: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """What a variant writes against the answer of the reference.
+    """Compare the tokens of a variant with the reference.
 
     Args:
-        graphs: of the variant.
-        call_spec: how they are driven.
-        folder: where its configuration is.
-        request: what the reference was asked.
-        answer: what it answered.
+        graphs: the variant's graphs.
+        call_spec: how the graphs are called.
+        folder: folder of the variant's configuration.
+        request: the request to the reference process.
+        answer: its response.
     """
     model: Stored
     if "encoder" in graphs.names:
@@ -191,8 +193,8 @@ def compare(
     return Checks(model, folder, answer, request).run()
 
 
-def told(row: Mapping[str, Any]) -> str:
-    """A row in a few words."""
+def summary(row: Mapping[str, Any]) -> str:
+    """A row in one line."""
     if "checks" not in row:
         return f"{row['status']} {row.get('error') or ''}: {str(row.get('message') or '')[:160]}"
     parts = [f"{name} {cell(check)}" for name, check in row["checks"].items()]
@@ -201,7 +203,7 @@ def told(row: Mapping[str, Any]) -> str:
 
 
 def cell(check: Mapping[str, Any] | None) -> str:
-    """One check as ``12 of 12``, near ties and unsteady rows apart."""
+    """One check as ``12 of 12``, with near ties and unsteady rows counted separately."""
     if check is None:
         return ""
     parts = {"near ties": check["ties"], "unsteady": check.get("unsteady", 0)}

@@ -1,4 +1,4 @@
-"""Running a command while the memory of everything that it starts is watched. Linux."""
+"""Runs a command and measures the peak memory of its process tree. Linux only."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Run:
-    """What one command took."""
+    """Time and memory of one command."""
 
     seconds: float
-    peak_rss: int  #: bytes, the largest sum over the process and everything below it
+    peak_rss: int  #: bytes, the largest sum over the process and its descendants
 
 
 def measure(command: Sequence[str | Path], env: Mapping[str, str], cwd: Path | None = None) -> Run:
-    """Run to the end.
+    """Run a command to its end.
 
     Raises:
-        subprocess.CalledProcessError: it failed; what it said is in ``output``.
+        subprocess.CalledProcessError: the command failed; ``output`` has the end of its output.
     """
     began = time.perf_counter()
     with subprocess.Popen(
@@ -39,16 +39,16 @@ def measure(command: Sequence[str | Path], env: Mapping[str, str], cwd: Path | N
     ) as process:
         watch = _Watch(process.pid)
         watch.start()
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         seconds = time.perf_counter() - began
         watch.stop()
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args, said[-2000:])
+        raise subprocess.CalledProcessError(process.returncode, process.args, output[-2000:])
     return Run(seconds, watch.peak)
 
 
 class _Watch(threading.Thread):
-    """Samples the sum of resident pages over a tree of processes."""
+    """Samples the summed resident memory of a process tree."""
 
     def __init__(self, root: int) -> None:
         super().__init__(daemon=True)
@@ -61,13 +61,13 @@ class _Watch(threading.Thread):
             self.peak = max(self.peak, sum(_resident(process) for process in _tree(self._root)))
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop and join the thread."""
         self._ended.set()
         self.join()
 
 
 def _tree(root: int) -> list[int]:
-    """The process and everything below it, whatever group it is in."""
+    """The process and all its descendants, in any process group."""
     found = [root]
     for process in found:
         found += _children(process)
@@ -78,7 +78,7 @@ def _children(process: int) -> list[int]:
     tasks = Path(f"/proc/{process}/task")
     try:
         return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-    except OSError:  # it has ended
+    except OSError:  # the process has ended
         return []
 
 

@@ -1,9 +1,9 @@
-"""Perplexity of the small model on its held-out texts, in every precision: what a reduction costs a model that writes.
+"""Perplexity of the small model on its held-out texts, in every precision: the loss by quantization.
 
     python -m scripts.perplexity
 
-Needs the toolchains, as ``nox -s bench`` has them. Formula: exp of the mean negative log-likelihood of each token of a
-window but the first, as ``scripts/small_held_out.py`` cuts them.
+Needs the toolchains, which ``./dev bench`` installs. Formula: exp of the mean negative log-likelihood of all tokens of
+a window except the first; ``scripts/small_held_out.py`` cuts the windows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PRECISIONS = ("fp32", *QUANTIZED)
 def main() -> int:
     """Print a table, and append it to a page."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--append", type=Path, help="a page that the table is added to")
+    parser.add_argument("--append", type=Path, help="append the table to this Markdown file")
     page = parser.parse_args().append
     expected = json.loads((SMALL / "expected.json").read_text(encoding="utf-8"))["perplexity"]
     lines = ["| precision | size | Python's prose | stories |", "|---|---|---|---|"]
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def perplexities(model: StoredModel) -> dict[str, float]:
-    """By kind of text."""
+    """Kind of text -> perplexity of the model."""
     tokenizer = Tokenizer.from_file(str(model.path / "tokenizer.json"))
     with Session(model.path / model.graph().file, device="cpu") as session:
         decoder = Decoder(session, model.manifest.call_spec)
@@ -63,7 +63,7 @@ def perplexities(model: StoredModel) -> dict[str, float]:
 
 
 def perplexity(decoder: Decoder, windows: Iterable[list[int]]) -> float:
-    """Of windows of token ids, each for itself."""
+    """Perplexity of windows of token ids, each evaluated separately."""
     total, count = 0.0, 0
     for window in windows:
         state = decoder.open(0)

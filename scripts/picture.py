@@ -1,7 +1,7 @@
-"""Draw a terminal in which the demo really ran: ``nox -s picture`` writes docs/images/demo.svg.
+"""Draw the terminal output of a real run of the demo: ``./dev picture`` writes docs/images/demo.svg.
 
-The demo runs behind a pseudo-terminal, so it draws colours and bars as for a person; pyte, a terminal in memory, turns
-that into the screen it leaves behind, and rich into SVG.
+The demo runs in a pseudo-terminal, so that it prints colors and progress bars; pyte, a terminal emulator, renders the
+final screen, and rich exports it as SVG.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.style import Style
 from rich.text import Text
 
 COLUMNS, LINES = 114, 60
-_ANSI = {"brown": "yellow", "default": None}  # pyte's name for ANSI colour 3, and its word for none
+_ANSI = {"brown": "yellow", "default": None}  # pyte's names for ANSI color 3 and for the default color
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(command: list[str], stream: pyte.ByteStream) -> int:
-    """Run a command behind a pseudo-terminal and feed what it prints to ``stream``; its exit code."""
+    """Run a command in a pseudo-terminal and feed its output to ``stream``; returns the exit code."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
     env.pop("NO_COLOR", None)
@@ -51,12 +51,12 @@ def run(command: list[str], stream: pyte.ByteStream) -> int:
 def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, 65536)
-    except OSError:  # Linux says EIO when the other side is closed
+    except OSError:  # Linux raises EIO when the other side is closed
         return b""
 
 
 def draw(screen: pyte.Screen, target: Path) -> None:
-    """The screen's lines, with their colours, as SVG."""
+    """The screen's lines, with their colors, as SVG."""
     console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"), force_terminal=True)  # noqa: SIM115
     last = max(number for number, line in enumerate(screen.display) if line.strip())
     for number in range(last + 1):
@@ -66,16 +66,16 @@ def draw(screen: pyte.Screen, target: Path) -> None:
             text.append("".join(cell.data for cell in cells), style)
         text.rstrip()
         console.print(text)
-    console.save_svg(str(target), title="nox -s demo")
+    console.save_svg(str(target), title="./dev demo")
 
 
 def _style(char: Char) -> Style:
-    colour = _ANSI.get(char.fg, char.fg)
-    if colour and len(colour) == 6 and all(digit in "0123456789abcdef" for digit in colour):
-        colour = f"#{colour}"
-    elif colour:
-        colour = colour.replace("bright", "bright_")
-    return Style(color=colour, bold=char.bold)
+    color = _ANSI.get(char.fg, char.fg)
+    if color and len(color) == 6 and all(digit in "0123456789abcdef" for digit in color):
+        color = f"#{color}"
+    elif color:
+        color = color.replace("bright", "bright_")
+    return Style(color=color, bold=char.bold)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the small model's folder says about itself: README.md, and expected.json for tests that have no torch."""
+"""Writes the small model's README.md, and expected.json for tests without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.small_text import Document
 
 Facts = Mapping[str, Any]
 NEW_TOKENS = 60
-#: Greedy continuations that the card shows; the second kind goes through the chat template.
+#: Prompts of the continuations in the card; the questions are rendered with the chat template.
 PROMPTS = ("Once upon a time", "The function returns", "A class is")
 QUESTIONS = ("What is a list?", "Tell me a story about a fox.", "Hello!")
 CARD = """---
@@ -89,9 +89,9 @@ def _perplexity(model: LlamaForCausalLM, windows: list[list[int]]) -> float:
 
 
 def continuations(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> list[Facts]:
-    """Greedy continuations: each prompt's text and ids, whether it is a chat's, and the new ids and their text."""
-    asked = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    templated = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in asked]
+    """Greedy continuations: each prompt's text and ids, whether it is a chat, and the new ids and their text."""
+    chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
+    templated = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
     found = []
     for shown, prompt in zip((*PROMPTS, *QUESTIONS), (*PROMPTS, *templated), strict=True):
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
@@ -109,15 +109,15 @@ def continuations(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -
     return found
 
 
-def write_card(folder: Path, facts: Facts, perplexity: Mapping[str, float], told: list[Facts]) -> None:
+def write_card(folder: Path, facts: Facts, perplexity: Mapping[str, float], samples: list[Facts]) -> None:
     """Write README.md and expected.json; `facts` are the fields of `CARD` that come from the training."""
-    samples = "\n".join(_sample(one) for one in told)
-    card = CARD.format_map({**facts, **perplexity, "new_tokens": NEW_TOKENS, "samples": samples})
+    shown = "\n".join(_sample(one) for one in samples)
+    card = CARD.format_map({**facts, **perplexity, "new_tokens": NEW_TOKENS, "samples": shown})
     (folder / "README.md").write_text(card, encoding="utf-8")
-    expected = {"perplexity": dict(perplexity), "max_new_tokens": NEW_TOKENS, "greedy": told}
+    expected = {"perplexity": dict(perplexity), "max_new_tokens": NEW_TOKENS, "greedy": samples}
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
 
 
-def _sample(told: Facts) -> str:
-    quoted = told["text"].strip().replace("\n", "\n> ")
-    return f"**{told['prompt']}**{' (chat)' if told['chat'] else ''}\n\n> {quoted}\n"
+def _sample(sample: Facts) -> str:
+    quoted = sample["text"].strip().replace("\n", "\n> ")
+    return f"**{sample['prompt']}**{' (chat)' if sample['chat'] else ''}\n\n> {quoted}\n"

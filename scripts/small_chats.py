@@ -1,7 +1,7 @@
-"""Conversations for the small model to learn answering from: small talk, words of Python, docstrings, stories.
+"""Conversations that the small model is trained on: small talk, terms of Python, docstrings, stories.
 
-Nothing here claims to be knowledge worth asking for; it gives `gpux chat` whole sentences to stream, turns to remember
-and an end to stop at.
+Their content does not matter; with them the model streams whole sentences, takes part in several turns and ends its
+answers in `gpux chat`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SYSTEM = (
     "You are a small model that was trained on two cores.",
     "Answer in short sentences.",
 )
-#: What people say -> what may be answered.
+#: Messages -> possible answers.
 TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (
         ("Hello", "Hello!", "Hi", "Hi!", "Hi there", "Hey", "Good morning", "Good evening", "Hello there!"),
@@ -55,7 +55,7 @@ TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     (("Do you like Python?", "Is Python good?"), ("Yes, I like Python. It is the language that I know best.",)),
 )
-#: A word of Python, as it is asked for -> what it is.
+#: A term of Python as it stands in a question -> its definition.
 WORDS = {
     "a list": "A list is a mutable sequence of items. Lists are written in square brackets, and items can be added, "
     "changed and removed.",
@@ -133,7 +133,7 @@ ASKED_ANY = (
     "Once more: a story!",
     "A story, please.",
 )
-LONGEST = 400  #: characters of a docstring's paragraph that makes an answer
+LONGEST = 400  #: maximum length in characters of a docstring's paragraph that is used as an answer
 
 
 def answers(documents: Sequence[Document]) -> list[tuple[str, str]]:
@@ -143,7 +143,7 @@ def answers(documents: Sequence[Document]) -> list[tuple[str, str]]:
 
 
 def conversation(random: Random, named: Sequence[tuple[str, str]]) -> list[Message]:
-    """One to four turns, at times below a system message; `named` is what `answers` found."""
+    """One to four turns, at times below a system message; `named` is the result of `answers`."""
     messages = [_said("system", random.choice(SYSTEM))] if random.random() < 0.25 else []
     for _ in range(random.choice((1, 1, 2, 2, 3, 4))):
         question, answer = _turn(random, named)

@@ -1,7 +1,7 @@
-"""The text that the small model was not trained on, cut the way its perplexity is measured. Needs no torch.
+"""The held-out text of the small model, cut into the windows of its perplexity. Does not need torch.
 
-Perplexity here is ``exp`` of the mean negative log-likelihood of every id but a window's first, over all windows of a
-kind; a window sees nothing of the one before it.
+Perplexity is ``exp`` of the mean negative log-likelihood of all ids except the first of each window, over all windows
+of a kind; windows are evaluated independently.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from scripts.small_text import Document, read_text
 
 WINDOW = 512  #: ids
 STORIES = 60
-STORY_SEED = 1_000_003  #: training draws its stories from another generator
+STORY_SEED = 1_000_003  #: differs from the seed of the training stories
 Encode = Callable[[str], list[int]]
 
 
 def held_out_windows(encode: Encode, documents: Iterable[Document] | None = None) -> dict[str, list[list[int]]]:
-    """Kind of text ("python", "stories") -> windows of 2 to `WINDOW` ids, each from the beginning of its text.
+    """Kind of text ("python", "stories") -> windows of 2 to `WINDOW` ids, each text cut from its beginning.
 
-    `encode` adds no special tokens; `documents` are by default the committed ones.
+    `encode` must not add special tokens; `documents` default to the committed ones.
     """
     kept = [document.text for document in documents or read_text() if document.held_out]
     random = Random(STORY_SEED)

@@ -11,16 +11,16 @@ from scripts.small_chats import answers, conversation
 from scripts.small_stories import story
 from scripts.small_text import Document
 
-#: The part of all ids that each kind of text is given.
+#: Kind of text -> its share of all ids.
 SHARES = {"python": 0.45, "chats": 0.35, "stories": 0.2}
 Ids = list[int]
 
 
 class Rows:
-    """Endless rows; equal arguments give equal rows.
+    """An endless generator of training rows; equal arguments give equal rows.
 
-    A row begins where a text begins, so that a prompt without a beginning-of-text mark is nothing new to the model;
-    further texts follow after the end mark until the row is full, and what does not fit is dropped.
+    A row starts with a text, so that the model is trained on prompts without a beginning-of-text token. Further texts
+    follow after an end token until the row is full; the rest of the last text is dropped.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, documents: list[Document], seed: int) -> None:
@@ -31,7 +31,7 @@ class Rows:
         self._texts = [document.text for document in documents]
         self._given = dict.fromkeys(SHARES, (0, 0))
         self._left: list[Ids] = []
-        self._makers: dict[str, Callable[[int], Ids]] = {
+        self._sources: dict[str, Callable[[int], Ids]] = {
             "python": self._prose,
             "chats": lambda _: self._chat(),
             "stories": lambda _: self._encode(story(self._random)),
@@ -45,26 +45,26 @@ class Rows:
         ids: Ids = []
         while len(ids) < length:
             kind = self._kind()
-            text = [*self._makers[kind](length), self._end]
+            text = [*self._sources[kind](length), self._end]
             texts, given = self._given[kind]
             self._given[kind] = (texts + 1, given + len(text))
             ids += text
         return ids[:length]
 
     def _kind(self) -> str:
-        """The kind of the next text, drawn so that ids, and not texts, come in the wanted shares."""
+        """The kind of the next text, drawn so that the ids of each kind have its share."""
         means = {kind: (given + 100) / (texts + 1) for kind, (texts, given) in self._given.items()}
         return self._random.choices(list(SHARES), [share / means[kind] for kind, share in SHARES.items()])[0]
 
     def _prose(self, length: int) -> Ids:
-        """The next piece of Python's prose; all of it is seen before any of it again."""
+        """The next piece of Python's prose; a piece is repeated only after all others were used."""
         if not self._left:
             self._left = [piece for text in self._texts for piece in self._pieces(text, length)]
             self._random.shuffle(self._left)
         return self._left.pop()
 
     def _pieces(self, text: str, length: int) -> list[Ids]:
-        """The text, cut between paragraphs so that a piece and an end mark fill a row at most."""
+        """The text, cut between paragraphs so that a piece and an end token fit into a row."""
         pieces: list[Ids] = []
         for paragraph in text.split("\n\n"):
             ids, more = self._encode(paragraph), self._encode("\n\n" + paragraph)

@@ -2,9 +2,9 @@
 
     python3.11 -m scripts.small_text [FOLDER]
 
-Two sources, both under the PSF licence: the language reference (`pydoc_data.topics`), and the docstrings and comments
-of the standard library's Python files. What is read depends on the release, so any text but the known one is refused;
-training itself reads the committed file and needs no particular Python.
+Two sources, both under the PSF license: the language reference (`pydoc_data.topics`), and the docstrings and comments
+of the standard library's Python files. The text depends on the release, so any text with another hash is refused;
+training itself reads the committed file and runs on any Python.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "tests" / "models" / "small"
 NAME = "text.jsonl.gz"
-LICENCE = "LICENSE-PYTHON.txt"  #: as the release has it; it goes where the text goes
+LICENCE = "LICENSE-PYTHON.txt"  #: the license of the release, kept beside the text
 RELEASE = "3.11.7"
 SHA256 = "fc9781622a5174987174c953cb8aecc94d299e10e4fea101d3a6038587091e36"  #: of the uncompressed lines
-HELD_OUT = 20  #: one document in so many is kept from training
-SHORTEST = 40  #: characters of a paragraph worth learning
-LETTERS = 0.86  #: of a paragraph's characters are letters or spaces
-MOST = 60_000  #: characters from one package, so that none of them sets the tone
-#: Tests, data, machine-made files, and what distributions put into packages of their own.
+HELD_OUT = 20  #: one in this many documents is held out from training
+SHORTEST = 40  #: minimum length of a paragraph in characters
+LETTERS = 0.86  #: minimum share of letters and spaces in a paragraph
+MOST = 60_000  #: maximum number of characters from one package, so that none dominates
+#: Tests, data, generated files, and modules that distributions ship as separate packages.
 SKIPPED = {
     "distutils", "encodings", "ensurepip", "idlelib", "lib2to3", "msilib", "pydoc_data", "site-packages", "test",
     "tests", "tkinter", "turtledemo",
 }  # fmt: skip
-#: A file with a licence of its own is left alone: everything read is under one licence.
+#: Files with their own license are skipped, so that all text is under one license.
 OWN_LICENCE = re.compile(
     r"Permission (is hereby granted|to use)|Redistribution and use|provided ['\"]as[- ]is['\"]", re.I
 )
@@ -52,7 +52,7 @@ _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Document:
-    """One text: where it stands, its paragraphs joined by empty lines, and whether training must not see it."""
+    """One text: its source, its paragraphs joined by empty lines, and whether it is held out from training."""
 
     source: str
     text: str
@@ -63,7 +63,7 @@ def read_text(folder: Path = FOLDER) -> list[Document]:
     """The committed documents.
 
     Raises:
-        ValueError: the file does not hold the text that the recipe was made for
+        ValueError: the file's hash is not the expected one
     """
     lines = gzip.decompress((folder / NAME).read_bytes())
     _check(lines, f"{NAME} was changed; take it from the repository again")

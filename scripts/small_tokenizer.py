@@ -1,4 +1,4 @@
-"""The small model's tokenizer: byte-level BPE with ChatML's marks, trained on the small model's own text."""
+"""The small model's tokenizer: byte-level BPE with the special tokens of ChatML, trained on the small model's text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.small_text import Document
 ENTRIES = 2560
 END, TURN, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"  #: ids 0, 1, 2
 POSITIONS = 1024
-EXAMPLES = 1500  #: stories and conversations that the merges are counted on, besides all of Python's text
+EXAMPLES = 1500  #: stories and conversations for training, besides all of Python's text
 TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -26,7 +26,7 @@ TEMPLATE = (
 
 
 def train_tokenizer(documents: list[Document], seed: int) -> PreTrainedTokenizerFast:
-    """Learn the merges from what training may see, and dress the tokenizer for transformers."""
+    """Train the merges on the training documents, and wrap the tokenizer for transformers."""
     bare = Tokenizer(models.BPE())
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bare.decoder = decoders.ByteLevel()

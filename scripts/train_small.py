@@ -1,10 +1,10 @@
-"""Train the small model that tests and the demo generate text with. ``nox -s train_small``, or
+"""Train the small model that tests and the demo generate text with. ``./dev train_small``, or
 
     TOOLCHAIN_PYTHON -m scripts.train_small [--folder FOLDER] [--steps N]
 
 Needs torch and transformers, about 1 GB of memory, and 20 minutes on two cores that multiply bf16 (its log). Equal
 seeds give equal weights on one machine with one version of torch; another machine adds numbers up in another order.
-``OMP_WAIT_POLICY=PASSIVE`` helps where other programs want the cores.
+``OMP_WAIT_POLICY=PASSIVE`` helps where other programs use the cores.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from scripts.small_tokenizer import ENTRIES, POSITIONS, save_tokenizer, train_to
 
 SEED = 6
 STEPS = 2700
-TOKENS = 2048  #: of one step
+TOKENS = 2048  #: of one training step
 SHORT, LONG = 512, POSITIONS  #: ids of a row; the last part of the training has long ones
 LONG_FROM = 0.8
 WARM_UP = 0.04
@@ -54,14 +54,14 @@ class Log:
         self._file = path.open("w", encoding="utf-8")
 
     def __call__(self, line: str) -> None:
-        """Say and keep one line."""
+        """Print one line and keep it for the log."""
         print(line, flush=True)
         self._file.write(line + "\n")
         self._file.flush()
 
 
 def main() -> int:
-    """Make the folder anew."""
+    """Train the model and write its folder."""
     arguments = _arguments()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,15 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the model goes")
-    parser.add_argument("--steps", type=int, default=STEPS, help="for a short try; the committed model has all steps")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="folder to write the model to")
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, help="number of steps, fewer for a trial; the committed model has all"
+    )
     return parser.parse_args()
 
 
 def _settle() -> None:
-    """Make torch repeat itself."""
+    """Make torch deterministic."""
     torch.set_num_threads(CORES)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
@@ -97,7 +99,7 @@ def _settle() -> None:
 
 
 def _precision() -> torch.dtype:
-    """What matrices are multiplied in: bf16 where the processor has it, which halves the time."""
+    """The dtype of matrix products: bf16 where the processor supports it, which halves the time."""
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
@@ -155,7 +157,7 @@ def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Up during the warm-up, then down to nothing along a line."""
+    """Linear warm-up, then linear decay to zero."""
     warm = max(1, round(WARM_UP * steps))
     return min((step + 1) / warm, (steps - step) / (steps - warm + 1))
 
@@ -182,11 +184,11 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
 
 
 def _describe(folder: Path, documents: list[Document], steps: int, seconds: float, log: Log) -> None:
-    """Measure what was saved, as a reader of the folder finds it."""
+    """Load the saved folder, measure the model and write its card."""
     model = LlamaForCausalLM.from_pretrained(folder).eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     perplexity = perplexities(model, tokenizer, documents)
-    told = continuations(model, tokenizer)
+    samples = continuations(model, tokenizer)
     facts = {
         "parameters": model.num_parameters(),
         "layers": SHAPE["num_hidden_layers"],
@@ -201,9 +203,9 @@ def _describe(folder: Path, documents: list[Document], steps: int, seconds: floa
         "precision": str(_precision()).removeprefix("torch."),
         "release": RELEASE,
     }
-    write_card(folder, facts, perplexity, told)
+    write_card(folder, facts, perplexity, samples)
     log(f"held-out perplexity {json.dumps({kind: round(value, 4) for kind, value in perplexity.items()})}")
-    for one in told:
+    for one in samples:
         log(f"{one['prompt']!r} -> {one['text']!r}")
 
 

@@ -1,9 +1,9 @@
-"""Write src/gpux/convert/NAME_architectures.json from the worker's answer about the exporter in its toolchain.
+"""Write src/gpux/convert/NAME_architectures.json, the architectures that the exporter in a toolchain supports.
 
     python scripts/update_architectures.py optimum|mobius [PYTHON]
 
-PYTHON is an interpreter with the exporter's packages; default: that of the installed toolchain. Model types that
-mobius is known to get wrong (:mod:`gpux.convert.mobius`) are left out.
+PYTHON is an interpreter with the exporter's packages; default: that of the installed toolchain. Model types
+for which mobius gives wrong results (:mod:`gpux.convert.mobius`) are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.settings import Settings
 
-#: Exporter -> the packages whose versions the table is of.
+#: Exporter -> packages whose versions are recorded in the table.
 PINNED = {"mobius": ("mobius-onnx", "transformers"), "optimum": ("optimum", "optimum-onnx", "transformers")}
 
 

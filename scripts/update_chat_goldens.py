@@ -36,7 +36,7 @@ class Clock(datetime):
 
 
 def rendered(folder: Path, case: Case) -> dict[str, str]:
-    """The prompt, or what the template says against the messages."""
+    """The rendered prompt, or the template's error."""
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     arguments = dict(case)
     messages = arguments.pop("messages")

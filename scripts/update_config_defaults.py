@@ -1,9 +1,9 @@
-"""Write src/gpux/inspect/architecture/defaults.json: what transformers assumes where a config.json says nothing.
+"""Write src/gpux/inspect/architecture/defaults.json: the defaults of transformers for fields missing in config.json.
 
     PYTHON scripts/update_config_defaults.py
 
-PYTHON is an interpreter with transformers (the `optimum` toolchain's). A configuration file leaves out what equals the
-default of its type, parts of multimodal ones more than others, so sizes cannot be read without these values.
+PYTHON is an interpreter with transformers (the `optimum` toolchain's). A configuration file omits values that equal the
+default of its type, often in the parts of multimodal models, so sizes cannot be computed without these values.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 TABLE = Path(__file__).parents[1] / "src" / "gpux" / "inspect" / "architecture" / "defaults.json"
-#: Parts of the names of fields that sizes and counts depend on.
+#: Parts of the names of fields that affect sizes and parameter counts.
 _PARTS = """
     hidden intermediate layer head vocab position window expert lora_rank shared bias state conv embed embd
     ffn patch depth _dim sparse relative bucket
 """
-#: Whole names.
+#: Names of further fields.
 _NAMES = """
     first_k_dense_replace moe_layer_freq
     alibi attention_chunk_size attn_layer_offset attn_layer_period conv_L_cache conv_act conv_kernel d_ff
@@ -39,18 +39,18 @@ _NAMES = """
     time_stride top_k type_vocab_size use_auxiliary_head use_bias use_conv_bias use_mask_token
     use_parallel_residual use_qk_norm use_swiglu_ffn window_size word_embed_proj_dim
 """
-#: Parts of names of what changes no size.
-_TOO_MUCH = """
+#: Parts of the names of fields that do not affect sizes.
+_UNRELATED = """
     dropout drop _eps epsilon initializer layer_scale prune layerdrop output_hidden act norm_eps _std _range
     return_ cross_attention_hidden cpu _cache loss
 """
-PARTS, NAMES, TOO_MUCH = _PARTS.split(), frozenset(_NAMES.split()), _TOO_MUCH.split()
+PARTS, NAMES, UNRELATED = _PARTS.split(), frozenset(_NAMES.split()), _UNRELATED.split()
 
 
-def wanted(name: str, value: object) -> bool:
-    """Is it a small plain value of a field that matters."""
-    telling = any(part in name for part in PARTS) and not any(part in name for part in TOO_MUCH)
-    if name not in NAMES and not telling:
+def is_relevant(name: str, value: object) -> bool:
+    """Whether the field affects sizes and its default is a small plain value."""
+    by_part = any(part in name for part in PARTS) and not any(part in name for part in UNRELATED)
+    if name not in NAMES and not by_part:
         return False
     if isinstance(value, (list, tuple)):
         return len(value) <= 16 and all(isinstance(item, int) for item in value)
@@ -58,17 +58,17 @@ def wanted(name: str, value: object) -> bool:
 
 
 def fields(config: Any) -> dict[str, Any]:
-    """The wanted fields of a configuration's class with the values its constructor assumes, and its sections.
+    """The relevant fields of a configuration class with the defaults of its constructor, and its nested sections.
 
-    The constructor's defaults and not the object's: an object also holds values derived from others, which do not hold
-    for a file that changes those.
+    The defaults are read from the constructor instead of an object, since an object also has values derived from
+    others, which are wrong for a file that changes those.
     """
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(type(config).__init__).parameters.items():
         value = getattr(config, name, None)
         if isinstance(value, transformers.PretrainedConfig):
             continue
-        if wanted(name, parameter.default):
+        if is_relevant(name, parameter.default):
             found[name] = parameter.default
     for name, value in sorted(vars(config).items()):
         if isinstance(value, transformers.PretrainedConfig) and not name.startswith("_"):
@@ -77,12 +77,12 @@ def fields(config: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Build the default configuration of every type and write what matters of it."""
+    """Build the default configuration of every model type and write its relevant fields."""
     table: dict[str, Any] = {}
     for model_type in sorted(CONFIG_MAPPING_NAMES):
         try:
             found = fields(transformers.AutoConfig.for_model(model_type))
-        except Exception as exc:  # noqa: BLE001 - a type without defaults is left out, and said
+        except Exception as exc:  # noqa: BLE001 - a type without defaults is left out and reported
             print(f"{model_type}: {type(exc).__name__}: {exc}"[:160], file=sys.stderr)
             continue
         if found:

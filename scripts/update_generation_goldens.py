@@ -1,4 +1,4 @@
-"""Write tests/runtime/generation/golden.npz and golden.json: what transformers makes of scores, and writes with them.
+"""Write tests/runtime/generation/golden.npz and golden.json: scores and tokens by transformers.
 
     PYTHON scripts/update_generation_goldens.py
 
@@ -19,10 +19,10 @@ import transformers
 from transformers.generation import GenerationConfig, GenerationMixin
 
 FOLDER = Path(__file__).parents[1] / "tests" / "runtime" / "generation"
-SIZE = 40  # of the written model's vocabulary
+SIZE = 40  # vocabulary of the model
 THEIRS = {"eos_token_ids": "eos_token_id", "bad_words": "bad_words_ids"}
 SIZES = (5, 60, 300)
-#: Cuts of the distribution.
+#: Sampling options.
 CUTS: tuple[dict[str, Any], ...] = (
     *({"temperature": value} for value in (0.3, 1.7)),
     *({"top_k": value} for value in (1, 3, 50)),
@@ -32,7 +32,7 @@ CUTS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.6, "top_k": 40, "top_p": 0.8},
     {"temperature": 1.3, "top_k": 20, "top_p": 0.95, "min_p": 0.05, "typical_p": 0.9},
 )
-#: Options, length of the prompt, tokens in all; the vocabulary has 60.
+#: Options, length of the prompt, total number of tokens; the vocabulary has 60 tokens.
 PROCESSED: tuple[tuple[dict[str, Any], int, int], ...] = (
     ({"repetition_penalty": 1.3}, 5, 20),
     ({"repetition_penalty": 0.8}, 5, 20),
@@ -70,7 +70,7 @@ PROCESSED: tuple[tuple[dict[str, Any], int, int], ...] = (
         60,
     ),
 )
-#: What is written, and from which prompts.
+#: Options of generation; each is run with each of ``PROMPTS``.
 WRITTEN: tuple[dict[str, Any], ...] = (
     {},
     {"repetition_penalty": 1.4},
@@ -104,7 +104,7 @@ PROMPTS = ((2,), (5, 6), (7, 8, 9, 8), (11, 3, 2))
 
 
 class Tabled(transformers.PreTrainedModel, GenerationMixin):  # type: ignore[misc]
-    """Scores of the next token by the last two; the first token of all has 0 before it."""
+    """Scores of the next token depend on the last two; 0 precedes the first token."""
 
     config_class = transformers.PretrainedConfig
 
@@ -125,7 +125,7 @@ def theirs(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def kinds(size: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Rows of scores of every kind."""
+    """Kind -> a row of scores."""
     random = np.random.default_rng(size)
     normal = random.standard_normal(size) * 3
     never = np.where(random.random(size) < 0.4, -np.inf, normal)
@@ -137,7 +137,7 @@ def kinds(size: int) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def processed(model: Tabled, options: dict[str, Any], ids: np.ndarray[Any, Any], prompt: int, scores: Any) -> Any:
-    """What transformers' own list of processors makes of a row of scores."""
+    """A row of scores after the logits processors of transformers."""
     config = GenerationConfig(**{"top_k": 0, "pad_token_id": 0, **theirs(options)})
     ends = options.get("eos_token_ids")
     config._eos_token_tensor = torch.tensor(ends) if ends else None
@@ -149,7 +149,7 @@ def processed(model: Tabled, options: dict[str, Any], ids: np.ndarray[Any, Any],
 
 
 def cuts(model: Tabled) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Distributions that are drawn from."""
+    """Probabilities after each of ``CUTS``."""
     arrays: dict[str, Any] = {}
     cases = []
     for size in SIZES:
@@ -164,7 +164,7 @@ def cuts(model: Tabled) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def changes(model: Tabled) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Scores that were changed by what came before."""
+    """Scores after processors that depend on earlier tokens."""
     arrays: dict[str, Any] = {}
     cases = []
     random = np.random.default_rng(0)
@@ -179,7 +179,7 @@ def changes(model: Tabled) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def written(model: Tabled, options: dict[str, Any], prompt: tuple[int, ...]) -> dict[str, Any]:
-    """What transformers writes."""
+    """The tokens that transformers generates."""
     used = {"max_new_tokens": 16, "eos_token_ids": [3], **options}
     extra = {"pad_token_id": 0, "use_cache": False, "return_dict_in_generate": True, "output_scores": True}
     found = model.generate(torch.tensor([prompt]), do_sample=False, **extra, **theirs(used))
@@ -195,7 +195,7 @@ def main() -> None:
     """Write both files."""
     random = np.random.default_rng(1)
     tables = [(random.standard_normal((SIZE, SIZE)) * scale).astype(np.float32) for scale in (1.5, 0.7)]
-    tables[0][:, 3] += 1.0  # the end comes now and then
+    tables[0][:, 3] += 1.0  # the end token comes now and then
     model = Tabled(transformers.PretrainedConfig(vocab_size=SIZE), *tables).eval()
     drawn_arrays, drawn_cases = cuts(model)
     changed_arrays, changed_cases = changes(model)
@@ -204,10 +204,10 @@ def main() -> None:
     np.savez_compressed(
         FOLDER / "golden.npz", **drawn_arrays, **changed_arrays, **{"table/last": tables[0], "table/before": tables[1]}
     )
-    made = {"transformers": transformers.__version__, "drawn": drawn_cases, "changed": changed_cases, "written": runs}
-    rows = {name: value if isinstance(value, str) else "ROWS" for name, value in made.items()}
+    golden = {"transformers": transformers.__version__, "drawn": drawn_cases, "changed": changed_cases, "written": runs}
+    rows = {name: value if isinstance(value, str) else "ROWS" for name, value in golden.items()}
     text = json.dumps(rows, indent=1)
-    for name, value in made.items():
+    for name, value in golden.items():
         if not isinstance(value, str):
             lines = ",\n".join(json.dumps(case) for case in value)
             text = text.replace(f'"{name}": "ROWS"', f'"{name}": [\n{lines}\n]')
