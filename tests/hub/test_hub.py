@@ -81,7 +81,8 @@ def test_snapshot(client: Client, tmp_path: Path) -> None:
 
 
 def test_snapshot_of_an_empty_repository(client: Client, tmp_path: Path) -> None:
-    client.value("snapshot_download('acme/empty', cache_dir=cache)", cache=tmp_path)
+    folder = Path(client.value("snapshot_download('acme/empty', cache_dir=cache)", cache=tmp_path))
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 def test_list_models(hub: HubServer, client: Client) -> None:

@@ -181,7 +181,9 @@ def test_a_bundle_without_certificates(tmp_path: Path, content: bytes | None) ->
 
 
 def test_a_folder_of_certificates(tmp_path: Path) -> None:
-    HubHttp("https://hub.example", None, 1.0, tmp_path).close()
+    http_client = HubHttp("https://hub.example", None, 1.0, tmp_path)
+    assert http_client.is_origin("https://hub.example/any/file")
+    http_client.close()
 
 
 def _request_errors() -> list[type[httpx2.RequestError]]:
