@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from gpux.system.launch import LAUNCHER
@@ -29,6 +30,11 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
     no_proxy="127.0.0.1,localhost",
 )
+# Generated inputs: the same in every run, and no limit on the time of one example, which depends on the machine's load.
+hypothesis.settings.register_profile(
+    "gpux", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("gpux")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and every process that a test starts inherits
 # that: the tests of Ctrl-C would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
