@@ -68,10 +68,11 @@ def _genai_interpreter(session: nox.Session) -> Path:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style by ruff, and the import contracts of the rooms by import-linter."""
+    """Style by ruff, wording by scripts/check_words.py, and the import contracts of the rooms by import-linter."""
     session.install(*_group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "-m", "scripts.check_words")
     session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "src"})
 
 

@@ -19,8 +19,8 @@ NOUN = "argument|array|file|folder|graph|id|json|list|model|name|number|option|p
 PHRASES = {
     r"\bleav(e|es|ing) (\w+ |one of them |--\S+ )?away\b": "remove, omit",
     r"\bcannot be meant\b": "is invalid",
-    rf"\bis no ({NOUN})\b": "is not a …",
-    r"\b(is|are|was|were|be|been) told\b|\btold (by|from|apart|to)\b": "reported, stated, given",
+    rf"(?<!there )\bis no ({NOUN})\b": "is not a …",
+    r"\b(is|are|was|were|be|been) told\b(?! apart)|\btold (by|from|to)\b": "reported, stated, given",
     r"\bas is meant\b": "as intended",
     r"\bwhat nobody\b": "the concrete noun",
     r"\blet(s|ting)? go of\b": "release",

@@ -1,4 +1,4 @@
-"""Every test gets a home of its own: no folder, token or endpoint of the machine is seen."""
+"""Gives every test its own home folder, so that no folder, token or endpoint of the machine is used."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from gpux.system.launch import LAUNCHER
 from tests.warm_toolchain import warm
 
-#: What the workers of the converters import.
+#: Modules that the converters' workers import.
 OPTIMUM = ("gpux.convert.worker.optimum.export",)
 MOBIUS = ("gpux.convert.worker.mobius.build", "gpux.convert.worker.reference.write")
 
 pytest_plugins = ["tests.fixtures_hub"]
 
-# Read by huggingface_hub when it is imported, so they are set before any test module is.
+# huggingface_hub reads these when it is imported, so they are set before any test module is imported.
 os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_XET="1",
@@ -35,8 +35,8 @@ hypothesis.settings.register_profile(
     "gpux", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("gpux")
-# A shell that starts the tests in the background has them ignore Ctrl-C, and every process that a test starts inherits
-# that: the tests of Ctrl-C would wait for ever.
+# A process started in the background of a shell ignores Ctrl-C, and its child processes inherit that; the tests of
+# Ctrl-C would then hang.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 _FOREIGN = (
@@ -55,7 +55,7 @@ _FOREIGN = (
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh home; its ``gpux`` and ``hf`` are where the product writes."""
+    """An empty home folder; gpux writes to ``gpux`` and ``hf`` in it."""
     for name in _FOREIGN:
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "home"
@@ -68,7 +68,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def toolchains() -> Path:
-    """The folder of installed toolchains that this run shares; the test is skipped where there is none."""
+    """The folder of installed toolchains that this run shares; without installed toolchains the test is skipped."""
     folder = os.environ.get("GPUX_TEST_TOOLCHAINS")
     if not folder or not (Path(folder) / "optimum" / "toolchain.json").is_file():
         pytest.skip(
@@ -80,7 +80,7 @@ def toolchains() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A folder that all workers of a parallel run share, for what is slow to make."""
+    """Creates folders that all workers of a parallel run share, for files that are slow to build."""
     base = tmp_path_factory.getbasetemp()
     root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
@@ -94,9 +94,9 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
 @pytest.fixture(scope="session")
 def warm_toolchains(toolchains: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The same toolchains with interpreters that have imported torch already: a conversion saves several seconds.
+    """The toolchains with interpreters that have imported torch already, which saves several seconds per conversion.
 
-    For tests of what a conversion writes, not of the process that it runs in.
+    For tests of a conversion's files, not of its process.
     """
     folder = tmp_path_factory.mktemp("warm")
     with ExitStack() as servers:

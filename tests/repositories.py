@@ -8,7 +8,7 @@ from tests.hub import User, add_repo, folder_files
 from tests.models.bert import bert_repository
 from tests.models.minilm import minilm_repository
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"  #: safetensors alone
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"  #: safetensors only
 MINILM_ONNX = "sentence-transformers/all-MiniLM-L6-v2-onnx"  #: with an onnx/ folder, as the real repository has
 
 USERS = {
@@ -18,7 +18,7 @@ USERS = {
 
 
 def write_repositories(root: Path, scratch: Path) -> None:
-    """Tiny models of every kind that a pull can meet, and odd repositories."""
+    """Write tiny models of every supported kind, and unusual repositories."""
     tiny = folder_files(bert_repository(scratch / "embed", "feature-extraction", onnx=True, sentence_transformers={}))
     add_repo(root, "tiny/embed", tiny, pipeline_tag="sentence-similarity", git_tags={"v1": "main"}, downloads=300)
     classify = folder_files(bert_repository(scratch / "classify", "text-classification", onnx=True))
@@ -47,7 +47,7 @@ def write_repositories(root: Path, scratch: Path) -> None:
 
 
 def write_minilm(root: Path, scratch: Path) -> None:
-    """The real all-MiniLM-L6-v2, twice."""
+    """Write two repositories of the real all-MiniLM-L6-v2, without and with ONNX."""
     for repo, onnx in ((MINILM, False), (MINILM_ONNX, True)):
         folder = minilm_repository(scratch / repo.replace("/", "--"), onnx=onnx, cache=scratch / "onnx")
         add_repo(root, repo, folder_files(folder))

@@ -1,4 +1,4 @@
-"""The architecture and dependencies pages, and the contracts in pyproject.toml, against the imports in the code."""
+"""Compares the architecture and dependencies pages, and the contracts in pyproject.toml, with the code's imports."""
 
 from __future__ import annotations
 

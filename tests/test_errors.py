@@ -35,7 +35,7 @@ EXIT_CODES = {
 
 
 def drawn_tree() -> dict[str, str]:
-    """Class -> parent, as the docstring of the module draws it."""
+    """Class -> parent, from the tree in the module's docstring."""
     parents, above = {}, {-1: "Exception"}
     for indent, name in re.findall(r"^    ([│├└─ ]*)([A-Z]\w+Error)\b", inspect.getdoc(errors) or "", re.MULTILINE):
         depth = len(indent) // 4
@@ -44,7 +44,7 @@ def drawn_tree() -> dict[str, str]:
     return parents
 
 
-def test_the_drawn_tree_is_the_tree() -> None:
+def test_the_tree_in_the_docstring_is_current() -> None:
     assert drawn_tree() == {kind.__name__: kind.__bases__[0].__name__ for kind in KINDS}
 
 
@@ -89,7 +89,7 @@ def test_to_dict_and_back(kind: type[GpuxError]) -> None:
     [None, True, 1.5, "text", ["a"], ("a", 1), {"a": {"b": 1}}, [Path("a")], {"at": Path("a")}],
     ids=repr,
 )
-def test_details_of_any_shape_become_json(detail: Any) -> None:
+def test_details_of_any_type_become_json(detail: Any) -> None:
     assert "detail" in json.loads(json.dumps(GpuxError("it broke", detail=detail).to_dict()))
 
 

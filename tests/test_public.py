@@ -38,7 +38,7 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name == "__version__" or value.__doc__
 
 
-def test_names_are_those_of_their_modules() -> None:
+def test_public_names_are_the_objects_of_their_modules() -> None:
     assert gpux.errors is errors
     assert gpux.GpuxError is errors.GpuxError
 
@@ -92,7 +92,7 @@ def test_the_version() -> None:
         "from gpux.cli.main import run; assert run(['pulll']) == 2",
     ],
 )
-def test_nothing_heavy_is_loaded(program: str) -> None:
+def test_no_heavy_library_is_imported(program: str) -> None:
     report = "import sys, json; print('\\n' + json.dumps(sorted(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", f"{program}\n{report}"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

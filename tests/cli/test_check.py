@@ -1,4 +1,4 @@
-"""``gpux check`` in real processes, and ``gpux info`` of what is no model."""
+"""``gpux check`` in real processes, and ``gpux info`` of repositories that are not models."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_ctrl_c(hub: HubServer) -> None:
     assert "Traceback" not in remarks
 
 
-# What is no model
+# Repositories that are not models
 
 
 def test_info_of_a_space_lists_its_models(hub: HubServer) -> None:

@@ -1,6 +1,6 @@
 """Tests on an execution provider besides the CPU's: OpenVINO, which runs on any x86 processor.
 
-Its package replaces onnxruntime, so these tests need an environment of their own: ``nox -s devices``.
+Its package replaces onnxruntime, so these tests need a separate environment: ``./dev devices``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WIDTH = 64
 @pytest.fixture(autouse=True)
 def _openvino() -> None:
     if OPENVINO not in available_providers():
-        pytest.skip("onnxruntime-openvino is not installed: run `nox -s devices`")
+        pytest.skip("onnxruntime-openvino is not installed: run `./dev devices`")
 
 
 @pytest.fixture(scope="module")

@@ -34,13 +34,13 @@ def bert_repository(
     cased: bool = False,
     seed: int = 0,
 ) -> Path:
-    """Write a model repository into `dest` (created) and answer `dest`.
+    """Write a model repository into `dest` (created) and return `dest`.
 
-    `task` is feature-extraction, text-classification or fill-mask. `problem_type` is what the head of
-    text-classification is for: None or "single_label_classification" (softmax, or sigmoid over a single
+    `task` is feature-extraction, text-classification or fill-mask. `problem_type` is the problem type of the
+    text-classification head: None or "single_label_classification" (softmax, or sigmoid over a single
     label), "multi_label_classification" (sigmoid), "regression". `tokenizer_limits` ships tokenizer.json with
-    truncation and padding to 16 tokens on. `onnx` adds the exported graph at `onnx_path`,
-    `safetensors=False` leaves the original weights out. Equal arguments give equal bytes.
+    truncation and padding to 16 tokens. `onnx` adds the exported graph at `onnx_path`,
+    `safetensors=False` omits the original weights. Equal arguments give equal bytes.
     """
     if task not in ARCHITECTURE_OF:
         raise ValueError(f"unknown task {task!r}; known: {sorted(ARCHITECTURE_OF)}")
@@ -62,7 +62,7 @@ def bert_repository(
 
 
 def bert_config(task: str, *, vocab_size: int, max_positions: int) -> dict[str, Any]:
-    """config.json of the tiny model, less what a classification head adds."""
+    """config.json of the tiny model without the fields of a classification head."""
     return {
         "architectures": [ARCHITECTURE_OF[task]],
         "attention_probs_dropout_prob": 0.1,

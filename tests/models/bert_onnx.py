@@ -1,4 +1,4 @@
-"""The ONNX graph of a BERT, built straight from its weights, with Optimum's names for inputs and outputs.
+"""The ONNX graph of a BERT, built from its weights, with Optimum's names for inputs and outputs.
 
 Opset 17 (LayerNormalization) and IR version 8: every onnxruntime from 1.14 on loads it.
 """
@@ -37,7 +37,7 @@ def export_bert(source: Path, dest: Path, *, external_data: bool = False) -> Pat
 
 
 def save_onnx(model: onnx.ModelProto, dest: Path, *, external_data: bool = False) -> Path:
-    """Write `dest` whole or not at all; the weights go to "<dest>_data" with `external_data`."""
+    """Write `dest` atomically; the weights go to "<dest>_data" with `external_data`."""
     dest.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=dest.parent) as folder:
         temporary, data = Path(folder) / dest.name, f"{dest.name}_data"
@@ -53,7 +53,7 @@ def save_onnx(model: onnx.ModelProto, dest: Path, *, external_data: bool = False
 def bert_graph(config: Mapping[str, Any], weights: Mapping[str, Array]) -> onnx.ModelProto:
     """The graph of the first architecture in `config`: int64 [batch, sequence] in, float32 out."""
     if config.get("position_embedding_type", "absolute") != "absolute":
-        raise ValueError("only absolute positions are known here")
+        raise ValueError("only absolute positions are supported")
     task = TASK_OF[config["architectures"][0]]
     prefix = "bert." if any(name.startswith("bert.") for name in weights) else ""
     build = _Builder(weights)
@@ -69,7 +69,7 @@ def bert_graph(config: Mapping[str, Any], weights: Mapping[str, Array]) -> onnx.
 
 
 class _Builder:
-    """Collects nodes and weights; `op` answers the name of the value that a node makes."""
+    """Collects nodes and weights; `op` returns the name of a node's output."""
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self.weights = weights
@@ -96,7 +96,7 @@ class _Builder:
         return self.constant(name, self.weights[name])
 
     def linear(self, value: str, name: str) -> str:
-        """x @ W.T + b, with W stored transposed as exporters do, so that no node does it at run time."""
+        """x @ W.T + b, with W stored transposed as exporters do, so that the graph needs no transposition."""
         matrix = self.constant(f"{name}.weight_transposed", self.weights[f"{name}.weight"].T)
         return self.op("Add", self.op("MatMul", value, matrix), self.weight(f"{name}.bias"))
 

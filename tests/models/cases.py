@@ -1,4 +1,4 @@
-"""What the golden files hold: which tiny repositories, called how. golden.py answers with the original libraries."""
+"""The cases of the golden files: tiny repositories and calls. golden.py writes the original libraries' answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def words(count: int) -> str:
 
 SHORT = "The movie was great, and I loved it!"
 OTHER = "Paris is the capital of France."
-SENTENCES = ["", SHORT, OTHER, words(200), words(600)]  # two of them beyond every limit of length
+SENTENCES = ["", SHORT, OTHER, words(200), words(600)]  # two of them longer than every length limit
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Call:
 
     @property
     def digest(self) -> int:
-        """Tells an answer that belongs to an older form of the call."""
+        """A checksum of the call, to detect an answer to an older form of it."""
         return zlib.crc32(json.dumps([self.input, self.options]).encode())
 
 
@@ -62,10 +62,10 @@ def golden(file: str) -> dict[str, Any]:
 
 
 def expected(file: str, case: str, call: Call) -> Any:
-    """What the original library answered; ValueError where the file is older than the call."""
+    """The original library's answer; ValueError if the file is older than the call."""
     entry = golden(file)["cases"][case]["calls"][call.name]
     if entry["digest"] != call.digest:
-        raise ValueError(f"{file}.json answers another form of {case}/{call.name}: run golden.py again")
+        raise ValueError(f"{file}.json has an answer to another form of {case}/{call.name}: run golden.py again")
     return entry["output"]
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.models.golden [folder of all-MiniLM-L6-v2]
 
-Without the folder, the package that carries MiniLM is looked for; without both, minilm.json is left as it is.
+Without the folder, MiniLM is read from its package; without both, minilm.json is not changed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tests.models.minilm import minilm_source
 from tests.models.weights import digest
 
 LIBRARIES = ("transformers", "sentence-transformers", "torch", "tokenizers", "safetensors", "numpy")
-DECIMALS = 7  # float32 has no more to give at these sizes
+DECIMALS = 7  # the precision of float32 at these sizes
 
-# imported by name: type checkers run without these two
+# imported by name, since type checkers run without these two
 transformers = importlib.import_module("transformers")
 sentence_transformers = importlib.import_module("sentence_transformers")
 
@@ -87,7 +87,7 @@ def _write(name: str, cases: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _dump(content: dict[str, Any]) -> str:
-    """One line per call: small, and a diff still names what changed."""
+    """JSON with one line per call, so that a diff shows which calls changed."""
     lines = ["{", f'"versions": {json.dumps(content["versions"])},', '"cases": {']
     cases = list(content["cases"].items())
     for index, (name, case) in enumerate(cases):

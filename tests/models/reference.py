@@ -1,4 +1,4 @@
-"""What a tiny repository's graph answers, with the arithmetic after it spelled out in numpy.
+"""Outputs of a tiny repository's graph, with the postprocessing written in numpy.
 
 Deliberately plain and slow, one text at a time: it checks the builders, and other tests may check against it.
 """
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class Graph:
-    """One repository with onnx/model.onnx: text in, the graph's own output out."""
+    """One repository with onnx/model.onnx: text in, the graph's output out."""
 
     def __init__(self, repository: Path, file: str = "onnx/model.onnx") -> None:
         self.session = onnxruntime.InferenceSession(repository / file, providers=["CPUExecutionProvider"])

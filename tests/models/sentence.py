@@ -1,4 +1,4 @@
-"""The files that make a BERT repository one of sentence-transformers: modules, pooling, limits, prompts."""
+"""Writes the files of sentence-transformers into a BERT repository: modules, pooling, limits, prompts."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ACTIVATIONS = {
 
 
 class SentenceOptions(TypedDict, total=False):
-    """What a repository of sentence-transformers may declare; everything is optional."""
+    """Settings of a sentence-transformers repository; all are optional."""
 
     pooling: str | list[str]  # keys of POOLING_FLAGS; several are concatenated; default "mean"
-    include_prompt: bool  # whether the prompt's tokens take part in the pooling; default True
+    include_prompt: bool  # whether pooling includes the prompt's tokens; default True
     normalize: bool  # a Normalize module at the end
     dense: int  # output size of a Dense module after the pooling; absent: none
     dense_activation: str  # a key of ACTIVATIONS; default "tanh"
@@ -43,7 +43,7 @@ class SentenceOptions(TypedDict, total=False):
 
 
 def write_sentence_files(dest: Path, options: SentenceOptions, *, hidden: int, seed: int) -> None:
-    """Write modules.json and what it points at into the repository `dest`."""
+    """Write modules.json and the files that it refers to into the repository `dest`."""
     modes = options.get("pooling", "mean")
     modes = [modes] if isinstance(modes, str) else modes
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]

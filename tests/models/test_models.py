@@ -58,7 +58,7 @@ def test_equal_arguments_give_equal_bytes(tmp_path: Path, task: str) -> None:
     assert files(first)["model.safetensors"] != files(other)["model.safetensors"]
 
 
-def test_parts_can_be_left_out(tmp_path: Path) -> None:
+def test_parts_can_be_omitted(tmp_path: Path) -> None:
     names = set(files(bert_repository(tmp_path / "onnx only", "fill-mask", onnx=True, safetensors=False)))
     assert "onnx/model.onnx" in names
     assert "model.safetensors" not in names
@@ -71,7 +71,7 @@ def test_parts_can_be_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("external_data", [False, True])
 @pytest.mark.parametrize("task", TASKS)
-def test_the_graph_is_valid_and_named_as_optimum_names_it(tmp_path: Path, task: str, external_data: bool) -> None:
+def test_the_graph_is_valid_and_has_the_names_of_optimum(tmp_path: Path, task: str, external_data: bool) -> None:
     repository = bert_repository(tmp_path, task, onnx=True, onnx_path="model.onnx", external_data=external_data)
     assert (repository / "model.onnx_data").exists() == external_data
     onnx.checker.check_model(repository / "model.onnx", full_check=True)
@@ -90,7 +90,7 @@ def test_the_graph_is_valid_and_named_as_optimum_names_it(tmp_path: Path, task: 
 
 def test_external_data_gives_the_same_numbers_and_is_replaced_whole(tmp_path: Path) -> None:
     repository = bert_repository(tmp_path, "feature-extraction", onnx=True)
-    for _ in range(2):  # onnx appends to a data file that it finds
+    for _ in range(2):  # onnx appends to an existing data file
         export_bert(repository, repository / "out" / "model.onnx", external_data=True)
     weights = (repository / "model.safetensors").stat().st_size
     assert (repository / "out" / "model.onnx_data").stat().st_size < 1.1 * weights
@@ -113,7 +113,7 @@ def test_padding_changes_nothing_and_everything_else_does(build: Build) -> None:
 
 
 @pytest.mark.parametrize("limits", [False, True])
-def test_the_tokenizer_ships_with_limits_by_option(tmp_path: Path, limits: bool) -> None:
+def test_the_tokenizer_has_limits_by_option(tmp_path: Path, limits: bool) -> None:
     repository = bert_repository(tmp_path, "feature-extraction", tokenizer_limits=limits)
     tokenizer = Tokenizer.from_file(str(repository / "tokenizer.json"))
     assert [len(tokenizer.encode(text).ids) for text in ("fox", cases.words(21))] == ([16, 16] if limits else [3, 23])
@@ -123,7 +123,7 @@ def test_the_tokenizer_ships_with_limits_by_option(tmp_path: Path, limits: bool)
 
 
 @pytest.mark.parametrize(("file", "case"), ALL, ids=of)
-def test_every_call_has_an_answer_of_these_weights(build: Build, file: str, case: Case) -> None:
+def test_every_call_has_an_answer_for_these_weights(build: Build, file: str, case: Case) -> None:
     assert digest(load_file(build(case) / "model.safetensors")) == golden(file)["cases"][case.name]["weights"]
     assert all(expected(file, case.name, call) for call in case.calls)
     other = cases.Call(case.calls[0].name, "another input")
@@ -131,7 +131,7 @@ def test_every_call_has_an_answer_of_these_weights(build: Build, file: str, case
         expected(file, case.name, other)
 
 
-def test_golden_files_are_small_and_name_their_makers() -> None:
+def test_golden_files_are_small_and_have_versions() -> None:
     paths = sorted(cases.GOLDEN.iterdir())
     assert sum(path.stat().st_size for path in paths) < 300_000
     assert all({"transformers", "torch"} <= golden(path.stem)["versions"].keys() for path in paths)
@@ -142,7 +142,7 @@ def of_task(task: str) -> list[Case]:
 
 
 @pytest.mark.parametrize("case", of_task("feature-extraction"), ids=of)
-def test_feature_extraction_is_what_transformers_answers(build: Build, case: Case) -> None:
+def test_feature_extraction_equals_transformers(build: Build, case: Case) -> None:
     graph = Graph(build(case))
     for call in case.calls:
         one = isinstance(call.input, str)
@@ -154,7 +154,7 @@ def test_feature_extraction_is_what_transformers_answers(build: Build, case: Cas
 
 
 @pytest.mark.parametrize("case", of_task("text-classification"), ids=of)
-def test_text_classification_is_what_transformers_answers(build: Build, case: Case) -> None:
+def test_text_classification_equals_transformers(build: Build, case: Case) -> None:
     labels = case.repository.get("labels", ("negative", "neutral", "positive"))
     multiple = case.repository.get("problem_type") == "multi_label_classification" or case.name == "one label"
     functions: dict[str, Callable[..., Any]] = {"none": np.asarray, "sigmoid": sigmoid, "softmax": softmax}
@@ -171,7 +171,7 @@ def test_text_classification_is_what_transformers_answers(build: Build, case: Ca
         close(np.sort(scores)[::-1], [entry["score"] for entry in answer])
 
 
-def test_fill_mask_is_what_transformers_answers(build: Build) -> None:
+def test_fill_mask_equals_transformers(build: Build) -> None:
     (case,) = of_task("fill-mask")
     graph = Graph(build(case))
     for call in (call for call in case.calls if isinstance(call.input, str) and "targets" not in call.options):
@@ -189,14 +189,14 @@ def encoded(graph: Graph, text: str, options: SentenceOptions, call: dict[str, A
     prompt = call.get("prompt", options["prompts"][name] if name is not None else "")
     full = prompt + (text.lower() if options.get("do_lower_case") else text)
     tokens = graph(full, limit=options.get("max_seq_length", 32) or 64)[0]
-    if prompt and not options.get("include_prompt", True):  # [CLS] goes with the prompt
+    if prompt and not options.get("include_prompt", True):  # [CLS] is excluded with the prompt
         tokens = tokens[graph.feed(prompt)["input_ids"].shape[1] - 1 :]
     vector = sentence_vector(tokens, options, repository)[: call.get("truncate_dim")]
     return vector / np.linalg.norm(vector) if call.get("normalize_embeddings") else vector
 
 
 @pytest.mark.parametrize("case", SENTENCE_CASES, ids=of)
-def test_sentence_vectors_are_what_sentence_transformers_answers(build: Build, case: Case) -> None:
+def test_sentence_vectors_equal_sentence_transformers(build: Build, case: Case) -> None:
     repository = build(case)
     options = case.repository.get("sentence_transformers", {"max_seq_length": None})
     graph = Graph(repository)
@@ -214,10 +214,10 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pat
     folder = tmp_path_factory.mktemp("minilm")
     repository = minilm_repository(folder / "repository", onnx=True, cache=folder / "cache")
     yield repository, folder / "cache"
-    shutil.rmtree(folder)  # pytest keeps its folders, and this one is large
+    shutil.rmtree(folder)  # pytest keeps temporary folders, and this one is large
 
 
-def test_minilm_is_laid_out_as_on_the_hub(minilm: tuple[Path, Path]) -> None:
+def test_minilm_has_the_files_of_the_hub(minilm: tuple[Path, Path]) -> None:
     repository, cache = minilm
     assert {"1_Pooling/config.json", "model.safetensors", "modules.json", "onnx/model.onnx"} <= {
         path.relative_to(repository).as_posix() for path in repository.rglob("*")
@@ -232,7 +232,7 @@ def test_minilm_is_laid_out_as_on_the_hub(minilm: tuple[Path, Path]) -> None:
     assert not (minilm_repository(cache.parent / "plain", onnx=False) / "onnx").exists()
 
 
-def test_minilm_answers_as_sentence_transformers_does(minilm: tuple[Path, Path]) -> None:
+def test_minilm_equals_sentence_transformers(minilm: tuple[Path, Path]) -> None:
     graph = Graph(minilm[0])
     for call in MINILM_CALLS:
         for text, theirs in zip(call.input, expected("minilm", "all-MiniLM-L6-v2", call), strict=True):

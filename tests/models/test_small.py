@@ -1,4 +1,4 @@
-"""The committed small model: its files agree with each other, and with what its card and its log say of them."""
+"""The committed small model: its files agree with each other, with its card and with its log."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_parameters_are_those_of_the_config_and_the_card() -> None:
     assert f"{held:,} parameters" in (FOLDER / "README.md").read_text("utf-8")
 
 
-def test_the_card_tells_the_licences() -> None:
+def test_the_card_names_the_licenses() -> None:
     _, head, body = (FOLDER / "README.md").read_text("utf-8").split("---\n", 2)
     card = yaml.safe_load(head)
     assert card["license"] == "other"
@@ -84,7 +84,7 @@ def test_configs_agree_with_the_tokenizer(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize("text", [ODD, "", " ", "Once upon a time", story(Random(0))])
-def test_text_comes_back_from_the_tokenizer(tokenizer: Tokenizer, text: str) -> None:
+def test_the_tokenizer_decodes_to_the_same_text(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(ids(tokenizer, text), skip_special_tokens=False) == text
 
 
@@ -93,7 +93,7 @@ def test_the_tokenizer_learned_from_the_text(tokenizer: Tokenizer) -> None:
     assert len(held) / len(ids(tokenizer, held)) > 3  # characters of an entry; bytes alone would give 1
 
 
-def test_the_template_writes_chatml(tokenizer: Tokenizer) -> None:
+def test_the_template_renders_chatml(tokenizer: Tokenizer) -> None:
     template = ImmutableSandboxedEnvironment().from_string(read("tokenizer_config.json")["chat_template"])
     messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi!"}]
     text = template.render(messages=messages, add_generation_prompt=True)
@@ -101,7 +101,7 @@ def test_the_template_writes_chatml(tokenizer: Tokenizer) -> None:
     assert [ids(tokenizer, text).count(mark) for mark in (1, 2)] == [3, 2]
 
 
-def test_expected_continuations_are_whole(tokenizer: Tokenizer) -> None:
+def test_expected_continuations_are_complete(tokenizer: Tokenizer) -> None:
     expected = read("expected.json")
     assert {told["chat"] for told in expected["greedy"]} == {True, False}
     for told in expected["greedy"]:

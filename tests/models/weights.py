@@ -1,7 +1,7 @@
 """Deterministic random weights under the parameter names of transformers' BERT classes (4.57).
 
 Unit gain, non-zero biases and non-unit norms, unlike the library's own initialisation: with std 0.02 and zero
-biases every model is nearly an identity on its embeddings, and a wrong mask, position or bias would not show.
+biases every model is nearly an identity on its embeddings, and a wrong mask, position or bias would have no effect.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def bert_weights(config: Mapping[str, Any], task: str, seed: int = 0) -> dict[st
 
 
 def draw(name: str, shape: tuple[int, ...], seed: int) -> Array:
-    """Uniform numbers of unit variance, scaled by the kind of parameter that `name` is.
+    """Uniform numbers of unit variance, scaled by the kind of the parameter `name`.
 
-    They come from PCG64's raw bits: numpy promises that stream for good, but not that of its distributions.
+    They come from PCG64's raw bits: numpy guarantees that stream in all versions, but not that of its distributions.
     """
     bits = np.random.PCG64([seed, zlib.crc32(name.encode())]).random_raw(math.prod(shape)) >> np.uint64(40)
     unit = ((bits.astype(np.float64) / 2**23 - 1.0) * math.sqrt(3.0)).reshape(shape)
@@ -39,7 +39,7 @@ def draw(name: str, shape: tuple[int, ...], seed: int) -> Array:
 
 
 def digest(weights: Mapping[str, Array]) -> str:
-    """sha256 over names and bytes: tells a drift of the weights from a wrong computation."""
+    """sha256 over names and bytes, to distinguish changed weights from a wrong computation."""
     sha = hashlib.sha256()
     for name in sorted(weights):
         sha.update(name.encode())

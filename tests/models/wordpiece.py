@@ -1,8 +1,8 @@
-"""A small WordPiece tokenizer, written as the files that a BERT repository carries.
+"""A small WordPiece tokenizer, written as the files of a BERT repository.
 
-tokenizer.json is written by hand, not by the ``tokenizers`` library: its bytes, and so the hashes that a Hub
-would serve, are then the same under every version of that library. (Training is out for the same reason: a
-trained WordPiece vocabulary comes out in hash-map order.)
+tokenizer.json is written by hand, not by the ``tokenizers`` library: its bytes, and so the hashes on a Hub, are
+then the same under every version of that library. (The vocabulary is not trained for the same reason: a trained
+WordPiece vocabulary has hash-map order.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD_ID, UNK_ID, CLS_ID, SEP_ID, MASK_ID = range(5)
 SUFFIXES = ("##s", "##ed", "##er", "##ing", "##ly")
-SHIPPED_LIMIT = 16  # what tokenizer.json truncates and pads to when it ships with limits switched on
+SHIPPED_LIMIT = 16  # length of truncation and padding in a tokenizer.json with limits
 
 CORPUS = (
     "the quick brown fox jumps over the lazy dog while the small cat sleeps near the warm stove",
@@ -40,7 +40,7 @@ CORPUS = (
 def vocabulary(*, cased: bool = False) -> list[str]:
     """Specials, single characters, their continuations, suffixes, then whole words by frequency."""
     text = "\n".join(CORPUS)
-    if not cased:  # what BertNormalizer(lowercase=True) does, accents included
+    if not cased:  # as BertNormalizer(lowercase=True), which strips accents too
         decomposed = unicodedata.normalize("NFD", text.lower())
         text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
     count = Counter(re.findall(r"\w+|[^\w\s]", text))
@@ -51,9 +51,9 @@ def vocabulary(*, cased: bool = False) -> list[str]:
 
 
 def write_tokenizer(dest: Path, *, max_length: int, cased: bool = False, limits: bool = False) -> int:
-    """Write tokenizer.json and the files beside it; answer the size of the vocabulary.
+    """Write tokenizer.json and the files beside it; return the size of the vocabulary.
 
-    `limits` ships tokenizer.json with truncation and padding to 16 tokens on, as MiniLM's does with 128.
+    `limits` ships tokenizer.json with truncation and padding to 16 tokens, as MiniLM's has with 128.
     """
     vocab = vocabulary(cased=cased)
     _write_json(dest / "tokenizer.json", _tokenizer(vocab, cased=cased, limits=limits))

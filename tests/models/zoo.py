@@ -1,13 +1,13 @@
-"""Tiny models of many architectures with random weights, as folders that could be repositories on the Hub.
+"""Tiny models of many architectures with random weights, as folders with the files of Hub repositories.
 
     python zoo.py FOLDER [NAME …]
 
-run by an interpreter with torch, transformers 4.5x, tokenizers and sentencepiece, writes ``FOLDER/TYPE__TASK`` for each
-entry, and ``FOLDER/NAME`` for each of the special folders of ``zoo_folders``. A NAME is a model type, a type and a
-task (``bert__fill-mask``), or a special folder's name; without any, everything is written. Network is not needed.
+Runs with torch, transformers 4.5x, tokenizers and sentencepiece. Writes ``FOLDER/TYPE__TASK`` for each entry, and
+``FOLDER/NAME`` for each of the special folders of ``zoo_folders``. A NAME is a model type, a type and a task
+(``bert__fill-mask``), or a special folder's name; without a NAME, everything is written. Network is not needed.
 
 A built folder holds config.json, model.safetensors, a small real tokenizer, preprocessor_config.json for images and
-sounds, and generation_config.json where the model generates. Everything is drawn from seeds made of the names.
+audio, and generation_config.json for a generating model. All random numbers come from seeds derived from the names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-if __name__ == "__main__":  # started as a program: the modules beside this one are found from the repository's root
+if __name__ == "__main__":  # as a program: make the repository's root importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.models import (
@@ -46,12 +46,12 @@ _RECIPES = (
 
 
 def folder_name(model_type: str, task: str) -> str:
-    """Where the entry is written, below the folder that was asked for."""
+    """Name of the entry's folder."""
     return f"{model_type}__{task}"
 
 
 def main(arguments: list[str]) -> int:
-    """Build what was asked for; ends with 1 when something cannot be built."""
+    """Build the requested entries; returns 1 when an entry cannot be built."""
     root, only, failed = Path(arguments[0]), set(arguments[1:]), 0
     for name, make in _builders(only):
         began = time.perf_counter()

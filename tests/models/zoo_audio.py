@@ -1,4 +1,4 @@
-"""Models that hear: recognition, classification, speaker vectors."""
+"""Audio models: speech recognition, classification, speaker vectors."""
 
 from __future__ import annotations
 

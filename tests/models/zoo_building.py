@@ -1,4 +1,4 @@
-"""One folder of a recipe: configuration, weights, tokenizer, preprocessor, as a repository on the Hub has them."""
+"""Builds the folder of a recipe: configuration, weights, tokenizer and preprocessor, as in a Hub repository."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AUTO = {
     "zero-shot-object-detection": "AutoModelForZeroShotObjectDetection",
     "image-to-text": "AutoModelForVision2Seq",
 }
-CLASS = {  # where the auto class of the task does not know the type (or knows two classes)
+CLASS = {  # types that the task's auto class does not support (or has two classes for)
     ("deit", "image-classification"): "DeiTForImageClassification",
     ("levit", "image-classification"): "LevitForImageClassification",
     ("perceiver", "image-classification"): "PerceiverForImageClassificationLearned",
@@ -67,7 +67,7 @@ _SPEAKING_TWO_PARTS = ("whisper", "speech_to_text", "moonshine")
 
 
 def model_class(model_type: str, task: str) -> Any:
-    """The transformers class (or auto class) that a (type, task) folder is saved from."""
+    """The transformers class (or auto class) of a (type, task) folder."""
     import transformers
 
     base, bare = model_type.split("+")[0], task.replace("-with-past", "")

@@ -1,4 +1,4 @@
-"""Decoders: text that goes on."""
+"""Decoder-only text models."""
 
 from __future__ import annotations
 
@@ -172,8 +172,8 @@ add("mistral+swa", GEN, decoder_sizes(sliding_window=8), "llama")
 add("qwen2", [GEN, "text-classification", HF], decoder_sizes(), "chatml")
 add("qwen3", [GEN, HF], decoder_sizes(head_dim=16), "chatml")
 add("qwen3+head32", GEN, decoder_sizes(head_dim=32), "chatml")
-# Mixture-of-experts entries have more experts than the exporter's 32 dummy tokens are likely to reach: a loop that
-# skips idle experts then loses some in a trace, which four experts would hide.
+# Mixture-of-experts entries have more experts than the exporter's 32 dummy tokens are likely to use: a traced loop that
+# skips idle experts then omits some, which four experts would not show.
 add(
     "qwen3_moe",
     GEN,

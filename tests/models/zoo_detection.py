@@ -1,4 +1,4 @@
-"""Models that see where: boxes, masks, depth, keypoints."""
+"""Vision models with located outputs: boxes, masks, depth, keypoints."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def detr(cls: str) -> Any:
         decoder_ffn_dim=FFN,
         encoder_attention_heads=8,
         decoder_attention_heads=8,
-        num_labels=5,  # 8: the mask head's GroupNorm wants it
+        num_labels=5,  # 8: the mask head's GroupNorm requires it
     )
 
 

@@ -1,6 +1,6 @@
-"""What the zoo holds: a recipe for each model type and variant, and the tasks that each is built for.
+"""The entries of the zoo: a recipe for each model type and variant, and the tasks that it is built for.
 
-The modules ``zoo_*`` register their recipes here when they are imported; nothing of them needs torch until it builds.
+The modules ``zoo_*`` register their recipes here when they are imported; torch is imported only when a model is built.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ LABELS = {"num_labels": 5}
 class Recipe:
     """How one model type, or a variant of it, is built."""
 
-    config: Config | Callable[[], Any]  #: what its configuration class takes, or a maker of the configuration
+    config: Config | Callable[[], Any]  #: arguments of its configuration class, or a function that builds one
     tokenizer: str | None  #: a name in ``zoo_tokenizer_files.TOKENIZERS``, ``ctc`` or ``esm``
     processor: Mapping[str, Any] | None  #: content of preprocessor_config.json
-    also: Callable[[Path, int], None] | None  #: writes more files into the folder, from a seed
+    also: Callable[[Path, int], None] | None  #: writes further files into the folder, from a seed
 
 
 SPECS: dict[str, Recipe] = {}
-#: What optimum-onnx 0.1.0 registers.
+#: Types that optimum-onnx 0.1.0 registers.
 ZOO: list[tuple[str, str]] = []
-#: What transformers 4.57 knows and optimum-onnx does not.
+#: Types that transformers 4.57 supports and optimum-onnx does not.
 EXTRA: list[tuple[str, str]] = []
 #: Further types and variants of both kinds.
 MORE: list[tuple[str, str]] = []
@@ -56,6 +56,6 @@ def add(
     group: Group = "zoo",
     also: Callable[[Path, int], None] | None = None,
 ) -> None:
-    """Register a recipe; a name may carry a ``+variant``, another branch of the same architecture's code."""
+    """Register a recipe; a name may have a ``+variant``, for another branch of the same architecture's code."""
     SPECS[name] = Recipe(cfg, tok, proc, also)
     _GROUPS[group] += [(name, task) for task in ([tasks] if isinstance(tasks, str) else tasks)]

@@ -1,4 +1,4 @@
-"""Types that transformers 4.57 knows and optimum-onnx 0.1.0 does not register."""
+"""Types that transformers 4.57 supports and optimum-onnx 0.1.0 does not register."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Folders that are special in something other than their architecture: poolings, slow tokenizers, damage, own code.
+"""Special folders that differ in something other than the architecture: poolings, slow tokenizers, damage, custom code.
 
-Each says how a pull should end, so that a matrix of results can tell a refusal that is meant from a failure.
+Each has the expected result of a pull, so that the coverage matrix can distinguish an expected refusal from a failure.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.models.zoo_slow_tokenizers import (
 
 @dataclass(frozen=True)
 class SpecialFolder:
-    """One folder, the task that it is pulled for, and how that should end."""
+    """One folder, the task that it is pulled for, and the expected result."""
 
     model_type: str
     task: str
     write: Callable[[Path], None]
-    error: str | None = None  #: class in ``gpux.errors`` (or one that it derives from) that a pull raises; None: proven
+    error: str | None = None  #: expected error class of a pull in ``gpux.errors`` (or a base class); None: proven
 
 
 FOLDERS: dict[str, SpecialFolder] = {}
@@ -42,7 +42,7 @@ def build_folder(name: str, folder: Path) -> None:
 
 
 def _sentence(base: str, **options: Any) -> Callable[[Path], None]:
-    """A repository of sentence-transformers around a model of the zoo."""
+    """A function that writes a sentence-transformers repository with a model of the zoo."""
 
     def write(folder: Path) -> None:
         from tests.models.sentence import write_sentence_files
@@ -65,7 +65,7 @@ for _name, _base, _options in (
 
 
 def _retokenized(entry: tuple[str, str], write: Callable[[Path], None]) -> Callable[[Path], None]:
-    """A model whose tokenizer is given by the files of a slow one alone."""
+    """A function that writes a model with only the files of a slow tokenizer."""
 
     def make(folder: Path) -> None:
         build(*entry, folder)
@@ -99,7 +99,7 @@ def _edited(entry: tuple[str, str], change: Callable[[Path], None]) -> Callable[
 
 
 def _config(**values: Any) -> Callable[[Path], None]:
-    """Change config.json; None removes a key."""
+    """A function that changes config.json; None removes a key."""
 
     def change(folder: Path) -> None:
         path = folder / "config.json"
@@ -133,7 +133,7 @@ def _pickled(folder: Path) -> None:
 
 
 def _halved(folder: Path) -> None:
-    """Weights in bfloat16, as most large models are stored."""
+    """Convert the weights to bfloat16, in which most large models are stored."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -142,7 +142,7 @@ def _halved(folder: Path) -> None:
 
 
 def _sharded(folder: Path) -> None:
-    """The same weights in several files with an index."""
+    """Split the weights into several files with an index."""
     import transformers
 
     found = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
@@ -152,7 +152,7 @@ def _sharded(folder: Path) -> None:
 
 
 def _half(folder: Path) -> None:
-    """Drop the head from the weights: a body alone, pulled for a task that it was not trained for."""
+    """Remove the classification head from the weights, as of a model that was not trained for the task."""
     from safetensors.torch import load_file, save_file
 
     weights = load_file(folder / "model.safetensors")

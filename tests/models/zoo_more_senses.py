@@ -1,4 +1,4 @@
-"""More models that see and hear: registered types that the other modules leave out, and variants."""
+"""More vision and audio models: registered types that are not in the other modules, and variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""More text models: registered types that the other modules leave out, and other branches of the same code."""
+"""More text models: registered types that are not in the other modules, and other branches of the same code."""
 
 from __future__ import annotations
 

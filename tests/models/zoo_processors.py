@@ -1,4 +1,4 @@
-"""preprocessor_config.json of images and sounds, as JSON: building needs neither pillow nor librosa."""
+"""preprocessor_config.json for images and audio, as JSON, so that neither pillow nor librosa is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def image_processor(processor: str, size: dict[str, int], **kw: Any) -> dict[str, Any]:
-    """What a processor of images says, normalising to -1 .. 1."""
+    """Configuration of an image processor that normalizes to -1 .. 1."""
     return dict(
         image_processor_type=processor,
         do_resize=True,

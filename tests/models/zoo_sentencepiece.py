@@ -1,4 +1,4 @@
-"""Tiny tokenizers of the kinds that SentencePiece makes, built by hand."""
+"""Tiny tokenizers of the kinds of SentencePiece, built by hand."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tests.models.zoo_tokenizers import CORPUS, Made, bpe_trainer, pair_template
+from tests.models.zoo_tokenizers import CORPUS, BuiltTokenizer, bpe_trainer, pair_template
 
 
 def _unigram(
     special: list[str], unk: str, bos: str | None = None, eos: str | None = None, last: Sequence[str] = ()
 ) -> Any:
-    """Unigram built by hand (whole words, then characters): no EM, so it cannot drift between versions."""
+    """Unigram built by hand (whole words, then characters): not trained by EM, so equal in all versions."""
     from collections import Counter
     from math import log
 
@@ -41,7 +41,7 @@ def _unigram(
     return tok
 
 
-def xlmr() -> Made:
+def xlmr() -> BuiltTokenizer:
     tok = _unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>", "<s>", "</s>", last=["<mask>"])
     return tok, {
         "bos_token": "<s>",
@@ -55,12 +55,12 @@ def xlmr() -> Made:
     }
 
 
-def t5() -> Made:
+def t5() -> BuiltTokenizer:
     tok = _unigram(["<pad>", "</s>", "<unk>"], "<unk>", None, "</s>", last=[f"<extra_id_{i}>" for i in range(8)])
     return tok, {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-def albert() -> Made:
+def albert() -> BuiltTokenizer:
     tok = _unigram(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], "<unk>", "[CLS]", "[SEP]")
     return tok, {
         "pad_token": "<pad>",
@@ -72,7 +72,7 @@ def albert() -> Made:
     }
 
 
-def llama() -> Made:
+def llama() -> BuiltTokenizer:
     """SentencePiece-style BPE with byte fallback, as Llama/Mistral/Gemma ship it."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 

@@ -1,4 +1,4 @@
-"""Encoder-decoders: text from text."""
+"""Text-to-text encoder-decoders."""
 
 from __future__ import annotations
 

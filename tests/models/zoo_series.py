@@ -1,4 +1,4 @@
-"""Models that speak, and models of series of numbers."""
+"""Text-to-speech models, and time series models."""
 
 from __future__ import annotations
 

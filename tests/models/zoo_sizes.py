@@ -1,4 +1,4 @@
-"""The small sizes that configurations of a family share, under the names that the family gives them."""
+"""The small sizes that configurations of a family share, under the family's names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.models.zoo_tokenizers import CLIP_EOS
 
 
 def text_sizes(**kw: Any) -> Config:
-    """The BERT-like core: sizes every encoder config understands."""
+    """Sizes with BERT's names, which every encoder configuration accepts."""
     base = {
         "vocab_size": VOCAB,
         "hidden_size": H,
@@ -91,7 +91,7 @@ def clip_vision(**kw: Any) -> Config:
 
 
 def two_towers(cls: str, text: Config | None = None, vision: Config | None = None, **kw: Any) -> Callable[[], Any]:
-    """A maker of a configuration of two towers, one of text and one of images."""
+    """A function that returns a configuration with a text and an image encoder."""
 
     def make() -> Any:
         import transformers

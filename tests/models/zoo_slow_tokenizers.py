@@ -1,4 +1,4 @@
-"""Files of slow tokenizers, made from the zoo's corpus: no tokenizer.json among them."""
+"""Files of slow tokenizers, built from the zoo's corpus, without tokenizer.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIZE = 400  #: pieces of a trained SentencePiece model, below every embedding t
 
 
 def write_wordpiece(folder: Path) -> None:
-    """vocab.txt, as BERT's first repositories have it."""
+    """vocab.txt, as in BERT's first repositories."""
     _write_lines(folder / "vocab.txt", wordpiece()[0])
     _tokenizer_config(folder, "BertTokenizer", do_lower_case=True)
 
@@ -26,13 +26,13 @@ def write_gpt2_like(folder: Path, tokenizer_class: str = "GPT2Tokenizer") -> Non
 
 
 def write_clip_like(folder: Path) -> None:
-    """vocab.json and merges.txt with marks at the ends of words."""
+    """vocab.json and merges.txt with end-of-word marks."""
     _write_vocabulary(folder, clip()[0])
     _tokenizer_config(folder, "CLIPTokenizer", model_max_length=32)
 
 
 def write_sentencepiece(folder: Path, name: str, tokenizer_class: str) -> None:
-    """A trained SentencePiece model, under the name that the class looks for."""
+    """A trained SentencePiece model, under the file name that the tokenizer class reads."""
     kind = "bpe" if tokenizer_class == "LlamaTokenizer" else "unigram"
     (folder / name).write_bytes(_trained(kind))
     _tokenizer_config(folder, tokenizer_class)

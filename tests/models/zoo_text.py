@@ -1,4 +1,4 @@
-"""Text encoders with every head."""
+"""Text encoders with every kind of head."""
 
 from __future__ import annotations
 

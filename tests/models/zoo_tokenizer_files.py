@@ -1,4 +1,4 @@
-"""The tokenizer files of a repository, as real ones of its type have them."""
+"""Writes the tokenizer files of a repository, as in real repositories of its type."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from tests.models.zoo_entries import POS
 from tests.models.zoo_sentencepiece import albert, llama, t5, xlmr
-from tests.models.zoo_tokenizers import Made, bart, chatml, clip, gpt2, roberta, wordpiece
+from tests.models.zoo_tokenizers import BuiltTokenizer, bart, chatml, clip, gpt2, roberta, wordpiece
 
-# recipe -> (builder, id of the special tokens that configs must agree with)
-TOKENIZERS: dict[str, tuple[Callable[[], Made], dict[str, int]]] = {
+# recipe -> (builder, ids of the special tokens, which configs must contain)
+TOKENIZERS: dict[str, tuple[Callable[[], BuiltTokenizer], dict[str, int]]] = {
     "wordpiece": (wordpiece, {"pad_token_id": 0}),
     "roberta": (roberta, {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}),
     "bart": (bart, {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}),
@@ -25,8 +25,8 @@ TOKENIZERS: dict[str, tuple[Callable[[], Made], dict[str, int]]] = {
     "clip": (clip, {}),
 }
 
-# the class name real repositories of the type carry in tokenizer_config.json (AutoTokenizer reads it);
-# anything not named here is saved as PreTrainedTokenizerFast
+# model type -> tokenizer_class in tokenizer_config.json of real repositories (AutoTokenizer reads it);
+# other types are saved as PreTrainedTokenizerFast
 TOKENIZER_CLASS = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
@@ -83,7 +83,7 @@ _AMINO_ACIDS = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.
 
 
 def save_tokenizer(recipe: str | None, base: str, folder: Path) -> None:
-    """Write the files of the tokenizer ``recipe`` as repositories of the model type ``base`` have them."""
+    """Write the files of the tokenizer ``recipe`` as in repositories of the model type ``base``."""
     if recipe is None:
         return
     if recipe == "ctc":  # wav2vec2-like repositories ship vocab.json, not tokenizer.json

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Made = tuple[Any, dict[str, Any]]  #: of the library tokenizers, and what tokenizer_config.json says
+BuiltTokenizer = tuple[
+    Any, dict[str, Any]
+]  #: a tokenizer of the library tokenizers, and the fields of tokenizer_config.json
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog while the small cat sleeps near the warm stove",
@@ -24,7 +26,7 @@ CORPUS = [
 
 
 def bpe_trainer(size: int, specials: Sequence[str] = (), alphabet: Sequence[str] = ()) -> Any:
-    """A trainer that draws nothing on the terminal."""
+    """A trainer without progress output."""
     from tokenizers import trainers
 
     return trainers.BpeTrainer(
@@ -45,8 +47,8 @@ def pair_template(tok: Any, bos: str | None, eos: str | None, pair_sep: str | No
 
 
 def _word_counts(normalise: Callable[[str], str] = str) -> list[str]:
-    """Words of the corpus, most frequent first. (Trained WordPiece and suffix-BPE vocabularies come out in
-    hash-map order, different on every run, so those two are constructed from this list instead.)"""
+    """Words of the corpus, most frequent first. (Trained WordPiece and suffix-BPE vocabularies have
+    hash-map order, different in every run, so those two are built from this list instead.)"""
     import re
     from collections import Counter
 
@@ -54,7 +56,7 @@ def _word_counts(normalise: Callable[[str], str] = str) -> list[str]:
     return sorted(count, key=lambda w: (-count[w], w))
 
 
-def wordpiece() -> Made:
+def wordpiece() -> BuiltTokenizer:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     norm = normalizers.BertNormalizer(lowercase=True)
@@ -92,7 +94,7 @@ def _byte_bpe(
     return tok
 
 
-def roberta() -> Made:
+def roberta() -> BuiltTokenizer:
     tok = _byte_bpe(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<s>", "</s>", "</s>")
     return tok, {
         "bos_token": "<s>",
@@ -106,12 +108,12 @@ def roberta() -> Made:
     }
 
 
-def gpt2() -> Made:
+def gpt2() -> BuiltTokenizer:
     tok = _byte_bpe(["<|endoftext|>"])
     return tok, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
 
 
-def chatml() -> Made:
+def chatml() -> BuiltTokenizer:
     tok = _byte_bpe(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     template = (
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -120,7 +122,7 @@ def chatml() -> Made:
     return tok, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": template}
 
 
-def bart() -> Made:
+def bart() -> BuiltTokenizer:
     tok = _byte_bpe(["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<s>", "</s>", "</s>")
     return tok, {
         "bos_token": "<s>",
@@ -136,7 +138,7 @@ def bart() -> Made:
 CLIP_EOS = 477
 
 
-def clip() -> Made:
+def clip() -> BuiltTokenizer:
     """Lower-cased BPE with an end-of-word mark; the end token has the highest id (old CLIP pools on argmax)."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 

@@ -1,4 +1,4 @@
-"""Models that see one answer in an image: classes, features, pixels."""
+"""Vision models with one output per image: classes, features, pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that show what is wrong with a graph.
+"""Redraws weights so that errors of a graph change its outputs.
 
 The library's own initialisation (deviation 0.02, zero biases) makes every model nearly an identity on its embeddings,
 which hides wrong masks, positions and biases.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Weight-norm magnitudes match their direction's size; the others scale everything behind them.
+#: Parameters that are not redrawn: weight-norm magnitudes match their direction's size; others scale later layers.
 _KEPT = frozenset({"original0", "weight_g", "logit_scale", "logit_bias", "A_log", "dt_bias"})
 
 
@@ -20,7 +20,7 @@ def liven(model: Any, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and parameter.is_floating_point() and parameter.numel():
-                _redraw(name.rsplit(".", 1)[-1], parameter, generator)  # frozen tables (sinusoids) keep their meaning
+                _redraw(name.rsplit(".", 1)[-1], parameter, generator)  # frozen tables (sinusoids) are kept
 
 
 def _redraw(leaf: str, parameter: Any, generator: Any) -> None:

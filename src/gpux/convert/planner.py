@@ -66,7 +66,7 @@ def assess(
 def preference(task: str, model_type: str, names: Iterable[str]) -> list[str]:
     """The names in the order that the coverage matrix measured for such models; unmeasured converters last.
 
-    ``preferences.json`` is written by ``nox -s coverage_matrix``: task -> model type -> converters that were proven.
+    ``preferences.json`` is written by ``./dev coverage_matrix``: task -> model type -> converters that were proven.
     """
     measured = _preferences().get(task, {}).get(model_type, [])
     return sorted(names, key=lambda name: measured.index(name) if name in measured else len(measured))

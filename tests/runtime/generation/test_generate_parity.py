@@ -1,6 +1,6 @@
 """What a slice of the zoo writes, token for token against transformers' ``generate`` with one row at a time.
 
-The whole zoo is `nox -s generation_matrix`; requests, references and checks are its own.
+`./dev generation_matrix` runs the whole zoo, with the same requests, references and checks.
 """
 
 from __future__ import annotations
