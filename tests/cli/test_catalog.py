@@ -133,7 +133,7 @@ def test_search(capsys: Captured) -> None:
         (["import", "acme/small", "--set", "downloads=5"], 2, "cannot be set"),
         (["import", "acme/small", "--set", "license"], 2, "is not NAME=VALUE"),
         (["import", "acme/small", "--params", "7B", "--set", "params=8B"], 2, "given twice"),
-        (["import", "acme/small", "--default", "top_p=2"], 2, "top_p must be a number from 0 to 1"),
+        (["import", "acme/small", "--default", "top_p=2"], 2, "top_p must be a number greater than 0 and at most 1"),
         (["import", "acme/small", "acme/odd", "--name", "x"], 2, "--name is for one model"),
         (["import", "acme/small", "--sort", "likes"], 2, "for --search"),
         (["import", "acme/missing"], 3, "no such model"),

@@ -12,21 +12,10 @@ from typing import Any, Literal
 from gpux.errors import UsageError
 from gpux.huggingface.search import read_count
 from gpux.model.tasks import task_named
+from gpux.runtime.generation.options import option_infos, option_names
 
 LARGEST_DEFAULTS = 65_536  #: bytes of all default parameters as JSON
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-#: parameter -> minimum, maximum, and whether it is an integer (transformers' ``GenerationConfig``)
-_RANGES: dict[str, tuple[float, float, bool]] = {
-    "temperature": (0, 100, False),
-    "top_p": (0, 1, False),
-    "min_p": (0, 1, False),
-    "typical_p": (0, 1, False),
-    "repetition_penalty": (0, 100, False),
-    "top_k": (0, 10**9, True),
-    "max_new_tokens": (1, 10**9, True),
-    "max_length": (1, 10**9, True),
-    "num_beams": (1, 10**4, True),
-}
 
 
 def checked_defaults(value: Any) -> dict[str, Any]:
@@ -41,8 +30,8 @@ def checked_defaults(value: Any) -> dict[str, Any]:
     for name, item in value.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a valid parameter name")
-        if name in _RANGES and item is not None:
-            _check_range(name, item)
+        if item is not None:
+            _check_option(name, item)
     try:
         text = json.dumps(dict(value), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as exc:
@@ -58,11 +47,17 @@ def merged_defaults(former: Mapping[str, Any], given: Mapping[str, Any]) -> dict
     return {name: item for name, item in {**former, **given}.items() if item is not None}
 
 
-def _check_range(name: str, value: Any) -> None:
-    low, high, whole = _RANGES[name]
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        raise ValueError(f"{name} must be {'an integer' if whole else 'a number'} from {low:g} to {high:g}")
+def _check_option(name: str, value: Any) -> None:
+    """Check the value of a generation option; a parameter that is not one may have any JSON value."""
+    info = option_infos().get(option_names().get(name, ""))
+    if info is None or (info.name == "temperature" and value == 0 and not isinstance(value, bool)):  # 0: greedy
+        return
+    try:
+        fault = info.kind.fault(info.kind.parse(value))
+    except TypeError:
+        fault = (value, "a list")
+    if fault is not None:
+        raise ValueError(f"{name} must be {fault[1]}")
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]|\u2028|\u2029")
