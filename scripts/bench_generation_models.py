@@ -53,9 +53,9 @@ class Models:
     def exported(self, name: str) -> Path:
         """The folder that optimum-cli exports."""
         optimum: list[str | Path] = [self.toolchain.with_name("optimum-cli"), "export", "onnx"]
-        wanted: list[str | Path] = ["--task", "text-generation-with-past", "--model", self.source(name)]
+        arguments: list[str | Path] = ["--task", "text-generation-with-past", "--model", self.source(name)]
         return self._once(
-            self.folder / "optimum" / name, lambda folder: self._run("optimum", [*optimum, *wanted, folder])
+            self.folder / "optimum" / name, lambda folder: self._run("optimum", [*optimum, *arguments, folder])
         )
 
     def built(self, name: str, precision: str) -> Path:

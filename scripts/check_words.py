@@ -1,7 +1,7 @@
-"""Refuses phrases that readers stumble over, in the code, the documentation and the command line's help.
+"""Rejects unclear phrases in the code, the documentation and the command line's help.
 
-The words of gpux are in docs/reference/glossary.md. What stands here was found in its sources and had to be read twice:
-private jargon, or a sentence turned around. ``python -m scripts.check_words`` prints each place with what to write.
+The terms of gpux are in docs/reference/glossary.md. The phrases below are private jargon or hard to read, and were
+found in its sources. ``python -m scripts.check_words`` prints each occurrence with a replacement.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WHERE = ("src", "docs", "tests", "scripts", "README.md", "CONTRIBUTING.md", "noxfile.py", "dev")
 KINDS = (".py", ".md", ".toml", "")
 NOUN = "argument|array|file|folder|graph|id|json|list|model|name|number|option|precision|reference|size|text|token|url"
-#: pattern -> what to write
+#: pattern -> replacement
 PHRASES = {
     r"\bleav(e|es|ing) (\w+ |one of them |--\S+ )?away\b": "remove, omit",
     r"\bcannot be meant\b": "is invalid",
@@ -39,7 +39,7 @@ EXEMPT = ("scripts/check_words.py", "CHANGELOG.md", "tests/models/small/")
 
 
 def main() -> int:
-    """Print every place; 1 if there is one."""
+    """Print every occurrence; returns 1 if there are any."""
     listed = subprocess.run(["git", "ls-files", *WHERE], cwd=ROOT, capture_output=True, text=True, check=True)
     rules = [(re.compile(pattern, re.IGNORECASE), instead) for pattern, instead in PHRASES.items()]
     places = 0

@@ -21,7 +21,7 @@ class Entry:
     model_type: str  #: including its variant
     task: str  #: by the zoo's name
     group: str  #: ``zoo``, ``extra``, ``more`` or ``folder``
-    error_meant: str | None = None  #: the error that pulling a special folder should raise
+    expected_error: str | None = None  #: the error that pulling a special folder should raise
 
     @property
     def base(self) -> str:

@@ -24,7 +24,7 @@ def preferences(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
     """
     groups: dict[tuple[str, str], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in _relevant(list(rows)):
-        converter = row["asked"] or str(row.get("recipe") or "")
+        converter = row["requested_converter"] or str(row.get("recipe") or "")
         if converter:
             groups[row["hub_task"], row["base"]][converter].append(row)
     found: dict[str, dict[str, list[str]]] = {}
@@ -37,8 +37,10 @@ def preferences(rows: Iterable[Row]) -> dict[str, dict[str, list[str]]]:
 
 def _relevant(rows: list[Row]) -> list[Row]:
     """Rows with a requested converter, and the planner's rows of entries without such a row; no special folders."""
-    named = {row["name"] for row in rows if row["asked"]}
-    return [row for row in rows if row["group"] != "folder" and (row["asked"] or row["name"] not in named)]
+    named = {row["name"] for row in rows if row["requested_converter"]}
+    return [
+        row for row in rows if row["group"] != "folder" and (row["requested_converter"] or row["name"] not in named)
+    ]
 
 
 def _order(tried: Mapping[str, list[Row]]) -> list[str]:

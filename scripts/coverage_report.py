@@ -59,8 +59,8 @@ def _by_entry(rows: Sequence[Row]) -> list[Row]:
 
     def key(row: Row) -> tuple[bool, int, int]:
         order = preferred.get(row["hub_task"], {}).get(row["base"], []) if row["status"] == "proven" else unmeasured
-        place = order.index(row["asked"]) if row["asked"] in order else len(order)
-        return row["asked"] is not None and row["status"] != "WRONG", rank[row["status"]], place
+        place = order.index(row["requested_converter"]) if row["requested_converter"] in order else len(order)
+        return row["requested_converter"] is not None and row["status"] != "WRONG", rank[row["status"]], place
 
     return [min(tries, key=key) for tries in ordered]
 
@@ -84,7 +84,7 @@ def _counted(row: Row) -> str:
     """The status; for a special folder ``proven`` if it had its expected result or error, else ``failed``."""
     if row["group"] != "folder" or row["status"] == "WRONG":
         return str(row["status"])
-    error = row.get("error_meant")
+    error = row.get("expected_error")
     as_expected = error in row.get("kinds", ()) if error else row["status"] == "proven"
     return "proven" if as_expected else "failed"
 

@@ -45,7 +45,7 @@ class Shard:
     def run(self, entries: Sequence[Entry]) -> None:
         """Run the entries that have no row yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        done = {(row["name"], row["asked"]) for row in read_rows([self.rows])}
+        done = {(row["name"], row["requested_converter"]) for row in read_rows([self.rows])}
         left = [entry for entry in entries if (entry.name, self.converter) not in done]
         if not left:
             return
@@ -69,7 +69,7 @@ class Shard:
         return {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("FAIL")}
 
     def _row(self, entry: Entry, unbuilt: str | None, opinion: Opinion) -> dict[str, Any]:
-        named = {**asdict(entry), "base": entry.base, "hub_task": entry.hub_task, "asked": self.converter}
+        named = {**asdict(entry), "base": entry.base, "hub_task": entry.hub_task, "requested_converter": self.converter}
         if unbuilt:
             return {**named, "status": "unbuilt", "message": unbuilt}
         row = {**named, **self._pull(entry)}
@@ -174,7 +174,7 @@ def read_rows(files: Iterable[Path]) -> list[dict[str, Any]]:
         if file.is_file():
             for line in file.read_text(encoding="utf-8").splitlines():
                 row = json.loads(line)
-                found[row["name"], row["asked"]] = row
+                found[row["name"], row["requested_converter"]] = row
     return list(found.values())
 
 

@@ -68,8 +68,8 @@ class Tally:
         elif all(_as_good(beam, other, penalty) for beam, other in zip(found, wanted, strict=True)):
             self.ties += 1
         else:
-            said = [(len(beam.tokens), beam.score) for beam in found]
-            self.wrong.append(f"{what}: {said} instead of {[(len(b['tokens']), b['score']) for b in wanted]}")
+            actual = [(len(beam.tokens), beam.score) for beam in found]
+            self.wrong.append(f"{what}: {actual} instead of {[(len(b['tokens']), b['score']) for b in wanted]}")
 
     def to_dict(self) -> dict[str, Any]:
         """For a row of the matrix."""

@@ -61,7 +61,7 @@ def _ordered(rows: Sequence[Row]) -> list[Row]:
         found.setdefault(row["name"], []).append(row)
     listed: list[Row] = []
     for entry in entries():
-        tries = sorted(found.get(entry.name, ()), key=lambda row: str(row["asked"]))
+        tries = sorted(found.get(entry.name, ()), key=lambda row: str(row["requested_converter"]))
         stored = [row for row in tries if row["status"] != "refused"]
         listed += stored or tries[:1]
     return listed
@@ -94,7 +94,7 @@ def _page(rows: Sequence[Row], counts: str) -> str:
     head = f"| model type | task | converter | result | {' | '.join(_COLUMNS.values())} |"
     rule = "|" + "---|" * (len(_COLUMNS) + 4)
     for group, title in GROUPS.items():
-        mine = [row for row in rows if row["group"] == group and not row["error_meant"]]
+        mine = [row for row in rows if row["group"] == group and not row["expected_error"]]
         if mine:
             parts += [f"## {title}", "", head, rule, *map(_line, mine), ""]
     reasons = [line for row in rows for line in _reasons(row)]
@@ -110,9 +110,12 @@ def _line(row: Row) -> str:
 
 def _reasons(row: Row) -> list[str]:
     """Why a row is not equal; empty for an equal row."""
-    if row["status"] == "equal" or row["error_meant"]:
+    if row["status"] == "equal" or row["expected_error"]:
         return []
     wrong = [f"{name}: {text}" for name, check in row.get("checks", {}).items() for text in check["wrong"]]
-    said = "; ".join(wrong) or f"{row['status']}: {row.get('error') or ''}: {row.get('message') or ''}"
-    text = re.sub(r"/\S*/", "", " ".join(said.split()))[:400]
-    return [f"- {row['name']} ({row['asked'] or row['recipe'] or 'any converter'}): " + text.replace("|", "\\|")]
+    reason = "; ".join(wrong) or f"{row['status']}: {row.get('error') or ''}: {row.get('message') or ''}"
+    text = re.sub(r"/\S*/", "", " ".join(reason.split()))[:400]
+    return [
+        f"- {row['name']} ({row['requested_converter'] or row['recipe'] or 'any converter'}): "
+        + text.replace("|", "\\|")
+    ]

@@ -39,8 +39,8 @@ _KEPT = (
     "task",
     "hub_task",
     "group",
-    "error_meant",
-    "asked",
+    "expected_error",
+    "requested_converter",
     "recipe",
     "error",
     "message",
@@ -72,7 +72,7 @@ class GenerationShard:
 
     def pull(self, entries: Sequence[Entry]) -> None:
         """Pull entries that no shard of the coverage matrix has tried yet, as in that matrix."""
-        tried = {(row["name"], row["asked"]) for row in self._stored()}
+        tried = {(row["name"], row["requested_converter"]) for row in self._stored()}
         if not self.converters:  # entries tried with a requested converter are not repeated
             tried |= {(name, None) for name, _ in tried}
         requested: list[str | None] = [*self.converters]
@@ -91,21 +91,23 @@ class GenerationShard:
                 with self._rows.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found) + "\n")
                 took = time.monotonic() - began
-                print(
-                    f"{number}/{len(left)} {row['name']} by {row['asked']}: {summary(found)} ({took:.0f} s)", flush=True
-                )
+                by = f"{row['name']} by {row['requested_converter']}"
+                print(f"{number}/{len(left)} {by}: {summary(found)} ({took:.0f} s)", flush=True)
 
     def _stored(self) -> list[dict[str, Any]]:
         return read_rows(sorted(self.folder.glob("rows-*.jsonl")))
 
     def _left(self, names: set[str]) -> list[dict[str, Any]]:
-        done = {(row["name"], row["asked"]) for row in read_rows(sorted(self.folder.glob("generation-*.jsonl")))}
+        done = {
+            (row["name"], row["requested_converter"])
+            for row in read_rows(sorted(self.folder.glob("generation-*.jsonl")))
+        }
         return [
             row
             for row in self._stored()
             if row["name"] in names
-            and (row["name"], row["asked"]) not in done
-            and (not self.converters or row["asked"] in self.converters)
+            and (row["name"], row["requested_converter"]) not in done
+            and (not self.converters or row["requested_converter"] in self.converters)
         ]
 
     def _checked(self, row: Mapping[str, Any], reference: Opinion) -> dict[str, Any]:

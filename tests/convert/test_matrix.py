@@ -23,7 +23,7 @@ def row(name: str, **values: Any) -> dict[str, Any]:
     model_type, _, task = name.partition("__")
     base = model_type.partition("+")[0]
     known = {"name": name, "model_type": model_type, "base": base, "hub_task": task, "task": task, "group": "zoo"}
-    return {**known, "asked": None, "status": "proven", "recipe": "optimum", **values}
+    return {**known, "requested_converter": None, "status": "proven", "recipe": "optimum", **values}
 
 
 def test_every_entry_is_complete() -> None:
@@ -64,14 +64,14 @@ def test_rows_are_forgotten(tmp_path: Path) -> None:
 
 def test_preferences() -> None:
     rows = [
-        row("llama__text-generation", asked="optimum", peak_rss=900_000_000, seconds=5),
-        row("llama__text-generation", asked="mobius", peak_rss=300_000_000, seconds=6, recipe="mobius"),
-        row("llama+dynamic__text-generation", asked="optimum", peak_rss=900_000_000, seconds=5),
-        row("llama+dynamic__text-generation", asked="mobius", status="refused"),
-        row("gpt2__text-generation", asked="optimum", peak_rss=310_000_000, seconds=5),
-        row("gpt2__text-generation", asked="mobius", peak_rss=300_000_000, seconds=4, recipe="mobius"),
-        row("olmo__text-generation", asked="mobius", status="WRONG", recipe="mobius"),
-        row("olmo__text-generation", asked="optimum", peak_rss=1, seconds=1),
+        row("llama__text-generation", requested_converter="optimum", peak_rss=900_000_000, seconds=5),
+        row("llama__text-generation", requested_converter="mobius", peak_rss=300_000_000, seconds=6, recipe="mobius"),
+        row("llama+dynamic__text-generation", requested_converter="optimum", peak_rss=900_000_000, seconds=5),
+        row("llama+dynamic__text-generation", requested_converter="mobius", status="refused"),
+        row("gpt2__text-generation", requested_converter="optimum", peak_rss=310_000_000, seconds=5),
+        row("gpt2__text-generation", requested_converter="mobius", peak_rss=300_000_000, seconds=4, recipe="mobius"),
+        row("olmo__text-generation", requested_converter="mobius", status="WRONG", recipe="mobius"),
+        row("olmo__text-generation", requested_converter="optimum", peak_rss=1, seconds=1),
         row("vit__image-classification"),
         row("fnet__fill-mask", status="refused"),
         row("slow-gpt2", group="folder"),
@@ -87,8 +87,8 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "src" / "gpux" / "convert").mkdir(parents=True)
     good = {"opinion": {"worst": 1e-6, "compared": 4}, "largest": 2e-6, "seconds": 5.2, "peak_rss": 400_000_000}
     wrong = {"status": "WRONG", "opinion": {"worst": 0.3, "compared": 4, "wrong": ["logits: 3.00e-01"]}}
-    said = f"{tmp_path}/zoo/own-code cannot be converted"
-    refused = {"group": "folder", "error_meant": "UnsupportedError", "status": "refused", "message": said}
+    message = f"{tmp_path}/zoo/own-code cannot be converted"
+    refused = {"group": "folder", "expected_error": "UnsupportedError", "status": "refused", "message": message}
     rows = [
         row("bert__fill-mask", **good),
         row("gpt2__text-generation-with-past", **wrong, path="/home/x"),

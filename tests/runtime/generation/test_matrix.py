@@ -58,10 +58,10 @@ def test_beams_against_their_reference(tokens: tuple[int, ...], score: float, co
 
 
 def test_requests_are_the_same_for_every_variant(tmp_path: Path) -> None:
-    asked = request_for("llama__text-generation-with-past", tmp_path, 128)
-    assert asked == request_for("llama__text-generation-with-past", tmp_path, 128)
-    assert asked["prompts"] != request_for("gpt2__text-generation-with-past", tmp_path, 128)["prompts"]
-    assert [len(prompt) for prompt in asked["prompts"]] == [9, 3, 20, 14]
+    request = request_for("llama__text-generation-with-past", tmp_path, 128)
+    assert request == request_for("llama__text-generation-with-past", tmp_path, 128)
+    assert request["prompts"] != request_for("gpt2__text-generation-with-past", tmp_path, 128)["prompts"]
+    assert [len(prompt) for prompt in request["prompts"]] == [9, 3, 20, 14]
     assert request_for("phi3+longrope__text-generation-with-past", tmp_path, 32)["room"] == 12
 
 
@@ -70,9 +70,9 @@ def row(name: str, **values: Any) -> dict[str, Any]:
     known = {"name": name, "model_type": model_type, "hub_task": task.removesuffix("-with-past"), "group": "zoo"}
     check = {"equal": 3, "ties": 1, "wrong": []}
     more = {
-        "asked": "optimum",
+        "requested_converter": "optimum",
         "recipe": "optimum",
-        "error_meant": None,
+        "expected_error": None,
         "status": "equal",
         "checks": {"ragged": check},
     }
@@ -84,7 +84,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = {"status": "refused", "recipe": None, "checks": {}, "error": "UnsupportedError", "message": "no | /a/b/c"}
     rows = [
         row("gpt2__text-generation-with-past"),
-        row("gpt2__text-generation-with-past", asked="mobius", **refused),
+        row("gpt2__text-generation-with-past", requested_converter="mobius", **refused),
         row("mamba__text-generation-with-past", **refused),
     ]
     assert write_report(rows, page, write=True) == 0
