@@ -106,7 +106,7 @@ def test_a_list(capsys: Captured, tmp_path: Path) -> None:
     assert again[1]["error"]["code"] == "invalid_reference"
 
 
-def test_a_list_of_one_line_and_of_none(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_with_one_record_and_an_empty_list(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"acme/missing\n")))
     out, _ = gpux(capsys, "import", "--from-file", "-", code=3)
     assert rows(out)[0][:2] == ["acme/missing", "model_not_found"]

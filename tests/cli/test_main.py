@@ -104,7 +104,7 @@ def test_the_version(capsys: Captured) -> None:
 
 
 @pytest.mark.parametrize("command", [GPUX, [str(Path(sys.executable).with_name("gpux"))]], ids=["module", "script"])
-def test_the_ways_to_start_it(command: list[str]) -> None:
+def test_the_script_and_the_module_start_the_command_line(command: list[str]) -> None:
     result = subprocess.run([*command, "--version"], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, f"gpux, version {__version__}\n", "")
     assert subprocess.run([*command, "rm", "org/name"], capture_output=True).returncode == 3
@@ -320,7 +320,7 @@ def test_completion_scripts(shell: str, capsys: Captured) -> None:
         ("gpux list --js", {"--json"}),
     ],
 )
-def test_what_is_completed(words: str, found: set[str]) -> None:
+def test_shell_completion(words: str, found: set[str]) -> None:
     count = str(len(words.split(" ")) - 1)
     environ = {"_GPUX_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
     script = str(Path(sys.executable).with_name("gpux"))
@@ -328,7 +328,7 @@ def test_what_is_completed(words: str, found: set[str]) -> None:
     assert {line.split(",")[-1] for line in result.stdout.splitlines()} == found
 
 
-def test_the_group_knows_its_commands() -> None:
+def test_the_group_lists_its_commands() -> None:
     context = click.Context(gpux)
     assert gpux.list_commands(context) == list(COMMANDS)
     assert gpux.get_command(context, "pulll") is None

@@ -57,7 +57,7 @@ BY_VARIABLE: list[tuple[list[str], int]] = [
 
 @pytest.fixture
 def stored(hub: HubServer, settings: Settings) -> Iterator[HubServer]:
-    """A Hub of which one model was pulled; nothing may be asked from here on."""
+    """A Hub from which one model was pulled; the test must not send further requests."""
     pull_model(STORED, settings=settings)
     hub.clear_requests()
     yield hub
@@ -67,7 +67,7 @@ def stored(hub: HubServer, settings: Settings) -> Iterator[HubServer]:
 @pytest.mark.parametrize(
     ("args", "code"), COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )
-def test_the_option_asks_nobody(stored: HubServer, args: list[str], code: int, capsys: Captured) -> None:
+def test_the_option_offline_makes_no_request(stored: HubServer, args: list[str], code: int, capsys: Captured) -> None:
     assert run([*args, "--offline"]) == code
     _check_shown(code, *capsys.readouterr())
 
@@ -77,7 +77,7 @@ def test_the_option_asks_nobody(stored: HubServer, args: list[str], code: int, c
     COMMANDS + BY_VARIABLE,
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_the_variable_asks_nobody(
+def test_the_variable_offline_makes_no_request(
     stored: HubServer, args: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -94,7 +94,7 @@ def _check_shown(code: int, shown: str, remarks: str) -> None:
 @pytest.mark.parametrize(
     "args", [["pull", UNKNOWN], ["info", UNKNOWN], ["search", "x"], ["revisions", STORED]], ids=" ".join
 )
-def test_the_typed_error_says_how_to_ask(stored: HubServer, args: list[str], capsys: Captured) -> None:
+def test_the_offline_error_has_a_hint(stored: HubServer, args: list[str], capsys: Captured) -> None:
     assert run([*args, "--offline", "--json"]) == OFFLINE
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["code"] == "offline"
@@ -147,10 +147,10 @@ def test_info_of_files_that_another_tool_brought(hub: HubServer, settings: Setti
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_a_pull_that_falls_back_says_so(hub: HubServer, settings: Settings, offline: bool, capsys: Captured) -> None:
+def test_a_pull_warns_when_it_uses_the_stored_commit(hub: HubServer, settings: Settings, offline: bool, capsys: Captured) -> None:
     first = pull_model(STORED, settings=settings)
     for blob in settings.hf_cache.rglob("refs/*"):
-        blob.unlink()  # so that the source cache does not tell what the branch is
+        blob.unlink()  # so that the source cache cannot resolve the branch
     hub.stop()
     try:
         assert run(["pull", STORED, *(["--offline"] if offline else [])]) == 0

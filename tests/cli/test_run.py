@@ -76,7 +76,7 @@ def test_an_onnx_file_without_tokenizer(model: StoredModel, tmp_path: Path, caps
     assert "has no tokenizer.json" in remarks and "--force" not in remarks
 
 
-def test_repair_says_what_it_removed(model: StoredModel, capsys: Captured) -> None:
+def test_repair_reports_removed_files(model: StoredModel, capsys: Captured) -> None:
     for name in ("stray", "other"):
         (model.path / name).write_text("")
     (model.path / "config.json").unlink()

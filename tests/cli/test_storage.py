@@ -67,7 +67,7 @@ def downloads(hub: HubServer) -> list[str]:
 # Verify and repair
 
 
-def test_verify_finds_nothing_wrong_and_asks_nobody(hub: HubServer, model: StoredModel, capsys: Captured) -> None:
+def test_verify_finds_no_damage_and_makes_no_request(hub: HubServer, model: StoredModel, capsys: Captured) -> None:
     hub.clear_requests()
     variant, files = answer(capsys, "verify")
     assert (variant["kind"], variant["id"], variant["ok"]) == ("variant", ID, True)
@@ -139,7 +139,7 @@ def test_both_sides_damaged(hub: HubServer, model: StoredModel, settings: Settin
     )
 
 
-def test_offline_says_what_cannot_be_repaired(
+def test_offline_reports_files_that_cannot_be_repaired(
     hub: HubServer, model: StoredModel, settings: Settings, store: Store, capsys: Captured
 ) -> None:
     dd(model.path / "model.onnx")
@@ -192,7 +192,7 @@ def test_a_folder_that_changed_repairs_nothing(
     assert store.models() == [local]
 
 
-def test_a_repository_that_is_gone_stops_no_other_repair(
+def test_a_deleted_repository_does_not_stop_other_repairs(
     hub: HubServer, model: StoredModel, settings: Settings, capsys: Captured
 ) -> None:
     other = pull_model("tiny/fill", settings=settings)
@@ -281,7 +281,7 @@ def test_sizes_that_cannot_be_meant(text: str) -> None:
 # Rm
 
 
-def test_rm_leaves_the_source_unless_asked(
+def test_rm_keeps_the_source_by_default(
     model: StoredModel, settings: Settings, store: Store, capsys: Captured
 ) -> None:
     assert run(["rm", ID, "--yes"]) == 0

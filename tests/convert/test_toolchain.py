@@ -209,7 +209,7 @@ def test_the_hint_names_the_extra(settings: Settings, name: str, extra: str) -> 
     assert extra in tomllib.loads(PROJECT.read_text())["project"]["optional-dependencies"]
 
 
-def test_what_each_converts(settings: Settings) -> None:
+def test_architectures_of_each_toolchain(settings: Settings) -> None:
     found = {name: find_toolchain(name, settings).converts() for name in NAMES}
     assert list(found["mobius"]) == ["text-generation"]
     assert found["optimum"]["feature-extraction"] > 20

@@ -23,7 +23,7 @@ def test_fault_status_counts(hub: HubServer) -> None:
     assert ask(hub.url + CONFIG).status == 200
 
 
-def test_faults_come_one_after_the_other(hub: HubServer) -> None:
+def test_faults_are_applied_in_order(hub: HubServer) -> None:
     latency = Fault("latency", seconds=0.2, times=2)
     hub.add_fault(latency)
     hub.add_fault(Fault("status", status=502))

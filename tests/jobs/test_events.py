@@ -96,7 +96,7 @@ def test_a_missing_file_and_one_that_cannot_be_written(tmp_path: Path) -> None:
         log(EVENTS[0])
 
 
-def test_threads_write_whole_lines(file: Path) -> None:
+def test_threads_write_complete_lines(file: Path) -> None:
     def work(label: str) -> None:
         for number in range(200):
             log.labelled(label, Warned(f"{label}{number}"))

@@ -76,7 +76,7 @@ def test_a_job_of_another_machine(home_settings: Settings) -> None:
     assert jobs.jobs(home_settings) == []
 
 
-def test_a_damaged_job_hides_no_other(home_settings: Settings) -> None:
+def test_a_damaged_job_does_not_hide_others(home_settings: Settings) -> None:
     job = written(home_settings, this_process())
     for name, content in {"cc22c": "{", "dd22d": "{}", "ff22f": '{"pid": 1}', "hh22h": '{"pid": "1"}'}.items():
         (job.folder.with_name(name)).mkdir()

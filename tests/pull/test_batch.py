@@ -44,7 +44,7 @@ def gpux(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
-def test_a_package_is_downloaded_as_a_whole_folder(manager: HuggingFaceManager, packages: str) -> None:
+def test_a_package_is_downloaded_completely(manager: HuggingFaceManager, packages: str) -> None:
     snapshot = pull_files(packages, selection=Selection(include=("Model.mlpackage/*.json",)), manager=manager)
 
     place = place_of(snapshot)

@@ -53,7 +53,7 @@ def stages(events: list[Event]) -> list[str]:
 
 
 @pytest.mark.parametrize("external", [False, True])
-def test_the_variant_is_whole_and_can_be_replayed(commit: Commit, store: Store, external: bool) -> None:
+def test_the_variant_is_complete_and_can_be_replayed(commit: Commit, store: Store, external: bool) -> None:
     model = commit(decoder(), decoder_calls(), external=external)
 
     found = quantize_model(model, "q8")

@@ -82,7 +82,7 @@ UNITS = {
 
 
 @pytest.mark.parametrize(("listing", "expected"), UNITS.values(), ids=UNITS)
-def test_what_belongs_together(listing: str, expected: dict[str, str]) -> None:
+def test_files_that_form_a_unit(listing: str, expected: dict[str, str]) -> None:
     found = {unit.name: " ".join(unit.files) for unit in units(listing.split()) if len(unit.files) > 1}
     assert found == expected
 

@@ -52,7 +52,7 @@ def test_a_large_vocabulary_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("long", [1, 40, 3000])
-def test_a_vocabulary_that_cannot_be_sampled_is_read_whole(long: int) -> None:
+def test_a_vocabulary_that_cannot_be_sampled_is_read_completely(long: int) -> None:
     file = Gguf().add("general.architecture", 8, "llama")
     file.add("tokenizer.ggml.tokens", 9, (8, ["x" * long] * 30_000)).add("odd", 4, 1)
     file.tensor("a", (32,))

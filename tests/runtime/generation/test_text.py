@@ -121,7 +121,7 @@ def test_the_pieces_of_any_tokens_are_their_text(kind: Callable[[], Tokenizer], 
 
 
 @every_kind
-def test_special_tokens_have_no_text_unless_asked(kind: Callable[[], Tokenizer]) -> None:
+def test_special_tokens_have_no_text_by_default(kind: Callable[[], Tokenizer]) -> None:
     tokenizer = kind()
     end = tokenizer.token_to_id(SPECIAL)
     tokens = [*tokenizer.encode("hello the").ids, end, *tokenizer.encode("dog").ids]
@@ -141,7 +141,7 @@ def test_a_word_is_returned_with_its_token(kind: Callable[[], Tokenizer]) -> Non
     assert stream.finish() == ""
 
 
-def test_a_character_comes_whole() -> None:
+def test_a_character_is_emitted_when_complete() -> None:
     tokenizer = byte_level()
     tokens = [tokenizer.token_to_id(piece) for piece in "xæĹ¥"]  # the letters that stand for its bytes
     assert pieces(TextStream(tokenizer), tokens) == ["x", "", "", "日", ""]
@@ -156,7 +156,7 @@ def test_invalid_bytes_do_not_end_the_stream() -> None:
     assert "".join(pieces(TextStream(tokenizer), tokens)) == tokenizer.decode(tokens) == "dog\ufffd\ufffd dog\ufffd"
 
 
-def test_graphemes_come_whole() -> None:
+def test_graphemes_are_emitted_when_complete() -> None:
     tokenizer = byte_level()
     for text in ("👍🏽", "🇩🇪", "👨‍👩‍👧", "क्षि", "각", "\r\n"):
         found = [piece for piece in pieces(TextStream(tokenizer), tokenizer.encode(text).ids) if piece]
