@@ -147,7 +147,9 @@ def test_info_of_files_that_another_tool_brought(hub: HubServer, settings: Setti
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_a_pull_warns_when_it_uses_the_stored_commit(hub: HubServer, settings: Settings, offline: bool, capsys: Captured) -> None:
+def test_a_pull_warns_when_it_uses_the_stored_commit(
+    hub: HubServer, settings: Settings, offline: bool, capsys: Captured
+) -> None:
     first = pull_model(STORED, settings=settings)
     for blob in settings.hf_cache.rglob("refs/*"):
         blob.unlink()  # so that the source cache cannot resolve the branch

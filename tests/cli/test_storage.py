@@ -281,9 +281,7 @@ def test_sizes_that_cannot_be_meant(text: str) -> None:
 # Rm
 
 
-def test_rm_keeps_the_source_by_default(
-    model: StoredModel, settings: Settings, store: Store, capsys: Captured
-) -> None:
+def test_rm_keeps_the_source_by_default(model: StoredModel, settings: Settings, store: Store, capsys: Captured) -> None:
     assert run(["rm", ID, "--yes"]) == 0
     assert store.models() == [] and source(settings).commits
     capsys.readouterr()
