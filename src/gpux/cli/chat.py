@@ -24,6 +24,7 @@ from gpux.cli.generating import (
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
 from gpux.errors import GpuxError, InputError, UsageError
+from gpux.model.json_file import parse_json
 from gpux.model.variant import StoredModel
 from gpux.system.cancel import CancelToken
 from gpux.system.files import write_atomic
@@ -58,7 +59,7 @@ def read_messages(path: Path) -> list[dict[str, Any]]:
     from gpux.pipelines.chat.messages import checked
 
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_bytes())
     except ValueError as exc:  # not JSON, or not UTF-8
         raise InputError(f"{path} is not JSON: {exc}", hint="Load a file that /save wrote.") from exc
     return checked(found)

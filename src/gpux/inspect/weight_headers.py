@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from gpux.inspect.headers.gguf_summary import GgufSummary
 from gpux.inspect.headers.safetensors import SafetensorsSummary
 from gpux.inspect.reads import FileReads
 from gpux.model.info import ModelInfo
+from gpux.model.json_file import parse_json
 
 #: ``torch_dtype`` in config.json -> dtype in safetensors
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64", "float8_e4m3fn": "F8_E4M3"}
@@ -98,7 +98,7 @@ def precision_notes(config: Mapping[str, Any], dtypes: Mapping[str, int]) -> lis
 
 def _json(reads: FileReads, path: str) -> dict[str, Any]:
     try:
-        found = json.loads(reads.read(path, 0, reads.size(path)))
+        found = parse_json(reads.read(path, 0, reads.size(path)))
     except ValueError as exc:
         raise CorruptFileError(f"{path} is not JSON: {exc}", file=path) from exc
     return found if isinstance(found, dict) else {}

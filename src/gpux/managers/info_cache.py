@@ -7,7 +7,6 @@ be used: huggingface_hub exposes neither the ETag of a model's info nor a condit
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from abc import abstractmethod
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import (
+    CorruptFileError,
     DisabledModelError,
     ModelNotFoundError,
     RevisionNotFoundError,
@@ -27,10 +27,12 @@ from gpux.errors import (
 )
 from gpux.managers.base import ModelManager
 from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.json_file import load_json
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
 from gpux.system.files import write_atomic
+from gpux.system.hashing import hash_bytes
 
 KEPT = 500  #: files at most; the oldest are deleted first
 SCHEMA = 2
@@ -69,14 +71,13 @@ class InfoCache:
     def path(self, id: str, revision: str | None) -> Path:
         """The file for one model, named by a hash, since endpoints and revisions are not valid file names."""
         name = "\0".join((self._endpoint, id, revision or DEFAULT_BRANCH))
-        return self._folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}.json"
+        return self._folder / f"{hash_bytes(name.encode('utf-8', 'surrogatepass'), 'sha256')[:40]}.json"
 
     def read(self, id: str, revision: str | None) -> DatedInfo | None:
         """The cached info; None if it is missing, damaged, or written by another version."""
         try:
-            text = self.path(id, revision).read_text(encoding="utf-8")
-            return _decode(json.loads(text), id)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, UnsafePathError):
+            return _decode(load_json(self.path(id, revision)), id)
+        except (OSError, ValueError, TypeError, KeyError, CorruptFileError, UnsafePathError):
             return None
 
     def write(self, id: str, revision: str | None, known: DatedInfo) -> None:
@@ -209,4 +210,4 @@ def _decode(data: Any, id: str) -> DatedInfo:
 
 
 def _digest(answer: Any) -> str:
-    return hashlib.sha256(json.dumps(answer, sort_keys=True).encode()).hexdigest()
+    return hash_bytes(json.dumps(answer, sort_keys=True).encode(), "sha256")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSna
 from gpux.model.json_file import read_json
 from gpux.model.reference import ModelRef, Reference
 from gpux.system.cancel import CancelToken
-from gpux.system.hashing import hash_file
+from gpux.system.hashing import hash_bytes, hash_file
 from gpux.system.progress import ProgressCallback
 
 SINGLE_FILES = (".onnx", ".gguf", ".safetensors")  #: types of files that are a model by themselves
@@ -168,7 +167,5 @@ def _describe(path: Path, file: Path, cancel: CancelToken) -> ModelFile:
 
 def _commit(files: Iterable[ModelFile]) -> str:
     """40 hexadecimal digits, as of a git commit: a hash of the names and hashes of all files."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.path}\0{file.sha256}\0".encode())
-    return digest.hexdigest()[:40]
+    listing = "".join(f"{file.path}\0{file.sha256}\0" for file in files)
+    return hash_bytes(listing.encode(), "sha256")[:40]

@@ -31,7 +31,7 @@ def load_json(file: Path, *, hint: str = "Run `gpux verify`.") -> Any:
     try:
         return parse_json(file.read_bytes())
     except ValueError as exc:
-        raise CorruptFileError(f"{file} is not JSON: {exc}", hint=hint) from exc
+        raise CorruptFileError(f"{file} is not JSON: {exc}", hint=hint, path=file) from exc
 
 
 def read_json(file: Path) -> dict[str, Any]:

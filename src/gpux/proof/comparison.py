@@ -6,7 +6,6 @@ magnitude.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import ProofError
+from gpux.model.json_file import read_json
 from gpux.model.precisions import find_precision
 from gpux.model.variant import Proof, ProofCase, ProofStatus, Threshold
 from gpux.proof.cases import FOLDER, SMALL_FOLDER, Arrays, ReferenceCase, Runner, inputs_of, read_case
@@ -156,11 +156,7 @@ def _files_to_keep(files: Iterable[Path]) -> set[Path]:
 
 
 def _versions(reference: Path) -> dict[str, str]:
-    try:
-        found = json.loads((reference / "versions.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return {str(key): str(value) for key, value in found.items()}
+    return {key: str(value) for key, value in read_json(reference / "versions.json").items()}
 
 
 def keep_cases(reference: Path, proof: Proof, variant: Path) -> None:

@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpux.errors import ProofError
+from gpux.errors import CorruptFileError, ProofError
+from gpux.model.json_file import load_json
 from gpux.model.precisions import find_precision
 from gpux.model.variant import ProofCase, StoredModel
 from gpux.proof.cases import Runner, kept_cases
@@ -77,7 +78,7 @@ def replays_file(model: StoredModel) -> Path:
 
 def _read(file: Path) -> list[Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = load_json(file)
+    except (OSError, CorruptFileError):
         return []
     return found if isinstance(found, list) else []

@@ -15,13 +15,13 @@ is not plain. Other ids become ``<readable end>+<hash>``; plain names do not con
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gpux.model.variant import Recipe, VariantKey
+from gpux.system.hashing import hash_bytes
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # names of devices on Windows
@@ -52,7 +52,7 @@ def _quote(text: str, parts: list[str]) -> str:
 
 
 def _hashed(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    digest = hash_bytes(text.encode("utf-8", "surrogatepass"), "sha256")[:20]
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower())[-40:].strip("-")
     return f"{slug or 'x'}+{digest}"
 
@@ -132,7 +132,7 @@ class Layout:
     def lock_of(self, variant: Path) -> Path:
         """The lock file of :meth:`variant_lock`, from the path of a variant, whose manifest may be damaged."""
         name = variant.relative_to(self.models).as_posix().rpartition("--")[0]
-        return self.locks / f"{variant.parts[-3]}--{hashlib.sha256(name.encode()).hexdigest()[:_DIGITS]}.lock"
+        return self.locks / f"{variant.parts[-3]}--{hash_bytes(name.encode(), 'sha256')[:_DIGITS]}.lock"
 
     def locks_of(self, scheme: str, id: str) -> list[Path]:
         """The existing lock files of a model, and of a model with the same id in another scheme."""

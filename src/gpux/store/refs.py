@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gpux.errors import ManifestError
+from gpux.model.json_file import parse_json
 from gpux.model.reference import ModelRef
 from gpux.model.values import Value, from_builtins
 from gpux.store.layout import Layout, stable_id
@@ -141,10 +142,10 @@ class Refs:
 
 def _read(kind: type[_Record], file: Path) -> _Record | None:
     try:
-        return from_builtins(kind, json.loads(file.read_text(encoding="utf-8")))
+        return from_builtins(kind, parse_json(file.read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as exc:
+    except (OSError, ValueError) as exc:
         raise ManifestError(
             f"{file} is damaged: {exc}", hint="Delete the file; the next pull writes it again."
         ) from exc

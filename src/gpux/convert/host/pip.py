@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import ssl
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpux.errors import DiskFullError, NotWritableError, ToolchainError
+from gpux.model.json_file import load_json
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
 from gpux.system.process import run_logged, tail
@@ -110,7 +110,7 @@ def size_report(requirements: Path, options: Iterable[str], cancel: CancelToken)
             dry: list[str | Path] = ["install", "--dry-run", "--quiet", "--no-user", "--report", report]
             dry += ["--requirement", requirements, *options]
             pip(python, dry, log=log, cancel=cancel)
-            found = json.loads(report.read_text(encoding="utf-8"))
+            found = load_json(report)
             return SizeReport(_sizes(found["install"], _opener(python, folder, cancel)))
     except PermissionError as exc:
         raise NotWritableError(f"no temporary environment can be created: {exc}") from exc

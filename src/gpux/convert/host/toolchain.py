@@ -7,7 +7,6 @@ last file written. An interrupted installation leaves no marker, and the next on
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 import tempfile
@@ -22,10 +21,12 @@ from filelock import FileLock, Timeout
 
 from gpux.convert.host.pip import SizeReport, create_environment, disk_full, interpreter, pip, size_report
 from gpux.convert.spec import ConverterSpec
-from gpux.errors import NotWritableError, ToolchainError, ToolchainMissingError
+from gpux.errors import CorruptFileError, NotWritableError, ToolchainError, ToolchainMissingError
+from gpux.model.json_file import read_json
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
 from gpux.system.files import write_atomic
+from gpux.system.hashing import hash_bytes
 from gpux.system.launch import launch_command
 from gpux.system.process import converse
 from gpux.system.progress import ProgressCallback, StageFinished, StageStarted, silent
@@ -213,15 +214,14 @@ class Toolchain:
 
     def _marker(self) -> dict[str, Any] | None:
         try:
-            found = json.loads((self.path / MARKER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_json(self.path / MARKER) or None
+        except (OSError, CorruptFileError):
             return None
-        return found if isinstance(found, dict) else None
 
     def _digest(self) -> str:
         found = self.spec.requirements
         content = found.read_bytes() if isinstance(found, Path) else "\n".join(found).encode()
-        return hashlib.sha256(content).hexdigest()
+        return hash_bytes(content, "sha256")
 
     @contextlib.contextmanager
     def _requirement_file(self) -> Iterator[Path]:

@@ -11,7 +11,6 @@ that they call.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from gpux.errors import CorruptFileError, UnsupportedError, UsageError
+from gpux.model.json_file import load_json
 from gpux.model.variant import StoredModel
 
 Floats = NDArray[np.float32]
@@ -174,8 +174,8 @@ _READERS: dict[str, Callable[[StoredModel, str, dict[str, Any]], None]] = {
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
+        return load_json(file)
+    except OSError as exc:
         raise CorruptFileError(f"{file} cannot be read: {exc}", hint="Run `gpux verify`.", path=file) from exc
 
 

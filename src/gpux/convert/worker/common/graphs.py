@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from gpux.convert.worker.common.structure import read_structure
+from gpux.system.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,4 @@ def fix_axes(file: Path, sizes: Mapping[str, Mapping[int, int]]) -> None:
     for value in model.graph.input:
         for axis, size in sizes.get(value.name, {}).items():
             value.type.tensor_type.shape.dim[axis].dim_value = size
-    temporary = file.with_name(f"{file.name}.part")
-    temporary.write_bytes(model.SerializeToString())
-    temporary.replace(file)
+    write_atomic(file, model.SerializeToString())

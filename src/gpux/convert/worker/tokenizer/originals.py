@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from gpux.convert.worker.tokenizer.converters import describe, takes_pairs
+from gpux.model.json_file import read_json
 
 #: Number of words that are tried of those that a vocabulary lacks, which may be thousands.
 _EDGES = 20
@@ -130,7 +130,7 @@ def _special_ids(file: Path, first: int) -> dict[str, int]:
     Raises:
         ValueError: the ids have gaps, which the format does not support.
     """
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file)
     listed = {int(index): token["content"] for index, token in config.get("added_tokens_decoder", {}).items()}
     ids = {listed[index]: index for index in sorted(listed)}
     if list(ids.values()) != list(range(first, first + len(ids))):
