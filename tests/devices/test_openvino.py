@@ -12,10 +12,11 @@ from scripts.perplexity import SMALL
 
 from gpux import Settings, Store, pull_model, quantize_model
 from gpux.cli.main import run
+from gpux.convert.reference_case import Call, ReferenceCase, write_case
 from gpux.errors import DeviceError, ProofError, SessionError
 from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredModel
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
-from gpux.proof.cases import Call, ReferenceCase, with_outputs_of, write_case
+from gpux.proof.cases import with_outputs_of
 from gpux.proof.replay import replay_once, replays_file
 from gpux.runtime.devices import CPU
 from gpux.runtime.graphs import Graphs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpux.proof.cases import MODEL, Arrays
+from gpux.convert.reference_case import MODEL, Arrays
 
 X = np.array([[1.0, -2.0], [3.0, 0.5]], dtype=np.float32)
 

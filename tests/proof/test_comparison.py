@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpux.convert.reference_case import MODEL, Arrays, Call, ReferenceCase
 from gpux.errors import CancelledError, CorruptFileError, ProofError
 from gpux.model.variant import ProofCase, Threshold
-from gpux.proof.cases import FOLDER, MODEL, Arrays, Call, ReferenceCase
+from gpux.proof.cases import FOLDER
 from gpux.proof.comparison import KEPT_BYTES, compare, keep_cases, prove
 from gpux.system.cancel import CancelToken
 from tests.proof.runners import X, double, slightly_off, triple, write_one_call, write_plan

@@ -12,8 +12,9 @@ from onnx import TensorProto as T
 from onnx import helper as h
 from onnx import numpy_helper
 
+from gpux.convert.reference_case import Call, ReferenceCase, write_case
 from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredFile, StoredModel
-from gpux.proof.cases import Call, ReferenceCase, with_outputs_of, write_case
+from gpux.proof.cases import with_outputs_of
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.limits import write_limits
 

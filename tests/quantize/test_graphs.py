@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from gpux import errors
+from gpux.convert.reference_case import read_case
 from gpux.model.precisions import find_precision
 from gpux.model.variant import StoredModel
-from gpux.proof.cases import read_case
 from gpux.proof.comparison import compare
 from gpux.quantize.graphs import QuantizedGraphs, quantize_graphs
 from gpux.quantize.methods import QuantizeOptions

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpux.convert.reference_case import Call, ReferenceCase, write_case
 from gpux.errors import CancelledError, ProofError
 from gpux.model.precisions import QUANTIZED, find_precision
 from gpux.model.variant import CallSpec, GraphSpec, Manifest, Proof, ProofCase, StoredModel, TensorSpec
-from gpux.proof.cases import Call, ReferenceCase, write_case
 from gpux.quantize.evaluation import EvaluationInput, evaluation_inputs, sentences
 from gpux.quantize.loss import measure_loss, store_outputs, violations
 from gpux.system.cancel import CancelToken

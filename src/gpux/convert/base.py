@@ -22,7 +22,7 @@ class ConversionRequest(Value):
 
     source: Path  #: folder with config, weights and tokenizer files of one commit
     output: Path  #: empty folder that becomes the variant
-    reference: Path  #: empty folder for reference cases, in the format of :mod:`gpux.proof.cases`
+    reference: Path  #: empty folder for reference cases, in the format of :mod:`gpux.convert.reference_case`
     log: Path  #: file that receives the exporter's own output
     model_id: str  #: for messages only
     task: str  #: the Hub's name

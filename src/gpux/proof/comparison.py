@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import Arrays, ReferenceCase, read_case
 from gpux.errors import ProofError
 from gpux.model.json_file import read_json
 from gpux.model.precisions import find_precision
 from gpux.model.variant import Proof, ProofCase, ProofStatus, Threshold
-from gpux.proof.cases import FOLDER, SMALL_FOLDER, Arrays, ReferenceCase, Runner, inputs_of, read_case
+from gpux.proof.cases import FOLDER, SMALL_FOLDER, Runner, inputs_of
 from gpux.system.cancel import CancelToken
 
 #: Cases are kept for replay, smallest first, up to this many bytes.

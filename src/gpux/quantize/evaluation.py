@@ -1,8 +1,8 @@
 """The inputs on which two precisions of a variant are compared: sentences for models that read text, else proof cases.
 
-An evaluation input is a sequence of graph calls as in :mod:`gpux.proof.cases`, without reference outputs. The kept
-proof case with one row is the template: of a decoder its first call, of an encoder and a decoder the first call of
-each, with the tokens of a sentence in place of its own.
+An evaluation input is a sequence of graph calls as in :mod:`gpux.convert.reference_case`, without reference outputs.
+The kept proof case with one row is the template: of a decoder its first call, of an encoder and a decoder the first
+call of each, with the tokens of a sentence in place of its own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import Call, ReferenceCase
 from gpux.errors import InputError, ProofError, UnsupportedError
 from gpux.model.graph_io import is_cache, is_cache_input
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.tokenization import Tokenizer
-from gpux.proof.cases import Call, ReferenceCase, Runner, kept_cases, run_calls
+from gpux.proof.cases import Runner, kept_cases, run_calls
 
 #: Tokens of one sentence at most.
 LENGTH = 64

@@ -19,11 +19,12 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import Arrays, write_case
 from gpux.errors import ConversionError, GpuxError, ProofError, WorkerCrashedError, error_types
 from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 from gpux.model.variant import ProofCase, StoredModel
-from gpux.proof.cases import FOLDER, Arrays, kept_cases, with_outputs_of, write_case
+from gpux.proof.cases import FOLDER, kept_cases, with_outputs_of
 from gpux.proof.comparison import compare
 from gpux.quantize.evaluation import EvaluationInput, evaluation_inputs
 from gpux.quantize.loss import measure_loss, store_outputs, violations
@@ -237,7 +238,7 @@ class _Job:
             for case in kept_cases(self.source):
                 self.cancel.check()
                 own = with_outputs_of(case, graphs.run)
-                write_case(own, self.output / FOLDER / f"{case.name}.npz")
+                write_case(own, self.output / FOLDER / f"{case.name}.npz", compressed=True)
                 kept.append(compare(own, graphs.run, tolerance, kept=True))
         return tuple(kept)
 

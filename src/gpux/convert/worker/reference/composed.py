@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from gpux.convert.reference_case import Call, ReferenceCase
 from gpux.convert.worker.common.graphs import resolve
-from gpux.convert.worker.reference.cases import Call, Case
 from gpux.convert.worker.reference.inputs import other_input
 from gpux.convert.worker.reference.seq2seq import write_seq2seq
 from gpux.convert.worker.reference.subject import Findings, Subject, array, refuse_random, run_model
@@ -47,7 +47,7 @@ def _write_masks(subject: Subject) -> Findings:
     return findings
 
 
-def _masks_case(subject: Subject, name: str, sizes: dict[str, int]) -> Case:
+def _masks_case(subject: Subject, name: str, sizes: dict[str, int]) -> ReferenceCase:
     image, masks = subject.signatures[IMAGE], subject.signatures[MASKS]
     made = {
         one.name: other_input(one, resolve(one.shape, sizes), subject.config, subject.rng, None)
@@ -63,7 +63,7 @@ def _masks_case(subject: Subject, name: str, sizes: dict[str, int]) -> Case:
     prompt = {one: value for one, value in made.items() if one in masks.inputs}
     carry = {one: (0, one) for one in masks.inputs if one.startswith("image_")}
     first = Call(IMAGE, {"pixel_values": made["pixel_values"]}, {"image_embeddings": embeddings})
-    return Case(name, (first, Call(MASKS, prompt, found, carry)))
+    return ReferenceCase(name, (first, Call(MASKS, prompt, found, carry)))
 
 
 def _write_music(subject: Subject) -> Findings:
@@ -74,15 +74,14 @@ def _write_music(subject: Subject) -> Findings:
         codes = subject.rng.integers(0, int(subject.config.audio_encoder.codebook_size), (1, rows, books, length))
         with torch.inference_mode():
             sound = model.audio_encoder.decode(torch.from_numpy(codes), [None] * rows).audio_values
-        subject.write(Case(name, (Call(SOUND, {"audio_codes": codes}, {"audio_values": array(sound)}),)))
+        subject.write(ReferenceCase(name, (Call(SOUND, {"audio_codes": codes}, {"audio_values": array(sound)}),)))
     shape = resolve(subject.signatures[DELAY].inputs["input_ids"].shape[1:], {})
     for name, rows, longest in (("delay", 3, 40), ("delay-short", 1, 24)):
         tokens = subject.rng.integers(0, int(subject.config.decoder.vocab_size), (rows * books, *shape))
         pad = int(subject.config.decoder.pad_token_id)
         edited, mask = model.decoder.build_delay_pattern_mask(torch.from_numpy(tokens), pad, longest)
         inputs = {"input_ids": tokens, "pad_token_id": np.array([pad]), "max_length": np.array([longest])}
-        subject.write(
-            Case(name, (Call(DELAY, inputs, {"input_ids_edited": array(edited), "delay_pattern_mask": array(mask)}),))
-        )
+        outputs = {"input_ids_edited": array(edited), "delay_pattern_mask": array(mask)}
+        subject.write(ReferenceCase(name, (Call(DELAY, inputs, outputs),)))
     subject.release(findings)
     return findings

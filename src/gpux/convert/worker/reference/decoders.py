@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import Call, ReferenceCase
 from gpux.convert.worker.common.graphs import Signature, Tensor
 from gpux.convert.worker.common.logits import INPUT as START
 from gpux.convert.worker.common.logits import LOGITS
-from gpux.convert.worker.reference.cases import Arrays, Call, Case
-from gpux.convert.worker.reference.inputs import Vocabulary, running_positions, text_config
+from gpux.convert.worker.reference.inputs import Arrays, Vocabulary, running_positions, text_config
 from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.subject import (
     SHAPE_ERRORS,
@@ -170,7 +170,7 @@ class Decoder:
             )
         return self.ragged
 
-    def case(self, script: Script, side: str) -> Case:
+    def case(self, script: Script, side: str) -> ReferenceCase:
         """Run the original for each row, and arrange the outputs as those of the calls."""
         after = script.length - max(script.prompts)
         rows = [self._vocabulary.ordinary(prompt + after) for prompt in script.prompts]
@@ -186,7 +186,7 @@ class Decoder:
             call = self._call(number, tokens[:, :end], mask[:, :end], start, answers)
             calls.append(_last(call, script.keep) if script.keep else call)
             start = end
-        return Case(script.name, tuple(calls), script.length)
+        return ReferenceCase(script.name, tuple(calls), script.length)
 
     def _call(
         self, number: int, tokens: NDArray[np.int64], mask: NDArray[np.int64], start: int, answers: list[Arrays]

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.convert.worker.common.graphs import Tensor
-from gpux.convert.worker.reference.cases import Arrays
 from gpux.convert.worker.reference.lengths import text_parts
 
+Arrays = dict[str, NDArray[Any]]
 Mask = NDArray[np.int64]
 #: Parts of a composed configuration that process text.
 TEXT_PARTS = ("text_config", "text_encoder", "encoder", "decoder", "vlm_config", "thinker_config", "llm_config")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import Call, ReferenceCase
 from gpux.convert.worker.common.graphs import Tensor, fix_axes
-from gpux.convert.worker.reference.cases import Arrays, Call, Case
-from gpux.convert.worker.reference.inputs import Vocabulary, ragged_mask
+from gpux.convert.worker.reference.inputs import Arrays, Vocabulary, ragged_mask
 from gpux.convert.worker.reference.lengths import find_thresholds, positions
 from gpux.convert.worker.reference.single import Single
 from gpux.convert.worker.reference.sizes import Variation, kind_of
@@ -153,7 +153,7 @@ class Pair:
         self._fixed = subject.exported.fixed.get(encoder, {})
         self._compared_runs = False
 
-    def case(self, script: Script) -> Case:
+    def case(self, script: Script) -> ReferenceCase:
         """Run the original once, and arrange the outputs as those of the calls."""
         given = self._encoder_inputs(script)
         tokens = self._tokens(script.rows * self._codebooks, min(script.prompt + script.steps, self.limit))
@@ -163,7 +163,7 @@ class Pair:
         for number, end in enumerate(ends):
             start = ends[number - 1] if number else 0
             calls.append(self._decode(number, given, tokens[:, start:end], end, hidden, logits[:, start:end]))
-        return Case(script.name, tuple(calls), script.encoded if self.reads_text else tokens.shape[1])
+        return ReferenceCase(script.name, tuple(calls), script.encoded if self.reads_text else tokens.shape[1])
 
     def _encoder_inputs(self, script: Script) -> Arrays:
         sizes = dict(self.traced)

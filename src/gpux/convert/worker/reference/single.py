@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from gpux.convert.reference_case import Call, ReferenceCase
 from gpux.convert.worker.common.graphs import Signature, fix_axes, resolve
-from gpux.convert.worker.reference.cases import Arrays, Call, Case
 from gpux.convert.worker.reference.inputs import (
     TEXT_INPUTS,
+    Arrays,
     Vocabulary,
     examples,
     other_input,
@@ -137,9 +138,9 @@ def _write_other(subject: Subject, graph: Single, findings: Findings) -> None:
 
 def _run_variations(
     graph: Single, image: tuple[int, int] | None, longest: int | None, fixed: Mapping[str, Mapping[int, int]]
-) -> tuple[list[tuple[Variation, Case]], list[tuple[Variation, Arrays]]]:
+) -> tuple[list[tuple[Variation, ReferenceCase]], list[tuple[Variation, Arrays]]]:
     """The cases of the original, and the inputs that it does not support."""
-    done: list[tuple[Variation, Case]] = []
+    done: list[tuple[Variation, ReferenceCase]] = []
     declined: list[tuple[Variation, Arrays]] = []
     for one in variations(graph.traced, image=image, longest=longest, stride=graph.stride):
         try:
@@ -183,14 +184,14 @@ class Single:
         answer = self.answer(self.inputs(Variation("", {**self.traced, **sizes, **_sizes(symbols, 1, 2)})))
         return max(1, sum(value.nbytes for value in answer.values()) // 2)
 
-    def case(self, one: Variation, *, length: int | None = None) -> Case:
+    def case(self, one: Variation, *, length: int | None = None) -> ReferenceCase:
         """Run the original at these sizes."""
         inputs = self.inputs(one)
         outputs = self.answer(inputs)
         if not self._compared_runs:
             self._compared_runs = True
             refuse_random(outputs, self.answer(inputs), type(self._subject.model).__name__)
-        return Case(one.name, (Call(self._name, inputs, outputs, masks=_masks(inputs, outputs)),), length)
+        return ReferenceCase(one.name, (Call(self._name, inputs, outputs, masks=_masks(inputs, outputs)),), length)
 
     def inputs(self, one: Variation) -> Arrays:
         """Inputs of these sizes."""

@@ -6,7 +6,7 @@ The names of dynamic axes promise sizes that some graphs do not support, so each
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import Arrays
 from gpux.convert.worker.common.graphs import Signature
-from gpux.convert.worker.reference.cases import Arrays
 
 #: Sizes of dynamic axes whose traced size is not known.
 DEFAULTS = {"batch": 2, "channel": 3, "height": 64, "width": 64, "choices": 4, "point": 3}
@@ -119,7 +119,7 @@ def image_size(described: Any) -> tuple[int, int] | None:
 TOLERANCE = 1e-4
 
 
-def works(graph: Path, pairs: list[tuple[Arrays, Arrays | None]]) -> list[bool]:
+def works(graph: Path, pairs: Sequence[tuple[Arrays, Arrays | None]]) -> list[bool]:
     """For each pair of inputs and the original's outputs, whether the graph has these outputs.
 
     None as outputs means that the original does not support the inputs: then the graph must fail too.

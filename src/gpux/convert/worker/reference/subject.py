@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpux.convert.reference_case import ReferenceCase, write_case
 from gpux.convert.worker.common.graphs import Exported, Signature
-from gpux.convert.worker.reference.cases import LARGEST, Arrays, Case, write_case
+from gpux.convert.worker.reference.inputs import Arrays
 from gpux.convert.worker.reference.lengths import LengthThreshold
 from gpux.convert.worker.reference.small_model import NotShrinkableError, small_model
 from gpux.system.worker_protocol import Refused
 
+#: Largest size of one case's arrays in bytes; logits of a large vocabulary are large.
+LARGEST = 128_000_000
 #: Largest number of tokens for the original in full size; longer cases are run on a small model.
 AFFORDABLE = 800
 #: What torch and transformers raise for shapes that a model does not support.
@@ -45,10 +48,12 @@ class Subject:
         """The model's configuration."""
         return self.model.config
 
-    def write(self, case: Case) -> Path:
+    def write(self, case: ReferenceCase) -> Path:
         """Write a case, with its length converted to one of the model in full size."""
         length = None if case.length is None else self.reached(case.length)
-        return write_case(self.folder, Case(case.name, case.calls, length))
+        file = self.folder / f"{case.name}.npz"
+        write_case(ReferenceCase(case.name, case.calls, length), file)
+        return file
 
     def release(self, findings: Findings) -> None:
         """Release the original before the graphs are run, after the small model was created from its configuration."""
