@@ -6,13 +6,13 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from platformdirs import user_cache_path
 
 from gpux.errors import UsageError
-from gpux.system.settings import DEFAULT_ENDPOINT, Settings
+from gpux.system.settings import DEFAULT_ENDPOINT, Settings, SettingsOverrides
 
 READ = "HF_ GPUX_ HUGGING TRANSFORMERS_ XDG_"
 
@@ -107,6 +107,13 @@ def test_overrides_take_precedence_over_the_environment() -> None:
     again = settings.with_overrides(timeout=1.0, token=None)
     assert (again.timeout, again.token) == (1.0, "given")
     assert settings.timeout == 10.0
+
+
+def test_every_setting_can_be_overridden() -> None:
+    fields = get_type_hints(Settings)
+    assert {name: kind if kind == kind | None else kind | None for name, kind in fields.items()} == get_type_hints(
+        SettingsOverrides
+    )
 
 
 def test_an_unknown_override_is_an_error() -> None:

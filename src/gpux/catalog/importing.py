@@ -14,6 +14,7 @@ from gpux.catalog.catalog import Action, Catalog
 from gpux.catalog.describing import record_of
 from gpux.catalog.record import Record
 from gpux.catalog.rules import checked_overrides
+from gpux.describe import describe_model
 from gpux.errors import CancelledError, GpuxError, RateLimitError, UsageError
 from gpux.huggingface.manager import PAGE, HuggingFaceManager
 from gpux.huggingface.search import SearchQuery, Sort
@@ -146,8 +147,6 @@ class _Importing:
         return ImportOutcome(str(ref), record, action)
 
     def one(self, ref: ModelRef, manager: ModelManager | None = None) -> tuple[Record, Action]:
-        from gpux.describe import describe_model
-
         manager = manager or self._manager(ref.scheme)
         found = describe_model(ref, self._settings, manager=manager, cancel=self._stop)
         record = record_of(found, ref, self._settings)

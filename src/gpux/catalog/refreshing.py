@@ -12,6 +12,7 @@ from typing import Any, Literal
 from gpux.catalog.catalog import Catalog
 from gpux.catalog.describing import record_of, renewed_facts
 from gpux.catalog.record import FACTS, Facts, Record
+from gpux.describe import describe_model
 from gpux.errors import (
     CancelledError,
     DisabledModelError,
@@ -130,8 +131,6 @@ class _Refreshing:
         return Refreshed(record.reference, "current", written, _changes(record.reported, facts))
 
     def _described(self, record: Record, ref: ModelRef, manager: ModelManager) -> Refreshed:
-        from gpux.describe import describe_model
-
         found = describe_model(ref, self._settings, manager=manager, cancel=self._stop)
         draft = record_of(found, ref, self._settings)
         now = self._catalog.move(record.reference, draft)

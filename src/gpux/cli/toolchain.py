@@ -114,7 +114,7 @@ def with_toolchain(terminal: Terminal, action: Callable[[], T], *, yes: bool) ->
 
 
 def install_missing(terminal: Terminal, errors: Iterable[GpuxError | None], *, yes: bool) -> bool:
-    """Install each toolchain that these errors name; False if they name none, or the user cannot be asked."""
+    """Install each toolchain that these errors name; False if they name none, or the session is not interactive."""
     missing = {str(exc.details["toolchain"]): exc for exc in errors if isinstance(exc, ToolchainMissingError)}
     if not missing or not (yes or terminal.interactive):
         return False

@@ -1,4 +1,4 @@
-"""The converter interface: what it is asked to convert, what it reports, and the checks around a conversion."""
+"""The interface of converters: the request, the report, and the checks around a conversion."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from gpux.errors import EntryNotFoundError, GpuxError, UnavailableError, UnsupportedError
+from gpux.inspect.architecture import ArchitectureSummary, summarize
 from gpux.inspect.card import BaseModel, ModelCard, base_chain, card_of, with_scans
 from gpux.inspect.configuration import FoundConfig, read_config
 from gpux.inspect.headers.gguf_summary import GgufSummary, as_config
@@ -28,9 +29,6 @@ from gpux.model.tasks import task_of_architectures
 from gpux.model.values import Value
 from gpux.system.cancel import CancelToken
 from gpux.system.settings import Settings
-
-if TYPE_CHECKING:
-    from gpux.inspect.architecture import ArchitectureSummary
 
 #: Whether headers are read: if the page reports no parameter count, always, or never.
 Headers = Literal["auto", "always", "never"]
@@ -136,8 +134,6 @@ class _Describing:
     def _put_together(
         self, config: FoundConfig, headers: SafetensorsSummary | None, gguf: GgufSummary | None
     ) -> ModelDescription:
-        from gpux.inspect.architecture import summarize
-
         page, card = self._page, card_of(self._page)
         if gguf is not None and card.license is None:
             card = replace(card, license=gguf.license)

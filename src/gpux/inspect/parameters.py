@@ -6,6 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from gpux.inspect.architecture import (
+    active_parameters_from_name,
+    count_parameters,
+    parameters_from_name,
+    parameters_from_tags,
+)
 from gpux.inspect.headers.gguf_summary import GgufSummary
 from gpux.inspect.headers.safetensors import SafetensorsSummary
 from gpux.model.info import ModelPage
@@ -49,8 +55,6 @@ def parameters_of(
     gguf: GgufSummary | None = None,
 ) -> ParameterFacts:
     """The count from the best source: headers, the Hub's metadata, the formula, tags, the name."""
-    from gpux.inspect.architecture import active_parameters_from_name, count_parameters
-
     counted = count_parameters(config)
     found = _counted(page, headers, gguf)
     if found.total is None and counted.total is not None:
@@ -84,8 +88,6 @@ def _counted(page: ModelPage, headers: SafetensorsSummary | None, gguf: GgufSumm
 
 def _named(page: ModelPage, why: str) -> ParameterFacts:
     """The count in the tags or the name."""
-    from gpux.inspect.architecture import parameters_from_name, parameters_from_tags
-
     if (total := parameters_from_tags(page.info.tags)) is not None:
         return ParameterFacts(total, "tags")
     if (total := parameters_from_name(_name(page))) is not None:
@@ -101,8 +103,6 @@ def _contradictions(
     page: ModelPage, found: ParameterFacts, headers: SafetensorsSummary | None, masks: int
 ) -> Iterator[str]:
     """Notes on sources that differ by more than rounding."""
-    from gpux.inspect.architecture import parameters_from_name
-
     total, formula = found.total or 0, found.formula or 0
     packed = bool(_PACKED & found.dtypes.keys())
     if headers is not None and headers.buffers:

@@ -5,7 +5,7 @@
     jobs/<id>/job.json        arguments, start time and process; written before the command begins
     jobs/<id>/events.jsonl    progress events with their times, one per line
     jobs/<id>/log             standard error of the command
-    jobs/<id>/cancelled       empty; exists once the job was asked to end
+    jobs/<id>/cancelled       empty; exists once the end of the job was requested
     jobs/<id>/result.json     output of ``--json``, or an error document
     jobs/<id>/exit.json       exit code and end time; written last
     jobs/<id>/reserve         disk space reserved for the last two
@@ -57,7 +57,7 @@ class JobFolder:
 
     @property
     def cancelled(self) -> Path:
-        """Exists once the job was asked to end."""
+        """Exists once the end of the job was requested."""
         return self.root / "cancelled"
 
     @property

@@ -107,11 +107,17 @@ class Pipeline(ABC):
         self._check_options(options)
         _check_files(model)
         self.model = model
-        opening = {"device": device, "threads": threads, "allow_cpu_nodes": allow_cpu_nodes}
-        self._arguments = {**opening, "spinning": spinning, **options}
+        opening = {"device": device, "threads": threads, "allow_cpu_nodes": allow_cpu_nodes, "spinning": spinning}
+        self._arguments = {**opening, **options}
         self._settings = settings
         self._options = options
-        self.graphs = Graphs.of(model, **opening, spinning=self.spins if spinning is None else spinning)
+        self.graphs = Graphs.of(
+            model,
+            device=device,
+            threads=threads,
+            allow_cpu_nodes=allow_cpu_nodes,
+            spinning=self.spins if spinning is None else spinning,
+        )
         self.session = self.graphs.session(model.manifest.graphs[0].name)  #: of the first graph, often the only one
         self._lock = threading.Lock()
         self._one_thread_session: Session | None = None

@@ -36,15 +36,29 @@ class Graphs:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, model: StoredModel, **opening: Any) -> Self:
+    def of(
+        cls,
+        model: StoredModel,
+        *,
+        device: str | int = "auto",
+        threads: int | None = None,
+        allow_cpu_nodes: bool = False,
+        spinning: bool = False,
+    ) -> Self:
         """The graphs of a stored variant.
 
         Args:
             model: the variant.
-            opening: keywords of :class:`~gpux.runtime.session.Session` for each graph.
+            device: as all further arguments, that of :class:`~gpux.runtime.session.Session`, for each graph.
+            threads: see there.
+            allow_cpu_nodes: see there.
+            spinning: see there.
         """
-        files = {graph.name: graph.file for graph in model.manifest.graphs}
-        return cls(model.path, files, lambda path: Session(path, **opening))
+
+        def open_session(path: Path) -> Session:
+            return Session(path, device=device, threads=threads, allow_cpu_nodes=allow_cpu_nodes, spinning=spinning)
+
+        return cls(model.path, {graph.name: graph.file for graph in model.manifest.graphs}, open_session)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def write_limits(graph: Path, limits: Mapping[str, Mapping[str, int]]) -> None:
 
     Two concatenated protobuf messages are one message with the fields of both (protobuf's encoding guide).
     """
-    import onnx
+    import onnx  # slow to import, and not needed to read limits
 
     entry = onnx.StringStringEntryProto(key=KEY, value=json.dumps(limits))
     with graph.open("ab") as file:

@@ -214,7 +214,7 @@ def _reflink(original: BinaryIO, copy: BinaryIO) -> bool:
     """Whether the file system shared the blocks of the two files, copy-on-write (btrfs, XFS, bcachefs)."""
     if sys.platform != "linux":
         return False
-    import fcntl
+    import fcntl  # not on Windows
 
     try:
         fcntl.ioctl(copy.fileno(), _FICLONE, original.fileno())

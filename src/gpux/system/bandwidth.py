@@ -35,7 +35,7 @@ def measure_bandwidth(
         threads: threads that copy in parallel, as onnxruntime's do; default: :func:`cpu_threads`.
         clock: seconds, for tests.
     """
-    import numpy as np
+    import numpy as np  # slow to import, and needed for the measurement alone
 
     started = clock()
     count = min(_MOST_THREADS, threads or cpu_threads())
@@ -52,7 +52,7 @@ def measure_bandwidth(
 
 def _copy(pool: ThreadPoolExecutor, target: npt.NDArray[np.int64], source: npt.NDArray[np.int64], count: int) -> None:
     """Copy one piece per thread; numpy releases the interpreter lock meanwhile."""
-    import numpy as np
+    import numpy as np  # as above
 
     work = [pool.submit(np.copyto, target[piece], source[piece]) for piece in _pieces(source.size, count)]
     for done in work:

@@ -89,7 +89,7 @@ def name() -> str:
 def _key_store_errors(kind: type[StorageError], what: str) -> Iterator[ModuleType]:
     """Import keyring, and map its exceptions to gpux errors."""
     try:
-        import keyring
+        import keyring  # optional: the extra `keyring`
         import keyring.errors
     except ImportError as exc:
         raise kind("the system's key store needs keyring, which is not installed", hint=INSTALL_HINT) from exc

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict, Unpack
 
 from gpux.errors import StorageError, UsageError
 from gpux.model.values import Value
@@ -34,6 +34,23 @@ class TokenSource(Value):
     token: str = field(repr=False)
 
 
+class SettingsOverrides(TypedDict, total=False):
+    """The fields of :class:`Settings` as keywords; None keeps a field."""
+
+    home: Path | None
+    toolchains: Path | None
+    hf_cache: Path | None
+    token_path: Path | None
+    endpoint: str | None
+    token: str | None
+    offline: bool | None
+    timeout: float | None
+    ca_bundle: Path | None
+    torch_index: str | None
+    max_cache: int | None
+    job_events: Path | None
+
+
 @dataclass(frozen=True, slots=True)
 class Settings(Value):
     """Folders, endpoint, token and switches."""
@@ -52,7 +69,7 @@ class Settings(Value):
     job_events: Path | None = None  #: file for the progress events of a background job, set by its parent
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Self:
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Unpack[SettingsOverrides]) -> Self:
         """Read the environment; every keyword that is not None replaces the value from it.
 
         Raises:
@@ -78,7 +95,7 @@ class Settings(Value):
         )
         return settings.with_overrides(**overrides)
 
-    def with_overrides(self, **overrides: Any) -> Self:
+    def with_overrides(self, **overrides: Unpack[SettingsOverrides]) -> Self:
         """A copy in which every keyword that is not None replaces a field."""
         known = {f.name for f in fields(self)}
         unknown = sorted(set(overrides) - known)
@@ -88,8 +105,9 @@ class Settings(Value):
             )
         home = overrides.get("home")
         if home is not None and self.toolchains == self.home / "toolchains":
-            overrides = {"toolchains": Path(home) / "toolchains", **overrides}  # the default: below home
-        return replace(self, **{name: value for name, value in overrides.items() if value is not None})
+            overrides.setdefault("toolchains", Path(home) / "toolchains")  # the default: below home
+        chosen: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+        return replace(self, **chosen)
 
     def to_env(self) -> dict[str, str]:
         """The environment variables for a process with the same settings; the token is left out."""
