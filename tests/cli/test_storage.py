@@ -75,6 +75,8 @@ def test_verify_finds_no_damage_and_makes_no_request(hub: HubServer, model: Stor
     assert [entry["kind"] for entry in answer(capsys, "verify", "--store-only")] == ["variant"]
     assert [entry["kind"] for entry in answer(capsys, "verify", ID, "--source-only")] == ["source"]
     assert answer(capsys, "verify", "--repair") == answer(capsys, "verify")
+    assert run(["verify", "--store-only"]) == 0
+    assert capsys.readouterr().out.split("\t")[2:4] == [model.task, "fp32"]
     assert hub.requests == []
     assert run(["verify", "--source-only", "--store-only"]) == 2
 

@@ -91,6 +91,40 @@ def test_pages_are_requested_when_they_are_needed(hub: HubServer, manager: Huggi
     assert len(pages(hub)) == 3
 
 
+def test_a_page_that_fails_is_requested_again(
+    hub: HubServer, manager: HuggingFaceManager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.add_fault(Fault("status", path="api/models", status=503, times=1))
+
+    assert [info.id for info in manager.search_models("small")] == ["a/small"]
+    assert [request.status for request in hub.requests] == [503, 200]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        (Fault("status", path="api/models", status=503, times=None), errors.UnavailableError, "answered HTTP 503"),
+        (Fault("status", path="api/models", status=429, times=None), errors.RateLimitError, "limits requests"),
+        (Fault("drop", path="api/models", times=None), errors.UnavailableError, "no answer from"),
+    ],
+)
+def test_a_search_that_fails_names_the_last_failure(
+    hub: HubServer,
+    manager: HuggingFaceManager,
+    fault: Fault,
+    kind: type[errors.GpuxError],
+    message: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    hub.add_fault(fault)
+
+    with pytest.raises(kind, match=message) as caught:
+        manager.search_models("small")
+    assert "no response for" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "filters",
     [

@@ -115,7 +115,7 @@ def test_parts_are_one_model() -> None:
     [
         (SHIPS, "q4f16", "onnx in fp32"),
         (WEIGHTS, "bf16", "safetensors"),
-        (info(config_dot_json=1), "fp32", "none at all"),
+        (info(config_dot_json=1), "fp32", "the repository has no weights"),
         (info(a_dot_gguf=1, b_dot_gguf=1), "fp32", "gguf"),
     ],
 )

@@ -123,6 +123,23 @@ def test_an_unknown_precision(stubs: Make, settings: Settings, folder: Path) -> 
     assert "int8" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("task", "hint"), [("fill-maks", "Did you mean 'fill-mask'?"), ("poetry", "https://huggingface.co/tasks")]
+)
+def test_an_unknown_task(stubs: Make, settings: Settings, folder: Path, task: str, hint: str) -> None:
+    stubs(a={})
+    with pytest.raises(errors.UsageError, match=f"no task '{task}'") as caught:
+        pull_model(folder, settings=settings, task=task)
+    assert hint in str(caught.value.hint)
+
+
+def test_an_unknown_device_is_an_error_for_every_precision(stubs: Make, settings: Settings, folder: Path) -> None:
+    stubs(a={})
+    with pytest.raises(errors.DeviceError, match="'gpux' is not a device"):
+        pull_model(folder, settings=settings, device="gpux")
+    pull_model(folder, settings=settings, device="cuda")  # not needed for a precision that is named
+
+
 def test_the_automatic_precision_of_an_encoder_on_the_cpu_is_fp32(
     stubs: Make, settings: Settings, folder: Path
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gpux.errors import DeviceError
-from gpux.runtime.devices import AUTO_ORDER, CPU, DEVICES, DeviceChoice, candidates, computation, resolve
+from gpux.runtime.devices import AUTO_ORDER, CPU, DEVICES, DeviceChoice, candidates, check_name, computation, resolve
 
 GPU_BUILD = ("TensorrtExecutionProvider", "CUDAExecutionProvider", CPU)
 CPU_BUILD = ("AzureExecutionProvider", CPU)
@@ -32,6 +32,19 @@ def test_device_numbers_as_in_transformers() -> None:
     assert resolve(-1, GPU_BUILD) == resolve("cpu", GPU_BUILD)
     with pytest.raises(DeviceError, match="'cuda:0' requires CUDAExecutionProvider"):
         resolve(0, CPU_BUILD)
+
+
+@pytest.mark.parametrize(
+    "requested", ["auto", "cuda:1", "GPU", "tensorrt", "QNNExecutionProvider", "OtherExecutionProvider"]
+)
+def test_a_name_is_checked_without_the_device(requested: str) -> None:
+    assert check_name(requested) == requested
+
+
+@pytest.mark.parametrize("requested", ["", "cud", "cuda:x", "provider"])
+def test_a_name_that_no_device_has(requested: str) -> None:
+    with pytest.raises(DeviceError, match="is not a device"):
+        check_name(requested)
 
 
 @pytest.mark.parametrize("requested", [None, True, -2, 1.0, b"cpu"])

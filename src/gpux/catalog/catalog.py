@@ -137,7 +137,11 @@ class Catalog:
         if not found:
             known = [name for record in records for name in (record.reference, record.name) if name]
             near = difflib.get_close_matches(str(ref), known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Add it with `gpux import {ref}`."
+            hint = (
+                f"Did you mean {near[0]!r}?"
+                if near
+                else f"`gpux catalog` lists the records, `gpux import {ref}` adds one."
+            )
             raise NotStoredError(f"the catalog has no record of {str(ref)!r}", hint=hint, reference=str(ref))
         if len(found) > 1:
             several = ", ".join(record.reference for record in found)

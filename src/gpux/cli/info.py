@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gpux.inspect.headers.gguf_summary import GgufSummary
     from gpux.managers.info_cache import DatedInfo
     from gpux.model.info import ModelInfo
-    from gpux.model.variant import StoredModel
+    from gpux.model.variant import Manifest, StoredModel
 
 Rows = Iterator[tuple[str, str]]
 _SHOWN = 5  #: results, languages, files … of a list; --json prints all
@@ -150,10 +150,13 @@ def _document(
 def _variants(stored: Sequence[StoredModel]) -> list[tuple[str, str]]:
     """One row per stored variant: task, precision, recipe and proof."""
     return [
-        ("stored", f"{model.task}, {model.manifest.precision}, {model.manifest.recipe}: {figures.proof(proof)}")
-        for model in stored
-        for proof in (model.manifest.proof,)
+        ("stored", f"{model.task}, {model.manifest.precision}, {_recipe_and_proof(model.manifest)}") for model in stored
     ]
+
+
+def _recipe_and_proof(manifest: Manifest) -> str:
+    proof = figures.proof(manifest.proof)
+    return proof if proof == manifest.recipe else f"{manifest.recipe}: {proof}"
 
 
 def _rows(found: ModelDescription) -> list[tuple[str, str]]:

@@ -63,7 +63,10 @@ def cancel(terminal: Terminal, ids: tuple[str, ...]) -> None:
 @command("clear")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 def clear(terminal: Terminal, ids: tuple[str, ...]) -> None:
-    """Remove ended jobs from the list, all or these; pulled models are kept."""
+    """Remove ended jobs from the list; pulled models are kept.
+
+    Without IDs, removes all ended jobs.
+    """
     from gpux import jobs
 
     removed = jobs.clear(terminal.settings, ids)

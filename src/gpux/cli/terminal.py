@@ -72,7 +72,7 @@ class Terminal:
         """Print a table on a terminal, tab-separated lines in a pipe.
 
         Args:
-            header: names of the columns.
+            header: names of the columns; if all are empty, the table has no header.
             rows: cells.
             title: shown above the table.
             right: indices of the columns to align right.
@@ -85,7 +85,14 @@ class Terminal:
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+        table = Table(
+            title=title,
+            box=SIMPLE_HEAD,
+            title_justify="left",
+            show_header=any(header),
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         for index, name in enumerate(header):
             table.add_column(name, justify="right" if index in right else "left", overflow="fold")
         for row in rows:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gpux.upkeep.inventory import Health
     from gpux.upkeep.repair import Repair
 
-HEADER = ("Model", "Commit", "Task", "Files", "Proof")
+HEADER = ("Model", "Commit", "Task", "Precision", "Files", "Proof")
 Row = tuple[str, ...]
 
 
@@ -38,16 +38,16 @@ def shown(
         entries.append({"kind": kind, **found, "ok": ok, "replay": replay, "repair": repair and repair.to_dict()})
 
     for report in checked.variants:
-        cells = (report.id, report.commit[:7], report.task)
+        cells = (report.id, report.commit[:7], report.task, report.precision)
         size = f"{report.files}, {figures.size(report.size)}"
         add("variant", report.path, cells, size, report.to_dict(), replays.get(report.path))
     for entry in checked.inventory.damaged:
-        add("variant", entry.path, (entry.path.parent.parent.name, "", ""), "", {"ok": False, **entry.to_dict()})
+        add("variant", entry.path, (entry.path.parent.parent.name, "", "", ""), "", {"ok": False, **entry.to_dict()})
     for source in checked.sources:
         commits = ", ".join(commit[:7] for commit in source.commits)
         size = f"{source.files}, {figures.size(source.size)}"
         size += f", {source.unchecked} without a recorded hash" if source.unchecked else ""
-        add("source", source.path, (source.id, commits, "source"), size, source.to_dict())
+        add("source", source.path, (source.id, commits, "source", ""), size, source.to_dict())
     return rows, entries
 
 

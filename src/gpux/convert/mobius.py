@@ -155,7 +155,9 @@ def refuse(config: Config, task: str) -> Refusal | None:
     if model_type in WRONG_TYPES:
         return Refusal(WRONG_TYPES[model_type], False)
     if other := _table()["others"].get(model_type):
-        return Refusal(f"builds {model_type} for {', '.join(other)} only, which gpux does not convert with it", False)
+        return Refusal(
+            f"builds {model_type} for {', '.join(other)} only, and gpux uses mobius for text-generation only", False
+        )
     if refused := refuse_unlisted(architectures(), model_type, task):
         return refused
     fault = known_fault(config)

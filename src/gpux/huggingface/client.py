@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import ModelInfo as HubModelInfo
-from huggingface_hub.utils import build_hf_headers, paginate  # type: ignore[attr-defined]
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, http_backoff  # type: ignore[attr-defined]
 
 from gpux import errors
 from gpux.download import hub_errors
@@ -35,6 +35,10 @@ from gpux.system.cancel import CancelToken
 T = TypeVar("T")
 # It logs unknown card fields to stderr; gpux.inspect.card validates cards.
 logging.getLogger("huggingface_hub.repocard_data").setLevel(logging.ERROR)
+# It logs each retry to stderr; the last failure becomes a gpux error.
+logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
+#: Retries of a page of search results, after 1 s and 2 s, so that they end before the deadline of a call.
+_PAGE_RETRIES = 2
 
 
 def _transport_error() -> type[Exception]:
@@ -165,7 +169,7 @@ class HubClient:
         """
         context = RequestContext(self._endpoint, with_token=self._with_token)
         headers = build_hf_headers(token=self._token or False, library_name="gpux")
-        found = iter(paginate(f"{self._endpoint}/api/models", params=query, headers=headers))
+        found = _paged(f"{self._endpoint}/api/models", query, headers)
         size = query["limit"]
         while page := self._call(lambda: list(islice(found, size)), context, cancel):
             yield from (self._parsed(item, context) for item in page)
@@ -196,6 +200,28 @@ class HubClient:
         if thread.is_alive():
             raise hub_errors.unreachable(context, f"no response for {2 * self._timeout:g} s")
         return outcome[0]
+
+
+def _paged(url: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> Iterator[Any]:
+    """The items of a JSON list that the Hub serves in pages; the header ``Link`` of a page names the next one.
+
+    As ``huggingface_hub.utils.paginate``, whose retries take longer than a call's deadline. A rate limit is not
+    retried: the Hub states how long it lasts.
+    """
+    following: str | None = url
+    params: Mapping[str, Any] | None = query
+    while following is not None:
+        response = http_backoff(
+            "GET",
+            following,
+            params=params,
+            headers=headers,
+            max_retries=_PAGE_RETRIES,
+            retry_on_status_codes=(500, 502, 503, 504),
+        )
+        hf_raise_for_status(response)
+        yield from response.json()
+        following, params = response.links.get("next", {}).get("url"), None  # its address contains the query
 
 
 def _join(thread: threading.Thread, seconds: float, cancel: CancelToken | None) -> None:

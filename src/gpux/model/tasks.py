@@ -181,6 +181,11 @@ HUB_TASKS = frozenset(
 )
 
 
+def is_known(task: str) -> bool:
+    """Whether this is the name of a task: one of the Hub, or one that only class names of transformers determine."""
+    return task in HUB_TASKS or any(task == found for _, found in (*_CLASSES, *_SUFFIXES))
+
+
 def task_named(text: str) -> str | None:
     """The Hub's task of a name or alias; None if it is unknown."""
     plain = "-".join(text.lower().replace("_", " ").replace("-", " ").split())

@@ -6,6 +6,7 @@ downloads in the source cache, where the next pull resumes.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
 from gpux.model.precisions import PRECISIONS, canonical_precision
 from gpux.model.reference import ModelRef, Reference
-from gpux.model.tasks import canonical
+from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, is_known
 from gpux.model.transfer import combined
 from gpux.model.variant import StoredModel
+from gpux.pipelines.registry import pipelines
 from gpux.pull.context import PullContext
 from gpux.pull.execute import execute
 from gpux.pull.plan import PullPlan, plan_pull
 from gpux.quantize.choose import AUTO
+from gpux.runtime.devices import check_name
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes
@@ -253,9 +256,9 @@ def _context(
         converters(settings),
         Stages(callback(progress)),
         cancel or CancelToken(),
-        task=canonical(task) if task else None,
+        task=_known_task(task) if task else None,
         precision=_known_precision(precision),
-        device=device,
+        device=check_name(device),
         force=force,
         convert=convert,
         converter=converter,
@@ -282,6 +285,21 @@ def whole_model(ref: ModelRef) -> ModelRef:
             else f"Run `gpux pull {ref}`.",
         )
     return ref
+
+
+def _known_task(name: str) -> str:
+    """The task in its canonical spelling: one of the Hub, or of a registered pipeline.
+
+    Raises:
+        UsageError: no task has that name.
+    """
+    found = canonical(name)
+    plugins = pipelines()
+    if not is_known(found) and found not in plugins:
+        near = difflib.get_close_matches(found, (*HUB_TASKS, *ALIASES, *plugins), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "The tasks are listed at https://huggingface.co/tasks."
+        raise UsageError(f"no task {name!r}", hint=hint)
+    return found
 
 
 def _known_precision(name: str) -> str:

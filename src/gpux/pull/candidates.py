@@ -198,12 +198,12 @@ def no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
     """The error for a repository that has nothing to run or convert in a precision; lists what it has."""
     precisions = formats.onnx_precisions(file.path for file in info.files)
     shipped = f" (onnx in {', '.join(precisions)})" if precisions else ""
-    found = f"it has {', '.join(info.formats)}{shipped}" if info.formats else "it has none at all"
+    found = f"{', '.join(info.formats)}{shipped}" if info.formats else "no weights"
     choice = "--precision " + precisions[0] if precisions else "--format " + next(iter(info.formats), "")
     bring = f"Try `gpux pull {info.id} {choice}`, or see its files" if info.formats else "See its files"
     return NoWeightsError(
         f"{info.id} has no weights that gpux can run ({precision} as ONNX, or safetensors or PyTorch weights that are "
-        f"converted to fp32): {found}",
+        f"converted to fp32): the repository has {found}",
         hint=f"{bring}: `gpux info {info.id} --files`.",
         model=info.id,
         formats=list(info.formats),

@@ -156,6 +156,18 @@ def candidates(requested: str | int, available: Sequence[str]) -> list[DeviceCho
     return [_choice(device, provider, available, explicit=True, index=index)]
 
 
+def check_name(requested: str) -> str:
+    """``requested``, if it has the form of a device's name, whether or not this onnxruntime has the device.
+
+    Raises:
+        DeviceError: it is neither ``auto``, a short name, nor the name of an execution provider.
+    """
+    name, _ = _split(_as_name(requested))
+    if name != "auto" and not name.endswith("executionprovider"):
+        _known(name, requested, ())
+    return requested
+
+
 def computation(operators: Mapping[str, int]) -> dict[str, int]:
     """The counts of operators that do more than compute shapes and indices."""
     return {name: count for name, count in operators.items() if name not in SHAPE_OPERATORS}
