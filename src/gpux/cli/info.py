@@ -11,6 +11,7 @@ import click
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError, WrongKindError
+from gpux.model.precisions import QUANTIZED
 from gpux.model.reference import ModelRef
 from gpux.model.tasks import task_of_architectures
 
@@ -40,7 +41,7 @@ _SHOWN = 5  #: results, languages, files … of a list; --json prints all
 @click.option("--fit", is_flag=True, help="Estimate whether the model fits this machine, and its tokens per second.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of context for --fit.")
 @click.option("--batch", type=click.IntRange(min=1), help="Batch size for --fit.")
-@click.option("--precision", help="Precision for --fit: fp32, fp16, int8 or int4; default: all four.")
+@click.option("--precision", help=f"Precision for --fit: fp32, {', '.join(QUANTIZED)}; default: all of them.")
 @click.option("--offline", is_flag=True, help="Send no request; show the last answer of the Hub.")
 def info_command(
     terminal: Terminal, ref: str, revision: str | None, files: bool, offline: bool, **options: Any

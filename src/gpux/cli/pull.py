@@ -13,6 +13,7 @@ from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import install_missing, with_toolchain
 from gpux.errors import GpuxError
 from gpux.inspect.formats import FORMATS, Selection
+from gpux.model.precisions import QUANTIZED
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
 
@@ -114,7 +115,8 @@ class Choice:
 _FILE_OPTIONS = (
     click.option("--format", type=click.Choice(list(FORMATS)), help="Download weights in this format, unchanged."),
     click.option(
-        "--precision", help="fp16, int8, int4, auto …: shipped, or quantized from fp32; with --format, of files."
+        "--precision",
+        help=f"{', '.join(QUANTIZED)}, auto …: shipped, or quantized from fp32; with --format, of files.",
     ),
     click.option("--include", multiple=True, help="Download only matching files, e.g. 'Model.mlpackage/**'."),
     click.option("--exclude", multiple=True, help="Download all files except matching ones."),
@@ -374,7 +376,9 @@ def _read(listed: IO[str] | None) -> list[str]:
 
 @command("convert")
 @click.argument("ref")
-@click.option("--precision", default="fp32", show_default=True, help="fp32, fp16, int8, int4, or auto for the device.")
+@click.option(
+    "--precision", default="fp32", show_default=True, help=f"fp32, {', '.join(QUANTIZED)}, or auto for the device."
+)
 @click.option(
     "--converter", metavar="NAME", help="The only converter to try: optimum, mobius …; by default the best first."
 )

@@ -6,7 +6,6 @@ silently have other answers than the original.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from gpux.convert.worker.tokenizer.proof import Difference, Original, differences
+from gpux.model.json_file import parse_json, read_json
 from gpux.system.worker_protocol import Events, Refused
 
 TOKENIZER, TARGET = "tokenizer.json", "tokenizer_target.json"
@@ -58,14 +58,7 @@ def write_fast_tokenizer(source: Path, output: Path, events: Events, *, trust_re
 def _has_slow_files(source: Path) -> bool:
     if any((source / name).is_file() for name in SLOW_FILES):
         return True
-    return _json(source / "tokenizer_config.json").get("tokenizer_class") in FILELESS
-
-
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) else {}
+    return read_json(source / "tokenizer_config.json").get("tokenizer_class") in FILELESS
 
 
 def _check_files(source: Path) -> None:
@@ -90,7 +83,7 @@ def _damage(file: Path) -> str | None:
         return "it is empty"
     try:
         if file.suffix == ".json":
-            json.loads(data)
+            parse_json(data)
         elif file.suffix == ".txt":
             data.decode()
         elif file.suffix in (".model", ".spm") and not _is_ranks(data):
