@@ -19,6 +19,7 @@ from gpux import __version__
 from gpux.cli import figures
 from gpux.cli.failures import report_failure
 from gpux.cli.main import COMMANDS, EPILOG, gpux, run
+from gpux.cli.terminal import Terminal
 from gpux.errors import GpuxError, error_types
 
 Captured = pytest.CaptureFixture[str]
@@ -41,8 +42,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
 
 
-def on_terminal(*command: str, **environ: str) -> str:
-    """What a command shows on a terminal; stdout and stderr together."""
+def on_terminal(*command: str, typed: str = "", **environ: str) -> str:
+    """What a command shows on a terminal where ``typed`` was typed; stdout and stderr together."""
     import pty  # POSIX only
 
     ours, theirs = pty.openpty()
@@ -50,6 +51,7 @@ def on_terminal(*command: str, **environ: str) -> str:
     environ = {"TERM": "xterm-256color", "COLUMNS": "100", **environ}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=kept | environ)
     os.close(theirs)
+    os.write(ours, typed.encode())
     shown = b""
     try:
         while chunk := os.read(ours, 65536):
@@ -294,6 +296,26 @@ def test_a_table_on_a_terminal_shows_texts_as_they_are(environ: dict[str, str]) 
 def test_a_table_in_a_pipe_is_lines() -> None:
     result = subprocess.run([sys.executable, "-c", TABLE], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("a [/INST] b [bold] c\t12\n", "")
+
+
+DECLINED = """
+from gpux.cli.terminal import Terminal
+terminal = Terminal(as_json=False, quiet=False)
+print(terminal.confirm("Remove?", yes=False), terminal.declined("nothing was removed", "Add --yes.").hint)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_an_option_is_suggested_only_to_a_caller_who_was_not_asked() -> None:
+    piped = subprocess.run([sys.executable, "-c", DECLINED], input="n\n", capture_output=True, text=True)
+    assert (piped.stdout, piped.stderr) == ("False Add --yes.\n", "")
+    assert "False None" in on_terminal(sys.executable, "-c", DECLINED, typed="n\n")
+
+
+def test_a_table_without_names_of_columns_has_no_header(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    Terminal(as_json=False, quiet=False).table(("", ""), [("model", "org/name")])
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()] == [["model", "org/name"]]
 
 
 # Completion

@@ -173,6 +173,7 @@ def test_discarded_sources_travel_again(
     hub: HubServer, model: StoredModel, settings: Settings, capsys: Captured
 ) -> None:
     assert run(["rm", ID, "--source", "--dry-run"]) == 0
+    assert " would be freed." in capsys.readouterr().err
     shutil.rmtree(source(settings).path)
     dd(model.path / "model.onnx")
     (variant,) = answer(capsys, "verify", "--repair")

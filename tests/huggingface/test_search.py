@@ -122,6 +122,7 @@ def test_a_search_that_fails_names_the_last_failure(
     with pytest.raises(kind, match=message) as caught:
         manager.search_models("small")
     assert "no response for" not in str(caught.value)
+    assert "--offline" not in str(caught.value.hint)  # a search needs the Hub
     assert capfd.readouterr().err == ""
 
 

@@ -1,13 +1,14 @@
-"""Folders that cannot be read."""
+"""Folders and files that cannot be read."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from gpux.cli.main import run
-from gpux.errors import ModelNotFoundError
+from gpux.errors import CorruptFileError, ModelNotFoundError
 from gpux.managers.local import LocalManager
 
 UNREADABLE = [
@@ -23,3 +24,10 @@ def test_a_folder_that_cannot_be_read_is_a_typed_error(folder: str, capsys: pyte
     assert caught.value.hint
     assert run(["info", folder]) == 3
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_damaged_configuration_of_a_folder_cannot_be_repaired_by_gpux(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CorruptFileError, match="is not JSON") as caught:
+        LocalManager().resolve(str(tmp_path))
+    assert caught.value.hint == "Correct the file."

@@ -9,7 +9,7 @@ import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import NotStoredError, StorageError, UsageError
+from gpux.errors import NotStoredError, StorageError
 
 if TYPE_CHECKING:
     from gpux.model.reference import ModelRef
@@ -184,9 +184,11 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
         terminal.say("Nothing to remove.")
     elif not dry_run:
         if not terminal.confirm(f"Remove {figures.size(planned)}?", yes=yes):
-            raise UsageError("nothing was removed", hint="Add --yes to remove without a question.")
+            raise terminal.declined("nothing was removed", "Add --yes to remove without a question.")
         freed = sum(one.execute() for one in plans)
         terminal.say(f"{figures.size(freed)} freed.")
+    else:
+        terminal.say(f"{figures.size(planned)} would be freed.")
     if terminal.as_json:
         source = {"source": [one.to_dict() for one in sources]} if sources else {}
         done = bool(removals) and not dry_run

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpux.errors import UsageError
 from gpux.system.progress import Event, ProgressCallback, silent
 from gpux.system.settings import Settings
 
@@ -136,6 +137,10 @@ class Terminal:
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask a question on a terminal; without one, the answer is ``yes``."""
         return yes or (self.interactive and click.confirm(question, err=True))
+
+    def declined(self, message: str, hint: str) -> UsageError:
+        """The error after :meth:`confirm` returned False; the hint is for a caller who could not be asked."""
+        return UsageError(message, hint=None if self.interactive else hint)
 
 
 def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., Any]], click.Command]:

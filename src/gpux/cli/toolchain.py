@@ -165,7 +165,7 @@ def remove(terminal: Terminal, name: str, yes: bool) -> None:
 
     plan = find_toolchain(name, terminal.settings).remove()
     if plan.size and not terminal.confirm(f"Remove {plan.path} ({figures.size(plan.size)})?", yes=yes):
-        raise UsageError("nothing was removed", hint="Add --yes to remove without a question.")
+        raise terminal.declined("nothing was removed", "Add --yes to remove without a question.")
     plan.execute()
     if terminal.as_json:
         terminal.data(plan.to_dict())

@@ -170,9 +170,10 @@ def retry_after(headers: Mapping[str, str]) -> int | None:
 
 def unreachable(context: RequestContext, cause: object) -> NetworkError:
     """No response arrived, or it broke off."""
+    offline = "; `--offline` uses what is on this machine" if context.model and context.kind == "model" else ""
     return NetworkError(
         f"no answer from {context.endpoint}: {cause}",
-        hint="Check the network, HTTPS_PROXY and HF_ENDPOINT; `--offline` uses what is on this machine.",
+        hint=f"Check the network, HTTPS_PROXY and HF_ENDPOINT{offline}.",
         endpoint=context.endpoint,
     )
 

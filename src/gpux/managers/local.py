@@ -36,7 +36,7 @@ class LocalManager(ModelManager):
         with _read_errors(parsed.id):
             path = _path(parsed)
             files = tuple(_describe(path, file, token) for file in _files(path))
-            config = read_json(_root(path) / "config.json") if path.is_dir() else {}
+            config = read_json(_root(path) / "config.json", hint="Correct the file.") if path.is_dir() else {}
         return ModelInfo(
             scheme=self.scheme,
             id=str(path),

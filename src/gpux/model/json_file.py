@@ -21,7 +21,10 @@ def parse_json(data: bytes) -> Any:
         raise ValueError("it is nested too deeply") from exc
 
 
-def load_json(file: Path, *, hint: str = "Run `gpux verify`.") -> Any:
+_VERIFY = "Run `gpux verify`."
+
+
+def load_json(file: Path, *, hint: str = _VERIFY) -> Any:
     """The JSON value in a file.
 
     Raises:
@@ -34,14 +37,14 @@ def load_json(file: Path, *, hint: str = "Run `gpux verify`.") -> Any:
         raise CorruptFileError(f"{file} is not JSON: {exc}", hint=hint, path=file) from exc
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path, *, hint: str = _VERIFY) -> dict[str, Any]:
     """The JSON object in a file; ``{}`` for a missing file, and for another kind of value.
 
     Raises:
         CorruptFileError: the file is not JSON.
     """
     try:
-        found = load_json(file)
+        found = load_json(file, hint=hint)
     except FileNotFoundError:
         return {}
     return found if isinstance(found, dict) else {}
