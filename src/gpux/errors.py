@@ -292,6 +292,10 @@ class RateLimitError(UnavailableError):
     code = "rate_limit"
 
 
+#: The hint of an :class:`OfflineError` that a network would solve.
+ONLINE_HINT = "Remove --offline, and unset HF_HUB_OFFLINE if it is set."
+
+
 class OfflineError(UnavailableError):
     """gpux is offline, and a file that it needs is not on this machine."""
 

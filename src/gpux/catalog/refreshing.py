@@ -14,6 +14,7 @@ from gpux.catalog.describing import record_of, renewed_facts
 from gpux.catalog.record import FACTS, Facts, Record
 from gpux.describe import describe_model
 from gpux.errors import (
+    ONLINE_HINT,
     CancelledError,
     DisabledModelError,
     GpuxError,
@@ -146,7 +147,7 @@ class _Refreshing:
         if self._rate_limit is not None:
             raise self._rate_limit
         if record.scheme != LOCAL and self._settings.offline:
-            raise OfflineError("offline", hint="Leave out --offline, and unset HF_HUB_OFFLINE if it is set.")
+            raise OfflineError("offline", hint=ONLINE_HINT)
         if record.endpoint not in (None, self._settings.endpoint):
             raise UsageError(
                 f"{record.reference} comes from the Hub at {record.endpoint}, but {self._settings.endpoint} is in use",

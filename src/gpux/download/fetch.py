@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, replace
 
-from gpux.download.hub_errors import ONLINE_HINT
 from gpux.download.partial import hash_algorithm
 from gpux.download.transfer import Transfer
-from gpux.errors import OfflineError
+from gpux.errors import ONLINE_HINT, OfflineError
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.transfer import FileReport, Tally, TransferReport
 from gpux.source_cache.layout import HubCache

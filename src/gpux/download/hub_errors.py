@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from gpux.errors import (
+    ONLINE_HINT,
     AccessError,
     DisabledModelError,
     EntryNotFoundError,
@@ -31,7 +32,6 @@ from gpux.system.settings import Settings
 
 BAD_TOKEN_MESSAGE = "Invalid credentials in Authorization header"  # noqa: S105 - a server's text, not a token
 DISABLED_MESSAGE = "Access to this resource is disabled."
-ONLINE_HINT = "Leave out --offline, and unset HF_HUB_OFFLINE if it is set."
 
 
 @dataclass(frozen=True)

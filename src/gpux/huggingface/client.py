@@ -71,7 +71,7 @@ def translate(exc: Exception, context: RequestContext) -> errors.GpuxError:
             return build(context)
     if isinstance(exc, OfflineModeIsEnabled):
         what = context.model or "this request"
-        return errors.OfflineError(f"offline, and {what} needs the Hub", hint="Unset HF_HUB_OFFLINE.")
+        return errors.OfflineError(f"offline, and {what} needs the Hub", hint=errors.ONLINE_HINT)
     if isinstance(exc, EntryNotFoundError):
         return hub_errors.entry_not_found(context)
     if isinstance(exc, HFValidationError):

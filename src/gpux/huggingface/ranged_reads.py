@@ -11,7 +11,7 @@ from gpux.download import hub_errors
 from gpux.download.hub_http import HubHttp, RangeRefusedError, RangesIgnoredError, RemoteFile
 from gpux.download.ranges import Range
 from gpux.download.retry import RETRYABLE, Retry, RetryPolicy
-from gpux.errors import HubServerError, OfflineError
+from gpux.errors import ONLINE_HINT, HubServerError, OfflineError
 from gpux.inspect.reads import FileReads, read_part
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.transfer import Tally
@@ -114,7 +114,7 @@ class HubReads(FileReads):
         message = f"{path} of {self._info.id} is not in the source cache"
         if not self._settings.offline:
             return OfflineError(f"{message}, and the Hub does not answer", hint="Try again later.")
-        return OfflineError(f"offline, and {message}", hint=hub_errors.ONLINE_HINT)
+        return OfflineError(f"offline, and {message}", hint=ONLINE_HINT)
 
     def _file(self, path: str) -> ModelFile:
         file = self._info.file(path)

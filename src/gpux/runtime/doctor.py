@@ -143,7 +143,7 @@ def required_packages() -> list[str]:
 def check_torch() -> Check:
     """Whether torch is installed; running a model does not use it, and toolchains have their own."""
     version = _version("torch")
-    found = f"{version} is installed" if version else "is not installed"
+    found = f"{version} is installed" if version else "not installed"
     return Check("torch", "ok", f"{found}; running models does not need it")
 
 

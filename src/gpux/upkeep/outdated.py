@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gpux.errors import (
+    ONLINE_HINT,
     CancelledError,
     DisabledModelError,
     GpuxError,
@@ -184,7 +185,7 @@ class _Requests:
         if isinstance(manager, GpuxError):
             return manager
         if manager.settings.offline and ref.scheme != LOCAL:
-            return OfflineError("offline", hint="Remove --offline, and unset HF_HUB_OFFLINE if it is set.")
+            return OfflineError("offline", hint=ONLINE_HINT)
         if self._over is not None:
             return self._over
         try:

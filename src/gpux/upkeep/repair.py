@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gpux.errors import CancelledError, GpuxError, OfflineError
+from gpux.errors import ONLINE_HINT, CancelledError, GpuxError, OfflineError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelFile, ModelInfo
@@ -31,7 +31,6 @@ from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings
 from gpux.upkeep.inventory import HUB, Health
 
-_ONLINE = "Run the command again without --offline and HF_HUB_OFFLINE."
 Method = Literal["fetched", "removed", "restored", "rebuilt"]
 
 
@@ -103,7 +102,7 @@ class _Repairer:
         def fetch() -> None:
             remove_unlinked(self.settings.hf_cache, report.id, unused)
             if self.settings.offline and bad - unused:
-                raise OfflineError("offline: damaged files cannot be downloaded again", hint=_ONLINE)
+                raise OfflineError("offline: damaged files cannot be downloaded again", hint=ONLINE_HINT)
             manager = manager_for(HUB, self.settings)
             for commit in part.commits:
                 self._fetch_again(manager, report.id, commit, self._still_bad(report.id, bad - unused))
@@ -221,7 +220,7 @@ class _Repairer:
         if scheme == HUB and self.settings.offline:
             bad = self._still_bad(id, frozenset(blob for blob in blobs if blob is not None))
             if bad:
-                raise OfflineError(f"offline, and {len(bad)} of its source files are damaged, too", hint=_ONLINE)
+                raise OfflineError(f"offline, and {len(bad)} of its source files are damaged, too", hint=ONLINE_HINT)
 
     def _manager(self, scheme: str, id: str, commit: str) -> tuple[ModelManager, ModelRef]:
         """The manager, and the reference at the commit; a folder has its present content only."""
