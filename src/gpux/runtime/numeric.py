@@ -1,4 +1,4 @@
-"""Softmax and its logarithm in numpy, for every caller in gpux. The dtype of the scores is kept."""
+"""Softmax, its logarithm, and the logistic sigmoid in numpy, for every caller in gpux. The dtype is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Floats = TypeVar("_Floats", bound=np.floating[Any])
+
+
+def sigmoid(x: NDArray[_Floats]) -> NDArray[_Floats]:
+    """``1 / (1 + e^-x)``."""
+    found: NDArray[_Floats] = 1 / (1 + np.exp(-x))
+    return found
 
 
 def softmax(scores: NDArray[_Floats]) -> NDArray[_Floats]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gpux.errors import CorruptFileError, UnsupportedError, UsageError
 from gpux.model.json_file import load_json
 from gpux.model.variant import StoredModel
+from gpux.runtime.numeric import sigmoid
 
 Floats = NDArray[np.float32]
 
@@ -368,7 +369,7 @@ _ACTIVATIONS: dict[str, Callable[[Floats], NDArray[Any]]] = {
     "Identity": lambda x: x,
     "Tanh": np.tanh,
     "ReLU": lambda x: np.maximum(x, 0),
-    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Sigmoid": sigmoid,
     "GELU": _gelu,
     "SiLU": lambda x: x / (1 + np.exp(-x)),
     "LeakyReLU": lambda x: np.where(x < 0, x * np.float32(0.01), x),

@@ -15,15 +15,10 @@ from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
 from gpux.pipelines.options import Option
 from gpux.pipelines.text.base import TextOptions, TextPipeline, tokenizer_options
 from gpux.pipelines.text.tokenization import TextInput, Tokens
-from gpux.runtime.numeric import softmax
+from gpux.runtime.numeric import sigmoid, softmax
 
 Floats = NDArray[np.float32]
 Function = Callable[[Floats], Floats]
-
-
-def sigmoid(logits: Floats) -> Floats:
-    """1 / (1 + e^-x)."""
-    return (1.0 / (1.0 + np.exp(-logits))).astype(np.float32, copy=False)
 
 
 _FUNCTIONS: dict[str, Function] = {
