@@ -11,6 +11,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from gpux.system.launch import LAUNCHER
 from tests.warm_toolchain import warm
@@ -39,6 +41,9 @@ hypothesis.settings.load_profile("gpux")
 # Ctrl-C would then hang.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Hypothesis measures the seconds of each example by default, which depend on what else the machine does.
+hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 _FOREIGN = (
     *(
         "GPUX_TOOLCHAINS",

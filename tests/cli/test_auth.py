@@ -6,12 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.hub import HubServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.hub
 
@@ -22,9 +22,7 @@ FILE_STORE = "keyrings.alt.file.PlaintextKeyring"
 
 def gpux(*args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """The finished process; no token may be in what it shows."""
-    result = subprocess.run(
-        [*GPUX, *args], input=stdin, env=os.environ | environ, capture_output=True, text=True, timeout=60
-    )
+    result = subprocess.run([*GPUX, *args], input=stdin, env=os.environ | environ, capture_output=True, text=True)
     assert not [token for token in TOKENS if token in result.stdout + result.stderr]
     assert "Traceback" not in result.stderr or "--debug" in args
     return result
@@ -115,7 +113,7 @@ def test_errors(token_file: Path, home: Path) -> None:
 def test_the_hugging_face_command_sees_it(token_file: Path) -> None:
     gpux("auth", "login", stdin="hf_good")
     command = Path(sys.executable).with_name("hf")
-    result = subprocess.run([command, "auth", "whoami"], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([command, "auth", "whoami"], capture_output=True, text=True)
     assert result.returncode == 0
     assert "ada" in result.stdout
 
@@ -123,16 +121,17 @@ def test_the_hugging_face_command_sees_it(token_file: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_typed_token_is_not_shown(token_file: Path) -> None:
     import pty
+    import termios
 
     ours, theirs = pty.openpty()
     process = subprocess.Popen([*GPUX, "auth", "login"], stdin=theirs, stdout=theirs, stderr=theirs)
     shown = b""
     while b"Token" not in shown:
         shown += os.read(ours, 1000)
-    time.sleep(0.2)  # the echo goes off after the question is written
+    wait_until(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO)  # after the question was written
     os.write(ours, b"hf_good\n")
     os.close(theirs)
-    assert process.wait(30) == 0
+    assert process.wait() == 0
     try:
         while chunk := os.read(ours, 1000):
             shown += chunk

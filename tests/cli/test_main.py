@@ -59,7 +59,7 @@ def on_terminal(*command: str, typed: str = "", **environ: str) -> str:
     except OSError:  # Linux says EIO where others say end of file
         pass
     os.close(ours)
-    process.wait(30)
+    process.wait()
     return shown.decode()
 
 
@@ -196,7 +196,7 @@ def test_ctrl_c_is_130(silent_hub: socket.socket, json_too: bool) -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     connection, _ = silent_hub.accept()
     process.send_signal(signal.SIGINT)
-    shown, remarks = process.communicate(timeout=30)
+    shown, remarks = process.communicate()
     connection.close()
     assert process.returncode == 130
     assert "error: interrupted" in remarks

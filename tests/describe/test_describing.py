@@ -353,7 +353,8 @@ def test_an_unreachable_hub(settings: Settings) -> None:
 
 def test_a_description_is_json(hub: HubServer, settings: Settings) -> None:
     for ref in ("acme/small", "acme/gguf", "mistralai/Mixtral-8x7B-v0.1", "acme/Nothing-7B"):
-        json.dumps(describe_model(ref, settings).to_dict())
+        found = describe_model(ref, settings).to_dict()
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_an_unavailable_file_is_not_retried_for_long(hub: HubServer, settings: Settings) -> None:

@@ -156,7 +156,7 @@ def test_the_hash_waits_in_a_thread_and_can_be_cancelled() -> None:
     thread.start()
     follower.arrived(0, [CONTENT[:50]], 50)
     cancel.cancel()
-    thread.join(10)
+    thread.join()
     assert len(ended) == 1
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -148,4 +149,5 @@ def test_any_card_is_read(card: Any, index: Any, tags: list[str]) -> None:
     data = card if isinstance(card, dict) else {"base_model": card, "language": card, "model-index": index}
     results = tuple(item for item in (index if isinstance(index, list) else []) if isinstance(item, dict))
     scan = card if isinstance(card, dict) else None
-    card_of(page(*tags, card=data, results=results, scan=scan)).to_dict()
+    found = card_of(page(*tags, card=data, results=results, scan=scan)).to_dict()
+    assert json.loads(json.dumps(found, default=str))

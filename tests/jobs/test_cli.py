@@ -96,7 +96,7 @@ def test_ctrl_c_leaves_the_job_running(slow_job: Job) -> None:
         assert "found tiny/embed" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
-        assert process.wait(30) == 130
+        assert process.wait() == 130
     assert f"job {slow_job.id} is still running" in said
     assert f"gpux jobs cancel {slow_job.id}" in said
     assert is_alive(slow_job.process)

@@ -10,8 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,9 @@ from gpux.jobs import Job
 from gpux.jobs.process import is_alive
 from gpux.pull.api import pull_model
 from gpux.system.progress import BytesAdvanced, Event, StageFinished, StageStarted
-from tests.hub import HubServer
-from tests.jobs.conftest import SLOW, Start
+from tests.hub import Fault, HubServer
+from tests.jobs.conftest import Start
+from tests.waiting import FOREVER, wait_until
 
 pytestmark = pytest.mark.hub
 
@@ -36,8 +37,7 @@ def followed(job: Job) -> tuple[Job, list[Event]]:
 
 def kill(job: Job) -> None:
     os.killpg(job.process.pid, signal.SIGKILL)
-    while is_alive(job.process):
-        pass
+    wait_until(lambda: not is_alive(job.process))
 
 
 # From start to end
@@ -96,7 +96,9 @@ def test_wrong_options_fail_the_job(start: Start) -> None:
 
 
 def test_a_job_continues_when_the_terminal_closes(hub: HubServer, settings: Settings, start: Start) -> None:
-    hub.add_fault(replace(SLOW, rate=100_000))
+    closed = threading.Event()  # until then no byte of the weights is sent
+    held = Fault("latency", path="model.onnx", seconds=0, times=None, on_strike=lambda: closed.wait(FOREVER))
+    hub.add_fault(held)
     ours, theirs = pty.openpty()
     name = os.ttyname(theirs)
     command = [sys.executable, "-m", "tests.jobs.on_a_terminal", name, "tiny/embed"]
@@ -107,9 +109,10 @@ def test_a_job_continues_when_the_terminal_closes(hub: HubServer, settings: Sett
         id = starter.stdout.readline().strip()
         os.close(theirs)
         os.close(ours)
-        assert starter.wait(30) == -signal.SIGHUP
+        assert starter.wait() == -signal.SIGHUP
     job = jobs.find(id, settings)
     assert is_alive(job.process)
+    closed.set()
     assert followed(job)[0].status == "finished"
 
 
@@ -117,7 +120,7 @@ def test_a_job_has_its_own_session_and_ignores_sighup(slow_job: Job) -> None:
     pid = slow_job.process.pid
     assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
     os.kill(pid, signal.SIGHUP)
-    ended = jobs.cancel(slow_job)  # a second signal follows
+    ended = jobs.cancel(slow_job)
     assert (ended.status, ended.exit_code) == ("cancelled", 130)
 
 
@@ -247,8 +250,7 @@ def test_a_removed_folder_drops_events_but_not_the_pull(hub: HubServer, slow_job
     with pytest.raises(errors.JobNotFoundError):
         followed(slow_job)
     os.kill(slow_job.process.pid, signal.SIGTERM)
-    while is_alive(slow_job.process):
-        pass
+    wait_until(lambda: not is_alive(slow_job.process))
     assert not slow_job.folder.exists()
 
 

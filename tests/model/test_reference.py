@@ -163,7 +163,8 @@ def test_an_invalid_reference_lists_the_accepted_forms(text: str) -> None:
 )
 def test_the_accepted_forms_are_accepted(line: str) -> None:
     for form in line.split("   ")[0].split():
-        ModelRef.parse(form.replace("HUB", "hub.example"))
+        parsed = ModelRef.parse(form.replace("HUB", "hub.example"))
+        assert same_model(ModelRef.parse(str(parsed)), parsed)
 
 
 @pytest.mark.parametrize(

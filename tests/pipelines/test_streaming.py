@@ -140,13 +140,15 @@ def test_event_loop_is_not_blocked(pipe: TextGenerationPipeline) -> None:
 
 
 def test_a_cancelled_task_frees_the_memory(pipe: TextGenerationPipeline, buffers: weakref.WeakSet[Buffer]) -> None:
-    async def read() -> None:
+    async def read(begun: asyncio.Event) -> None:
         async for _ in pipe.astream("a cat", max_new_tokens=40):
-            await asyncio.sleep(0.001)
+            begun.set()
 
     async def cancelled() -> None:
-        task = asyncio.create_task(read())
-        await asyncio.sleep(0.01)
+        begun = asyncio.Event()
+        task = asyncio.create_task(read(begun))
+        await begun.wait()
+        assert len(buffers) > 0
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

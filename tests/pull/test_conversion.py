@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageStarted
 from tests.models.bert import bert_repository
 from tests.models.cases import PIPELINE_CASES, expected
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.toolchain
 
@@ -100,16 +100,11 @@ def test_a_stopped_pull_leaves_no_worker_process(toolchains: Path, tmp_path: Pat
     env = {**os.environ, "GPUX_TOOLCHAINS": str(converting.toolchains)}
     command = [sys.executable, "-m", "gpux", "pull", str(folder)]
     with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
-        while not workers(converting) and process.poll() is None:
-            time.sleep(0.05)
+        wait_until(lambda: workers(converting) or process.poll() is not None)
         process.send_signal(number)
-        process.wait(timeout=20)
+        process.wait()
 
-    for _ in range(200):
-        if not workers(converting):
-            break
-        time.sleep(0.05)
-    assert workers(converting) == []
+    wait_until(lambda: not workers(converting))
     assert Store(converting.store).models() == []
 
 

@@ -86,19 +86,21 @@ def test_kernel_moves_mapped_memory() -> None:
         pytest.skip(f"this kernel gives no huge pages: {os.strerror(error)}")
     pages = HugePages()
     with pages.watching():
-        array = touched(8)
-    before = in_huge_pages(array.ctypes.data)
+        array = touched(8, apart=True)
+    assert in_huge_pages(array.ctypes.data) == 0
     thread = pages.count(WORTH)
     assert thread is not None
     thread.join()
-    assert in_huge_pages(array.ctypes.data) > before
+    assert in_huge_pages(array.ctypes.data) > 0
     assert (array == 7).all()
     assert pages.count(WORTH) is None
 
 
-def touched(pages: int) -> np.ndarray:  # type: ignore[type-arg]
-    """So many huge pages' worth of private memory, in use."""
-    array = np.frombuffer(mmap.mmap(-1, pages * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+def touched(pages: int, *, apart: bool = False) -> np.ndarray:  # type: ignore[type-arg]
+    """Private memory of the size of so many huge pages, in use; ``apart``: not merged with other mappings."""
+    memory = mmap.mmap(-1, pages * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_DONTFORK if apart else mmap.MADV_NORMAL)
+    array = np.frombuffer(memory, np.uint8)
     array[:] = 7
     return array
 

@@ -43,8 +43,11 @@ def test_invalid_metadata_is_ignored(text: str) -> None:
     assert read_limits({KEY: text}) == {}
 
 
-def test_an_input_that_the_graph_dropped_has_no_size() -> None:
-    check_limits({}, {"x": {1: 4}})
+def test_an_input_that_the_graph_dropped_is_not_checked() -> None:
+    limits = {"x": {1: 4}}
+    assert check_limits({}, limits) is None  # type: ignore[func-returns-value]
+    with pytest.raises(InputError, match="'x' has 5 on axis 1"):
+        check_limits({"x": np.ones((2, 5), np.float32)}, limits)
 
 
 def test_graphs_are_opened_on_first_use(graph: Path) -> None:

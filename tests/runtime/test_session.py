@@ -15,6 +15,7 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from gpux.errors import DeviceError, InputError, SessionError
+from gpux.runtime import onnx_runtime
 from gpux.runtime.devices import CPU, resolve
 from gpux.runtime.onnx_runtime import ERRORS, available_providers, mapped_errors, probe, runtime_version
 from gpux.runtime.session import Session
@@ -169,9 +170,15 @@ def test_a_forked_process_gets_an_error_and_does_not_hang(session: Session) -> N
 
     process = context.Process(target=child)
     process.start()
-    assert reader.poll(30) and "forked" in reader.recv()
-    process.join(30)
+    assert "forked" in reader.recv()
+    process.join()
+    reader.close()
+    writer.close()
 
 
-def test_the_probe_starts_the_cpu() -> None:
+def test_the_probe_starts_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions: list[Any] = []
+    load = onnx_runtime.load
+    monkeypatch.setattr(onnx_runtime, "load", lambda *args, **named: sessions.append(load(*args, **named)))
     probe(resolve("cpu", available_providers()))
+    assert [session.get_providers() for session in sessions] == [["CPUExecutionProvider"]]

@@ -27,6 +27,6 @@ def running(name: str, root: Path) -> Iterator[subprocess.Popen[str]]:
 def run(name: str, root: Path) -> str:
     """The output of the program."""
     command = [sys.executable, "-W", "error", "-m", "tests.store.programs", name, str(root)]
-    done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, timeout=120)
+    done = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -16,6 +16,7 @@ from gpux.errors import GpuxError
 from gpux.model.reference import ModelRef
 from gpux.store import Store
 from tests.store.variants import COMMITS, ID, can_exchange, commit
+from tests.waiting import FOREVER
 
 #: What Python tells its audit hooks of, as far as it touches the disk.
 _DISK = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "os.link", "shutil.rmtree", "fcntl.")
@@ -28,6 +29,7 @@ def loop(store: Store) -> None:
         content = {"model.onnx": os.urandom(300_000), "other.bin": os.urandom(200_000)}
         commit(store, replace=True, commit=COMMITS[number % 3], files=content)
         store.record_ref("hf", "name", ID, None, COMMITS[number % 3])
+        say("committed")
 
 
 def once(store: Store) -> None:
@@ -42,7 +44,7 @@ def hold(store: Store) -> None:
     """Hold the lock of the usual variant until killed."""
     with store.lock("hf", ID, COMMITS[0], "feature-extraction", "fp32"):
         say("ready")
-        time.sleep(60)
+        time.sleep(FOREVER)
 
 
 def stage(store: Store) -> None:
@@ -50,7 +52,7 @@ def stage(store: Store) -> None:
     with store.staging() as staging:
         (staging.path / "model.onnx").write_bytes(b"half")
         say("ready")
-        time.sleep(60)
+        time.sleep(FOREVER)
 
 
 def too_large(store: Store) -> None:

@@ -15,6 +15,7 @@ from gpux.model.variant import StoredModel
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from tests.store.variants import COMMITS, ID, commit, names
+from tests.waiting import FOREVER
 
 
 def size(folder: Path) -> int:
@@ -89,9 +90,9 @@ def test_removal_waits_for_a_running_conversion(store: Store) -> None:
     thread = threading.Thread(target=lambda: plan.execute(on_wait=waiting.set))
     with store.lock("hf", ID, model.commit, model.task, "fp32"):
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(FOREVER)
         assert store.models() == [model]
-    thread.join(10)
+    thread.join()
     assert not store.models()
 
 

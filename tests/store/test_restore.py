@@ -8,7 +8,9 @@ import pytest
 from gpux.errors import CancelledError
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
+from tests.store.test_locks import CountingToken
 from tests.store.variants import FILES, ID, commit, names
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -67,16 +69,17 @@ def test_a_folder_in_the_place_of_a_file(store: Store, originals: dict[str, Path
 def test_restoring_waits_for_a_running_conversion(store: Store, originals: dict[str, Path]) -> None:
     model = commit(store)
     (model.path / "model.onnx").write_bytes(b"damaged")
-    thread = threading.Thread(target=lambda: store.restore(model, originals))
+    waiting = CountingToken()
+    thread = threading.Thread(target=lambda: store.restore(model, originals, cancel=waiting))
     with store.lock("hf", ID, model.commit, model.task, "fp32"):
         thread.start()
-        thread.join(0.5)
-        assert thread.is_alive() and not store.verify(model).ok
+        wait_until(lambda: waiting.waits)
+        assert not store.verify(model).ok
         token = CancelToken()
         token.cancel()
         with pytest.raises(CancelledError):
             store.restore(model, originals, cancel=token)
-    thread.join(10)
+    thread.join()
     assert store.verify(model).ok
 
 

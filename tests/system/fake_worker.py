@@ -15,10 +15,17 @@ from pathlib import Path
 from typing import Any
 
 Request = dict[str, Any]
+FOREVER = 3600  #: seconds, longer than any test may take
 
 
 def send(event: str, **values: object) -> None:
     print(json.dumps({"event": event, **values}), flush=True)
+
+
+def wait_for(file: str | None) -> None:
+    """Wait until a file exists; forever without one."""
+    while file is None or not Path(file).exists():
+        time.sleep(0.01)
 
 
 def echo(request: Request) -> None:
@@ -70,13 +77,13 @@ def killed(request: Request) -> None:
 
 
 def hang(request: Request) -> None:
-    time.sleep(600)
+    time.sleep(FOREVER)
 
 
 def deaf(request: Request) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _child(deaf=True)
-    time.sleep(600)
+    time.sleep(FOREVER)
 
 
 def orphans(request: Request) -> None:
@@ -86,35 +93,38 @@ def orphans(request: Request) -> None:
 
 def closed(request: Request) -> None:
     os.close(1)
-    time.sleep(600)
+    time.sleep(FOREVER)
 
 
 def watches_parent(request: Request) -> None:
     die_with_parent = runpy.run_path(request["protocol"])["die_with_parent"]
     die_with_parent()  # before the test learns of the child
     _child(deaf=True)
-    time.sleep(600)
+    time.sleep(FOREVER)
 
 
 def _child(*, deaf: bool) -> None:
     """Start a child that holds the output open, and report its process id."""
-    setup = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" if deaf else ""
-    started = subprocess.Popen([sys.executable, "-I", "-c", f"{setup} import time; print(flush=True); time.sleep(600)"])
+    setup = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    ready, theirs = os.pipe()
+    code = f"{setup}import os, time; os.write({theirs}, b'1'); time.sleep({FOREVER})"
+    started = subprocess.Popen([sys.executable, "-I", "-c", code], pass_fds=[theirs])
+    os.close(theirs)
+    os.read(ready, 1)  # its handler is set
     send("child", pid=started.pid)
 
 
 def eat(request: Request) -> None:
-    """Allocate memory, a tenth at a time; with ``child`` in another process, which then waits."""
+    """Allocate memory, a tenth at a time; with ``child`` in another process."""
     size = request["bytes"] // 10
     if request.get("child"):
-        code = f"import time; kept = [bytes([1]) * {size} for _ in range(10)]; time.sleep(600)"
+        code = f"import time; kept = [bytes([1]) * {size} for _ in range(10)]; time.sleep({FOREVER})"
         subprocess.Popen([sys.executable, "-I", "-c", code])
-        time.sleep(600)
+        time.sleep(FOREVER)
     kept = []
     for _ in range(10):
         kept.append(bytes([1]) * size)
-        time.sleep(0.1)
-    time.sleep(request.get("seconds", 0))
+    wait_for(request.get("until"))
     send("result", held=len(kept))
 
 
@@ -122,7 +132,7 @@ def map_file(request: Request) -> None:
     """Map a file and read it, as weights: the system may drop its pages at any time."""
     with Path(request["file"]).open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
         total = sum(pages[place] for place in range(0, len(pages), 4096))
-        time.sleep(1)
+        wait_for(request["until"])
     send("result", total=total)
 
 
