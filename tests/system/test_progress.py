@@ -22,7 +22,7 @@ from gpux.system.progress import (
     event_to_dict,
     silent,
 )
-from gpux.system.progress_display import ProgressDisplay
+from gpux.system.progress_display import ProgressDisplay, PullsDisplay
 
 EVENTS: list[Event] = [
     StageStarted("download", "3 files"),
@@ -192,3 +192,17 @@ def test_messages_are_not_markup(message: str, terminal: bool) -> None:
 @pytest.mark.parametrize("event", [StageFinished("store", "word " * 60 + "end", 0.0), Warned("word " * 60 + "end")])
 def test_a_long_line_stays_one_line_without_a_terminal(event: Event) -> None:
     assert drawn(event, terminal=False).count("\n") == 1
+
+
+def test_of_several_pulls_only_those_that_run_have_a_line() -> None:
+    screen = io.StringIO()
+    with PullsDisplay(Console(file=screen, force_terminal=True, width=80)) as display:
+        for event in (StageStarted("store", "Storing"), StageFinished("store", "stored, 1 kB", 0.1)):
+            display("org/done", event)
+        display("org/runs", StageStarted("download", "Downloading"))
+        screen.truncate(0)
+        display._progress.refresh()
+        assert "org/done" not in screen.getvalue() and "org/runs: Downloading" in screen.getvalue()
+        display("org/done", StageStarted("quantize", "Quantizing"))
+        display._progress.refresh()
+        assert "org/done: Quantizing" in screen.getvalue()

@@ -85,7 +85,7 @@ class ProgressDisplay:
 
 
 class PullsDisplay:
-    """Several pulls on one display: a live line for each on a terminal, labelled lines elsewhere."""
+    """Several pulls on one display: a live line for each stage on a terminal, labelled lines elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -110,10 +110,17 @@ class PullsDisplay:
         task = self._tasks[label]
         match event:
             case StageStarted():
-                self._progress.update(task, description=f"{escape(label)}: {escape(event.message)}", total=None)
+                description = f"{escape(label)}: {escape(event.message)}"
+                self._progress.update(task, description=description, total=None, visible=True)
             case BytesAdvanced():
                 self._progress.update(task, completed=event.done, total=event.total or None)
-            case StageFinished(stage="store") | Warned():
-                mark = "[yellow]![/]" if isinstance(event, Warned) else "[green]✓[/]"
-                message = f"{mark} {escape(label)}: {escape(event.message)}"
-                self._progress.console.print(message, highlight=False, soft_wrap=not self._live)
+            case StageFinished():
+                self._progress.update(task, visible=False)  # until the next stage of this pull
+                if event.stage == "store":
+                    self._print("[green]✓[/]", label, event.message)
+            case Warned():
+                self._print("[yellow]![/]", label, event.message)
+
+    def _print(self, mark: str, label: str, message: str) -> None:
+        text = f"{mark} {escape(label)}: {escape(message)}"
+        self._progress.console.print(text, highlight=False, soft_wrap=not self._live)
