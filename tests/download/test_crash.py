@@ -28,7 +28,7 @@ pytestmark = pytest.mark.hub
 BIG, MEDIUM = "crash/big", "crash/medium"
 FILE = "model.safetensors"
 MB = 1_000_000
-SIZES = {BIG: 200 * MB, MEDIUM: 60 * MB}
+SIZES = {BIG: 100 * MB, MEDIUM: 60 * MB}
 KILLS = 20
 
 PULL = """
@@ -94,14 +94,13 @@ def running(program: str, model: str, **env: str) -> Iterator[subprocess.Popen[s
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate()
     assert process.returncode == 0, err[-2000:]
     return out.strip().splitlines()[-1]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
+    while not condition() and process.poll() is None:
         time.sleep(0.005)
 
 
@@ -253,7 +252,7 @@ except errors.GpuxError as exc:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit")
 def test_a_full_disk_is_its_own_error_and_the_next_pull_resumes(hub: HubServer, settings: Settings) -> None:
     result = subprocess.run(
-        [sys.executable, "-c", LIMITED, MEDIUM, str(40 * MB)], capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", LIMITED, MEDIUM, str(40 * MB)], capture_output=True, text=True
     )
     error = json.loads(result.stdout)
     first = sent(hub)
@@ -297,7 +296,7 @@ def test_no_token_in_any_output(hub: HubServer, settings: Settings) -> None:
         if fault:
             hub.add_fault(fault)
         with start(LOUD, MEDIUM, HF_TOKEN=secret) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate()
         assert "DEBUG" in err and secret not in out + err
         for folder in settings.hf_cache.rglob("blobs"):
             assert not any(secret in file.name for file in folder.iterdir())
@@ -307,11 +306,11 @@ def test_no_token_in_any_output(hub: HubServer, settings: Settings) -> None:
 
 
 def test_ctrl_c_ends_a_large_pull_at_once(hub: HubServer, settings: Settings) -> None:
-    hub.add_fault(Fault("stall", listener="cdn", after=2 * MB, seconds=50, times=None))
-    with running(PULL, MEDIUM, GPUX_TIMEOUT="60") as process:
+    hub.add_fault(Fault("stall", listener="cdn", after=2 * MB, times=None))
+    with running(PULL, MEDIUM, GPUX_TIMEOUT="3600") as process:
         wait_until(lambda: on_disk(settings) > MB, process)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)  # less than the server's pause
+        process.communicate()  # the server and the timeout last longer than the test
     assert process.returncode not in (0, None)
     kept = on_disk(settings)
     hub.clear_faults()
