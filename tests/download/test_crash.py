@@ -251,9 +251,7 @@ except errors.GpuxError as exc:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit")
 def test_a_full_disk_is_its_own_error_and_the_next_pull_resumes(hub: HubServer, settings: Settings) -> None:
-    result = subprocess.run(
-        [sys.executable, "-c", LIMITED, MEDIUM, str(40 * MB)], capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, "-c", LIMITED, MEDIUM, str(40 * MB)], capture_output=True, text=True)
     error = json.loads(result.stdout)
     first = sent(hub)
 
