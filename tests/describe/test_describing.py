@@ -136,7 +136,7 @@ def hub(described: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]
 
 
 def test_a_page_with_the_parameter_count_takes_two_requests(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/small", settings)
+    found = describe_model("acme/small", settings=settings)
 
     assert [request.path.split("?")[0] for request in hub.requests] == [
         "/api/models/acme/small",
@@ -154,18 +154,18 @@ def test_a_page_with_the_parameter_count_takes_two_requests(hub: HubServer, sett
 
 
 def test_a_description_takes_little_processor_time(hub: HubServer, settings: Settings) -> None:
-    describe_model("acme/base", settings)  # imports
+    describe_model("acme/base", settings=settings)  # imports
     times = []
     for _ in range(5):
         start = time.process_time()  # not wall time: other processes may use the processor
-        describe_model("acme/small", settings)
+        describe_model("acme/small", settings=settings)
         times.append(time.process_time() - start)
 
     assert min(times) < 0.3
 
 
 def test_a_configuration_alone_gives_the_size(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("mistralai/Mixtral-8x7B-v0.1", settings)
+    found = describe_model("mistralai/Mixtral-8x7B-v0.1", settings=settings)
 
     assert (found.parameters.total, found.parameters.basis) == (46_702_792_704, "config by formula")
     assert 12.8e9 < (found.parameters.active or 0) < 13e9
@@ -178,7 +178,7 @@ def test_a_configuration_alone_gives_the_size(hub: HubServer, settings: Settings
 def test_a_gated_model_reports_what_is_missing(
     hub: HubServer, settings: Settings, token: str | None, hint: str
 ) -> None:
-    found = describe_model("acme/gated", settings.with_overrides(token=token))
+    found = describe_model("acme/gated", settings=settings.with_overrides(token=token))
 
     assert found.card.gated == "manual"
     assert "is gated" in found.unknown["architecture"] and hint in found.unknown["architecture"]
@@ -187,7 +187,7 @@ def test_a_gated_model_reports_what_is_missing(
 
 
 def test_a_gated_model_with_the_right_token(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/gated", settings.with_overrides(token="hf_good"))
+    found = describe_model("acme/gated", settings=settings.with_overrides(token="hf_good"))
 
     assert (found.parameters.total, found.parameters.basis) == (80_448, "safetensors headers")
     assert "architecture" not in found.unknown
@@ -196,34 +196,34 @@ def test_a_gated_model_with_the_right_token(hub: HubServer, settings: Settings) 
 @pytest.mark.parametrize("token", [None, "hf_good"])
 def test_a_missing_model_is_a_typed_error(hub: HubServer, settings: Settings, token: str | None) -> None:
     with pytest.raises(ModelNotFoundError, match="acme/missing"):
-        describe_model("acme/missing", settings.with_overrides(token=token))
+        describe_model("acme/missing", settings=settings.with_overrides(token=token))
 
 
 @pytest.mark.parametrize(
     ("ref", "why"), [("acme/page", "is an HTML page instead of JSON"), ("acme/list", "not a JSON object")]
 )
 def test_an_invalid_configuration_is_reported(hub: HubServer, settings: Settings, ref: str, why: str) -> None:
-    assert why in describe_model(ref, settings).unknown["architecture"]
+    assert why in describe_model(ref, settings=settings).unknown["architecture"]
 
 
 def test_an_html_page_instead_of_a_file(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("status", path="/resolve/", status=200, body=PAGE, headers={"Content-Type": "text/html"}))
 
-    found = describe_model("acme/small", settings)
+    found = describe_model("acme/small", settings=settings)
 
     assert "HTML page" in found.unknown["architecture"]
     assert found.parameters.total == 80_448
 
 
 def test_no_configuration_leaves_the_name(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/Nothing-7B", settings)
+    found = describe_model("acme/Nothing-7B", settings=settings)
 
     assert (found.parameters.total, found.parameters.basis) == (7_000_000_000, "name")
     assert found.unknown["architecture"] == "the model has no config.json"
 
 
 def test_a_configuration_in_a_folder(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/nested", settings)
+    found = describe_model("acme/nested", settings=settings)
 
     assert found.config_path == "unet/config.json"
     assert "unet/config.json" in found.notes[0]
@@ -231,27 +231,32 @@ def test_a_configuration_in_a_folder(hub: HubServer, settings: Settings) -> None
 
 
 def test_a_broken_header_is_named(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/broken", settings, headers="always")
+    found = describe_model("acme/broken", settings=settings, headers="always")
 
     assert (found.parameters.total, found.parameters.basis) == (80_448, "config by formula")
     assert "model.safetensors" in found.unknown["headers"] and "page" in found.unknown["headers"]
 
 
 def test_contradicting_files_are_noted(hub: HubServer, settings: Settings) -> None:
-    assert describe_model("acme/says-fp16", settings).notes == ("config.json states float16, but the weights are F32",)
+    assert describe_model("acme/says-fp16", settings=settings).notes == (
+        "config.json states float16, but the weights are F32",
+    )
 
 
 def test_masks_are_not_parameters(hub: HubServer, settings: Settings) -> None:
-    told, read = describe_model("acme/masks", settings), describe_model("acme/masks", settings, headers="always")
+    stated, read = (
+        describe_model("acme/masks", settings=settings),
+        describe_model("acme/masks", settings=settings, headers="always"),
+    )
 
-    assert (told.parameters.total, told.parameters.formula) == (2288 + 512, 2288)
-    assert told.notes == ("of the 2,800 stored values, 512 are causal masks: 2,288 are parameters",)
+    assert (stated.parameters.total, stated.parameters.formula) == (2288 + 512, 2288)
+    assert stated.notes == ("of the 2,800 stored values, 512 are causal masks: 2,288 are parameters",)
     assert (read.parameters.total, read.parameters.stored) == (2288, 2800)
     assert read.notes == ("512 of the 2,800 stored values are buffers and scales, not parameters",)
 
 
 def test_a_hundred_shards(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/hundred", settings)
+    found = describe_model("acme/hundred", settings=settings)
 
     ranged = [request for request in hub.requests if "safetensors" in request.path or request.listener == "cdn"]
     cdn = [request for request in ranged if request.listener == "cdn"]
@@ -262,14 +267,14 @@ def test_a_hundred_shards(hub: HubServer, settings: Settings) -> None:
 
 
 def test_shards_found_by_their_index(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/odd-shards", settings)
+    found = describe_model("acme/odd-shards", settings=settings)
 
     assert (found.parameters.total, found.parameters.basis) == (20, "safetensors headers")
 
 
 @pytest.mark.parametrize("file", ["Tiny-Q4_K_M.gguf", None])
 def test_a_gguf_file(hub: HubServer, settings: Settings, file: str | None) -> None:
-    found = describe_model("acme/gguf" + (f"/{file}" if file else ""), settings)
+    found = describe_model("acme/gguf" + (f"/{file}" if file else ""), settings=settings)
 
     assert found.gguf is not None and found.architecture is not None
     assert (found.gguf.label, found.parameters.basis) == ("Q4_K_M", "gguf")
@@ -281,20 +286,20 @@ def test_a_gguf_file(hub: HubServer, settings: Settings, file: str | None) -> No
 
 
 def test_an_invalid_gguf_file(hub: HubServer, settings: Settings) -> None:
-    found = describe_model("acme/gguf/bad.gguf", settings)
+    found = describe_model("acme/gguf/bad.gguf", settings=settings)
 
     assert "cannot read bad.gguf as a GGUF file" in found.unknown["architecture"]
     with pytest.raises(EntryNotFoundError):
-        describe_model("acme/gguf/no.gguf", settings)
+        describe_model("acme/gguf/no.gguf", settings=settings)
 
 
 def test_scans_and_chains_are_requested_on_demand(hub: HubServer, settings: Settings) -> None:
-    pickled = describe_model("acme/pickled", settings, scans=True)
+    pickled = describe_model("acme/pickled", settings=settings, scans=True)
     assert len(hub.requests) == 3
     assert pickled.card.security.status == "issues"
     assert pickled.card.security.issues[0].imports == ("os.system (dangerous)",)
     hub.clear_requests()
-    chained = describe_model("acme/small", settings, chain=True)
+    chained = describe_model("acme/small", settings=settings, chain=True)
     assert [base.id for base in chained.base_chain] == ["acme/base", "acme/root"]
     assert len(hub.requests) == 4
 
@@ -304,29 +309,29 @@ def test_offline_the_last_known_page_is_described(hub: HubServer, settings: Sett
     describe_model("acme/small", manager=manager)
     hub.clear_requests()
 
-    found = describe_model("acme/small", settings.with_overrides(offline=True))
+    found = describe_model("acme/small", settings=settings.with_overrides(offline=True))
 
     assert hub.requests == []
     assert (found.known.why, found.parameters.total) == ("offline", 80_448)
     assert found.card.license == "apache-2.0"
     assert "offline" in found.unknown["architecture"] and "scan" in found.unknown
     with pytest.raises(OfflineError):
-        describe_model("acme/base", settings.with_overrides(offline=True))
+        describe_model("acme/base", settings=settings.with_overrides(offline=True))
 
 
 def test_a_failing_hub_leaves_its_last_answer(hub: HubServer, settings: Settings) -> None:
-    describe_model("acme/small", settings)
+    describe_model("acme/small", settings=settings)
     hub.add_fault(Fault("status", path="/api/models", status=503, times=None))
 
     hub.clear_requests()
 
-    found = describe_model("acme/small", settings)
+    found = describe_model("acme/small", settings=settings)
 
     assert "503" in (found.known.why or "")
     assert "the Hub does not answer" in found.unknown["architecture"]
     assert len(hub.requests) == 1
     with pytest.raises(Exception, match="503"):
-        describe_model("acme/base", settings)
+        describe_model("acme/base", settings=settings)
 
 
 def test_a_local_folder(tmp_path: Path, settings: Settings) -> None:
@@ -337,30 +342,30 @@ def test_a_local_folder(tmp_path: Path, settings: Settings) -> None:
     (folder / "README.md").write_text("---\nlicense: mit\nlanguage: [en]\nbase_model: acme/base\n---\n# Small\n")
     (tmp_path / "a.gguf").write_bytes(llama().file())
 
-    found, gguf = describe_model(folder, settings), describe_model(tmp_path / "a.gguf", settings)
+    found, gguf = describe_model(folder, settings=settings), describe_model(tmp_path / "a.gguf", settings=settings)
 
     assert (found.parameters.total, found.parameters.basis) == (80_448, "safetensors headers")
     assert (found.card.license, found.card.languages, found.card.base_models[0].id) == ("mit", ("en",), "acme/base")
     assert gguf.gguf is not None and gguf.parameters.basis == "gguf"
     with pytest.raises(ModelNotFoundError):
-        describe_model(tmp_path / "none.gguf", settings)
+        describe_model(tmp_path / "none.gguf", settings=settings)
 
 
 def test_an_unreachable_hub(settings: Settings) -> None:
     with pytest.raises(NetworkError):
-        describe_model("acme/small", settings.with_overrides(endpoint="http://127.0.0.1:9"))
+        describe_model("acme/small", settings=settings.with_overrides(endpoint="http://127.0.0.1:9"))
 
 
 def test_a_description_is_json(hub: HubServer, settings: Settings) -> None:
     for ref in ("acme/small", "acme/gguf", "mistralai/Mixtral-8x7B-v0.1", "acme/Nothing-7B"):
-        found = describe_model(ref, settings).to_dict()
+        found = describe_model(ref, settings=settings).to_dict()
         assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
 def test_an_unavailable_file_is_not_retried_for_long(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("status", path="/resolve/", status=503, times=None))
 
-    found = describe_model("acme/small", settings)
+    found = describe_model("acme/small", settings=settings)
 
     assert "503" in found.unknown["architecture"]
     assert found.parameters.total == 80_448

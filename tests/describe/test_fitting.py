@@ -20,7 +20,7 @@ MACHINE = MachineFacts(16_000_000_000, 8_000_000_000, bandwidth=20e9, disk_free=
 def test_a_local_gguf_file(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "a.gguf").write_bytes(llama().file())
 
-    found = describe_model(tmp_path / "a.gguf", settings)
+    found = describe_model(tmp_path / "a.gguf", settings=settings)
     fits = fit_model(found, MACHINE, context=2048, batch=2)
 
     assert [(fit.precision, fit.context, fit.batch) for fit in fits] == [
@@ -35,7 +35,7 @@ def test_a_local_gguf_file(tmp_path: Path, settings: Settings) -> None:
 def test_an_unknown_size_gives_no_estimate(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
 
-    [fit] = fit_model(describe_model(tmp_path, settings), MACHINE, precisions=["fp32"])
+    [fit] = fit_model(describe_model(tmp_path, settings=settings), MACHINE, precisions=["fp32"])
 
     assert (fit.weights, fit.memory) == (None, None)
 

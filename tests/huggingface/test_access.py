@@ -61,7 +61,7 @@ def test_verdicts(
     with_token: bool | None,
     kind: type[errors.GpuxError] | None,
 ) -> None:
-    report = check_access(ref, replace(settings, token=token))
+    report = check_access(ref, settings=replace(settings, token=token))
 
     assert report.verdict.startswith(verdict)
     assert "\n" not in report.verdict
@@ -91,7 +91,7 @@ REQUESTS: list[tuple[str, str | None, list[tuple[str, bool]]]] = [
 def test_the_requests_and_which_of_them_carry_the_token(
     hub: HubServer, settings: Settings, ref: str, token: str | None, expected: list[tuple[str, bool]]
 ) -> None:
-    check_access(ref, replace(settings, token=token))
+    check_access(ref, settings=replace(settings, token=token))
 
     sent = [(request.method, "Authorization" in request.headers) for request in hub.requests]
     assert sent == expected
@@ -99,25 +99,25 @@ def test_the_requests_and_which_of_them_carry_the_token(
 
 
 def test_the_fields_of_a_report(hub: HubServer, settings: Settings) -> None:
-    report = check_access("tiny/classify", settings)
+    report = check_access("tiny/classify", settings=settings)
 
     assert (report.id, report.commit) == ("tiny/classify", hub.commit("tiny/classify"))
     assert (report.visibility, report.gated) == ("public", None)
     assert report.size == sum(file.size or 0 for file in report.files) > 100_000
     assert report.tried == max(report.files, key=lambda file: file.size or 0).path
-    assert check_access("gpt2", settings).id == "openai-community/gpt2"
-    assert check_access(ModelRef("hf", "tiny/fill"), settings).downloads
+    assert check_access("gpt2", settings=settings).id == "openai-community/gpt2"
+    assert check_access(ModelRef("hf", "tiny/fill"), settings=settings).downloads
 
 
 def test_restricted_files_of_a_model_whose_info_is_public(hub: HubServer, settings: Settings) -> None:
     """For example by an organization's rules for networks and tokens, which the info does not show."""
     user = replace(settings, token=ADA)
     hub.add_fault(Fault("status", method="HEAD", status=403))
-    report = check_access("tiny/embed", user)
+    report = check_access("tiny/embed", settings=user)
     assert (report.verdict, report.without_token, report.with_token) == ("downloads with this token only", False, True)
 
     hub.add_fault(Fault("status", method="HEAD", status=403, times=2))
-    report = check_access("tiny/embed", user)
+    report = check_access("tiny/embed", settings=user)
     assert (report.downloads, report.without_token, report.with_token) == (False, False, False)
     assert type(report.error) is errors.AccessError
 
@@ -133,22 +133,22 @@ def test_a_failing_hub_gives_no_verdict(
     hub: HubServer, settings: Settings, fault: dict[str, Any], kind: type[errors.GpuxError], verdict: str
 ) -> None:
     hub.add_fault(Fault("status", times=None, **fault))
-    report = check_access("tiny/embed", settings)
+    report = check_access("tiny/embed", settings=settings)
     assert (type(report.error), report.verdict) == (kind, verdict)
     assert (report.without_token, report.with_token) == (None, None)
 
 
 def test_no_network_and_offline(hub: HubServer, settings: Settings) -> None:
-    report = check_access("tiny/embed", replace(settings, endpoint="http://127.0.0.1:9"))
+    report = check_access("tiny/embed", settings=replace(settings, endpoint="http://127.0.0.1:9"))
     assert (type(report.error), report.verdict) == (errors.NetworkError, "unknown: the Hub does not answer")
-    report = check_access("tiny/embed", replace(settings, offline=True))
+    report = check_access("tiny/embed", settings=replace(settings, offline=True))
     assert (type(report.error), report.verdict) == (errors.OfflineError, "unknown: offline")
     assert hub.requests == []
 
 
 def test_reports_are_in_the_order_of_the_references(hub: HubServer, settings: Settings) -> None:
     refs = ["tiny/embed", "tiny/missing", "two words", "acme/gated", "tiny/fill"] * 6
-    reports = check_many(refs, settings)
+    reports = check_many(refs, settings=settings)
     assert [report.reference for report in reports] == refs
     assert [report.downloads for report in reports[:5]] == [True, False, False, False, True]
 
@@ -158,7 +158,7 @@ def test_models_are_checked_concurrently(hub: HubServer, settings: Settings) -> 
     refs = ["tiny/embed", "tiny/classify", "tiny/fill", "tiny/weights"]
     together = threading.Barrier(len(refs), timeout=PATIENCE)
     hub.add_fault(Fault("latency", path="/api/models/", seconds=0, times=len(refs), on_strike=together.wait))
-    reports: list[AccessReport] = check_many(refs, replace(settings, timeout=PATIENCE))
+    reports: list[AccessReport] = check_many(refs, settings=replace(settings, timeout=PATIENCE))
     assert [report.downloads for report in reports] == [True] * len(refs)
 
 
@@ -167,4 +167,4 @@ def test_a_check_can_be_cancelled(hub: HubServer, settings: Settings) -> None:
     cancel = CancelToken()
     cancel.cancel()
     with pytest.raises(errors.CancelledError):
-        check_many(["tiny/embed", "tiny/fill"], settings, cancel=cancel)
+        check_many(["tiny/embed", "tiny/fill"], settings=settings, cancel=cancel)

@@ -148,7 +148,7 @@ class _Importing:
 
     def one(self, ref: ModelRef, manager: ModelManager | None = None) -> tuple[Record, Action]:
         manager = manager or self._manager(ref.scheme)
-        found = describe_model(ref, self._settings, manager=manager, cancel=self._stop)
+        found = describe_model(ref, settings=self._settings, manager=manager, cancel=self._stop)
         record = record_of(found, ref, self._settings)
         if (record.scheme, record.id) in self._stored_models():
             record = replace(record, status="pulled")

@@ -132,7 +132,7 @@ class _Refreshing:
         return Refreshed(record.reference, "current", written, _changes(record.reported, facts))
 
     def _described(self, record: Record, ref: ModelRef, manager: ModelManager) -> Refreshed:
-        found = describe_model(ref, self._settings, manager=manager, cancel=self._stop)
+        found = describe_model(ref, settings=self._settings, manager=manager, cancel=self._stop)
         draft = record_of(found, ref, self._settings)
         now = self._catalog.move(record.reference, draft)
         changes = _changes(record.reported, now.reported)

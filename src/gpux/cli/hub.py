@@ -45,7 +45,7 @@ def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool, offlin
     from gpux.huggingface.access import check_many
 
     terminal.override(offline=offline or None)
-    reports = check_many(refs, terminal.settings)
+    reports = check_many(refs, settings=terminal.settings)
     if terminal.as_json:
         terminal.data([report.to_dict() for report in reports])
     elif files:

@@ -73,7 +73,7 @@ def _show_page(terminal: Terminal, ref: ModelRef, options: dict[str, Any]) -> No
 
     found = describe_model(
         ref,
-        terminal.settings,
+        settings=terminal.settings,
         headers="always" if options["headers"] else "auto",
         chain=options["chain"],
         scans=options["scan"],

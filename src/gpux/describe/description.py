@@ -53,10 +53,10 @@ class ModelDescription(Value):
 
 def describe_model(
     ref: Reference,
-    settings: Settings | None = None,
     *,
-    manager: ModelManager | None = None,
     revision: str | None = None,
+    manager: ModelManager | None = None,
+    settings: Settings | None = None,
     headers: Headers = "auto",
     chain: bool = False,
     scans: bool = False,
@@ -68,9 +68,9 @@ def describe_model(
 
     Args:
         ref: any form that :meth:`ModelRef.parse` accepts; a reference to a file describes that file.
-        settings: default: those of the environment.
-        manager: default: the manager of the reference's scheme.
         revision: branch, tag, ``refs/pr/N`` or commit.
+        manager: default: the manager of the reference's scheme.
+        settings: default: those of the environment.
         headers: ``"auto"`` reads the headers of the weights if the page reports no parameter count, or if ``ref`` names
             a file.
         chain: follow the base models, with one request each.

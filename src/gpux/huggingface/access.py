@@ -60,7 +60,7 @@ class AccessReport(Value):
 
 
 def check_access(
-    ref: Reference, settings: Settings | None = None, *, cancel: CancelToken | None = None
+    ref: Reference, *, settings: Settings | None = None, cancel: CancelToken | None = None
 ) -> AccessReport:
     """Check one model; errors are in the report, not raised.
 
@@ -71,7 +71,7 @@ def check_access(
 
 
 def check_many(
-    refs: Iterable[Reference], settings: Settings | None = None, *, cancel: CancelToken | None = None
+    refs: Iterable[Reference], *, settings: Settings | None = None, cancel: CancelToken | None = None
 ) -> list[AccessReport]:
     """Check several models concurrently; the reports are in the order of ``refs``.
 
