@@ -184,8 +184,11 @@ def test_a_damaged_graph(settings: Settings, tmp_path: Path) -> None:
     graph = folder / "onnx" / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:1000])
 
-    with pytest.raises(errors.SessionError):
+    with pytest.raises(
+        errors.SessionError, match=r"ships cannot be used: .*Load model from model\.onnx failed"
+    ) as caught:
         pull_model(folder, settings=settings)
+    assert "verify" not in str(caught.value.hint)  # nothing is stored
     assert Store(settings.store).models() == []
 
 

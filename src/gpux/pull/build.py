@@ -5,6 +5,7 @@ Both end in one atomic commit to the store. An error before the commit leaves no
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
-from gpux.errors import ProofError
+from gpux.errors import ProofError, SessionError
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
@@ -90,6 +91,7 @@ def _checked(
     files: Mapping[str, str],
 ) -> tuple[tuple[GraphSpec, ...], Proof]:
     with (
+        _shipped_errors(staging.path, info),
         context.stages.stage("prove", "Checking the repository's own ONNX") as done,
         Graphs(staging.path, files, context.open_session) as graphs,
     ):
@@ -99,6 +101,17 @@ def _checked(
         done(f"{', '.join(graph.graph for graph in candidate.graphs)} loads, fits {plan.task}{answers}")
         provider = graphs.session(graphs.names[0]).execution_provider
     return specs, Proof("shipped", onnxruntime=runtime_version(), execution_provider=provider)
+
+
+@contextmanager
+def _shipped_errors(folder: Path, info: ModelInfo) -> Iterator[None]:
+    """Errors of onnxruntime without the staging folder, and without the advice to verify: nothing is stored yet."""
+    try:
+        yield
+    except SessionError as exc:
+        message = f"the ONNX that {info.id} ships cannot be used: {exc.message.replace(f'{folder}{os.sep}', '')}"
+        hint = "Its files are as the source has them: report this to the owner of the model."
+        raise type(exc)(message, hint=hint, **exc.details) from exc
 
 
 def _proven(
