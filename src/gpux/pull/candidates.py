@@ -202,8 +202,8 @@ def no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
     choice = "--precision " + precisions[0] if precisions else "--format " + next(iter(info.formats), "")
     bring = f"Try `gpux pull {info.id} {choice}`, or see its files" if info.formats else "See its files"
     return NoWeightsError(
-        f"{info.id} has no weights that gpux can run ({precision} as ONNX, or safetensors or PyTorch weights that are "
-        f"converted to fp32): the repository has {found}",
+        f"{info.id} has no weights that gpux can run ({precision} as ONNX, or weights that are converted to fp32: "
+        f"safetensors, PyTorch or a single GGUF file): the repository has {found}",
         hint=f"{bring}: `gpux info {info.id} --files`.",
         model=info.id,
         formats=list(info.formats),
