@@ -48,13 +48,15 @@ class Fetch:
             Transfer(settings.endpoint, settings.token, settings.timeout, ca_bundle=settings.ca_bundle) as transfer,
             ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="gpux-fetch") as pool,
         ):
-            by_size = sorted({file.path: file for file in files}.values(), key=lambda file: -(file.size or 0))
-            jobs = {file.path: pool.submit(self._fetch, file, transfer) for file in by_size}
-            try:
+            finished = False
+            try:  # before the first thread starts: Ctrl-C at any later moment has to stop them
+                by_size = sorted({file.path: file for file in files}.values(), key=lambda file: -(file.size or 0))
+                jobs = {file.path: pool.submit(self._fetch, file, transfer) for file in by_size}
                 _await(list(jobs.values()), self._cancel)
+                finished = True
             finally:
                 self._stop.cancel()
-                if not all(job.done() for job in jobs.values()):
+                if not finished:
                     transfer.abort()
                 pool.shutdown(cancel_futures=True)
         reports = tuple(jobs[path].result() for path in dict.fromkeys(file.path for file in files))
