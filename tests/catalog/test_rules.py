@@ -64,7 +64,7 @@ def test_valid_overrides(field: str, value: Any, kept: tuple[str, Any]) -> None:
         ({"languages": 5}, "a list of text is expected", None),
         ({"task": "no/task"}, "a task name such as", None),
         ({"defaults": 5}, "a mapping of names to values", None),
-        ({"defaults": {"temperature": -1}}, "temperature must be a number greater than 0", None),
+        ({"defaults": {"temperature": -1}}, "temperature must be a number of at least 0", None),
         ({"defaults": {"top_p": 2}}, "top_p must be a number greater than 0 and at most 1", None),
         ({"defaults": {"top_k": 1.5}}, "top_k must be a whole number", None),
         ({"defaults": {"x": math.inf}}, "JSON values are expected", None),

@@ -264,3 +264,9 @@ def test_urls_of_files(name: str, rev: str, path: list[str]) -> None:
     expected = ModelRef("hf", name, rev, file, HUB)
     for page in ("blob", "resolve", "raw"):
         assert ModelRef.parse(f"{HUB}/{name}/{page}/{rev}/{file}") == expected
+
+
+@pytest.mark.parametrize("value", [3, None, b"org/name", ["org/name"]])
+def test_a_value_that_is_not_text_is_not_a_reference(value: object) -> None:
+    with pytest.raises(InvalidReferenceError, match=f"of type {type(value).__name__}"):
+        ModelRef.parse(value)  # type: ignore[arg-type]

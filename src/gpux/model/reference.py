@@ -66,6 +66,8 @@ class ModelRef:
             return text
         if isinstance(text, os.PathLike):
             return cls("local", os.fspath(text))
+        if not isinstance(text, str):
+            raise _invalid(repr(text), f"it is of type {type(text).__name__}")
         text = text.strip()
         if not text:
             raise _invalid(text, "it is empty")

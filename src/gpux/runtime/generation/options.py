@@ -89,6 +89,9 @@ class Temperature(Number):
         """JSON schema."""
         return {"type": "number", "minimum": 0}
 
+    def __str__(self) -> str:
+        return "a number of at least 0"
+
 
 @dataclass(frozen=True)
 class Flag:
