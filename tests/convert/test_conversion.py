@@ -8,7 +8,6 @@ import pickle
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -281,8 +280,8 @@ def test_cancelling_while_the_exporter_works(
     token = CancelToken()
 
     def listener(event: Event) -> None:
-        if isinstance(event, StageStarted) and event.stage == "prepare":
-            threading.Timer(0.5, token.cancel).start()
+        if isinstance(event, StageStarted) and event.stage == "export":
+            token.cancel()
 
     with pytest.raises(CancelledError):
         converter.convert(make_request(tiny / "bert"), progress=listener, cancel=token)
