@@ -44,7 +44,7 @@ body = json.dumps(request | {{"environment": dict(os.environ)}}).encode()
 socket.send_fds(server, [len(body).to_bytes(4, "big")], [0, 1, 2])
 server.sendall(body)
 answer = server.recv(4)
-sys.exit(int.from_bytes(answer, "big", signed=True) if answer else 1)
+sys.exit(int.from_bytes(answer, "big", signed=True) if answer else "the warm interpreter ended; see server.log")
 """
 
 
