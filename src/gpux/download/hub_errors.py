@@ -79,7 +79,7 @@ def from_response(status: int, headers: Mapping[str, str], context: RequestConte
 
 
 def model_not_found(context: RequestContext) -> ModelNotFoundError:
-    """401 and 404: a missing, private, or renamed model cannot be told apart from outside."""
+    """401 and 404: missing, private and renamed models look the same to a client."""
     access = (
         "or the token in use has no access to it"
         if context.with_token

@@ -38,7 +38,7 @@ LENGTHS = {
 
 
 class NotShrinkableError(Exception):
-    """There is no small model of the configuration."""
+    """The configuration cannot be reduced to a small model."""
 
 
 def small_model(model: Any, seed: int) -> Any:
