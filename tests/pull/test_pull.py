@@ -266,3 +266,13 @@ def test_external_data_is_stored_with_its_graph(repositories: Path, settings: Se
 
     assert {"model.onnx", "model.onnx_data"} <= {file.path for file in model.manifest.files}
     assert all(not (model.path / file.path).is_symlink() for file in model.manifest.files)
+
+
+def test_the_hint_for_a_local_folder_names_that_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "tiny" / "small").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(errors.UnsupportedError) as caught:
+        pull_model("models/tiny/small")
+
+    assert caught.value.hint == "For the folder on this machine, write ./models/tiny/small."

@@ -280,8 +280,8 @@ def whole_model(ref: ModelRef) -> ModelRef:
     if ref.file is not None:
         raise UnsupportedError(
             f"{ref.id}: a pull stores a whole model, and the reference names one file, {ref.file}",
-            hint=f"For the folder on this machine, write ./{ref}."
-            if Path(str(ref)).is_dir()
+            hint=f"For the folder on this machine, write ./{ref.id}/{ref.file}."
+            if Path(ref.id, ref.file).is_dir()
             else f"Run `gpux pull {ref}`.",
         )
     return ref
