@@ -180,7 +180,8 @@ class Database:
 
 _PLAIN = ("reference", "scheme", "id", "revision", "file", "endpoint")
 _LATER = ("added", "described", "status", "reason", "uses", "last_used")
-_JSON = ("aliases", "told", "overrides", "unknown", "notes")  #: ``told`` holds :attr:`Record.reported`
+#: ``told`` holds :attr:`Record.reported`. It keeps its name so that a read-only catalog of any version can be read.
+_JSON = ("aliases", "told", "overrides", "unknown", "notes")
 _LISTED = (*_PLAIN, "commit_id", *_JSON, "partial", *_LATER)
 COLUMNS = (*_LISTED, "details")
 SELECT = f"SELECT {', '.join(_LISTED)} FROM records"  # noqa: S608 - column names only

@@ -1,4 +1,8 @@
-"""The valid values of each field of a record: one table for reported facts and for overrides."""
+"""The valid values of each field of a record: one table for reported facts and for overrides.
+
+The values are checked here and not by msgspec: a count may be text such as ``70B``, a list may be text with commas,
+text is stripped of control characters, and a message says what is expected instead of the constraint that failed.
+"""
 
 from __future__ import annotations
 
