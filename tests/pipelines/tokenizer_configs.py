@@ -99,9 +99,7 @@ CONFIGS = (
     Config("bert-no-config", "bert-cased", {}, plain=True),
     Config("bert-generic-class", "bert-cased", {"tokenizer_class": "PreTrainedTokenizerFast"}),
     Config("bert-additional", "bert", {"additional_special_tokens": ["<|more|>", "[Q]"]}, words=("<|more|>", "[Q]")),
-    Config(
-        "bert-additional-flags", "bert", {"additional_special_tokens": [token("[Q]", lstrip=True)]}, words=("[Q]",)
-    ),
+    Config("bert-additional-flags", "bert", {"additional_special_tokens": [token("[Q]", lstrip=True)]}, words=("[Q]",)),
     Config("bert-specials-map", "bert", {}, specials={"additional_special_tokens": ["<|more|>"]}, words=MORE),
     Config("bert-added-file", "bert", {}, added={"<|more|>": 300}, words=MORE),
     Config("bert-decoder-single-word", "bert", listed("fox", 400, single_word=True, special=False), words=("fox",)),
