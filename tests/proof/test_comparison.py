@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gpux.convert.answer_case import ENCODE, AnswerCase, AnswerSet, write_answers
 from gpux.convert.reference_case import MODEL, Arrays, Call, ReferenceCase
 from gpux.errors import CancelledError, CorruptFileError, ProofError
 from gpux.model.variant import ProofCase, Threshold
@@ -132,6 +133,14 @@ def test_a_lower_precision_may_differ_more(tmp_path: Path) -> None:
         "fp16": "proven",
         "bf16": "proven",
     }
+
+
+def test_arrays_of_answer_cases_are_not_reference_cases(tmp_path: Path) -> None:
+    write_one_call(tmp_path, "short")
+    answer = AnswerCase("encode/one", ENCODE, ["a"], np.ones((1, 2), np.float32))
+    write_answers(AnswerSet((answer,)), tmp_path)
+
+    assert [each.name for each in prove(tmp_path, double, "fp32").cases] == ["short"]
 
 
 def test_without_cases_nothing_is_proven(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gpux.errors import ManifestError
-from gpux.model.variant import CallSpec, Manifest, Proof, ProofCase, StoredFile
+from gpux.model.variant import AnswerProof, CallSpec, Manifest, Proof, ProofCase, StoredFile
 from gpux.store import read_manifest, write_manifest
 from tests.store.variants import manifest
 
@@ -32,6 +32,23 @@ def test_round_trip_is_exact(tmp_path: Path, value: Manifest) -> None:
     assert read == value
     assert read.to_dict() == value.to_dict()
     assert isinstance(read.graphs, tuple)
+
+
+ANSWERS = AnswerProof("failed", 3, 0.5, {"transformers": "4.57.6"}, "tokens/plain: token 2 is 7, and 8 is right")
+
+
+def test_the_proof_of_answers_is_read_as_it_was_written(tmp_path: Path) -> None:
+    value = full(proof=Proof("inexact", answers=ANSWERS))
+    write_manifest(tmp_path / "manifest.json", value)
+    assert read_manifest(tmp_path / "manifest.json").proof.answers == ANSWERS
+
+
+def test_a_manifest_without_answers_is_read(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "new.json", full(proof=Proof("proven")))
+    content = json.loads((tmp_path / "new.json").read_text())
+    del content["proof"]["answers"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert read_manifest(tmp_path / "manifest.json").proof.answers is None
 
 
 @pytest.mark.parametrize("difference", [math.inf, -math.inf, math.nan])

@@ -31,7 +31,8 @@ from gpux.errors import CorruptFileError
 ANSWERS, ARRAYS = "answers.json", "answers.npz"
 
 #: Token ids with special tokens: ``inputs`` is a text or ``[first, second]``, ``expected`` is
-#: ``{"ids": [...], "type_ids": [...] or None}``.
+#: ``{"ids": [...], "type_ids": [...] or None}``. Without options nothing is cut, however long the text is; ``options``
+#: may have ``add_special_tokens``, and ``truncation: True`` with a ``max_length``.
 TOKENS = "tokens"
 #: A chat template: ``inputs`` is a list of messages, ``options`` may have ``tools`` and ``add_generation_prompt``,
 #: ``expected`` is ``{"text": ..., "ids": [...]}``.
@@ -39,7 +40,9 @@ CHAT = "chat"
 #: Sentence vectors: ``inputs`` is a list of texts, ``options`` are those of sentence-transformers' ``encode``,
 #: ``expected`` is a float32 array [texts, size].
 ENCODE = "encode"
-#: A call of the pipeline: ``inputs`` and ``options`` are those of ``transformers.pipeline``, ``expected`` its answer.
+#: A call of the pipeline: ``inputs`` and ``options`` are those of ``transformers.pipeline``, ``expected`` its answer; a
+#: float32 array, for brevity, where the answer is nested lists of numbers. Ask for all labels (``top_k=None``): whether
+#: two that are nearly equal were exchanged cannot be seen in the best one alone.
 CALL = "call"
 
 

@@ -11,7 +11,7 @@ from gpux.model.transfer import TransferReport
 from gpux.model.values import Value
 
 ProofStatus = Literal["proven", "shipped", "inexact"]
-
+AnswerStatus = Literal["proven", "failed", "not compared"]
 
 #: Version of the manifest's keys; :mod:`gpux.store.manifest` reads older ones too.
 MANIFEST_SCHEMA = 2
@@ -134,6 +134,17 @@ class ProofCase(Value):
 
 
 @dataclass(frozen=True)
+class AnswerProof(Value):
+    """The comparison of a variant's pipeline with the reference library, from the input to the answer."""
+
+    status: AnswerStatus
+    cases: int = 0  #: number of inputs that were compared
+    max_abs_diff: float | None = None  #: largest difference of vectors and scores; None where there were none
+    reference: dict[str, str] = field(default_factory=dict)  #: library -> version, of the reference answers
+    reason: str = ""  #: what differs, or what was not compared and why
+
+
+@dataclass(frozen=True)
 class Proof(Value):
     """The evidence that the outputs of a variant equal those of the original."""
 
@@ -145,11 +156,19 @@ class Proof(Value):
     limit: Threshold | None = None  #: longer inputs give other outputs, and are refused
     #: of a quantized variant against fp32: ``cosine_mean``, ``kl``, ``top1``, ``perplexity_ratio`` …
     loss: dict[str, float] = field(default_factory=dict)
+    answers: AnswerProof | None = None  #: None in manifests of versions that compared graphs only
 
     @property
     def max_abs_diff(self) -> float | None:
-        """Largest difference of all cases; None without cases."""
+        """Largest difference of all cases of the graphs; None without cases."""
         return max((case.max_abs_diff for case in self.cases), default=None)
+
+    @property
+    def shown(self) -> str:
+        """What is proven, in the words of ``gpux list``: the status, for ``proven`` with what the proof covers."""
+        if self.status != "proven":
+            return self.status
+        return "answers proven" if self.answers is not None and self.answers.status == "proven" else "graph proven"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.answer_case import ARRAYS
 from gpux.convert.reference_case import Arrays, ReferenceCase, read_case
 from gpux.errors import ProofError
 from gpux.model.json_file import read_json
@@ -127,7 +128,8 @@ def prove(
 
 def _case_files(folder: Path) -> list[Path]:
     """The files of a folder's cases, smallest first."""
-    return sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_size)
+    files = (file for file in folder.glob("*.npz") if file.name != ARRAYS)
+    return sorted(files, key=lambda file: file.stat().st_size)
 
 
 def _compare_file(
