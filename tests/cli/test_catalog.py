@@ -60,6 +60,14 @@ def test_import_and_show(capsys: Captured) -> None:
     assert answer(capsys, "import", MIXTRAL_ID, "--set", "license=")["license"] == "apache-2.0"
 
 
+@pytest.mark.parametrize("named", [("acme/small",), ("--model", "acme/small")])
+@pytest.mark.parametrize("params", ["70", "70B", "70.0", "70_000_000_000"])
+def test_parameters_below_1000_are_billions(capsys: Captured, named: tuple[str, ...], params: str) -> None:
+    found = answer(capsys, "import", *named, "--params", params, "--context", "128000")
+
+    assert (found["parameters"], found["context_length"]) == (70_000_000_000, 128_000)
+
+
 def test_british_spelling_is_accepted(capsys: Captured, tmp_path: Path) -> None:
     path = str(tmp_path / "mine.db")
     gpux(capsys, "import", "acme/small", "--catalogue", path)
@@ -127,7 +135,7 @@ def test_search(capsys: Captured) -> None:
     ("args", "code", "message"),
     [
         (["import"], 2, "no model was named"),
-        (["import", "acme/small", "--params", "70"], 2, "Did you mean 70B or 70M?"),
+        (["import", "acme/small", "--params", "0"], 2, "a number from 1,000"),
         (["import", "acme/small", "--params", "lots"], 2, "Write it as 7B"),
         (["import", "acme/small", "--set", "contxt=5"], 2, "Did you mean 'context'?"),
         (["import", "acme/small", "--set", "downloads=5"], 2, "cannot be set"),

@@ -104,11 +104,11 @@ def test_a_list_in_a_file(hub: HubServer, tmp_path: Path) -> None:
     ]
 
 
-def test_a_plan_fetches_the_configuration_alone(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_a_plan_fetches_the_configuration_and_small_graphs_alone(hub: HubServer, manager: HuggingFaceManager) -> None:
     plan = plan_model("tiny/classify", manager=manager)
 
     fetched = {request.path for request in hub.requests if "/resolve/" in request.path}
-    assert all(path.endswith("/config.json") for path in fetched)
+    assert all(path.endswith(("/config.json", "/model.onnx")) for path in fetched)
     assert plan.kind == "shipped" and plan.fetch_bytes == plan.total_bytes > 0
     assert {file.path for file in plan.left_out} == {"README.md", "model.safetensors"}
     pull_model("tiny/classify", manager=manager)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gpux.errors import UsageError
-from gpux.huggingface.search import read_count
+from gpux.huggingface.search import in_billions, read_count, read_parameters
 from gpux.model.tasks import task_named
 from gpux.runtime.generation.options import option_infos, option_names
 
@@ -123,6 +123,8 @@ RULES: dict[str, Rule] = {
     "created": Rule("text", high=40, settable=False),
     "last_modified": Rule("text", high=40, settable=False),
 }
+#: Fields with a number of parameters, which may be given in billions: no model has fewer than 1,000.
+_IN_BILLIONS = ("parameters", "active_parameters")
 #: Fields that only the user sets; no source reports them.
 OWN = ("name", "description", "defaults")
 SETTABLE = tuple(name for name, rule in RULES.items() if rule.settable)
@@ -155,7 +157,8 @@ def _plain(rule: Rule, text: str) -> str:
 def checked_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Validate overrides and return them under the canonical field names; None removes an override.
 
-    Counts may be text (``"70B"``, ``"128k"``), lists comma-separated text.
+    Counts may be text (``"70B"``, ``"128k"``), lists comma-separated text. A number of parameters below 1,000 is in
+    billions.
 
     Raises:
         UsageError: an unknown field (``details["field"]``), one that cannot be overridden, or a value of another type
@@ -192,20 +195,16 @@ def _override(field: str, value: Any) -> Any:
     rule = RULES[field]
     try:
         if rule.kind == "count" and isinstance(value, str):
-            value = read_count(value)
+            value = read_parameters(value) if field in _IN_BILLIONS else read_count(value)
+        elif field in _IN_BILLIONS and isinstance(value, (int, float)) and 0 < value < 1000 and value is not True:
+            value = in_billions(value)
         if rule.kind == "texts" and isinstance(value, str):
             value = [item.strip() for item in value.split(",") if item.strip()]
         return _checked(rule, value)
     except (TypeError, ValueError) as exc:
-        raise UsageError(f"{field}={value!r}: {exc}", hint=_hint(field, value), field=field) from exc
+        raise UsageError(f"{field}={value!r}: {exc}", field=field) from exc
     except UsageError as exc:
         raise UsageError(f"{field}: {exc.message}", hint=exc.hint, field=field) from exc
-
-
-def _hint(field: str, value: Any) -> str | None:
-    if field in ("parameters", "active_parameters") and isinstance(value, int) and 0 < value < RULES[field].low:
-        return f"Did you mean {value}B or {value}M?"
-    return None
 
 
 def _checked(rule: Rule, value: Any) -> Any:

@@ -37,7 +37,8 @@ _MAIN = ("architecture", "parameters")  #: facts whose absence is reported on st
 )
 @click.option("--sort", type=click.Choice(list(SORTS)), help="Order of --search; default: trending.")
 @click.option("--limit", type=click.IntRange(min=1), help="Maximum number of results of --search; default: 20.")
-@click.option("--params", "parameters", metavar="COUNT", help="Number of parameters, e.g. 70B.")
+@click.option("--model", "named", multiple=True, metavar="REF", help="A model, as the argument REFS.")
+@click.option("--params", "parameters", metavar="COUNT", help="Number of parameters: 70B, 350M; 70 is 70 billion.")
 @click.option("--context", "context_length", metavar="TOKENS", help="Context length, e.g. 128000 or 128k.")
 @click.option("--name", help="Your own name for the model.")
 @click.option("--description", help="Your own description of the model.")
@@ -57,6 +58,7 @@ _MAIN = ("architecture", "parameters")  #: facts whose absence is reported on st
 def import_command(
     terminal: Terminal,
     refs: tuple[str, ...],
+    named: tuple[str, ...],
     listed: IO[str] | None,
     path: Path | None,
     dry_run: bool,
@@ -72,7 +74,7 @@ def import_command(
     from gpux.catalog.importing import import_model, import_models
 
     terminal.override(offline=offline or None)
-    overrides = _overrides(options)
+    overrides, refs = _overrides(options), (*refs, *named)
     wanted = [*refs, *_lines(listed), *_found(terminal, options)]
     if not wanted and listed is None and options["search"] is None:
         raise UsageError("no model was named", hint="gpux import org/name, or --from-file list.txt")

@@ -11,7 +11,7 @@ import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
-from gpux.huggingface.search import SORTS, SearchQuery, read_count
+from gpux.huggingface.search import SORTS, SearchQuery, read_parameters
 from gpux.inspect.formats import FORMATS
 from gpux.model.info import ModelInfo
 
@@ -71,7 +71,7 @@ def _runnable(terminal: Terminal, results: Iterator[ModelInfo], limit: int) -> I
 
 
 def _count(text: str | None) -> int | None:
-    return None if text is None else read_count(text)
+    return None if text is None else read_parameters(text)
 
 
 def _show(terminal: Terminal, found: Sequence[tuple[ModelInfo, str | None]]) -> None:

@@ -28,6 +28,7 @@ EXPANDED = (
     *("likes", "pipeline_tag", "private", "safetensors", "sha", "siblings", "tags", "trendingScore"),
 )
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt]?)", re.IGNORECASE)
+_BARE = re.compile(r"\d+(?:\.\d+)?")
 _SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
 
@@ -100,6 +101,20 @@ def read_count(text: str) -> int:
     if match is None:
         raise UsageError(f"{text!r} is not a number of parameters", hint="Write it as 7B, 350M or 1500000.")
     return round(float(match[1]) * _SCALE[match[2].lower()])
+
+
+def read_parameters(text: str) -> int:
+    """Parse a number of parameters as :func:`read_count` does; a plain number below 1,000 is in billions: ``70``.
+
+    Raises:
+        UsageError: the text is not a number.
+    """
+    return in_billions(float(text)) if _BARE.fullmatch(text.strip()) else read_count(text)
+
+
+def in_billions(number: float) -> int:
+    """A number of parameters: 1,000 and more as it is, less is a number of billions."""
+    return round(number * 10**9) if 0 < number < 1000 else round(number)
 
 
 def _tag(kind: str, value: str | None) -> str | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpux.errors import EntryNotFoundError, ModelNotFoundError, UnsupportedError
+from gpux.errors import CorruptFileError, EntryNotFoundError, ModelNotFoundError, UnsupportedError
 from gpux.inspect.formats import external_data_of, weight_formats
+from gpux.inspect.headers.onnx_graphs import external_files
 from gpux.inspect.reads import FileReads, read_part
 from gpux.managers.base import ModelManager
 from gpux.managers.card_files import cached_page
@@ -152,8 +153,18 @@ def _files(path: Path) -> list[Path]:
             for file in path.rglob("*")
             if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
         )
-    names = [file.name for file in path.parent.iterdir() if file.is_file()]
-    return [path, *(path.parent / name for name in external_data_of(path.name, names))]
+    return [path, *(file for file in _external_data(path) if file.is_file())]
+
+
+def _external_data(path: Path) -> list[Path]:
+    """The files that an ONNX file names; by usual names where it cannot be read."""
+    if path.suffix.lower() != ".onnx":
+        return []
+    try:
+        return [path.parent / file.path for file in external_files(path)]
+    except CorruptFileError:
+        names = [file.name for file in path.parent.iterdir() if file.is_file()]
+        return [path.parent / name for name in external_data_of(path.name, names)]
 
 
 def _relative(path: Path, file: Path) -> str:

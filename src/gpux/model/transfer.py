@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpux.model.values import Value
@@ -76,6 +76,21 @@ class TransferReport(Value):
 
 
 def combined(reports: Iterable[TransferReport]) -> TransferReport:
-    """One report for several consecutive fetches; an empty report for none."""
+    """One report for several consecutive fetches, with one entry per file; an empty report for none."""
     found = list(reports)
-    return TransferReport(tuple(f for report in found for f in report.files), sum(report.seconds for report in found))
+    files: dict[str, FileReport] = {}
+    for file in (file for report in found for file in report.files):
+        files[file.path] = _added(files[file.path], file) if file.path in files else file
+    return TransferReport(tuple(files.values()), sum(report.seconds for report in found))
+
+
+def _added(first: FileReport, then: FileReport) -> FileReport:
+    """A file of two fetches: it was cached if it was before the first."""
+    return replace(
+        first,
+        verified=first.verified or then.verified,
+        received=first.received + then.received,
+        seconds=first.seconds + then.seconds,
+        requests=first.requests + then.requests,
+        retries=first.retries + then.retries,
+    )

@@ -138,8 +138,8 @@ def plan_model(
 ) -> PullPlan:
     """The plan that :func:`pull_model` executes for the same arguments, which it describes.
 
-    Besides the request that resolves the reference, at most ``config.json`` is downloaded. A plan that the pull would
-    refuse has the error in ``refusal``.
+    Besides the request that resolves the reference, at most ``config.json`` and shipped graphs of up to 8 MB, which
+    name their external data, are downloaded. A plan that the pull would refuse has the error in ``refusal``.
 
     Raises:
         GpuxError: an error for which the pull has no plan, such as a model that does not exist.

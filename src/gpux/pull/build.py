@@ -236,12 +236,12 @@ def _place_run_files(snapshot: SourceSnapshot, candidate: Candidate, staging: St
 
 def _place_graphs(snapshot: SourceSnapshot, candidate: Candidate, staging: Staging) -> dict[str, str]:
     """Copy the shipped graphs into the variant, without their folder where they share one; graph name -> file."""
-    flat = len({graph.folder for graph in candidate.graphs}) == 1
-    for path in candidate.weights:
-        place(snapshot.path / path, staging.path / (PurePosixPath(path).name if flat else path))
-    return {
-        graph_name(graph.part): PurePosixPath(graph.graph).name if flat else graph.graph for graph in candidate.graphs
-    }
+    folders = {graph.folder for graph in candidate.graphs}
+    top = next(iter(folders)) if len(folders) == 1 else ""  # external data in a folder below stays there
+    placed = {path: str(PurePosixPath(path).relative_to(top)) for path in candidate.weights}
+    for path, target in placed.items():
+        place(snapshot.path / path, staging.path / target)
+    return {graph_name(graph.part): placed[graph.graph] for graph in candidate.graphs}
 
 
 def _limited(call_spec: CallSpec, limit: Threshold | None) -> CallSpec:

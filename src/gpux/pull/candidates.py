@@ -8,13 +8,23 @@ from typing import Any, Literal
 
 from gpux.convert import planner
 from gpux.convert.base import Converter, Refusal
-from gpux.errors import GpuxError, NoWeightsError, ToolchainMissingError, UnsupportedError, UsageError
+from gpux.errors import (
+    EntryNotFoundError,
+    GpuxError,
+    NoWeightsError,
+    SessionError,
+    ToolchainMissingError,
+    UnsafePathError,
+    UnsupportedError,
+    UsageError,
+)
 from gpux.inspect import formats
 from gpux.inspect.formats import OnnxVariant
 from gpux.model.info import ModelInfo
 from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
+from gpux.pull.graph_data import ReadGraph
 
 GGUF = ".gguf"
 #: A fp32 graph holds four bytes for each parameter, and a few percent of structure.
@@ -65,6 +75,7 @@ def direct_candidates(
     only: str | None = None,
     prove: bool = False,
     result: str | None = None,
+    read_graph: ReadGraph = lambda graph: graph,
 ) -> list[Candidate]:
     """The candidates that create a variant from the repository's files: its own ONNX, and each converter.
 
@@ -78,6 +89,7 @@ def direct_candidates(
         only: name of the one converter that is considered.
         prove: the repository's own ONNX has to be proven against the original weights.
         result: the precision that is requested, where it is quantized from this variant.
+        read_graph: returns a shipped graph with the external data that it names; by default that of usual names.
 
     Raises:
         UsageError: there is no converter named ``only``.
@@ -89,11 +101,10 @@ def direct_candidates(
     graphs = () if convert else formats.runnable_graphs(paths, precision)[1]
     candidates = []
     if graphs:
-        reason = f"the repository's own ONNX: {', '.join(graph.graph for graph in graphs)}"
-        shipped = Candidate(SHIPPED, "shipped", True, reason, graph_files(graphs), run_files, graphs=graphs)
-        candidates.append(
-            _proven(shipped, info, task, result or precision, read_config, converters) if prove else shipped
-        )
+        shipped = _shipped(graphs, run_files, read_graph)
+        if prove and shipped.usable:
+            shipped = _proven(shipped, info, task, result or precision, read_config, converters)
+        candidates.append(shipped)
     else:
         candidates.append(Candidate(SHIPPED, "shipped", False, _why_not_shipped(paths, precision, convert=convert)))
     if sources and precision == "fp32":
@@ -107,6 +118,17 @@ def direct_candidates(
 def graph_files(graphs: Iterable[OnnxVariant]) -> tuple[str, ...]:
     """The files of the graphs, with their external data."""
     return tuple(dict.fromkeys(path for graph in graphs for path in graph.files))
+
+
+def _shipped(graphs: tuple[OnnxVariant, ...], run_files: tuple[str, ...], read_graph: ReadGraph) -> Candidate:
+    """The repository's own graphs with the external data that they name, or not usable where a file is missing."""
+    reason = f"the repository's own ONNX: {', '.join(graph.graph for graph in graphs)}"
+    try:
+        graphs = tuple(map(read_graph, graphs))
+    except (EntryNotFoundError, SessionError, UnsafePathError) as exc:
+        files = graph_files(graphs)
+        return Candidate(SHIPPED, "shipped", False, exc.message, files, run_files, graphs=graphs, error=exc)
+    return Candidate(SHIPPED, "shipped", True, reason, graph_files(graphs), run_files, graphs=graphs)
 
 
 def _why_not_shipped(paths: Sequence[str], precision: str, *, convert: bool) -> str:

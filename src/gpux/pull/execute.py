@@ -6,18 +6,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gpux.convert.base import Converter
-from gpux.errors import ConversionError, GpuxError, ProofError, SessionError, ToolchainMissingError, UnsupportedError
+from gpux.errors import (
+    ConversionError,
+    EntryNotFoundError,
+    GpuxError,
+    ProofError,
+    SessionError,
+    ToolchainMissingError,
+    UnsafePathError,
+    UnsupportedError,
+)
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import StoredModel
 from gpux.pull.build import adopt, convert
-from gpux.pull.candidates import Candidate
+from gpux.pull.candidates import Candidate, graph_files
 from gpux.pull.context import PullContext
+from gpux.pull.graph_data import with_named_data
 from gpux.pull.plan import PullPlan
 from gpux.quantize.variants import quantize_variant
 from gpux.system.disk import format_bytes
 
 #: Errors after which the next candidate is tried.
-_FAILURES = (UnsupportedError, ConversionError, SessionError)
+_FAILURES = (UnsupportedError, ConversionError, SessionError, EntryNotFoundError, UnsafePathError)
 
 
 def execute(context: PullContext, plan: PullPlan, *, force: bool = False) -> StoredModel:
@@ -35,11 +45,12 @@ def execute(context: PullContext, plan: PullPlan, *, force: bool = False) -> Sto
 
 
 def _create(context: PullContext, plan: PullPlan, info: ModelInfo) -> StoredModel:
+    for candidate in plan.candidates:
+        if candidate.kind == "shipped" and candidate.error not in (None, plan.refusal):
+            after = f"; {plan.ready[0].name} is next" if plan.ready and plan.refusal is None else ""
+            context.stages.warn(f"{candidate.reason}{after}")
     if plan.refusal is not None:
         raise plan.refusal
-    for candidate in plan.candidates:
-        if candidate.kind == "shipped" and candidate.error is not None:
-            context.stages.warn(f"{candidate.error.message}; {plan.ready[0].name} is next")
     failures: dict[str, GpuxError] = {}
     for candidate, following in zip(plan.ready, (*plan.ready[1:], None), strict=True):
         try:
@@ -70,8 +81,18 @@ def _create_by(context: PullContext, plan: PullPlan, candidate: Candidate, info:
         )
     snapshot = _fetch(context, info, candidate.paths)
     if candidate.kind == "shipped":
+        candidate, snapshot = _whole(context, candidate, snapshot)
         return adopt(context, plan, candidate, snapshot, _prover(context, candidate))
     return convert(context, plan, candidate, snapshot, context.converters[candidate.name])
+
+
+def _whole(context: PullContext, candidate: Candidate, snapshot: SourceSnapshot) -> tuple[Candidate, SourceSnapshot]:
+    """The graphs with all files that they name; those of a graph that was too large for the plan are fetched here."""
+    graphs = tuple(with_named_data(graph, snapshot.info, snapshot.path) for graph in candidate.graphs)
+    found = replace(candidate, graphs=graphs, weights=graph_files(graphs))
+    if set(found.weights) <= set(candidate.weights):
+        return found, snapshot
+    return found, _fetch(context, snapshot.info, found.paths)
 
 
 def _prover(context: PullContext, candidate: Candidate) -> Converter | None:

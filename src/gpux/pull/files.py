@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gpux.errors import EntryNotFoundError, GpuxError
-from gpux.inspect.formats import Selection, select, units
+from gpux.errors import EntryNotFoundError, GpuxError, SessionError, UnsafePathError
+from gpux.inspect.formats import Selection, onnx_variants, select, units
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
+from gpux.pull.graph_data import GraphReader
 from gpux.pull.needs import (
     PlannedFile,
     SpaceNeed,
@@ -80,7 +82,8 @@ def plan_files(
         GpuxError: what :meth:`ModelManager.resolve` raises.
     """
     parsed, source = _source(ref, revision, manager, settings)
-    return _plan(source.resolve(parsed, cancel=cancel), parsed, selection, source, ignore_disk_space=ignore_disk_space)
+    info = source.resolve(parsed, cancel=cancel)
+    return _plan(info, parsed, selection, source, cancel, ignore_disk_space=ignore_disk_space)
 
 
 def pull_files(
@@ -117,7 +120,7 @@ def pull_files(
     with stages.stage("resolve", f"Looking up {parsed}") as done:
         info = source.resolve(parsed, cancel=cancel)
         done(f"found {info.id} at {info.commit[:12]}")
-    plan = _plan(info, parsed, selection, source, ignore_disk_space=ignore_disk_space)
+    plan = _plan(info, parsed, selection, source, cancel, ignore_disk_space=ignore_disk_space)
     if plan.refusal is not None:
         raise plan.refusal
     paths = [file.path for file in plan.files]
@@ -136,7 +139,13 @@ def _source(
 
 
 def _plan(
-    info: ModelInfo, ref: ModelRef, selection: Selection | None, manager: ModelManager, *, ignore_disk_space: bool
+    info: ModelInfo,
+    ref: ModelRef,
+    selection: Selection | None,
+    manager: ModelManager,
+    cancel: CancelToken | None,
+    *,
+    ignore_disk_space: bool,
 ) -> FilesPlan:
     chosen = selection or Selection()
     if ref.file is not None and chosen.file is None:
@@ -144,15 +153,24 @@ def _plan(
     selected = select(info.files, chosen)
     if not selected.paths:
         raise EntryNotFoundError(f"{info.id} has no files at {info.commit[:12]}", model=info.id)
-    files, left_out = planned_files(
-        info,
-        {file.path: file.reason for file in selected.chosen},
-        {file.path: file.reason for file in selected.left_out},
-        manager.cached(info, selected.paths),
-    )
+    cached = manager.cached(info, [file.path for file in info.files])
+    reasons = {file.path: file.reason for file in selected.chosen}
+    if not chosen.exclude:
+        reasons |= _graph_data(info, tuple(reasons), GraphReader(manager, info, cached, cancel))
+    files, left_out = planned_files(info, reasons, {file.path: file.reason for file in selected.left_out}, cached)
     space = space_needs(download_need(manager, files))
     refusal = None if ignore_disk_space else disk_refusal(space)
     return FilesPlan(info.id, info.commit, files, left_out, space, refusal, info)
+
+
+def _graph_data(info: ModelInfo, paths: tuple[str, ...], reader: GraphReader) -> dict[str, str]:
+    """The files that the selected graphs name, under any name, with a reason; a file that is missing is left out."""
+    found = {}
+    for graph in onnx_variants(paths):
+        with suppress(EntryNotFoundError, SessionError, UnsafePathError):
+            named = reader.read(graph).external_data
+            found.update({path: f"external data of {graph.graph}" for path in named if path not in paths})
+    return found
 
 
 def place_of(snapshot: SourceSnapshot) -> Path:

@@ -1,7 +1,8 @@
 """The plan of a pull: its candidates in order, files, disk and memory, missing toolchains, and why it is refused.
 
 :func:`plan_pull` makes it once per pull. ``--dry-run`` and ``--explain`` print it, :mod:`gpux.pull.execute` executes
-it. A plan downloads nothing but ``config.json``, or the header of a GGUF file.
+it. A plan downloads nothing but ``config.json``, shipped graphs of a few megabytes, whose external data they name, or
+the header of a GGUF file.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from gpux.pull.candidates import (
     variant_bytes,
 )
 from gpux.pull.context import PullContext
+from gpux.pull.graph_data import GraphReader, undecided
 from gpux.pull.needs import (
     MemoryNeed,
     PlannedFile,
@@ -149,7 +151,7 @@ def plan_pull(context: PullContext, *, every_candidate: bool = False) -> PullPla
     task = planner.choose_task(info, context.task)
     precision, notes = _precision(context, info, task)
     plan = _plan_variant(context, info, task, precision, force=context.force, every_candidate=every_candidate)
-    return replace(plan, notes=notes)
+    return replace(plan, notes=(*notes, *plan.notes))
 
 
 def _stored_plan(model: StoredModel, *notes: str) -> PullPlan:
@@ -218,6 +220,7 @@ def _plan_variant(
         if full is not None and not every_candidate:
             return replace(early, refusal=full)
     configs = _Configs(context, info)
+    graphs = GraphReader(context.manager, info, cached, context.cancel, context.transfers)
     found = direct_candidates(
         info,
         task,
@@ -228,6 +231,7 @@ def _plan_variant(
         only=context.converter,
         prove=context.prove,
         result=result or precision,
+        read_graph=graphs.read,
     )
     candidates = [_checked(candidate, context.converters) for candidate in found]
     candidates += _quantizing(base, precision) if base is not None else []
@@ -235,6 +239,8 @@ def _plan_variant(
     first = next(iter(plan.ready or plan.usable), None)
     memory = _memory(context, plan, first, info, configs.read) if first is not None else None
     plan = replace(_with_files(context, plan, first, cached), memory=memory)
+    notes = [note for graph in (first.graphs if first else ()) if (note := undecided(graph, info, cached))]
+    plan = replace(plan, notes=tuple(notes))
     return replace(plan, refusal=None if plan.stored else full or _refusal(context, plan, info, configs.read))
 
 
@@ -311,6 +317,8 @@ class _Configs:
         if self._info.file(CONFIG) is None:
             return {"model_type": self._info.model_type, "architectures": list(self._info.architectures)}
         snapshot = self._context.manager.fetch(self._info, [CONFIG], cancel=self._context.cancel)
+        if snapshot.report is not None:
+            self._context.transfers.append(snapshot.report)
         return snapshot.read_json(CONFIG)
 
 
