@@ -23,7 +23,7 @@ from gpux.errors import CancelledError, ToolchainError, ToolchainMissingError, U
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, StageStarted
 from gpux.system.settings import Settings
-from tests.convert.wheels import PACKAGES, write_wheels
+from tests.convert.wheels import PACKAGES, write_wheel, write_wheels
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NAMES = ("optimum", "mobius")
@@ -50,7 +50,7 @@ def toolchain(settings: Settings, wheels: Path) -> Toolchain:
 
 def tiny(spec: ConverterSpec, wheels: Path) -> ConverterSpec:
     """A converter whose packages are the tiny wheels."""
-    return replace(spec, requirements=wheels.parent / "tiny.txt")
+    return replace(spec, requirements=wheels.parent / "tiny.txt", tokenizer_requirements=None)
 
 
 def test_install_use_and_remove(toolchain: Toolchain) -> None:
@@ -76,6 +76,22 @@ def test_install_use_and_remove(toolchain: Toolchain) -> None:
     plan.execute()
     assert (toolchain.status(), toolchain.path.exists()) == ("missing", False)
     plan.execute()  # removed already
+
+
+def test_packages_that_write_tokenizers_have_a_folder_of_their_own(settings: Settings, wheels: Path) -> None:
+    other = wheels.parent / "tokenizer.txt"
+    other.write_text("transformers==0.9\n")
+    write_wheel(wheels, "transformers", "0.9", "transformers")
+    spec = replace(tiny(mobius.SPEC, wheels), tokenizer_requirements=other)
+    toolchain = Toolchain(spec, settings)
+    toolchain.install()
+    assert [file.name for file in (toolchain.path / "tokenizer").glob("*.dist-info")] == ["transformers-0.9.dist-info"]
+    assert toolchain.integrity()["transformers"] == "1.0"
+    report = toolchain.size_report()
+    assert [package.version for package in report.packages if package.name == "transformers"] == ["1.0", "0.9"]
+    other.write_text("transformers==1.0\n")
+    assert toolchain.status() == "outdated"
+    assert Toolchain(tiny(mobius.SPEC, wheels), settings).status() == "outdated"
 
 
 def test_damage_is_found(toolchain: Toolchain) -> None:

@@ -169,6 +169,7 @@ SPEC = ConverterSpec(
     worker="gpux.convert.worker.mobius",
     architectures=architectures,
     requirements=Path(str(files("gpux.convert") / "requirements" / "mobius.txt")),
+    tokenizer_requirements=Path(str(files("gpux.convert") / "requirements" / "mobius-tokenizer.txt")),
     modules=(
         "torch",
         "onnx",

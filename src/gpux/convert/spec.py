@@ -39,6 +39,9 @@ class ConverterSpec:
     architectures: Callable[[], Architectures]  #: called when a model is looked at, not at import
     #: a requirement file of pip, or its lines; empty: the worker runs in gpux's own environment
     requirements: Path | tuple[str, ...] = ()
+    #: a requirement file of packages for writing tokenizers that differ from those of ``requirements``: they are
+    #: installed without dependencies into the toolchain's folder ``tokenizer``
+    tokenizer_requirements: Path | None = None
     modules: tuple[str, ...] = ()  #: what the worker imports: where all are installed beside gpux, no toolchain is used
     options: Mapping[str, Any] = field(default_factory=dict)  #: added to every request
     #: why a model is not converted, from ``config.json`` and task; default: what ``architectures`` does not list

@@ -35,6 +35,8 @@ from gpux.system.settings import Settings
 Status = Literal["missing", "incomplete", "outdated", "ready"]
 MARKER = "toolchain.json"
 STAGE = "toolchain"
+#: Subfolder of the packages that write tokenizers, where they differ from the toolchain's.
+TOKENIZER_FOLDER = "tokenizer"
 #: Free bytes below which a failed installation is reported as a full disk.
 _FULL = 32_000_000
 
@@ -80,7 +82,8 @@ class Toolchain:
         marker = self._marker()
         if marker is None or not self.python.is_file():
             return "incomplete"
-        return "ready" if marker.get("requirements") == self._digest() else "outdated"
+        found = {name: marker.get(name) for name in ("requirements", "tokenizer")}
+        return "ready" if found == self._digests() else "outdated"
 
     def check_ready(self) -> None:
         """Return if the status is ``ready``.
@@ -124,8 +127,13 @@ class Toolchain:
         Raises:
             ToolchainError: pip cannot find the packages.
         """
+        cancel = cancel or CancelToken()
         with self._requirement_file() as requirements:
-            return size_report(requirements, self._index_options(), cancel or CancelToken())
+            found = size_report(requirements, self._index_options(), cancel)
+        if self.spec.tokenizer_requirements is None:
+            return found
+        more = size_report(self.spec.tokenizer_requirements, ["--no-deps"], cancel)
+        return SizeReport(found.packages + more.packages)
 
     def install(self, progress: ProgressCallback = silent, cancel: CancelToken | None = None) -> None:
         """Create the environment from scratch, unless it is ready.
@@ -186,6 +194,11 @@ class Toolchain:
                 pip(python, install_torch, log=self.log, cancel=cancel)
             progress(StageStarted(STAGE, "Installing the exporter"))
             pip(python, [*install, "--requirement", requirements], log=self.log, cancel=cancel)
+        if self.spec.tokenizer_requirements is not None:
+            progress(StageStarted(STAGE, "Installing what writes tokenizers"))
+            target: list[str | Path] = ["--no-deps", "--target", self.path / TOKENIZER_FOLDER]
+            target += ["--requirement", self.spec.tokenizer_requirements]
+            pip(python, [*install, *target], log=self.log, cancel=cancel)
         progress(StageStarted(STAGE, "Checking"))
         self._write_marker(self._read_versions(cancel))
 
@@ -209,7 +222,7 @@ class Toolchain:
 
     def _write_marker(self, versions: Mapping[str, str]) -> None:
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        marker = {"schema": 1, "requirements": self._digest(), "versions": versions, "created": created}
+        marker = {"schema": 1, **self._digests(), "versions": versions, "created": created}
         write_atomic(self.path / MARKER, json.dumps(marker, indent=1), temporary=self.path / f"{MARKER}.new")
 
     def _marker(self) -> dict[str, Any] | None:
@@ -218,10 +231,14 @@ class Toolchain:
         except (OSError, CorruptFileError):
             return None
 
-    def _digest(self) -> str:
-        found = self.spec.requirements
+    def _digests(self) -> dict[str, str | None]:
+        """The hashes of both requirement files."""
+        found, tokenizer = self.spec.requirements, self.spec.tokenizer_requirements
         content = found.read_bytes() if isinstance(found, Path) else "\n".join(found).encode()
-        return hash_bytes(content, "sha256")
+        return {
+            "requirements": hash_bytes(content, "sha256"),
+            "tokenizer": None if tokenizer is None else hash_bytes(tokenizer.read_bytes(), "sha256"),
+        }
 
     @contextlib.contextmanager
     def _requirement_file(self) -> Iterator[Path]:
