@@ -96,18 +96,22 @@ def _events(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterat
 
 
 def _run_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write the reference cases and a missing tokenizer.json; the cases' findings, and the versions."""
+    """Write the reference cases and answers and a missing tokenizer.json; the cases' findings, and the versions."""
+    from gpux.convert.answer_case import write_answers
     from gpux.convert.worker.common.environment import peak_rss, versions
     from gpux.convert.worker.common.graphs import Exported
     from gpux.convert.worker.mobius.checkpoint import Original
+    from gpux.convert.worker.reference.answers import ReferenceAnswers
     from gpux.convert.worker.reference.write import write_reference
     from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
 
     source, output = Path(request["source"]), Path(request["output"])
+    answers = ReferenceAnswers(source, TASK)
     original = Original(source)
     exported = Exported(f"{TASK}-with-past", {"model": output / "model.onnx"}, original.model_class)
     folder, seed = Path(request["reference"]), int(request.get("seed", 0))
-    answered = write_reference(original.load, exported, folder, seed, _exporter(exported.model_class))
+    answered = write_reference(original.load, exported, folder, seed, _exporter(exported.model_class), answers.ask)
+    write_answers(answers.found, folder)
     write_fast_tokenizer(source, output, events, trust_remote_code=False)
     return {**answered, "versions": versions(), "peak_rss": peak_rss()}
 

@@ -11,6 +11,7 @@ import torch
 from optimum.exporters.tasks import TasksManager
 from transformers import PretrainedConfig, PreTrainedModel
 
+from gpux.convert.answer_case import write_answers
 from gpux.convert.worker.common.environment import peak_rss, versions
 from gpux.convert.worker.common.graphs import Exported
 from gpux.convert.worker.optimum.architectures import candidates, hub_tasks
@@ -24,13 +25,14 @@ from gpux.convert.worker.optimum.loading import (
 )
 from gpux.convert.worker.optimum.parts import describe, export_graphs
 from gpux.convert.worker.optimum.registrations import register
+from gpux.convert.worker.reference.answers import ReferenceAnswers
 from gpux.convert.worker.reference.write import write_reference
 from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
 from gpux.system.worker_protocol import Events, Refused
 
 
 def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write the graphs, a missing tokenizer.json and the reference cases; returns the values of the ``result`` event.
+    """Write graphs, a missing tokenizer.json, reference cases and answers; returns the values of the ``result`` event.
 
     The request has ``source``, ``output``, ``reference``, ``task`` (the Hub's name), ``precision``,
     ``trust_remote_code``, ``seed`` and ``graphs``.
@@ -38,6 +40,7 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     source, output = Path(request["source"]), Path(request["output"])
     trust = bool(request.get("trust_remote_code"))
     seed = int(request.get("seed", 0))
+    answers = ReferenceAnswers(source, request["task"], trust_remote_code=trust)
     if request.get("precision", "fp32") != "fp32":
         raise Refused("conversion", f"optimum writes fp32 only, not {request['precision']}")
     config = load_config(source, trust_remote_code=trust)
@@ -67,7 +70,9 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     del model
     gc.collect()
     events.stage("reference", "Running the original")
-    found = write_reference(load, exported, Path(request["reference"]), seed, export)
+    folder = Path(request["reference"])
+    found = write_reference(load, exported, folder, seed, export, answers.ask)
+    write_answers(answers.found, folder)
     write_fast_tokenizer(source, output, events, trust_remote_code=trust)
     written = {name: str(file.relative_to(output)) for name, file in exported.graphs.items()}
     return {"graphs": written, **found, "versions": versions(), "peak_rss": peak_rss()}

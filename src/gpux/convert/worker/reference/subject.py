@@ -42,6 +42,7 @@ class Subject:
     needs_small_model: bool = False
     small: Any = None  #: the small model, created when the original is released
     seed: int = 0
+    last: Callable[[Any], None] | None = None  #: called with the original before it is released
 
     @property
     def config(self) -> Any:
@@ -60,6 +61,8 @@ class Subject:
         if findings.unaffordable and self.needs_small_model:
             with contextlib.suppress(NotShrinkableError):
                 self.small = small_model(self.model, self.seed)
+        if self.last is not None:
+            self.last(self.model)
         self.model = None
         gc.collect()
 

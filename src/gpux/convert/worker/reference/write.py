@@ -28,10 +28,11 @@ SMALL = "small"
 
 Load = Callable[[], Any]
 Export = Callable[[Any, Path], Exported]
+Last = Callable[[Any], None]
 
 
 def write_reference(
-    load: Load, exported: Exported, folder: Path, seed: int, export: Export | None = None
+    load: Load, exported: Exported, folder: Path, seed: int, export: Export | None = None, last: Last | None = None
 ) -> dict[str, Any]:
     """Run the original, and write one ``NAME.npz`` for each case, ``versions.json`` and, if needed, ``small/``.
 
@@ -42,6 +43,7 @@ def write_reference(
         seed: of all inputs.
         export: exports a small model into a folder as the original was exported; without it, a threshold that costs
             too much in full size becomes a limit.
+        last: called with the original after the cases were computed, before it is released; it may change the model.
 
     Returns:
         ``call_spec``, ``thresholds`` and ``small_graphs``, as the ``result`` event has them.
@@ -51,7 +53,7 @@ def write_reference(
     """
     folder.mkdir(parents=True, exist_ok=True)
     subject = _subject(load, exported, folder, seed)
-    subject.needs_small_model = export is not None
+    subject.needs_small_model, subject.last = export is not None, last
     findings = _write(subject)
     small_graphs: dict[str, str] = {}
     if findings.unaffordable and subject.small is not None and export is not None:

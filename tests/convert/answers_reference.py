@@ -1,0 +1,39 @@
+"""The answers of the reference libraries to the cases of a folder, with models that they load from the repository
+themselves; run by the toolchain's interpreter: ``answers_reference.py TASK SOURCE ANSWERS``.
+
+Prints one answer for each case of kind ``call`` or ``encode`` as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+def main(task: str, source: str, answers: str) -> None:
+    import numpy as np
+    import torch
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    cases = json.loads(Path(answers, "answers.json").read_text())["cases"]
+    ask: Any
+    if any(case["kind"] == "encode" for case in cases):
+        for name in [name for name, module in sys.modules.items() if module is None]:
+            del sys.modules[name]  # a warm interpreter hides some libraries, as the worker does
+        from sentence_transformers import SentenceTransformer
+
+        ask = SentenceTransformer(source, device="cpu").encode
+    else:
+        ask = pipeline(task, model=source, device="cpu", torch_dtype=torch.float32)
+    found = [ask(case["inputs"], **case["options"]) for case in cases if case["kind"] in ("call", "encode")]
+    print(json.dumps([one.tolist() if isinstance(one, np.ndarray) else one for one in found]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
