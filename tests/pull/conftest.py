@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gpux import errors
+from gpux.convert.answer_case import write_answers
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.model.variant import CallSpec, Threshold
 from gpux.runtime.session import Session
@@ -21,7 +22,10 @@ from tests.models.bert_onnx import export_bert
 
 
 class Stub(Converter):
-    """Writes the tiny BERT's graph; the reference is the graph's own answer, shifted by ``off`` from ``wrong_from``."""
+    """Writes the tiny BERT's graph; the reference is the graph's own answer, shifted by ``off`` from ``wrong_from``.
+
+    ``answers`` are the answer cases that it writes; ``tokenizer`` is the content of the tokenizer.json that it writes.
+    """
 
     name = "stub"
 
@@ -49,6 +53,10 @@ class Stub(Converter):
         with Session(request.output / graphs["model"], device="cpu") as session:
             for length in (5, 17, 40):
                 _write_case(request.reference, session, length, self._shift(length))
+        if "answers" in self.how:
+            write_answers(self.how["answers"], request.reference)
+        if "tokenizer" in self.how and not request.graphs:
+            (request.output / "tokenizer.json").write_text(self.how["tokenizer"], encoding="utf-8")
         threshold = Threshold("sliding_window", 20, {"model": {"input_ids": 1, "attention_mask": 1}})
         return ConversionReport(graphs, CallSpec(max_length=64), {"stub": "1"}, 0.1, thresholds=(threshold,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,43 @@ def test_a_folder_and_an_onnx_file(tmp_path: Path, settings: Settings) -> None:
         assert np.asarray(embed("fox")).ndim == 3
     file = pull_model(folder / "onnx" / "model.onnx", settings=settings, task="feature-extraction")
     assert file.graph().file == "model.onnx"
+
+
+def test_onnx_that_its_pipeline_cannot_open_is_not_stored(tmp_path: Path, settings: Settings) -> None:
+    folder = bert_repository(tmp_path / "my-model", "fill-mask", onnx=True, safetensors=False)
+    shutil.move(folder / "tokenizer.json", tmp_path)
+
+    with pytest.raises(errors.UnsupportedError, match=r"cannot be opened.*has no tokenizer\.json") as caught:
+        pull_model(folder, settings=settings)
+
+    assert Store(settings.store).models() == []
+    assert f"Put the tokenizer.json and config.json of the original model into {folder}" in str(caught.value.hint)
+    shutil.move(tmp_path / "tokenizer.json", folder)  # as the hint says
+    assert pull_model(folder, settings=settings).manifest.proof.status == "shipped"
+
+
+def test_onnx_with_a_damaged_tokenizer_is_not_stored(tmp_path: Path, settings: Settings) -> None:
+    folder = bert_repository(tmp_path / "my-model", "fill-mask", onnx=True)
+    (folder / "tokenizer.json").write_text("{}")
+
+    with pytest.raises(errors.CorruptFileError, match=r"tokenizer\.json is not a tokenizer") as caught:
+        pull_model(folder, settings=settings)
+
+    assert "staging" not in caught.value.message
+    assert "verify" not in str(caught.value.hint)  # nothing is stored that could be verified
+    assert Store(settings.store).models() == []
+
+
+def test_opening_the_pipeline_of_staged_onnx_publishes_nothing(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[object] = []
+    monkeypatch.setattr("gpux.pipelines.base.publish", lambda event, settings: published.append(event))
+    folder = bert_repository(tmp_path / "my-model", "feature-extraction", onnx=True)
+
+    pull_model(folder, settings=settings)
+
+    assert not published
 
 
 def test_the_stored_model_is_used_if_the_hub_does_not_answer(hub: HubServer, settings: Settings) -> None:

@@ -67,6 +67,8 @@ class Pipeline(ABC):
         spinning: let waiting threads spin on their core: faster where one caller makes many short runs; the default
             depends on the task.
         settings: used when an unpickled copy has to pull the model.
+        graphs: the variant's graphs, already opened, for a variant that is not stored yet: its proof is not replayed,
+            and its use is neither recorded nor published.
         options: defaults for the options of a call, see :meth:`options`.
 
     Raises:
@@ -102,6 +104,7 @@ class Pipeline(ABC):
         allow_cpu_nodes: bool = False,
         spinning: bool | None = None,
         settings: Settings | None = None,
+        graphs: Graphs | None = None,
         **options: Any,  # a subclass names their types
     ) -> None:
         self._check_options(options)
@@ -111,7 +114,7 @@ class Pipeline(ABC):
         self._arguments = {**opening, **options}
         self._settings = settings
         self._options = options
-        self.graphs = Graphs.of(
+        self.graphs = graphs or Graphs.of(
             model,
             device=device,
             threads=threads,
@@ -121,9 +124,10 @@ class Pipeline(ABC):
         self.session = self.graphs.session(model.manifest.graphs[0].name)  #: of the first graph, often the only one
         self._lock = threading.Lock()
         self._one_thread_session: Session | None = None
-        replay_once(model, self.graphs)
-        touch(model)
-        publish(ModelOpened(model.manifest.scheme, model.id, model.commit), settings)
+        if graphs is None:
+            replay_once(model, self.graphs)
+            touch(model)
+            publish(ModelOpened(model.manifest.scheme, model.id, model.commit), settings)
 
     # What a task implements
 

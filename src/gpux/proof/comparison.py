@@ -68,10 +68,11 @@ def _measure(
     if mask is not None:
         actual, expected = actual[mask], expected[mask]
     scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
-    return _distance(actual, expected), tolerance * scale
+    return distance(actual, expected), tolerance * scale
 
 
-def _distance(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+def distance(actual: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Largest difference of two arrays of one shape; infinity where one has a number and the other has none."""
     finite = np.isfinite(expected)
     if not np.array_equal(expected[~finite], actual[~finite], equal_nan=True) or not np.isfinite(actual[finite]).all():
         return float("inf")

@@ -19,6 +19,7 @@ from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
 from gpux.proof.comparison import keep_cases, prove
+from gpux.pull.answers import check_opens, prove_staged
 from gpux.pull.candidates import Candidate
 from gpux.pull.context import PullContext
 from gpux.pull.plan import PullPlan
@@ -58,12 +59,10 @@ def adopt(
     with context.store.staging() as staging:
         files = _place_graphs(snapshot, candidate, staging)
         _place_run_files(snapshot, candidate, staging)
-        specs, found = _checked(context, plan, candidate, snapshot.info, staging, files)
-        paths = {name: staging.path / file for name, file in files.items()}
-        call_spec, versions = call_spec_of(paths, specs, snapshot.read_json("config.json")), dict[str, str]()
+        manifest = _checked(context, plan, candidate, snapshot, staging, files, opens=prover is None)
         if prover is not None:
-            specs, call_spec, found, versions = _proven(context, plan, snapshot, prover, staging, files)
-        return _commit(context, staging, _manifest(plan, snapshot.info, SHIPPED, specs, call_spec, found, versions))
+            manifest = _proven(context, plan, candidate, snapshot, prover, staging, files)
+        return _commit(context, staging, manifest)
 
 
 def convert(
@@ -76,20 +75,21 @@ def convert(
         ProofError: the graphs differ from the original beyond tolerance; nothing is stored.
     """
     with context.store.staging() as staging:
-        specs, call_spec, found, versions = _proven(context, plan, snapshot, converter, staging, {})
-        _place_run_files(snapshot, candidate, staging)
-        manifest = _manifest(plan, snapshot.info, converter.name, specs, call_spec, found, versions)
-        return _commit(context, staging, manifest)
+        return _commit(context, staging, _proven(context, plan, candidate, snapshot, converter, staging, {}))
 
 
 def _checked(
     context: PullContext,
     plan: PullPlan,
     candidate: Candidate,
-    info: ModelInfo,
+    snapshot: SourceSnapshot,
     staging: Staging,
     files: Mapping[str, str],
-) -> tuple[tuple[GraphSpec, ...], Proof]:
+    *,
+    opens: bool,
+) -> Manifest:
+    """Load and run shipped graphs, and with ``opens`` the pipeline of the task."""
+    info = snapshot.info
     with (
         _shipped_errors(staging.path, info),
         context.stages.stage("prove", "Checking the repository's own ONNX") as done,
@@ -98,9 +98,20 @@ def _checked(
         specs = graphs.specs()
         check_task(specs, plan.task, info)
         answers = " and answers with finite numbers" if check_finite(graphs, info) else ""
-        done(f"{', '.join(graph.graph for graph in candidate.graphs)} loads, fits {plan.task}{answers}")
         provider = graphs.session(graphs.names[0]).execution_provider
-    return specs, Proof("shipped", onnxruntime=runtime_version(), execution_provider=provider)
+        found = Proof("shipped", onnxruntime=runtime_version(), execution_provider=provider)
+        paths = {name: staging.path / file for name, file in files.items()}
+        call_spec = call_spec_of(paths, specs, snapshot.read_json("config.json"))
+        manifest = _manifest(plan, info, SHIPPED, specs, call_spec, found, {})
+        if opens and not _is_one_file(info):
+            check_opens(staging.path, manifest, graphs)
+        done(f"{', '.join(graph.graph for graph in candidate.graphs)} loads, fits {plan.task}{answers}")
+    return manifest
+
+
+def _is_one_file(info: ModelInfo) -> bool:
+    """Whether the reference names one ONNX file of this machine, which has no tokenizer beside it, for a session."""
+    return info.scheme == "local" and info.id.lower().endswith(".onnx")
 
 
 @contextmanager
@@ -117,23 +128,43 @@ def _shipped_errors(folder: Path, info: ModelInfo) -> Iterator[None]:
 def _proven(
     context: PullContext,
     plan: PullPlan,
+    candidate: Candidate,
     snapshot: SourceSnapshot,
     converter: Converter,
     staging: Staging,
     graphs: Mapping[str, str],
-) -> tuple[tuple[GraphSpec, ...], CallSpec, Proof, dict[str, str]]:
-    """Export graphs, unless ``graphs`` (name -> file) are there, and compare them with the original."""
+) -> Manifest:
+    """Export graphs, unless ``graphs`` (name -> file) are there, and compare them and their answers with the original.
+
+    The pipeline of the answers' proof runs the sessions of the graphs' proof, so that the weights are loaded once.
+    """
     reference = staging.scratch / "reference"
     reference.mkdir()
     report = _export(context, plan, snapshot, converter, staging.path, reference, graphs)
-    with context.stages.stage("prove", "Comparing the ONNX with the original") as done:
-        specs, proven = _prove(context, plan, staging.path, reference, report)
-        done(_verdict(proven, snapshot.info, allow_inexact=context.allow_inexact))
-    keep_cases(reference, proven, staging.path)
-    call_spec = _limited(report.call_spec, proven.limit)
+    _place_run_files(snapshot, candidate, staging)
+    recipe = SHIPPED if graphs else converter.name
+    with Graphs(staging.path, report.graphs, context.open_session) as opened:
+        with context.stages.stage("prove", "Comparing the ONNX with the original") as done:
+            proven = _prove(context, plan, opened, reference, report)
+            done(_verdict(proven, snapshot.info, allow_inexact=context.allow_inexact))
+        keep_cases(reference, proven, staging.path)
+        call_spec = _limited(report.call_spec, proven.limit)
+        versions = dict(report.versions)
+        manifest = _manifest(plan, snapshot.info, recipe, opened.specs(), call_spec, proven, versions)
+        manifest = _with_answers(context, staging, manifest, opened, reference)
     for name, limits in call_spec.limits.items():
         write_limits(staging.path / report.graphs[name], limits)
-    return specs, call_spec, proven, dict(report.versions)
+    return manifest
+
+
+def _with_answers(
+    context: PullContext, staging: Staging, manifest: Manifest, graphs: Graphs, reference: Path
+) -> Manifest:
+    with context.stages.stage("prove", "Comparing the answers with the reference library") as done:
+        allow = context.allow_inexact
+        found = prove_staged(staging.path, manifest, graphs, reference, allow_inexact=allow, cancel=context.cancel)
+        done(_answers_verdict(found))
+    return replace(manifest, proof=found)
 
 
 def _export(
@@ -163,15 +194,9 @@ def _export(
     return report
 
 
-def _prove(
-    context: PullContext, plan: PullPlan, output: Path, reference: Path, report: ConversionReport
-) -> tuple[tuple[GraphSpec, ...], Proof]:
-    small_folder = reference / SMALL_FOLDER
-    with (
-        Graphs(output, report.graphs, context.open_session) as graphs,
-        Graphs(small_folder, report.small_graphs) as small,
-    ):
-        found = prove(
+def _prove(context: PullContext, plan: PullPlan, graphs: Graphs, reference: Path, report: ConversionReport) -> Proof:
+    with Graphs(reference / SMALL_FOLDER, report.small_graphs) as small:
+        return prove(
             reference,
             graphs.run,
             plan.precision,
@@ -181,7 +206,6 @@ def _prove(
             execution_provider=graphs.session(next(iter(report.graphs))).execution_provider,
             cancel=context.cancel,
         )
-        return graphs.specs(), found
 
 
 def _commit(context: PullContext, staging: Staging, manifest: Manifest) -> StoredModel:
@@ -224,6 +248,17 @@ def _verdict(proven: Proof, info: ModelInfo, *, allow_inexact: bool) -> str:
         max_abs_diff=worst.max_abs_diff,
         tolerance=worst.tolerance,
     )
+
+
+def _answers_verdict(proven: Proof) -> str:
+    """The result of the proof of answers in a few words."""
+    found = proven.answers
+    if found is None or found.status == "not compared":
+        return f"answers not compared: {found.reason if found else 'no reference'}"
+    if found.status == "failed":
+        return f"stored as inexact: {found.reason}"
+    largest = "" if found.max_abs_diff is None else f", largest difference {found.max_abs_diff:.1e}"
+    return f"answers proven: {found.cases} cases{largest}" + (f"; {found.reason}" if found.reason else "")
 
 
 def _place_run_files(snapshot: SourceSnapshot, candidate: Candidate, staging: Staging) -> None:

@@ -91,6 +91,12 @@ class Tokenizer:
         check_unicode([text])
         return self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
+    def tokens(self, text: TextInput, *, add_special_tokens: bool = True) -> Tokens:
+        """The tokens of one text or pair of any length; none for an empty text, if the tokenizer adds none."""
+        check_unicode([text])
+        (found,) = self._encode([text], add_special_tokens=add_special_tokens)
+        return Tokens(found.ids, found.type_ids)
+
     def __call__(self, texts: Sequence[TextInput], *, limit: int | None, truncation: bool = True) -> list[Tokens]:
         """Tokenize with special tokens.
 
