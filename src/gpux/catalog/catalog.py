@@ -14,7 +14,7 @@ from gpux.catalog.events import default_path
 from gpux.catalog.record import Record, Status
 from gpux.catalog.rules import checked_overrides
 from gpux.errors import InvalidReferenceError, NotStoredError, UsageError
-from gpux.model.reference import ModelRef, Reference
+from gpux.model.reference import ModelRef, Reference, local_path
 from gpux.system.settings import Settings
 
 Action = Literal["added", "updated", "unchanged"]
@@ -195,6 +195,6 @@ def _names(ref: Reference) -> tuple[str, ...]:
     except InvalidReferenceError:
         return (text,)  # the user's own name for a model
     if parsed.scheme == "local":
-        return text, str(Path(parsed.id).expanduser().absolute()), str(Path(parsed.id).expanduser().resolve())
+        return text, str(local_path(parsed.id)), str(local_path(parsed.id).resolve())
     whole = f"{parsed.id}/{parsed.file}" if parsed.file else parsed.id
     return text, str(ModelRef(parsed.scheme, whole, parsed.revision))

@@ -131,6 +131,13 @@ class ModelManager(ABC):
         """
         return 0
 
+    def check_unchanged(self, id: str, commit: str) -> None:  # noqa: B027 - files in a cache do not change
+        """Return if the files of a commit are as they were when it was resolved; checked before a variant is stored.
+
+        Raises:
+            CorruptFileError: they changed, which only files that are used in place can.
+        """
+
     @abstractmethod
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20

@@ -1,7 +1,11 @@
-"""Models on this machine: a folder as ``save_pretrained`` writes it, or a single file (:data:`SINGLE_FILES`)."""
+"""Models on this machine: a folder as ``save_pretrained`` writes it, or a single file (:data:`SINGLE_FILES`).
+
+A repository's folder in a Hugging Face cache (``models--org--name``) stands for the snapshot that ``main`` names.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,18 +16,22 @@ from gpux.inspect.headers.onnx_graphs import external_files
 from gpux.inspect.reads import FileReads, read_part
 from gpux.managers.base import ModelManager
 from gpux.managers.card_files import cached_page
+from gpux.managers.file_hashes import FileHashes
 from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSnapshot
 from gpux.model.json_file import read_json
-from gpux.model.reference import ModelRef, Reference
+from gpux.model.reference import ModelRef, Reference, local_path
 from gpux.system.cancel import CancelToken
-from gpux.system.hashing import hash_bytes, hash_file
+from gpux.system.hashing import hash_bytes
 from gpux.system.progress import ProgressCallback
 
 SINGLE_FILES = (".onnx", ".gguf", ".safetensors")  #: types of files that are a model by themselves
 
 
 class LocalManager(ModelManager):
-    """Models in folders or single files; the commit is a hash of the names and contents of the files."""
+    """Models in folders or single files; the commit is a hash of the names and contents of the files.
+
+    Hashes of unchanged files are kept (:mod:`gpux.managers.file_hashes`), so that large weights are read once.
+    """
 
     scheme = "local"
 
@@ -32,11 +40,18 @@ class LocalManager(ModelManager):
 
         Raises:
             ModelNotFoundError: the folder or file does not exist, or cannot be read completely.
+            CorruptFileError: a file changes while it is read, or config.json is not JSON.
+            UnsafePathError: an ONNX file reads weights from outside of its folder.
         """
         parsed, token = ModelRef.parse(ref), cancel or CancelToken()
         with _read_errors(parsed.id):
             path = _path(parsed)
-            files = tuple(_describe(path, file, token) for file in _files(path))
+            found = _files(path)
+            hashes = FileHashes(self.settings.home / "hashes", path).of(found, token)
+            files = tuple(
+                ModelFile(_relative(path, file), size, sha256=sha256)
+                for file, (size, sha256) in zip(found, hashes, strict=True)
+            )
             config = read_json(_root(path) / "config.json", hint="Correct the file.") if path.is_dir() else {}
         return ModelInfo(
             scheme=self.scheme,
@@ -89,6 +104,15 @@ class LocalManager(ModelManager):
         """All ``paths``: the files are used in place."""
         return set(paths)
 
+    def check_unchanged(self, id: str, commit: str) -> None:
+        """Look for other files or contents; unchanged files are not read again."""
+        if self.resolve(ModelRef(self.scheme, id)).commit != commit:
+            raise CorruptFileError(
+                f"the files of {id} changed while the model was pulled; nothing was stored",
+                hint="Run the same command again when the program that writes them has ended.",
+                model=id,
+            )
+
     def search_models(
         self, query: str = "", *, task: str | None = None, author: str | None = None, limit: int = 20
     ) -> list[ModelInfo]:
@@ -133,12 +157,29 @@ def _read_errors(name: str) -> Iterator[None]:
 
 
 def _path(ref: ModelRef) -> Path:
-    path = Path(ref.id).expanduser().absolute()
+    path = _snapshot(local_path(ref.id))
     if path.is_dir() or (path.is_file() and path.suffix.lower() in SINGLE_FILES):
         return path
     what = "not a folder, nor an .onnx, .gguf or .safetensors file" if path.exists() else "no such folder or file"
     hint = "A model of the Hub is named org/name, without a leading ./ or /."
     raise ModelNotFoundError(f"{ref.id}: {what}", hint=hint, model=ref.id)
+
+
+def _snapshot(path: Path) -> Path:
+    """The snapshot that a repository's folder of a Hugging Face cache stands for; any other path unchanged."""
+    snapshots = path / "snapshots"
+    if not snapshots.is_dir() or (path / "config.json").exists():
+        return path
+    main = path / "refs" / "main"
+    commits = sorted(child for child in snapshots.iterdir() if child.is_dir())
+    named = snapshots / main.read_text(encoding="utf-8").strip() if main.is_file() else None
+    if named in commits:
+        return named
+    if len(commits) == 1:
+        return commits[0]
+    hint = f"Name one of them: {', '.join(str(commit) for commit in commits)}." if commits else "Download it again."
+    what = f"{path} has {len(commits)} snapshots, and main names none of them"
+    raise ModelNotFoundError(what, hint=hint, model=str(path))
 
 
 def _root(path: Path) -> Path:
@@ -148,12 +189,32 @@ def _root(path: Path) -> Path:
 def _files(path: Path) -> list[Path]:
     """The files of a folder except hidden ones; of an ONNX file, the file and its external data."""
     if path.is_dir():
-        return sorted(
-            file
-            for file in path.rglob("*")
-            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        )
+        return sorted(_inside(path, frozenset()))
     return [path, *(file for file in _external_data(path) if file.is_file())]
+
+
+def _inside(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """The files below a folder, those of linked folders too.
+
+    Raises:
+        ModelNotFoundError: a link leads nowhere.
+    """
+    place = os.path.realpath(folder)
+    if place in above:  # a link to a folder above
+        return
+    for child in folder.iterdir():
+        if child.name.startswith("."):
+            continue
+        if child.is_dir():
+            yield from _inside(child, above | {place})
+        elif child.is_file():
+            yield child
+        elif child.is_symlink():
+            raise ModelNotFoundError(
+                f"{child} is a link to {child.readlink()}, which does not exist",
+                hint="Restore that file, or remove the link if the model does not need it.",
+                model=str(folder),
+            )
 
 
 def _external_data(path: Path) -> list[Path]:
@@ -169,11 +230,6 @@ def _external_data(path: Path) -> list[Path]:
 
 def _relative(path: Path, file: Path) -> str:
     return file.relative_to(_root(path)).as_posix()
-
-
-def _describe(path: Path, file: Path, cancel: CancelToken) -> ModelFile:
-    sha256 = hash_file(file, "sha256", lambda length: None, cancel)
-    return ModelFile(_relative(path, file), file.stat().st_size, sha256=sha256)
 
 
 def _commit(files: Iterable[ModelFile]) -> str:

@@ -112,6 +112,11 @@ class ModelRef:
         return text if bare else f"{self.scheme}:{text}"
 
 
+def local_path(id: str) -> Path:
+    """The absolute path that the id of a local model means; ``~name`` of an unknown user stays as it is."""
+    return Path(os.path.expanduser(id)).absolute()  # noqa: PTH111 - Path.expanduser raises for an unknown user
+
+
 def _invalid(text: str, why: str) -> InvalidReferenceError:
     text = _PASSWORD.sub("//", text)
     return InvalidReferenceError(f"{text!r} is not a model reference: {why}\n{ACCEPTED_FORMS}", reference=text)

@@ -210,6 +210,7 @@ def _prove(context: PullContext, plan: PullPlan, graphs: Graphs, reference: Path
 
 def _commit(context: PullContext, staging: Staging, manifest: Manifest) -> StoredModel:
     """Make the staged files a variant of the store; with ``force`` in the place of an equal one."""
+    context.manager.check_unchanged(manifest.id, manifest.commit)
     with context.stages.stage("store", "Storing") as done:
         model = staging.commit(manifest, replace=context.force, progress=context.stages.progress, cancel=context.cancel)
         done(f"stored, {format_bytes(model.size)}")

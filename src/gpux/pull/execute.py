@@ -8,6 +8,7 @@ from dataclasses import replace
 from gpux.convert.base import Converter
 from gpux.errors import (
     ConversionError,
+    CorruptFileError,
     EntryNotFoundError,
     GpuxError,
     ProofError,
@@ -83,7 +84,23 @@ def _create_by(context: PullContext, plan: PullPlan, candidate: Candidate, info:
     if candidate.kind == "shipped":
         candidate, snapshot = _whole(context, candidate, snapshot)
         return adopt(context, plan, candidate, snapshot, _prover(context, candidate))
-    return convert(context, plan, candidate, snapshot, context.converters[candidate.name])
+    try:
+        return convert(context, plan, candidate, snapshot, context.converters[candidate.name])
+    except CorruptFileError as exc:
+        raise _damaged(exc, snapshot) from exc
+
+
+def _damaged(exc: CorruptFileError, snapshot: SourceSnapshot) -> CorruptFileError:
+    """The error with a hint that helps: the hashes of the files are right, so that another download brings the same."""
+    info = snapshot.info
+    if "--force" not in (exc.hint or ""):
+        return exc
+    hint = (
+        f"Copy the files of the model into {snapshot.path} again, and run the same command again."
+        if info.scheme == "local"
+        else "Its files are as the source has them: report this to the owner of the model."
+    )
+    return CorruptFileError(exc.message, hint=hint, **exc.details)
 
 
 def _whole(context: PullContext, candidate: Candidate, snapshot: SourceSnapshot) -> tuple[Candidate, SourceSnapshot]:

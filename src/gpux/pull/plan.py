@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from gpux.convert import planner
 from gpux.convert.base import Converter
-from gpux.errors import GpuxError, ToolchainMissingError, UnavailableError
+from gpux.errors import GpuxError, ModelNotFoundError, ToolchainMissingError, UnavailableError
 from gpux.inspect import formats
 from gpux.inspect.architecture import summarize
 from gpux.inspect.headers.gguf import read_gguf
@@ -170,7 +171,13 @@ def _stored_instead(context: PullContext, exc: UnavailableError) -> tuple[Stored
 
 def _resolve(context: PullContext) -> ModelInfo:
     with context.stages.stage("resolve", f"Looking up {context.ref}") as done:
-        info = context.manager.resolve(context.ref, cancel=context.cancel)
+        try:
+            info = context.manager.resolve(context.ref, cancel=context.cancel)
+        except ModelNotFoundError as exc:
+            if context.ref.scheme == "local" or not Path(context.ref.id).is_dir():
+                raise
+            hint = f"For the folder on this machine, write ./{context.ref.id}."
+            raise ModelNotFoundError(exc.message, hint=hint, **exc.details) from exc
         done(f"found {info.id} at {info.commit[:12]}")
     return info
 

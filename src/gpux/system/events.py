@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from gpux.errors import CancelledError, GpuxError
-from gpux.model.reference import ModelRef
+from gpux.model.reference import ModelRef, local_path
 from gpux.model.values import Value
 from gpux.system.plugins import registered
 from gpux.system.settings import Settings
@@ -62,7 +61,7 @@ def publish(event: Event, settings: Settings | None = None) -> None:
 @contextmanager
 def pull_published(ref: ModelRef, settings: Settings | None = None) -> Iterator[None]:
     """Publish the end of the pull in the block; the id of a local model is its absolute path."""
-    id = str(Path(ref.id).expanduser().absolute()) if ref.scheme == "local" else ref.id
+    id = str(local_path(ref.id)) if ref.scheme == "local" else ref.id
     try:
         yield
     except CancelledError:
