@@ -89,7 +89,7 @@ def _checked(
     opens: bool,
 ) -> Manifest:
     """Load and run shipped graphs, and with ``opens`` the pipeline of the task."""
-    info = snapshot.info
+    info, config = snapshot.info, snapshot.read_json("config.json")
     with (
         _shipped_errors(staging.path, info),
         context.stages.stage("prove", "Checking the repository's own ONNX") as done,
@@ -97,11 +97,11 @@ def _checked(
     ):
         specs = graphs.specs()
         check_task(specs, plan.task, info)
-        answers = " and answers with finite numbers" if check_finite(graphs, info) else ""
+        answers = " and answers with finite numbers" if check_finite(graphs, info, config) else ""
         provider = graphs.session(graphs.names[0]).execution_provider
         found = Proof("shipped", onnxruntime=runtime_version(), execution_provider=provider)
         paths = {name: staging.path / file for name, file in files.items()}
-        call_spec = call_spec_of(paths, specs, snapshot.read_json("config.json"))
+        call_spec = call_spec_of(paths, specs, config)
         manifest = _manifest(plan, info, SHIPPED, specs, call_spec, found, {})
         if opens and not _is_one_file(info):
             check_opens(staging.path, manifest, graphs)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import InputError, ProofError, SessionError, UnsupportedTaskError
+from gpux.errors import InputError, ProofError, SessionError, UnsupportedError, UnsupportedTaskError
 from gpux.model.graph_io import is_cache_input
 from gpux.model.info import ModelInfo
 from gpux.model.variant import CallSpec, GraphSpec, TensorSpec
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
+from gpux.runtime.token_inputs import Padded, TokenInputs, position_limit
 
 #: task -> names of its characteristic output, and that output's rank. Other tasks are not checked.
 _OUTPUTS: dict[str, tuple[tuple[str, ...], int]] = {
@@ -31,11 +32,6 @@ _OUTPUTS: dict[str, tuple[tuple[str, ...], int]] = {
     "object-detection": (("pred_boxes",), 3),
     "zero-shot-image-classification": (("logits_per_image",), 2),
 }
-_TEXT = frozenset({"input_ids", "attention_mask", "token_type_ids", "position_ids"})
-#: Families whose positions start after the padding id (transformers: create_position_ids_from_input_ids).
-_POSITIONS_AFTER_PADDING = frozenset(
-    {"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "longformer", "esm"}
-)
 #: onnxruntime's fused attention requires padding on the right, and one row where a chunk follows a cache.
 _FUSED = "GroupQueryAttention"
 
@@ -65,29 +61,38 @@ def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo) -> None:
     )
 
 
-def check_finite(graphs: Graphs, info: ModelInfo) -> bool:
+def check_finite(graphs: Graphs, info: ModelInfo, config: Mapping[str, Any]) -> bool:
     """Run each graph on a small input and check its outputs; False if a graph did not accept the generated input.
 
     Raises:
         ProofError: an output is not finite.
         SessionError: a graph whose inputs are tokens fails.
     """
-    checked = [_is_finite(graphs.session(name), info) for name in graphs.names]
+    checked = [_is_finite(graphs.session(name), info, config) for name in graphs.names]
     return all(checked)
 
 
-def _is_finite(session: Session, info: ModelInfo) -> bool:
-    has_token_inputs = all(spec.name in _TEXT or is_cache_input(spec.name) for spec in session.inputs)
+def _is_finite(session: Session, info: ModelInfo, config: Mapping[str, Any]) -> bool:
+    tokens = TokenInputs(session.inputs, config)
     try:
-        answers = session.run({spec.name: _sample(spec) for spec in session.inputs})
+        answers = session.run({spec.name: _sample(spec) for spec in session.inputs} | _tokens(tokens))
     except (SessionError, InputError):
-        if has_token_inputs:
+        if not tokens.unknown:
             raise
         return False
     bad = [name for name, array in answers.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     if bad:
         raise ProofError(f"the ONNX that {info.id} ships outputs NaN or infinity in {', '.join(bad)}")
     return True
+
+
+def _tokens(inputs: TokenInputs) -> dict[str, NDArray[Any]]:
+    """The inputs that follow from tokens, for two rows of eight tokens; none for a cache that cannot be empty."""
+    ones = np.ones((inputs.largest_batch or 2, inputs.length or 8), np.int64)
+    try:
+        return inputs.feed(Padded(ones, ones, np.zeros_like(ones)))
+    except UnsupportedError:
+        return {}
 
 
 def _sample(spec: TensorSpec) -> NDArray[Any]:
@@ -106,7 +111,7 @@ def _size(name: str | None, axis: int) -> int:
 def call_spec_of(graphs: Mapping[str, Path], specs: Iterable[GraphSpec], config: Mapping[str, Any]) -> CallSpec:
     """How the graphs of a shipped model are called, from their inputs and ``config.json``."""
     names = {spec.name for graph in specs for spec in graph.inputs}
-    limit, positions = _position_limit(config), "position_ids" in names
+    limit, positions = position_limit(config), "position_ids" in names
     if not any(map(is_cache_input, names)):
         return CallSpec(max_length=limit, position_inputs=positions)
     if any(_is_fused(path) for path in graphs.values()):
@@ -119,13 +124,3 @@ def _is_fused(path: Path) -> bool:
 
     graph = onnx.load(path, load_external_data=False).graph
     return any(node.op_type == _FUSED for node in graph.node)
-
-
-def _position_limit(config: Mapping[str, Any]) -> int | None:
-    """The number of tokens for which the model has positions, from its ``config.json``."""
-    limit = config.get("max_position_embeddings")
-    if not isinstance(limit, int) or limit <= 0:
-        return None
-    if config.get("model_type") in _POSITIONS_AFTER_PADDING:
-        return limit - int(config.get("pad_token_id") or 1) - 1
-    return limit

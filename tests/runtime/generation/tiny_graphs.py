@@ -38,6 +38,11 @@ def weights(seed: int = 0) -> dict[str, Array]:
 
 def scores(ids: Sequence[int], *, rotary: bool = False) -> Array:
     """The scores after each token of one row, ``[tokens, vocabulary]``, computed at once and without a cache."""
+    return np.asarray(hidden(ids, rotary=rotary) @ weights()["head"].astype(np.float64))
+
+
+def hidden(ids: Sequence[int], *, rotary: bool = False) -> Array:
+    """The vector of each token of one row, ``[tokens, HIDDEN]``, from which its scores follow."""
     w = {name: array.astype(np.float64) for name, array in weights().items()}
     count = len(ids)
     x = w["words"][list(ids)] + (0 if rotary else w["places"][:count])
@@ -49,7 +54,7 @@ def scores(ids: Sequence[int], *, rotary: bool = False) -> Array:
     shares = np.exp(weighed - weighed.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)
     mixed = (shares @ v).transpose(1, 0, 2).reshape(count, HIDDEN)
-    return np.asarray(np.tanh(x + mixed @ w["o"]) @ w["head"])
+    return np.asarray(np.tanh(x + mixed @ w["o"]))
 
 
 def _turned(heads: Array) -> Array:
@@ -88,6 +93,20 @@ def write(file: Path, kind: Kind, *, limit: int | None = None) -> Path:
     past = [_spec(f"past_key_values.0.{part}", TensorProto.FLOAT, ["batch", HEADS, "past", SIZE]) for part in _PARTS]
     present = [_spec(f"present.0.{part}", TensorProto.FLOAT, ["batch", HEADS, "total", SIZE]) for part in _PARTS]
     return _save(file, nodes, [*ids, mask, *past], [logits, *present], limit)
+
+
+def write_encoder(file: Path, kind: Kind) -> Path:
+    """The same graph with the vectors of the tokens as ``last_hidden_state`` in place of the scores."""
+    model = onnx.load(write(file, kind))
+    graph = model.graph
+    head = next(node for node in graph.node if node.output[0] == "logits")
+    vectors = next(node for node in graph.node if node.output[0] == "bounded")
+    graph.node.remove(head)
+    vectors.output[0] = "last_hidden_state"
+    graph.initializer.remove(next(tensor for tensor in graph.initializer if tensor.name == "head"))
+    graph.output[0].CopyFrom(_spec("last_hidden_state", TensorProto.FLOAT, ["batch", "sequence", HIDDEN]))
+    onnx.save(model, file)
+    return file
 
 
 def tie(file: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypedDict
 
 import numpy as np
@@ -15,8 +15,8 @@ from gpux.pipelines.batching import BatchBudget
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import TextInput, Tokenizer, Tokens, check_unicode
 from gpux.runtime.session import Session
+from gpux.runtime.token_inputs import Ids, Padded, TokenInputs
 
-_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 #: Outputs that hold vectors by their names, whatever the sizes of their axes.
 _VECTORS = frozenset({"last_hidden_state", "hidden_states", "token_embeddings", "pooler_output", "sentence_embedding"})
 
@@ -37,7 +37,13 @@ class TextOptions(CallOptions, total=False):
 
 
 class TextPipeline(Pipeline):
-    """A pipeline whose graph reads token ids: int64 ``input_ids``, ``attention_mask`` and ``token_type_ids``."""
+    """A pipeline whose graph reads token ids, and inputs that follow from them.
+
+    Those are the attention mask, segments and positions, an empty cache, and others of
+    :class:`~gpux.runtime.token_inputs.TokenInputs`. Texts of unequal lengths are padded on the side that the manifest
+    names. Where padding would change an answer (a graph without a mask), only texts of equal lengths run together; a
+    graph with a fixed batch or a fixed length is given rows of that size.
+    """
 
     call_options: ClassVar[type] = TextOptions
     #: In tokens. Activations of 256 tokens per thread stay in the CPU's caches: on all-MiniLM-L6-v2, 128 to 512 run
@@ -50,36 +56,70 @@ class TextPipeline(Pipeline):
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
         super().__init__(model, **arguments)
         self.tokenizer = self._open_tokenizer()
-        foreign = [spec.name for spec in self.session.inputs if spec.name not in _INPUTS]
-        if foreign:
-            raise UnsupportedError(f"the graph of {model.id} needs {', '.join(foreign)}, which a text does not give")
-        self._names = {spec.name for spec in self.session.inputs}
+        self._inputs = TokenInputs(
+            self.session.inputs,
+            model.read_json("config.json"),
+            largest_batch=self.session.limits.get("input_ids", {}).get(0),
+            marks_first=self.task == "text-classification",
+        )
+        if self._inputs.unknown:
+            raise UnsupportedError(
+                f"the graph of {model.id} needs {', '.join(self._inputs.unknown)}, which a text does not give",
+                hint="Run the graph yourself with gpux.Session.",
+                model=model.id,
+            )
+        self._inputs.check()
+        self._pads = self._inputs.has_mask  #: whether texts of unequal lengths may run together
+        self._pad_id = self.tokenizer.pad_id
 
     def size(self, prepared: Tokens) -> int:
-        """Tokens of a text."""
-        return len(prepared)
+        """Tokens of a text, or of a row of a graph with a fixed length."""
+        return self._inputs.length or len(prepared)
 
     def forward(self, batch: Sequence[Tokens], session: Session) -> Sequence[NDArray[Any]]:
         """The graph's output for each text: [tokens, …] without padding, or […] where it has no axis of tokens."""
-        result, mask = self._run_padded(batch, session)
-        if result.ndim < 3:
-            return list(result)
-        spans = [self._span(len(text), mask.shape[1]) for text in batch]
-        return [result[row, span] for row, span in enumerate(spans)]
+        (output,) = self.outputs
+        found: list[NDArray[Any]] = [np.empty(0)] * len(batch)
+        for places, result, mask in self._runs(batch, session, output):
+            for place, row, count in zip(places, result, mask.sum(axis=1), strict=True):
+                found[place] = row if result.ndim < 3 else row[:count]
+        return found
 
-    def _run_padded(self, batch: Sequence[Tokens], session: Session) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """The graph's output for a padded batch [batch, …], and the attention mask [batch, tokens]."""
-        shape = (len(batch), max(len(text) for text in batch))
-        ids = np.full(shape, self.tokenizer.pad_id, dtype=np.int64)
+    def _runs(
+        self, batch: Sequence[Tokens], session: Session, output: str
+    ) -> Iterator[tuple[list[int], NDArray[Any], Ids]]:
+        """An output of the graph for parts of a batch, with their places in it: [rows, …], and the mask [rows, tokens].
+
+        An output with an axis of tokens begins with a row's first token, whichever side was padded.
+        """
+        for places in self._together(batch):
+            yield places, *self._run_padded([batch[place] for place in places], session, output)
+
+    def _together(self, batch: Sequence[Tokens]) -> Iterator[list[int]]:
+        """The places of the texts that one call of the graph may take."""
+        lengths = [0 if self._pads else len(text) for text in batch]
+        for length in dict.fromkeys(lengths):
+            places = [place for place, one in enumerate(lengths) if one == length]
+            most = self._inputs.largest_batch or len(places)
+            yield from (places[start : start + most] for start in range(0, len(places), most))
+
+    def _run_padded(self, batch: Sequence[Tokens], session: Session, output: str) -> tuple[NDArray[Any], Ids]:
+        """An output for texts that run together, and the mask, both with padding on the right."""
+        width = self._inputs.length or max(len(text) for text in batch)
+        shape = (max(len(batch), self._inputs.rows or 0), width)
+        ids = np.full(shape, self._pad_id, dtype=np.int64)
         types = np.full(shape, self.tokenizer.pad_type_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         for row, text in enumerate(batch):
-            span = self._span(len(text), shape[1])
+            span = self._span(len(text), width)
             ids[row, span], types[row, span], mask[row, span] = text.ids, text.type_ids, 1
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        (output,) = self.outputs
-        found = session.run({name: array for name, array in feed.items() if name in self._names}, [output])
-        return found[output], mask
+        for array in (ids, types, mask):
+            array[len(batch) :] = array[0]  # a fixed batch is filled up with copies of its first row
+        result = session.run(self._inputs.feed(Padded(ids, mask, types)), [output])[output][: len(batch)]
+        mask = mask[: len(batch)]
+        if self._side == "right" or mask.all():
+            return result, mask
+        return _begun(result, mask), mask[:, ::-1]
 
     def _span(self, length: int, width: int) -> slice:
         """The place of a text in a padded row of ``width``."""
@@ -97,14 +137,36 @@ class TextPipeline(Pipeline):
         max_length: int | None = None,
         limit: int | None = None,
     ) -> list[Tokens]:
-        """Tokens of each text; ``limit`` replaces the tokenizer's own one."""
+        """Tokens of each text; ``limit`` replaces the tokenizer's own one.
+
+        Raises:
+            InputError: a text is too long with ``truncation=False``, or has not the one length that the graph reads.
+        """
         smallest = self._limit(max_length=max_length, limit=limit)
-        return (tokenizer or self.tokenizer)(texts, limit=smallest, truncation=truncation)
+        found = (tokenizer or self.tokenizer)(texts, limit=smallest, truncation=truncation)
+        self._check_length(found)
+        return found
 
     def _limit(self, *, max_length: int | None = None, limit: int | None = None) -> int | None:
         """The smallest of the call's limit, the model's own, and the graph's."""
-        limits = (max_length, limit or self.tokenizer.limit, self.tokenizer.hard_limit)
+        limits = (max_length, limit or self.tokenizer.limit, self.tokenizer.hard_limit, self._inputs.length)
         return min((value for value in limits if value is not None), default=None)
+
+    def _check_length(self, texts: Sequence[Tokens]) -> None:
+        """Refuse a text that a graph of fixed length, which cannot tell padding from tokens, does not take."""
+        length = self._inputs.length
+        if length is None or self._inputs.has_mask:
+            return
+        for index, text in enumerate(texts):
+            if len(text) != length:
+                raise InputError(
+                    f"text {index} has {len(text)} tokens, and the graph of {self.model.id} reads exactly {length}: it "
+                    "has no attention mask, so a shorter text cannot be padded",
+                    hint=f"Convert the original weights: `gpux convert {self.model.id}`.",
+                    index=index,
+                    tokens=len(text),
+                    limit=length,
+                )
 
     @property
     def _side(self) -> Literal["right", "left"]:
@@ -150,6 +212,16 @@ class TextPipeline(Pipeline):
             hint=f"Convert the original weights with `gpux convert {self.model.id} --task {self.task}`.",
             model=self.model.id,
         )
+
+
+def _begun(result: NDArray[Any], mask: Ids) -> NDArray[Any]:
+    """An output of left-padded texts with each row's padding moved behind its tokens; zeros there."""
+    if result.ndim < 3:
+        return result
+    moved = np.zeros_like(result)
+    for row, count in enumerate(mask.sum(axis=1)):
+        moved[row, :count] = result[row, result.shape[1] - count :]
+    return moved
 
 
 def hidden_size(model: StoredModel) -> int | None:

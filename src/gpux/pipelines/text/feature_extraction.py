@@ -198,16 +198,20 @@ class FeatureExtractionPipeline(TextPipeline):
         """Pooled token vectors [texts, hidden × modes]; the first ``skipped`` tokens of each text are not pooled."""
 
         def pool(batch: Sequence[Tokens], session: Session) -> list[Floats]:
-            hidden, mask = self._run_padded(batch, session)
-            kept = without_prompt(mask, skipped) if skipped else mask
-            hidden = hidden.astype(np.float32, copy=False)
-            return list(np.concatenate([MODES[mode](hidden, kept) for mode in self.sentence.pooling], axis=1))
+            found: list[Floats] = [np.empty(0, np.float32)] * len(batch)
+            for places, output, mask in self._runs(batch, session, self.outputs[0]):
+                kept = without_prompt(mask, skipped) if skipped else mask
+                hidden = output.astype(np.float32, copy=False)
+                vectors = np.concatenate([MODES[mode](hidden, kept) for mode in self.sentence.pooling], axis=1)
+                for place, vector in zip(places, vectors, strict=True):
+                    found[place] = vector
+            return found
 
         width = self._hidden_size() * len(self.sentence.pooling)
         vectors = np.empty((len(texts), width), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
         for start in range(0, len(order), _CHUNK):
-            chunk = order[start : start + _CHUNK]
+            chunk = sorted(order[start : start + _CHUNK])  # so that an error names the place of its text
             tokens = self._tokenize([texts[i] for i in chunk], tokenizer=self._sentence_tokenizer, **limits)
             vectors[chunk] = self.run_batches(tokens, batch_size=batch_size, forward=pool)
         return vectors

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError, UsageError
+from gpux.inspect.architecture import summarize
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
 from gpux.pipelines.options import Option
@@ -69,6 +70,7 @@ class TextClassificationPipeline(TextPipeline):
         self.outputs = (logits,)
         self._function = _default_function(config, len(self.labels))
         self._check_width(logits)
+        self._pad_as_the_graph_reads(config)
 
     def __call__(self, inputs: Any, **options: Unpack[TextClassificationOptions]) -> Any:
         """Labels, best first, with their scores.
@@ -121,12 +123,33 @@ class TextClassificationPipeline(TextPipeline):
     def _entry(self, scores: Floats, index: int) -> dict[str, Any]:
         return {"label": self.labels[index], "score": float(scores[index])}
 
+    def _pad_as_the_graph_reads(self, config: Mapping[str, Any]) -> None:
+        """Padding that does not change which token a classifier scores.
+
+        A decoder scores the last token that is not ``pad_token_id`` of its configuration, whatever the tokenizer pads
+        with; without such an id, and in xlnet, the last of the row. Rows of the latter are not padded.
+        """
+        if config.get("model_type") == "xlnet":
+            self._pads = False
+        elif summarize(config).kind == "decoder":
+            pad = _pad_token(config)
+            self._pads = self._pads and pad is not None
+            self._pad_id = self._pad_id if pad is None else pad
+
     def _check_width(self, logits: str) -> None:
         width = next(spec.shape[1] for spec in self.session.outputs if spec.name == logits)
         if isinstance(width, int) and width != len(self.labels):
             raise UnsupportedError(
                 f"the graph of {self.model.id} gives {width} scores, and its config.json has {len(self.labels)} labels"
             )
+
+
+def _pad_token(config: Mapping[str, Any]) -> int | None:
+    """``pad_token_id`` of the configuration, or of the part that processes text."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and isinstance(part.get("pad_token_id"), int):
+            return int(part["pad_token_id"])
+    return None
 
 
 def _labels(config: dict[str, Any]) -> list[str]:

@@ -1,0 +1,62 @@
+"""Converted embedding models give sentence-transformers' vectors, computed in the toolchain in the test run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpux import Settings, pull_model
+from gpux.convert.host.pip import interpreter
+from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
+from tests.pipelines import sentence_reference
+
+pytestmark = pytest.mark.toolchain
+
+TEXTS = [
+    "hello there",
+    "the quick brown fox jumps over the lazy dog while the small cat sleeps",
+    "a",
+    "Paris is the capital of France. Berlin is the capital of Germany.",
+    "déjà vu über",
+]
+#: Name -> a zoo type, and what its repository says.
+CASES: dict[str, dict[str, Any]] = {
+    "qwen3": {"type": "qwen3", "sentence": {"pooling": "lasttoken", "normalize": True}},
+    "qwen3-left": {
+        "type": "qwen3",
+        "sentence": {"pooling": "lasttoken"},
+        "tokenizer": {"padding_side": "left"},
+    },
+    "gpt2": {"type": "gpt2", "sentence": {"pooling": "weightedmean"}},
+    "gemma3": {"type": "gemma3_text", "sentence": {"pooling": "mean", "dense": 24}},
+}
+
+
+@pytest.fixture(scope="module")
+def repositories(toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+    """All repositories with their vectors."""
+    root = shared_folder(f"sentence-{os.getpid()}")
+    cases = [{**case, "folder": str(root / name)} for name, case in CASES.items()]
+    (root / "cases.json").write_text(json.dumps({"texts": TEXTS, "cases": cases}))
+    python = interpreter(toolchains / "optimum")  # a warm one lacks scikit-learn, which the library imports
+    subprocess.run([python, sentence_reference.__file__, root / "cases.json"], check=True, capture_output=True)
+    return root
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_sentence_transformers(repositories: Path, warm_toolchains: Path, name: str) -> None:
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
+    wanted = np.load(repositories / f"{name}.npz")["vectors"]
+    with FeatureExtractionPipeline(pull_model(repositories / name, settings=settings)) as pipe:
+        together, alone = pipe.encode(TEXTS), np.stack([pipe.encode(text) for text in TEXTS])
+    for found in (together, alone):
+        norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
+        assert ((found * wanted).sum(axis=1) / norms).min() >= 0.9999
+        assert np.allclose(found, wanted, atol=1e-4)
