@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -24,6 +25,14 @@ MOST, FEWEST = 12, 3
 LARGE = 1_000_000_000
 #: Scores differ clearly by this, relative to the larger of 1 and the largest score: five times the tolerance of graphs.
 CLEAR = 5e-4
+#: Stands for bytes that are no character.
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+#: transformers 4 removes these spaces from every text that it decodes for an answer (``clean_up_tokenization``).
+CLEANED = {
+    " .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'", " n't": "n't", " 'm": "'m", " 's": "'s", " 've": "'ve",
+    " 're": "'re",
+}  # fmt: skip
+DECODER = "text-generation"
 #: Seeds of the noise under which an answer with beams stays the same.
 SEEDS = (1, 2)
 
@@ -57,47 +66,94 @@ class Asker:
         self._per_token: float | None = None  #: seconds of processor time
         self._tokens: dict[str, int] = {}  #: of each question, the same when it is asked again
         self._first = 4 if original.model.num_parameters() > LARGE else MOST
+        #: transformers 5 decodes the new tokens of a decoder alone, which loses the space before them
+        self._decodes_alone = original.task == DECODER and int(version("transformers").partition(".")[0]) > 4
 
     def ask(self, question: Question) -> tuple[Question, Any] | None:
         """The question with its number of new tokens, and the answer; None if not even the first token is clear."""
         items = _items(question.inputs)
         tokens = self._tokens.setdefault(question.name, self._affordable(len(items)))
+        began, runs = time.process_time(), 0
         options = {**question.options, "do_sample": False}
-        began = time.process_time()
+        answers: list[Any] = []
         for item in items:
-            tokens = self._clear(item, {**options, "max_new_tokens": tokens}) if tokens else 0
+            if not tokens:
+                return None
+            answer, clear = self._try(item, {**options, "max_new_tokens": tokens})
+            runs += tokens
+            answers = [*answers, answer] if clear == tokens else []
+            tokens = clear
+        options["max_new_tokens"] = tokens
         if not tokens:
             return None
-        asked = replace(question, options={**options, "max_new_tokens": tokens})
-        answer = jsonable(self._pipe(question.inputs, **asked.options))
-        self._per_token = (time.process_time() - began) / (2 * len(items) * tokens)
-        return asked, answer
+        if len(answers) < len(items):
+            answers = [self._write(item, options, []) for item in items]
+            runs += len(items) * tokens
+        self._per_token = (time.process_time() - began) / runs
+        return replace(question, options=options), jsonable(self._joined(question.inputs, answers))
+
+    def _joined(self, inputs: Any, answers: list[Any]) -> Any:
+        """The answer to a batch, whose inputs the pipeline answers one by one."""
+        if _items(inputs) is not inputs:
+            return answers[0]
+        return answers if self._original.task == DECODER else [answer[0] for answer in answers]
 
     def _affordable(self, items: int) -> int:
         if self._per_token is None:
             return self._first
         seconds = self._original.left() / max(1, self._count - len(self._tokens))
-        found = int(seconds / max(1e-9, 2 * items * self._per_token))
+        found = int(seconds / max(1e-9, items * self._per_token))
         return min(MOST, found) if found >= FEWEST else 0
 
-    def _clear(self, item: Any, options: Mapping[str, Any]) -> int:
-        """The number of new tokens that any rounding leaves as they are; at most that of the options."""
+    def _try(self, item: Any, options: Mapping[str, Any]) -> tuple[Any, int]:
+        """An answer, and the number of its tokens that no rounding changes and that are whole characters."""
         if self._beams(options) > 1:
-            return self._clear_with_beams(item, options)
+            return self._try_beams(item, options)
         margins = Margins()
-        self._pipe(item, **options, logits_processor=LogitsProcessorList([margins]))
-        return int(options["max_new_tokens"] if margins.clear is None else margins.clear)
+        answer = self._write(item, options, [margins])
+        most = int(options["max_new_tokens"])
+        clear = most if margins.clear is None else margins.clear
+        if self._original.task == DECODER and BROKEN in _new_text(answer):
+            clear = min(clear, self._whole(margins))
+        return answer, clear
 
-    def _clear_with_beams(self, item: Any, options: Mapping[str, Any]) -> int:
+    def _whole(self, margins: Margins) -> int:
+        """The number of new tokens that end before a character of which some bytes are missing."""
+        tokenizer, sequence = self._original.open_tokenizer(), margins.sequence
+        start = margins.start if margins.start is not None else len(sequence)
+        if BROKEN in tokenizer.decode(sequence[:start]):
+            return 0
+        ends = (end for end in range(len(sequence), start, -1) if BROKEN not in tokenizer.decode(sequence[:end]))
+        return next(ends, start) - start
+
+    def _try_beams(self, item: Any, options: Mapping[str, Any]) -> tuple[Any, int]:
         most = int(options["max_new_tokens"])
         for count in filter(None, (most, most // 2)):
-            answers = [
-                self._pipe(item, **{**options, "max_new_tokens": count}, logits_processor=LogitsProcessorList(changed))
-                for changed in ([], *([Noise(seed)] for seed in SEEDS))
-            ]
+            fewer = {**options, "max_new_tokens": count}
+            answers = [self._write(item, fewer, changed) for changed in ([], *([Noise(seed)] for seed in SEEDS))]
             if all(answer == answers[0] for answer in answers):
-                return count
-        return 0
+                return answers[0], count
+        return None, 0
+
+    def _write(self, item: Any, options: Mapping[str, Any], processors: list[Any]) -> Any:
+        """The pipeline's answer to one input, as transformers 4 decodes it."""
+        if not self._decodes_alone:
+            return self._pipe(item, **options, logits_processor=LogitsProcessorList(processors))
+        margins = Margins()
+        plain = {name: value for name, value in options.items() if name != "return_full_text"}
+        made = self._pipe(
+            item, **plain, return_tensors=True, logits_processor=LogitsProcessorList([margins, *processors])
+        )
+        prompt = self._decoded(margins.sequence[: margins.start])
+        texts = [self._decoded(one["generated_token_ids"])[len(prompt) :] for one in made]
+        full = options.get("return_full_text", True)
+        return [{"generated_text": _continued(item, text) if full else text} for text in texts]
+
+    def _decoded(self, ids: list[int]) -> str:
+        text = str(self._original.open_tokenizer().decode(ids, skip_special_tokens=True))
+        for spaced, plain in CLEANED.items():
+            text = text.replace(spaced, plain)
+        return text
 
     def _beams(self, options: Mapping[str, Any]) -> int:
         config = getattr(self._pipe, "generation_config", None) or self._original.model.generation_config
@@ -109,13 +165,17 @@ class Margins(LogitsProcessor):  # type: ignore[misc]  # untyped
 
     def __init__(self) -> None:
         self.clear: int | None = None  #: None: all
+        self.start: int | None = None  #: tokens of the prompt
+        self.sequence: list[int] = []  #: of the first row: the prompt and the new tokens
         self._count = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Look at the scores [rows, vocabulary] of the next token."""
-        best = scores.float().topk(min(2, scores.shape[-1])).values
-        if self.clear is None and bool((best[:, 0] - best[:, -1] <= _scale(scores)).any()):
+        best = scores.float().topk(min(2, scores.shape[-1]))
+        if self.clear is None and bool((best.values[:, 0] - best.values[:, -1] <= _scale(scores)).any()):
             self.clear = self._count
+        self.start = input_ids.shape[1] if self.start is None else self.start
+        self.sequence = [*input_ids[0].tolist(), int(best.indices[0, 0])]
         self._count += 1
         return scores
 
@@ -135,6 +195,21 @@ class Noise(LogitsProcessor):  # type: ignore[misc]  # untyped
 def _scale(scores: torch.Tensor) -> float:
     finite = scores[scores.isfinite()]
     return CLEAR * max(1.0, float(finite.abs().max()) if finite.numel() else 1.0)
+
+
+def _continued(item: Any, text: str) -> Any:
+    """The prompt with the answer, in the form of the prompt: a text or messages."""
+    if isinstance(item, str):
+        return item + text
+    if item[-1]["role"] == "assistant":
+        return [*item[:-1], {**item[-1], "content": item[-1]["content"] + text}]
+    return [*item, {"role": "assistant", "content": text}]
+
+
+def _new_text(answer: Any) -> str:
+    """The end of an answer, whether it is a text or messages."""
+    found = answer[0]["generated_text"]
+    return found if isinstance(found, str) else str(found[-1]["content"])
 
 
 def _items(inputs: Any) -> list[Any]:
