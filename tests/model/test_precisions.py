@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from gpux.inspect.fit import weight_bytes
 from gpux.inspect.formats.gguf_files import canonical_label
 from gpux.inspect.formats.graphs import onnx_variants
 from gpux.model.precisions import (
+    AUTO,
     PRECISIONS,
     QUANTIZED,
     TABLE,
@@ -96,3 +99,11 @@ def test_memory_is_estimated_for_every_precision() -> None:
     parameters = ParameterCount(1000, 1000, 1000, "config")
     sizes = [weight_bytes(parameters, name) for name in PRECISIONS]
     assert sizes == sorted(sizes, reverse=True, key=lambda size: size or 0)
+
+
+def test_the_page_of_references_lists_every_spelling() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "model-references.md").read_text(encoding="utf-8")
+    table = page.partition("## Precision")[2].partition("gpux quantizes")[0]
+    assert {spelling for row in TABLE for spelling in row.spellings if spelling} | {AUTO} == set(
+        re.findall(r"`(\w+)`", table)
+    )

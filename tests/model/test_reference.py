@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpux.errors import InvalidReferenceError, UsageError
+from gpux.model.precisions import PRECISIONS, TABLE, canonical_precision
 from gpux.model.reference import ACCEPTED_FORMS, ModelRef
 
 HUB = "http://127.0.0.1:8123"
@@ -72,7 +74,27 @@ ACCEPTED = {
     "model.onnx": ModelRef("local", "model.onnx"),
     "folder/MODEL.ONNX": ModelRef("local", "folder/MODEL.ONNX"),
     "local:models/bert": ModelRef("local", "models/bert"),
+    # precisions
+    "org/name:int4": ModelRef("hf", "org/name", precision="int4"),
+    "gpt2:Q4": ModelRef("hf", "gpt2", precision="int4"),
+    "hf:gpt2:half": ModelRef("hf", "gpt2", precision="fp16"),
+    "hf:int8": ModelRef("hf", "int8"),
+    "org/name@v1:quantized": ModelRef("hf", "org/name", "v1", precision="int8"),
+    "org/name@refs/pr/3:fp16": ModelRef("hf", "org/name", "refs/pr/3", precision="fp16"),
+    "gpt2:auto": ModelRef("hf", "gpt2", precision="auto"),
+    "gpt2:latest": ModelRef("hf", "gpt2"),
+    "org/name@v1:latest": ModelRef("hf", "org/name", "v1"),
+    "./folder:int8": ModelRef("local", "./folder", precision="int8"),
+    "~/models/bert:f16": ModelRef("local", "~/models/bert", precision="fp16"),
+    "./folder:other": ModelRef("local", "./folder:other"),
+    "model.onnx:int8": ModelRef("local", "model.onnx", precision="int8"),
+    "local:models/bert:8bit": ModelRef("local", "models/bert", precision="int8"),
+    r"C:\models\bert:int8": ModelRef("local", r"C:\models\bert", precision="int8"),
+    "d:/models:q4f16": ModelRef("local", "d:/models", precision="q4f16"),
     # schemes of plug-ins
+    "ollama:int8": ModelRef("ollama", "int8"),
+    "ollama:llama3:int8": ModelRef("ollama", "llama3", precision="int8"),
+    "other:org/name@v1:int8": ModelRef("other", "org/name", "v1", precision="int8"),
     "ollama:llama3": ModelRef("ollama", "llama3"),
     "ollama:llama3:8b": ModelRef("ollama", "llama3:8b"),
     "ollama:library/llama3@latest": ModelRef("ollama", "library/llama3", "latest"),
@@ -100,6 +122,14 @@ WRONG = [
     "org/.name",
     "org/" + "n" * 96,
     "c:name",
+    "C:int8",
+    "org/name:",
+    "org/name:int5",
+    "org/name:int8:int4",
+    "org/name:int8@v1",
+    "org/name/onnx/model.onnx:int8",
+    "https://huggingface.co/org/name:int8",
+    "huggingface.co/org/name:int8",
     "datasets/org/name",
     "https://huggingface.co/datasets/org/name",
     "https://huggingface.co/spaces/org/name",
@@ -129,14 +159,15 @@ revision = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,20}", fullmatch=True)
 PIECES = [
     "hf", "http", "https", "local", "ollama", ":", "//", "/", "@", ".", "..", "[", "]", "%2f", "tree",
     "resolve", "refs", "pr", "org", "name", "huggingface.co", "datasets", ".onnx", "~", "C", "é", "?", "#",
-    "\\", "\x00", " ",
+    "\\", "\x00", " ", "int8", "latest", "auto", "int5",
 ]
 # fmt: on
 pieces = st.sampled_from(PIECES)
 
 
 def same_model(one: ModelRef, other: ModelRef) -> bool:
-    return (one.scheme, one.id, one.revision) == (other.scheme, other.id, other.revision)
+    fields = ("scheme", "id", "revision", "precision")
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
 
 
 @pytest.mark.parametrize(("text", "expected"), ACCEPTED.items(), ids=ACCEPTED)
@@ -270,3 +301,85 @@ def test_urls_of_files(name: str, rev: str, path: list[str]) -> None:
 def test_a_value_that_is_not_text_is_not_a_reference(value: object) -> None:
     with pytest.raises(InvalidReferenceError, match=f"of type {type(value).__name__}"):
         ModelRef.parse(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("precision", [spelling for row in TABLE for spelling in row.spellings if spelling])
+def test_every_spelling_of_a_precision_is_read(precision: str) -> None:
+    for text in (precision, precision.upper()):
+        assert ModelRef.parse(f"org/name@v1:{text}").precision == canonical_precision(precision)
+
+
+@fuzz
+@given(hub_id, st.none() | revision, st.none() | st.sampled_from([*PRECISIONS, "auto"]))
+def test_a_precision_survives_str(name: str, rev: str | None, precision: str | None) -> None:
+    ref = ModelRef("hf", name, rev, precision=precision)
+    assert ModelRef.parse(str(ref)) == ref
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        ModelRef("hf", "ollama", precision="int8"),
+        ModelRef("hf", "local", precision="fp16"),
+        ModelRef("local", "./a:int8"),
+        ModelRef("local", "./a:int8", precision="int4"),
+        ModelRef("local", "models/a", precision="int4"),
+        ModelRef("other", "a:latest"),
+    ],
+    ids=str,
+)
+def test_ids_that_look_like_precisions_survive_str(ref: ModelRef) -> None:
+    assert ModelRef.parse(str(ref)) == ref
+
+
+def test_an_existing_path_comes_before_a_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("./model:int8", str(tmp_path / "model:int8"), "local:model:int8", "./model:int5")
+    Path("model").mkdir()
+    assert [ModelRef.parse(name).precision for name in names[:3]] == ["int8"] * 3
+    with pytest.raises(InvalidReferenceError):
+        ModelRef.parse(names[3])
+    Path("model:int8").mkdir()
+    Path("model:int5").touch()
+    assert [ModelRef.parse(name).precision for name in names] == [None] * 4
+    assert ModelRef.parse(names[0]).id == names[0]
+    assert ModelRef.parse("./model:int8:int8") == ModelRef("local", "./model:int8", precision="int8")
+    assert ModelRef.parse(Path("model:int8")).id == "model:int8"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("org/name:int5", "Did you mean int4? The precisions are: fp32, fp16,"),
+        ("gpt2:fp8", "Did you mean int8?"),
+        ("gpt2:float64", "Did you mean fp32?"),
+        ("gpt2:nf4", "Did you mean int4?"),
+        ("gpt2:6bit", "Did you mean int8?"),
+        ("org/name@v1:quantised", "Did you mean int8?"),
+        ("org/name:Q4_K_M", "Did you mean int4?"),
+        ("hf:gpt2:itn4", "Did you mean int4?"),
+        ("org/name:int8@v1", "Write org/name@v1:int8."),
+        ("https://huggingface.co/org/name:int8", "In place of the URL, write the model's name with the precision"),
+        ("org/name/onnx/model.onnx:int8", "Remove :int8."),
+    ],
+)
+def test_a_hint_names_the_precision_that_may_be_meant(text: str, hint: str) -> None:
+    with pytest.raises(InvalidReferenceError) as caught:
+        ModelRef.parse(text)
+    assert caught.value.hint is not None and hint in caught.value.hint
+    if found := re.search(r"Did you mean (\w+)", caught.value.hint):
+        assert ModelRef.parse(f"org/name:{found[1]}").precision == found[1]
+
+
+def test_a_precision_is_given_once() -> None:
+    ref = ModelRef.parse("org/name:int8")
+    assert ref.in_precision(None) is ref
+    assert ref.in_precision("q8") == ref
+    assert ref.bare == ModelRef("hf", "org/name")
+    assert ref.bare.in_precision("Q4").precision == "int4"
+    with pytest.raises(UsageError, match="names a precision, and precision='int4'"):
+        ref.in_precision("int4")
+    with pytest.raises(UsageError, match="no precision 'int5'"):
+        ref.bare.in_precision("int5")
+    with pytest.raises(UsageError, match="no precision 'int5'"):
+        ModelRef("hf", "org/name", precision="int5")

@@ -50,6 +50,10 @@ def models(task: str | None) -> None:
     assert_type(pipeline(task, model="org/name"), Pipeline)
     assert_type(pipeline(model=Path("folder")), Pipeline)
     assert_type(pipeline("fill-mask", model=ModelRef.parse("org/name"), revision="main"), FillMaskPipeline)
+    assert_type(pipeline("fill-mask", model="org/name:int8", revision="main", precision="int8"), FillMaskPipeline)
+    assert_type(pipeline(task, model="org/name", precision="auto"), Pipeline)
+    assert_type(pipeline(model="org/name", precision=None), Pipeline)
+    pipeline("fill-mask", model="org/name", precision=8)  # type: ignore[call-overload]
     pipeline("fill-mask")  # type: ignore[call-overload] # no model
 
 

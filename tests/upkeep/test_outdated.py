@@ -13,6 +13,7 @@ import pytest
 from gpux import CancelToken, HuggingFaceManager, Settings, Store, errors, pipeline, pull_model
 from gpux.cli.main import run
 from gpux.cli.update import about
+from gpux.model.reference import ModelRef
 from gpux.store.layout import Layout
 from gpux.upkeep.outdated import PARALLEL_REQUESTS, RevisionStatus, outdated, update
 from tests.hub import Fault, HubServer, add_repo, folder_files
@@ -431,3 +432,32 @@ def test_an_empty_store(hub: HubServer, capsys: Captured) -> None:
     assert run(["outdated"]) == 0
     assert capsys.readouterr() == ("", "Nothing is stored that was pulled by a branch or tag.\n")
     assert run(["outdated", "org/one"]) == 3
+
+
+def test_update_keeps_precisions(hub: HubServer, settings: Settings) -> None:
+    pull_model("org/one:int8", settings=settings)  # quantized from fp32, which is stored, too
+    hub.move_branch("org/one", "main", "next")
+
+    def would_pull(refs: list[str] | None, precision: str | None = None) -> list[str]:
+        found = outdated(refs, precision=precision, settings=settings)
+        return [pull["precision"] for status in found for pull in status.would_pull()]
+
+    assert sorted(would_pull(None)) == sorted(would_pull(["org/one:int8", "org/one:fp32"])) == ["fp32", "int8"]
+    assert would_pull(["org/one:int8"]) == would_pull(["org/one"], "q8") == would_pull(None, "int8") == ["int8"]
+    with pytest.raises(errors.NotStoredError):
+        outdated(["org/one:int4"], settings=settings)
+    with pytest.raises(errors.UsageError, match="names a precision"):
+        outdated(["org/one:int4"], precision="int8", settings=settings)
+    (done,) = update(outdated(["org/one:int8"], settings=settings), settings=settings)
+    assert done.model is not None
+    assert (done.model.commit, done.model.manifest.precision) == (hub.commit("org/one"), "int8")
+
+
+def test_a_chosen_precision_survives_an_update(hub: HubServer, settings: Settings) -> None:
+    model, store = pull_model("org/one:int8", settings=settings), Store(settings.store)
+    store.choose_precision(ModelRef("hf", "org/one"), "int8")
+    hub.move_branch("org/one", "main", "next")
+    update(outdated(settings=settings), settings=settings)
+    store.prune_plan().execute()
+    found = store.get(ModelRef("hf", "org/one"))
+    assert found.manifest.precision == "int8" and found.commit == hub.commit("org/one") != model.commit

@@ -378,6 +378,7 @@ _TOKENS = 1024  #: default of --max-new-tokens in a chat
 @click.option("--template", help="Name of one of the model's chat templates, or a template file.")
 @click.option("--stats", is_flag=True, help="Print the speed after each answer.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
+@click.option("--precision", metavar="NAME", help="int8, int4 …, or auto for the device; as REF:int8.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
 @click.option("--offline", is_flag=True, help="Use stored models only; make no request.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
@@ -389,6 +390,7 @@ def chat_command(
     template: str | None,
     stats: bool,
     revision: str | None,
+    precision: str | None,
     device: str,
     offline: bool,
     yes: bool,
@@ -406,7 +408,12 @@ def chat_command(
     def opened() -> StoredModel:
         with terminal.progress() as progress:
             return open_model(
-                ref, task="text-generation", revision=revision, settings=terminal.settings, progress=progress
+                ref,
+                task="text-generation",
+                revision=revision,
+                precision=precision,
+                settings=terminal.settings,
+                progress=progress,
             )
 
     model = with_toolchain(terminal, opened, yes=yes)

@@ -53,7 +53,7 @@ def info_command(
     """
     terminal.override(offline=offline or None)
     try:
-        parsed = _parsed(ref).at(revision)
+        parsed = _parsed(ref).at(revision).in_precision(options["precision"])
     except WrongKindError as exc:
         if exc.details["kind"] != "space" or revision or files:
             raise
@@ -79,9 +79,10 @@ def _show_page(terminal: Terminal, ref: ModelRef, options: dict[str, Any]) -> No
         scans=options["scan"],
     )
     stored = [model for model in Store(terminal.settings.store).models() if model.id == found.known.info.id]
+    stored = [model for model in stored if ref.precision in (None, model.manifest.precision)]
     if note := _remark(found.known):
         terminal.say(f"! {note}")
-    fit = _fit_reports(terminal, found, options) if options["fit"] else None
+    fit = _fit_reports(terminal, found, {**options, "precision": ref.precision}) if options["fit"] else None
     if terminal.as_json:
         terminal.data(_document(found, stored, fit))
         return

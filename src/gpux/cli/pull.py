@@ -109,7 +109,8 @@ class Choice:
 
     def selection(self, ref: ModelRef) -> Selection:
         """The selection of files for one reference."""
-        return Selection(self.format, self.precision, self.include, self.exclude, self.everything, ref.file)
+        precision = self.precision or ref.precision
+        return Selection(self.format, precision, self.include, self.exclude, self.everything, ref.file)
 
 
 _FILE_OPTIONS = (
@@ -200,7 +201,7 @@ def _plan(terminal: Terminal, ref: ModelRef, choice: Choice, options: Mapping[st
         selection = choice.selection(ref)
         return plan_files(ref, selection=selection, ignore_disk_space=ignore, settings=terminal.settings)
     planned = {name: value for name, value in options.items() if name not in _NOT_PLANNED}
-    return plan_model(ref, precision=choice.precision or "fp32", settings=terminal.settings, **planned)
+    return plan_model(ref, precision=choice.precision, settings=terminal.settings, **planned)
 
 
 def _conclude(terminal: Terminal, document: Any, errors: Sequence[GpuxError]) -> int:
@@ -327,8 +328,8 @@ def pull_command(
 ) -> int:
     """Download, convert, prove and store models, so that they can be run.
 
-    REFS are org/name, name, org/name@revision, Hub URLs, ./folder or file.onnx. ONNX that a repository ships is used as
-    it is, and nothing is converted. A model that is stored already costs one request at most.
+    REFS are org/name, name, org/name@revision, org/name:int8, Hub URLs, ./folder or file.onnx. ONNX that a repository
+    ships is used as it is, and nothing is converted. A model that is stored already costs one request at most.
 
     With --format, --include, --exclude or --all, or for org/name/path/to/file, files are downloaded unchanged into the
     Hugging Face cache, and their path is printed.
@@ -337,6 +338,7 @@ def pull_command(
     if detach:
         jobs.refuse_standard_input(terminal)
     wanted = [ModelRef.parse(text).at(options["revision"]) for text in (*refs, *_read(listed))]
+    wanted = [ref if choice.wants_files(ref) else ref.in_precision(choice.precision) for ref in wanted]
     _check(wanted, choice, options, detach=detach, dry_run=dry_run)
     if detach:
         jobs.detach(terminal, [str(ref) for ref in wanted])
@@ -346,7 +348,7 @@ def pull_command(
     if choice.wants_files(wanted[0]):
         ignore = options["ignore_disk_space"]
         return each(terminal, wanted, lambda ref: fetch_files(terminal, ref, choice, ignore_disk_space=ignore))
-    options = {**options, "precision": choice.precision or "fp32", "revision": None}
+    options = {**options, "precision": None, "revision": None}
     if len(wanted) == 1 and listed is None:
         return pull_one(terminal, str(wanted[0]), **options)
     return pull_several(terminal, [str(ref) for ref in wanted], **options)
@@ -377,7 +379,7 @@ def _read(listed: IO[str] | None) -> list[str]:
 @command("convert")
 @click.argument("ref")
 @click.option(
-    "--precision", default="fp32", show_default=True, help=f"fp32, {', '.join(QUANTIZED)}, or auto for the device."
+    "--precision", help=f"fp32, {', '.join(QUANTIZED)}, or auto for the device; as REF:int8; by default fp32."
 )
 @click.option(
     "--converter", metavar="NAME", help="The only converter to try: optimum, mobius …; by default the best first."
@@ -387,7 +389,7 @@ def _read(listed: IO[str] | None) -> list[str]:
 )
 @pull_options
 def convert_command(
-    terminal: Terminal, ref: str, explained: bool, precision: str, offline: bool, **options: Any
+    terminal: Terminal, ref: str, explained: bool, precision: str | None, offline: bool, **options: Any
 ) -> int:
     """Convert a model's original weights and prove the ONNX against them, even if the repository ships ONNX."""
     terminal.override(offline=offline or None)

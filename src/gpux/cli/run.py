@@ -27,6 +27,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 @click.argument("inputs", nargs=-1)
 @click.option("--task", help="The task to run; by default the one that the model's files declare.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
+@click.option("--precision", metavar="NAME", help="int8, int4 …, or auto for the device; as REF:int8.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
 @click.option("--offline", is_flag=True, help="Use stored models only; make no request.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
@@ -37,6 +38,7 @@ def run_command(
     inputs: tuple[str, ...],
     task: str | None,
     revision: str | None,
+    precision: str | None,
     device: str,
     offline: bool,
     yes: bool,
@@ -54,7 +56,9 @@ def run_command(
 
     def opened() -> StoredModel:
         with terminal.progress() as progress:
-            return open_model(ref, task=task, revision=revision, settings=terminal.settings, progress=progress)
+            return open_model(
+                ref, task=task, revision=revision, precision=precision, settings=terminal.settings, progress=progress
+            )
 
     model = with_toolchain(terminal, opened, yes=yes)
     with pipeline(task or model.task, model=model, device=device, **chosen_options(**options)) as pipe:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import NotStoredError, StorageError
+from gpux.errors import NotStoredError, StorageError, UsageError
 
 if TYPE_CHECKING:
     from gpux.model.reference import ModelRef
@@ -35,8 +36,10 @@ def list_command(terminal: Terminal, runnable: bool) -> None:
     found = take_inventory(settings=terminal.settings, store=store)
     sources = {(HUB, part.repository.id, commit.commit): commit for part in found.sources for commit in part.commits}
     rows, entries = [], []
+    defaults = store.defaults(found.variants)
     for model in found.variants:
-        row, entry = _variant(model, sources.get((model.manifest.scheme, model.id, model.commit)), store)
+        source = sources.get((model.manifest.scheme, model.id, model.commit))
+        row, entry = _variant(model, source, store, default=model.path in defaults)
         rows.append(row)
         entries.append(entry)
     made = {(model.manifest.scheme, model.id, model.commit) for model in found.variants}
@@ -48,16 +51,21 @@ def list_command(terminal: Terminal, runnable: bool) -> None:
         terminal.data(entries)
     else:
         terminal.table(HEADER, rows, right=(4, 5))
+        if len({(model.manifest.scheme, model.id) for model in found.variants}) < len(found.variants):
+            terminal.say("* the variant that a reference without a precision means; `gpux pin --default` changes it")
         if not rows:
             terminal.say("Nothing is stored yet: `gpux pull org/name`.")
     for damaged in found.damaged:
         terminal.say(f"! {damaged.path}: {damaged.message}; `gpux verify --repair` repairs it, `gpux prune` removes it")
 
 
-def _variant(model: StoredModel, source: CachedCommit | None, store: Store) -> tuple[Row, dict[str, Any]]:
+def _variant(
+    model: StoredModel, source: CachedCommit | None, store: Store, *, default: bool
+) -> tuple[Row, dict[str, Any]]:
     manifest, pinned = model.manifest, store.pinned(model)
+    precision = f"{manifest.precision} *" if default else manifest.precision
     row = (
-        *(model.id, model.commit[:7], model.task, manifest.precision, figures.size(model.size)),
+        *(model.id, model.commit[:7], model.task, precision, figures.size(model.size)),
         *(figures.size(source.size) if source else "", figures.proof(manifest.proof), "pinned" if pinned else ""),
     )
     entry = {
@@ -65,6 +73,7 @@ def _variant(model: StoredModel, source: CachedCommit | None, store: Store) -> t
         **model.to_dict(),
         "source_size": source.size if source else 0,
         "pinned": pinned,
+        "default": default,
         "last_used": store.last_used(model).isoformat(timespec="seconds"),
     }
     return row, entry
@@ -101,13 +110,17 @@ def du_command(terminal: Terminal) -> None:
         terminal.say(f"`gpux pull` resumes its own partial downloads: {', '.join(unfinished)}.")
 
 
-def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pinned: bool) -> None:
+def set_pins(
+    terminal: Terminal, refs: tuple[str, ...], *, task: str | None, precision: str | None, pinned: bool
+) -> None:
     """Pin or unpin every variant that the references match, and print them."""
     from gpux.model.reference import ModelRef
     from gpux.store import Store
 
     store = Store(terminal.settings.store)
-    covered = [model for ref in map(ModelRef.parse, refs) for model in store.matching(ref, task=task)]
+    covered = [
+        model for ref in map(ModelRef.parse, refs) for model in store.matching(ref, task=task, precision=precision)
+    ]
     models = list({model.path: model for model in covered}.values())
     for model in models:
         (store.pin if pinned else store.unpin)(model)
@@ -119,23 +132,92 @@ def set_pins(terminal: Terminal, refs: tuple[str, ...], *, task: str | None, pin
         terminal.line(f"{model.id}@{model.commit[:12]}\t{model.task}\t{model.manifest.precision}\t{word}")
 
 
+def set_defaults(terminal: Terminal, refs: tuple[str, ...], *, precision: str | None, chosen: bool) -> None:
+    """Choose the precision that references without one mean, or end that choice, and print what they mean then.
+
+    Raises:
+        UsageError: no precision is given to choose.
+    """
+    from gpux.model.reference import ModelRef
+    from gpux.store import Store
+
+    store = Store(terminal.settings.store)
+    wanted = [ModelRef.parse(ref).in_precision(precision) for ref in refs]
+    if chosen:
+        for ref in wanted:
+            _refuse_without_precision(store, ref)
+    for ref in wanted:
+        if chosen or ref.precision in (None, store.default_precision(ref)):
+            store.choose_precision(ref, ref.precision if chosen else None)
+    meant = [(ref, store.find_ref(replace(ref.bare, revision=None))) for ref in wanted]
+    if terminal.as_json:
+        documents = [
+            {
+                "reference": str(ref),
+                "chosen": store.default_precision(ref),
+                "precision": model.manifest.precision if model else None,
+            }
+            for ref, model in meant
+        ]
+        terminal.data(documents)
+        return
+    for ref, model in meant:
+        how = "chosen" if store.default_precision(ref) else "the most exact one stored"
+        terminal.line(f"{ref.id}\t{model.manifest.precision if model else 'not stored'}\t{how}")
+
+
+def _refuse_without_precision(store: Store, ref: ModelRef) -> None:
+    from gpux.model.precisions import preference
+
+    if ref.precision is not None:
+        return
+    found = {model.manifest.precision for model in store.matching(ref)}
+    stored = " or ".join(f"{ref}:{name}" for name in sorted(found, key=preference))
+    raise UsageError(f"{ref} names no precision that could become the default", hint=f"Name one: {stored}.")
+
+
+_PRECISION = click.option("--precision", metavar="NAME", help="Only the variants in this precision, as REF:int8.")
+
+
 @command("pin")
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--task", help="Only the variants for this task.")
-def pin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
+@_PRECISION
+@click.option("--default", "default", is_flag=True, help="Let REF without a precision mean REF:int8; pins nothing.")
+def pin_command(
+    terminal: Terminal, refs: tuple[str, ...], task: str | None, precision: str | None, default: bool
+) -> None:
     """Pin stored models, so that neither GPUX_MAX_CACHE nor `gpux prune` removes them.
 
-    Pins the variants that are stored now: those of the revision in REF, or all. `gpux rm` removes pinned ones too.
+    Pins the variants that are stored now: those of the revision and precision in REF, or all. `gpux rm` removes pinned
+    ones too. With --default, `gpux pin REF:int8` chooses the precision that REF alone means, at every revision.
     """
-    set_pins(terminal, refs, task=task, pinned=True)
+    if default:
+        _refuse_task(task)
+        set_defaults(terminal, refs, precision=precision, chosen=True)
+    else:
+        set_pins(terminal, refs, task=task, precision=precision, pinned=True)
 
 
 @command("unpin")
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--task", help="Only the variants for this task.")
-def unpin_command(terminal: Terminal, refs: tuple[str, ...], task: str | None) -> None:
+@_PRECISION
+@click.option("--default", "default", is_flag=True, help="Let REF mean the most exact variant that is stored again.")
+def unpin_command(
+    terminal: Terminal, refs: tuple[str, ...], task: str | None, precision: str | None, default: bool
+) -> None:
     """Allow stored models to be evicted and pruned again."""
-    set_pins(terminal, refs, task=task, pinned=False)
+    if default:
+        _refuse_task(task)
+        set_defaults(terminal, refs, precision=precision, chosen=False)
+    else:
+        set_pins(terminal, refs, task=task, precision=precision, pinned=False)
+
+
+def _refuse_task(task: str | None) -> None:
+    if task is not None:
+        raise UsageError("--default holds for every task of a model", hint="Remove --task.")
 
 
 class Removed(Protocol):
@@ -198,11 +280,18 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
 @command("rm")
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--task", help="Only the variants for this task.")
+@_PRECISION
 @click.option("--source", is_flag=True, help="Remove their source files too, unless another commit needs them.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 def rm_command(
-    terminal: Terminal, refs: tuple[str, ...], task: str | None, source: bool, dry_run: bool, yes: bool
+    terminal: Terminal,
+    refs: tuple[str, ...],
+    task: str | None,
+    precision: str | None,
+    source: bool,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     """Remove stored models. Source files stay in the Hugging Face cache, which other tools share.
 
@@ -214,18 +303,22 @@ def rm_command(
     from gpux.upkeep.inventory import take_inventory
 
     store = Store(terminal.settings.store)
+    wanted = [ModelRef.parse(ref).in_precision(precision) for ref in refs]
     if not source:
-        models = [model for ref in map(ModelRef.parse, refs) for model in _variants(terminal, store, ref, task)]
+        models = [model for ref in wanted for model in _variants(terminal, store, ref, task)]
         carry_out(terminal, store.removal_plan(models), dry_run=dry_run, yes=yes)
         return
-    found = take_inventory(refs, settings=terminal.settings, store=store)
+    found = take_inventory([ref.bare for ref in wanted], settings=terminal.settings, store=store)
     plans = []
     for part in found.sources:
         _refuse_busy(store, part.repository.id)
         every = part.commits == part.repository.commits
         cache = terminal.settings.hf_cache
         plans.append(plan_source_removal(cache, part.repository.id, None if every else part.commits))
-    models = [model for model in found.variants if task in (None, model.task)]
+    if all(ref.precision is None for ref in wanted):
+        models = [model for model in found.variants if task in (None, model.task)]
+    else:
+        models = [model for ref in wanted for model in store.matching(ref, task=task)]
     kept = sum(plan.kept for plan in plans)
     if kept:
         terminal.say(f"{figures.size(kept)} of source files are kept: other commits need them.")
@@ -238,7 +331,9 @@ def _variants(terminal: Terminal, store: Store, ref: ModelRef, task: str | None)
     try:
         return store.matching(ref, task=task)
     except NotStoredError as exc:
-        if not take_inventory([ref], settings=terminal.settings, store=store).sources:
+        if not take_inventory([ref.bare], settings=terminal.settings, store=store).sources:
+            raise
+        if ref.precision is not None:  # source files have no precision of their own
             raise
         hint = f"Only source files are on this machine: `gpux rm {ref} --source` removes them."
         raise NotStoredError(exc.message, hint=hint, **exc.details) from exc

@@ -86,10 +86,13 @@ UPDATE_HEADER = ("Model", "Task", "From", "To", "Result")
 
 @command("update")
 @click.argument("refs", nargs=-1)
+@click.option("--precision", metavar="NAME", help="Only the variants in this precision, as REF:int8.")
 @click.option("--dry-run", is_flag=True, help="Show what would be pulled, and stop.")
 @click.option("--offline", is_flag=True, help="Make no request; nothing can be updated then.")
 @click.option("--yes", "-y", is_flag=True, help="Install a missing toolchain without asking.")
-def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, offline: bool, yes: bool) -> int:
+def update_command(
+    terminal: Terminal, refs: tuple[str, ...], precision: str | None, dry_run: bool, offline: bool, yes: bool
+) -> int:
     """Pull outdated models again, for the same tasks and precisions; without REFS, all of them.
 
     Former commits stay until `gpux prune`. A failure does not stop the others; the exit code is that of the first one.
@@ -97,7 +100,7 @@ def update_command(terminal: Terminal, refs: tuple[str, ...], dry_run: bool, off
     from gpux.upkeep.outdated import outdated, update
 
     terminal.override(offline=offline or None)
-    found = outdated(refs or None, settings=terminal.settings)
+    found = outdated(refs or None, precision=precision, settings=terminal.settings)
 
     def pull(ref: Reference, **options: Any) -> StoredModel:
         return with_toolchain(terminal, lambda: _pull(terminal, ref, options), yes=yes)

@@ -88,6 +88,7 @@ def _replay(model: StoredModel, device: str) -> str:
 
 @command("verify")
 @click.argument("refs", nargs=-1)
+@click.option("--precision", metavar="NAME", help="Only the variants in this precision, as REF:int8.")
 @click.option("--store-only", is_flag=True, help="Only variants, not the source files in the Hugging Face cache.")
 @click.option("--source-only", is_flag=True, help="Only source files, not variants.")
 @click.option("--repair", "mend", is_flag=True, help="Repair damaged files only: download, copy or convert them again.")
@@ -99,6 +100,7 @@ def _replay(model: StoredModel, device: str) -> str:
 def verify_command(
     terminal: Terminal,
     refs: tuple[str, ...],
+    precision: str | None,
     store_only: bool,
     source_only: bool,
     mend: bool,
@@ -122,6 +124,7 @@ def verify_command(
             refs or None,
             variants=not source_only,
             sources=not (store_only or proof),
+            precision=precision,
             settings=terminal.settings,
             store=store,
             progress=progress,

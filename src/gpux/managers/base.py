@@ -166,7 +166,7 @@ class ModelManager(ABC):
         *,
         revision: str | None = None,
         task: str | None = None,
-        precision: str = "fp32",
+        precision: str | None = None,
         device: str = "auto",
         force: bool = False,
         convert: bool = False,

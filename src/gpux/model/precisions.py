@@ -7,6 +7,8 @@ of the ``variant`` argument of ``from_pretrained``. Quantizations of GGUF files 
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -146,8 +148,16 @@ PRECISIONS = tuple(row.name for row in TABLE)
 #: Names of the precisions that gpux can quantize fp32 graphs to.
 QUANTIZED = tuple(row.name for row in TABLE if row.can_quantize)
 
+#: In place of a precision: the one that suits the model on the device, see :mod:`gpux.quantize.choose`.
+AUTO = "auto"
+
 _BY_NAME = {row.name: row for row in TABLE}
 _NAMES = {spelling: row.name for row in TABLE for spelling in row.spellings if spelling}
+#: Spellings of a number type or of a quantization that may be meant as a precision: ``int5``, ``Q4_K_M``, ``6bit``.
+_NUMBER_TYPE = re.compile(
+    r"(u?i(nt)?|qu?int|i?q|fp|f|bf|b?float|bnb|nf|mxfp|nvfp)[-_]?\d\w*|\d+[-_]?bits?", re.IGNORECASE
+)
+_SIMILAR = 0.75  #: least ratio of difflib for a spelling that may be a typing error
 
 
 def canonical_precision(name: str) -> str:
@@ -167,8 +177,52 @@ def find_precision(name: str) -> Precision:
     """
     found = _BY_NAME.get(canonical_precision(name))
     if found is None:
-        raise UsageError(f"unknown precision {name!r}", hint=f"Choose one of {', '.join(PRECISIONS)}.")
+        raise UsageError(f"unknown precision {name!r}", hint=precisions_hint(name))
     return found
+
+
+def known_precision(name: str) -> str:
+    """The canonical name of a precision, or :data:`AUTO`.
+
+    Raises:
+        UsageError: no precision has that name; the hint lists all names.
+    """
+    found = canonical_precision(name)
+    if found != AUTO and found not in _BY_NAME:
+        raise UsageError(f"no precision {name!r}", hint=precisions_hint(name))
+    return found
+
+
+def names_precision(word: str) -> bool:
+    """Whether a word is a name, an alias or a file suffix of a precision, or :data:`AUTO`; case is ignored."""
+    found = canonical_precision(word)
+    return found == AUTO or found in _BY_NAME
+
+
+def resembles_precision(word: str) -> bool:
+    """Whether an unknown word may be meant as a precision: the name of a number type, or a typing error."""
+    return bool(_NUMBER_TYPE.fullmatch(word) or _similar(word))
+
+
+def precisions_hint(word: str) -> str:
+    """The hint for a word that is not a precision: the nearest name, if one is near, and all names."""
+    lowered, digits = word.lower(), re.search(r"\d+", word)
+    stands_for = [row.name for row in TABLE if row.gguf and row.gguf.lower() == lowered]
+    near = stands_for or (_of_bits(int(digits[0])) if digits else _similar(word))
+    begin = f"Did you mean {near[0]}? " if near else ""
+    return f"{begin}The precisions are: {', '.join((*PRECISIONS, AUTO))}."
+
+
+def _of_bits(bits: int) -> list[str]:
+    """The precisions of a pull with the nearest number of bits; of two at the same distance, the more exact first."""
+    offered = [row for row in TABLE if row.can_quantize or row.tolerance == TABLE[0].tolerance]
+    return [row.name for row in sorted(offered, key=lambda row: (abs(row.bits - bits), -row.bits))]
+
+
+def _similar(word: str) -> list[str]:
+    """The canonical names whose spellings are similar to a word, the most similar first."""
+    names = {**_NAMES, AUTO: AUTO}
+    return [names[found] for found in difflib.get_close_matches(word.lower(), names, n=3, cutoff=_SIMILAR)]
 
 
 def precision_in(words: Iterable[str]) -> str | None:

@@ -336,6 +336,7 @@ def _check_files(model: StoredModel) -> None:
 def _reopen(kind: type[Pipeline], model: StoredModel, settings: Settings | None, arguments: dict[str, Any]) -> Pipeline:
     if model.path.is_dir():
         return kind(model, settings=settings, **arguments)
-    reference = ModelRef(model.manifest.scheme, model.id, model.commit or None)
+    manifest = model.manifest
+    reference = ModelRef(manifest.scheme, model.id, model.commit or None, precision=manifest.precision)
     again: StoredModel = service("open_model")(reference, task=kind.model_task, settings=settings)
     return kind(again, settings=settings, **arguments)

@@ -15,7 +15,6 @@ from gpux.errors import ManagerError, UnsupportedError, UsageError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
-from gpux.model.precisions import PRECISIONS, canonical_precision
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, is_known
 from gpux.model.transfer import combined
@@ -24,7 +23,6 @@ from gpux.pipelines.registry import pipelines
 from gpux.pull.context import PullContext
 from gpux.pull.execute import execute
 from gpux.pull.plan import PullPlan, plan_pull
-from gpux.quantize.choose import AUTO
 from gpux.runtime.devices import check_name
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
@@ -36,6 +34,8 @@ from gpux.system.settings import Settings
 
 #: Organizations that publish ONNX of other organizations' models, for transformers.js.
 PUBLISHERS = ("onnx-community", "Xenova")
+#: The precision of a pull that names none, of a model for which the user chose none.
+FIRST = "fp32"
 
 
 def pull_model(
@@ -43,7 +43,7 @@ def pull_model(
     *,
     revision: str | None = None,
     task: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     device: str = "auto",
     force: bool = False,
     convert: bool = False,
@@ -68,7 +68,8 @@ def pull_model(
         ref: any form that :meth:`ModelRef.parse` accepts.
         revision: branch, tag, ``refs/pr/N`` or commit; a stored commit costs no request.
         task: the Hub's name of a task or an alias; by default the one that the model's files name.
-        precision: ``fp32``, ``fp16``, ``int8`` … or an alias such as ``q4``; ``auto`` chooses one for the device.
+        precision: ``fp32``, ``fp16``, ``int8`` … or an alias such as ``q4``; ``auto`` chooses one for the device. By
+            default the one in the reference, else the one that ``gpux pin --default`` chose for the model, else fp32.
         device: the device for which ``auto`` chooses the precision.
         force: create the variant again although it is stored.
         convert: convert the original weights although the repository ships ONNX.
@@ -120,7 +121,7 @@ def plan_model(
     *,
     revision: str | None = None,
     task: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     device: str = "auto",
     force: bool = False,
     convert: bool = False,
@@ -173,7 +174,7 @@ def explain_model(
     *,
     revision: str | None = None,
     task: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     device: str = "auto",
     force: bool = False,
     convert: bool = False,
@@ -228,7 +229,7 @@ def _context(
     *,
     revision: str | None,
     task: str | None,
-    precision: str,
+    precision: str | None,
     device: str,
     force: bool,
     convert: bool,
@@ -247,17 +248,18 @@ def _context(
 ) -> PullContext:
     if settings is None:
         settings = manager.settings if manager is not None else Settings.from_env()
-    parsed = whole_model(ModelRef.parse(ref).at(revision))
+    parsed = whole_model(ModelRef.parse(ref).at(revision).in_precision(precision))
+    kept = store or Store(settings.store)
     return PullContext(
-        parsed,
+        parsed.bare,
         manager or manager_for(parsed.scheme, settings),
         settings,
-        store or Store(settings.store),
+        kept,
         converters(settings),
         Stages(callback(progress)),
         cancel or CancelToken(),
         task=_known_task(task) if task else None,
-        precision=_known_precision(precision),
+        precision=parsed.precision or kept.default_precision(parsed) or FIRST,
         device=check_name(device),
         force=force,
         convert=convert,
@@ -299,18 +301,6 @@ def _known_task(name: str) -> str:
         near = difflib.get_close_matches(found, (*HUB_TASKS, *ALIASES, *plugins), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "The tasks are listed at https://huggingface.co/tasks."
         raise UsageError(f"no task {name!r}", hint=hint)
-    return found
-
-
-def _known_precision(name: str) -> str:
-    """The precision in its canonical spelling, or ``auto``.
-
-    Raises:
-        UsageError: no precision has that name.
-    """
-    found = canonical_precision(name)
-    if found not in (*PRECISIONS, AUTO):
-        raise UsageError(f"no precision {name!r}", hint=f"The precisions are: {', '.join((*PRECISIONS, AUTO))}.")
     return found
 
 

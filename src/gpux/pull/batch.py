@@ -50,7 +50,7 @@ def pull_models(
     *,
     revision: str | None = None,
     task: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     device: str = "auto",
     force: bool = False,
     convert: bool = False,

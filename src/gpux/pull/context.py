@@ -28,7 +28,7 @@ class PullContext:
     """One pull: what the user requested, and the objects that carry it out.
 
     The options are those of :func:`gpux.pull_model`; ``task`` is the Hub's name or None, ``precision`` is canonical or
-    ``auto``.
+    ``auto``, and ``ref`` has no precision of its own.
     """
 
     ref: ModelRef

@@ -148,6 +148,8 @@ def _plan(
     ignore_disk_space: bool,
 ) -> FilesPlan:
     chosen = selection or Selection()
+    if ref.precision is not None and chosen.precision is None:
+        chosen = replace(chosen, precision=ref.precision)
     if ref.file is not None and chosen.file is None:
         chosen = replace(chosen, file=ref.file)
     selected = select(info.files, chosen)

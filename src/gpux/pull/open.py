@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
 from gpux.errors import UnsupportedTaskError, UsageError
+from gpux.model.precisions import AUTO, known_precision
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
@@ -55,6 +56,7 @@ def open_model(
     *,
     revision: str | None = None,
     task: str | None = None,
+    precision: str | None = None,
     settings: Settings | None = None,
     store: Store | None = None,
     progress: ProgressCallback | bool | None = None,
@@ -63,28 +65,34 @@ def open_model(
     """The stored model of a reference, without any request; pulled if it is not stored.
 
     A branch stands for the commit that it had at the last pull; ``pull_model`` looks for a newer one. The files of a
-    local folder are read each time.
+    local folder are read each time. A reference without a precision stands for the most exact variant that is stored,
+    or for the one that ``gpux pin --default`` chose; of a model that is not stored, fp32 is pulled.
 
     Args:
         ref: any form that :meth:`ModelRef.parse` accepts.
         revision: branch, tag, ``refs/pr/N`` or commit.
         task: the Hub's name of a task or an alias; by default the model's own.
+        precision: as in a reference: ``int8``, ``q4`` … or ``auto``, which costs one request.
         settings: by default the environment's.
         store: by default the one of the settings.
         progress: as for :func:`gpux.pull_model`.
         cancel: set it to end a pull with ``CancelledError``.
 
     Raises:
+        UsageError: there is no such precision, or the reference names another one.
         GpuxError: what :func:`gpux.pull_model` raises, for a model that is not stored.
     """
     settings = settings or Settings.from_env()
     kept = store or Store(settings.store)
-    parsed = whole_model(ModelRef.parse(ref).at(revision))
-    if parsed.scheme != "local":
+    parsed = whole_model(ModelRef.parse(ref).at(revision).in_precision(precision))
+    found = None
+    if parsed.precision != AUTO:
         found = kept.find_ref(parsed, task=canonical(task) if task else None)
-        if found is not None:
-            kept.touch(found)
-            return found
+    if found is not None and parsed.scheme != "local":
+        kept.touch(found)
+        return found
+    if found is not None:  # of a folder whose files may have changed since
+        parsed = parsed.in_precision(found.manifest.precision)
     return pull_model(parsed, task=task, settings=settings, store=kept, progress=progress, cancel=cancel)
 
 
@@ -94,6 +102,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[FeatureExtractionArguments],
 ) -> FeatureExtractionPipeline: ...
 @overload
@@ -102,6 +111,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[FillMaskArguments],
 ) -> FillMaskPipeline: ...
 @overload
@@ -110,6 +120,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[TextClassificationArguments],
 ) -> TextClassificationPipeline: ...
 @overload
@@ -118,6 +129,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[TextGenerationArguments],
 ) -> TextGenerationPipeline: ...
 @overload
@@ -126,6 +138,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[Text2TextGenerationArguments],
 ) -> Text2TextGenerationPipeline: ...
 @overload
@@ -134,6 +147,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[Text2TextGenerationArguments],
 ) -> SummarizationPipeline: ...
 @overload
@@ -142,6 +156,7 @@ def pipeline(
     model: Model,
     *,
     revision: str | None = None,
+    precision: str | None = None,
     **options: Unpack[TranslationArguments],
 ) -> TranslationPipeline: ...
 @overload
@@ -151,6 +166,7 @@ def pipeline(
     *,
     device: str | int = "auto",
     revision: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
     spinning: bool | None = None,
     allow_cpu_nodes: bool = False,
@@ -163,6 +179,7 @@ def pipeline(
     model: Model,
     device: str | int = "auto",
     revision: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
     spinning: bool | None = None,
     allow_cpu_nodes: bool = False,
@@ -175,6 +192,7 @@ def pipeline(
     *,
     device: str | int = "auto",
     revision: str | None = None,
+    precision: str | None = None,
     threads: int | None = None,
     spinning: bool | None = None,
     allow_cpu_nodes: bool = False,
@@ -194,6 +212,8 @@ def pipeline(
         device: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …), an execution provider's full name, or a
             number as in transformers (0 is ``cuda:0``, -1 is ``cpu``).
         revision: branch, tag or commit of a reference.
+        precision: of a reference, as in ``org/name:int8``; ``auto`` chooses one for the device. By default the most
+            exact variant that is stored, or the one that ``gpux pin --default`` chose.
         threads: threads of one run; by default, the cores that this process may use.
         spinning: let waiting threads spin on their core; the default depends on the task.
         allow_cpu_nodes: accept that a device requested by name runs some nodes of the graph on the CPU.
@@ -202,7 +222,7 @@ def pipeline(
 
     Raises:
         UnsupportedTaskError: no pipeline for the task, or the model is stored for another one.
-        UsageError: an unknown option, or no model.
+        UsageError: an unknown option or precision, no model, or a stored model of another precision.
         CorruptFileError: a file of the stored model is missing.
         DeviceError: the device is not available.
     """
@@ -211,7 +231,12 @@ def pipeline(
     kind = None if task is None else pipeline_class(task)  # an unknown task is refused before anything is pulled
     wanted = None if kind is None else kind.model_task
     if not isinstance(model, StoredModel):
-        model = open_model(model, task=wanted, revision=revision, settings=settings)
+        model = open_model(model, task=wanted, revision=revision, precision=precision, settings=settings)
+    elif precision is not None and known_precision(precision) not in (AUTO, model.manifest.precision):
+        raise UsageError(
+            f"{model.id} is stored in {model.manifest.precision} here, not in {precision}",
+            hint=f'Name the model in place of the stored variant: model="{model.id}:{known_precision(precision)}".',
+        )
     stored = canonical(model.task)
     if wanted not in (None, stored):
         raise UnsupportedTaskError(

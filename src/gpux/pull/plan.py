@@ -20,7 +20,7 @@ from gpux.inspect.architecture import summarize
 from gpux.inspect.headers.gguf import read_gguf
 from gpux.inspect.headers.gguf_summary import as_config
 from gpux.model.info import ModelInfo
-from gpux.model.precisions import QUANTIZED
+from gpux.model.precisions import AUTO, QUANTIZED
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
 from gpux.pull.candidates import (
@@ -48,7 +48,7 @@ from gpux.pull.needs import (
     planned_files,
     space_needs,
 )
-from gpux.quantize.choose import AUTO, automatic_precision
+from gpux.quantize.choose import automatic_precision
 from gpux.system.machine import available_memory
 
 QUANTIZER = "quantizer"

@@ -11,8 +11,6 @@ from gpux.runtime.devices import candidates
 from gpux.runtime.onnx_runtime import available_providers
 from gpux.system.machine import available_memory
 
-AUTO = "auto"
-
 Kind = Literal["decoder", "other"]
 
 #: Devices that compute float16 at least as fast as they read it.

@@ -4,7 +4,7 @@
 
     root/CACHEDIR.TAG                    backup tools skip the folder
     root/models/<scheme>/<id>/<commit>/<task>--<precision>--<recipe>/   files + manifest.json
-    root/refs/<scheme>/<id>/             alias.json, default.json, revisions/<name>.json
+    root/refs/<scheme>/<id>/             alias.json, default.json, precision.json, revisions/<name>.json
     root/staging/<unique>/               variant/ and scratch/ of a running pull, which holds <unique>.lock
     root/trash/<unique>/                 removed, not deleted yet
     root/locks/                          one file per conversion
@@ -26,6 +26,7 @@ from gpux.system.hashing import hash_bytes
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)  # names of devices on Windows
 _DIGITS = 20  # of a hash, in the name of a lock file
+_SLUG = 40  # characters of a hashed name that stay readable
 _LONGEST = 96  # the Hub's own limit for org/name, far below every file system's
 
 
@@ -53,7 +54,7 @@ def _quote(text: str, parts: list[str]) -> str:
 
 def _hashed(text: str) -> str:
     digest = hash_bytes(text.encode("utf-8", "surrogatepass"), "sha256")[:20]
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower())[-40:].strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower())[-_SLUG:].strip("-")
     return f"{slug or 'x'}+{digest}"
 
 
@@ -115,15 +116,23 @@ class Layout:
         return self.commit(key.scheme, key.id, key.commit) / name
 
     def key_of(self, folder: Path) -> VariantKey | None:
-        """The key of the variant in a folder, from the folder's path; None where the path holds a hashed name."""
+        """The key of the variant in a folder, from the folder's path; None where the path holds a hashed name.
+
+        The recipe of a quantized variant is always hashed; what precedes the hash is read as converter and method.
+        """
         parts = folder.relative_to(self.models).parts
-        if len(parts) != 4 or any("+" in part for part in parts):
+        if len(parts) != 4:
             return None
         scheme, id, commit, name = parts
         words = name.split("--")
-        if len(words) != 3:
+        if len(words) != 3 or any("+" in part for part in (scheme, id, commit, *words[:2])):
             return None
-        return VariantKey(scheme, id.replace("--", "/"), commit, words[0], words[1], Recipe(words[2]))
+        recipe, hashed, _ = words[2].partition("+")
+        if hashed:
+            if len(recipe) == _SLUG:  # perhaps the end of a longer one
+                return None
+            recipe = recipe.replace("-", "+", 1)
+        return VariantKey(scheme, id.replace("--", "/"), commit, words[0], words[1], Recipe(recipe))
 
     def variant_lock(self, scheme: str, id: str, commit: str, task: str, precision: str) -> Path:
         """Lock file of the conversions for a task and precision, with any recipe."""
@@ -150,6 +159,10 @@ class Layout:
     def alias_file(self, scheme: str, requested_id: str) -> Path:
         """File with the canonical id."""
         return self.ref_folder(scheme, requested_id) / "alias.json"
+
+    def precision_file(self, scheme: str, id: str) -> Path:
+        """File with the precision that the user chose for references without one."""
+        return self.ref_folder(scheme, id) / "precision.json"
 
     def revision_file(self, scheme: str, id: str, revision: str | None) -> Path:
         """File with the commit of a revision of a canonical id; None is the default branch."""

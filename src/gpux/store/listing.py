@@ -95,11 +95,19 @@ def choose(models: Sequence[StoredModel], task: str | None, precision: str | Non
     return min(sorted(fitting, key=_created, reverse=True), key=_rank, default=None)
 
 
+def choose_default(models: Sequence[StoredModel], task: str | None, chosen: str | None) -> StoredModel | None:
+    """The variant for a reference without a precision: in the chosen precision where that is stored for the task."""
+    best = choose(models, task, None)
+    if best is None or chosen is None:
+        return best
+    return choose(models, best.task, chosen) or best
+
+
 def not_stored(
     ref: ModelRef, id: str, models: Sequence[StoredModel], task: str | None, precision: str | None
 ) -> NotStoredError:
     """The error for a reference to a model that is not in ``models``; ``id`` is its canonical id."""
-    wanted = ", ".join(part for part in (task, precision) if part)
+    wanted = ", ".join(part for part in (task, precision if ref.precision is None else None) if part)
     message = f"{ref} is not in the store" + (f" with {wanted}" if wanted else "")
     own = [model for model in models if (model.manifest.scheme, model.id) == (ref.scheme, id)]
     if own:

@@ -46,7 +46,17 @@ class RecordedRef(Value):
     schema: int = 1
 
 
-_Record = TypeVar("_Record", bound=Alias | RecordedRef)
+@dataclass(frozen=True)
+class DefaultPrecision(Value):
+    """The precision that a reference without one stands for, as the user chose it, at every revision of a model."""
+
+    scheme: str
+    id: str
+    precision: str
+    schema: int = 1
+
+
+_Record = TypeVar("_Record", bound=Alias | RecordedRef | DefaultPrecision)
 
 
 class Refs:
@@ -106,8 +116,33 @@ class Refs:
         found = (_read(RecordedRef, file) for file in files)
         return [ref for ref in found if ref is not None and (ref.scheme, ref.id) == (scheme, id)]
 
-    def drop(self, refs: Iterable[RecordedRef], aliases: Iterable[Alias]) -> None:
-        """Delete those of the given records that are unchanged and whose commit or model is not stored.
+    def default_precision(self, scheme: str, id: str) -> str | None:
+        """The precision that the user chose for references without one to a canonical id; None without a choice."""
+        found = _read_or_none(DefaultPrecision, self._layout.precision_file(scheme, id))
+        return found.precision if found is not None and (found.scheme, found.id) == (scheme, id) else None
+
+    def choose_precision(self, scheme: str, id: str, precision: str | None) -> None:
+        """Record the precision that references without one stand for; None deletes the record.
+
+        Raises:
+            NotWritableError: the store is not writable.
+            DiskFullError: no space for the record.
+        """
+        file = self._layout.precision_file(scheme, id)
+        if precision == self.default_precision(scheme, id):
+            return
+        make_cache_folder(self._layout.root)
+        with disk_errors(self._layout.root), locks.hold(self._layout.refs_lock):
+            if precision is not None:
+                self._write(file, DefaultPrecision(scheme, id, precision))
+            else:
+                file.unlink(missing_ok=True)
+                remove_empty(file.parent, self._layout.refs)
+
+    def drop(
+        self, refs: Iterable[RecordedRef], aliases: Iterable[Alias], defaults: Iterable[DefaultPrecision] = ()
+    ) -> None:
+        """Delete those of the given records that are unchanged and whose commit, model or precision is not stored.
 
         Raises:
             NotWritableError: the store is not writable.
@@ -120,6 +155,8 @@ class Refs:
             for alias in aliases:
                 if not self._layout.model(alias.scheme, alias.id).exists():
                     self._unlink(self._layout.alias_file(alias.scheme, alias.requested_id), alias)
+            for default in defaults:
+                self._unlink(self._layout.precision_file(default.scheme, default.id), default)
 
     def _has_alias(self, alias: Alias) -> bool:
         return _read_or_none(Alias, self._layout.alias_file(alias.scheme, alias.requested_id)) == alias
@@ -128,12 +165,12 @@ class Refs:
         known = _read_or_none(RecordedRef, self._layout.revision_file(ref.scheme, ref.id, ref.revision))
         return known is not None and replace(known, recorded=ref.recorded) == ref
 
-    def _unlink(self, file: Path, record: Alias | RecordedRef) -> None:
+    def _unlink(self, file: Path, record: Alias | RecordedRef | DefaultPrecision) -> None:
         if _read_or_none(type(record), file) == record:
             file.unlink(missing_ok=True)
             remove_empty(file.parent, self._layout.refs)
 
-    def _write(self, file: Path, record: Alias | RecordedRef) -> None:
+    def _write(self, file: Path, record: Alias | RecordedRef | DefaultPrecision) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         # One name for all, under the lock: what a killed process left is overwritten by the next.
         part = self._layout.refs / "being-written.part"

@@ -19,7 +19,7 @@ from gpux.model.variant import StoredModel
 from gpux.store import state
 from gpux.store.layout import Layout
 from gpux.store.listing import DEPTH, DamagedVariant, Listing, read_variant, scan
-from gpux.store.refs import Alias, RecordedRef, Refs
+from gpux.store.refs import Alias, DefaultPrecision, RecordedRef, Refs
 from gpux.store.staging import discard, drop_lock, lock_of
 from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
@@ -48,6 +48,7 @@ class RemovalPlan(Value):
     removals: tuple[Removal, ...]
     refs: tuple[RecordedRef, ...] = ()  #: recorded revisions whose commit is not stored afterwards
     aliases: tuple[Alias, ...] = ()  #: recorded names whose model is not stored afterwards
+    defaults: tuple[DefaultPrecision, ...] = ()  #: chosen precisions that are not stored afterwards
 
     @property
     def bytes_freed(self) -> int:
@@ -72,8 +73,10 @@ class RemovalPlan(Value):
         executor = _Executor(Layout(self.root), cancel, on_wait)
         with disk_errors(self.root):
             freed = sum(executor.remove(removal) for removal in self.removals)
-        if self.refs or self.aliases:
-            Refs(executor.layout).drop(self.refs, self.aliases)
+        if self.refs or self.aliases or self.defaults:
+            kept = {_precision_of(model) for model in scan(executor.layout).models} if self.defaults else set()
+            defaults = [one for one in self.defaults if (one.scheme, one.id, one.precision) not in kept]
+            Refs(executor.layout).drop(self.refs, self.aliases, defaults)
         return freed
 
 
@@ -166,8 +169,9 @@ def plan_eviction(layout: Layout, limit: int, keep: Iterable[StoredModel] = ()) 
             removals.append(Removal(model.path, "evicted", str(model.key), reason, size, used.isoformat()))
             going[model.path] = model
             excess -= size
-    # Aliases are kept: files in the source cache can be used under any of the names, offline too.
-    return replace(_with_names(layout, going, tuple(removals)), aliases=())
+    # Aliases are kept: files in the source cache can be used under any of the names, offline too. The user's choice of
+    # a precision is kept for the next pull.
+    return replace(_with_names(layout, going, tuple(removals)), aliases=(), defaults=())
 
 
 def _with_names(layout: Layout, going: dict[Path, StoredModel], removals: tuple[Removal, ...]) -> RemovalPlan:
@@ -179,7 +183,24 @@ def _with_names(layout: Layout, going: dict[Path, StoredModel], removals: tuple[
     refs = tuple(ref for key in sorted(ids) for ref in _refs_of(Refs(layout), *key) if _commit_of(ref) in commits)
     ids -= {(model.manifest.scheme, model.id) for model in staying}
     aliases = tuple(alias for alias in Refs(layout).aliases() if (alias.scheme, alias.id) in ids)
-    return RemovalPlan(layout.root, removals, refs, aliases)
+    return RemovalPlan(layout.root, removals, refs, aliases, _defaults_without(layout, going.values(), staying))
+
+
+def _defaults_without(
+    layout: Layout, going: Iterable[StoredModel], staying: Iterable[StoredModel]
+) -> tuple[DefaultPrecision, ...]:
+    """The chosen precisions of models that are not stored in that precision after the removals."""
+    refs = Refs(layout)
+    lost = sorted({_precision_of(model) for model in going} - {_precision_of(model) for model in staying})
+    return tuple(
+        DefaultPrecision(scheme, id, precision)
+        for scheme, id, precision in lost
+        if refs.default_precision(scheme, id) == precision
+    )
+
+
+def _precision_of(model: StoredModel) -> tuple[str, str, str]:
+    return model.manifest.scheme, model.id, model.manifest.precision
 
 
 def plan_prune(layout: Layout) -> RemovalPlan:

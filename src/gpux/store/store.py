@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from gpux.errors import NotStoredError, StorageError
+from gpux.errors import NotStoredError, StorageError, UsageError
+from gpux.model.precisions import AUTO
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel, VariantKey
 from gpux.store import state
 from gpux.store.layout import Layout
-from gpux.store.listing import DamagedVariant, choose, not_stored, scan
+from gpux.store.listing import DamagedVariant, choose, choose_default, not_stored, scan
 from gpux.store.refs import Refs
 from gpux.store.removal import RemovalPlan, plan_eviction, plan_prune, plan_removal
 from gpux.store.restore import restore
@@ -68,24 +70,75 @@ class Store:
         """The variant that a reference stands for, by the records of earlier pulls, without network; or None.
 
         Aliases, branches and tags stand for what they resolved to at the last pull; a commit may be given by an
-        unambiguous prefix of at least seven digits.
+        unambiguous prefix of at least seven digits. Without a precision, and with ``auto``, a reference stands for the
+        precision of :meth:`choose_precision` if that is stored for the task, else for the highest one that is stored.
+
+        Raises:
+            UsageError: ``precision`` differs from the one of the reference.
         """
         resolved = self.resolve_ref(ref)
+        wanted = ref.in_precision(precision).precision
         if resolved is None:
             return None
-        return self.find(ref.scheme, *resolved, task=task, precision=precision)
+        if wanted not in (None, AUTO):
+            return self.find(ref.scheme, *resolved, task=task, precision=wanted)
+        chosen = self._refs.default_precision(ref.scheme, resolved[0])
+        stored = scan(self._layout, self._layout.commit(ref.scheme, *resolved)).models
+        return choose_default(stored, task, chosen)
 
-    def matching(self, ref: ModelRef, *, task: str | None = None) -> list[StoredModel]:
+    def matching(self, ref: ModelRef, *, task: str | None = None, precision: str | None = None) -> list[StoredModel]:
         """All variants of the reference: of one commit if it names a revision, otherwise of all commits.
+
+        A precision, in the reference or as an argument, limits them to the variants in that precision.
 
         Raises:
             NotStoredError: no variant is stored; see :meth:`get`.
+            UsageError: the precision is ``auto``, or the two precisions differ.
         """
-        first = self.get(ref, task=task)
+        wanted = ref.in_precision(precision).precision
+        if wanted == AUTO:
+            raise UsageError(f"{ref}: auto names no stored variant", hint="`gpux list` shows the stored precisions.")
+        first = self.get(ref.bare, task=task)
         under = self._layout.model(ref.scheme, first.id)
         stored = scan(self._layout, under).models
         at = None if ref.revision is None else first.commit
-        return [model for model in stored if at in (None, model.commit) and task in (None, model.task)]
+        found = [model for model in stored if at in (None, model.commit) and task in (None, model.task)]
+        found = [model for model in found if wanted in (None, model.manifest.precision)]
+        if not found:
+            raise not_stored(ref, first.id, stored, task, wanted)
+        return found
+
+    def defaults(self, models: Iterable[StoredModel]) -> set[Path]:
+        """The folders of those variants that a reference with the model's name alone stands for."""
+        by_id: dict[tuple[str, str], list[StoredModel]] = {}
+        for model in models:
+            by_id.setdefault((model.manifest.scheme, model.id), []).append(model)
+        found = set()
+        for (scheme, id), own in by_id.items():
+            _, commit = self.resolve_ref(ModelRef(scheme, id)) or (id, None)
+            at_commit = [model for model in own if model.commit == commit]
+            chosen = choose_default(at_commit, None, self._refs.default_precision(scheme, id))
+            found |= {chosen.path} if chosen is not None else set()
+        return found
+
+    def default_precision(self, ref: ModelRef) -> str | None:
+        """The precision that the user chose for references to the model without one; None without a choice."""
+        return self._refs.default_precision(ref.scheme, self._refs.canonical_id(ref.scheme, ref.id))
+
+    def choose_precision(self, ref: ModelRef, precision: str | None) -> None:
+        """Let references to the model without a precision stand for this one, at every revision; None ends that.
+
+        The choice is kept when the model is updated or evicted, and ends when its last variant in the precision is
+        removed.
+
+        Raises:
+            NotStoredError: no variant of the model has the precision.
+            UsageError: the precision is unknown or ``auto``.
+            NotWritableError: the store is not writable.
+        """
+        if precision is not None:
+            precision = self.matching(replace(ref, revision=None, precision=precision))[0].manifest.precision
+        self._refs.choose_precision(ref.scheme, self._refs.canonical_id(ref.scheme, ref.id), precision)
 
     def get(self, ref: ModelRef, *, task: str | None = None, precision: str | None = None) -> StoredModel:
         """As :meth:`find_ref`, with an error in place of None.
@@ -96,6 +149,7 @@ class Store:
         """
         found = self.find_ref(ref, task=task, precision=precision)
         if found is None:
+            precision = ref.precision or precision
             raise not_stored(ref, self._refs.canonical_id(ref.scheme, ref.id), self.models(), task, precision)
         return found
 

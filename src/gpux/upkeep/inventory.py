@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpux.errors import NotStoredError
+from gpux.model.precisions import known_precision
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
@@ -103,7 +104,8 @@ def take_inventory(
     """The variants of the store, and the models in the source cache, downloaded by any tool.
 
     Args:
-        refs: only these: the commit of a reference with a revision, all commits of one without. By default everything.
+        refs: only these: the commit of a reference with a revision, all commits of one without; of a reference with a
+            precision, the variants in it and no source files. By default everything.
         variants: False leaves out the variants.
         sources: False leaves out the source files.
         settings: by default the environment's.
@@ -140,7 +142,7 @@ def _covered(refs: Iterable[Reference], settings: Settings, store: Store) -> Inv
 def _covered_by(ref: ModelRef, settings: Settings, store: Store) -> Inventory:
     id, commit = store.resolve_ref(ref) or (store.canonical_id(ref.scheme, ref.id), None)
     damaged = tuple(entry for entry in store.damaged() if _is_of(entry, store, ref, id, commit))
-    sources = _sources(ref, id, commit, settings)
+    sources = _sources(ref, id, commit, settings) if ref.precision is None else ()
     try:
         models = tuple(store.matching(ref))
     except NotStoredError:
@@ -153,6 +155,8 @@ def _covered_by(ref: ModelRef, settings: Settings, store: Store) -> Inventory:
 def _is_of(entry: DamagedVariant, store: Store, ref: ModelRef, id: str, commit: str | None) -> bool:
     key = store.key_of(entry.path)
     if key is None or (key.scheme, key.id) != (ref.scheme, id):
+        return False
+    if ref.precision not in (None, key.precision):
         return False
     return ref.revision is None or key.commit == commit
 
@@ -195,6 +199,7 @@ def verify_models(
     *,
     variants: bool = True,
     sources: bool = True,
+    precision: str | None = None,
     settings: Settings | None = None,
     store: Store | None = None,
     progress: ProgressCallback | bool | None = None,
@@ -208,6 +213,7 @@ def verify_models(
         refs: only these; by default everything in the store and in the source cache.
         variants: False leaves out the variants.
         sources: False leaves out the source files.
+        precision: only the variants in this precision, and no source files; also as a part of ``refs``.
         settings: by default the environment's.
         store: by default the one of the settings.
         progress: as for :func:`gpux.pull_model`.
@@ -219,6 +225,26 @@ def verify_models(
     """
     settings = settings or Settings.from_env()
     kept, report = store or Store(settings.store), callback(progress)
-    found = take_inventory(refs, variants=variants, sources=sources, settings=settings, store=kept)
+    found = _in_precision(refs, variants, sources, precision, settings, kept)
     checked = verify_sources(found.sources, progress=report, cancel=cancel)
     return Health(found, tuple(kept.verify_all(found.variants, progress=report, cancel=cancel)), tuple(checked))
+
+
+def _in_precision(
+    refs: Iterable[Reference] | None,
+    variants: bool,
+    sources: bool,
+    precision: str | None,
+    settings: Settings,
+    store: Store,
+) -> Inventory:
+    wanted = None if refs is None else [ModelRef.parse(ref).in_precision(precision) for ref in refs]
+    found = take_inventory(wanted, variants=variants, sources=sources, settings=settings, store=store)
+    if precision is None or wanted is not None:
+        return found
+    name = known_precision(precision)
+    keys = {entry.path: store.key_of(entry.path) for entry in found.damaged}
+    return Inventory(
+        tuple(model for model in found.variants if model.manifest.precision == name),
+        tuple(entry for entry in found.damaged if (key := keys[entry.path]) is not None and key.precision == name),
+    )

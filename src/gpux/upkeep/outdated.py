@@ -25,6 +25,7 @@ from gpux.errors import (
 )
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
+from gpux.model.precisions import known_precision
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
@@ -91,6 +92,7 @@ class Update(Value):
 def outdated(
     refs: Iterable[Reference] | None = None,
     *,
+    precision: str | None = None,
     settings: Settings | None = None,
     store: Store | None = None,
     managers: Mapping[str, ModelManager] | None = None,
@@ -105,7 +107,9 @@ def outdated(
     Args:
         refs: only these; by default every stored model that was pulled by a branch, tag or pull request. A model
             that was pulled by commit is listed only if it is named here, and is never outdated. A local folder is
-            listed only if it is named here, since all its files are read.
+            listed only if it is named here, since all its files are read. The status of a reference with a precision
+            has the variants in it only, so that :func:`update` pulls only those.
+        precision: only the variants in this precision.
         settings: by default the environment's.
         store: by default the one of the settings.
         managers: by scheme; by default the registered ones.
@@ -113,11 +117,16 @@ def outdated(
 
     Raises:
         NotStoredError: one of ``refs`` is not stored.
+        UsageError: the precision is unknown, or differs from that of a reference.
         CancelledError: ``cancel`` was set.
     """
     settings = settings or Settings.from_env()
     kept = store or Store(settings.store)
-    revisions = pulled_revisions(kept) if refs is None else revisions_of(kept, map(ModelRef.parse, refs))
+    name = known_precision(precision) if precision is not None else None
+    if refs is None:
+        revisions = pulled_revisions(kept, name)
+    else:
+        revisions = revisions_of(kept, [ModelRef.parse(ref).in_precision(name) for ref in refs])
     requests = _Requests(settings, dict(managers or {}), (cancel or CancelToken()).child())
     answers = requests.resolve_all({one.key: one.ref for one in revisions if one.answer is None})
     found = [_status(one, one.answer or answers[one.key]) for one in revisions]

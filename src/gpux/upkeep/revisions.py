@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpux.errors import GpuxError, ManifestError
 from gpux.model.info import ModelInfo
@@ -34,17 +34,19 @@ class PulledRevision:
         return self.ref.scheme, self.ref.id, self.ref.revision or DEFAULT_BRANCH.get(self.ref.scheme)
 
 
-def pulled_revisions(store: Store) -> list[PulledRevision]:
-    """The revisions of all stored models except local ones."""
+def pulled_revisions(store: Store, precision: str | None = None) -> list[PulledRevision]:
+    """The revisions of all stored models except local ones; with a precision, of the variants in it."""
     variants: dict[tuple[str, str], list[StoredModel]] = {}
     for model in store.models():
-        if model.manifest.scheme != LOCAL:
+        if model.manifest.scheme != LOCAL and precision in (None, model.manifest.precision):
             variants.setdefault((model.manifest.scheme, model.id), []).append(model)
     return [revision for (scheme, id), own in variants.items() for revision in _recorded(store, scheme, id, own)]
 
 
 def revisions_of(store: Store, refs: Iterable[ModelRef]) -> list[PulledRevision]:
     """The revisions that references name, each once; of a model that was pulled by commit, the commit.
+
+    The variants of a reference with a precision are those in it.
 
     Raises:
         NotStoredError: no variant is stored for one of them.
@@ -56,8 +58,16 @@ def revisions_of(store: Store, refs: Iterable[ModelRef]) -> list[PulledRevision]
         if ref.revision is not None:
             wanted = PulledRevision(ModelRef(ref.scheme, variants[0].id, ref.revision), "", ())
             revisions = [revision for revision in revisions if revision.key == wanted.key or revision.answer]
-        found |= {(revision.key, revision.commit): revision for revision in revisions or _by_commit_alone(variants)}
+        for revision in revisions or _by_commit_alone(variants):
+            key = revision.key, revision.commit
+            found[key] = _joined(found[key], revision) if key in found else revision
     return list(found.values())
+
+
+def _joined(one: PulledRevision, other: PulledRevision) -> PulledRevision:
+    """One revision with the variants of both: references may name several precisions of a model."""
+    variants = {model.path: model for model in (*one.variants, *other.variants)}
+    return replace(other, variants=tuple(variants.values()))
 
 
 def _variants(store: Store, ref: ModelRef) -> list[StoredModel]:
@@ -65,6 +75,7 @@ def _variants(store: Store, ref: ModelRef) -> list[StoredModel]:
     if ref.revision is None:
         wanted = ref.scheme, store.canonical_id(ref.scheme, ref.id)
         found = [model for model in store.models() if (model.manifest.scheme, model.id) == wanted]
+        found = [model for model in found if ref.precision in (None, model.manifest.precision)]
         if found:
             return found
     return store.matching(ref)
