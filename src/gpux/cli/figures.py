@@ -28,14 +28,18 @@ def count(number: int | None) -> str:
     return f"{value:.1f}B"
 
 
-def proof(found: Proof) -> str:
+def proof(found: Proof, precision: str) -> str:
     """The proof of a variant with its largest difference: ``proven 2.1e-06``; ``shipped`` has none.
 
-    A quantized precision has its loss in place of the difference: ``proven cosine_mean 0.992``.
+    A quantized variant has the status of its fp32 variant, and its loss: ``fp32 proven; int8 loss cosine_mean 0.992``.
     """
-    loss = ", ".join(f"{name} {value:.4g}" for name, value in found.loss.items())
     limit = f", up to {found.limit.length} tokens ({found.limit.name})" if found.limit else ""
-    return f"{found.status} {loss or difference(found.max_abs_diff)}".strip() + limit
+    if not found.loss:
+        return f"{found.status} {difference(found.max_abs_diff)}".strip() + limit
+    loss = ", ".join(f"{name} {value:.4g}" for name, value in found.loss.items())
+    if found.status == "inexact":  # the loss exceeds the limits, or the fp32 variant its tolerance
+        return f"inexact; {precision} loss {loss}{limit}"
+    return f"fp32 {found.status}; {precision} loss {loss}{limit}"
 
 
 def transfer(report: TransferReport) -> str:

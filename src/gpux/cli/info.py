@@ -157,7 +157,7 @@ def _variants(stored: Sequence[StoredModel]) -> list[tuple[str, str]]:
 
 
 def _recipe_and_proof(manifest: Manifest) -> str:
-    proof = figures.proof(manifest.proof)
+    proof = figures.proof(manifest.proof, manifest.precision)
     return proof if proof == manifest.recipe else f"{manifest.recipe}: {proof}"
 
 
