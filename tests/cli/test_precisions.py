@@ -87,7 +87,7 @@ def test_the_default_is_chosen_marked_and_ended(two: Store, settings: Settings, 
     assert marked() == ["fp32"]
     run(["list"])
     assert "fp32 *" in (shown := capsys.readouterr()).out and "gpux pin --default" in shown.err
-    assert "fp32 shipped; int8 loss logits_cosine " in shown.out  # never "shipped" or "proven" alone
+    assert "fp32 shipped; int8 loss kl " in shown.out  # never "shipped" or "proven" alone
     assert answer(capsys, "pin", f"{ID}:int8", "--default") == [
         {"reference": f"{ID}:int8", "chosen": "int8", "precision": "int8"}
     ]
