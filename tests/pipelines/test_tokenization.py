@@ -165,3 +165,12 @@ def test_files_of_a_module_s_folder_come_first(build: Build) -> None:
         (model.path / name).rename(folder / name)
     edit(model, "0_Transformer/tokenizer_config.json", model_max_length=20)
     assert Tokenizer(model, subfolder="0_Transformer").limit == 20
+
+
+def test_a_pad_token_without_an_embedding_is_not_used(build: Build) -> None:
+    """transformers adds the token behind the vocabulary, where the model has no embedding."""
+    model = build()
+    edit(model, "tokenizer_config.json", pad_token="<new>")
+    tokenizer = Tokenizer(model)
+    assert tokenizer.backend.token_to_id("<new>") >= model.read_json("config.json")["vocab_size"]
+    assert tokenizer.pad_id == model.read_json("config.json")["pad_token_id"]

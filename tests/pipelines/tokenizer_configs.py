@@ -137,7 +137,7 @@ CONFIGS = (
     Config("longformer-prefix", "roberta", {"tokenizer_class": "LongformerTokenizer", "add_prefix_space": True}),
     Config("bart-prefix", "roberta", {"tokenizer_class": "BartTokenizer", "add_prefix_space": True}),
     Config("blenderbot", "roberta", {"tokenizer_class": "BlenderbotTokenizer", "add_prefix_space": True}),
-    # GPT-2 and its relatives
+    # GPT-2 and related types
     Config("gpt2", "gpt2", {}),
     Config("gpt2-prefix", "gpt2", {"add_prefix_space": True}),
     Config("gpt2-add-bos", "gpt2", {"add_bos_token": True}),

@@ -41,7 +41,8 @@ def writer(
     tokenizer().save(str(folder / "tokenizer.json"))
     config = {"model_type": "llama", "bos_token_id": BOS, "eos_token_id": EOS, "max_position_embeddings": LIMIT}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template} if template else {}))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **({"chat_template": template} if template else {})}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     if generation_config is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation_config))
     manifest = Manifest(

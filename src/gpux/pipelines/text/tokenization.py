@@ -1,6 +1,7 @@
 """Texts to token ids with the ``tokenizers`` library, within the model's own limits.
 
-A ``tokenizer.json`` may be published with truncation and padding switched on (all-MiniLM-L6-v2: 128 and 128); both are
+The tokenizer is the one that transformers builds of the repository's files (:mod:`gpux.pipelines.text.effective`). A
+``tokenizer.json`` may be published with truncation and padding switched on (all-MiniLM-L6-v2: 128 and 128); both are
 reset. Limits come from ``tokenizer_config.json``, ``config.json`` and the variant's manifest.
 
 Threads and forks: a tokenizer is not changed after it is opened, so it may be used from many threads. The environment
@@ -17,19 +18,13 @@ from typing import Any
 import tokenizers
 from tokenizers import normalizers
 
-from gpux.errors import CorruptFileError, InputError, UnsupportedError
-from gpux.model.json_file import read_json
+from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel
+from gpux.pipelines.text.effective import TokenizerFiles, effective_tokenizer
 
 _SANE_LIMIT = 1_000_000  #: transformers writes 1e30 where it has no limit
 _MASK_TOKENS = ("[MASK]", "<mask>")
 _PAD_TOKENS = ("[PAD]", "<pad>")
-#: BertNormalizer's attribute -> the key of tokenizer_config.json that overrides it, as transformers does on loading
-_BERT_OPTIONS = {
-    "lowercase": "do_lower_case",
-    "strip_accents": "strip_accents",
-    "handle_chinese_chars": "tokenize_chinese_chars",
-}
 
 TextInput = str | tuple[str, str]  #: one text, or a pair of texts
 
@@ -55,26 +50,32 @@ class Tokenizer:
         lower_case: lower-case every text first (``do_lower_case`` of sentence-transformers).
 
     Raises:
-        UnsupportedError: the variant has no ``tokenizer.json``.
+        UnsupportedError: the variant has no ``tokenizer.json``, or gpux cannot apply its configuration.
         CorruptFileError: its ``tokenizer.json`` cannot be read.
     """
 
     def __init__(self, model: StoredModel, *, subfolder: str = "", lower_case: bool = False) -> None:
-        folders = [model.path / subfolder, model.path] if subfolder else [model.path]
-        self._config = _first_json(folders, "tokenizer_config.json")
-        self._specials = _first_json(folders, "special_tokens_map.json")
-        self._tokenizer, shipped_padding = _load(model, folders)
-        _apply_bert_options(self._tokenizer, self._config)
+        files = TokenizerFiles.find([model.path / subfolder, model.path] if subfolder else [model.path])
+        if files is None:
+            raise UnsupportedError(
+                f"{model.id} has no tokenizer.json, and gpux supports no other tokenizer file",
+                hint=_where_from(model),
+                model=model.id,
+            )
+        self._effective = effective_tokenizer(files, model=model.id)
+        self._tokenizer = self._effective.tokenizer
         if lower_case:
             _lower_case_first(self._tokenizer)
         model_config = model.read_json("config.json")
-        self.pad_id = self._pad_id(model_config, shipped_padding)
-        self.pad_type_id = int(shipped_padding.get("pad_type_id", 0))
+        #: rows of the model's embedding; the tokenizer may have tokens beyond them
+        self._vocabulary = model_config.get("vocab_size")
+        self.pad_id = self._pad_id(model_config)
+        self.pad_type_id = self._effective.pad_type_id
         self.mask_id = self._special_id("mask_token", _MASK_TOKENS)
         #: the graph's limit of tokens; None if unknown
         self.hard_limit = model.manifest.call_spec.max_length or _positions(model_config)
-        self.limit = _smallest(_sane(self._config.get("model_max_length")), self.hard_limit)
-        self._right = self._config.get("truncation_side", "right") != "left"
+        self.limit = _smallest(self._effective.limit, self.hard_limit)
+        self._right = self._effective.truncation_side == "right"
 
     @property
     def mask_token(self) -> str | None:
@@ -158,7 +159,7 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Token ids to text, as transformers' ``PreTrainedTokenizerFast.decode``."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return _clean_up(text) if self._config.get("clean_up_tokenization_spaces") else text
+        return _clean_up(text) if self._effective.clean_up else text
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -167,16 +168,18 @@ class Tokenizer:
         return frozenset(index for index, token in added.items() if token.special)
 
     def _special_id(self, name: str, fallbacks: Sequence[str]) -> int | None:
-        declared = _content(self._config.get(name)) or _content(self._specials.get(name))
+        """The id of a special token; None without one, and for a token that the model has no embedding for."""
+        declared = self._effective.special_tokens.get(name)
         names = [declared] if declared else list(fallbacks)
         found = (self._tokenizer.token_to_id(token) for token in names)
-        return next((index for index in found if index is not None), None)
+        known = self._vocabulary if isinstance(self._vocabulary, int) else None
+        return next((index for index in found if index is not None and (known is None or index < known)), None)
 
-    def _pad_id(self, model_config: dict[str, Any], shipped: dict[str, Any]) -> int:
+    def _pad_id(self, model_config: dict[str, Any]) -> int:
         """First of: the pad token's id, the graph's own ``pad_token_id``, the shipped padding's, 0."""
         candidates = (self._special_id("pad_token", _PAD_TOKENS), model_config.get("pad_token_id"))
         found = next((index for index in candidates if isinstance(index, int)), None)
-        return int(shipped.get("pad_id", 0)) if found is None else found
+        return int(self._effective.padding.get("pad_id", 0)) if found is None else found
 
 
 def check_unicode(texts: Iterable[TextInput], what: str = "text") -> None:
@@ -215,25 +218,6 @@ def shares(sizes: Sequence[int], room: int) -> list[int]:
     return [long, short] if sizes[0] > sizes[1] else [short, long]
 
 
-def _load(model: StoredModel, folders: Sequence[Path]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """The tokenizer with truncation and padding reset, and the padding that the file had."""
-    file = next((path for folder in folders if (path := folder / "tokenizer.json").is_file()), None)
-    if file is None:
-        raise UnsupportedError(
-            f"{model.id} has no tokenizer.json, and gpux supports no other tokenizer file",
-            hint=_where_from(model),
-            model=model.id,
-        )
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(file))
-    except Exception as exc:  # tokenizers raises no more specific class
-        raise CorruptFileError(f"{file} is not a tokenizer: {exc}", hint="Run `gpux verify`.", path=file) from exc
-    padding: dict[str, Any] = tokenizer.padding or {}
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer, padding
-
-
 def _where_from(model: StoredModel) -> str:
     """How a model without a tokenizer.json gets one."""
     if model.manifest.recipe.is_converted:
@@ -245,31 +229,9 @@ def _where_from(model: StoredModel) -> str:
     return f"Put the tokenizer.json and config.json of the original model into {folder}, and pull that folder."
 
 
-def _apply_bert_options(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
-    """Apply tokenizer_config.json to a BertNormalizer, as transformers' ``BertTokenizerFast`` does."""
-    normalizer = tokenizer.normalizer
-    if isinstance(normalizer, normalizers.BertNormalizer):
-        for attribute, key in _BERT_OPTIONS.items():
-            if key in config and getattr(normalizer, attribute) != config[key]:
-                setattr(normalizer, attribute, config[key])
-
-
 def _lower_case_first(tokenizer: tokenizers.Tokenizer) -> None:
     present = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *present])
-
-
-def _first_json(folders: Sequence[Path], name: str) -> dict[str, Any]:
-    for folder in folders:
-        if (folder / name).is_file():
-            return read_json(folder / name)
-    return {}
-
-
-def _content(token: Any) -> str | None:
-    """A special token is a string, or an object with its ``content``."""
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else None
 
 
 def _positions(config: dict[str, Any]) -> int | None:

@@ -1,0 +1,96 @@
+"""The tokenizer that gpux builds of a repository's files is AutoTokenizer's, without transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpux.errors import UnsupportedError
+from gpux.pipelines.text.effective import EffectiveTokenizer, TokenizerFiles, effective_tokenizer, tokenizer_class
+from gpux.pipelines.text.tokenizer_classes import CLASSES, facts
+from tests.pipelines.tokenizer_configs import CONFIGS, PAIR, SPECIALS, Config
+
+GOLDENS = json.loads((Path(__file__).parent / "tokenizer_goldens.json").read_text(encoding="utf-8"))
+#: transformers has no answer, because it converts a sentencepiece model that is not there; gpux changes tokenizer.json.
+WITHOUT_MODEL = {"llama-prefix-false"}
+#: A pair of texts of this class is a program with a gap, which no pipeline of gpux takes.
+NO_PAIRS = {"CodeLlamaTokenizerFast"}
+
+
+def open_folder(folder: Path) -> EffectiveTokenizer:
+    files = TokenizerFiles.find([folder])
+    assert files is not None
+    return effective_tokenizer(files, model="org/name")
+
+
+def answers(found: EffectiveTokenizer, config: Config) -> dict[str, Any]:
+    tokenizer = found.tokenizer
+    pair = tokenizer.encode(*PAIR)
+    named = {name: found.special_tokens.get(name) for name in SPECIALS}
+    answer = {
+        "class": found.class_name,
+        "ids": [tokenizer.encode(text).ids for text in config.texts()],
+        "plain": tokenizer.encode("hello world . don't", add_special_tokens=False).ids,
+        "pair": {"ids": pair.ids, "type_ids": pair.type_ids},
+        "limit": found.limit,
+        "padding_side": found.padding_side,
+        "truncation_side": found.truncation_side,
+        "specials": {name: None if token is None else tokenizer.token_to_id(token) for name, token in named.items()},
+    }
+    if found.class_name in NO_PAIRS:
+        del answer["pair"]
+    return answer
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.name)
+def test_ids_are_those_of_auto_tokenizer(tmp_path: Path, config: Config) -> None:
+    config.write(tmp_path)
+    golden = GOLDENS[config.name]
+    if config.name in WITHOUT_MODEL:
+        assert "model_file" in golden["error"]
+        open_folder(tmp_path)
+    elif "error" in golden:
+        with pytest.raises(UnsupportedError, match="cannot be built"):
+            open_folder(tmp_path)
+    else:
+        found = answers(open_folder(tmp_path), config)
+        assert found == {key: golden[key] for key in found}
+
+
+def test_the_class_is_chosen_as_auto_tokenizer_does() -> None:
+    kinds = {
+        "BertTokenizerFast": ({"tokenizer_class": "BertTokenizer"}, {"model_type": "llama"}),
+        "LlamaTokenizerFast": ({"tokenizer_class": "LlamaTokenizerFast"}, {}),
+        "GPT2TokenizerFast": ({}, {"tokenizer_class": "GPT2Tokenizer", "model_type": "opt"}),
+        "XLMRobertaTokenizerFast": ({}, {"model_type": "xlm-roberta"}),
+        "T5TokenizerFast": ({"tokenizer_class": None}, {"model_type": "t5"}),
+        "RobertaTokenizerFast": (
+            {},
+            {"model_type": "encoder-decoder", "encoder": {"model_type": "roberta"}, "decoder": {}},
+        ),
+        "PreTrainedTokenizerFast": ({}, {"model_type": "unheard-of"}),
+        "OwnTokenizer": ({"tokenizer_class": "OwnTokenizer"}, {"model_type": "bert"}),
+    }
+    assert {name: tokenizer_class(*files)[0] for name, files in kinds.items()} == {name: name for name in kinds}
+    assert tokenizer_class(*kinds["OwnTokenizer"])[1] is None
+
+
+def test_every_class_of_a_model_type_has_rules_or_is_python_only() -> None:
+    known = {*CLASSES, *(f"{name}Fast" for name in facts()["only_python"])}
+    chosen = {name if name.endswith("Fast") else f"{name}Fast" for name in facts()["model_types"].values()}
+    assert chosen <= known
+
+
+def test_a_known_tokenizer_does_not_change_when_it_is_opened_again(tmp_path: Path) -> None:
+    """The rules may be applied to a tokenizer.json that has been written with them."""
+    for config in CONFIGS:
+        if "error" in GOLDENS[config.name]:
+            continue
+        folder = tmp_path / config.name
+        config.write(folder)
+        first = open_folder(folder)
+        first.tokenizer.save(str(folder / "tokenizer.json"))
+        assert answers(open_folder(folder), config) == answers(first, config), config.name
