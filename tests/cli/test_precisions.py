@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from gpux import HuggingFaceManager, Settings, Store, open_model, pipeline, plan_model, pull_model
 from gpux.cli.main import run
+from gpux.cli.references import complete
 from gpux.errors import NotStoredError, UsageError
 from tests.hub import HubServer
 from tests.models.bert import bert_repository
@@ -235,6 +240,61 @@ def test_several_precisions_of_a_model_are_pulled_at_once(store: Store, capsys: 
 def test_the_precision_of_files(settings: Settings, capsys: Captured) -> None:
     found = answer(capsys, "pull", "odd/gguf:q4", "--format", "gguf", "--dry-run", code=0)
     assert [file["path"] for file in found["files"] if file["path"].endswith("gguf")] == ["model-q4.gguf"]
+
+
+def test_the_catalog_records_the_model_of_any_precision(settings: Settings, capsys: Captured) -> None:
+    run(["import", f"{ID}:int8", "--name", "mine"])
+    for name in (ID, f"{ID}:int8", f"hf:{ID}:q4", "mine", "mine:int8"):
+        assert answer(capsys, "catalog", "show", name)["reference"] == ID
+    assert run(["import", f"{ID}:int4"]) == 0
+    assert [record["reference"] for record in answer(capsys, "catalog", "list")] == [ID]
+
+
+def test_a_job_pulls_the_precision(store: Store, capsys: Captured) -> None:
+    job = answer(capsys, "pull", "--detach", ID, "--precision", "q8")
+    assert job["models"] == [f"{ID}:int8"]
+    assert answer(capsys, "jobs", "follow", job["id"])["precision"] == "int8"
+    assert stored(store) == ["fp32", "int8"]
+
+
+# Completion
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["run", "tiny/c"], {ID}),
+        (["run", f"{ID}:i"], {"int8", "int4"}),
+        (["run", f"{ID}:"], {"fp32", "fp16", "int8", "int4", "auto"}),
+        (["rm", "org/other", f"{ID}@v1:f"], {"fp32", "fp16"}),
+        (["run", f"hf:{ID}:fp3"], {"fp32"}),
+        (["pull", "org/unknown:au"], {"auto"}),
+        (["run", "none"], set()),
+    ],
+    ids=str,
+)
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_references(two: Store, words: list[str], found: set[str]) -> None:
+    """Bash splits words at colons and replaces only what follows the last one."""
+    split = [part for word in ("gpux", *words) for part in re.split("(:)", word) if part]
+    script = str(Path(sys.executable).with_name("gpux"))
+    lines = f"""
+    eval "$({script} completion bash)"
+    gpux() {{ {script} "$@"; }}
+    COMP_WORDS=({" ".join(split)}) COMP_CWORD={len(split) - 1}
+    _gpux_completion {script}
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == found
+
+
+def test_other_shells_complete_whole_references(two: Store) -> None:
+    context = click.Context(click.Command("run"))
+    parameter = click.Argument(["ref"])
+    assert [item.value for item in complete(context, parameter, f"{ID}:int")] == [f"{ID}:int8", f"{ID}:int4"]
+    assert [item.type for item in complete(context, parameter, "./fol")] == ["file"]
+    assert [item.value for item in complete(context, parameter, "./folder:int4")] == ["./folder:int4"]
 
 
 # Python

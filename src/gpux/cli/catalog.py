@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from gpux.cli import figures
+from gpux.cli.references import reference_argument, references_argument, required_references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import GpuxError, UsageError
 from gpux.huggingface.search import SORTS
@@ -30,7 +31,7 @@ _MAIN = ("architecture", "parameters")  #: facts whose absence is reported on st
 
 
 @command("import")
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option("--from-file", "listed", type=_LIST, help="File with one reference per line; - for stdin.")
 @click.option(
     "--search", metavar="TEXT", help="Import the results of a search, by task if TEXT names one, else by model name."
@@ -118,7 +119,7 @@ def list_records(terminal: Terminal, path: Path | None = None) -> None:
 
 
 @command("show")
-@click.argument("ref")
+@reference_argument
 @_CATALOG
 def show_record(terminal: Terminal, ref: str, path: Path | None) -> None:
     """Show a record. REF is a reference, an id, or your own name; --json adds the details."""
@@ -130,7 +131,7 @@ def show_record(terminal: Terminal, ref: str, path: Path | None) -> None:
 
 
 @command("export", json_option=False)
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option(
     "--format",
     "format_",
@@ -160,7 +161,7 @@ def export(
 
 
 @command("refresh")
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option("--offline", is_flag=True, help="Send no request: records of the Hub are then reported as unknown.")
 @_CATALOG
 def refresh_records(terminal: Terminal, refs: tuple[str, ...], offline: bool, path: Path | None) -> int:
@@ -183,7 +184,7 @@ def refresh_records(terminal: Terminal, refs: tuple[str, ...], offline: bool, pa
 
 
 @command("remove")
-@click.argument("refs", nargs=-1, required=True)
+@required_references_argument
 @_CATALOG
 def remove(terminal: Terminal, refs: tuple[str, ...], path: Path | None) -> None:
     """Remove records; stored models are kept."""

@@ -21,6 +21,7 @@ from gpux.cli.generating import (
     print_piece,
     stopped_by_interrupt,
 )
+from gpux.cli.references import reference_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
 from gpux.errors import GpuxError, InputError, UsageError
@@ -373,7 +374,7 @@ _TOKENS = 1024  #: default of --max-new-tokens in a chat
 
 
 @command("chat")
-@click.argument("ref")
+@reference_argument
 @click.option("--system", help="The system message.")
 @click.option("--template", help="Name of one of the model's chat templates, or a template file.")
 @click.option("--stats", is_flag=True, help="Print the speed after each answer.")

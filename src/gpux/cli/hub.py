@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gpux.cli import figures
+from gpux.cli.references import reference_argument, required_references_argument
 from gpux.cli.terminal import Terminal, command
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @command("revisions")
-@click.argument("ref")
+@reference_argument
 @click.option("--offline", is_flag=True, help="Make no request; only local folders can be listed then.")
 def revisions_command(terminal: Terminal, ref: str, offline: bool) -> None:
     """List a model's branches, tags and pull requests with their commits."""
@@ -34,7 +35,7 @@ _ANSWER = {True: "yes", False: "no", None: "?"}
 
 
 @command("check")
-@click.argument("refs", nargs=-1, required=True)
+@required_references_argument
 @click.option("--files", is_flag=True, help="List each model's files instead.")
 @click.option("--offline", is_flag=True, help="Make no request; nothing can be checked then.")
 def check_command(terminal: Terminal, refs: tuple[str, ...], files: bool, offline: bool) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.cli import figures
+from gpux.cli.references import reference_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import UsageError, WrongKindError
 from gpux.model.precisions import QUANTIZED
@@ -30,7 +31,7 @@ _SHOWN = 5  #: results, languages, files … of a list; --json prints all
 
 
 @command("info")
-@click.argument("ref")
+@reference_argument
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
 @click.option("--files", is_flag=True, help="List the files instead.")
 @click.option(

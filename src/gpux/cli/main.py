@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,10 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """Run the command line; the exit code is the error's own."""
     open_what_is_closed()
+    if "_GPUX_COMPLETE" in os.environ:  # the shell requests completions
+        from gpux.cli.references import install_bash_completion
+
+        install_bash_completion()
     try:
         outcome: Any = gpux.main(args, prog_name="gpux", standalone_mode=False, obj={"arguments": args})
         return outcome if isinstance(outcome, int) else 0

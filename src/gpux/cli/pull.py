@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from gpux.cli import figures, jobs
+from gpux.cli.references import reference_argument, references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import install_missing, with_toolchain
 from gpux.errors import GpuxError
@@ -312,7 +313,7 @@ def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRe
 
 
 @command("pull")
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option("--from-file", "listed", type=click.File(), help="File with one reference per line; - for stdin.")
 @choice_options
 @click.option("--detach", is_flag=True, help="Pull in the background, even after the terminal closes; see gpux jobs.")
@@ -379,7 +380,7 @@ def _read(listed: IO[str] | None) -> list[str]:
 
 
 @command("convert")
-@click.argument("ref")
+@reference_argument
 @click.option(
     "--precision", help=f"fp32, {', '.join(QUANTIZED)}, or auto for the device; as REF:int8; by default fp32."
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from gpux.cli.generating import chosen_options, generation_options, print_text
+from gpux.cli.references import reference_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
 from gpux.errors import UsageError
@@ -23,7 +24,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 @command("run")
-@click.argument("ref")
+@reference_argument
 @click.argument("inputs", nargs=-1)
 @click.option("--task", help="The task to run; by default the one that the model's files declare.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")

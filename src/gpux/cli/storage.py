@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from gpux.cli import figures
+from gpux.cli.references import required_references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import NotStoredError, StorageError, UsageError
 
@@ -184,7 +185,7 @@ _PRECISION = click.option("--precision", metavar="NAME", help="Only the variants
 
 
 @command("pin")
-@click.argument("refs", nargs=-1, required=True)
+@required_references_argument
 @click.option("--task", help="Only the variants for this task.")
 @_PRECISION
 @click.option("--default", "default", is_flag=True, help="Let REF without a precision mean REF:int8; pins nothing.")
@@ -204,7 +205,7 @@ def pin_command(
 
 
 @command("unpin")
-@click.argument("refs", nargs=-1, required=True)
+@required_references_argument
 @click.option("--task", help="Only the variants for this task.")
 @_PRECISION
 @click.option("--default", "default", is_flag=True, help="Let REF mean the most exact variant that is stored again.")
@@ -282,7 +283,7 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
 
 
 @command("rm")
-@click.argument("refs", nargs=-1, required=True)
+@required_references_argument
 @click.option("--task", help="Only the variants for this task.")
 @_PRECISION
 @click.option("--source", is_flag=True, help="Remove their source files too, unless another commit needs them.")

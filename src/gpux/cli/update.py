@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gpux.cli.references import references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
 from gpux.model.reference import Reference
@@ -19,7 +20,7 @@ HEADER = ("Model", "Status", "Stored", "Now", "Changed", "Tasks")
 
 
 @command("outdated")
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option("--exit-code", is_flag=True, help="End with 1 if a model is outdated.")
 @click.option("--offline", is_flag=True, help="Make no request: list the models that would be checked.")
 def outdated_command(terminal: Terminal, refs: tuple[str, ...], exit_code: bool, offline: bool) -> int:
@@ -85,7 +86,7 @@ UPDATE_HEADER = ("Model", "Task", "From", "To", "Result")
 
 
 @command("update")
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option("--precision", metavar="NAME", help="Only the variants in this precision, as REF:int8.")
 @click.option("--dry-run", is_flag=True, help="Show what would be pulled, and stop.")
 @click.option("--offline", is_flag=True, help="Make no request; nothing can be updated then.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.cli import figures
+from gpux.cli.references import references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import CorruptFileError, UsageError
 
@@ -87,7 +88,7 @@ def _replay(model: StoredModel, device: str) -> str:
 
 
 @command("verify")
-@click.argument("refs", nargs=-1)
+@references_argument
 @click.option("--precision", metavar="NAME", help="Only the variants in this precision, as REF:int8.")
 @click.option("--store-only", is_flag=True, help="Only variants, not the source files in the Hugging Face cache.")
 @click.option("--source-only", is_flag=True, help="Only source files, not variants.")
