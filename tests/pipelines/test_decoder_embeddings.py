@@ -39,13 +39,14 @@ def ids_of(text: str) -> list[int]:
     return [int(word[1:]) for word in text.split()]
 
 
-def write_words(folder: Path) -> None:
+def write_words(folder: Path, *, pad: str = "w0") -> None:
     """A tokenizer whose token i is the word wi."""
     model = WordLevel({f"w{index}": index for index in range(VOCABULARY)}, unk_token="w0")
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment] # declared read-only
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "w0", "model_max_length": 60}))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "model_max_length": 60}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 @pytest.fixture

@@ -142,8 +142,7 @@ def classifier(folder: Path, *, pad: int | None, tokenizer_pad: str = "w0", mode
     (folder / "onnx").mkdir(parents=True)
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     onnx.save(model, folder / "onnx" / "model.onnx")
-    write_words(folder)
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": tokenizer_pad}))
+    write_words(folder, pad=tokenizer_pad)
     config = {"model_type": model_type, "architectures": ["LlamaForSequenceClassification"], "num_labels": 3}
     (folder / "config.json").write_text(json.dumps({**config, **({} if pad is None else {"pad_token_id": pad})}))
     return stored(folder, "text-classification")

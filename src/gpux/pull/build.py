@@ -96,7 +96,7 @@ def _checked(
         Graphs(staging.path, files, context.open_session) as graphs,
     ):
         specs = graphs.specs()
-        check_task(specs, plan.task, info)
+        check_task(specs, plan.task, info, config)
         answers = " and answers with finite numbers" if check_finite(graphs, info, config) else ""
         provider = graphs.session(graphs.names[0]).execution_provider
         found = Proof("shipped", onnxruntime=runtime_version(), execution_provider=provider)

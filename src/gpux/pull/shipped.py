@@ -16,8 +16,10 @@ from gpux.model.variant import CallSpec, GraphSpec, TensorSpec
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.runtime.token_inputs import Padded, TokenInputs, position_limit
+from gpux.runtime.token_outputs import sentence_output
 
-#: task -> names of its characteristic output, and that output's rank. Other tasks are not checked.
+#: task -> names of its characteristic output, and that output's rank. Other tasks are not checked. A graph for
+#: feature-extraction may give the vectors of whole texts instead.
 _OUTPUTS: dict[str, tuple[tuple[str, ...], int]] = {
     "feature-extraction": (("last_hidden_state", "token_embeddings"), 3),
     "text-classification": (("logits",), 2),
@@ -41,7 +43,7 @@ def graph_name(part: str) -> str:
     return part.removesuffix("_merged").removesuffix("_model") or part
 
 
-def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo) -> None:
+def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo, config: Mapping[str, Any]) -> None:
     """Return if the graphs have the outputs of the task.
 
     Raises:
@@ -53,6 +55,8 @@ def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo) -> None:
     others = {name for found, _ in _OUTPUTS.values() for name in found} - set(names)
     outputs = [output for graph in graphs for output in graph.outputs]
     if any(len(output.shape) == rank and output.name not in others for output in outputs):
+        return
+    if task == "feature-extraction" and sentence_output(outputs, config) is not None:
         return
     listed = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in outputs)
     raise UnsupportedTaskError(

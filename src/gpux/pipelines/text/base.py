@@ -172,22 +172,6 @@ class TextPipeline(Pipeline):
     def _side(self) -> Literal["right", "left"]:
         return self.model.manifest.call_spec.padding_side
 
-    def _vector_output(self, names: Sequence[str], rank: int) -> str:
-        """The first of these names that is an output of this rank, else the graph's first output of this rank.
-
-        Raises:
-            UnsupportedError: the graph has no output of this rank.
-        """
-        outputs = self.session.outputs
-        fitting = [spec.name for spec in outputs if len(spec.shape) == rank]
-        for name in (*names, *fitting):
-            if name in fitting:
-                return name
-        raise UnsupportedError(
-            f"the graph of {self.model.id} gives {', '.join(spec.name for spec in outputs)}, and {self.task} needs "
-            f"an output of rank {rank}"
-        )
-
     def _score_output(self, rank: int, width: int | None) -> str:
         """The output named logits, else the only output that can hold scores.
 

@@ -1,8 +1,7 @@
 """Sentence vectors as sentence-transformers computes them: the repository's modules, pooling, and the layers after it.
 
-``modules.json`` lists the modules in order, with the class of each: ``sentence_transformers.models.Pooling`` up to
-version 4, ``sentence_transformers.sentence_transformer.modules.pooling.Pooling`` from 5 on. An unsupported module is
-refused, because skipping it would silently change the vectors.
+``modules.json`` lists the modules in order (:mod:`gpux.inspect.modules`). An unsupported module is refused, because
+skipping it would silently change the vectors.
 
 Formulas: ``sentence_transformers/sentence_transformer/modules/pooling.py`` (the path for padded batches),
 ``sentence_transformers/base/modules/dense.py`` and ``sentence_transformer/modules/`` of 5.7, and the torch functions
@@ -12,7 +11,6 @@ that they call.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,13 +22,14 @@ import safetensors
 from numpy.typing import NDArray
 
 from gpux.errors import CorruptFileError, UnsupportedError, UsageError
+from gpux.inspect import modules
+from gpux.inspect.modules import MODULES, Module
 from gpux.model.json_file import load_json
 from gpux.model.variant import StoredModel
 from gpux.runtime.numeric import sigmoid
 
 Floats = NDArray[np.float32]
 
-_PACKAGE = re.compile(r"^sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)(\.\w+)*\.(\w+)$")
 _KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 _TRANSFORMER_FILES = tuple(f"sentence_{kind}_config.json" for kind in _KINDS)
 #: keys of 1_Pooling/config.json up to version 4 -> mode, in the order in which the results are concatenated
@@ -87,34 +86,81 @@ def read_sentence_config(model: StoredModel) -> SentenceConfig:
         UnsupportedError: an unsupported module, pooling mode or option.
         CorruptFileError: one of the files cannot be read.
     """
-    settings = model.read_json("config_sentence_transformers.json")
-    if not (model.path / "modules.json").is_file():
+    listed = read_modules(model)
+    if not listed:
         return SentenceConfig(pooling=(_fallback_pooling(model),))
-    kind = settings.get("model_type", "SentenceTransformer")
+    kind = _settings(model).get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise _refused(model, f"its model type in sentence-transformers is {kind}, not SentenceTransformer")
     found: dict[str, Any] = {"layers": ()}
-    for index, module in enumerate(_read(model.path / "modules.json")):
-        name = _module_name(model, module["type"])
+    for index, module in enumerate(listed):
+        name = _module_name(model, module)
         if (index == 0) != (name == "Transformer"):
             raise _refused(model, f"module {index} is {name}")
-        _READERS.get(name, partial(_read_layer, name))(model, module["path"], found)
+        _READERS.get(name, partial(_read_layer, name))(model, module.folder, found)
     if "pooling" not in found:
         raise _refused(model, "no module pools the token vectors")
-    return SentenceConfig(
-        **found,
-        prompts=settings.get("prompts") or {},
-        default_prompt_name=settings.get("default_prompt_name"),
-        truncate_dim=settings.get("truncate_dim"),
-    )
+    return SentenceConfig(**found, **_prompts(model))
+
+
+def read_own_config(model: StoredModel) -> SentenceConfig:
+    """The same for a graph that computes the vectors itself: limits, prompts, and whether they are normalized.
+
+    The modules are part of the graph, so their files are not needed: weights may be missing, or a module unknown here.
+
+    Raises:
+        UnsupportedError: the transformer has an unsupported option.
+        CorruptFileError: one of the files cannot be read.
+    """
+    listed = read_modules(model)
+    if not listed:
+        return SentenceConfig()
+    found: dict[str, Any] = {}
+    _read_transformer(model, listed[0].folder, found)
+    poolings = [_read_optional(model.path / one.folder / "config.json") for one in listed if one.name == "Pooling"]
+    found["include_prompt"] = all(config.get("include_prompt", True) for config in poolings)
+    found["layers"] = (Normalize(),) if any(one.name == "Normalize" for one in listed) else ()
+    return SentenceConfig(**found, **_prompts(model))
+
+
+def dense_layers(model: StoredModel) -> int:
+    """How many Dense modules a model has."""
+    return sum(module.name == "Dense" for module in read_modules(model))
+
+
+def read_modules(model: StoredModel) -> tuple[Module, ...]:
+    """The modules of a variant; none without ``modules.json``.
+
+    Raises:
+        CorruptFileError: the file cannot be read.
+    """
+    file = model.path / MODULES
+    return modules.parse_modules(_read(file), str(file)) if file.is_file() else ()
 
 
 def transformer_folder(model: StoredModel) -> str:
-    """Subfolder of the transformer's files, its tokenizer included; for most models the variant's folder itself."""
+    """Subfolder of the transformer's files, its tokenizer included; for most models the variant's folder itself.
+
+    A pull puts these files at the top, whatever their folder is in the repository.
+    """
     try:
-        return str(_read(model.path / "modules.json")[0]["path"])
-    except (CorruptFileError, LookupError, TypeError):
+        folder = modules.transformer_folder(read_modules(model))
+    except CorruptFileError:  # reported where the modules are needed
         return ""
+    return folder if (model.path / folder).is_dir() else ""
+
+
+def _settings(model: StoredModel) -> dict[str, Any]:
+    return model.read_json("config_sentence_transformers.json")
+
+
+def _prompts(model: StoredModel) -> dict[str, Any]:
+    settings = _settings(model)
+    return {
+        "prompts": settings.get("prompts") or {},
+        "default_prompt_name": settings.get("default_prompt_name"),
+        "truncate_dim": settings.get("truncate_dim"),
+    }
 
 
 def _fallback_pooling(model: StoredModel) -> str:
@@ -123,16 +169,15 @@ def _fallback_pooling(model: StoredModel) -> str:
     return "lasttoken" if architecture.endswith("ForCausalLM") and config.get("is_causal", True) else "mean"
 
 
-def _module_name(model: StoredModel, reference: str) -> str:
-    match = _PACKAGE.match(reference)
-    name = match[3] if match else ""
-    if name not in _READERS and name not in LAYERS:
-        raise _refused(model, f"modules.json names {reference}")
+def _module_name(model: StoredModel, module: Module) -> str:
+    name = module.name
+    if name is None or (name not in _READERS and name not in LAYERS):
+        raise _refused(model, f"modules.json names {module.reference}")
     return name
 
 
 def _read_transformer(model: StoredModel, path: str, found: dict[str, Any]) -> None:
-    folder = model.path / path
+    folder = model.path / (path if (model.path / path).is_dir() else "")
     present = [name for name in _TRANSFORMER_FILES if (folder / name).is_file()]
     config: dict[str, Any] = _read(folder / present[0]) if present else {}
     task = config.get("transformer_task", "feature-extraction")
@@ -141,7 +186,7 @@ def _read_transformer(model: StoredModel, path: str, found: dict[str, Any]) -> N
         raise _refused(model, f"its transformer runs {task} on {', '.join(modalities)}")
     if config.get("processing_kwargs"):
         raise _refused(model, f"its transformer has processing_kwargs {config['processing_kwargs']}")
-    found["folder"] = path
+    found["folder"] = transformer_folder(model)
     found["max_seq_length"] = config.get("max_seq_length")
     found["lower_case"] = bool(config.get("do_lower_case"))
 
@@ -171,6 +216,11 @@ _READERS: dict[str, Callable[[StoredModel, str, dict[str, Any]], None]] = {
     "Transformer": _read_transformer,
     "Pooling": _read_pooling,
 }
+
+
+def _read_optional(file: Path) -> dict[str, Any]:
+    found = _read(file) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(file: Path) -> Any:
