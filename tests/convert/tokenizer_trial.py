@@ -52,15 +52,16 @@ def main(source_root: str, folder: Path, output: Path) -> None:
 
 
 def try_one(source: Path, output: Path) -> dict[str, Any]:
-    from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
+    from gpux.convert.worker.tokenizer.work import Job, write_tokenizers
     from gpux.system.worker_protocol import Refused
 
     events = Events()
     try:
-        write_fast_tokenizer(source, output, events, trust_remote_code=False)  # type: ignore[arg-type]
+        write_tokenizers(Job(str(source), str(output), "feature-extraction"), events)  # type: ignore[arg-type]
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
-    found: dict[str, Any] = {"files": sorted(file.name for file in output.iterdir()), "warnings": events.warnings}
+    written = sorted(file.name for file in output.glob("tokenizer*.json") if file.name != "tokenizer_config.json")
+    found: dict[str, Any] = {"files": written, "warnings": events.warnings}
     if found["files"] and "tiktoken" not in source.name:
         found.update(slow_answers(source))
     return found

@@ -136,6 +136,8 @@ def effective_tokenizer(files: TokenizerFiles, *, model: str, finished: bool = F
             settings.setdefault(key, value)
     draft = Draft(tokenizer, name, settings, model)
     rules = rules or TokenizerClass()
+    if finished:  # the files have what the class's defaults are
+        rules = TokenizerClass()
     _apply(draft, rules, listed, change=not finished, known=name in CLASSES)
     return _described(draft, rules, padding)
 
@@ -245,9 +247,9 @@ def _apply(draft: Draft, rules: TokenizerClass, listed: Mapping[int, AddedToken]
         for before in rules.before:
             before(draft)
     _settle(draft)
+    draft.tokenizer.encode_special_tokens = bool(draft.settings.get("split_special_tokens", False))
     if not change:
         return
-    draft.tokenizer.encode_special_tokens = bool(draft.settings.get("split_special_tokens", False))
     _add(draft, {} if draft.settings.get("added_tokens_decoder") == {} else listed)
     prefix_space(draft)
     for after in rules.after:

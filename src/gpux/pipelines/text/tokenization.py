@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers import normalizers
 
 from gpux.errors import InputError, UnsupportedError
+from gpux.model.effective import is_effective
 from gpux.model.variant import StoredModel
 from gpux.pipelines.text.effective import TokenizerFiles, effective_tokenizer
 
@@ -62,7 +63,7 @@ class Tokenizer:
                 hint=_where_from(model),
                 model=model.id,
             )
-        self._effective = effective_tokenizer(files, model=model.id)
+        self._effective = effective_tokenizer(files, model=model.id, finished=is_effective(files.config))
         self._tokenizer = self._effective.tokenizer
         if lower_case:
             _lower_case_first(self._tokenizer)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from gpux.convert.answer_case import merged, write_answers
+from gpux.convert.worker.tokenizer.work import Job, TokenizerWork
 from gpux.system.launch import launch_command
 from gpux.system.worker_protocol import Events, Refused
 
@@ -22,7 +24,7 @@ TASK = "text-generation"
 
 
 def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write the graph, a missing tokenizer.json and the reference cases; returns the values of the ``result`` event.
+    """Write the graph, the tokenizer and the reference cases; returns the values of the ``result`` event.
 
     The task must be ``text-generation``, the precision fp32.
 
@@ -33,9 +35,10 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
         raise Refused("conversion", f"mobius writes fp32 only, not {request['precision']}")
     if request["task"] != TASK:
         raise Refused("unsupported_task", f"mobius converts for {TASK} only, not for {request['task']}")
+    tokenizer = TokenizerWork(Job(request["source"], request["output"], TASK), events)
     built = _in_own_process({**request, "command": "graph"}, events)
     events.stage("reference", "Running the original")
-    answered = _run_original(request, events)
+    answered = _run_original(request, tokenizer)
     return {
         "graphs": {"model": built["graph"]},
         "call_spec": _bounded(answered["call_spec"], built["rows"]),
@@ -95,15 +98,13 @@ def _events(process: subprocess.Popen[bytes], request: dict[str, Any]) -> Iterat
         yield json.loads(line)
 
 
-def _run_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write the reference cases and answers and a missing tokenizer.json; the cases' findings, and the versions."""
-    from gpux.convert.answer_case import write_answers
+def _run_original(request: dict[str, Any], tokenizer: TokenizerWork) -> dict[str, Any]:
+    """Write the reference cases and answers; the cases' findings, and the versions."""
     from gpux.convert.worker.common.environment import peak_rss, versions
     from gpux.convert.worker.common.graphs import Exported
     from gpux.convert.worker.mobius.checkpoint import Original
     from gpux.convert.worker.reference.answers import ReferenceAnswers
     from gpux.convert.worker.reference.write import write_reference
-    from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
 
     source, output = Path(request["source"]), Path(request["output"])
     answers = ReferenceAnswers(source, TASK)
@@ -111,8 +112,7 @@ def _run_original(request: dict[str, Any], events: Events) -> dict[str, Any]:
     exported = Exported(f"{TASK}-with-past", {"model": output / "model.onnx"}, original.model_class)
     folder, seed = Path(request["reference"]), int(request.get("seed", 0))
     answered = write_reference(original.load, exported, folder, seed, _exporter(exported.model_class), answers.ask)
-    write_answers(answers.found, folder)
-    write_fast_tokenizer(source, output, events, trust_remote_code=False)
+    write_answers(merged([tokenizer.finish(), answers.found]), folder)
     return {**answered, "versions": versions(), "peak_rss": peak_rss()}
 
 

@@ -11,7 +11,7 @@ import torch
 from optimum.exporters.tasks import TasksManager
 from transformers import PretrainedConfig, PreTrainedModel
 
-from gpux.convert.answer_case import write_answers
+from gpux.convert.answer_case import merged, write_answers
 from gpux.convert.worker.common.environment import peak_rss, versions
 from gpux.convert.worker.common.graphs import Exported
 from gpux.convert.worker.optimum.architectures import candidates, hub_tasks
@@ -27,12 +27,12 @@ from gpux.convert.worker.optimum.parts import describe, export_graphs
 from gpux.convert.worker.optimum.registrations import register
 from gpux.convert.worker.reference.answers import ReferenceAnswers
 from gpux.convert.worker.reference.write import write_reference
-from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
+from gpux.convert.worker.tokenizer.work import Job, TokenizerWork
 from gpux.system.worker_protocol import Events, Refused
 
 
 def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
-    """Write graphs, a missing tokenizer.json, reference cases and answers; returns the values of the ``result`` event.
+    """Write graphs, tokenizer, reference cases and answers; returns the values of the ``result`` event.
 
     The request has ``source``, ``output``, ``reference``, ``task`` (the Hub's name), ``precision``,
     ``trust_remote_code``, ``seed`` and ``graphs``.
@@ -53,6 +53,7 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     def export(model: PreTrainedModel, folder: Path) -> Exported:
         return export_graphs(model, task, folder, preprocessors=preprocessors, model_kwargs=kwargs, seed=seed)
 
+    tokenizer = TokenizerWork(Job(str(source), str(output), request["task"], trust), events)
     kwargs = load_vocoder(source, config.model_type)
     events.stage("load", "Loading the weights")
     torch.manual_seed(seed)
@@ -72,8 +73,7 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     events.stage("reference", "Running the original")
     folder = Path(request["reference"])
     found = write_reference(load, exported, folder, seed, export, answers.ask)
-    write_answers(answers.found, folder)
-    write_fast_tokenizer(source, output, events, trust_remote_code=trust)
+    write_answers(merged([tokenizer.finish(), answers.found]), folder)
     written = {name: str(file.relative_to(output)) for name, file in exported.graphs.items()}
     return {"graphs": written, **found, "versions": versions(), "peak_rss": peak_rss()}
 

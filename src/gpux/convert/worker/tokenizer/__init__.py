@@ -1,1 +1,1 @@
-"""A ``tokenizer.json`` for repositories that have only the files of a slow tokenizer."""
+"""The tokenizers of a conversion, as the reference library builds them, and its answers to fixed texts."""

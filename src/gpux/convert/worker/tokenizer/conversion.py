@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from gpux.convert.worker.tokenizer.effective import write_text
 from gpux.convert.worker.tokenizer.proof import Difference, Original, differences
 from gpux.model.json_file import parse_json, read_json
 from gpux.system.worker_protocol import Events, Refused
@@ -35,34 +36,37 @@ NO_TEXT = "no tokenizer.json can be written, so text cannot be tokenized"
 FILELESS = ("ByT5Tokenizer", "PerceiverTokenizer")
 
 
-def write_fast_tokenizer(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> None:
-    """Write ``tokenizer.json`` into ``output`` if the source has only a slow tokenizer.
+def write_fast_tokenizer(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> Any:
+    """Write ``tokenizer.json`` into ``output`` for a source that has a slow tokenizer.
 
     A translation model with a vocabulary for each language also gets ``tokenizer_target.json``, which decodes the
     output. If no equal tokenizer is found, nothing is written and a warning gives the reason.
 
+    Returns:
+        transformers' slow tokenizer; None if nothing was written, or for a tokenizer that transformers does not have.
+
     Raises:
         Refused: a file of the tokenizer is damaged.
     """
-    if (source / TOKENIZER).is_file() or not _has_slow_files(source):
-        return
-    events.stage("tokenizer", "Writing tokenizer.json")
-    _check_files(source)
+    check_files(source)
     try:
-        _write(source, output, events, trust_remote_code=trust_remote_code)
+        slow = _write(source, output, events, trust_remote_code=trust_remote_code)
     except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything if a file is missing
         line = " ".join(str(exc).split())
         events.warning(f"{NO_TEXT}: {type(exc).__name__}: {line[:300]}")
+        return None
+    return slow if (output / TOKENIZER).is_file() else None
 
 
-def _has_slow_files(source: Path) -> bool:
+def has_slow_files(source: Path) -> bool:
+    """Whether a folder has the files of a slow tokenizer, or a class without files."""
     if any((source / name).is_file() for name in SLOW_FILES):
         return True
     return read_json(source / "tokenizer_config.json").get("tokenizer_class") in FILELESS
 
 
-def _check_files(source: Path) -> None:
-    """Check that the files can be read, because tokenizer classes raise anything for damaged files.
+def check_files(source: Path) -> None:
+    """Check that vocabularies can be read, because tokenizer classes raise anything for damaged files.
 
     Raises:
         Refused: a file is damaged.
@@ -105,24 +109,25 @@ def _is_ranks(data: bytes) -> bool:
     return len(first) == 2 and first[1].strip().isdigit()
 
 
-def _write(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> None:
+def _write(source: Path, output: Path, events: Events, *, trust_remote_code: bool) -> Any:
     if _is_ranks_file(source / "tokenizer.model"):
         from gpux.convert.worker.tokenizer.originals import RankTokenizer
 
         ranks = RankTokenizer(source)
         _keep(ranks.tokenizer, differences(ranks, ranks.tokenizer), output / TOKENIZER, events)
-        return
+        return None
     from gpux.convert.worker.tokenizer.originals import SlowTokenizer, open_slow
 
     slow: Any = open_slow(source, trust_remote_code=trust_remote_code)
     if slow is None:
         events.warning(f"{NO_TEXT}: transformers has no Python tokenizer for these files to compare with")
-        return
+        return None
     separate = bool(getattr(slow, "separate_vocabs", False))
     original = SlowTokenizer(slow, decodes=not separate)
     _keep(*_nearest(slow, original, source, trust_remote_code=trust_remote_code), output / TOKENIZER, events)
     if separate:
         _keep(*_target(slow), output / TARGET, events)
+    return slow
 
 
 def _nearest(
@@ -143,10 +148,13 @@ def _nearest(
 
 
 def _candidates(slow: Any, source: Path, *, trust_remote_code: bool) -> Iterator[Tokenizer]:
-    """Candidates: from gpux's converter for classes that transformers has none for; else transformers', then gpux's."""
+    """Candidates: the repository's own; from gpux's converter for classes that transformers has none for; else
+    transformers', then gpux's."""
     from gpux.convert.worker.tokenizer.converters import describe, from_characters, from_sentencepiece
     from gpux.convert.worker.tokenizer.originals import open_fast
 
+    if (source / TOKENIZER).is_file():
+        yield Tokenizer.from_file(str(source / TOKENIZER))
     own = from_characters(slow)
     if own is not None:
         yield own
@@ -180,7 +188,9 @@ def _keep(tokenizer: Tokenizer | None, found: list[Difference], file: Path, even
     if wrong:
         events.warning(f"{NO_TEXT}: tokenizer differs from the original: {wrong[0]}{_more(wrong)}")
         return
-    tokenizer.save(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    write_text(file, tokenizer.to_str(pretty=True))
     if found:
         events.warning(f"tokenizer differs from the original on unusual texts: {found[0]}{_more(found)}")
 

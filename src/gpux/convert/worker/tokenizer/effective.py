@@ -1,0 +1,94 @@
+"""Writes a tokenizer as transformers builds it: after its class applied the files beside ``tokenizer.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from tokenizers import Tokenizer, decoders
+
+from gpux.model.effective import EFFECTIVE
+from gpux.model.json_file import read_json
+
+TOKENIZER, CONFIG, SPECIALS = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+#: The special tokens that every tokenizer may have.
+NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+#: What transformers reads from attributes of a tokenizer when it tokenizes and decodes.
+_SETTINGS = (
+    "model_max_length", "padding_side", "truncation_side", "clean_up_tokenization_spaces", "split_special_tokens",
+    "model_input_names", "pad_token_type_id",
+)  # fmt: skip
+#: Other names of settings, and what would add special tokens again.
+_APPLIED = ("max_len", "additional_special_tokens", "extra_special_tokens", *NAMES)
+
+
+def library() -> str:
+    """The library that builds tokenizers in this process, with its version."""
+    return f"transformers {transformers.__version__}"
+
+
+def open_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
+    """The tokenizer of a folder as ``AutoTokenizer`` opens it; raises anything."""
+    return transformers.AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trust_remote_code
+    )
+
+
+def write_effective(tokenizer: Any, source: Path, output: Path) -> None:
+    """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` of a fast tokenizer.
+
+    ``tokenizer.json`` has neither truncation nor padding.
+    """
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    if type(tokenizer).__name__.startswith("CLIPTokenizer"):  # transformers replaces the ends of words in Python
+        steps = [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 1, 1)]
+        backend.decoder = decoders.Sequence(steps)
+    write_text(output / TOKENIZER, backend.to_str())
+    write_settings(tokenizer, source, output)
+
+
+def write_settings(tokenizer: Any, source: Path, output: Path) -> None:
+    """Write the special tokens, limits and sides of a tokenizer, besides what ``tokenizer_config.json`` has."""
+    settings = {name: getattr(tokenizer, name) for name in _SETTINGS if hasattr(tokenizer, name)}
+    tokens = special_tokens(tokenizer)
+    kept = {key: value for key, value in read_json(source / CONFIG).items() if key not in _APPLIED}
+    config = {**kept, **tokens, **settings, EFFECTIVE: library()}
+    write_text(output / CONFIG, json.dumps(config, ensure_ascii=False, indent=2))
+    write_text(output / SPECIALS, json.dumps(_plain(tokens), ensure_ascii=False, indent=2))
+
+
+def special_tokens(tokenizer: Any) -> dict[str, Any]:
+    """The special tokens as text: ``bos_token`` …, ``additional_special_tokens``, ``extra_special_tokens``."""
+    found: Mapping[str, Any] = tokenizer.special_tokens_map
+    tokens: dict[str, Any] = {name: str(found[name]) for name in NAMES if found.get(name) is not None}
+    additional = found.get("additional_special_tokens")
+    if additional is None:  # transformers 5 has another name
+        listed = getattr(tokenizer, "extra_special_tokens", None)
+        additional = listed if isinstance(listed, list) else None
+    if additional:
+        tokens["additional_special_tokens"] = [str(token) for token in additional]
+    extra = {
+        name: str(token)
+        for name, token in found.items()
+        if name not in (*NAMES, "additional_special_tokens") and isinstance(token, str)
+    }
+    return {**tokens, "extra_special_tokens": extra} if extra else tokens
+
+
+def _plain(tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``special_tokens_map.json`` has them: the model's own tokens beside the others."""
+    rest = {name: value for name, value in tokens.items() if name != "extra_special_tokens"}
+    return {**rest, **tokens.get("extra_special_tokens", {})}
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file in the place of another, which may be a link to the source's."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
