@@ -59,7 +59,7 @@ class TextPipeline(Pipeline):
         self._inputs = TokenInputs(
             self.session.inputs,
             model.read_json("config.json"),
-            largest_batch=self.session.limits.get("input_ids", {}).get(0),
+            largest_batch=self._largest_batch(model),
             marks_first=self.task == "text-classification",
         )
         if self._inputs.unknown:
@@ -71,6 +71,12 @@ class TextPipeline(Pipeline):
         self._inputs.check()
         self._pads = self._inputs.has_mask  #: whether texts of unequal lengths may run together
         self._pad_id = self.tokenizer.pad_id
+
+    def _largest_batch(self, model: StoredModel) -> int | None:
+        """Rows of a call at most: as the graph says, or the manifest of a variant whose graph does not have it yet."""
+        manifest = model.manifest
+        declared = manifest.call_spec.limits.get(manifest.graphs[0].name, {}).get("input_ids", {}).get("0")
+        return self.session.limits.get("input_ids", {}).get(0, declared)
 
     def size(self, prepared: Tokens) -> int:
         """Tokens of a text, or of a row of a graph with a fixed length."""

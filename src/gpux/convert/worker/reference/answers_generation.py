@@ -77,7 +77,7 @@ class Asker:
         options = {**question.options, "do_sample": False}
         answers: list[Any] = []
         for item in items:
-            if not tokens:
+            if not tokens or self._masks_the_start(item):
                 return None
             answer, clear = self._try(item, {**options, "max_new_tokens": tokens})
             runs += tokens
@@ -97,6 +97,14 @@ class Asker:
         if _items(inputs) is not inputs:
             return answers[0]
         return answers if self._original.task == DECODER else [answer[0] for answer in answers]
+
+    def _masks_the_start(self, item: Any) -> bool:
+        """Whether transformers would mask the only token, with which it begins the answer to a text without tokens."""
+        if self._original.task != DECODER or not isinstance(item, str):
+            return False
+        config = self._original.model.generation_config
+        masks = config.bos_token_id is None or config.bos_token_id == config.pad_token_id != config.eos_token_id
+        return masks and not self._original.open_tokenizer()(item)["input_ids"]
 
     def _affordable(self, items: int) -> int:
         if self._per_token is None:

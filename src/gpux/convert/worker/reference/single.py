@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from gpux.convert.reference_case import Call, ReferenceCase
@@ -45,6 +46,8 @@ from gpux.system.worker_protocol import Refused
 GRAPH = "model"
 IMAGE = "image"  # the case of the preprocessor's size
 LONGEST = 512  # tokens; longer cases cost more than they show
+#: Largest difference, relative to the larger of 1 and the largest magnitude, between a row in a batch and alone.
+SAME = 1e-4
 SMALL = 2_000_000  # bytes of the outputs of the smallest case, which is kept for replay
 
 
@@ -81,6 +84,9 @@ def _write_text(subject: Subject, graph: Single, findings: Findings, *, hard: bo
     most = min(findings.max_length or LONGEST, tokens_per_case(token_bytes))
     longest = min(most, LONGEST)
     short = min(5, max(2, SMALL // token_bytes))
+    together = graph.rows_are_independent(symbols, min(most, 17))
+    if not together:
+        findings.cap(GRAPH, "input_ids", 0, 1)
     wanted = {
         "batch": (3, 17, False),
         "short": (1, short, False),
@@ -94,8 +100,8 @@ def _write_text(subject: Subject, graph: Single, findings: Findings, *, hard: bo
     for name, (rows, length, padded) in wanted.items():
         if name.startswith("beyond") and length > most:
             continue
-        sizes = {**traced, **_sizes(symbols, rows, min(length, most))}
-        subject.write(graph.case(Variation(name, sizes, padded=padded), length=min(length, most)))
+        sizes = {**traced, **_sizes(symbols, rows if together else 1, min(length, most))}
+        subject.write(graph.case(Variation(name, sizes, padded=padded and together), length=min(length, most)))
 
 
 #: Detectors that sort their outputs by score. The order of equal scores is arbitrary, so that outputs at other sizes
@@ -193,6 +199,28 @@ class Single:
             refuse_random(outputs, self.answer(inputs), type(self._subject.model).__name__)
         return ReferenceCase(one.name, (Call(self._name, inputs, outputs, masks=_masks(inputs, outputs)),), length)
 
+    def rows_are_independent(self, symbols: tuple[int | str, ...], length: int) -> bool:
+        """Whether a padded row has the same outputs as alone without padding.
+
+        Convolutions over tokens also read padding, and some models change with the share of padding. Texts of such a
+        model run one by one. A model whose text has further axes, or that does not take these sizes, counts as one
+        whose rows are independent.
+        """
+        if len(symbols) != 2 or "attention_mask" not in self.signature.inputs or length < 2:
+            return True
+        sizes = {**self.traced, **_sizes(symbols, 2, length)}
+        given = self.inputs(Variation("", sizes, padded=True))
+        kept = int(given["attention_mask"][1].sum())
+        mask = getattr(self._subject.config, "mask_token_id", None)
+        if isinstance(mask, int):
+            given["input_ids"][:, kept // 2] = mask  # esm scales by the share of masks in a row
+        row = {name: value[1:, :kept] for name, value in given.items()}
+        try:
+            both, alone = self.answer(given), self.answer(row)
+        except SHAPE_ERRORS:
+            return True
+        return all(_equal(both[name][1], alone[name][0], kept) for name in alone)
+
     def inputs(self, one: Variation) -> Arrays:
         """Inputs of these sizes."""
         return dict(self._inputs(one))
@@ -248,6 +276,13 @@ class Single:
         if missing:
             raise Refused("conversion", f"the graph has outputs that the original does not have: {', '.join(missing)}")
         return {name: array(found[name]) for name in wanted}
+
+
+def _equal(padded: Any, alone: Any, kept: int) -> bool:
+    """Whether two outputs of a row are equal; the first may have values at padding."""
+    real = padded if padded.shape == alone.shape else padded[:kept]
+    scale = max(1.0, float(np.abs(alone).max(initial=0.0)))
+    return real.shape != alone.shape or bool((np.abs(real - alone) <= SAME * scale).all())
 
 
 def _flat(outputs: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
