@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gpux import errors
-from gpux.convert.answer_case import write_answers
+from gpux.convert.answer_case import AnswerSet, write_answers
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.model.variant import CallSpec, Threshold
 from gpux.runtime.session import Session
@@ -19,6 +19,7 @@ from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
 from tests.models.bert import bert_repository
 from tests.models.bert_onnx import export_bert
+from tests.pull.answer_cases import Reference, answers_of
 
 
 class Stub(Converter):
@@ -82,6 +83,16 @@ def stubs(monkeypatch: pytest.MonkeyPatch) -> Make:
         return found
 
     return make
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Reference:
+    """The answers of the tiny BERT for a task, in the place of those of the reference library."""
+
+    def compute(task: str, **changes: Any) -> AnswerSet:
+        return answers_of(tmp_path / "right", tmp_path / "right-home", task, **changes)
+
+    return compute
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,62 +11,14 @@ import numpy as np
 import pytest
 
 from gpux import Settings, Store, errors, pipeline, pull_model
-from gpux.convert.answer_case import CALL, ENCODE, TOKENS, AnswerCase, AnswerSet, read_answers
+from gpux.convert.answer_case import CALL, TOKENS, AnswerCase, AnswerSet, read_answers
 from gpux.model.variant import AnswerProof
-from gpux.pipelines.answerer import PipelineAnswerer
 from gpux.proof.cases import FOLDER
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, StageStarted
 from tests.models.bert import bert_repository
+from tests.pull.answer_cases import CALLS, MASKED, VERSIONS, Reference, edited
 from tests.pull.conftest import Make
-
-VERSIONS = {"transformers": "4.57.6"}
-TEXTS = ["the quick brown fox", "a cat", ""]
-MASKED = "the quick [MASK] fox jumps over the lazy dog"
-TOKEN_CASES = tuple(
-    AnswerCase(f"tokens/{name}", TOKENS, inputs, None)
-    for name, inputs in {
-        "plain": "The quick brown fox",
-        "empty": "",
-        "specials": "a [SEP] b [CLS]",
-        "long": "fox " * 100,
-        "pair": ["the fox", "the dog"],
-    }.items()
-)
-CALLS = {
-    "fill-mask": (AnswerCase("call/mask", CALL, MASKED, None, {"top_k": 20}),),
-    "text-classification": (
-        AnswerCase("call/one", CALL, "a cat", None, {"top_k": None}),
-        AnswerCase("call/several", CALL, TEXTS, None, {"top_k": None}),
-        AnswerCase("call/pair", CALL, {"text": "a cat", "text_pair": "a dog"}, None),
-    ),
-    "feature-extraction": (
-        AnswerCase("encode/unequal", ENCODE, TEXTS, None),
-        AnswerCase("call/tokens", CALL, "a cat", None),
-    ),
-}
-Reference = Callable[..., AnswerSet]
-
-
-@pytest.fixture
-def reference(tmp_path: Path) -> Reference:
-    """The answers of the repository as it is, in the place of those of the reference library."""
-
-    def compute(task: str, **changes: Any) -> AnswerSet:
-        folder = bert_repository(tmp_path / "right", task, onnx=True, **changes)
-        settings = Settings.from_env(home=tmp_path / "right-home")
-        with pipeline(task, model=folder, settings=settings) as pipe:
-            asked = PipelineAnswerer(pipe)
-            cases = (*TOKEN_CASES, *CALLS[task])
-            return AnswerSet(tuple(replace(case, expected=asked.answer(case)) for case in cases), VERSIONS)
-
-    return compute
-
-
-def edited(folder: Path, **changes: Any) -> str:
-    """The tokenizer.json of a folder with other values."""
-    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    return json.dumps(content | changes)
 
 
 @pytest.mark.parametrize("task", list(CALLS))
@@ -84,7 +35,7 @@ def test_equal_answers_are_proven_and_kept(
     assert found is not None
     assert (found.status, found.cases, found.reference, found.reason) == ("proven", len(answers.cases), VERSIONS, "")
     assert found.max_abs_diff == pytest.approx(0, abs=1e-5)
-    assert (model.manifest.proof.status, model.manifest.proof.shown) == ("proven", "answers proven")
+    assert (model.manifest.proof.status, model.manifest.evidence) == ("proven", "answers proven")
     kept = read_answers(model.path / FOLDER)
     assert kept is not None
     assert [case.name for case in kept.cases] == [case.name for case in answers.cases]
@@ -130,7 +81,7 @@ def test_allowed_answers_that_differ_are_stored_as_inexact(
 
     found = model.manifest.proof.answers
     assert found is not None
-    assert (model.manifest.proof.status, found.status, model.manifest.proof.shown) == ("inexact", "failed", "inexact")
+    assert (model.manifest.proof.status, found.status, model.manifest.evidence) == ("inexact", "failed", "inexact")
     assert "tokens/plain" in found.reason and "token 1" in found.reason
     assert all(case.passed for case in model.manifest.proof.cases)
 
@@ -186,7 +137,7 @@ def test_where_the_reference_failed_too_the_proof_of_the_graphs_stands(
     found = model.manifest.proof.answers
     assert found is not None
     assert (model.manifest.proof.status, found.status) == ("proven", "not compared")
-    assert model.manifest.proof.shown == "graph proven"
+    assert model.manifest.evidence == "graph proven"
     assert "ValueError: no tokenizer" in found.reason and "has no tokenizer.json" in found.reason
 
 
@@ -214,7 +165,7 @@ def test_a_task_without_a_pipeline_keeps_the_proof_of_its_graphs(
 
     reason = "gpux has no pipeline for fill-mask yet"
     assert model.manifest.proof.answers == AnswerProof("not compared", reason=reason)
-    assert model.manifest.proof.shown == "graph proven"
+    assert model.manifest.evidence == "graph proven"
     assert any(isinstance(event, StageFinished) and reason in event.message for event in heard)
 
 
@@ -250,7 +201,7 @@ def test_prove_compares_the_answers_of_shipped_onnx(
 
     model = pull_model(folder, settings=settings, prove=True)
 
-    assert (model.manifest.recipe, model.manifest.proof.shown) == ("shipped", "answers proven")
+    assert (model.manifest.recipe, model.manifest.evidence) == ("shipped", "answers proven")
 
 
 def test_prove_refuses_shipped_onnx_with_a_wrong_tokenizer(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpux.model.variant import Proof
 from gpux.system.disk import format_bytes
 
 if TYPE_CHECKING:
     from gpux.model.transfer import TransferReport
+    from gpux.model.variant import Manifest
 
 
 def size(count: int | None) -> str:
@@ -28,18 +28,19 @@ def count(number: int | None) -> str:
     return f"{value:.1f}B"
 
 
-def proof(found: Proof, precision: str) -> str:
-    """The proof of a variant with its largest difference: ``proven 2.1e-06``; ``shipped`` has none.
+def proof(manifest: Manifest) -> str:
+    """The proof of a variant with its largest difference: ``answers proven 2.1e-06``; ``shipped`` has none.
 
-    A quantized variant has the status of its fp32 variant, and its loss: ``fp32 proven; int8 loss cosine_mean 0.992``.
+    A quantized precision has its loss in place of the difference: ``fp32 proven; int8 loss cosine_mean 0.992``.
     """
+    found = manifest.proof
     limit = f", up to {found.limit.length} tokens ({found.limit.name})" if found.limit else ""
-    if not found.loss:
-        return f"{found.status} {difference(found.max_abs_diff)}".strip() + limit
     loss = ", ".join(f"{name} {value:.4g}" for name, value in found.loss.items())
-    if found.status == "inexact":  # the loss exceeds the limits, or the fp32 variant its tolerance
-        return f"inexact; {precision} loss {loss}{limit}"
-    return f"fp32 {found.status}; {precision} loss {loss}{limit}"
+    if loss:
+        return f"{manifest.evidence}; {manifest.precision} loss {loss}{limit}"
+    differences = (found.max_abs_diff, found.answers.max_abs_diff if found.answers else None)
+    largest = max((value for value in differences if value is not None), default=None)
+    return f"{manifest.evidence} {difference(largest)}".strip() + limit
 
 
 def transfer(report: TransferReport) -> str:

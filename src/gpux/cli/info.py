@@ -158,7 +158,7 @@ def _variants(stored: Sequence[StoredModel]) -> list[tuple[str, str]]:
 
 
 def _recipe_and_proof(manifest: Manifest) -> str:
-    proof = figures.proof(manifest.proof, manifest.precision)
+    proof = figures.proof(manifest)
     return proof if proof == manifest.recipe else f"{manifest.recipe}: {proof}"
 
 

@@ -91,9 +91,7 @@ def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **option
 def _say(terminal: Terminal, model: StoredModel) -> None:
     if model.report is not None and model.report.received:
         terminal.say(figures.transfer(model.report))
-    terminal.line(
-        f"{model.id}@{model.commit[:12]}\t{model.task}\t{figures.proof(model.manifest.proof, model.manifest.precision)}"
-    )
+    terminal.line(f"{model.id}@{model.commit[:12]}\t{model.task}\t{figures.proof(model.manifest)}")
 
 
 @dataclass(frozen=True)

@@ -67,11 +67,7 @@ def _variant(
     precision = f"{manifest.precision} *" if default else manifest.precision
     row = (
         *(model.id, model.commit[:7], model.task, precision, figures.size(model.size)),
-        *(
-            figures.size(source.size) if source else "",
-            figures.proof(manifest.proof, manifest.precision),
-            "pinned" if pinned else "",
-        ),
+        *(figures.size(source.size) if source else "", figures.proof(manifest), "pinned" if pinned else ""),
     )
     entry = {
         "kind": "variant",

@@ -11,37 +11,39 @@ import click
 from gpux.cli import figures
 from gpux.cli.references import references_argument
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import CorruptFileError, UsageError
+from gpux.errors import CorruptFileError, GpuxError, UsageError
 
 if TYPE_CHECKING:
-    from gpux.model.variant import StoredModel
     from gpux.store import Store
     from gpux.upkeep.inventory import Health
     from gpux.upkeep.repair import Repair
+    from gpux.upkeep.replays import Replay
 
 HEADER = ("Model", "Commit", "Task", "Precision", "Files", "Proof")
 Row = tuple[str, ...]
 
 
 def shown(
-    checked: Health, repairs: Sequence[Repair], replays: Mapping[Path, str]
+    checked: Health, repairs: Sequence[Repair], replays: Mapping[Path, Replay]
 ) -> tuple[list[Row], list[dict[str, Any]]]:
     """The rows of the table, and the entries of the JSON document, of checked models."""
     done = {repair.path: repair for repair in repairs}
     rows: list[Row] = []
     entries: list[dict[str, Any]] = []
 
-    def add(kind: str, path: Path, cells: Row, size: str, found: dict[str, Any], replay: str | None = None) -> None:
+    def add(kind: str, path: Path, cells: Row, size: str, found: dict[str, Any]) -> None:
         repair = done.get(path)
         ok = repair.repaired if repair is not None else bool(found["ok"])
         state = "ok" if found["ok"] else "repaired" if ok else "DAMAGED"
-        rows.append((*cells, f"{state} ({size})" if size else state, replay or ""))
-        entries.append({"kind": kind, **found, "ok": ok, "replay": replay, "repair": repair and repair.to_dict()})
+        replay = replays.get(path)
+        rows.append((*cells, f"{state} ({size})" if size else state, in_words(replay)))
+        done_again = replay and replay.to_dict()
+        entries.append({"kind": kind, **found, "ok": ok, "replay": done_again, "repair": repair and repair.to_dict()})
 
     for report in checked.variants:
         cells = (report.id, report.commit[:7], report.task, report.precision)
         size = f"{report.files}, {figures.size(report.size)}"
-        add("variant", report.path, cells, size, report.to_dict(), replays.get(report.path))
+        add("variant", report.path, cells, size, report.to_dict())
     for entry in checked.inventory.damaged:
         add("variant", entry.path, (entry.path.parent.parent.name, "", "", ""), "", {"ok": False, **entry.to_dict()})
     for source in checked.sources:
@@ -67,24 +69,27 @@ def remarks(terminal: Terminal, checked: Health, repairs: Sequence[Repair]) -> i
     return len(checked.messages)
 
 
-def replay_sound(checked: Health, mended: Collection[Path], store: Store, device: str) -> dict[Path, str]:
-    """Replay the kept proof cases of every intact variant; path -> the result in a few words."""
-    sound = {report.path for report in checked.variants if report.ok} | set(mended)
+def replay_all(checked: Health, mended: Collection[Path], store: Store, device: str) -> dict[Path, Replay]:
+    """Replay the proof of every checked variant; of a damaged one its answers only."""
+    from gpux.upkeep.replays import replay_model
+
+    intact = {report.path for report in checked.variants if report.ok} | set(mended)
     paths = {model.path for model in checked.inventory.variants}
-    return {model.path: _replay(model, device) for model in store.models() if model.path in sound & paths}
+    models = [model for model in store.models() if model.path in paths]
+    return {model.path: replay_model(model, device=device, intact=model.path in intact) for model in models}
 
 
-def _replay(model: StoredModel, device: str) -> str:
-    from gpux.proof.replay import replay
-    from gpux.runtime.graphs import Graphs
-
-    with Graphs.of(model, device=device) as graphs:
-        cases = replay(model, graphs.run)
-        used = graphs.session(graphs.names[0]).device
-    if not cases:
-        return "shipped: nothing to replay"
-    largest = max(case.max_abs_diff for case in cases)
-    return f"{len(cases)} cases on {used}: {figures.difference(largest)}"
+def in_words(replay: Replay | None) -> str:
+    """The result of a replay for the table: ``3 cases, 9 answers on cpu: 2.1e-06``."""
+    if replay is None:
+        return ""
+    if replay.error is not None:
+        return "DIFFERS" if replay.error.code == "proof" else "not replayed"
+    if not (replay.graphs or replay.answers):
+        return "nothing to replay"
+    counts = [f"{replay.graphs} cases"] if replay.graphs else []
+    counts += [f"{replay.answers} answers"] if replay.answers else []
+    return f"{', '.join(counts)} on {replay.device}: {figures.difference(replay.max_abs_diff)}".removesuffix(": ")
 
 
 @command("verify")
@@ -110,6 +115,9 @@ def verify_command(
     device: str,
 ) -> None:
     """Check models offline: every file against its hash, and with --proof every answer against its proof.
+
+    With --proof the graphs run their kept inputs again, and the pipeline answers its kept inputs again; of a variant
+    with an edited file, the first token id or answer that differs is printed.
 
     Variants are compared with their manifests, source files in the Hugging Face cache with the hashes in their names.
     """
@@ -137,15 +145,28 @@ def verify_command(
         with terminal.progress() as progress:
             repairs = repair_models(checked, settings=terminal.settings, store=store, progress=progress)
     mended = {done.path for done in repairs if done.repaired}
-    replays = replay_sound(checked, mended, store, device) if proof else {}
+    replays = replay_all(checked, mended, store, device) if proof else {}
     rows, entries = shown(checked, repairs, replays)
     if terminal.as_json:
         terminal.data(entries)
     else:
         terminal.table(HEADER, rows)
     left = remarks(terminal, checked, repairs)
+    failures = [replay.error for replay in replays.values() if replay.error is not None]
+    for failure in failures:
+        terminal.say(f"! {failure.message}")
     if left:
         _fail(terminal, left, mend=mend)
+    if failures:
+        _fail_replays(terminal, failures)
+
+
+def _fail_replays(terminal: Terminal, failures: Sequence[GpuxError]) -> None:
+    """End with the error of the first replay that failed; each was printed before."""
+    if terminal.as_json:
+        raise click.exceptions.Exit(failures[0].exit_code)
+    count = f"{len(failures)} {'proof does' if len(failures) == 1 else 'proofs do'} not hold"
+    raise type(failures[0])(count, hint=failures[0].hint, **failures[0].details)
 
 
 def _fail(terminal: Terminal, left: int, *, mend: bool) -> None:

@@ -163,13 +163,6 @@ class Proof(Value):
         """Largest difference of all cases of the graphs; None without cases."""
         return max((case.max_abs_diff for case in self.cases), default=None)
 
-    @property
-    def shown(self) -> str:
-        """What is proven, in the words of ``gpux list``: the status, for ``proven`` with what the proof covers."""
-        if self.status != "proven":
-            return self.status
-        return "answers proven" if self.answers is not None and self.answers.status == "proven" else "graph proven"
-
 
 @dataclass(frozen=True)
 class StoredFile(Value):
@@ -208,6 +201,17 @@ class Manifest(Value):
     def key(self) -> VariantKey:
         """The key of the variant."""
         return VariantKey(self.scheme, self.id, self.commit, self.task, self.precision, self.recipe)
+
+    @property
+    def evidence(self) -> str:
+        """What is proven, in two words: ``answers proven`` or ``graph proven``; ``shipped`` and ``inexact`` are the
+        status of the proof. A quantized variant has the status of its fp32 variant: ``fp32 proven``."""
+        if self.recipe.quantization is not None and self.proof.status != "inexact":
+            return f"fp32 {self.proof.status}"
+        if self.proof.status != "proven":
+            return self.proof.status
+        answers = self.proof.answers
+        return "answers proven" if answers is not None and answers.status == "proven" else "graph proven"
 
 
 @dataclass(frozen=True)
@@ -256,8 +260,9 @@ class StoredModel(Value):
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Path, size and the fields of the manifest, on one level; without ``report``."""
-        return {"path": str(self.path), "size": self.size, **self.manifest.to_dict()}
+        """Path, size, evidence and the fields of the manifest, on one level; without ``report``."""
+        evidence = self.manifest.evidence
+        return {"path": str(self.path), "size": self.size, "evidence": evidence, **self.manifest.to_dict()}
 
     def has_file(self, path: str) -> bool:
         """Whether the manifest lists a file with that path."""

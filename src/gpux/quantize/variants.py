@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpux.model.precisions import canonical_precision
 from gpux.model.variant import Manifest, Proof, StoredModel
+from gpux.proof.answers import carry_answers
 from gpux.proof.cases import FOLDER
 from gpux.quantize.graphs import QuantizedGraphs, quantize_graphs
 from gpux.quantize.methods import QuantizeOptions, methods
@@ -151,6 +152,7 @@ def _manifest(model: StoredModel, quantized: QuantizedGraphs, folder: Path, open
         provider,
         source.proof.limit,
         quantized.loss,
+        carry_answers(model, folder),
     )
     return replace(
         source,
