@@ -17,6 +17,7 @@ from gpux.errors import CorruptFileError, UnsafePathError
 from gpux.model.info import ModelFile, ModelInfo, ModelPage, Revision, SourceSnapshot
 from gpux.model.values import Value, to_jsonable
 from gpux.model.variant import (
+    AnswerProof,
     CallSpec,
     GraphSpec,
     Manifest,
@@ -33,7 +34,8 @@ INFO = ModelInfo("hf", "org/name", "name", "a" * 40, "main", (*FILES, ModelFile(
 TENSOR = TensorSpec("input_ids", "int64", ("batch", None, 4))
 GRAPHS = (GraphSpec("model", "model.onnx", (TENSOR,), ()), GraphSpec("decoder", "decoder.onnx", (), (TENSOR,)))
 CASES = (ProofCase("short", {"input_ids": (1, 4)}, 1e-7, 1e-4, True), ProofCase("long", {}, 3e-7, 1e-4, False))
-PROOF = Proof("proven", CASES, {"torch": "2"}, "1.24", "CPUExecutionProvider")
+ANSWERS = AnswerProof("proven", 9, 2e-6, {"transformers": "4.57.6"})
+PROOF = Proof("proven", CASES, {"torch": "2"}, "1.24", "CPUExecutionProvider", answers=ANSWERS)
 MANIFEST = Manifest(
     scheme="hf",
     id="org/name",
@@ -59,6 +61,7 @@ VALUES: list[Value] = [
     CallSpec(),
     CASES[0],
     Threshold("sliding_window", 8, {"model": {"input_ids": 1}}),
+    ANSWERS,
     PROOF,
     StoredFile("model.onnx", 7, "e" * 64),
     MANIFEST.key,
