@@ -391,7 +391,7 @@ class OutOfMemoryError(ConversionError):
 
 
 class ProofError(ConversionError):
-    """The outputs of the ONNX differ from those of the original model by more than the tolerance."""
+    """The outputs of the ONNX, or the answers of its pipeline, differ from those of the original model."""
 
     code = "proof"
     exit_code = 9

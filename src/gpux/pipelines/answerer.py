@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gpux.convert.answer_case import CALL, CHAT, ENCODE, TOKENS, AnswerCase
+from gpux.errors import UnsupportedError
 from gpux.pipelines.base import Pipeline
 
 if TYPE_CHECKING:  # the libraries behind these are imported by the pipelines that need them
@@ -22,6 +23,7 @@ _NEEDED = {TOKENS: "tokenizer", CHAT: "chat_template", ENCODE: "encode", CALL: "
 
 class _TextPipeline(Protocol):
     tokenizer: Tokenizer
+    sentence_tokenizer: Tokenizer
     chat_template: ChatTemplate
 
     def encode(self, texts: Any, **options: Any) -> Any: ...
@@ -58,13 +60,21 @@ class PipelineAnswerer:
         inner = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, list) else ()
         return sum(map(self._length, inner))
 
+    @property
+    def _tokenizer(self) -> Tokenizer:
+        """The tokenizer of sentence vectors, where the pipeline computes them."""
+        try:
+            return self._pipeline.sentence_tokenizer
+        except (AttributeError, UnsupportedError):
+            return self._pipeline.tokenizer
+
     def _tokens(self, case: AnswerCase) -> dict[str, list[int]]:
         text = tuple(case.inputs) if isinstance(case.inputs, list) else case.inputs
-        options = dict(case.options)
+        options, tokenizer = dict(case.options), self._tokenizer
         if options.pop("truncation", False):
-            (found,) = self._pipeline.tokenizer([text], limit=options.get("max_length", self._pipeline.tokenizer.limit))
+            (found,) = tokenizer([text], limit=options.get("max_length", tokenizer.limit))
         else:
-            found = self._pipeline.tokenizer.tokens(text, **options)
+            found = tokenizer.tokens(text, **options)
         return {"ids": found.ids, "type_ids": found.type_ids}
 
     def _chat(self, case: AnswerCase) -> dict[str, Any]:

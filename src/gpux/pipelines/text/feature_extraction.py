@@ -278,7 +278,7 @@ class FeatureExtractionPipeline(TextPipeline):
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
         for start in range(0, len(order), _CHUNK):
             chunk = sorted(order[start : start + _CHUNK])  # so that an error names the place of its text
-            tokens = self._tokenize([texts[i] for i in chunk], tokenizer=self._sentence_tokenizer, **limits)
+            tokens = self._tokenize([texts[i] for i in chunk], tokenizer=self.sentence_tokenizer, **limits)
             for index, vector in zip(chunk, self.run_batches(tokens, batch_size=batch_size, forward=pool), strict=True):
                 found[index] = vector
         return np.stack(found) if found else np.empty((0, self._width()), np.float32)
@@ -286,10 +286,15 @@ class FeatureExtractionPipeline(TextPipeline):
     def _prompt_tokens(self, prompt: str) -> int:
         if not prompt or self.sentence.include_prompt:
             return 0
-        return self._sentence_tokenizer.prompt_length(prompt, self.max_seq_length)
+        return self.sentence_tokenizer.prompt_length(prompt, self.max_seq_length)
 
     @cached_property
-    def _sentence_tokenizer(self) -> Tokenizer:
+    def sentence_tokenizer(self) -> Tokenizer:
+        """The tokenizer of :meth:`encode`, which may lower-case texts first.
+
+        Raises:
+            UnsupportedError: the repository has a module that gpux does not support.
+        """
         if not self.sentence.lower_case:
             return self.tokenizer
         return Tokenizer(self.model, subfolder=self.sentence.folder, lower_case=True)
