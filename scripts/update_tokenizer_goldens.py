@@ -30,7 +30,8 @@ def answers(folder: Path, config: Config) -> dict[str, Any]:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
-        return {"error": f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"}
+        text = " ".join(str(exc).replace(str(folder), "FOLDER").split())
+        return {"error": f"{type(exc).__name__}: {text[:200]}"}
     pair = tokenizer(*PAIR, return_token_type_ids=True)
     limit = tokenizer.model_max_length
     plain = tokenizer("hello world . don't", add_special_tokens=False)["input_ids"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpux.convert.host.pip import interpreter
 from gpux.errors import UnsupportedError
 from gpux.pipelines.text.effective import EffectiveTokenizer, TokenizerFiles, effective_tokenizer, tokenizer_class
-from gpux.pipelines.text.tokenizer_classes import CLASSES, facts
+from gpux.pipelines.text.tokenizer_classes import CLASSES, NAMES, facts
 from tests.pipelines.tokenizer_configs import CONFIGS, PAIR, SPECIALS, Config
 
 GOLDENS = json.loads((Path(__file__).parent / "tokenizer_goldens.json").read_text(encoding="utf-8"))
@@ -94,3 +96,26 @@ def test_a_known_tokenizer_does_not_change_when_it_is_opened_again(tmp_path: Pat
         first = open_folder(folder)
         first.tokenizer.save(str(folder / "tokenizer.json"))
         assert answers(open_folder(folder), config) == answers(first, config), config.name
+
+
+@pytest.mark.toolchain
+def test_the_table_has_the_defaults_of_transformers(warm_toolchains: Path) -> None:
+    found = run(warm_toolchains, "tokenizer_signatures.py", *sorted(CLASSES))
+    for name, rules in CLASSES.items():
+        defaults = found[name]["defaults"]
+        assert dict(rules.tokens) == {key: value for key, value in defaults.items() if key in NAMES}, name
+        assert rules.settings.items() <= defaults.items(), name
+        assert rules.padding_side == found[name]["padding_side"], name
+        assert list(rules.input_names) == found[name]["input_names"], name
+
+
+@pytest.mark.toolchain
+def test_add_prefix_space_gives_what_the_sentencepiece_model_would(warm_toolchains: Path, tmp_path: Path) -> None:
+    for name, ids in run(warm_toolchains, "sentencepiece_tokenizers.py", str(tmp_path)).items():
+        tokenizer = open_folder(tmp_path / name).tokenizer
+        assert {text: tokenizer.encode(text).ids for text in ids} == ids, name
+
+
+def run(toolchains: Path, script: str, *arguments: str) -> Any:
+    command = [interpreter(toolchains / "optimum"), "-I", Path(__file__).with_name(script), *arguments]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

@@ -288,22 +288,37 @@ def _all_special(draft: Draft) -> list[Token]:
 
 
 def _add(draft: Draft, listed: Mapping[int, AddedToken]) -> None:
-    """Add tokens that the vocabulary lacks, those with an id first; a known one keeps the flags that it has."""
+    """Add tokens that the vocabulary lacks, those with an id first, and replace the flags of known ones."""
     special = _all_special(draft)
     texts = {str(token) for token in special}
-    present = {token.content for token in draft.tokenizer.get_added_tokens_decoder().values()}
+    known = {token.content: token for token in draft.tokenizer.get_added_tokens_decoder().values()}
     wanted: list[Token] = [token for _, token in sorted(listed.items())]
-    present |= {str(token) for token in wanted}
+    present = {*known, *(str(token) for token in wanted)}
     wanted += [token for token in special if not (isinstance(token, str) and token in present)]
     adding = []
     for token in wanted:
         is_special = str(token) in texts or (isinstance(token, AddedToken) and token.special)
         if isinstance(token, str):
-            adding.append(AddedToken(token, special=is_special))
-        else:
-            token.special = is_special
-            adding.append(token)
+            token = AddedToken(token, special=is_special)
+        token.special = is_special
+        before = known.get(token.content)
+        adding.append(_as_before(token, before) if before is not None and before.special and is_special else token)
     draft.tokenizer.add_tokens(adding)
+
+
+def _as_before(token: AddedToken, before: AddedToken) -> AddedToken:
+    """The token, looked for in texts as it was first added: before or after normalization.
+
+    tokenizers 0.22, which transformers 4.57 has, keeps that of a special token when its flags are replaced.
+    """
+    return AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=before.normalized,
+        special=True,
+    )
 
 
 def _described(draft: Draft, rules: TokenizerClass, padding: Mapping[str, Any]) -> EffectiveTokenizer:

@@ -135,12 +135,17 @@ def _bert_normalizer(draft: Draft, *, chinese: bool) -> None:
         wanted["handle_chinese_chars"] = settings["tokenize_chinese_chars"]
     state = {"clean_text": normalizer.clean_text, "handle_chinese_chars": normalizer.handle_chinese_chars, **wanted}
     try:
-        draft.tokenizer.normalizer = normalizers.BertNormalizer(**state)
+        changed = normalizers.BertNormalizer(**state)
     except TypeError:
         key = next(
             key for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars") if _not_bool(settings, key)
         )
         draft.refuse(key, "is neither true nor false", also_refused=True)
+    for token in draft.tokenizer.get_added_tokens_decoder().values():
+        # transformers still looks for the token as the normalizer of the file had it
+        if token.normalized and normalizer.normalize_str(token.content) != changed.normalize_str(token.content):
+            draft.refuse("do_lower_case", f"changes where the added token {token.content!r} is found")
+    draft.tokenizer.normalizer = changed
 
 
 def _not_bool(settings: Mapping[str, Any], key: str) -> bool:
@@ -205,13 +210,13 @@ def language(kind: str, default: str) -> Change:
     """The source language, and the end, are the special tokens around a text.
 
     Args:
-        kind: the tokens' order: ``last`` (text, end, language) or ``first`` (language, text, end).
+        kind: the tokens' order: ``last`` (text, end, language), ``first`` (language, text, end), ``chosen`` (first,
+            unless ``legacy_behaviour`` is true) or ``underlined`` (first, with the name in ``__``).
         default: the language where the repository names none.
     """
 
     def change(draft: Draft) -> None:
-        settings = draft.settings
-        name = settings.get("src_lang") or default
+        name = draft.settings.get("src_lang") or default
         if kind == "underlined":
             name = name if "__" in name else f"__{name}__"
         if draft.class_name.startswith("MBart50") and name not in facts()["languages"]["MBart50"]:
@@ -220,7 +225,7 @@ def language(kind: str, default: str) -> Change:
         if place is None or end is None:
             draft.refuse("src_lang" if place is None else "eos_token", "is not in the vocabulary", also_refused=True)
         code, stop = draft.tokenizer.id_to_token(place), draft.tokenizer.id_to_token(end)
-        last = kind == "last" or bool(settings.get("legacy_behaviour"))
+        last = kind == "last" or (kind == "chosen" and bool(draft.settings.get("legacy_behaviour")))
         before, behind = ([], [stop, code]) if last else ([code], [stop])
         draft.tokenizer.post_processor = processors.TemplateProcessing(
             single=[*before, "$A", *behind],
@@ -370,6 +375,16 @@ def _codegen(draft: Draft) -> None:
         draft.refuse("add_bos_token", "is not supported by this class", also_refused=True)
 
 
+def _no_prefix_space(draft: Draft) -> None:
+    """The class keeps ``add_prefix_space`` to itself."""
+    draft.settings.pop("add_prefix_space", None)
+
+
+def _clip(draft: Draft) -> None:
+    if not isinstance(draft.tokenizer.pre_tokenizer, pre_tokenizers.Sequence):
+        draft.refuse("tokenizer_class", "needs a tokenizer.json of transformers 4.17 or later", also_refused=True)
+
+
 def _needs_words(draft: Draft) -> None:
     draft.refuse("tokenizer_class", "splits Chinese texts with rjieba, which gpux does not have")
 
@@ -512,7 +527,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
         settings={"add_prefix_space": False},
         input_names=("input_ids", "attention_mask", "token_type_ids"),
     ),
-    "BlenderbotSmallTokenizerFast": TokenizerClass(tokens=_GPT2),
+    "BlenderbotSmallTokenizerFast": TokenizerClass(tokens=_GPT2, before=(_no_prefix_space,)),
     "BloomTokenizerFast": TokenizerClass(
         tokens={**_ENDS, "unk_token": "<unk>", "pad_token": "<pad>"},
         settings={"add_prefix_space": False},
@@ -521,6 +536,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
     ),
     "CLIPTokenizerFast": TokenizerClass(
         tokens={"unk_token": _END, "bos_token": "<|startoftext|>", "eos_token": _END, "pad_token": _END},
+        before=(_clip,),
         input_names=_NO_TYPES,
     ),
     "CodeGenTokenizerFast": TokenizerClass(
@@ -629,7 +645,7 @@ CLASSES: Mapping[str, TokenizerClass] = {
         tokens=_ROBERTA,
         flags=_LEFT_NORMALIZED,
         before=(_nllb,),
-        after=(language("first", "eng_Latn"),),
+        after=(language("chosen", "eng_Latn"),),
         input_names=_NO_TYPES,
     ),
     "NougatTokenizerFast": TokenizerClass(
