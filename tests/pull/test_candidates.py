@@ -11,7 +11,8 @@ from gpux import errors
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter, Refusal
 from gpux.inspect.formats import weight_formats
 from gpux.model.info import ModelFile, ModelInfo
-from gpux.pull.candidates import Candidate, check_weights, direct_candidates, no_weights, variant_bytes
+from gpux.pull.absent_weights import check_weights, no_weights
+from gpux.pull.candidates import Candidate, direct_candidates, variant_bytes
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
 
@@ -53,6 +54,7 @@ def names(found: list[Candidate], *, usable: bool = True) -> list[str]:
 
 SHIPS = info(config_dot_json=10, tokenizer_dot_json=20, model_dot_safetensors=1000, onnx__model_dot_onnx=1100)
 WEIGHTS = info(parameters=500, config_dot_json=10, model_dot_safetensors=1000)
+FP16_ALONE = info(config_dot_json=10, onnx__model_fp16_dot_onnx=600)
 FP16 = info(config_dot_json=10, onnx__model_dot_onnx=1100, onnx__model_fp16_dot_onnx=600)
 
 
@@ -113,10 +115,11 @@ def test_parts_are_one_model() -> None:
 @pytest.mark.parametrize(
     ("found", "precision", "message"),
     [
-        (SHIPS, "q4f16", "onnx in fp32"),
-        (WEIGHTS, "bf16", "safetensors"),
+        (SHIPS, "q4f16", "ONNX in fp32"),
+        (WEIGHTS, "bf16", "no weights in bf16: gpux converts to fp32, fp16, int8, int4"),
+        (FP16_ALONE, "fp32", "ships onnx in fp16, not in fp32"),
         (info(config_dot_json=1), "fp32", "the repository has no weights"),
-        (info(a_dot_gguf=1, b_dot_gguf=1), "fp32", "gguf"),
+        (info(a_dot_gguf=1, b_dot_gguf=1), "fp32", "2 GGUF files"),
     ],
 )
 def test_the_error_lists_the_weights_that_a_repository_has(found: ModelInfo, precision: str, message: str) -> None:

@@ -24,9 +24,9 @@ from gpux.model.info import ModelInfo
 from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
+from gpux.pull.absent_weights import ReadJson, indexed_sources, packed_for_mlx, source_files
 from gpux.pull.graph_data import ReadGraph
 
-GGUF = ".gguf"
 #: A fp32 graph holds four bytes for each parameter, and a few percent of structure.
 _BYTES_PER_PARAMETER = 4
 _GRAPH_OVERHEAD = 1.05
@@ -76,6 +76,7 @@ def direct_candidates(
     prove: bool = False,
     result: str | None = None,
     read_graph: ReadGraph = lambda graph: graph,
+    read_json: ReadJson = lambda path: {},
 ) -> list[Candidate]:
     """The candidates that create a variant from the repository's files: its own ONNX, and each converter.
 
@@ -90,6 +91,7 @@ def direct_candidates(
         prove: the repository's own ONNX has to be proven against the original weights.
         result: the precision that is requested, where it is quantized from this variant.
         read_graph: returns a shipped graph with the external data that it names; by default that of usual names.
+        read_json: reads the index of the shards; by default shards are known by their names only.
 
     Raises:
         UsageError: there is no converter named ``only``.
@@ -97,7 +99,7 @@ def direct_candidates(
     if only is not None and only not in converters:
         raise UsageError(f"no converter {only!r}", hint=f"The converters are: {', '.join(converters)}.")
     paths = [file.path for file in info.files]
-    run_files, sources = formats.run_files(paths), source_files(paths)
+    run_files = formats.run_files(paths)
     graphs = () if convert else formats.runnable_graphs(paths, precision)[1]
     candidates = []
     if graphs:
@@ -107,7 +109,16 @@ def direct_candidates(
         candidates.append(shipped)
     else:
         candidates.append(Candidate(SHIPPED, "shipped", False, _why_not_shipped(paths, precision, convert=convert)))
-    if sources and precision == "fp32":
+    try:
+        sources = indexed_sources(info, read_json) if precision == "fp32" else ()
+    except NoWeightsError as exc:
+        refused = source_files(paths)
+        candidates.append(Candidate("converters", "convert", False, exc.message, refused, run_files, error=exc))
+        return candidates
+    mlx = packed_for_mlx(info, read_config(sources)) if sources else None
+    if mlx is not None:
+        candidates.append(Candidate("converters", "convert", False, mlx.message, sources, run_files, error=mlx))
+    elif sources:
         chosen = {only: converters[only]} if only is not None else converters
         for name, refusal in planner.assess(read_config(sources), task, precision, chosen).items():
             reason = f"{name} {refusal}" if refusal else f"converts {sources[0]} and proves the result"
@@ -174,24 +185,6 @@ def _proven(
     return replace(shipped, usable=False, reason=error.message, error=error)
 
 
-def check_weights(info: ModelInfo) -> None:
-    """Return if the repository has ONNX or weights that a converter reads; checked before the task is chosen.
-
-    Raises:
-        NoWeightsError: it has neither.
-    """
-    paths = [file.path for file in info.files]
-    if not formats.onnx_variants(paths) and not source_files(paths):
-        raise no_weights(info, "fp32")
-
-
-def source_files(paths: Iterable[str]) -> tuple[str, ...]:
-    """The weights that a converter reads: safetensors, else pickles, else the GGUF file where there is exactly one."""
-    names = tuple(paths)
-    ggufs = tuple(path for path in names if path.endswith(GGUF) and "/" not in path)
-    return formats.source_weights(names) or (ggufs if len(ggufs) == 1 else ())
-
-
 def variant_bytes(info: ModelInfo, candidate: Candidate, precision: str, base: StoredModel | None = None) -> int:
     """About how many bytes a candidate writes to the store.
 
@@ -214,19 +207,3 @@ def fp32_bytes(info: ModelInfo, weights: Iterable[str]) -> int:
     paths = set(weights)
     size = sum(file.size or 0 for file in info.files if file.path in paths)
     return max(size, _BYTES_PER_PARAMETER * (info.parameters or 0))
-
-
-def no_weights(info: ModelInfo, precision: str) -> NoWeightsError:
-    """The error for a repository that has nothing to run or convert in a precision; lists what it has."""
-    precisions = formats.onnx_precisions(file.path for file in info.files)
-    shipped = f" (onnx in {', '.join(precisions)})" if precisions else ""
-    found = f"{', '.join(info.formats)}{shipped}" if info.formats else "no weights"
-    choice = "--precision " + precisions[0] if precisions else "--format " + next(iter(info.formats), "")
-    bring = f"Try `gpux pull {info.id} {choice}`, or see its files" if info.formats else "See its files"
-    return NoWeightsError(
-        f"{info.id} has no weights that gpux can run ({precision} as ONNX, or weights that are converted to fp32: "
-        f"safetensors, PyTorch or a single GGUF file): the repository has {found}",
-        hint=f"{bring}: `gpux info {info.id} --files`.",
-        model=info.id,
-        formats=list(info.formats),
-    )

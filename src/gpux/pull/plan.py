@@ -23,16 +23,13 @@ from gpux.model.info import ModelInfo
 from gpux.model.precisions import AUTO, QUANTIZED
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
+from gpux.pull.absent_weights import GGUF, ReadJson, check_weights, no_weights, source_files
 from gpux.pull.candidates import (
-    GGUF,
     Candidate,
     ReadConfig,
-    check_weights,
     direct_candidates,
     fp32_bytes,
     graph_files,
-    no_weights,
-    source_files,
     variant_bytes,
 )
 from gpux.pull.context import PullContext
@@ -148,7 +145,7 @@ def plan_pull(context: PullContext, *, every_candidate: bool = False) -> PullPla
         info = _resolve(context)
     except UnavailableError as exc:
         return _stored_plan(*_stored_instead(context, exc))
-    check_weights(info)
+    check_weights(info, _Configs(context, info).json)
     task = planner.choose_task(info, context.task)
     precision, notes = _precision(context, info, task)
     plan = _plan_variant(context, info, task, precision, force=context.force, every_candidate=every_candidate)
@@ -239,6 +236,7 @@ def _plan_variant(
         prove=context.prove,
         result=result or precision,
         read_graph=graphs.read,
+        read_json=configs.json,
     )
     candidates = [_checked(candidate, context.converters) for candidate in found]
     candidates += _quantizing(base, precision) if base is not None else []
@@ -248,7 +246,7 @@ def _plan_variant(
     plan = replace(_with_files(context, plan, first, cached), memory=memory)
     notes = [note for graph in (first.graphs if first else ()) if (note := undecided(graph, info, cached))]
     plan = replace(plan, notes=tuple(notes))
-    return replace(plan, refusal=None if plan.stored else full or _refusal(context, plan, info, configs.read))
+    return replace(plan, refusal=None if plan.stored else full or _refusal(context, plan, info, configs))
 
 
 def _first_by_files(plan: PullPlan, info: ModelInfo, *, convert: bool) -> Candidate | None:
@@ -316,6 +314,15 @@ class _Configs:
             self._found[name] = self._gguf(name) if name != CONFIG else self._json()
         return self._found[name]
 
+    def json(self, path: str) -> Mapping[str, Any]:
+        """A JSON object of the repository; ``{}`` where the source does not answer."""
+        if path not in self._found:
+            try:
+                self._found[path] = self._fetched(path)
+            except UnavailableError:
+                return {}
+        return self._found[path]
+
     def _gguf(self, path: str) -> Mapping[str, Any]:
         with self._context.manager.open_reads(self._info) as reads:
             return {**as_config(read_gguf(reads, path)), "gguf": path}
@@ -323,10 +330,13 @@ class _Configs:
     def _json(self) -> Mapping[str, Any]:
         if self._info.file(CONFIG) is None:
             return {"model_type": self._info.model_type, "architectures": list(self._info.architectures)}
-        snapshot = self._context.manager.fetch(self._info, [CONFIG], cancel=self._context.cancel)
+        return self._fetched(CONFIG)
+
+    def _fetched(self, path: str) -> Mapping[str, Any]:
+        snapshot = self._context.manager.fetch(self._info, [path], cancel=self._context.cancel)
         if snapshot.report is not None:
             self._context.transfers.append(snapshot.report)
-        return snapshot.read_json(CONFIG)
+        return snapshot.read_json(path)
 
 
 def _with_files(context: PullContext, plan: PullPlan, first: Candidate | None, cached: set[str]) -> PullPlan:
@@ -358,9 +368,9 @@ def _memory(
     return MemoryNeed("the conversion", needed, available_memory())
 
 
-def _refusal(context: PullContext, plan: PullPlan, info: ModelInfo, read_config: ReadConfig) -> GpuxError | None:
+def _refusal(context: PullContext, plan: PullPlan, info: ModelInfo, configs: _Configs) -> GpuxError | None:
     if not plan.usable:
-        return _nothing_usable(plan, info, read_config)
+        return _nothing_usable(plan, info, configs.read, configs.json)
     missing = plan.usable[0].missing
     if missing is not None and (plan.usable[0].kind == "shipped" or not plan.ready):
         return missing  # --prove requests a proof of the shipped ONNX, not a conversion in its place
@@ -369,13 +379,13 @@ def _refusal(context: PullContext, plan: PullPlan, info: ModelInfo, read_config:
     return None if context.ignore_memory else memory_refusal(plan.memory)
 
 
-def _nothing_usable(plan: PullPlan, info: ModelInfo, read_config: ReadConfig) -> GpuxError:
+def _nothing_usable(plan: PullPlan, info: ModelInfo, read_config: ReadConfig, read_json: ReadJson) -> GpuxError:
     errors = [candidate.error for candidate in plan.candidates if candidate.error is not None]
     if errors:
         return errors[-1]
     refused = {candidate.name: candidate for candidate in plan.candidates if candidate.refusal is not None}
     if not refused:
-        return no_weights(info, plan.precision)
+        return no_weights(info, plan.precision, read_json)
     config = read_config(next(iter(refused.values())).weights)
     refusals = {name: candidate.refusal for name, candidate in refused.items() if candidate.refusal is not None}
     return planner.unsupported(plan.id, config, plan.task, refusals)

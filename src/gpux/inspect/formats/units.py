@@ -155,6 +155,20 @@ def _missing(members: list[str]) -> int:
     return int(last["number"]) + 1 - len(members) if last else 0
 
 
+def missing_shards(unit: Unit) -> tuple[str, ...]:
+    """The names of the shards that the other names imply and the repository does not have."""
+    first = unit.paths[0]
+    match, last = _SHARD.match(first), _CONSOLIDATED.match(unit.paths[-1])
+    if match:
+        numbers, (start, stop) = range(1, int(match["total"]) + 1), match.span("number")
+    elif last:
+        numbers, (start, stop) = range(int(last["number"]) + 1), last.span("number")
+    else:
+        return ()
+    named = (f"{first[:start]}{number:0{stop - start}d}{first[stop:]}" for number in numbers)
+    return tuple(name for name in named if name not in unit.paths)
+
+
 def _index(member: str, names: frozenset[str]) -> str | None:
     """``model.safetensors.index.json``, or ``model.safetensors.index.fp16.json`` for the shards of a variant."""
     match = _SHARD.match(member)
