@@ -204,7 +204,7 @@ def test_a_dry_run_refuses_as_the_pull_does(hub: HubServer) -> None:
 
 @pytest.mark.parametrize("ref", ["odd/no-weights", "odd/gguf"])
 def test_no_weights(settings: Settings, ref: str) -> None:
-    with pytest.raises(errors.NoWeightsError, match="no weights|2 GGUF files"):
+    with pytest.raises(errors.NoWeightsError, match=r"no weights|2 GGUF files"):
         pull_model(ref, settings=settings, task="fill-mask")
 
 
