@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
-from gpux.convert.answer_case import TOKENS, AnswerSet, read_answers
+from gpux.convert.answer_case import CHAT, TOKENS, AnswerSet, read_answers
 from gpux.model.effective import is_effective
 from gpux.model.json_file import read_json
 from gpux.model.variant import CallSpec, Manifest, Proof, Recipe, StoredModel
+from gpux.pipelines.chat.template import ChatTemplate
 from gpux.pipelines.text.tokenization import Tokenizer
 from tests.pipelines.tokenizer_configs import CONFIGS, CUT, LONG, PAIR, SPECIALS, Config
 
@@ -112,3 +115,116 @@ def test_a_tokenizer_that_the_reference_refuses_has_no_cases(effective: Path, co
     assert not found.cases
     assert found.failures[TOKENS][:100] == GOLDENS[config.name]["error"][:100]
     assert not (effective / config.name / "tokenizer.json").exists()
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+CHATML = (
+    "{% for m in messages %}{% if m.role == 'system' and loop.index0 %}{{ raise_exception('system first') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+DATED = "Today is {{ strftime_now('%d %b %Y') }}. " + CHATML
+DATE_STRING = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b') %}{% endif %}{{ date_string }}"
+)
+BY_NAME = {config.name: config for config in CONFIGS}
+
+
+@pytest.fixture(scope="session")
+def folders(write: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repositories with other files than those of a plain tokenizer."""
+    folder = tmp_path_factory.mktemp("folders")
+    for name, template in (("chat", CHATML), ("no-system", NO_SYSTEM), ("dated", DATED), ("date-string", DATE_STRING)):
+        replace(BY_NAME["qwen2"], config={"chat_template": template}).write(folder / name)
+    replace(BY_NAME["qwen2"], config={"chat_template": "none"}).write(folder / "chat-file")
+    (folder / "chat-file" / "chat_template.jinja").write_text(CHATML)
+    BY_NAME["bert-keep-case"].write(folder / "module" / "0_Transformer")
+    settings = {"max_seq_length": 20, "do_lower_case": True}
+    (folder / "module" / "0_Transformer" / "sentence_bert_config.json").write_text(json.dumps(settings))
+    modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    (folder / "module" / "modules.json").write_text(json.dumps(modules))
+    own = {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}}
+    replace(BY_NAME["bert"], config=own).write(folder / "own-class")
+    replace(BY_NAME["bert"], config={"tokenizer_class": "NoSuchTokenizer"}).write(folder / "unknown-class")
+    BY_NAME["bert"].write(folder / "cut")
+    file = folder / "cut" / "tokenizer.json"
+    file.write_bytes(file.read_bytes()[:500])
+    (folder / "no-tokenizer").mkdir()
+    (folder / "no-tokenizer" / "config.json").write_text('{"model_type": "vit"}')
+    limits = BY_NAME["bert"]
+    limits.write(folder / "truncating")
+    tokenizer = limits_of(folder / "truncating" / "tokenizer.json")
+    tokenizer.save(str(folder / "truncating" / "tokenizer.json"))
+    return write(folder, "text-generation")
+
+
+def limits_of(file: Path) -> Any:
+    """A tokenizer with truncation and padding switched on, as all-MiniLM-L6-v2 is published."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    tokenizer.enable_truncation(9)
+    tokenizer.enable_padding(length=9, direction="left", pad_id=0, pad_type_id=0, pad_token="[PAD]")
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("name", "chats"),
+    [
+        ("chat", {"one-message", "system", "several-turns", "system-and-turns", "no-generation-prompt", "tools"}),
+        ("chat-file", {"one-message", "system", "several-turns", "system-and-turns", "no-generation-prompt", "tools"}),
+        ("no-system", {"one-message", "several-turns", "no-generation-prompt", "tools"}),
+        ("dated", set()),
+        ("date-string", {"one-message", "system", "several-turns", "system-and-turns", "no-generation-prompt"}),
+    ],
+)
+def test_the_prompts_of_a_chat_template(folders: Path, name: str, chats: set[str]) -> None:
+    found = [case for case in answers(folders / name).cases if case.kind == CHAT]
+    assert {case.name for case in found} == {f"chat/{chat}" for chat in chats}
+    config = read_json(folders / name / "tokenizer_config.json")
+    template = CHATML if name == "chat-file" else config["chat_template"]
+    tokenizer = Tokenizer(stored(folders / name))
+    for case in found:
+        text = ChatTemplate({"default": template}, {}).render(case.inputs, **case.options)
+        assert text == case.expected["text"]
+        assert tokenizer.ids(text, add_special_tokens=False) == case.expected["ids"]
+
+
+def test_the_tokenizer_of_a_module_is_written_and_asked(folders: Path) -> None:
+    assert is_effective(read_json(folders / "module" / "0_Transformer" / "tokenizer_config.json"))
+    assert not (folders / "module" / "tokenizer.json").exists()
+    found = answers(folders / "module")
+    assert found.cases and not found.failures
+
+
+@pytest.mark.parametrize("name", ["own-class", "unknown-class"])
+def test_a_class_that_transformers_does_not_have_is_named(folders: Path, name: str) -> None:
+    found = answers(folders / name)
+    assert not found.cases
+    assert ("contains custom code" if name == "own-class" else "NoSuchTokenizer") in found.failures[TOKENS]
+    assert str(folders.parent) not in found.failures[TOKENS]
+    (warning,) = events(folders)[name]["warnings"]
+    assert warning.startswith("transformers cannot open the tokenizer, so its ids are not proven")
+    assert not (folders / name / "tokenizer.json").exists()
+
+
+def test_a_damaged_tokenizer_json_is_refused(folders: Path) -> None:
+    code, message = events(folders)["cut"]["refused"]
+    assert code == "corrupt_file"
+    assert message.startswith("tokenizer.json cannot be read: ")
+
+
+def test_a_model_without_tokenizer_has_no_cases(folders: Path) -> None:
+    assert answers(folders / "no-tokenizer") == AnswerSet()
+    assert events(folders)["no-tokenizer"] == {"warnings": [], "refused": None}
+
+
+def test_truncation_and_padding_are_off_and_their_sides_kept(folders: Path) -> None:
+    tokenizer = tokenizers.Tokenizer.from_file(str(folders / "truncating" / "tokenizer.json"))
+    assert (tokenizer.truncation, tokenizer.padding) == (None, None)
+    config = read_json(folders / "truncating" / "tokenizer_config.json")
+    assert (config["padding_side"], config["model_max_length"]) == ("left", 24)
+
+
+def events(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "events.json")

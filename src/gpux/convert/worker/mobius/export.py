@@ -107,12 +107,13 @@ def _run_original(request: dict[str, Any], tokenizer: TokenizerWork) -> dict[str
     from gpux.convert.worker.reference.write import write_reference
 
     source, output = Path(request["source"]), Path(request["output"])
-    answers = ReferenceAnswers(source, TASK)
+    tokens = tokenizer.finish()
+    answers = ReferenceAnswers(source, TASK, tokenizer=tokenizer.for_answers())
     original = Original(source)
     exported = Exported(f"{TASK}-with-past", {"model": output / "model.onnx"}, original.model_class)
     folder, seed = Path(request["reference"]), int(request.get("seed", 0))
     answered = write_reference(original.load, exported, folder, seed, _exporter(exported.model_class), answers.ask)
-    write_answers(merged([tokenizer.finish(), answers.found]), folder)
+    write_answers(merged([tokens, answers.found]), folder)
     return {**answered, "versions": versions(), "peak_rss": peak_rss()}
 
 

@@ -54,9 +54,11 @@ class ReferenceAnswers:
         source: folder of the repository.
         task: the Hub's name.
         trust_remote_code: run code of the repository.
+        tokenizer: transformers' tokenizer to ask with; None: the one that ``transformers.pipeline`` loads.
     """
 
-    def __init__(self, source: Path, task: str, *, trust_remote_code: bool = False) -> None:
+    def __init__(self, source: Path, task: str, *, trust_remote_code: bool = False, tokenizer: Any = None) -> None:
+        self._tokenizer = tokenizer
         self._source, self._task, self._trust = source, task.removesuffix("-with-past"), trust_remote_code
         self.found = AnswerSet()  #: empty before :meth:`ask`, and for tasks without a pipeline
 
@@ -66,7 +68,7 @@ class ReferenceAnswers:
             return
         now = time.process_time()
         deadline = now + max(SECONDS, SHARE * now)
-        original = Original(model, self._source, self._task, self._trust, deadline)
+        original = Original(model, self._source, self._task, self._trust, deadline, self._tokenizer)
         kind = ENCODE if self._task == "feature-extraction" and is_sentence_model(self._source) else CALL
         cases: list[AnswerCase] = []
         failures: dict[str, str] = {}

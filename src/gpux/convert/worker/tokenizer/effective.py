@@ -30,6 +30,12 @@ def library() -> str:
     return f"transformers {transformers.__version__}"
 
 
+def effective_version(folder: Path) -> str | None:
+    """The library that wrote the tokenizer of a variant; None if it is as in the repository."""
+    found = read_json(folder / CONFIG).get(EFFECTIVE)
+    return found if isinstance(found, str) else None
+
+
 def open_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
     """The tokenizer of a folder as ``AutoTokenizer`` opens it; raises anything."""
     return transformers.AutoTokenizer.from_pretrained(
@@ -60,6 +66,21 @@ def write_settings(tokenizer: Any, source: Path, output: Path) -> None:
     config = {**kept, **tokens, **settings, EFFECTIVE: library()}
     write_text(output / CONFIG, json.dumps(config, ensure_ascii=False, indent=2))
     write_text(output / SPECIALS, json.dumps(_plain(tokens), ensure_ascii=False, indent=2))
+
+
+def read_effective(folder: Path, template: Any) -> Any:
+    """A tokenizer of this process's transformers from files that another version wrote; its rules are not applied.
+
+    Args:
+        folder: of the variant.
+        template: the chat template.
+    """
+    config = read_json(folder / CONFIG)
+    given = {name: config[name] for name in (*NAMES, *_SETTINGS) if name in config and name != "model_input_names"}
+    found = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(folder / TOKENIZER)), **given)
+    found.model_input_names = config["model_input_names"]
+    found.chat_template = template
+    return found
 
 
 def special_tokens(tokenizer: Any) -> dict[str, Any]:

@@ -83,6 +83,8 @@ CHATS: Mapping[str, tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]] = {
 }
 #: A date for templates that write the current one, as most of them name it.
 _DATE = {"date_string": "26 Jul 2024"}
+#: Two times without a common part: a prompt that is the same at both does not depend on the time.
+_CLOCKS = (dates.datetime(2024, 1, 2, 3, 4, 5), dates.datetime(2031, 11, 23, 16, 57, 48))  # noqa: DTZ001 - local time
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Questions:
     def _chat(self, name: str, messages: Sequence[Any], options: Mapping[str, Any]) -> AnswerCase | None:
         for given in (dict(options), {**options, **_DATE}):
             try:
-                texts = {self._rendered(messages, given, year) for year in (2024, 2031)}
+                texts = {self._rendered(messages, given, now) for now in _CLOCKS}
             except (jinja2.TemplateError, TypeError):  # this template has no system messages, or no tools
                 return None
             if len(texts) == 1:
@@ -167,11 +169,11 @@ class Questions:
                 return AnswerCase(f"{CHAT}/{name}", CHAT, list(messages), {"text": text, "ids": ids}, given)
         return None  # it writes today's date
 
-    def _rendered(self, messages: Sequence[Any], options: Mapping[str, Any], year: int) -> str:
+    def _rendered(self, messages: Sequence[Any], options: Mapping[str, Any], time: dates.datetime) -> str:
         class Clock(dates.datetime):
             @classmethod
             def now(cls, tz: Any = None) -> Any:
-                return dates.datetime(year, 1, 2, 3, 4, 5, tzinfo=tz)
+                return time.replace(tzinfo=tz)
 
         with mock.patch("transformers.utils.chat_template_utils.datetime", Clock):
             found: str = self.tokenizer.apply_chat_template(messages, tokenize=False, **options)

@@ -80,6 +80,19 @@ class TokenizerWork:
                 self._events.send(**event)
         return _answers(last)
 
+    def for_answers(self) -> Any:
+        """The tokenizer that another process wrote, for answers of this process's transformers; None: its own."""
+        from gpux.convert.worker.tokenizer.effective import effective_version, library, open_tokenizer, read_effective
+
+        source, output = Path(self._job.source), Path(self._job.output)
+        if self._process is None or effective_version(output) in (None, library()):
+            return None
+        try:
+            template = open_tokenizer(source, trust_remote_code=self._job.trust_remote_code).chat_template
+        except Exception:  # noqa: BLE001 - tokenizer classes raise anything
+            template = read_json(source / CONFIG).get("chat_template")
+        return read_effective(output, template)
+
 
 def packages() -> Path:
     """The folder of other packages for writing tokenizers in this interpreter's environment; need not exist."""
@@ -145,7 +158,7 @@ def _write(source: Path, output: Path, events: Events, job: Job) -> tuple[Any, s
                 write_effective(tokenizer, source, output)
                 return tokenizer, ""
         except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
-            reason = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
+            reason = _reason(exc, source)
             events.warning(f"transformers cannot open the tokenizer, so its ids are not proven: {reason}")
             return None, reason
     events.stage("tokenizer", "Writing tokenizer.json")
@@ -186,8 +199,14 @@ def _asked(tokenizer: Any, source: Path, module: str | None, job: Job) -> Answer
         try:
             cases += ask()
         except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
-            failures[kind] = f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}"
+            failures[kind] = _reason(exc, source)
     return AnswerSet(tuple(cases), _versions(), failures)
+
+
+def _reason(exc: BaseException, source: Path) -> str:
+    """The error in one line, without the path of the folder, which another machine does not have."""
+    line = " ".join(str(exc).replace(f"{source}", source.name).split())
+    return f"{type(exc).__name__}: {line if len(line) <= 300 else f'{line[:299]}…'}"
 
 
 def _versions() -> dict[str, str]:
