@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -55,6 +57,24 @@ def write_sentence_files(dest: Path, options: SentenceOptions, *, hidden: int, s
         modules.append((f"{len(modules)}_Normalize", "Normalize"))  # it has no files, so git has no such folder
     _write_json(dest / "modules.json", [_module(index, *module) for index, module in enumerate(modules)])
     _write_settings(dest, options)
+
+
+def move_modules(folder: Path, layout: Mapping[str, str]) -> None:
+    """Move the files of modules into other folders; ``layout``: class -> the path that modules.json has for it."""
+    listed = json.loads((folder / "modules.json").read_text())
+    for module in reversed(listed):  # the files of the transformer are at the top, so they come last
+        before = folder / module["path"]
+        module["path"] = layout.get(module["type"].rpartition(".")[2], module["path"])
+        after = folder / module["path"]
+        if before == folder and after != folder:
+            after.mkdir(parents=True, exist_ok=True)
+            for file in [file for file in folder.iterdir() if file.suffix in (".json", ".txt", ".safetensors")]:
+                if file.name not in ("modules.json", "config_sentence_transformers.json"):
+                    file.rename(after / file.name)
+        elif before.is_dir() and before != after:
+            after.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(before, after)
+    _write_json(folder / "modules.json", listed)
 
 
 def _module(index: int, path: str, kind: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.models import zoo
-from tests.models.sentence import write_sentence_files
+from tests.models.sentence import move_modules, write_sentence_files
 
 
 def build(case: dict[str, Any]) -> Path:
@@ -30,6 +30,7 @@ def build(case: dict[str, Any]) -> Path:
     hidden = config.get("hidden_size") or config.get("n_embd")
     if "sentence" in case:
         write_sentence_files(folder, case["sentence"], hidden=hidden, seed=0)
+        move_modules(folder, case.get("layout", {}))
     return folder
 
 

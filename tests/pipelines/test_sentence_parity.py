@@ -35,6 +35,11 @@ CASES: dict[str, dict[str, Any]] = {
         "tokenizer": {"padding_side": "left"},
     },
     "gpt2": {"type": "gpt2", "sentence": {"pooling": "weightedmean"}},
+    "old-layout": {
+        "type": "roberta",
+        "sentence": {"pooling": "mean", "dense": 24, "normalize": True},
+        "layout": {"Transformer": "0_Transformer", "Pooling": "pooling/", "Dense": "head/dense"},
+    },
     "gemma3": {"type": "gemma3_text", "sentence": {"pooling": "mean", "dense": 24}},
 }
 

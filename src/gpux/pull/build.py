@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.errors import ProofError, SessionError
+from gpux.inspect.modules import MODULES
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
@@ -22,6 +23,7 @@ from gpux.proof.comparison import keep_cases, prove
 from gpux.pull.answers import check_opens, prove_staged
 from gpux.pull.candidates import Candidate
 from gpux.pull.context import PullContext
+from gpux.pull.layout import flattened, in_order, modules_at_top, placed
 from gpux.pull.plan import PullPlan
 from gpux.pull.shipped import call_spec_of, check_finite, check_task, graph_name
 from gpux.runtime.graphs import Graphs
@@ -89,7 +91,8 @@ def _checked(
     opens: bool,
 ) -> Manifest:
     """Load and run shipped graphs, and with ``opens`` the pipeline of the task."""
-    info, config = snapshot.info, snapshot.read_json("config.json")
+    info = snapshot.info
+    config = snapshot.read_json(f"{candidate.folder}/config.json" if candidate.folder else "config.json")
     with (
         _shipped_errors(staging.path, info),
         context.stages.stage("prove", "Checking the repository's own ONNX") as done,
@@ -140,7 +143,8 @@ def _proven(
     """
     reference = staging.scratch / "reference"
     reference.mkdir()
-    report = _export(context, plan, snapshot, converter, staging.path, reference, graphs)
+    source = flattened(snapshot, candidate.folder, staging.scratch / "source")
+    report = _export(context, plan, snapshot, source, converter, staging.path, reference, graphs)
     _place_run_files(snapshot, candidate, staging)
     recipe = SHIPPED if graphs else converter.name
     with Graphs(staging.path, report.graphs, context.open_session) as opened:
@@ -171,13 +175,14 @@ def _export(
     context: PullContext,
     plan: PullPlan,
     snapshot: SourceSnapshot,
+    source: Path,
     converter: Converter,
     output: Path,
     reference: Path,
     graphs: Mapping[str, str],
 ) -> ConversionReport:
     request = ConversionRequest(
-        source=snapshot.path,
+        source=source,
         output=output,
         reference=reference,
         log=log_file(context.settings.logs, snapshot.info.id, snapshot.info.commit, plan.task),
@@ -264,9 +269,13 @@ def _answers_verdict(proven: Proof) -> str:
 
 def _place_run_files(snapshot: SourceSnapshot, candidate: Candidate, staging: Staging) -> None:
     """Copy configurations and tokenizer into the variant; a file that the converter wrote (tokenizer.json) stays."""
-    for path in candidate.run_files:
-        target = staging.path / path
-        if not target.exists():
+    for path in in_order(candidate.run_files, candidate.folder):
+        target = staging.path / placed(path, candidate.folder)
+        if target.exists():
+            continue
+        if path == MODULES and candidate.folder:
+            target.write_text(modules_at_top(snapshot.path / path), encoding="utf-8")
+        else:
             place(snapshot.path / path, target)
 
 

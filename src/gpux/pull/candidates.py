@@ -24,8 +24,9 @@ from gpux.model.info import ModelInfo
 from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
-from gpux.pull.absent_weights import ReadJson, indexed_sources, packed_for_mlx, source_files
+from gpux.pull.absent_weights import ReadJson, indexed_sources, packed_for_mlx
 from gpux.pull.graph_data import ReadGraph
+from gpux.pull.layout import Layout
 
 #: A fp32 graph holds four bytes for each parameter, and a few percent of structure.
 _BYTES_PER_PARAMETER = 4
@@ -47,6 +48,7 @@ class Candidate(Value):
     run_files: tuple[str, ...] = ()  #: configurations, tokenizer …
     prover: str | None = None  #: the converter that computes the original's answers for shipped ONNX
     originals: tuple[str, ...] = ()  #: the original weights that the prover needs
+    folder: str = ""  #: of the transformer's files in the repository, see :mod:`gpux.pull.layout`
     graphs: tuple[OnnxVariant, ...] = field(default=(), repr=False)  #: the shipped graphs
     refusal: Refusal | None = field(default=None, repr=False)  #: of the converter
     #: why it is not usable, where that is an error by itself
@@ -77,6 +79,7 @@ def direct_candidates(
     result: str | None = None,
     read_graph: ReadGraph = lambda graph: graph,
     read_json: ReadJson = lambda path: {},
+    layout: Layout = Layout(),  # noqa: B008 - immutable
 ) -> list[Candidate]:
     """The candidates that create a variant from the repository's files: its own ONNX, and each converter.
 
@@ -92,6 +95,7 @@ def direct_candidates(
         result: the precision that is requested, where it is quantized from this variant.
         read_graph: returns a shipped graph with the external data that it names; by default that of usual names.
         read_json: reads the index of the shards; by default shards are known by their names only.
+        layout: where the repository has the files of its model.
 
     Raises:
         UsageError: there is no converter named ``only``.
@@ -99,20 +103,20 @@ def direct_candidates(
     if only is not None and only not in converters:
         raise UsageError(f"no converter {only!r}", hint=f"The converters are: {', '.join(converters)}.")
     paths = [file.path for file in info.files]
-    run_files = formats.run_files(paths)
-    graphs = () if convert else formats.runnable_graphs(paths, precision)[1]
+    run_files = layout.run_files(paths)
+    graphs = () if convert else layout.graphs(paths, precision)
     candidates = []
     if graphs:
         shipped = _shipped(graphs, run_files, read_graph)
         if prove and shipped.usable:
-            shipped = _proven(shipped, info, task, result or precision, read_config, converters)
+            shipped = _proven(shipped, info, task, result or precision, read_config, converters, layout)
         candidates.append(shipped)
     else:
         candidates.append(Candidate(SHIPPED, "shipped", False, _why_not_shipped(paths, precision, convert=convert)))
     try:
-        sources = indexed_sources(info, read_json) if precision == "fp32" else ()
+        sources = _sources(info, read_json, layout) if precision == "fp32" else ()
     except NoWeightsError as exc:
-        refused = source_files(paths)
+        refused = layout.source_weights(paths)
         candidates.append(Candidate("converters", "convert", False, exc.message, refused, run_files, error=exc))
         return candidates
     mlx = packed_for_mlx(info, read_config(sources)) if sources else None
@@ -123,7 +127,20 @@ def direct_candidates(
         for name, refusal in planner.assess(read_config(sources), task, precision, chosen).items():
             reason = f"{name} {refusal}" if refusal else f"converts {sources[0]} and proves the result"
             candidates.append(Candidate(name, "convert", refusal is None, reason, sources, run_files, refusal=refusal))
-    return candidates
+    if precision == "fp32" and (error := layout.refusal(info)) is not None:
+        others = [candidate for candidate in candidates if candidate.kind != "convert"]
+        candidates = [*others, Candidate("converter", "convert", False, error.message, error=error)]
+    return [replace(candidate, folder=layout.folder) for candidate in candidates]
+
+
+def _sources(info: ModelInfo, read_json: ReadJson, layout: Layout) -> tuple[str, ...]:
+    """The weights that a converter reads, in the folder of the transformer.
+
+    Raises:
+        NoWeightsError: a shard that the index names is missing.
+    """
+    inside = layout.inside(info)
+    return tuple(map(layout.whole, indexed_sources(inside, lambda path: read_json(layout.whole(path)))))
 
 
 def graph_files(graphs: Iterable[OnnxVariant]) -> tuple[str, ...]:
@@ -160,6 +177,7 @@ def _proven(
     result: str,
     read_config: ReadConfig,
     converters: Mapping[str, Converter],
+    layout: Layout,
 ) -> Candidate:
     """The candidate with the converter that proves it, or not usable where none can."""
     error: GpuxError
@@ -169,7 +187,7 @@ def _proven(
             hint="Remove --prove, or use `gpux convert --precision`, which measures the loss.",
         )
         return replace(shipped, usable=False, reason=error.message, error=error)
-    originals = formats.source_weights(file.path for file in info.files)
+    originals = layout.source_weights(file.path for file in info.files)
     able = {name: converter for name, converter in converters.items() if converter.proves_others}
     answers = planner.assess(read_config(()), task, "fp32", able)
     provers = [name for name, refusal in answers.items() if refusal is None]

@@ -19,6 +19,7 @@ from gpux.inspect import formats
 from gpux.inspect.architecture import summarize
 from gpux.inspect.headers.gguf import read_gguf
 from gpux.inspect.headers.gguf_summary import as_config
+from gpux.inspect.modules import MODULES
 from gpux.model.info import ModelInfo
 from gpux.model.precisions import AUTO, QUANTIZED
 from gpux.model.values import Value
@@ -34,6 +35,7 @@ from gpux.pull.candidates import (
 )
 from gpux.pull.context import PullContext
 from gpux.pull.graph_data import GraphReader, undecided
+from gpux.pull.layout import described, read_layout
 from gpux.pull.needs import (
     MemoryNeed,
     PlannedFile,
@@ -145,7 +147,8 @@ def plan_pull(context: PullContext, *, every_candidate: bool = False) -> PullPla
         info = _resolve(context)
     except UnavailableError as exc:
         return _stored_plan(*_stored_instead(context, exc))
-    check_weights(info, _Configs(context, info).json)
+    if info.file(MODULES) is None:  # else it may name the folder of the weights
+        check_weights(info, _Configs(context, info).json)
     task = planner.choose_task(info, context.task)
     precision, notes = _precision(context, info, task)
     plan = _plan_variant(context, info, task, precision, force=context.force, every_candidate=every_candidate)
@@ -223,7 +226,11 @@ def _plan_variant(
         full = disk_refusal(early.space)
         if full is not None and not every_candidate:
             return replace(early, refusal=full)
-    configs = _Configs(context, info)
+    layout = read_layout(context, info)
+    configs = _Configs(context, info, layout.folder)
+    if layout.folder:
+        info = described(info, configs.read(()))
+        plan = replace(plan, info=info)
     graphs = GraphReader(context.manager, info, cached, context.cancel, context.transfers)
     found = direct_candidates(
         info,
@@ -237,6 +244,7 @@ def _plan_variant(
         result=result or precision,
         read_graph=graphs.read,
         read_json=configs.json,
+        layout=layout,
     )
     candidates = [_checked(candidate, context.converters) for candidate in found]
     candidates += _quantizing(base, precision) if base is not None else []
@@ -281,6 +289,7 @@ def _quantizing(base: PullPlan, precision: str) -> list[Candidate]:
         first.weights,
         first.run_files,
         originals=first.originals,
+        folder=first.folder,
         missing=base.refusal if isinstance(base.refusal, ToolchainMissingError) else None,
     )
     if candidate.usable:
@@ -303,15 +312,16 @@ def _checked(candidate: Candidate, converters: Mapping[str, Converter]) -> Candi
 class _Configs:
     """Reads the configurations of one model, each once."""
 
-    def __init__(self, context: PullContext, info: ModelInfo) -> None:
+    def __init__(self, context: PullContext, info: ModelInfo, folder: str = "") -> None:
         self._context, self._info = context, info
+        self._config = f"{folder}/{CONFIG}" if folder else CONFIG
         self._found: dict[str, Mapping[str, Any]] = {}
 
     def read(self, weights: tuple[str, ...]) -> Mapping[str, Any]:
         """The header of a GGUF file where that is what is converted, else ``config.json``, else the source's answer."""
-        name = weights[0] if weights and weights[0].endswith(GGUF) else CONFIG
+        name = weights[0] if weights and weights[0].endswith(GGUF) else self._config
         if name not in self._found:
-            self._found[name] = self._gguf(name) if name != CONFIG else self._json()
+            self._found[name] = self._gguf(name) if name != self._config else self._json()
         return self._found[name]
 
     def json(self, path: str) -> Mapping[str, Any]:
@@ -328,9 +338,9 @@ class _Configs:
             return {**as_config(read_gguf(reads, path)), "gguf": path}
 
     def _json(self) -> Mapping[str, Any]:
-        if self._info.file(CONFIG) is None:
+        if self._info.file(self._config) is None:
             return {"model_type": self._info.model_type, "architectures": list(self._info.architectures)}
-        return self._fetched(CONFIG)
+        return self._fetched(self._config)
 
     def _fetched(self, path: str) -> Mapping[str, Any]:
         snapshot = self._context.manager.fetch(self._info, [path], cancel=self._context.cancel)

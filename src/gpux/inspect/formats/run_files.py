@@ -8,11 +8,12 @@ Code (``.py``) is never included, as gpux runs repository code only with ``trust
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from gpux.inspect.formats.names import format_of
 from gpux.inspect.formats.units import units
+from gpux.inspect.modules import Module
 
 #: kind of file -> names of such files
 _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -43,20 +44,32 @@ _DIFFUSERS = re.compile(r"^model_index\.json$|^[^/]+/(scheduler_config|[^/]*conf
 
 #: sentence-transformers: ``1_Pooling``, ``2_Dense``; below a Router ``query_0_SparseStaticEmbedding``
 _MODULE = re.compile(r"^((?:[a-z]+_)?\d+_([A-Za-z]\w*))/")
+_MODULE_FILES = (".json", ".safetensors", ".txt")
 #: modules that are a whole transformers model: their weights are converted, not run as they are
 _MODELS = frozenset({"Transformer", "MLMTransformer", "CLIPModel", "Asym", "Router"})
 
 
-def run_files(paths: Iterable[str]) -> tuple[str, ...]:
+def run_files(paths: Iterable[str], modules: Sequence[Module] = ()) -> tuple[str, ...]:
     """The files that a run needs besides the graph: configs, tokenizer, processor, sentence-transformers modules.
 
     Weights of a module (``2_Dense/model.safetensors``) are included if they are safetensors, as gpux loads no pickles.
+
+    Args:
+        paths: the repository's files.
+        modules: of its ``modules.json``; without them, folders are known by their names, as ``1_Pooling``.
     """
-    return tuple(path for path in sorted(set(paths)) if run_kind(path) is not None)
+    return tuple(path for path in sorted(set(paths)) if run_kind(path, modules) is not None)
 
 
-def run_kind(path: str) -> str | None:
+def run_kind(path: str, modules: Sequence[Module] = ()) -> str | None:
     """The kind of a run file, in a word or two; None if a run does not need the file."""
+    inside = [module for module in modules if module.folder and path.startswith(f"{module.folder}/")]
+    if inside:
+        nearest = max(inside, key=lambda module: len(module.folder))
+        rest = path.removeprefix(f"{nearest.folder}/")
+        if nearest == modules[0] or nearest.name in _MODELS:
+            return kind_by_name(rest) if "/" not in rest else None
+        return f"module {nearest.folder}" if rest.endswith(_MODULE_FILES) else None
     module = _MODULE.match(path)
     if module:
         return _module_kind(path, module[1], module[2])
@@ -73,7 +86,7 @@ def kind_by_name(name: str) -> str | None:
 def _module_kind(path: str, folder: str, kind: str) -> str | None:
     if kind in _MODELS:  # its folder is structured like the top of a repository
         return kind_by_name(PurePosixPath(path).name) if path.count("/") == 1 else None
-    return f"module {folder}" if path.endswith((".json", ".safetensors", ".txt")) else None
+    return f"module {folder}" if path.endswith(_MODULE_FILES) else None
 
 
 def run_files_beside(paths: Iterable[str], folders: Iterable[str]) -> dict[str, str]:
