@@ -14,6 +14,7 @@ from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.text.fill_mask import FillMaskPipeline
 from gpux.pipelines.text.text_classification import TextClassificationPipeline
 from tests.models.cases import MASKED, OTHER, PAIR, SHORT, TWO_MASKS, words
+from tests.models.reference import Graph, softmax
 from tests.pipelines.conftest import Build
 
 
@@ -41,6 +42,20 @@ def test_options_of_the_pipeline_apply_to_every_call(build: Build) -> None:
     assert [len(answer) for answer in pipe([SHORT, OTHER])] == [3, 3]
     assert len(pipe(SHORT)) == 1 and len(pipe(SHORT)[0]) == 3
     assert len(pipe(SHORT, top_k=2)) == 2
+
+
+@pytest.mark.parametrize("gives_types", [True, False])
+def test_segments_follow_the_inputs_of_the_tokenizer(build: Build, *, gives_types: bool) -> None:
+    """transformers gives token_type_ids to a model only if the tokenizer's model_input_names has them."""
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if gives_types else [])]
+    model = edit(build("text-classification"), "tokenizer_config.json", model_input_names=names)
+    graph = Graph(model.path)
+    feed = graph.feed(PAIR["text"], PAIR["text_pair"])
+    assert feed["token_type_ids"].any()
+    wanted = softmax(graph.run(feed if gives_types else {**feed, "token_type_ids": 0 * feed["token_type_ids"]}))[0]
+    with TextClassificationPipeline(model) as pipe:
+        found = {entry["label"]: entry["score"] for entry in pipe(PAIR, top_k=None)}
+    assert [found[label] for label in pipe.labels] == pytest.approx(wanted.tolist(), abs=1e-6)
 
 
 def test_labels_as_rows(classify: TextClassificationPipeline, build: Build) -> None:

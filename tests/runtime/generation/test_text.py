@@ -141,6 +141,17 @@ def test_a_word_is_returned_with_its_token(kind: Callable[[], Tokenizer]) -> Non
     assert stream.finish() == ""
 
 
+@every_kind
+@pytest.mark.parametrize("before", ["hello", "é"])
+def test_tokens_that_the_tokenizer_does_not_have_change_nothing(kind: Callable[[], Tokenizer], before: str) -> None:
+    tokenizer = kind()
+    ids = tokenizer.encode(f"{before} the dog", add_special_tokens=False).ids
+    for place in range(len(ids) + 1):
+        stream = TextStream(tokenizer)
+        pieces = [stream.push(token) for token in [*ids[:place], 1_000_000, *ids[place:]]]
+        assert "".join([*pieces, stream.finish()]) == tokenizer.decode(ids)
+
+
 def test_a_character_is_emitted_when_complete() -> None:
     tokenizer = byte_level()
     tokens = [tokenizer.token_to_id(piece) for piece in "xæĹ¥"]  # the letters that stand for its bytes

@@ -114,11 +114,13 @@ class TextPipeline(Pipeline):
         width = self._inputs.length or max(len(text) for text in batch)
         shape = (max(len(batch), self._inputs.rows or 0), width)
         ids = np.full(shape, self._pad_id, dtype=np.int64)
-        types = np.full(shape, self.tokenizer.pad_type_id, dtype=np.int64)
+        types = np.full(shape, self.tokenizer.pad_type_id if self.tokenizer.gives_types else 0, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         for row, text in enumerate(batch):
             span = self._span(len(text), width)
-            ids[row, span], types[row, span], mask[row, span] = text.ids, text.type_ids, 1
+            ids[row, span], mask[row, span] = text.ids, 1
+            if self.tokenizer.gives_types:
+                types[row, span] = text.type_ids
         for array in (ids, types, mask):
             array[len(batch) :] = array[0]  # a fixed batch is filled up with copies of its first row
         result = session.run(self._inputs.feed(Padded(ids, mask, types)), [output])[output][: len(batch)]

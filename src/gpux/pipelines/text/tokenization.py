@@ -72,6 +72,8 @@ class Tokenizer:
         self._vocabulary = model_config.get("vocab_size")
         self.pad_id = self._pad_id(model_config)
         self.pad_type_id = self._effective.pad_type_id
+        #: whether transformers gives the segments of tokens to the model; else all are in the first
+        self.gives_types = "token_type_ids" in self._effective.input_names
         self.mask_id = self._special_id("mask_token", _MASK_TOKENS)
         #: the graph's limit of tokens; None if unknown
         self.hard_limit = model.manifest.call_spec.max_length or _positions(model_config)

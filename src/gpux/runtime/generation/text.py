@@ -112,8 +112,8 @@ class _Decoded:
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that is certain now."""
-        if self._skips and token in self.special:
-            return ""
+        if (self._skips and token in self.special) or self._tokenizer.id_to_token(token) is None:
+            return ""  # a model may have more tokens than its tokenizer, without a text
         self._tokens.append(token)
         if self._is_byte(token):  # an invalid byte also turns the bytes before it into replacement characters
             return ""

@@ -80,7 +80,7 @@ class ReferenceAnswers:
             cases = _answered(original, opened, failures)
         except Exception as exc:  # noqa: BLE001 - reference libraries raise anything for what they do not support
             traceback.print_exc()
-            failures[kind] = one_line(exc)
+            failures[kind] = one_line(exc).replace(str(self._source), self._source.name)
         self.found = AnswerSet(tuple(cases), versions, failures)
 
 
