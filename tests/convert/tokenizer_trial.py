@@ -52,12 +52,14 @@ def main(source_root: str, folder: Path, output: Path) -> None:
 
 
 def try_one(source: Path, output: Path) -> dict[str, Any]:
+    from gpux.convert.answer_case import write_answers
     from gpux.convert.worker.tokenizer.work import Job, write_tokenizers
     from gpux.system.worker_protocol import Refused
 
     events = Events()
     try:
-        write_tokenizers(Job(str(source), str(output), "feature-extraction"), events)  # type: ignore[arg-type]
+        job = Job(str(source), str(output), "feature-extraction")
+        write_answers(write_tokenizers(job, events), output)  # type: ignore[arg-type]
     except Refused as exc:
         return {"refused": exc.code, "message": exc.message}
     written = sorted(file.name for file in output.glob("tokenizer*.json") if file.name != "tokenizer_config.json")

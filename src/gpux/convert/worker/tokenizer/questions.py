@@ -87,6 +87,17 @@ _DATE = {"date_string": "26 Jul 2024"}
 _CLOCKS = (dates.datetime(2024, 1, 2, 3, 4, 5), dates.datetime(2031, 11, 23, 16, 57, 48))  # noqa: DTZ001 - local time
 
 
+#: Texts on which converted tokenizers often differ from those that they were converted from.
+_UNUSUAL = ("leading-space", "trailing-spaces", "only-spaces", "decomposed", "invisible", "empty")
+#: Ends of the names of texts with special tokens in them.
+_AROUND = ("between words", "within a word", "twice", "at both ends")
+
+
+def is_unusual(name: str) -> bool:
+    """Whether the text of a case is one on which converted tokenizers often differ."""
+    return name.removeprefix(f"{TOKENS}/") in _UNUSUAL or name.endswith(_AROUND)
+
+
 @dataclass(frozen=True)
 class Questions:
     """What is asked of a tokenizer.
@@ -152,10 +163,8 @@ class Questions:
         named = dict.fromkeys([*specials[: _SPECIALS - 1], *specials[-1:]])
         others = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if str(token) not in specials]
         for token in [*named, *others[: _ADDED - 1], *others[_ADDED - 1 :][-1:]]:
-            yield f"{token} between words", f"one {token} two"
-            yield f"{token} within a word", f"one{token}two"
-            yield f"{token} twice", f"{token}{token} ."
-            yield f"{token} at both ends", f" {token} one  {token} "
+            texts = (f"one {token} two", f"one{token}two", f"{token}{token} .", f" {token} one  {token} ")
+            yield from ((f"{token} {place}", text) for place, text in zip(_AROUND, texts, strict=True))
 
     def _chat(self, name: str, messages: Sequence[Any], options: Mapping[str, Any]) -> AnswerCase | None:
         for given in (dict(options), {**options, **_DATE}):

@@ -55,8 +55,9 @@ class TokenizerWork:
 
     def __init__(self, job: Job, events: Events) -> None:
         self._job, self._events = job, events
+        self._folders = tokenizer_folders(Path(job.source))
         self._process: subprocess.Popen[bytes] | None = None
-        if tokenizer_folders(Path(job.source)) and packages().is_dir():
+        if self._folders and packages().is_dir():
             self._process = _start(job)
 
     def finish(self) -> AnswerSet:
@@ -73,12 +74,15 @@ class TokenizerWork:
         last: dict[str, Any] = events[-1] if events else {}
         if last.get("event") == "failure" and last["code"] == "corrupt_file":
             raise Refused(last["code"], last["message"], last.get("hint"))
-        if last.get("event") != "result" or TOKENS in last["failures"]:
+        if last.get("event") != "result" or (TOKENS in last["failures"] and not self._written()):
             return write_tokenizers(self._job, self._events)
         for event in events:
             if event["event"] == "warning":
                 self._events.send(**event)
         return _answers(last)
+
+    def _written(self) -> bool:
+        return any((Path(self._job.output) / folder / TOKENIZER).is_file() for folder in self._folders)
 
     def for_answers(self) -> Any:
         """The tokenizer that another process wrote, for answers of this process's transformers; None: its own."""
@@ -142,6 +146,8 @@ def write_tokenizers(job: Job, events: Events) -> AnswerSet:
             found = AnswerSet((), _versions(), {TOKENS: reason})
         else:
             found = _asked(opened, source, folder if modules else None, job)
+            if not opened.is_fast:
+                found = _known(found, output / folder, source / folder, job)
     return found
 
 
@@ -164,7 +170,8 @@ def _write(source: Path, output: Path, events: Events, job: Job) -> tuple[Any, s
     events.stage("tokenizer", "Writing tokenizer.json")
     slow = write_fast_tokenizer(source, output, events, trust_remote_code=job.trust_remote_code)
     if slow is None:
-        return None, "no equal tokenizer.json was found"
+        written = (output / TOKENIZER).is_file()
+        return None, "transformers does not read it" if written else "no equal tokenizer.json was found"
     write_settings(slow, source, output)
     return slow, ""
 
@@ -207,6 +214,43 @@ def _reason(exc: BaseException, source: Path) -> str:
     """The error in one line, without the path of the folder, which another machine does not have."""
     line = " ".join(str(exc).replace(f"{source}", source.name).split())
     return f"{type(exc).__name__}: {line if len(line) <= 300 else f'{line[:299]}…'}"
+
+
+def _known(found: AnswerSet, output: Path, source: Path, job: Job) -> AnswerSet:
+    """The cases of a slow tokenizer without those on which its tokenizer.json is known to differ.
+
+    Where the tokenizer.json agrees with the fast tokenizer that ``AutoTokenizer`` opens, that one is the reference.
+    Other differences on unusual texts were a warning when the file was written; ``failures`` has their number.
+    """
+    from tokenizers import Tokenizer
+
+    from gpux.convert.worker.tokenizer.originals import open_fast
+    from gpux.convert.worker.tokenizer.questions import Questions, is_unusual
+
+    written = Tokenizer.from_file(str(output / TOKENIZER))
+    differing = {case.name for case in found.cases if case.kind == TOKENS and not _equal(written, case)}
+    if not differing:
+        return found
+    try:
+        fast = open_fast(source, trust_remote_code=job.trust_remote_code)
+        others = {case.name: case for case in Questions(fast, job.task).tokens()} if fast is not None else {}
+    except Exception:  # noqa: BLE001 - tokenizer classes raise anything
+        others = {}
+    agreed = {name: others[name] for name in differing if name in others and _equal(written, others[name])}
+    left = {name for name in differing - agreed.keys() if is_unusual(name)}
+    cases = tuple(agreed.get(case.name, case) for case in found.cases if case.name not in left)
+    reason = f"{len(left)} unusual texts have other ids than in the slow tokenizer"
+    return AnswerSet(cases, found.versions, {**found.failures, **({f"further {TOKENS}": reason} if left else {})})
+
+
+def _equal(tokenizer: Any, case: AnswerCase) -> bool:
+    """Whether a tokenizer has the ids of a case; cases with a limit are equal if the whole texts are."""
+    if case.options:
+        return True
+    texts = [case.inputs] if isinstance(case.inputs, str) else case.inputs
+    encoding = tokenizer.encode(*texts)
+    types = case.expected["type_ids"]
+    return bool(encoding.ids == case.expected["ids"] and types in (None, encoding.type_ids))
 
 
 def _versions() -> dict[str, str]:
