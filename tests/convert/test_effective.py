@@ -14,6 +14,7 @@ import pytest
 import tokenizers
 
 from gpux.convert.answer_case import CHAT, TOKENS, AnswerSet, read_answers
+from gpux.convert.host.pip import interpreter
 from gpux.model.effective import is_effective
 from gpux.model.json_file import read_json
 from gpux.model.variant import CallSpec, Manifest, Proof, Recipe, StoredModel
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.toolchain
 GOLDENS = json.loads((Path(__file__).parents[1] / "pipelines" / "tokenizer_goldens.json").read_text(encoding="utf-8"))
 SOURCE = Path(__file__).parents[2] / "src"
 Write = Callable[[Path, str], Path]
+BY_NAME = {config.name: config for config in CONFIGS}
 
 
 @pytest.fixture(scope="session")
@@ -117,6 +119,26 @@ def test_a_tokenizer_that_the_reference_refuses_has_no_cases(effective: Path, co
     assert not (effective / config.name / "tokenizer.json").exists()
 
 
+def test_mobius_writes_the_same_tokenizers_in_a_process_with_transformers_4(
+    effective: Path, toolchains: Path, tmp_path: Path
+) -> None:
+    names = ("llama-add-eos", "gpt-neox-add-eos", "llama-prefix-false")
+    if not (toolchains / "mobius" / "tokenizer").is_dir():
+        pytest.skip("no mobius toolchain: `GPUX_TOOLCHAINS=that-folder gpux toolchain install mobius`")
+    for name in names:
+        BY_NAME[name].write(tmp_path / "in" / name)
+    trial = Path(__file__).with_name("effective_trial.py")
+    command = [interpreter(toolchains / "mobius"), "-I", trial, SOURCE, tmp_path / "in", tmp_path / "out"]
+    subprocess.run([*command, "feature-extraction"], check=True)
+    *known, unknown = names
+    for name in known:
+        for file in ("tokenizer.json", "tokenizer_config.json", "answers.json"):
+            assert read_json(tmp_path / "out" / name / file) == read_json(effective / name / file)
+    found = answers(tmp_path / "out" / unknown)
+    assert found.versions["transformers (tokenizer)"].startswith("5."), "which 4.57 cannot open"
+    assert found.cases
+
+
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 CHATML = (
@@ -129,7 +151,6 @@ DATED = "Today is {{ strftime_now('%d %b %Y') }}. " + CHATML
 DATE_STRING = (
     "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b') %}{% endif %}{{ date_string }}"
 )
-BY_NAME = {config.name: config for config in CONFIGS}
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ def write_tokenizers(job: Job, events: Events) -> AnswerSet:
 
 
 def _write(source: Path, output: Path, events: Events, job: Job) -> tuple[Any, str]:
-    """Write one tokenizer; the tokenizer of transformers, or None and the reason why there is none."""
+    """Write one tokenizer; the tokenizer of transformers, or None and the reason why it has none."""
     from gpux.convert.worker.tokenizer.conversion import write_fast_tokenizer
     from gpux.convert.worker.tokenizer.effective import open_tokenizer, write_effective, write_settings
 
