@@ -34,6 +34,11 @@ CASES: dict[str, dict[str, Any]] = {
         "sentence": {"pooling": "lasttoken"},
         "tokenizer": {"padding_side": "left"},
     },
+    "e5-like": {  # its tokenizer_config.json says more than its tokenizer.json, as that of e5-mistral
+        "type": "llama",
+        "sentence": {"pooling": "lasttoken", "normalize": True},
+        "tokenizer": {"add_eos_token": True, "padding_side": "left"},
+    },
     "gpt2": {"type": "gpt2", "sentence": {"pooling": "weightedmean"}},
     "old-layout": {
         "type": "roberta",

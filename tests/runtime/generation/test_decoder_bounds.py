@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from gpux.errors import CacheMemoryError, ContextLengthError, InputError, UnsupportedError
@@ -19,8 +20,8 @@ from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.session import Session
 from tests.runtime.generation import tiny_graphs
-from tests.runtime.generation.tiny_decoders import CALL_SPECS, PROMPTS, ROOM, Opened, written
-from tests.runtime.generation.tiny_graphs import greedy
+from tests.runtime.generation.tiny_decoders import CALL_SPECS, PROMPTS, ROOM, Opened, expected, written
+from tests.runtime.generation.tiny_graphs import Kind, greedy
 
 
 def test_memory_is_flat_from_token_to_token(made: Opened) -> None:
@@ -118,6 +119,41 @@ def test_row_limit_of_a_graph(made: Opened) -> None:
     with pytest.raises(UnsupportedError):
         state.keep([0, 0])
     state.close()
+
+
+def fixed(file: Path, kind: Kind, rows: int | None, tokens: int | None) -> Path:
+    """Declare sizes in place of the names of axes."""
+    model = onnx.load(tiny_graphs.write(file, kind))
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if rows is not None:
+            dims[0].dim_value = rows
+        if tokens is not None and value.name in ("input_ids", "position_ids"):
+            dims[1].dim_value = tokens
+    onnx.save(model, file)
+    return file
+
+
+def test_a_graph_with_a_batch_of_one_generates_row_by_row(tmp_path: Path, kind: Kind) -> None:
+    with Session(fixed(tmp_path / "model.onnx", kind, 1, None), device="cpu") as session:
+        model = Decoder(session, CALL_SPECS[kind])
+        assert model.most_rows == 1
+        assert [written(model, [prompt])[0] for prompt in PROMPTS] == expected(PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokens", "message"),
+    [(4, None, "exactly 4 rows in each call"), (1, 16, r"exactly 16 token\(s\) in each call \(input_ids\)")],
+)
+def test_graphs_of_other_fixed_shapes_are_rejected(
+    tmp_path: Path, kind: Kind, rows: int | None, tokens: int | None, message: str
+) -> None:
+    with (
+        Session(fixed(tmp_path / "model.onnx", kind, rows, tokens), device="cpu") as session,
+        pytest.raises(UnsupportedError, match=message) as caught,
+    ):
+        Decoder(session, CALL_SPECS[kind])
+    assert caught.value.hint is not None and "gpux convert" in caught.value.hint
 
 
 @pytest.mark.parametrize("prompts", [[], [[]], [[1], []]], ids=str)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import CancelledError, ContextLengthError, InputError, UnsupportedError
 from gpux.model.variant import CallSpec
+from gpux.runtime.generation.engine import shapes
 from gpux.runtime.generation.engine.cache import Cache, GrowingCache, SharedCache, find_caches
 from gpux.runtime.generation.engine.calls import Caller
 from gpux.runtime.generation.engine.state import Ids, Scores
@@ -99,10 +100,11 @@ class Decoder:
     Args:
         session: the graph; ``input_ids`` and a cache in, ``logits`` and the cache out.
         call_spec: how the graph has to be called.
-        most_rows: rows of one call at most; by default, as many as the limits in the graph allow.
+        most_rows: rows of one call at most; by default, as many as the graph allows.
 
     Raises:
-        UnsupportedError: the graph has no such cache, or an input that cannot be derived from a text.
+        UnsupportedError: the graph has no such cache, an input that cannot be derived from a text, or a fixed number
+            of tokens.
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class Decoder:
         self.shares = call_spec.chunk_rows is not None  #: whether past and present share memory
         counted = [session.limits.get(name, {}).get(1) for name in ("attention_mask", "input_ids")]
         self.limit = min((size for size in (call_spec.max_length, *counted) if size), default=None)
-        self.most_rows = most_rows or session.limits.get("input_ids", {}).get(0)  #: rows of one call at most; None: any
+        self.most_rows = shapes.most_rows([session], limit=most_rows)  #: rows of one call at most; None: any
         self.caller()  # raises for unknown inputs before anything is generated
 
     def caller(self) -> Caller:

@@ -17,6 +17,7 @@ from gpux.errors import ContextLengthError, InputError, UnsupportedError
 from gpux.model.graph_io import present_name
 from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
+from gpux.runtime.generation.engine import shapes
 from gpux.runtime.generation.engine.cache import CacheTensor, GrowingCache, check_memory, find_caches
 from gpux.runtime.generation.engine.calls import Caller
 from gpux.runtime.generation.engine.state import Ids, Scores
@@ -34,7 +35,7 @@ class EncoderDecoder:
         with_past: the graph of the later calls, if ``decoder`` has no cache inputs.
 
     Raises:
-        UnsupportedError: the decoder has an unknown input, or no cache.
+        UnsupportedError: the decoder has an unknown input, or no cache; or the encoder reads a fixed number of tokens.
     """
 
     def __init__(self, encoder: Session, decoder: Session, with_past: Session | None = None) -> None:
@@ -44,7 +45,7 @@ class EncoderDecoder:
             raise UnsupportedError(f"{self.later.path.name} has no key-value cache", hint="Convert the weights.")
         self.kept = _kept(self.later.inputs, {spec.name for spec in self.first.outputs})
         self.limit = _limit(decoder, self.tensors)
-        self.most_rows: int | None = decoder.limits.get("input_ids", {}).get(0)
+        self.most_rows: int | None = shapes.most_rows([encoder], self.first, self.later)
         for session in (self.first, self.later):
             self.caller(session)  # raises for unknown inputs before anything is generated
 
