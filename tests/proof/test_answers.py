@@ -16,7 +16,9 @@ from gpux.model.variant import AnswerProof, CallSpec, Manifest, Proof, StoredMod
 from gpux.proof.answers import (
     KEPT_BYTES,
     Comparison,
+    Difference,
     compare_answers,
+    differs,
     keep_answers,
     prove_answers,
     replay_answers,
@@ -278,8 +280,15 @@ def test_a_replay_names_the_first_difference(tmp_path: Path) -> None:
     with pytest.raises(ProofError, match="token 2 is 9, and 8 in the reference") as caught:
         replay_answers(stored(tmp_path), other)
     assert "org/name" in caught.value.message and "transformers 4.57.6" in caught.value.message
-    assert "1 more case" in caught.value.message
+    assert "(1 more case differs)" in caught.value.message
     assert caught.value.details["cases"] == [WORDS.name, LABELS.name]
+
+
+@pytest.mark.parametrize(("case", "library"), [(WORDS, "transformers 4.57.6"), (LABELS, "transformers 5.23.0")])
+def test_an_error_names_the_library_that_gave_the_answer(case: AnswerCase, library: str) -> None:
+    versions = {"transformers (tokenizer)": "4.57.6", "transformers": "5.23.0"}
+    found = differs("org/name", [Difference(case, "other")], versions, then="nothing was stored")
+    assert f"differ from those of {library} in {case.name}" in found.message
 
 
 def test_the_replay_of_answers_that_differed_from_the_beginning_only_measures(tmp_path: Path) -> None:

@@ -115,6 +115,21 @@ def test_onnx_with_a_damaged_tokenizer_is_not_stored(tmp_path: Path, settings: S
     assert Store(settings.store).models() == []
 
 
+@pytest.mark.parametrize("content", [None, "{,}"])
+def test_onnx_without_a_readable_pooling_is_not_stored(
+    content: str | None, tmp_path: Path, settings: Settings
+) -> None:
+    folder = tmp_path / "my-model"
+    bert_repository(folder, "feature-extraction", onnx=True, sentence_transformers={"pooling": "cls"})
+    file = folder / "1_Pooling" / "config.json"
+    file.unlink() if content is None else file.write_text(content)
+
+    with pytest.raises(errors.CorruptFileError, match=r"cannot be opened: 1_Pooling.config\.json"):
+        pull_model(folder, settings=settings)
+
+    assert Store(settings.store).models() == []
+
+
 def test_opening_the_pipeline_of_staged_onnx_publishes_nothing(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ TEXT_KINDS = frozenset({TOKENS, CHAT})
 _ANSWERS = frozenset({ENCODE, CALL})
 #: Keys of generated texts, which are equal in float32 only: elsewhere the first token that differs changes the rest.
 _GENERATED = frozenset({"generated_text", "summary_text", "translation_text"})
+#: End of the names of libraries that gave token ids, where another version gave the answers.
+_OF_TOKENS = " (tokenizer)"
 _SHOWN = 80  #: characters of an input or an answer in a message
 
 
@@ -256,15 +258,22 @@ def differs(
     id: str, differences: Sequence[Difference], versions: Mapping[str, str], *, then: str, hint: str | None = None
 ) -> ProofError:
     """The error for answers that differ from the reference's: the first one, and the number of the others."""
-    more = f" ({len(differences) - 1} more cases differ)" if len(differences) > 1 else ""
-    by = ", ".join(f"{library} {version}" for library, version in versions.items())
-    reference = f"the reference ({by})" if by else "the reference"
+    others = len(differences) - 1
+    more = f" ({others} more {'case differs' if others == 1 else 'cases differ'})" if others else ""
+    by = _libraries(differences[0].case.kind, versions)
     return ProofError(
-        f"the answers of {id} differ from those of {reference} in {differences[0]}{more}; {then}",
+        f"the answers of {id} differ from those of {by or 'the reference'} in {differences[0]}{more}; {then}",
         hint=hint,
         model=id,
         cases=[difference.case.name for difference in differences],
     )
+
+
+def _libraries(kind: str, versions: Mapping[str, str]) -> str:
+    """The libraries that gave the answers of a kind, with their versions; the worker marks those of token ids."""
+    own = {name: version for name, version in versions.items() if name.endswith(_OF_TOKENS)}
+    found = own if own and kind in TEXT_KINDS else {key: value for key, value in versions.items() if key not in own}
+    return ", ".join(f"{name.removesuffix(_OF_TOKENS)} {version}" for name, version in found.items())
 
 
 # -- one case: the largest difference of its numbers, and what differs beyond the tolerance ----------------------------

@@ -7,11 +7,12 @@ pipeline, and the proof of the graphs stands too.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from gpux.convert.answer_case import CALL, ENCODE, AnswerSet, read_answers
-from gpux.errors import CancelledError, GpuxError, ProofError
+from gpux.errors import CancelledError, GpuxError, ProofError, UnsupportedError
 from gpux.model.tasks import canonical
 from gpux.model.variant import AnswerProof, Manifest, Proof, StoredFile, StoredModel
 from gpux.pipelines.answerer import PipelineAnswerer
@@ -44,7 +45,10 @@ def open_staged(folder: Path, manifest: Manifest, graphs: Graphs) -> Pipeline:
     files = tuple(StoredFile(file.name, file.size, "") for file in walk(folder))
     staged = StoredModel(folder, replace(manifest, files=files))
     try:
-        return pipeline_class(manifest.task)(staged, graphs=graphs)
+        pipe = pipeline_class(manifest.task)(staged, graphs=graphs)
+        with suppress(UnsupportedError):  # a module that gpux does not support: the pipeline has vectors of tokens still
+            getattr(pipe, "sentence", None)  # reads the files of sentence-transformers, else read by the first encode()
+        return pipe
     except CancelledError:
         raise
     except GpuxError as exc:
