@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +17,11 @@ from gpux import Settings, Store, errors, pipeline, pull_model
 from gpux.model.precisions import find_precision
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageStarted
+from gpux.upkeep.replays import replay_model
+from tests.models import zoo
 from tests.models.bert import bert_repository
 from tests.models.cases import PIPELINE_CASES, expected
+from tests.models.sentence import write_sentence_files
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.toolchain
@@ -35,10 +39,39 @@ def test_converted_models_answer_as_transformers(case, converting: Settings, tmp
     model = pull_model(folder, settings=converting, task=case.task)
 
     assert model.manifest.proof.status == "proven"
+    assert model.manifest.evidence == "answers proven"
     with pipeline(case.task, model=model) as pipe:
         call = case.calls[0]
         answer = np.asarray([str(pipe(call.input, **call.options))])
         assert answer.size and expected(case.task, case.name, call) is not None
+
+
+def test_a_decoder_whose_tokenizer_ends_each_text_embeds_as_sentence_transformers(
+    converting: Settings, warm_toolchains: Path, tmp_path: Path
+) -> None:
+    """As e5-mistral: last-token pooling over the end token that only tokenizer_config.json asks for."""
+    folder = tmp_path / "model"
+    python = warm_toolchains / "optimum" / "bin" / "python"
+    subprocess.run([python, zoo.__file__, tmp_path, "llama__feature-extraction"], check=True, capture_output=True)
+    (tmp_path / "llama__feature-extraction").rename(folder)
+    write_sentence_files(folder, {"pooling": "lasttoken", "normalize": True}, hidden=64, seed=1)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config |= {"tokenizer_class": "LlamaTokenizer", "add_eos_token": True, "pad_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    model = pull_model(folder, settings=converting)
+
+    answers = model.manifest.proof.answers
+    assert model.manifest.evidence == "answers proven" and answers is not None
+    assert answers.reference["transformers (tokenizer)"].startswith("4.57")
+    assert "sentence-transformers" in answers.reference
+
+    edited = json.loads((model.path / "tokenizer.json").read_text(encoding="utf-8")) | {"post_processor": None}
+    (model.path / "tokenizer.json").write_text(json.dumps(edited), encoding="utf-8")
+    found = replay_model(model, intact=False)
+    assert found.error is not None
+    assert "differ from those of transformers 4.57" in found.error.message
+    assert "token 0 is " in found.error.message
 
 
 def test_beyond_tolerance_nothing_is_stored(

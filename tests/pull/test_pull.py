@@ -116,9 +116,7 @@ def test_onnx_with_a_damaged_tokenizer_is_not_stored(tmp_path: Path, settings: S
 
 
 @pytest.mark.parametrize("content", [None, "{,}"])
-def test_onnx_without_a_readable_pooling_is_not_stored(
-    content: str | None, tmp_path: Path, settings: Settings
-) -> None:
+def test_onnx_without_a_readable_pooling_is_not_stored(content: str | None, tmp_path: Path, settings: Settings) -> None:
     folder = tmp_path / "my-model"
     bert_repository(folder, "feature-extraction", onnx=True, sentence_transformers={"pooling": "cls"})
     file = folder / "1_Pooling" / "config.json"

@@ -46,7 +46,9 @@ def open_staged(folder: Path, manifest: Manifest, graphs: Graphs) -> Pipeline:
     staged = StoredModel(folder, replace(manifest, files=files))
     try:
         pipe = pipeline_class(manifest.task)(staged, graphs=graphs)
-        with suppress(UnsupportedError):  # a module that gpux does not support: the pipeline has vectors of tokens still
+        with suppress(
+            UnsupportedError
+        ):  # a module that gpux does not support: the pipeline has vectors of tokens still
             getattr(pipe, "sentence", None)  # reads the files of sentence-transformers, else read by the first encode()
         return pipe
     except CancelledError:
