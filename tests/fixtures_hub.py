@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from gpux import HuggingFaceManager, Settings
+from gpux.download import retry
 from tests.hub import HubServer
+from tests.hub.wire import PATIENCE
 from tests.repositories import USERS, write_minilm, write_repositories
 
 
@@ -35,6 +38,19 @@ def minilm_repositories(shared_folder: Callable[[str], Path]) -> Path:
     return _written_once(shared_folder("minilm"), write_minilm)
 
 
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests for metadata are repeated as often as otherwise, and sooner."""
+    monkeypatch.setattr(retry, "METADATA_POLICY", replace(retry.METADATA_POLICY, first=0.01, longest=0.05))
+
+
+@pytest.fixture
+def impatient(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Hub that never recovers: requests for metadata are repeated for half a second."""
+    policy = replace(retry.METADATA_POLICY, deadline=0.5 / PATIENCE, stated=0.5, unconnected=0.5)
+    monkeypatch.setattr(retry, "METADATA_POLICY", policy)
+
+
 @pytest.fixture
 def hub(repositories: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A Hub with its own fault plan and request log."""
@@ -54,8 +70,8 @@ def minilm_hub(minilm_repositories: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 @pytest.fixture
 def settings(hub: HubServer) -> Settings:
-    """Settings from the environment. Tests of a hanging server set a shorter timeout."""
-    return Settings.from_env(timeout=10.0)
+    """Settings from the environment, for a machine that is busy. Tests of a hanging server set a shorter timeout."""
+    return Settings.from_env(timeout=PATIENCE)
 
 
 @pytest.fixture

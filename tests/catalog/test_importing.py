@@ -173,6 +173,7 @@ def test_a_list_with_bad_lines(settings: Settings, catalog: Catalog) -> None:
     assert import_models([MIXTRAL_ID], {"name": "x"}, settings=settings)[0].action == "updated"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_rate_limit_stops_requests(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("status", status=429, times=None))
     outcomes = import_models([f"acme/m{number}" for number in range(40)], settings=settings)

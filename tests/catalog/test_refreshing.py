@@ -118,6 +118,7 @@ def test_a_model_renamed_to_an_existing_record(root: Path, settings: Settings, c
     assert (record.reference, record.name, record.overrides["license"], record.uses) == ("acme/odd", "two", "mit", 2)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_unreachable_source_is_unknown(hub: HubServer, settings: Settings, catalog: Catalog) -> None:
     import_models([MIXTRAL_ID, "acme/small"], settings=settings)
     offline = refresh(settings=replace(settings, offline=True))

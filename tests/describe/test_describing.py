@@ -319,6 +319,7 @@ def test_offline_the_last_known_page_is_described(hub: HubServer, settings: Sett
         describe_model("acme/base", settings=settings.with_overrides(offline=True))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_failing_hub_leaves_its_last_answer(hub: HubServer, settings: Settings) -> None:
     describe_model("acme/small", settings=settings)
     hub.add_fault(Fault("status", path="/api/models", status=503, times=None))
@@ -351,6 +352,7 @@ def test_a_local_folder(tmp_path: Path, settings: Settings) -> None:
         describe_model(tmp_path / "none.gguf", settings=settings)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_unreachable_hub(settings: Settings) -> None:
     with pytest.raises(NetworkError):
         describe_model("acme/small", settings=settings.with_overrides(endpoint="http://127.0.0.1:9"))
@@ -362,6 +364,7 @@ def test_a_description_is_json(hub: HubServer, settings: Settings) -> None:
         assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_unavailable_file_is_not_retried_for_long(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("status", path="/resolve/", status=503, times=None))
 
@@ -409,6 +412,7 @@ def test_cached_files_are_not_requested(hub: HubServer, settings: Settings) -> N
     assert hub.requests == []
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     "fault",
     [

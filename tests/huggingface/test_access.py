@@ -122,6 +122,7 @@ def test_restricted_files_of_a_model_whose_info_is_public(hub: HubServer, settin
     assert type(report.error) is errors.AccessError
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("fault", "kind", "verdict"),
     [
@@ -138,6 +139,7 @@ def test_a_failing_hub_gives_no_verdict(
     assert (report.without_token, report.with_token) == (None, None)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_no_network_and_offline(hub: HubServer, settings: Settings) -> None:
     report = check_access("tiny/embed", settings=replace(settings, endpoint="http://127.0.0.1:9"))
     assert (type(report.error), report.verdict) == (errors.NetworkError, "unknown: the Hub does not answer")
@@ -162,6 +164,7 @@ def test_models_are_checked_concurrently(hub: HubServer, settings: Settings) -> 
     assert [report.downloads for report in reports] == [True] * len(refs)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_check_can_be_cancelled(hub: HubServer, settings: Settings) -> None:
     hub.add_fault(Fault("hang", seconds=30, times=None))
     cancel = CancelToken()

@@ -65,6 +65,7 @@ def test_whoami(hub: HubServer, settings: Settings) -> None:
     assert [request.path for request in hub.requests] == ["/api/whoami-v2"]
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.hub
 @pytest.mark.parametrize(
     ("overrides", "kind"),
@@ -84,6 +85,7 @@ def test_whoami_refused(settings: Settings, overrides: dict[str, object], kind: 
 
 
 @pytest.mark.hub
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [

@@ -100,6 +100,7 @@ def test_the_error_of_gated_files_names_the_page(settings: Settings, hub: HubSer
     assert granted.fetch(granted.get_model_info("acme/gated"), ["config.json"]).files == ("config.json",)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("status", [500, 502, 503])
 def test_a_failing_hub_is_its_own_error(hub: HubServer, manager: HuggingFaceManager, status: int) -> None:
     hub.add_fault(Fault("status", status=status, times=None))
@@ -115,6 +116,7 @@ def test_a_page_instead_of_json(hub: HubServer, manager: HuggingFaceManager) -> 
         manager.get_model_info("tiny/embed")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_error_of_a_rate_limit_has_the_waiting_time(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("status", status=429, headers={"RateLimit": '"api";r=0;t=7'}, times=None))
 
@@ -124,11 +126,13 @@ def test_the_error_of_a_rate_limit_has_the_waiting_time(hub: HubServer, manager:
     assert caught.value.details["retry_after"] == 7
 
 
+@pytest.mark.usefixtures("impatient")
 def test_no_network(settings: Settings) -> None:
     with pytest.raises(errors.NetworkError):
         HuggingFaceManager(settings, endpoint="http://127.0.0.1:9").get_model_info("tiny/embed")
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.timeout(20)  # less than the server's 30 seconds
 @pytest.mark.parametrize("call", ["get_model_info", "list_revisions", "search_models"])
 def test_a_hub_that_never_answers_meets_a_deadline(hub: HubServer, settings: Settings, call: str) -> None:
@@ -139,6 +143,7 @@ def test_a_hub_that_never_answers_meets_a_deadline(hub: HubServer, settings: Set
         getattr(manager, call)("tiny/embed")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_call_can_be_cancelled(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("hang", seconds=30, times=None))
     cancel = CancelToken()

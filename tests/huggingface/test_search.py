@@ -101,6 +101,7 @@ def test_a_page_that_fails_is_requested_again(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [

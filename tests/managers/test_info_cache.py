@@ -188,6 +188,7 @@ def test_cached_info_is_returned_only_with_max_age(
     assert len(hub.requests) == 4
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.hub
 @pytest.mark.parametrize(
     "fault",
@@ -249,6 +250,7 @@ def test_the_info_of_a_removed_model_is_deleted(hub: HubServer, settings: Settin
     assert manager.cached_model_info("acme/private") is None
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.hub
 def test_the_cache_is_separate_for_each_endpoint(hub: HubServer, settings: Settings) -> None:
     HuggingFaceManager(settings).get_model_info("tiny/embed")

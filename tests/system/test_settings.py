@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,33 @@ VARIABLES: list[tuple[dict[str, str], str, Any]] = [
     ({"HF_HUB_OFFLINE": "0"}, "offline", False),
     ({"HF_HUB_OFFLINE": "false"}, "offline", False),
     ({"TRANSFORMERS_OFFLINE": "1"}, "offline", True),
+    ({"HF_HUB_OFFLINE": " true\r"}, "offline", True),
+    ({"HF_HUB_OFFLINE": "oui"}, "offline", False),
+    ({"HF_HUB_OFFLINE": " ", "TRANSFORMERS_OFFLINE": "1"}, "offline", True),
+    ({"HF_ENDPOINT": " http://127.0.0.1:8123 "}, "endpoint", "http://127.0.0.1:8123"),
+    ({"HF_ENDPOINT": "http://127.0.0.1:8123\r"}, "endpoint", "http://127.0.0.1:8123"),
+    ({"HF_ENDPOINT": "http://127.0.0.1:8123/\r\n"}, "endpoint", "http://127.0.0.1:8123"),
+    ({"HF_ENDPOINT": "\ufeffhttps://hub.example//"}, "endpoint", "https://hub.example"),
+    ({"HF_ENDPOINT": '"https://hub.example"'}, "endpoint", "https://hub.example"),
+    ({"HF_ENDPOINT": "'https://hub.example/' "}, "endpoint", "https://hub.example"),
+    ({"HF_ENDPOINT": "HTTPS://Hub.Example"}, "endpoint", "https://hub.example"),
+    ({"HF_ENDPOINT": "https://proxy.example/api/hf/Remote/"}, "endpoint", "https://proxy.example/api/hf/Remote"),
+    ({"HF_ENDPOINT": "  "}, "endpoint", DEFAULT_ENDPOINT),
+    ({"HF_TOKEN": '"hf_quoted"\r\n'}, "token", "hf_quoted"),
+    ({"HF_TOKEN": "hf_wra\r\npped"}, "token", "hf_wrapped"),
+    ({"HF_TOKEN": "''", "HUGGING_FACE_HUB_TOKEN": "old"}, "token", "old"),
+    ({"GPUX_HOME": "/g \r"}, "home", Path("/g")),
+    ({"GPUX_HOME": '"/with space/g"'}, "home", Path("/with space/g")),
+    ({"HF_HOME": "/h\n"}, "hf_cache", Path("/h/hub")),
+    ({"HF_HOME": " ", "XDG_CACHE_HOME": "/x "}, "hf_cache", Path("/x/huggingface/hub")),
+    ({"HF_HUB_CACHE": "''", "HF_HOME": "/h"}, "hf_cache", Path("/h/hub")),
+    ({"GPUX_TIMEOUT": " 3 "}, "timeout", 3.0),
+    ({"GPUX_TIMEOUT": " "}, "timeout", 10.0),
+    ({"GPUX_MAX_CACHE": " 2 kB\r"}, "max_cache", 2000),
+    ({"GPUX_MAX_CACHE": " "}, "max_cache", None),
+    ({"GPUX_TORCH_INDEX": "https://i\r"}, "torch_index", "https://i"),
+    ({"REQUESTS_CA_BUNDLE": "/r.pem "}, "ca_bundle", Path("/r.pem")),
+    ({"REQUESTS_CA_BUNDLE": "/r.pem", "SSL_CERT_FILE": " "}, "ca_bundle", Path("/r.pem")),
 ]
 
 
@@ -122,10 +150,94 @@ def test_an_unknown_override_is_an_error() -> None:
     assert "token" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("value", ["soon", "0", "-1", "nan", "inf", "1e999", " "])
-def test_a_timeout_is_a_number_of_seconds(value: str) -> None:
-    with pytest.raises(UsageError, match="GPUX_TIMEOUT"):
-        Settings.from_env({"GPUX_TIMEOUT": value})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("GPUX_TIMEOUT", value) for value in ("soon", "0", "-1", "nan", "inf", "1e999", "1e300", "86401")),
+        *(("GPUX_MAX_CACHE", value) for value in ("much", "0", "-1", "0.5", "20 GB or so", "9" * 400, "1e3")),
+        ("HF_ENDPOINT", "hub.example"),
+        ("HF_ENDPOINT", "hub.example/prefix"),
+        ("HF_ENDPOINT", "hub.example:443"),
+        ("HF_ENDPOINT", "localhost:8080"),
+        ("HF_ENDPOINT", "myhub:8080/hf"),
+        ("HF_ENDPOINT", "127.0.0.1"),
+        ("HF_ENDPOINT", "https://hub.example?x=1"),
+        ("HF_ENDPOINT", "https://hub.example/#models"),
+        ("HF_ENDPOINT", "https://ada:secret@hub.example/hf"),
+    ],
+)
+def test_an_invalid_value_is_refused_with_a_valid_one(name: str, value: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings.from_env({name: value})
+    assert f"{name}={value!r}" in caught.value.message or "secret" in value
+    assert "secret" not in f"{caught.value} {caught.value.hint}"
+    suggested = re.search(rf"{name}=(\S+?)\.?$", caught.value.hint or "")
+    assert suggested, caught.value.hint
+    assert Settings.from_env({name: suggested[1]}).to_env()[name]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("ftp://hub.example", "file:///hub", "https://", "http:///models", "http://hub.example:port"),
+        *(
+            "http://hub.example:70000",
+            "http://hub.example:0",
+            "http://[::1",
+            "https://hub .example",
+            "https://hub\texample",
+        ),
+    ],
+)
+def test_an_endpoint_without_a_guess_is_refused_with_the_default(value: str) -> None:
+    with pytest.raises(UsageError, match="HF_ENDPOINT=") as caught:
+        Settings.from_env({"HF_ENDPOINT": value})
+    assert caught.value.hint == f"Unset HF_ENDPOINT to use {DEFAULT_ENDPOINT}."
+    assert Settings.from_env({}).endpoint == DEFAULT_ENDPOINT
+
+
+@pytest.mark.parametrize(
+    "name", ["GPUX_HOME", "GPUX_TOOLCHAINS", "HF_HOME", "HF_HUB_CACHE", "HF_TOKEN_PATH", "XDG_CACHE_HOME"]
+)
+def test_a_path_of_an_unknown_user_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name}='~nobody-here/x'") as caught:
+        Settings.from_env({name: "~nobody-here/x"})
+    assert caught.value.hint == f"Set {name} to an absolute path."
+
+
+@pytest.mark.parametrize("token", ["hf_a hf_b", "hf_\u00e4", "hf_\u200b", "hf\ta"])
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_a_malformed_token_is_refused_by_the_name_of_its_variable(name: str, token: str) -> None:
+    with pytest.raises(UsageError, match=name) as caught:
+        Settings.from_env({name: token})
+    assert token not in f"{caught.value} {caught.value.hint} {caught.value.details}"
+    assert f"unset {name}" in str(caught.value.hint)
+    assert Settings.from_env({}).token is None
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "expected"),
+    [
+        ("endpoint", "http://127.0.0.1:8123/ \r", "http://127.0.0.1:8123"),
+        ("token", " hf_a\n", "hf_a"),
+        ("timeout", 3, 3.0),
+        ("home", "~/g", "home/g"),
+    ],
+)
+def test_values_of_keywords_are_cleaned_too(home: Path, keyword: str, value: Any, expected: Any) -> None:
+    overrides: Any = {keyword: value}
+    expected = home.parent / expected if keyword == "home" else expected
+    assert getattr(Settings.from_env({}, **overrides), keyword) == expected
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("endpoint", "hub.example"), ("endpoint", ""), ("timeout", 0), ("timeout", 1e300), ("max_cache", 0)],
+)
+def test_values_of_keywords_are_checked_too(keyword: str, value: Any) -> None:
+    overrides: Any = {keyword: value}
+    with pytest.raises(UsageError, match=f"{keyword}="):
+        Settings.from_env({}, **overrides)
 
 
 def test_the_token_is_not_shown(home: Path) -> None:

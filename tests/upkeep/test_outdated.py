@@ -144,6 +144,7 @@ def test_a_renamed_model_reports_its_new_id(hub: HubServer, root: Path, settings
     assert statuses(outdated(settings=settings)) == {"org/renamed": "current"}
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_failed_request_does_not_stop_the_others(hub: HubServer, settings: Settings) -> None:
     for ref in ("org/one", "org/two"):
         pull_model(ref, settings=settings)
@@ -156,6 +157,7 @@ def test_a_failed_request_does_not_stop_the_others(hub: HubServer, settings: Set
     assert found[0].to_dict()["error"]["code"] == "hub_server"
 
 
+@pytest.mark.usefixtures("impatient")
 def test_requests_end_if_the_hub_does_not_answer(hub: HubServer, root: Path, settings: Settings) -> None:
     number = 2 * PARALLEL_REQUESTS
     for index in range(number):
@@ -173,6 +175,7 @@ def test_requests_end_if_the_hub_does_not_answer(hub: HubServer, root: Path, set
     assert PARALLEL_REQUESTS <= len(requested) < number
 
 
+@pytest.mark.usefixtures("impatient")
 def test_requests_end_after_a_rate_limit(hub: HubServer, root: Path, settings: Settings) -> None:
     number = 3 * PARALLEL_REQUESTS
     for index in range(number):
@@ -221,6 +224,7 @@ def test_cancel(hub: HubServer, settings: Settings) -> None:
         update(found, settings=settings, cancel=cancel)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_manager_of_the_callers_own(hub: HubServer, settings: Settings) -> None:
     pull_model("org/one", settings=settings)
     elsewhere = HuggingFaceManager(settings, endpoint="http://127.0.0.1:9")

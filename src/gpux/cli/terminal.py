@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.errors import UsageError
-from gpux.system.progress import Event, ProgressCallback, silent
+from gpux.system.progress import Event, ProgressCallback, Warned, silent, waits_reported
 from gpux.system.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class Terminal:
         """Print a remark on stderr, unless ``--quiet``."""
         if not self.quiet:
             click.echo(text, err=True)
+
+    def report_wait(self, event: Event) -> None:
+        """Print that a request waits for the Hub; commands with a progress display show it there."""
+        if isinstance(event, Warned):
+            self.say(f"! {event.message}")
 
     def warn(self, message: str, hint: str | None = None) -> None:
         """Print an error that does not end the command: on stderr, also with ``--quiet``."""
@@ -150,7 +155,9 @@ def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., A
         def invoke(as_json: bool, debug: bool, quiet: bool, **options: Any) -> Any:
             inherited = click.get_current_context().obj or {}
             as_json, quiet = as_json or inherited.get("json", False), quiet or inherited.get("quiet", False)
-            return function(Terminal(as_json=as_json, quiet=quiet), **options)
+            terminal = Terminal(as_json=as_json, quiet=quiet)
+            with waits_reported(terminal.report_wait):
+                return function(terminal, **options)
 
         made = click.command(name, help=function.__doc__)(_with_parameters_of(function, invoke))
         made.params += _shared_options(json_option)

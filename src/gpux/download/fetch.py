@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 from gpux.download.partial import hash_algorithm
 from gpux.download.transfer import Transfer
-from gpux.errors import ONLINE_HINT, OfflineError
+from gpux.errors import ONLINE_HINT, NotWritableError, OfflineError
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.transfer import FileReport, Tally, TransferReport
 from gpux.source_cache.layout import HubCache
@@ -20,6 +20,11 @@ from gpux.system.progress import ByteCounter
 from gpux.system.settings import Settings
 
 PARALLEL_FILES = 8
+#: Where the source cache cannot be written and a file of it has to be downloaded.
+UNWRITABLE_HINT = (
+    "Set HF_HUB_CACHE to a folder that can be written (by default it is in HF_HOME); "
+    "what the present one has is then downloaded again."
+)
 POLL = 0.1  # seconds between looks at the cancel token
 
 
@@ -45,7 +50,13 @@ class Fetch:
         """
         settings, started = self._settings, time.monotonic()
         with (
-            Transfer(settings.endpoint, settings.token, settings.timeout, ca_bundle=settings.ca_bundle) as transfer,
+            Transfer(
+                settings.endpoint,
+                settings.token,
+                settings.timeout,
+                ca_bundle=settings.ca_bundle,
+                progress=self._counter.warn,
+            ) as transfer,
             ThreadPoolExecutor(PARALLEL_FILES, thread_name_prefix="gpux-fetch") as pool,
         ):
             finished = False
@@ -67,11 +78,13 @@ class Fetch:
         started = time.monotonic()
         report = self._find(file) or self._download(file, transfer)
         self._counter.advance(file, report.size)
-        self._cache.link(self._info.commit, file)
         return replace(report, seconds=time.monotonic() - started)
 
     def _find(self, file: ModelFile) -> FileReport | None:
-        """The report of a file that the cache has, with the right hash; a damaged file is deleted."""
+        """The report of a file that the cache has, with the right hash; a damaged file is deleted.
+
+        Nothing is written if the commit's folder has the file already: the cache may be read-only.
+        """
         path = self._cache.present(self._info.commit, file)
         if path is None:
             return None
@@ -79,8 +92,16 @@ class Fetch:
         if file.etag is None:
             return FileReport(file.path, size, cached=True)
         if hash_file(path, hash_algorithm(file), lambda length: None, self._stop) == file.etag:
+            if path == self._cache.blob(file.etag):
+                self._cache.link(self._info.commit, file)
             return FileReport(file.path, size, cached=True, verified=True)
-        path.resolve().unlink()
+        try:
+            path.resolve().unlink()
+        except OSError as exc:
+            what = f"{file.path} of {self._info.id} is damaged in the source cache"
+            raise NotWritableError(
+                f"{what}, and {path.resolve()} cannot be replaced: {exc.strerror}", hint=UNWRITABLE_HINT, path=str(path)
+            ) from exc
         return None
 
     def _download(self, file: ModelFile, transfer: Transfer) -> FileReport:
@@ -95,6 +116,7 @@ class Fetch:
             on_bytes = functools.partial(self._counter.advance, file)
             transfer.download(self._info.id, self._info.commit, file, paths, on_bytes, self._stop, tally)
             size = paths.blob.stat().st_size
+            self._cache.link(self._info.commit, file)
         return FileReport(file.path, size, verified=True, **asdict(tally))
 
 

@@ -30,6 +30,7 @@ from gpux.errors import (
 )
 from gpux.system.settings import Settings
 
+ENDPOINT_HINT = "Is HF_ENDPOINT the address of a Hub?"
 BAD_TOKEN_MESSAGE = "Invalid credentials in Authorization header"  # noqa: S105 - a server's text, not a token
 DISABLED_MESSAGE = "Access to this resource is disabled."
 
@@ -75,6 +76,23 @@ def from_response(status: int, headers: Mapping[str, str], context: RequestConte
         + (f": {message}" if message else ""),
         hint="Try again later.",
         status=status,
+    )
+
+
+def refusal(status: int, headers: Mapping[str, str], context: RequestContext) -> ManagerError:
+    """As :func:`from_response`, with the time that the server asks to wait, whatever the status."""
+    error = from_response(status, headers, context)
+    if (seconds := retry_after(headers)) is not None:
+        error.details.setdefault("retry_after", seconds)
+    return error
+
+
+def invalid_description(context: RequestContext, why: object) -> HubServerError:
+    """A response that is not what the Hub's API sends; another attempt would not change it."""
+    return HubServerError(
+        f"the Hub at {context.endpoint} sent an invalid description of {context.model or 'models'}: {why}",
+        hint=ENDPOINT_HINT,
+        status=200,
     )
 
 

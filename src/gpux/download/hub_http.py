@@ -1,4 +1,4 @@
-"""HTTP requests for the bytes of one file: redirects, authorization, ranges, and errors.
+"""HTTP requests to one Hub and for the bytes of one file: proxies, redirects, authorization, ranges, and errors.
 
 The only importer of httpx2 in gpux. The ``resolve`` URL serves every file of the Hub; a large file by a redirect to a
 signed URL of another origin (the CDN), which receives no token and expires after a while.
@@ -7,17 +7,20 @@ signed URL of another origin (the CDN), which receives no token and expires afte
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx2
 
+from gpux import __version__
 from gpux.download import hub_errors
 from gpux.download.hub_errors import RequestContext
 from gpux.download.ranges import Range
@@ -25,11 +28,16 @@ from gpux.download.slots import CAP
 from gpux.errors import AccessError, HubServerError, ManagerError, NetworkError, UsageError
 from gpux.model.info import ModelFile
 from gpux.model.transfer import Tally
+from gpux.system import settings as environment
+from gpux.system.proxies import PROXY_HINT, Proxies, Proxy, masked
 
 REDIRECTS = 8  #: requests for one response, at most
 ATTEMPTS = 3  #: responses with other bytes than the requested ones, or refused signed URLs, before it is an error
 BATCH = 512 << 10  #: bytes that are handed on together while more wait in the socket …
 BATCH_CHUNKS = 64  #: … and the number of their chunks, at most
+SOCKS_INSTALL = "`pip install 'gpux[socks]'`"
+#: Errors before a connection was open.
+_UNCONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.InvalidURL, httpx2.UnsupportedProtocol)
 _NOT_ABOUT_THE_URL = frozenset({408, 416, 425, 429})  #: 4xx statuses that do not mean that a signed URL expired
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 #: Ends of the events of httpcore's "trace" extension that return a new stream, direct or through a proxy
@@ -48,44 +56,105 @@ class RangeRefusedError(Exception):
 class HubHttp:
     """One pool of connections to one Hub and its CDN. Thread-safe."""
 
-    def __init__(self, endpoint: str, token: str | None, timeout: float, ca_bundle: Path | None = None) -> None:
-        """``timeout`` is in seconds, for opening a connection and for each read.
+    def __init__(
+        self,
+        endpoint: str,
+        token: str | None,
+        timeout: float,
+        ca_bundle: Path | None = None,
+        *,
+        proxies: Proxies | None = None,
+    ) -> None:
+        """Open no connection yet; ``proxies`` are by default those of the environment.
+
+        ``timeout`` is in seconds, for opening a connection and for each read.
 
         Raises:
-            UsageError: ``ca_bundle`` contains no certificates.
+            InvalidTokenError: ``token`` contains characters that a header must not contain.
+            UsageError: ``ca_bundle``, or the variable that names another one, contains no certificates.
         """
         self.endpoint = endpoint
         self.with_token = token is not None
-        self._token = token
+        # The HTTP libraries quote an invalid header in their error, token included.
+        self._token = None if token is None else hub_errors.check_token(token)
         self._connections = Connections()
+        transport = _Routes(proxies or environment.proxies(), _trusted(ca_bundle))
         self._http = httpx2.Client(
+            transport=transport,
             timeout=timeout,
             follow_redirects=False,
-            headers={"Accept-Encoding": "identity"},
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=2 * CAP),
-            verify=True if ca_bundle is None else _trust(ca_bundle),
+            trust_env=False,
+            headers={"Accept-Encoding": "identity", "User-Agent": f"gpux/{__version__}"},
         )
 
     def get(self, url: str, range_header: str | None, context: RequestContext) -> httpx2.Response:
-        """The response to one request, its body not read yet; the caller closes it.
+        """The response to one GET request, its body not read yet; the caller closes it.
 
         Raises:
-            NetworkError: no response arrived.
+            NetworkError: no response arrived; ``details["connected"]`` says whether there was a connection.
+            UsageError: the proxy of the environment cannot be used.
         """
-        headers = {"Range": range_header} if range_header else {}
+        return self.send("GET", url, context, headers={"Range": range_header} if range_header else {})
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        context: RequestContext,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
+        form: Mapping[str, Any] | None = None,
+    ) -> httpx2.Response:
+        """The response to one request, as :meth:`get`; ``form`` is sent as a form."""
+        sent = dict(headers or {})
         if self._token and self.is_origin(url):
-            headers["Authorization"] = f"Bearer {self._token}"
+            sent["Authorization"] = f"Bearer {self._token}"
         try:
             request = self._http.build_request(
-                "GET", url, headers=headers, extensions={"trace": self._connections.trace}
+                method,
+                url,
+                params=params,
+                data=form,
+                headers=sent,
+                extensions={"trace": self._connections.trace},
             )
             return self._http.send(request, stream=True)
         except (httpx2.RequestError, httpx2.InvalidURL) as exc:
-            raise hub_errors.unreachable(context, exc) from exc
+            error = hub_errors.unreachable(context, _reason(exc))
+            error.details["connected"] = not isinstance(exc, _UNCONNECTED)
+            raise error from exc
 
     def is_origin(self, url: str) -> bool:
-        """True for the Hub's own origin, the only one that receives the token."""
-        return _origin(url) == _origin(self.endpoint)
+        """True for the Hub's own origin, the only one that receives the token, also where it is upgraded to https."""
+        origin, hub = _origin(url), _origin(self.endpoint)
+        return origin == hub or (hub == ("http", hub[1], 80) and origin == ("https", hub[1], 443))
+
+    def redirect_target(self, url: str, location: str, context: RequestContext) -> str:
+        """The URL that a redirect from ``url`` leads to.
+
+        Raises:
+            HubServerError: ``location`` is not a URL.
+        """
+        try:
+            target = urljoin(url, location)
+            _origin(target)
+        except ValueError as exc:
+            what = context.file or "a request"
+            message = f"{self.endpoint} redirects {what} to an invalid URL: {location!r}"
+            raise HubServerError(message, hint=hub_errors.ENDPOINT_HINT) from exc
+        return target
+
+    def read(self, response: httpx2.Response, context: RequestContext) -> bytes:
+        """The whole body.
+
+        Raises:
+            NetworkError: the connection broke, or the body ends early.
+        """
+        try:
+            return response.read()
+        except httpx2.RequestError as exc:
+            raise hub_errors.unreachable(context, _reason(exc)) from exc
 
     def abort(self) -> None:
         """End all transfers at once, including requests that wait for a response."""
@@ -94,6 +163,50 @@ class HubHttp:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+
+class _Routes(httpx2.BaseTransport):
+    """Sends each request through its proxy. A proxy is opened when the first request needs it."""
+
+    def __init__(self, proxies: Proxies, trusted: ssl.SSLContext) -> None:
+        self._proxies = proxies
+        self._trusted = trusted
+        self._transports: dict[str, httpx2.HTTPTransport] = {}
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """The response; its body is not read yet.
+
+        Raises:
+            UsageError: the proxy's variable is malformed, or its kind is not supported.
+        """
+        proxy = self._proxies.for_url(str(request.url))
+        with self._lock:
+            key = proxy.url if proxy else ""
+            if key not in self._transports:
+                self._transports[key] = self._open(proxy)
+        return self._transports[key].handle_request(request)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            for transport in self._transports.values():
+                transport.close()
+
+    def _open(self, proxy: Proxy | None) -> httpx2.HTTPTransport:
+        if proxy is not None and proxy.is_socks and importlib.util.find_spec("socksio") is None:
+            raise UsageError(
+                f"{proxy.variable}={masked(proxy.url)} is a SOCKS proxy, for which the package socksio is missing",
+                hint=f"{SOCKS_INSTALL} installs it; or list the Hub's host in NO_PROXY.",
+            )
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=2 * CAP)
+        try:
+            return httpx2.HTTPTransport(
+                verify=self._trusted, trust_env=False, limits=limits, proxy=proxy.url if proxy else None
+            )
+        except (ValueError, httpx2.InvalidURL) as exc:
+            named = f"{proxy.variable}={masked(proxy.url)!r}" if proxy else "the proxy"
+            raise UsageError(f"{named} is not the URL of a proxy", hint=PROXY_HINT) from exc
 
 
 class Connections:
@@ -178,7 +291,7 @@ class RemoteFile:
                 return response
             response.close()
             if response.has_redirect_location:
-                url = self._redirect_target(url, response.headers["Location"])
+                url = self._http.redirect_target(url, response.headers["Location"], self.context)
             elif kept is not None and _may_have_expired(response.status_code):
                 kept, url = None, self._url
             else:
@@ -186,16 +299,8 @@ class RemoteFile:
                 raise self._refusal(response, url)
         raise self._bad_response(f"redirects {self.context.file} more than {REDIRECTS} times")
 
-    def _redirect_target(self, url: str, location: str) -> str:
-        try:
-            target = urljoin(url, location)
-            _origin(target)
-        except ValueError as exc:
-            raise self._bad_response(f"redirects {self.context.file} to an invalid URL: {location!r}") from exc
-        return target
-
     def _bad_response(self, what: str) -> HubServerError:
-        return HubServerError(f"{self._http.endpoint} {what}", hint="Is HF_ENDPOINT the address of a Hub?")
+        return HubServerError(f"{self._http.endpoint} {what}", hint=hub_errors.ENDPOINT_HINT)
 
     def _refusal(self, response: httpx2.Response, url: str) -> Exception:
         status = response.status_code
@@ -203,10 +308,7 @@ class RemoteFile:
             return RangeRefusedError()
         if not self._http.is_origin(url) and _may_have_expired(status):
             return self._refused_url(status, url)
-        error: ManagerError = hub_errors.from_response(status, response.headers, self.context)
-        if (seconds := hub_errors.retry_after(response.headers)) is not None:
-            error.details.setdefault("retry_after", seconds)
-        return error
+        return hub_errors.refusal(status, response.headers, self.context)
 
     def _refused_url(self, status: int, url: str) -> ManagerError:
         """The CDN refuses a signed URL that the Hub has just issued."""
@@ -238,7 +340,7 @@ class RemoteFile:
                 self._tally.received += len(chunk)
                 yield chunk
         except httpx2.RequestError as exc:
-            raise hub_errors.unreachable(self.context, exc) from exc
+            raise hub_errors.unreachable(self.context, _reason(exc)) from exc
 
 
 def batched(chunks: Iterator[bytes], more_waits: Callable[[], bool]) -> Iterator[list[bytes]]:
@@ -283,7 +385,25 @@ def _shut_down(stream: Any) -> None:
             sock.shutdown(socket.SHUT_RDWR)
 
 
-def _trust(bundle: Path) -> ssl.SSLContext:
+def _reason(exc: Exception) -> str:
+    """The error of the HTTP library, without the user name and password that a proxy's URL may contain."""
+    return re.sub(r"//[^/@\s]+@", "//***@", str(exc)) or type(exc).__name__
+
+
+def _trusted(bundle: Path | None) -> ssl.SSLContext:
+    """The context of an explicit bundle, else of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else of the system."""
+    if bundle is not None:
+        return _trust("REQUESTS_CA_BUNDLE", bundle)
+    named = environment.certificates()
+    return _system_certificates() if named is None else _trust(*named)
+
+
+@functools.cache
+def _system_certificates() -> ssl.SSLContext:
+    return httpx2.create_ssl_context(trust_env=False)
+
+
+def _trust(variable: str, bundle: Path) -> ssl.SSLContext:
     """A context that trusts the certificates of a file, or of a folder in OpenSSL's layout."""
     try:
         if bundle.is_dir():
@@ -291,6 +411,6 @@ def _trust(bundle: Path) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=bundle)
     except (OSError, ssl.SSLError) as exc:
         raise UsageError(
-            f"REQUESTS_CA_BUNDLE={bundle} contains no certificates: {exc}",
+            f"{variable}={bundle} contains no certificates: {exc}",
             hint="Set it to a PEM file or to a folder of them, or unset it.",
         ) from exc

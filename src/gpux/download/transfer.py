@@ -6,6 +6,8 @@ when the process ends.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,13 +19,14 @@ from gpux.download.hub_errors import unreachable
 from gpux.download.hub_http import HubHttp, RangeRefusedError, RangesIgnoredError, RemoteFile
 from gpux.download.partial import PartialFile, discard, finish
 from gpux.download.ranges import Range, split
-from gpux.download.retry import RETRYABLE, Retry, RetryPolicy
+from gpux.download.retry import ANNOUNCED, RETRYABLE, Retry, RetryPolicy, describe_wait
 from gpux.download.slots import CAP, ConnectionSlots
 from gpux.errors import CorruptFileError, ManagerError, RateLimitError
 from gpux.model.info import ModelFile
 from gpux.model.transfer import Tally
 from gpux.source_cache.layout import BlobPaths
 from gpux.system.cancel import CancelToken
+from gpux.system.progress import ProgressCallback, Warned, silent
 
 LARGE = 32 << 20  #: bytes from which a file is downloaded in several ranges
 RANGE = 16 << 20  #: bytes of one range
@@ -42,7 +45,10 @@ class Transfer:
         *,
         ca_bundle: Path | None = None,
         policy: RetryPolicy | None = None,
+        progress: ProgressCallback = silent,
     ) -> None:
+        """``progress`` receives a warning when the Hub does not answer and the transfer waits."""
+        self._announce = _Announcer(progress)
         self._http = HubHttp(endpoint, token, timeout, ca_bundle)
         self._slots = ConnectionSlots()
         self._policy = policy or retry.DEFAULT_POLICY
@@ -89,7 +95,9 @@ class Transfer:
         actual = ""
         for _ in range(2):
             with PartialFile(paths.partial, paths.journal, file, sparse=_is_large(file)) as partial:
-                attempt = _Attempt(remote, partial, self._slots, self._policy, on_bytes, tally, self.abort)
+                attempt = _Attempt(
+                    remote, partial, self._slots, self._policy, on_bytes, tally, self.abort, self._announce
+                )
                 try:
                     actual = attempt.run(cancel, parallel=_is_large(file))
                 except RangeRefusedError:
@@ -113,7 +121,9 @@ class _Attempt:
         on_bytes: OnBytes,
         tally: Tally,
         abort: Callable[[], None],
+        announce: _Announcer,
     ) -> None:
+        self._announce = announce
         self._remote = remote
         self._partial = partial
         self._slots = slots
@@ -210,10 +220,29 @@ class _Attempt:
                 cancel.check()  # after what arrived is written
 
     def _wait(self, error: ManagerError, seconds: float, cancel: CancelToken) -> None:
+        self._announce(error, seconds)
         if isinstance(error, RateLimitError):
             self._slots.close_for(seconds)  # the limit applies to all connections
         if cancel.wait(seconds):
             cancel.check()
+
+
+class _Announcer:
+    """Reports that transfers wait, once for all that wait at the same time. Thread-safe."""
+
+    def __init__(self, progress: ProgressCallback) -> None:
+        self._progress = progress
+        self._until = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, error: ManagerError, seconds: float) -> None:
+        if seconds < ANNOUNCED:
+            return
+        with self._lock:
+            now = time.monotonic()
+            is_new, self._until = now >= self._until, max(self._until, now + seconds)
+        if is_new:
+            self._progress(Warned(describe_wait(error, seconds)))
 
 
 def _is_large(file: ModelFile) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -82,7 +83,9 @@ def check_many(
     stop = (cancel or CancelToken()).child()
     with ThreadPoolExecutor(PARALLEL_CHECKS, thread_name_prefix="gpux-check") as pool:
         try:
-            return list(pool.map(lambda ref: check.check(ref, stop), refs))
+            # A copy of the context for each: in it, the threads report that they wait for the Hub.
+            jobs = [pool.submit(copy_context().run, check.check, ref, stop) for ref in refs]
+            return [job.result() for job in jobs]
         finally:
             stop.cancel()  # after Ctrl-C or an error, the other checks end too
             pool.shutdown(wait=False, cancel_futures=True)

@@ -165,7 +165,8 @@ def _account(settings: Settings, token: str) -> Account:
     from gpux.huggingface.client import HubClient  # deferred for start-up: imports huggingface_hub
 
     refuse_offline(settings, "look up the token's account")
-    return account_from(HubClient(settings.endpoint, token, settings.timeout).whoami())
+    client = HubClient(settings.endpoint, token, settings.timeout, settings.ca_bundle)
+    return account_from(client.whoami())
 
 
 def _variable(path: Path) -> str | None:

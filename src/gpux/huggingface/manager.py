@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
@@ -29,14 +30,15 @@ from gpux.model.reference import ModelRef, Reference
 from gpux.source_cache.layout import HubCache
 from gpux.source_cache.removal import discard_source
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import disk_errors
+from gpux.system.disk import REFUSED, disk_errors
 from gpux.system.progress import ByteCounter, ProgressCallback, silent
 
 if TYPE_CHECKING:
     from gpux.huggingface.client import HubClient
 
+log = logging.getLogger(__name__)
 PAGE = 50  #: search results per request, at most
-CACHE_HINT = "Free space or make it writable, or set HF_HOME to another folder."
+CACHE_HINT = "Free space or make it writable, or set HF_HUB_CACHE (by default it is in HF_HOME) to another folder."
 
 
 class HuggingFaceManager(InfoCachingManager):
@@ -89,7 +91,7 @@ class HuggingFaceManager(InfoCachingManager):
         with disk_errors(self.settings.hf_cache, hint=CACHE_HINT):
             report = Fetch(self.settings, info, cache, counter, cancel or CancelToken()).run(files)
             if info.revision is not None:
-                cache.record_revision(info.revision, info.commit)
+                _record_revision(cache, info.revision, info.commit)
         return SourceSnapshot(info, cache.snapshot(info.commit), tuple(file.path for file in files), report)
 
     def cached(self, info: ModelInfo, paths: Iterable[str]) -> set[str]:
@@ -251,7 +253,9 @@ class HuggingFaceManager(InfoCachingManager):
         if self._client is None:
             from gpux.huggingface.client import HubClient  # deferred for start-up: imports huggingface_hub
 
-            self._client = HubClient(self.settings.endpoint, self.settings.token, self.settings.timeout)
+            self._client = HubClient(
+                self.settings.endpoint, self.settings.token, self.settings.timeout, self.settings.ca_bundle
+            )
         return self._client
 
     def _resolve_online(self, ref: ModelRef, cancel: CancelToken | None) -> ModelInfo:
@@ -300,3 +304,13 @@ class HuggingFaceManager(InfoCachingManager):
 
     def _context(self, info: ModelInfo, path: str) -> hub_errors.RequestContext:
         return hub_errors.RequestContext(self.settings.endpoint, info.id, info.commit, path)
+
+
+def _record_revision(cache: HubCache, revision: str, commit: str) -> None:
+    """Record the commit of a branch or tag, unless its folder is read-only: only offline use needs the record."""
+    try:
+        cache.record_revision(revision, commit)
+    except OSError as exc:
+        if exc.errno not in REFUSED:
+            raise
+        log.info("the commit of %s is not recorded in %s: %s", revision, cache.repository, exc.strerror)

@@ -6,20 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from gpux.download import hub_errors
+from gpux.download import hub_errors, retry
 from gpux.download.hub_http import HubHttp, RangeRefusedError, RangesIgnoredError, RemoteFile
 from gpux.download.ranges import Range
-from gpux.download.retry import RETRYABLE, Retry, RetryPolicy
+from gpux.download.retry import ANNOUNCED, RETRYABLE, Retry, describe_wait
 from gpux.errors import ONLINE_HINT, HubServerError, OfflineError
 from gpux.inspect.reads import FileReads, read_part
 from gpux.model.info import ModelFile, ModelInfo
 from gpux.model.transfer import Tally
 from gpux.source_cache.layout import HubCache
+from gpux.system.progress import Warned, wait_listener
 from gpux.system.settings import Settings
 
-#: Shorter than for a download: a user waits for the description of a model.
-POLICY = RetryPolicy(deadline=5.0, first=0.2, longest=2.0)
 #: Bytes that are read, at most, from a server that ignores ranges and sends the whole file.
 WHOLE = 16 << 20
 
@@ -36,6 +36,7 @@ class HubReads(FileReads):
         self._remote_files: dict[str, RemoteFile] = {}
         self._tallies: dict[str, Tally] = {}  # one per file: threads must not share a counter
         self._lock = threading.Lock()
+        self._report = wait_listener()  # of the thread that opens the files, not of those that read
 
     @property
     def tally(self) -> Tally:
@@ -75,7 +76,9 @@ class HubReads(FileReads):
         A whole file that is complete by its own Content-Length, though shorter than the Hub's metadata, is returned as
         it is; the caller judges it.
         """
-        remote, got, attempts = self._remote_file(file), bytearray(), Retry(POLICY)
+        policy = retry.METADATA_POLICY
+        policy = replace(policy, deadline=policy.deadline * self._settings.timeout)
+        remote, got, attempts = self._remote_file(file), bytearray(), Retry(policy)
         last = time.monotonic()
         while len(got) < stop - start:
             before = len(got)
@@ -90,7 +93,10 @@ class HubReads(FileReads):
                     raise hub_errors.unreachable(remote.context, f"{file.path} ended at byte {start + before}")
             except RETRYABLE as error:
                 self._tallies[file.path].retries += 1
-                time.sleep(attempts.delay_after(error, last, len(got) > before))
+                seconds = attempts.delay_after(error, last, len(got) > before)
+                if seconds >= ANNOUNCED:
+                    self._report(Warned(describe_wait(error, seconds)))
+                time.sleep(seconds)
         return bytes(got[: stop - start])
 
     @contextmanager

@@ -113,7 +113,8 @@ def pull_model(
             progress=progress,
             cancel=cancel,
         )
-        return _run(context)
+        with context.stages.waits():
+            return _run(context)
 
 
 def plan_model(

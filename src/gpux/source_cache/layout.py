@@ -71,11 +71,17 @@ class HubCache:
         return None
 
     def link(self, commit: str, file: ModelFile) -> Path:
-        """Create the snapshot's entry for an existing blob: a relative symlink, or a copy where symlinks are denied."""
+        """Create the snapshot's entry for an existing blob: a relative symlink, or a copy where symlinks are denied.
+
+        An entry that leads to the blob is left as it is.
+
+        Raises:
+            OSError: the file system refuses.
+        """
         entry = self.snapshot(commit) / file.path
         blob = self.blob(file.etag or "-")
-        if not blob.exists() and entry.exists():
-            return entry  # in a cache without symlinks the content is here
+        if entry.exists() and entry.samefile(blob):
+            return entry
         entry.parent.mkdir(parents=True, exist_ok=True)
         up = "../" * len(PurePosixPath(file.path).parts)
         with replacing(entry) as temporary:
@@ -86,7 +92,11 @@ class HubCache:
         return entry
 
     def record_revision(self, revision: str, commit: str) -> None:
-        """Write ``refs/<revision>``, so that any tool can resolve it offline."""
+        """Write ``refs/<revision>``, so that any tool can resolve it offline.
+
+        Raises:
+            OSError: the file system refuses.
+        """
         file = self.repository / "refs" / revision
         if self.revision(revision) == commit:
             return

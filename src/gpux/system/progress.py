@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -64,6 +65,27 @@ def silent(event: Event) -> None:
     """The default callback: ignores the event."""
 
 
+_waits: ContextVar[ProgressCallback] = ContextVar("gpux_waits", default=silent)
+
+
+@contextmanager
+def waits_reported(progress: ProgressCallback) -> Iterator[None]:
+    """In the block, requests that take no progress callback report to ``progress`` that they wait for the Hub.
+
+    A thread that the block starts reports only if it runs in a copy of the block's context.
+    """
+    before = _waits.set(progress)
+    try:
+        yield
+    finally:
+        _waits.reset(before)
+
+
+def wait_listener() -> ProgressCallback:
+    """The callback of :func:`waits_reported`; :func:`silent` outside its block."""
+    return _waits.get()
+
+
 def event_to_dict(event: Event) -> dict[str, Any]:
     """The event as JSON-able values, with its ``kind``."""
     return {"kind": event.kind, **asdict(event)}
@@ -92,6 +114,11 @@ class ByteCounter:
             self._next = now + INTERVAL
             self._progress(BytesAdvanced(self._stage, here, total, file.path))
 
+    def warn(self, event: Event) -> None:
+        """Emit a warning, not at the same time as another event."""
+        with self._lock:
+            self._progress(event)
+
 
 class Stages:
     """Reports the stages of a long call to a callback; the end of a stage has its duration."""
@@ -105,8 +132,13 @@ class Stages:
         words = [message]
         started = time.monotonic()
         self.progress(StageStarted(name, message))
-        yield words.append
+        with self.waits():
+            yield words.append
         self.progress(StageFinished(name, words[-1], time.monotonic() - started))
+
+    def waits(self) -> AbstractContextManager[None]:
+        """Requests in the block report to the same callback that they wait for the Hub, unless it is silent."""
+        return waits_reported(self.progress) if self.progress is not silent else nullcontext()
 
     def warn(self, message: str) -> None:
         """Emit a warning."""
