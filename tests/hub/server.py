@@ -12,7 +12,7 @@ from typing import Any, Self
 from tests.hub.access import Gatekeeper
 from tests.hub.application import Application
 from tests.hub.faults import Fault, FaultPlan
-from tests.hub.listener import ListeningServer, RecordedRequest, Recorder
+from tests.hub.listener import HOST, ListeningServer, RecordedRequest, Recorder
 from tests.hub.settings import Options, User
 from tests.hub.store import SPACES, RepoStore
 
@@ -23,7 +23,8 @@ class HubServer:
     """A Hub on loopback that serves the repositories below `root`. Usable as a context manager.
 
     `users` maps tokens to accounts; any other token is unknown. `options` are the fields of Options. A free port is
-    chosen at the first start if the given port is 0, and kept for later starts, so that a server can be restarted.
+    chosen at the first start if the given port is 0, and kept for later starts, so that a server can be restarted:
+    until the context ends, no other process can take it, and connections to the stopped server are refused.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class HubServer:
         self._recorder = Recorder()
         self._ports = [port, cdn_port]
         self._listeners: list[ListeningServer] = []
+        self._held: list[socket.socket] = []  # bound to the ports of a stopped server, and not listening
 
     def start(self) -> Self:
         """Starts both listeners. Raises OSError if a given port is in use."""
@@ -57,6 +59,7 @@ class HubServer:
             origin.server_close()
             raise
         self._listeners = [origin, cdn]
+        self.close()
         self._ports = [listener.server_address[1] for listener in self._listeners]
         self._application.base_url, self._application.cdn.base_url = origin.url, cdn.url
         for listener in self._listeners:
@@ -64,10 +67,16 @@ class HubServer:
         return self
 
     def stop(self) -> None:
-        """Stops both listeners and closes their connections, if they are running."""
+        """Stops both listeners and closes their connections, if they are running. Their ports stay taken."""
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.stop()
+            self._held.append(_hold(listener.server_address[1]))
+
+    def close(self) -> None:
+        """Frees the ports of a stopped server."""
+        while self._held:
+            self._held.pop().close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -76,6 +85,7 @@ class HubServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self.close()
 
     @property
     def url(self) -> str:
@@ -164,3 +174,11 @@ class HubServer:
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
         }
+
+
+def _hold(port: int) -> socket.socket:
+    """A socket that has the port and does not listen: the system gives the port to no other process."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((HOST, port))
+    return held

@@ -133,11 +133,10 @@ def test_no_network(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.timeout(20)  # less than the server's 30 seconds
 @pytest.mark.parametrize("call", ["get_model_info", "list_revisions", "search_models"])
 def test_a_hub_that_never_answers_meets_a_deadline(hub: HubServer, settings: Settings, call: str) -> None:
-    hub.add_fault(Fault("hang", seconds=30, times=None))
-    manager = HuggingFaceManager(settings, timeout=0.3)
+    hub.add_fault(Fault("hang", times=None))
+    manager = HuggingFaceManager(settings, timeout=0.3)  # the server would be silent longer than the test may take
 
     with pytest.raises(errors.NetworkError):
         getattr(manager, call)("tiny/embed")
@@ -145,7 +144,7 @@ def test_a_hub_that_never_answers_meets_a_deadline(hub: HubServer, settings: Set
 
 @pytest.mark.usefixtures("impatient")
 def test_a_call_can_be_cancelled(hub: HubServer, manager: HuggingFaceManager) -> None:
-    hub.add_fault(Fault("hang", seconds=30, times=None))
+    hub.add_fault(Fault("hang", times=None))
     cancel = CancelToken()
     cancel.cancel()
 

@@ -10,8 +10,8 @@ import importlib.util
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings
 from tests.hub import HubServer
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.hub,
@@ -29,6 +30,15 @@ pytestmark = [
 @pytest.fixture
 def mirror(hub: HubServer, tmp_path: Path) -> Iterator[str]:
     """The mirror's address."""
+    with ExitStack() as stack:
+        while (address := stack.enter_context(_olah(hub, tmp_path))) is None:
+            pass  # another process took the port
+        yield address
+
+
+@contextmanager
+def _olah(hub: HubServer, folder: Path) -> Iterator[str | None]:
+    """The address of a mirror; None if its port was taken before it listened."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -38,29 +48,29 @@ def mirror(hub: HubServer, tmp_path: Path) -> Iterator[str]:
         *(sys.executable, "-m", "olah.server", "--host", "127.0.0.1", "--port", str(port)),
         *("--hf-scheme", "http", "--hf-netloc", origin.netloc, "--hf-lfs-netloc", cdn.netloc),
         *("--mirror-scheme", "http", "--mirror-netloc", own, "--mirror-lfs-netloc", own),
-        *("--repos-path", str(tmp_path / "repos"), "--log-path", str(tmp_path / "logs")),
+        *("--repos-path", str(folder / "repos"), "--log-path", str(folder / "logs")),
     ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+    with (
+        (folder / "olah.log").open("w+") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process,
+    ):
         try:
-            _wait_for(port, process)
-            yield f"http://{own}"
+            wait_until(lambda: process.poll() is not None or _listens(port))
+            if process.poll() is not None:
+                output = (folder / "olah.log").read_text()
+                assert "address already in use" in output, output
+            yield None if process.poll() is not None else f"http://{own}"
         finally:
             process.terminate()
-            process.wait(timeout=10)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
-        assert process.poll() is None, "olah ended at once"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail("olah did not listen")
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_pull_through_a_mirror(mirror: str, settings: Settings) -> None:
-    manager = HuggingFaceManager(settings, endpoint=mirror, timeout=10.0)
+    manager = HuggingFaceManager(settings, endpoint=mirror)
 
     info = manager.get_model_info("tiny/classify")
     snapshot = manager.fetch(info, ["config.json", "onnx/model.onnx"])

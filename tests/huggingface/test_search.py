@@ -78,8 +78,8 @@ def test_the_fields_of_a_result(hub: HubServer, manager: HuggingFaceManager) -> 
 
 
 def pages(hub: HubServer) -> list[str]:
-    """The pages that were requested; huggingface_hub repeats a request that is slow or fails."""
-    return list(dict.fromkeys(request.path for request in hub.requests))
+    """The pages that were requested."""
+    return [request.path for request in hub.requests]
 
 
 def test_pages_are_requested_when_they_are_needed(hub: HubServer, manager: HuggingFaceManager) -> None:
