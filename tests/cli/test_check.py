@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,45 @@ def test_files() -> None:
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["tiny/fill", "onnx/model.onnx"] in [row[:2] for row in rows]
     assert {(row[0], row[3]) for row in rows} == {("tiny/fill", "yes"), ("acme/gated", "no")}
+
+
+def hinted(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    """The commands in the hints."""
+    hints = [line for line in done.stderr.splitlines() if line.lstrip().startswith("→")]
+    return [found.split()[1:] for line in hints for found in re.findall(r"`(gpux [^`]*)`", line)]
+
+
+@pytest.mark.parametrize(
+    ("ref", "found_by"),
+    [
+        ("tiny/embedding", ["search", "--author", "tiny"]),
+        ("other/embed", ["search", "embed"]),
+        ("embed", ["search", "embed"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "info", "pull", "revisions"])
+def test_the_hint_for_a_wrong_name_finds_the_model(ref: str, found_by: list[str], command: str) -> None:
+    commands = hinted(gpux(command, ref))
+
+    assert found_by in commands
+    assert "tiny/embed\t" in gpux(*found_by).stdout
+
+
+def test_the_hint_for_a_private_model_gives_access() -> None:
+    """A search shows no private model to anonymous users; the login does."""
+    commands = hinted(gpux("check", "acme/private"))
+
+    assert ["auth", "login"] in commands
+    login = subprocess.run([*GPUX, "auth", "login"], input="hf_good", capture_output=True, text=True)
+    assert login.returncode == 0
+    assert gpux("check", "acme/private").returncode == 0
+
+
+def test_the_hint_for_a_token_without_access_shows_its_account() -> None:
+    commands = hinted(gpux("check", "acme/private", HF_TOKEN="hf_other"))
+
+    assert ["auth", "status"] in commands
+    assert gpux("auth", "status", HF_TOKEN="hf_other").returncode == 0
 
 
 def test_ctrl_c(hub: HubServer) -> None:

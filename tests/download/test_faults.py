@@ -60,7 +60,8 @@ def settings(hub: HubServer) -> Settings:
 
 def impatient(settings: Settings, fault: Fault) -> HuggingFaceManager:
     """A manager that does not wait long for a server that is silent; for every other fault, one that does."""
-    return HuggingFaceManager(settings, timeout=0.5 if fault.kind in ("hang", "stall") else PATIENCE)
+    silent = fault.kind in ("hang", "stall") or "Content-Length" in fault.headers
+    return HuggingFaceManager(settings, timeout=0.5 if silent else PATIENCE)
 
 
 def fetch(manager: HuggingFaceManager, cancel: CancelToken | None = None) -> SourceSnapshot:

@@ -103,12 +103,20 @@ def model_not_found(context: RequestContext) -> ModelNotFoundError:
         if context.with_token
         else "or it is private and needs a token (HF_TOKEN, or `gpux auth login`)"
     )
-    search = f"Look for it with `gpux search {context.model.rsplit('/', 1)[-1]}`."
     return ModelNotFoundError(
         f"{context.model}: no such {context.kind} at {context.endpoint}, {access}",
-        hint=search if context.kind == "model" else f"Its page would be {context.page}.",
+        hint=_look_for(context) if context.kind == "model" else f"Its page would be {context.page}.",
         model=context.model,
     )
+
+
+def _look_for(context: RequestContext) -> str:
+    """How to find a model whose id is wrong, and one that this user may not see, which no search shows."""
+    owner, _, name = context.model.rpartition("/")
+    search = f"`gpux search {name}`" + (f" or `gpux search --author {owner}`" if owner else "")
+    if context.with_token:
+        return f"Look for its right name with {search}; `gpux auth status` shows whose token is in use."
+    return f"Look for its right name with {search}; if it is private, run `gpux auth login`."
 
 
 def revision_not_found(context: RequestContext) -> RevisionNotFoundError:

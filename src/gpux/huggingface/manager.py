@@ -31,7 +31,7 @@ from gpux.source_cache.layout import HubCache
 from gpux.source_cache.removal import discard_source
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import REFUSED, disk_errors
-from gpux.system.progress import ByteCounter, ProgressCallback, silent
+from gpux.system.progress import ByteCounter, ProgressCallback, wait_listener
 
 if TYPE_CHECKING:
     from gpux.huggingface.client import HubClient
@@ -87,7 +87,7 @@ class HuggingFaceManager(InfoCachingManager):
 
         files = [self._entry(info, path) for path in paths]
         cache = HubCache(self.settings.hf_cache, info.id)
-        counter = ByteCounter("download", files, progress or silent)
+        counter = ByteCounter("download", files, progress or wait_listener())
         with disk_errors(self.settings.hf_cache, hint=CACHE_HINT):
             report = Fetch(self.settings, info, cache, counter, cancel or CancelToken()).run(files)
             if info.revision is not None:

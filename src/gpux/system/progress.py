@@ -82,8 +82,14 @@ def waits_reported(progress: ProgressCallback) -> Iterator[None]:
 
 
 def wait_listener() -> ProgressCallback:
-    """The callback of :func:`waits_reported`; :func:`silent` outside its block."""
-    return _waits.get()
+    """Passes warnings to the callback of the :func:`waits_reported` around this call, and ignores other events."""
+    listener = _waits.get()
+
+    def warn(event: Event) -> None:
+        if isinstance(event, Warned):
+            listener(event)
+
+    return warn
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
