@@ -114,6 +114,16 @@ def test_every_page_of_a_search_is_retried(hub: HubServer, manager: HuggingFaceM
     assert [request.status for request in hub.requests][:4] == [200, 503, 503, 200]
 
 
+def test_every_page_of_a_tree_is_retried(hub: HubServer, manager: HuggingFaceManager) -> None:
+    hub.options.tree_page_size = 2
+    whole = {file.path for file in manager.resolve(MODEL).files}
+    dropped = Fault("drop", path="cursor", times=2)
+    hub.add_fault(dropped)
+
+    assert {file.path for file in _tree(manager)} == whole
+    assert hub.strikes(dropped) == 2
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 410, 422, 451, 501, 505, 511])
 def test_a_refusal_is_not_retried(hub: HubServer, settings: Settings, status: int) -> None:
     hub.add_fault(Fault("status", status=status, times=None))

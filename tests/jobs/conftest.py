@@ -14,7 +14,7 @@ from gpux.system.progress import BytesAdvanced, Event
 from tests.hub import Fault, HubServer
 
 #: Lasts longer than any test; a test that needs the end of the pull does not use it.
-SLOW = Fault("throttle", path="model.onnx", times=None, rate=20)
+SLOW = Fault("throttle", path="tokenizer.json", times=None, rate=20)
 
 Start = Callable[..., Job]
 

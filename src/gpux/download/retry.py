@@ -28,9 +28,11 @@ class RetryPolicy:
 
 
 DEFAULT_POLICY = RetryPolicy()
-#: For metadata and ranged reads, for which a user waits. ``deadline`` is in units of the timeout of one request, so
+#: For metadata, for which a user waits. ``deadline`` is in units of the timeout of one request, so
 #: that a silent server gets two attempts; a machine without a network learns it within two seconds.
 METADATA_POLICY = RetryPolicy(deadline=2.0, longest=8.0, stated=120.0, unconnected=2.0)
+#: For ranged reads: a description without what the file says is better than a long wait.
+READ_POLICY = RetryPolicy(deadline=5.0, first=0.2, longest=2.0, stated=120.0, unconnected=2.0)
 
 
 class Retry:

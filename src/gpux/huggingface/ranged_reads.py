@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from gpux.download import hub_errors, retry
 from gpux.download.hub_http import HubHttp, RangeRefusedError, RangesIgnoredError, RemoteFile
@@ -76,9 +75,7 @@ class HubReads(FileReads):
         A whole file that is complete by its own Content-Length, though shorter than the Hub's metadata, is returned as
         it is; the caller judges it.
         """
-        policy = retry.METADATA_POLICY
-        policy = replace(policy, deadline=policy.deadline * self._settings.timeout)
-        remote, got, attempts = self._remote_file(file), bytearray(), Retry(policy)
+        remote, got, attempts = self._remote_file(file), bytearray(), Retry(retry.READ_POLICY)
         last = time.monotonic()
         while len(got) < stop - start:
             before = len(got)
