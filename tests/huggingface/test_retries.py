@@ -237,8 +237,9 @@ def test_an_abandoned_request_ends_with_its_thread(hub: HubServer, settings: Set
 def test_a_silent_hub_is_left_after_two_timeouts(
     hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_api.HubHttp, "send", lambda *args, **others: threading.Event().wait(3600))
-    monkeypatch.setattr(hub_api.HubHttp, "abort", lambda self: None)
+    aborted = threading.Event()
+    monkeypatch.setattr(hub_api.HubHttp, "send", lambda *args, **others: aborted.wait())
+    monkeypatch.setattr(hub_api.HubHttp, "abort", lambda self: aborted.set())
 
     with pytest.raises(errors.NetworkError, match="no response for"):
         HuggingFaceManager(settings, timeout=0.1).resolve(MODEL)

@@ -151,7 +151,7 @@ class HubApi:
         try:
             attempt.wait(silent, max(silent, policy.deadline, policy.stated or 0.0), cancel)
         except BaseException:  # also KeyboardInterrupt
-            http.abort()
+            attempt.abandon(http)
             raise
         self._idle.append(http)
         if attempt.failure is not None:
@@ -172,6 +172,8 @@ class _Attempt:
         self._method = method
         self._url = url
         self._sent = sent
+        self._abandoned = False
+        self._lock = threading.Lock()
 
     def run(self, http: HubHttp) -> None:
         try:
@@ -179,7 +181,18 @@ class _Attempt:
         except BaseException as exc:  # noqa: BLE001 - raised in the caller's thread
             self.failure = exc
         finally:
-            self.ended.set()
+            with self._lock:
+                self.ended.set()
+                if self._abandoned:
+                    http.close()
+
+    def abandon(self, http: HubHttp) -> None:
+        """End the attempt with its connections."""
+        with self._lock:
+            self._abandoned = True
+            http.abort()
+            if self.ended.is_set():
+                http.close()
 
     def wait(self, silent: float, longest: float, cancel: CancelToken) -> None:
         """Return when the attempt has ended.
