@@ -14,7 +14,8 @@ from gpux.model.variant import CallSpec
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
 from gpux.runtime.generation.engine.state import State
-from gpux.runtime.generation.options import GenerationOptions, from_config
+from gpux.runtime.generation.options import GenerationOptions
+from gpux.runtime.generation.published import read_published
 from gpux.runtime.graphs import Graphs
 
 Arrays = dict[str, NDArray[Any]]
@@ -73,7 +74,7 @@ Stored = StoredDecoder | StoredPair
 
 def options_of(folder: Path, **chosen: Any) -> GenerationOptions:
     """The model's generation defaults as gpux reads them, with the chosen options."""
-    own = from_config(read_json(folder / "config.json"), read_json(folder / "generation_config.json"))
+    own = read_published(read_json(folder / "config.json"), read_json(folder / "generation_config.json")).options
     return own.with_options(**{"do_sample": False, "num_beams": 1, **chosen})
 
 

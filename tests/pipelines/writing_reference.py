@@ -22,6 +22,8 @@ def main() -> None:
     answers = []
     for task, folder, inputs, options in json.load(sys.stdin):
         pipe = pipeline(task, model=folder, device="cpu")
+        if options.get("tokenizer"):  # which stop strings need
+            options["tokenizer"] = pipe.tokenizer
         answers.append(pipe(inputs, **options))
     json.dump(answers, sys.stdout)
 

@@ -6,6 +6,7 @@ of the Hub whose models have the same graph.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 #: Alias -> Hub's name.
@@ -95,13 +96,24 @@ _SUFFIXES = (
 )
 
 
+#: ``translation_XX_to_YY`` of ``transformers.pipeline``.
+_TRANSLATION = re.compile(r"translation[_-]([^\s_-]+)[_-]to[_-]([^\s_-]+)", re.IGNORECASE)
+
+
 def canonical(name: str) -> str:
     """The Hub's name of a task; other names are returned in lower case, with hyphens for underscores.
 
-    Optimum's ``-with-past`` is dropped, since gpux exports every decoder with its cache.
+    Optimum's ``-with-past`` is dropped, since gpux exports every decoder with its cache. ``translation_en_to_de`` is a
+    translation.
     """
     plain = name.strip().lower().replace("_", "-").removesuffix("-with-past")
-    return ALIASES.get(plain, plain)
+    return ALIASES.get("translation" if translation_pair(name) else plain, plain)
+
+
+def translation_pair(name: str) -> tuple[str, str] | None:
+    """The languages in a task's name such as ``translation_en_to_de``; None for every other task."""
+    found = _TRANSLATION.fullmatch(name.strip())
+    return (found[1], found[2]) if found else None
 
 
 def task_of_architectures(architectures: Sequence[str]) -> str | None:

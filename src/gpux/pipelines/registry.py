@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
 from gpux.errors import UnsupportedTaskError
-from gpux.model.tasks import canonical
+from gpux.model.tasks import canonical, translation_pair
 from gpux.pipelines.base import Pipeline
 from gpux.system.plugins import registered
 
@@ -29,7 +29,7 @@ def pipeline_class(task: str) -> type[Pipeline]:
         UnsupportedTaskError: no pipeline is registered for the task; the message lists the tasks that have one.
     """
     known = pipelines()
-    plain = task.strip().lower().replace("_", "-")
+    plain = "translation" if translation_pair(task) else task.strip().lower().replace("_", "-")
     name = plain if plain in known else canonical(task)
     if name not in known:
         raise UnsupportedTaskError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 from gpux.errors import UnsupportedTaskError, UsageError
 from gpux.model.precisions import AUTO, known_precision
 from gpux.model.reference import ModelRef, Reference
-from gpux.model.tasks import canonical
+from gpux.model.tasks import canonical, translation_pair
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.registry import pipeline_class
@@ -207,7 +207,8 @@ def pipeline(
     options of each task.
 
     Args:
-        task: the Hub's name of a task, or an alias; by default the model's own.
+        task: the Hub's name of a task, or an alias; by default the model's own. ``translation_en_to_de`` follows the
+            model's settings for that pair of languages.
         model: a stored model, or a reference.
         device: ``auto``, a short name (``cuda``, ``cuda:1``, ``coreml`` …), an execution provider's full name, or a
             number as in transformers (0 is ``cuda:0``, -1 is ``cpu``).
@@ -243,6 +244,8 @@ def pipeline(
             f"{model.id} is stored for {stored}, not for {wanted}",
             hint=f"Run `gpux pull {model.id} --task {wanted}`.",
         )
+    if task is not None and (pair := translation_pair(task)):
+        options = {"pair": pair, **options}
     return (kind or pipeline_class(stored))(
         model,
         device=device,

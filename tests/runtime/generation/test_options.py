@@ -9,10 +9,8 @@ import pytest
 from gpux.errors import UsageError
 from gpux.runtime.generation.options import (
     GenerationOptions,
-    from_config,
     option_infos,
     option_names,
-    unsupported_options,
 )
 
 
@@ -102,8 +100,8 @@ def test_contradictions_are_named(options: dict[str, Any], names: tuple[str, ...
 
 
 def test_error_for_an_unknown_option_lists_the_options() -> None:
-    with pytest.raises(UsageError, match="no generation option max_length, tempature") as caught:
-        GenerationOptions().with_options(tempature=1.0, max_length=3)
+    with pytest.raises(UsageError, match="no generation option max_lenght, tempature") as caught:
+        GenerationOptions().with_options(tempature=1.0, max_lenght=3)
     assert "temperature" in (caught.value.hint or "")
 
 
@@ -116,7 +114,9 @@ def test_error_for_an_unknown_option_lists_the_options() -> None:
         ({"temperature": 0, "top_p": 0.5}, {"temperature": 1.0, "top_p": 0.5, "do_sample": False}),
         ({"do_sample": False, "top_p": 1.0}, {"do_sample": False}),
         ({"stop": "a"}, {"stop": ("a",)}),
-        ({"stop_strings": ["a", "b"]}, {"stop": ("a", "b")}),
+        ({"stop_strings": ["a", "b"]}, {"stop_strings": ("a", "b")}),
+        ({"max_length": 9}, {"max_length": 9, "max_new_tokens": 9}),
+        ({"max_length": 9, "max_new_tokens": 5}, {"max_new_tokens": 5}),
         ({"eos_token_id": 3}, {"eos_token_ids": (3,)}),
         ({"eos_token_id": [3, 4]}, {"eos_token_ids": (3, 4)}),
         ({"forced_eos_token_id": 3}, {"forced_eos_token_id": (3,)}),
@@ -155,63 +155,6 @@ def test_options_pickle_and_are_json_able() -> None:
     assert json.loads(json.dumps(options.to_dict()))["bad_words"] == [[1, 2]]
 
 
-def test_defaults_come_from_the_generation_config() -> None:
-    published = {
-        "do_sample": True,
-        "temperature": 0.6,
-        "top_p": 0.95,
-        "eos_token_id": [1, 2],
-        "max_length": 20,
-        "max_new_tokens": 9,
-        "transformers_version": "4.1",
-    }
-    found = from_config({"eos_token_id": 7, "pad_token_id": 8, "num_beams": 5}, published)
-    assert found == GenerationOptions(
-        do_sample=True, temperature=0.6, top_p=0.95, top_k=50, eos_token_ids=(1, 2), pad_token_id=8
-    )
-
-
-def test_old_models_publish_in_their_config() -> None:
-    config = {"num_beams": 4, "length_penalty": 2.0, "min_length": 56, "max_length": 142, "no_repeat_ngram_size": 3}
-    ends = {"early_stopping": True, "forced_eos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 2}
-    found = from_config({**config, **ends, "decoder_layers": 12}, {})
-    assert (found.num_beams, found.length_penalty, found.min_length, found.no_repeat_ngram_size) == (4, 2.0, 56, 3)
-    assert (found.early_stopping, found.forced_eos_token_id, found.decoder_start_token_id) == (True, (2,), 2)
-    assert (found.max_new_tokens, found.eos_token_ids) == (256, (2,))
-
-
-def test_special_tokens_of_a_part_are_found() -> None:
-    found = from_config({"text_config": {"eos_token_id": 5, "pad_token_id": 6}, "pad_token_id": 1}, {"top_k": 3})
-    assert (found.eos_token_ids, found.pad_token_id, found.top_k) == ((5,), 1, 3)
-
-
-@pytest.mark.parametrize(
-    "published",
-    [
-        {"temperature": 0.0, "top_k": -1, "pad_token_id": -1, "top_p": 3, "suppress_tokens": [-1]},
-        {"bad_words_ids": 5, "num_beams": "many", "early_stopping": 3, "eos_token_id": None},
-        {"max_length": 3, "min_p": None, "typical_p": 0},
-    ],
-)
-def test_invalid_published_values_are_ignored(published: dict[str, Any]) -> None:
-    assert from_config({}, published) == GenerationOptions(top_k=50)
-
-
-def test_contradicting_published_values_are_applied_in_one_order() -> None:
-    published = {"do_sample": True, "temperature": 0.5, "num_beams": 4}
-    found = from_config({}, published)
-    assert (found.num_beams, found.do_sample) == (4, False)
-    assert unsupported_options(published) == ("do_sample with num_beams",)
-
-
-def test_unsupported_options_are_named() -> None:
-    published = {"guidance_scale": 1.5, "epsilon_cutoff": 0.0, "penalty_alpha": 0.6, "top_k": 4, "sequence_bias": None}
-    assert unsupported_options(published) == ("guidance_scale", "penalty_alpha")
-    assert (
-        unsupported_options({"num_beam_groups": 1, "encoder_repetition_penalty": 1.0, "forced_decoder_ids": []}) == ()
-    )
-
-
 def test_every_option_is_listed_with_its_default_help_and_schema() -> None:
     listed = option_infos()
     assert {name: info.default for name, info in listed.items()} == vars(GenerationOptions())
@@ -219,7 +162,7 @@ def test_every_option_is_listed_with_its_default_help_and_schema() -> None:
     assert listed["top_p"].schema == {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
     assert listed["early_stopping"].schema == {"enum": [True, False, "never"]}
     assert listed["stop"].schema["items"] == {"type": "string", "minLength": 1}
-    assert json.loads(json.dumps(listed["stop"].to_dict()))["aliases"] == ["stop_strings"]
+    assert json.loads(json.dumps(listed["max_new_tokens"].to_dict()))["aliases"] == ["max_tokens"]
 
 
 def test_a_schema_allows_what_a_call_allows() -> None:

@@ -21,13 +21,8 @@ from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.choose.row import Constraint
 from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.loops.request import DecodeRequest
-from gpux.runtime.generation.options import (
-    GenerationOptions,
-    from_config,
-    option_infos,
-    option_names,
-    unsupported_options,
-)
+from gpux.runtime.generation.options import GenerationOptions, option_infos, option_names
+from gpux.runtime.generation.published import read_published
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
 from gpux.system.machine import available_memory
@@ -65,16 +60,25 @@ class GenerationPipeline(Pipeline):
 
     spins: ClassVar[bool] = True
     call_options: ClassVar[type] = GenerationCallOptions
+    encoder_decoder: ClassVar[bool] = False  #: the model has an encoder
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
         super().__init__(model, **arguments)
         self.tokenizer = Tokenizer(model)
         self._config = model.read_json("config.json")
-        #: options that apply unless a call sets them: the model's ``generation_config.json``
-        published = model.read_json("generation_config.json")
-        self.defaults = from_config(self._config, published)
-        if left := unsupported_options(published):
+        #: options that apply unless a call sets them: the model's ``generation_config.json``, and its parameters for
+        #: the task
+        self._published = read_published(
+            self._config,
+            model.read_json("generation_config.json"),
+            task=self.params_task,
+            encoder_decoder=self.encoder_decoder,
+        )
+        self.defaults = self._published.options
+        if left := self._published.unsupported:
             log.warning("%s sets generation options that gpux does not support: %s", model.id, ", ".join(left))
+        if wrong := self._published.invalid:
+            log.warning("%s sets generation options to invalid values, ignored: %s", model.id, ", ".join(wrong))
         self._generation_options(self._options)  # raises now for invalid options
 
     def generate(
@@ -145,6 +149,11 @@ class GenerationPipeline(Pipeline):
     def render(self, answer: Any) -> list[AnswerRow]:
         """A line for each sequence, with the score of a beam."""
         return [AnswerRow(one["text"], one["score"]) for one in answer]
+
+    @property
+    def params_task(self) -> str:
+        """The key of ``task_specific_params`` in the model's ``config.json`` that this pipeline follows."""
+        return self.task
 
     @property
     def streams(self) -> bool:
@@ -218,7 +227,7 @@ class GenerationPipeline(Pipeline):
     def _call(self, options: Mapping[str, Any], cancel: CancelToken | None) -> Call:
         merged = self._merged(options)
         chosen = {name: value for name, value in merged.items() if name not in option_names()}
-        timeout = chosen.get("timeout")
+        timeout = chosen.get("timeout", self._published.max_time)
         deadline = None if timeout is None else time.monotonic() + timeout
         return Call(
             self._generation_options(merged), chosen, (cancel or CancelToken()).child(), deadline, CancelToken()

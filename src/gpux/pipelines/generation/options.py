@@ -24,6 +24,7 @@ class GenerationKeywords(TypedDict, total=False):
 
     max_new_tokens: int | None
     max_tokens: int | None
+    max_length: int | None
     min_new_tokens: int | None
     min_length: int | None
     do_sample: bool | None

@@ -25,6 +25,8 @@ from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
 
+#: Tokenizer classes of transformers that read ``src_lang`` and ``tgt_lang``.
+_MULTILINGUAL = frozenset({"M2M100", "MBart", "MBart50", "Nllb", "PLBart", "Seamless", "SeamlessM4T"})
 _ENCODER, _DECODER, _WITH_PAST = "encoder", "decoder", "decoder_with_past"
 
 
@@ -38,6 +40,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
     task: ClassVar[str] = "text2text-generation"
     key: ClassVar[str] = "generated_text"  #: of the answer
     call_options: ClassVar[type] = Text2TextGenerationOptions
+    encoder_decoder: ClassVar[bool] = True
 
     def __init__(self, model: StoredModel, **arguments: Unpack[Text2TextGenerationArguments]) -> None:
         super().__init__(model, **arguments)
@@ -51,7 +54,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         self._model = EncoderDecoder(self.graphs.session(_ENCODER), self.graphs.session(_DECODER), with_past)
         self._limit = self.tokenizer.hard_limit if self._text_is_limited() else None
         #: text before every input, such as T5's "summarize: "
-        self.prefix = str(self._specific().get("prefix") or self._config.get("prefix") or "")
+        self.prefix = self._published.prefix
 
     def __call__(
         self,
@@ -106,11 +109,6 @@ class Text2TextGenerationPipeline(GenerationPipeline):
             return answers[0]
         return [answer[0] for answer in answers] if all(len(answer) == 1 for answer in answers) else answers
 
-    def _specific(self) -> Mapping[str, Any]:
-        """The model's settings for this task in ``config.json``."""
-        found = (self._config.get("task_specific_params") or {}).get(self.task)
-        return found if isinstance(found, Mapping) else {}
-
     def _prompt(self, item: Any, call: Call) -> Prompt:
         if not isinstance(item, str):
             raise InputError(f"an input is {type(item).__name__}, and must be a text", hint="Give a text, or several.")
@@ -127,8 +125,8 @@ class Text2TextGenerationPipeline(GenerationPipeline):
 
     def _start(self, options: GenerationOptions) -> int:
         """The first token of the decoder."""
-        candidates = (options.decoder_start_token_id, self._config.get("bos_token_id"))
-        found = next((token for token in candidates if isinstance(token, int)), None)
+        found = options.decoder_start_token_id
+        found = self._published.bos_token_id if found is None else found
         if found is None:
             raise UnsupportedError(
                 f"the configuration of {self.model.id} has no decoder_start_token_id",
@@ -187,8 +185,29 @@ class TranslationPipeline(Text2TextGenerationPipeline):
     key: ClassVar[str] = "translation_text"
     call_options: ClassVar[type] = TranslationOptions
 
-    def __init__(self, model: StoredModel, **arguments: Unpack[TranslationArguments]) -> None:
+    def __init__(
+        self, model: StoredModel, *, pair: tuple[str, str] | None = None, **arguments: Unpack[TranslationArguments]
+    ) -> None:
+        """Open the model.
+
+        Args:
+            model: the stored variant.
+            pair: the languages of ``translation_en_to_de``, which select the model's settings in
+                ``task_specific_params``; multilingual models translate between them. By default those of the first pair
+                that the model has settings for.
+            arguments: see :class:`~gpux.pipelines.base.Pipeline`.
+
+        Raises:
+            UsageError: a multilingual model does not have one of the languages under that name.
+        """
+        self._pair = pair
         super().__init__(model, **cast("dict[str, Any]", arguments))  # src_lang and tgt_lang are options of this class
+        self._arguments |= {"pair": pair}
+
+    @property
+    def params_task(self) -> str:
+        """``translation_en_to_de`` where the languages are given."""
+        return self.task if self._pair is None else f"translation_{self._pair[0]}_to_{self._pair[1]}"
 
     def __call__(
         self,
@@ -221,13 +240,31 @@ class TranslationPipeline(Text2TextGenerationPipeline):
 
     def _generation_options(self, options: Mapping[str, Any]) -> GenerationOptions:
         """The target language becomes ``forced_bos_token_id``."""
-        target = options.get("tgt_lang")
+        target = options.get("tgt_lang") or self._of_pair(options, 1)
         if target is not None:
             options = {**options, "forced_bos_token_id": self._language(target)}
         return super()._generation_options(options)
 
+    def _of_pair(self, options: Mapping[str, Any], place: int) -> str | None:
+        """A language of the task's name, for a multilingual model and a call that names no language."""
+        named = options.get("src_lang") is not None or options.get("tgt_lang") is not None
+        if self._pair is None or named or not self._is_multilingual():
+            return None
+        name = self._pair[place]
+        if not self._is_language(self._language(name)):
+            raise UsageError(
+                f"the tokenizer of {self.model.id} has no language {name!r}",
+                hint="Give src_lang= and tgt_lang= as the tokenizer writes them: en_XX, eng_Latn, en …",
+            )
+        return name
+
+    def _is_multilingual(self) -> bool:
+        """Whether the tokenizer marks the languages of the input and the answer."""
+        name = str(self.model.read_json("tokenizer_config.json").get("tokenizer_class") or "")
+        return name.removesuffix("Fast").removesuffix("Tokenizer") in _MULTILINGUAL
+
     def _read(self, text: str, call: Call) -> list[int]:
-        ids, source = self.tokenizer.ids(text), call.chosen.get("src_lang")
+        ids, source = self.tokenizer.ids(text), call.chosen.get("src_lang") or self._of_pair(call.chosen, 0)
         if source is None:
             return ids
         language, plain = self._language(source), self.tokenizer.ids(text, add_special_tokens=False)

@@ -138,7 +138,7 @@ class TextGenerationPipeline(GenerationPipeline):
                 f"an input is {type(item).__name__}, and must be a text or a list of messages",
                 hint='Give a text, or [{"role": "user", "content": "…"}].',
             )
-        if not ids and isinstance(begin := self._config.get("bos_token_id"), int):
+        if not ids and (begin := self._published.bos_token_id) is not None:
             ids = [begin]  # as transformers does for an empty text
         limit = self._decoder.limit
         read = truncated(ids, None if limit is None else limit - 1, call.chosen.get("truncation"))

@@ -105,7 +105,10 @@ def _taken(row: Sequenced, emitted: Emitted) -> str:
 def _rows(request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> list[Sequenced]:
     context = request.prompts if request.text_context is None else request.text_context
     return [
-        Sequenced(TextStream(tokenizer, request.options.stop, context[number]), len(prompt))
+        Sequenced(
+            TextStream(tokenizer, request.options.stop, context[number], stop_strings=request.options.stop_strings),
+            len(prompt),
+        )
         for number, prompt in enumerate(request.prompts)
         for _ in range(request.options.num_return_sequences)
     ]
@@ -116,7 +119,7 @@ def _searched(
 ) -> Generator[Piece, None, tuple[Generation, ...]]:
     """Generate by beam search, whose result is known only at the end, so that each text is one piece."""
     started = time.monotonic()
-    found = beams.search(state, request, _stop_found(request.options.stop, tokenizer))
+    found = beams.search(state, request, _stop_found((*request.options.stop, *request.options.stop_strings), tokenizer))
     timings = Timings(decode=time.monotonic() - started, steps=max((len(beam.tokens) for beam in found), default=0))
     rows = _rows(request, tokenizer)
     ends = frozenset(request.options.eos_token_ids)
@@ -135,7 +138,13 @@ def _stop_found(stops: Sequence[str], tokenizer: tokenizers.Tokenizer) -> Callab
     if not stops:
         return None
     reach = max(map(len, stops)) + 8  # in tokens of at least one character; the first few may decode differently
-    return lambda tokens: any(stop in tokenizer.decode(list(tokens[-reach:])) for stop in stops)
+
+    def found(tokens: Sequence[int]) -> bool:
+        ending = list(tokens[-reach:])
+        texts = (tokenizer.decode(ending, skip_special_tokens=skip) for skip in (True, False))
+        return any(stop in text for text in texts for stop in stops)
+
+    return found
 
 
 def _timings(state: State, started: float, first: float, steps: int) -> Timings:

@@ -8,7 +8,7 @@ publishes and the lists of options for other programs are derived from the field
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from numbers import Integral, Real
@@ -79,18 +79,6 @@ class Number:
             return kind
         lower = f"greater than {self.least:g}" if self.above else f"at least {self.least:g}"
         return f"{kind} {lower}" + ("" if math.isinf(self.most) else f" and at most {self.most:g}")
-
-
-class Temperature(Number):
-    """As stored, a number greater than 0; 0 is accepted by :meth:`GenerationOptions.with_options`."""
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON schema."""
-        return {"type": "number", "minimum": 0}
-
-    def __str__(self) -> str:
-        return "a number of at least 0"
 
 
 @dataclass(frozen=True)
@@ -226,6 +214,13 @@ class GenerationOptions(Value):
             _ONE_OR_MORE, "generated tokens at most", aliases=("max_tokens",), published=False, flag=True
         ),
     )
+    max_length: int | None = field(
+        default=None,
+        metadata=_metadata(
+            Number(1, whole=True, optional=True),
+            "tokens of the prompt and the answer together at most, of the decoder; max_new_tokens wins",
+        ),
+    )
     eos_token_ids: Tokens = field(
         default=(),
         metadata=_metadata(TokenIds(), "tokens that end an answer", aliases=("eos_token_id",), special_token=True),
@@ -258,7 +253,7 @@ class GenerationOptions(Value):
     temperature: float = field(
         default=1.0,
         metadata=_metadata(
-            Temperature(0, above=True),
+            Number(0),
             "sample; below 1, likely tokens become more likely; 0: do not sample",
             sampling=True,
             flag=True,
@@ -335,10 +330,13 @@ class GenerationOptions(Value):
         metadata=_metadata(
             Texts(),
             "a text that ends the answer and is not part of it",
-            aliases=("stop_strings",),
             published=False,
             flag=True,
         ),
+    )
+    stop_strings: tuple[str, ...] = field(
+        default=(),
+        metadata=_metadata(Texts(), "a text after which the answer ends, with the token that completes it"),
     )
     num_return_sequences: int = field(
         default=1, metadata=_metadata(_ONE_OR_MORE, "answers to each input", published=False)
@@ -403,10 +401,15 @@ class GenerationOptions(Value):
     def _over_defaults(self, chosen: dict[str, Any]) -> dict[str, Any]:
         """The chosen values, and those of defaults that would contradict them."""
         found = dict(chosen)
-        longest = chosen.get("max_new_tokens")
+        if "max_new_tokens" in chosen:
+            found["max_length"] = None
+        elif isinstance(chosen.get("max_length"), int):
+            found["max_new_tokens"] = chosen["max_length"]  # the prompt is subtracted when its length is known
+        longest = found.get("max_new_tokens")
         if isinstance(longest, int) and "min_new_tokens" not in chosen:
             found["min_new_tokens"] = min(self.min_new_tokens, longest)
-        if chosen.get("do_sample") is True and "num_beams" not in chosen:
+        one_sequence = chosen.get("prompt_lookup_tokens") or chosen.get("logprobs") is not None
+        if (chosen.get("do_sample") is True or one_sequence) and "num_beams" not in chosen:
             found["num_beams"] = 1
         if "num_beams" in chosen and "do_sample" not in chosen:
             found["do_sample"] = self.do_sample and chosen["num_beams"] == 1
@@ -464,6 +467,11 @@ def _invalid(name: str, value: Any, expected: str) -> UsageError:
 #: Whether two options contradict each other, the message, and the hint.
 _CONTRADICTIONS: tuple[tuple[Callable[[GenerationOptions], bool], str, str], ...] = (
     (
+        lambda options: options.do_sample and options.temperature == 0,
+        "the model's temperature is 0, which takes the most likely token, and do_sample draws tokens",
+        "Set temperature to a number above 0, or remove the options that sample.",
+    ),
+    (
         lambda options: options.num_beams > 1 and options.do_sample,
         "num_beams and do_sample cannot be combined",
         "Remove one of them.",
@@ -494,61 +502,3 @@ _CONTRADICTIONS: tuple[tuple[Callable[[GenerationOptions], bool], str, str], ...
         "Set num_beams=1; a beam has a score of its own.",
     ),
 )
-#: Options that transformers reads from a ``generation_config.json`` and gpux does not, with the values that do nothing.
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "sequence_bias": (),
-    "exponential_decay_length_penalty": (),
-    "epsilon_cutoff": (0.0,),
-    "eta_cutoff": (0.0,),
-    "guidance_scale": (1, 1.0),
-    "watermarking_config": (),
-    "penalty_alpha": (0, 0.0),
-    "num_beam_groups": (0, 1),
-    "diversity_penalty": (0.0,),
-    "constraints": (),
-    "force_words_ids": (),
-    "dola_layers": (),
-    "forced_decoder_ids": (),
-}
-
-
-def from_config(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> GenerationOptions:
-    """The defaults of a model, as transformers reads them.
-
-    Values come from ``generation_config.json``; from ``config.json`` if that file does not exist, and for special
-    tokens that it does not have. ``top_k`` is 50 unless a file sets it, since files omit values that equal
-    transformers' defaults. Invalid values are ignored: many published files contain some.
-    """
-    found = GenerationOptions(top_k=50)
-    published = dict(_published(config, generation_config))
-    for info in option_infos().values():
-        if info.published and info.name in published:
-            try:
-                found = replace(found, **{info.name: parse(info.name, published[info.name])})
-            except UsageError:
-                continue
-    return found
-
-
-def unsupported_options(generation_config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of options in the file that gpux does not support, so that its answers may differ from transformers'."""
-    found = [name for name, off in _UNSUPPORTED.items() if generation_config.get(name) not in (None, *off, [], {})]
-    if generation_config.get("do_sample") is True and (generation_config.get("num_beams") or 1) > 1:
-        found.append("do_sample with num_beams")
-    return tuple(sorted(found))
-
-
-def _published(config: Mapping[str, Any], generation_config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names and values that a model's files set; later ones win."""
-    parts = [config[part] for part in ("text_config", "decoder") if isinstance(config.get(part), Mapping)]
-    inner: Mapping[str, Any] = parts[0] if parts else {}
-    names = option_names()
-    for source in (inner, config):
-        for name in source:
-            known, value = names.get(name), source[name]
-            used = known is not None and (not generation_config or option_infos()[known].special_token)
-            if known is not None and used and value is not None:
-                yield known, value
-    for name, value in generation_config.items():
-        if name in names and value is not None:
-            yield names[name], value

@@ -43,6 +43,8 @@ class TextStream:
             token stands for that token, too.
         prompt: the tokens before, which decide whether the first token begins with a space.
         skip_special_tokens: omit special tokens from the text.
+        stop_strings: texts that end the generation and are returned, with the rest of the token that completes them,
+            as transformers' ``stop_strings``. They may begin in the prompt.
     """
 
     def __init__(
@@ -52,9 +54,11 @@ class TextStream:
         prompt: Sequence[int] = (),
         *,
         skip_special_tokens: bool = True,
+        stop_strings: Sequence[str] = (),
     ) -> None:
         self._text = _Decoded(tokenizer, prompt, skip_special_tokens)
         self._stops = tuple(stop for stop in stops if stop)
+        self._kept_stops = _KeptStops(tokenizer, stop_strings, prompt) if stop_strings else None
         self._held = ""
         self.stopped_by: str | None = None  #: the stop text that ended the row
 
@@ -67,6 +71,9 @@ class TextStream:
             self._held += self._text.finish()
             return self._cut() or self._stop(len(self._held), name)
         self._held += self._text.push(token)
+        if self._kept_stops is not None and (stop := self._kept_stops.push(token)) is not None:
+            self._held += self._text.finish()
+            return self._cut() or self._stop(len(self._held), stop)
         return self._cut() or self._release(min(_begun_stop(self._held, self._stops), last_grapheme(self._held)))
 
     def finish(self) -> str:
@@ -89,6 +96,28 @@ class TextStream:
     def _release(self, place: int) -> str:
         piece, self._held = self._held[:place], self._held[place:]
         return piece
+
+
+class _KeptStops:
+    """Finds stop texts in the decoded tokens, where special tokens have their names."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], prompt: Sequence[int]) -> None:
+        self._tokenizer = tokenizer
+        self._stops = tuple(stops)
+        #: in tokens of at least one character; the first ones of a part may be decoded differently
+        self._reach = max(map(len, stops)) + _CONTEXT
+        self._tokens = list(prompt[-self._reach :])
+
+    def push(self, token: int) -> str | None:
+        """Add a token; the longest stop text that it completes."""
+        self._tokens = [*self._tokens, token][-self._reach :]
+        before, text = self._decode(self._tokens[:-1]), self._decode(self._tokens)
+        old = _agreeing(before, text)
+        found = [stop for stop in self._stops if text.find(stop, max(0, old - len(stop) + 1)) >= 0]
+        return max(found, key=len, default=None)
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
 
 
 class _Decoded:

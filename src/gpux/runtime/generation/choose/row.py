@@ -149,12 +149,14 @@ def room_for(prompt: int, options: GenerationOptions, limit: int | None) -> int:
     """
     if prompt == 0:
         raise InputError("a prompt has no tokens", hint="Give at least one, such as the model's begin token.")
+    if options.max_length is not None:
+        limit = options.max_length if limit is None else min(limit, options.max_length)
     if limit is None:
         return options.max_new_tokens
     if prompt >= limit:
         raise ContextLengthError(
             f"the prompt has {prompt} tokens, and the context has {limit} with the answer",
-            hint="Shorten the prompt, or truncate it.",
+            hint="Shorten the prompt, or truncate it; max_new_tokens replaces a max_length of the model's files.",
             tokens=prompt,
             limit=limit - 1,
         )
