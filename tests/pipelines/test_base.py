@@ -150,7 +150,7 @@ def test_unpickling_without_the_model_s_folder_opens_the_same_commit(
     monkeypatch.setattr(gpux.pull.open, "open_model", open_model)
     with pickle.loads(data) as copy:
         assert copy.model is elsewhere
-    assert requested == [f"tests/tiny-bert@{'0' * 40}"]
+    assert requested == [f"tests/tiny-bert@{'0' * 40}:fp32"]
 
 
 def test_a_closed_pipeline_raises(build: Build) -> None:

@@ -48,7 +48,6 @@ CALLS: tuple[tuple[str, str, str, Any, dict[str, Any]], ...] = (
     ("t5", WITH_PAST, "summarization", TEXT, {"num_beams": 2, "max_new_tokens": 9}),
     ("m2m_100", WITH_PAST, "translation", TEXT, {"num_beams": 1, "max_new_tokens": 9}),
     ("m2m_100", WITH_PAST, "translation_en_to_fr", TEXT, {"max_new_tokens": 9}),
-    ("m2m_100", WITH_PAST, "translation", TEXT, {"src_lang": "en", "tgt_lang": "fr", "max_new_tokens": 9}),
 )
 
 

@@ -77,7 +77,7 @@ class Number:
         kind = "a whole number" if self.whole else "a number"
         if math.isinf(self.least):
             return kind
-        lower = f"greater than {self.least:g}" if self.above else f"at least {self.least:g}"
+        lower = f"greater than {self.least:g}" if self.above else f"of at least {self.least:g}"
         return f"{kind} {lower}" + ("" if math.isinf(self.most) else f" and at most {self.most:g}")
 
 
