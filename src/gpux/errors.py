@@ -293,7 +293,7 @@ class RateLimitError(UnavailableError):
 
 
 #: The hint of an :class:`OfflineError` that a network would solve.
-ONLINE_HINT = "Remove --offline, and unset HF_HUB_OFFLINE if it is set."
+ONLINE_HINT = "Remove --offline, and unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE if they are set."
 
 
 class OfflineError(UnavailableError):

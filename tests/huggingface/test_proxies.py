@@ -264,6 +264,32 @@ def test_a_process_with_every_wrong_setting_at_once(hub: HubServer) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
 
+@pytest.mark.parametrize("around", ["{} ", "{}\r", " {}/\r\n", '"{}"', "'{}/' ", "\ufeff{}"])
+@pytest.mark.parametrize("name", ["HF_ENDPOINT", "HF_HUB_DOWNLOAD_TIMEOUT", "GPUX_TIMEOUT"])
+def test_white_space_and_quotes_in_a_process(hub: HubServer, name: str, around: str) -> None:
+    """huggingface_hub reads the environment when it is imported, and fails."""
+    values = {"HF_ENDPOINT": hub.url, "HF_HUB_DOWNLOAD_TIMEOUT": "10", "GPUX_TIMEOUT": "60"}
+    found = around.replace("/", "").format(values[name]) if name != "HF_ENDPOINT" else around.format(values[name])
+    command = [sys.executable, "-m", "gpux", "revisions", MODEL]
+
+    done = subprocess.run(command, env=os.environ | {name: found}, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("main\t")
+
+
+def test_a_variable_that_huggingface_hub_cannot_read(hub: HubServer) -> None:
+    command = [sys.executable, "-m", "gpux", "revisions", MODEL]
+
+    done = subprocess.run(command, env=os.environ | {"HF_HUB_DOWNLOAD_TIMEOUT": "soon"}, capture_output=True, text=True)
+
+    assert done.returncode == 2
+    assert "'soon'" in done.stderr
+    assert "HF_HUB_DOWNLOAD_TIMEOUT" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0  # what the hint says
+
+
 @pytest.mark.parametrize(
     ("endpoint", "url", "own"),
     [

@@ -31,6 +31,9 @@ from gpux.errors import (
 from gpux.system.settings import Settings
 
 ENDPOINT_HINT = "Is HF_ENDPOINT the address of a Hub?"
+MALFORMED_HINT = (
+    "Copy it again from the Hub's page of tokens: `gpux auth status` names its place, `gpux auth login` replaces it."
+)
 BAD_TOKEN_MESSAGE = "Invalid credentials in Authorization header"  # noqa: S105 - a server's text, not a token
 DISABLED_MESSAGE = "Access to this resource is disabled."
 
@@ -131,9 +134,10 @@ def revision_not_found(context: RequestContext) -> RevisionNotFoundError:
 
 def entry_not_found(context: RequestContext) -> EntryNotFoundError:
     """The model exists, the file does not."""
+    at = f"{context.model}@{context.revision}" if context.revision else context.model
     return EntryNotFoundError(
         f"{context.model} has no file {context.file!r} at {context.revision or 'its default branch'}",
-        hint=f"List its files with `gpux info {context.model} --files`.",
+        hint=f"List its files with `gpux info {at} --files`.",
         model=context.model,
         file=context.file,
     )
@@ -227,5 +231,5 @@ def check_token(token: str) -> str:
     token = token.strip()
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         why = "contains white space or non-ASCII characters" if token else "is empty"
-        raise InvalidTokenError(f"the token {why}", hint="Copy it again from the Hub's page of tokens, one line.")
+        raise InvalidTokenError(f"the token {why}", hint=MALFORMED_HINT)
     return token

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.hf_api import GitRefInfo, GitRefs, RepoFile, SpaceInfo
-from huggingface_hub.hf_api import ModelInfo as HubModelInfo
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
-
 from gpux.download import hub_errors
 from gpux.download.hub_api import HubApi
 from gpux.download.hub_errors import RequestContext
 from gpux.errors import InvalidReferenceError
 from gpux.system.cancel import CancelToken
+from gpux.system.settings import clean_environment
+
+with clean_environment(
+    "huggingface_hub", "HF_", "HUGGINGFACE_"
+):  # its import fails where HF_ENDPOINT ends with white space
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.hf_api import GitRefInfo, GitRefs, RepoFile, SpaceInfo
+    from huggingface_hub.hf_api import ModelInfo as HubModelInfo
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 # It logs unknown card fields to stderr; gpux.inspect.card validates cards.
 logging.getLogger("huggingface_hub.repocard_data").setLevel(logging.ERROR)

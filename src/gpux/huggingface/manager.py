@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpux.download import hub_errors
 from gpux.download.hub_errors import refuse_offline
 from gpux.errors import (
+    ONLINE_HINT,
     AccessError,
     HubServerError,
     InvalidReferenceError,
@@ -282,7 +283,7 @@ class HuggingFaceManager(InfoCachingManager):
         if not commit or not files:
             raise OfflineError(
                 f"offline, and the source cache does not have {ref}",
-                hint=f"Pull it once with `gpux pull {ref}`, without --offline and HF_HUB_OFFLINE.",
+                hint=f"Pull it once with `gpux pull {ref}`. {ONLINE_HINT}",
                 model=ref.id,
             )
         return responses.cached_info(ref, id, commit, files, cache.snapshot(commit))

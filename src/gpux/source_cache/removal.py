@@ -23,7 +23,7 @@ from gpux.source_cache.scan import CachedCommit, CachedRepository, scan_model
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import disk_errors
 
-_HINT = "Make it writable, or set HF_HOME to another folder."
+_HINT = "Make it writable, or run the same command where it is."
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack
@@ -170,6 +171,31 @@ def certificates(environ: Mapping[str, str] | None = None) -> tuple[str, Path] |
         if (path := _path(env, name)) is not None:
             return name, path
     return None
+
+
+@contextmanager
+def clean_environment(library: str, *prefixes: str) -> Iterator[None]:
+    """Clean values in the process environment while ``library`` is imported, which reads it then.
+
+    Args:
+        library: its name, for the error.
+        prefixes: of the names of its variables.
+
+    Raises:
+        UsageError: the import fails with a ``ValueError``, since one of its variables is invalid.
+    """
+    found = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+    changed = {name: value for name, value in found.items() if _clean(value) != value}
+    try:
+        for name, value in changed.items():
+            os.environ[name] = _clean(value)
+        yield
+    except ValueError as exc:
+        named = ", ".join(sorted(name for name in found if "TOKEN" not in name))
+        hint = f"Correct or unset the invalid one of {named}."
+        raise UsageError(f"{library} cannot be imported with the present environment: {exc}", hint=hint) from exc
+    finally:
+        os.environ.update(changed)
 
 
 def _clean_values(environ: Mapping[str, str] | None, *, keep_empty: bool = False) -> dict[str, str]:
