@@ -15,9 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from gpux import pull_model
 from gpux.errors import UnsupportedError
 from gpux.model.variant import CallSpec, StoredModel
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
+from gpux.pipelines.text.tokenization import Tokenizer
 from tests.models.sentence import SentenceOptions, write_sentence_files
 from tests.pipelines.conftest import stored
 from tests.runtime.generation.tiny_graphs import HEADS, HIDDEN, SIZE, VOCABULARY, Kind, hidden, write_encoder
@@ -226,3 +228,19 @@ def test_a_cache_of_a_dtype_that_numpy_lacks(decoder: MakeDecoder) -> None:
         FeatureExtractionPipeline(
             decoder(edit=lambda graph: recast(graph, "past_key_values.0.key", TensorProto.BFLOAT16))
         )
+
+
+@pytest.mark.parametrize(("room", "types"), [(60, [0] * 6 + [1] * 5), (7, [0] * 4 + [1] * 3), (2, [0, 1])])
+def test_the_segments_of_a_cut_pair(decoder: MakeDecoder, room: int, types: list[int]) -> None:
+    """A tokenizer without a template gives the second text's segment itself."""
+    tokenizer = Tokenizer(decoder())
+    (found,) = tokenizer([("w1 w2 w3 w4 w5 w6", "w7 w8 w9 w10 w11")], limit=room)
+    assert found.type_ids == types
+
+
+def test_a_shipped_decoder_is_pulled_and_embeds(decoder: MakeDecoder) -> None:
+    """Its cache is empty where a pull checks its outputs, too."""
+    folder = decoder("shared", sentence={"pooling": "lasttoken"}).path
+    with FeatureExtractionPipeline(pull_model(folder)) as pipe:
+        assert pipe.model.manifest.recipe == "shipped"
+        assert_pools(pipe, "lasttoken")

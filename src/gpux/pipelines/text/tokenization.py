@@ -141,7 +141,16 @@ class Tokenizer:
         for part, size in zip(parts, sizes, strict=True):
             part.truncate(size, direction=direction)
         encoding = self._tokenizer.post_process(parts[0], parts[1] if pair else None, add_special_tokens=True)
-        return Tokens(encoding.ids, encoding.type_ids)
+        return Tokens(encoding.ids, self._segments(text, encoding) if pair else encoding.type_ids)
+
+    def _segments(self, pair: TextInput, cut: tokenizers.Encoding) -> list[int]:
+        """The type ids of a cut pair: ``post_process`` sets those of the second text only if it has a template."""
+        whole = self._encode([pair], add_special_tokens=True)[0]
+        segments = dict(zip(whole.sequence_ids, whole.type_ids, strict=True))
+        return [
+            kind if place is None else segments.get(place, kind)
+            for place, kind in zip(cut.sequence_ids, cut.type_ids, strict=True)
+        ]
 
     def prompt_length(self, prompt: str, limit: int | None) -> int:
         """Tokens of a prompt at the beginning of a text: a special token at the end is not counted.
