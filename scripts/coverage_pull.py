@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import ConversionError, GpuxError, InputError, UnsupportedError, WorkerCrashedError
-from gpux.model.variant import StoredModel
+from gpux.model.variant import AnswerProof, StoredModel
 from gpux.proof.replay import replay
 from gpux.pull.api import explain_model, pull_model
 from gpux.runtime.graphs import Graphs
@@ -79,7 +79,13 @@ def _stored(model: StoredModel) -> dict[str, Any]:
         "limit": manifest.proof.limit.to_dict() if manifest.proof.limit else None,
         "size": model.size,
         "tokenizer": model.has_file("tokenizer.json"),
+        "answers": _answers(manifest.proof.answers),
     }
+
+
+def _answers(found: AnswerProof | None) -> dict[str, Any] | None:
+    """The result of comparing the pipeline with the reference library."""
+    return found and {"status": found.status, "cases": found.cases, "reason": found.reason[:300]}
 
 
 def _enforces_limits(graphs: Graphs, name: str, limits: Mapping[str, Mapping[str, int]]) -> bool:

@@ -24,7 +24,10 @@ GROUPS = {
     "more": "More types and variants",
     "folder": "Special folders with the expected result",
 }
-_COLUMNS = "| model type | task | result | converter | largest difference | right up to | independent check | s | MB |"
+_COLUMNS = (
+    "| model type | task | result | answers | converter | largest difference | right up to | independent check | s "
+    "| MB |"
+)
 _INTRODUCTION = """# Coverage
 
 Written by `./dev coverage_matrix`. Every entry is a tiny model with random weights, drawn so that wrong masks,
@@ -33,6 +36,10 @@ converted, proven, stored, opened again and its proof replayed. An independent c
 proof then compares the stored graphs with the original on torch, on other inputs, over cached steps, and beyond every
 length that the configuration declares unless a limit in the graph forbids it. Its figure is relative to the larger of 1
 and the largest reference value.
+
+`answers` is the comparison of the pipeline with transformers.pipeline and sentence-transformers, from the input to the
+answer: the number of inputs whose answers were equal, `graph only` where nothing could be compared (the reason is in
+`coverage.json`), or `no pipeline`. A model whose answers differ is not stored, and its result is `refused`.
 """
 
 
@@ -94,7 +101,7 @@ def _page(rows: Sequence[Row], counts: str) -> str:
     for group, title in GROUPS.items():
         mine = [row for row in rows if row["group"] == group]
         if mine:
-            parts += [f"## {title}", "", _COLUMNS, "|---|---|---|---|---|---|---|---|---|", *map(_line, mine), ""]
+            parts += [f"## {title}", "", _COLUMNS, "|---|---|---|---|---|---|---|---|---|---|", *map(_line, mine), ""]
     unproven = [row for row in rows if row["status"] != "proven"]
     if unproven:
         parts += ["## Entries that are not proven", "", *map(_reason, unproven), ""]
@@ -107,6 +114,7 @@ def _line(row: Row) -> str:
         row["model_type"] if row["group"] != "folder" else row["name"],
         row["hub_task"],
         row["status"] + (" before download" if row.get("early") else ""),
+        _answers(row.get("answers")),
         row.get("recipe") or "",
         f"{row['largest']:.1e}" if row.get("largest") is not None else "",
         f"{limit['length']} ({limit['name']})" if limit else "",
@@ -115,6 +123,14 @@ def _line(row: Row) -> str:
         f"{row['peak_rss'] / 1e6:.0f}" if row.get("peak_rss") and row.get("recipe") else "",
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _answers(found: Row | None) -> str:
+    if found is None:
+        return ""
+    if found["status"] == "proven":
+        return f"{found['cases']} equal"
+    return "no pipeline" if "has no pipeline" in found["reason"] else "graph only"
 
 
 def _opinion(found: Row | None) -> str:

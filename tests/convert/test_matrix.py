@@ -90,7 +90,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = f"{tmp_path}/zoo/own-code cannot be converted"
     refused = {"group": "folder", "expected_error": "UnsupportedError", "status": "refused", "message": message}
     rows = [
-        row("bert__fill-mask", **good),
+        row("bert__fill-mask", **good, answers={"status": "proven", "cases": 9, "reason": ""}),
         row("gpt2__text-generation-with-past", **wrong, path="/home/x"),
         row("own-code", **refused, kinds=["UnsupportedArchitectureError", "UnsupportedError"]),
         row("no-weights", **refused, kinds=["ConversionError"]),
@@ -102,7 +102,7 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "| Registered by Optimum | 2 of 198 | 1 (50.0%) | ≥ 96% missed | 0 | 0 | 1 |" in counts
     assert "| 2 of 30 | 1 (50.0%) |  | 0 | 1 | 0 |" in counts
     page = (tmp_path / "docs" / "coverage.md").read_text()
-    assert "| bert | fill-mask | proven | optimum | 2.0e-06 |  | 1.0e-06 | 5 | 400 |" in page
+    assert "| bert | fill-mask | proven | 9 equal | optimum | 2.0e-06 |  | 1.0e-06 | 5 | 400 |" in page
     assert "- own-code: refused: own-code cannot be converted" in page
     assert str(tmp_path) not in page
     assert "/home/x" not in (tmp_path / "docs" / "coverage.json").read_text()

@@ -34,6 +34,9 @@ ENTRIES = (
     ("swin", "image-classification"),
     ("sam", "feature-extraction"),
     ("llama+dynamic", GENERATION),
+    ("convbert", "fill-mask"),
+    ("esm", "fill-mask"),
+    ("bert", "fill-mask"),
 )
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -197,3 +200,16 @@ def test_an_image_and_points_on_it(convert: Callable[..., Converted]) -> None:
     found = convert(ENTRIES[3]).prove()
     assert found.status == "proven"
     assert {case.calls for case in found.cases} == {2}
+
+
+@pytest.mark.parametrize(("kind", "together"), [("convbert", False), ("esm", False), ("bert", True)])
+def test_rows_that_padding_changes_are_not_batched(
+    convert: Callable[..., Converted], kind: str, together: bool
+) -> None:
+    """convbert's convolutions read padding, and esm scales a row by its share of masks."""
+    converted = convert((kind, "fill-mask"))
+    limits = converted.report.call_spec.limits["model"]["input_ids"]
+    assert limits.get("0") == (None if together else 1)
+    found = converted.prove()
+    assert found.status == "proven"
+    assert max(case.shapes["input_ids"][0] for case in found.cases) == (3 if together else 1)

@@ -46,6 +46,7 @@ CALLS: tuple[tuple[str, str, str, Any, dict[str, Any]], ...] = (
         {"encoder_no_repeat_ngram_size": 2, "num_beams": 2, "max_new_tokens": 9},
     ),
     ("t5", WITH_PAST, "summarization", TEXT, {"num_beams": 2, "max_new_tokens": 9}),
+    ("longt5", WITH_PAST, "text2text-generation", ["Hi", TEXT], {"num_beams": 1, "max_new_tokens": 9}),
     ("m2m_100", WITH_PAST, "translation", TEXT, {"num_beams": 1, "max_new_tokens": 9}),
     ("m2m_100", WITH_PAST, "translation_en_to_fr", TEXT, {"max_new_tokens": 9}),
 )

@@ -53,6 +53,8 @@ class Text2TextGenerationPipeline(GenerationPipeline):
         with_past = self.graphs.session(_WITH_PAST) if _WITH_PAST in names else None
         self._model = EncoderDecoder(self.graphs.session(_ENCODER), self.graphs.session(_DECODER), with_past)
         self._limit = self.tokenizer.hard_limit if self._text_is_limited() else None
+        #: tokens of an input at least: longt5's graph reads blocks, of which a shorter text has none
+        self._least = int(self._config.get("global_block_size") or 1) if _has_blocks(self._config) else 1
         #: text before every input, such as T5's "summarize: "
         self.prefix = self._published.prefix
 
@@ -136,7 +138,7 @@ class Text2TextGenerationPipeline(GenerationPipeline):
 
     @contextmanager
     def _state(self, prompts: Sequence[Prompt], call: Call) -> Iterator[State]:
-        width = max(len(prompt.ids) for prompt in prompts)
+        width = max(self._least, *(len(prompt.ids) for prompt in prompts))
         ids = np.full((len(prompts), width), self.tokenizer.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for row, prompt in enumerate(prompts):
@@ -163,6 +165,11 @@ class Text2TextGenerationPipeline(GenerationPipeline):
     def _text_is_limited(self) -> bool:
         """Whether the encoder's positions are limited; T5's are relative, although its tokenizer has a limit."""
         return self.model.manifest.call_spec.max_length is not None or not self.model.manifest.recipe.is_converted
+
+
+def _has_blocks(config: Mapping[str, Any]) -> bool:
+    """Whether the encoder attends to a summary of each block of tokens."""
+    return config.get("encoder_attention_type") == "transient-global"
 
 
 class SummarizationPipeline(Text2TextGenerationPipeline):

@@ -62,13 +62,18 @@ class ReferenceAnswers:
         self._source, self._task, self._trust = source, task.removesuffix("-with-past"), trust_remote_code
         self.found = AnswerSet()  #: empty before :meth:`ask`, and for tasks without a pipeline
 
-    def ask(self, model: Any) -> None:
-        """Ask the original, in evaluation mode, before it is released; its configuration may be changed."""
+    def ask(self, model: Any, most: int | None = None) -> None:
+        """Ask the original before it is released; its configuration may be changed.
+
+        Args:
+            model: the original in evaluation mode.
+            most: tokens that the graphs read; None: any number.
+        """
         if self._task not in TASKS:
             return
         now = time.process_time()
         deadline = now + max(SECONDS, SHARE * now)
-        original = Original(model, self._source, self._task, self._trust, deadline, self._tokenizer)
+        original = Original(model, self._source, self._task, self._trust, deadline, self._tokenizer, most)
         kind = ENCODE if self._task == "feature-extraction" and is_sentence_model(self._source) else CALL
         cases: list[AnswerCase] = []
         failures: dict[str, str] = {}

@@ -27,11 +27,9 @@ LARGE = 1_000_000_000
 CLEAR = 5e-4
 #: Stands for bytes that are no character.
 BROKEN = "\N{REPLACEMENT CHARACTER}"
-#: transformers 4 removes these spaces from every text that it decodes for an answer (``clean_up_tokenization``).
-CLEANED = {
-    " .": ".", " ?": "?", " !": "!", " ,": ",", " ' ": "'", " n't": "n't", " 'm": "'m", " 's": "'s", " 've": "'ve",
-    " 're": "'re",
-}  # fmt: skip
+#: gpux does not remove spaces before punctuation, which the pipeline does to answers of decoders; it also removes the
+#: punctuation after a prompt that ends with a space.
+AS_DECODED = {"clean_up_tokenization_spaces": False}
 DECODER = "text-generation"
 #: Seeds of the noise under which an answer with beams stays the same.
 SEEDS = (1, 2)
@@ -146,7 +144,7 @@ class Asker:
     def _write(self, item: Any, options: Mapping[str, Any], processors: list[Any]) -> Any:
         """The pipeline's answer to one input, as transformers 4 decodes it."""
         if not self._decodes_alone:
-            return self._pipe(item, **options, logits_processor=LogitsProcessorList(processors))
+            return self._pipe(item, **options, **AS_DECODED, logits_processor=LogitsProcessorList(processors))
         margins = Margins()
         plain = {name: value for name, value in options.items() if name != "return_full_text"}
         made = self._pipe(
@@ -158,10 +156,7 @@ class Asker:
         return [{"generated_text": _continued(item, text) if full else text} for text in texts]
 
     def _decoded(self, ids: list[int]) -> str:
-        text = str(self._original.open_tokenizer().decode(ids, skip_special_tokens=True))
-        for spaced, plain in CLEANED.items():
-            text = text.replace(spaced, plain)
-        return text
+        return str(self._original.open_tokenizer().decode(ids, skip_special_tokens=True, **AS_DECODED))
 
     def _beams(self, options: Mapping[str, Any]) -> int:
         config = getattr(self._pipe, "generation_config", None) or self._original.model.generation_config

@@ -34,11 +34,12 @@ class Original:
     trust_remote_code: bool
     deadline: float  #: of the processor time of this process, which other work on the machine does not change
     tokenizer: Any = None  #: of transformers; set by :meth:`open_tokenizer` unless the converter gives one
+    most: int | None = None  #: tokens that the graphs read
 
     def limit(self) -> int:
         """Tokens that a text may have."""
         found = positions(self.model, text_config(self.model.config)).limit
-        return min(LONGEST, found or LONGEST)
+        return min(LONGEST, found or LONGEST, self.most or LONGEST)
 
     def left(self) -> float:
         """Seconds of processor time before the deadline."""

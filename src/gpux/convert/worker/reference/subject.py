@@ -42,7 +42,8 @@ class Subject:
     needs_small_model: bool = False
     small: Any = None  #: the small model, created when the original is released
     seed: int = 0
-    last: Callable[[Any], None] | None = None  #: called with the original before it is released
+    #: called with the original, and the tokens that the graphs read at most, before it is released
+    last: Callable[[Any, int | None], None] | None = None
 
     @property
     def config(self) -> Any:
@@ -62,7 +63,7 @@ class Subject:
             with contextlib.suppress(NotShrinkableError):
                 self.small = small_model(self.model, self.seed)
         if self.last is not None:
-            self.last(self.model)
+            self.last(self.model, findings.max_length)
         self.model = None
         gc.collect()
 

@@ -28,7 +28,7 @@ SMALL = "small"
 
 Load = Callable[[], Any]
 Export = Callable[[Any, Path], Exported]
-Last = Callable[[Any], None]
+Last = Callable[[Any, int | None], None]
 
 
 def write_reference(
@@ -43,7 +43,8 @@ def write_reference(
         seed: of all inputs.
         export: exports a small model into a folder as the original was exported; without it, a threshold that costs
             too much in full size becomes a limit.
-        last: called with the original after the cases were computed, before it is released; it may change the model.
+        last: called with the original and the tokens that the graphs read at most (None: any number) after the cases
+            were computed, before the original is released; it may change the model.
 
     Returns:
         ``call_spec``, ``thresholds`` and ``small_graphs``, as the ``result`` event has them.
