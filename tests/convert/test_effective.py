@@ -153,6 +153,25 @@ DATE_STRING = (
 )
 
 
+#: Settings that only transformers 5 reads: name -> configuration, settings.
+LATER = {
+    "later-list": ("bert", {"extra_special_tokens": ["<|more|>", "[Q]"]}),
+    "later-class": ("qwen2", {"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<|more|>"]}),
+    "later-prefix": ("gpt2", {"tokenizer_class": "TokenizersBackend", "add_prefix_space": True}),
+    "later-around": ("llama", {"tokenizer_class": "TokenizersBackend", "add_bos_token": True, "add_eos_token": True}),
+    "later-end": ("gpt2", {"tokenizer_class": "TokenizersBackend", "add_eos_token": True}),
+}
+LATER_IDS = """
+import json, sys, transformers
+found = {}
+for folder in sys.argv[2:]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = json.loads(sys.argv[1])
+    found[folder] = [tokenizer(*text)["input_ids"] for text in texts]
+print(json.dumps(found))
+"""
+
+
 @pytest.fixture(scope="session")
 def folders(write: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Repositories with other files than those of a plain tokenizer."""
@@ -174,6 +193,8 @@ def folders(write: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.write_bytes(file.read_bytes()[:500])
     (folder / "no-tokenizer").mkdir()
     (folder / "no-tokenizer" / "config.json").write_text('{"model_type": "vit"}')
+    for name, (base, config) in LATER.items():
+        replace(BY_NAME[base], config=config).write(folder / name)
     limits = BY_NAME["bert"]
     limits.write(folder / "truncating")
     tokenizer = limits_of(folder / "truncating" / "tokenizer.json")
@@ -227,6 +248,21 @@ def test_a_class_that_transformers_does_not_have_is_named(folders: Path, name: s
     (warning,) = events(folders)[name]["warnings"]
     assert warning.startswith("transformers cannot open the tokenizer, so its ids are not proven")
     assert not (folders / name / "tokenizer.json").exists()
+
+
+def test_files_of_transformers_5_are_read_as_it_reads_them(folders: Path, toolchains: Path, tmp_path: Path) -> None:
+    if not (toolchains / "mobius" / "toolchain.json").is_file():
+        pytest.skip("no mobius toolchain: `GPUX_TOOLCHAINS=that-folder gpux toolchain install mobius`")
+    for name, (base, config) in LATER.items():
+        replace(BY_NAME[base], config=config).write(tmp_path / name)
+    texts = [[""], ["hello world"], ["The quick <|more|> [Q] fox"], ["one</s>two<|endoftext|>"], list(PAIR)]
+    command = [interpreter(toolchains / "mobius"), "-I", "-c", LATER_IDS, json.dumps(texts)]
+    done = subprocess.run([*command, *(tmp_path / name for name in LATER)], check=True, capture_output=True)
+    wanted = json.loads(done.stdout.splitlines()[-1])
+    for name in LATER:
+        backend = Tokenizer(stored(folders / name)).backend
+        assert [backend.encode(*text).ids for text in texts] == wanted[str(tmp_path / name)], name
+        assert answers(folders / name).cases
 
 
 def test_a_damaged_tokenizer_json_is_refused(folders: Path) -> None:

@@ -40,7 +40,6 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     source, output = Path(request["source"]), Path(request["output"])
     trust = bool(request.get("trust_remote_code"))
     seed = int(request.get("seed", 0))
-    answers = ReferenceAnswers(source, request["task"], trust_remote_code=trust)
     if request.get("precision", "fp32") != "fp32":
         raise Refused("conversion", f"optimum writes fp32 only, not {request['precision']}")
     config = load_config(source, trust_remote_code=trust)
@@ -54,6 +53,7 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
         return export_graphs(model, task, folder, preprocessors=preprocessors, model_kwargs=kwargs, seed=seed)
 
     tokenizer = TokenizerWork(Job(str(source), str(output), request["task"], trust), events)
+    answers = ReferenceAnswers(source, request["task"], trust_remote_code=trust, tokenizer=tokenizer.for_answers())
     kwargs = load_vocoder(source, config.model_type)
     events.stage("load", "Loading the weights")
     torch.manual_seed(seed)

@@ -10,6 +10,7 @@ from typing import Any
 import transformers
 from tokenizers import Tokenizer, decoders
 
+from gpux.convert.worker.tokenizer.later import is_later, open_later
 from gpux.model.effective import EFFECTIVE
 from gpux.model.json_file import read_json
 
@@ -38,6 +39,8 @@ def effective_version(folder: Path) -> str | None:
 
 def open_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
     """The tokenizer of a folder as ``AutoTokenizer`` opens it; raises anything."""
+    if is_later(folder):
+        return open_later(folder, trust_remote_code=trust_remote_code)
     return transformers.AutoTokenizer.from_pretrained(
         folder, local_files_only=True, trust_remote_code=trust_remote_code
     )

@@ -85,16 +85,21 @@ class TokenizerWork:
         return any((Path(self._job.output) / folder / TOKENIZER).is_file() for folder in self._folders)
 
     def for_answers(self) -> Any:
-        """The tokenizer that another process wrote, for answers of this process's transformers; None: its own."""
+        """A tokenizer for answers of this process's transformers, if ``AutoTokenizer`` opens another one; else None."""
         from gpux.convert.worker.tokenizer.effective import effective_version, library, open_tokenizer, read_effective
+        from gpux.convert.worker.tokenizer.later import is_later
 
         source, output = Path(self._job.source), Path(self._job.output)
-        if self._process is None or effective_version(output) in (None, library()):
+        own = self._process is None or effective_version(output) in (None, library())
+        if own and not is_later(source):
             return None
         try:
-            template = open_tokenizer(source, trust_remote_code=self._job.trust_remote_code).chat_template
+            opened = open_tokenizer(source, trust_remote_code=self._job.trust_remote_code)
         except Exception:  # noqa: BLE001 - tokenizer classes raise anything
-            template = read_json(source / CONFIG).get("chat_template")
+            opened = None
+        if own:
+            return opened
+        template = read_json(source / CONFIG).get("chat_template") if opened is None else opened.chat_template
         return read_effective(output, template)
 
 
