@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from gpux.errors import CorruptFileError
+
+log = logging.getLogger(__name__)
 
 
 def parse_json(data: bytes) -> Any:
@@ -35,6 +38,15 @@ def load_json(file: Path, *, hint: str = _VERIFY) -> Any:
         return parse_json(file.read_bytes())
     except ValueError as exc:
         raise CorruptFileError(f"{file} is not JSON: {exc}", hint=hint, path=file) from exc
+
+
+def read_optional_json(file: Path) -> dict[str, Any]:
+    """The JSON object in a file without which a model runs too: ``{}``, with a warning, for a file that is not JSON."""
+    try:
+        return read_json(file)
+    except CorruptFileError as exc:
+        log.warning("ignored: %s", exc.message)
+        return {}
 
 
 def read_json(file: Path, *, hint: str = _VERIFY) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
 from gpux.proof.comparison import keep_cases, prove
-from gpux.pull.answers import check_opens, prove_staged
+from gpux.pull.answers import check_opens, has_pipeline, prove_staged
 from gpux.pull.candidates import Candidate
 from gpux.pull.context import PullContext
+from gpux.pull.json_files import check_json_files
 from gpux.pull.layout import flattened, in_order, modules_at_top, placed
 from gpux.pull.plan import PullPlan
 from gpux.pull.shipped import call_spec_of, check_finite, check_task, graph_name
@@ -54,10 +55,12 @@ def adopt(
         prover: computes the original's answers, so that the graphs are proven and not only checked.
 
     Raises:
+        CorruptFileError: a JSON file that the variant needs is broken.
         UnsupportedTaskError: the outputs are not those of the task.
         SessionError: onnxruntime cannot load or run a graph.
         ProofError: the answers are not finite, or differ from the original's.
     """
+    _check_json(plan, candidate, snapshot, tokenizer=prover is not None)
     with context.store.staging() as staging:
         files = _place_graphs(snapshot, candidate, staging)
         _place_run_files(snapshot, candidate, staging)
@@ -73,11 +76,18 @@ def convert(
     """Convert the weights, prove the graphs against the original, and store them.
 
     Raises:
+        CorruptFileError: a JSON file that the variant needs is broken.
         ConversionError: or one of its subclasses, with the exporter's log.
         ProofError: the graphs differ from the original beyond tolerance; nothing is stored.
     """
+    _check_json(plan, candidate, snapshot, tokenizer=True)
     with context.store.staging() as staging:
         return _commit(context, staging, _proven(context, plan, candidate, snapshot, converter, staging, {}))
+
+
+def _check_json(plan: PullPlan, candidate: Candidate, snapshot: SourceSnapshot, *, tokenizer: bool) -> None:
+    reads_text = has_pipeline(plan.task)
+    check_json_files(snapshot, candidate.run_files, reads_text=reads_text, tokenizer=tokenizer and reads_text)
 
 
 def _checked(

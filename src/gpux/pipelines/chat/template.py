@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gpux.errors import ChatTemplateError, CorruptFileError, UsageError
-from gpux.model.json_file import read_json
+from gpux.model.json_file import read_json, read_optional_json
 from gpux.pipelines.chat.environment import render
 from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, schemas, shows
 
@@ -43,10 +43,10 @@ class ChatTemplate:
             CorruptFileError: a file is not JSON, or not UTF-8.
         """
         config = read_json(folder / "tokenizer_config.json")
-        found = _from_json(read_json(folder / "chat_template.json").get("chat_template"))
+        found = _from_json(read_optional_json(folder / "chat_template.json").get("chat_template"))
         found |= _from_json(config.get("chat_template"))
         found |= dict(_files(folder))
-        return cls(found, _tokens(read_json(folder / "special_tokens_map.json")) | _tokens(config))
+        return cls(found, _tokens(read_optional_json(folder / "special_tokens_map.json")) | _tokens(config))
 
     @property
     def names(self) -> tuple[str, ...]:

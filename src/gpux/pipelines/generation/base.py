@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Unpack
 
 from gpux.errors import ContextLengthError, UsageError
+from gpux.model.json_file import read_optional_json
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, Pipeline
 from gpux.pipelines.generation.options import GenerationCallOptions
@@ -70,7 +71,7 @@ class GenerationPipeline(Pipeline):
         #: the task
         self._published = read_published(
             self._config,
-            model.read_json("generation_config.json"),
+            read_optional_json(model.path / "generation_config.json"),
             task=self.params_task,
             encoder_decoder=self.encoder_decoder,
         )

@@ -98,11 +98,12 @@ class TokenizerFiles:
             names = (*_versioned(config.get("fast_tokenizer_files")), TOKENIZER)
             file = next((path for name in names if (path := folder / name).is_file()), None)
             if file is not None:
+                listed = "added_tokens_decoder" in config  # then transformers does not read the two older files
                 return cls(
                     tokenizer=file,
                     config=config,
-                    specials=read_json(folder / "special_tokens_map.json"),
-                    added=read_json(folder / "added_tokens.json"),
+                    specials={} if listed else read_json(folder / "special_tokens_map.json"),
+                    added={} if listed else read_json(folder / "added_tokens.json"),
                     model=next((found for place in folders if (found := read_json(place / "config.json"))), {}),
                 )
         return None

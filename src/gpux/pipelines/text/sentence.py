@@ -179,7 +179,7 @@ def _module_name(model: StoredModel, module: Module) -> str:
 def _read_transformer(model: StoredModel, path: str, found: dict[str, Any]) -> None:
     folder = model.path / (path if (model.path / path).is_dir() else "")
     present = [name for name in _TRANSFORMER_FILES if (folder / name).is_file()]
-    config: dict[str, Any] = _read(folder / present[0]) if present else {}
+    config = _read_object(folder / present[0]) if present else {}
     task = config.get("transformer_task", "feature-extraction")
     modalities = config.get("modality_config", {"text": {}})
     if task != "feature-extraction" or "text" not in modalities or "message" in modalities:
@@ -192,7 +192,7 @@ def _read_transformer(model: StoredModel, path: str, found: dict[str, Any]) -> N
 
 
 def _read_pooling(model: StoredModel, path: str, found: dict[str, Any]) -> None:
-    config = _read(model.path / path / "config.json")
+    config = _read_object(model.path / path / "config.json")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _LEGACY_MODES.items() if config.get(key)] or ["mean"]
@@ -221,6 +221,13 @@ _READERS: dict[str, Callable[[StoredModel, str, dict[str, Any]], None]] = {
 def _read_optional(file: Path) -> dict[str, Any]:
     found = _read(file) if file.is_file() else {}
     return found if isinstance(found, dict) else {}
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    found = _read(file)
+    if not isinstance(found, dict):
+        raise CorruptFileError(f"{file} is not a JSON object", hint="Run `gpux verify`.", path=file)
+    return found
 
 
 def _read(file: Path) -> Any:
@@ -383,7 +390,7 @@ class Dense:
     normalizes: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
-        found = _read(folder / "config.json")
+        found = _read_object(folder / "config.json")
         config = found if isinstance(found, dict) else {}
         place = config.get("module_input_name", "sentence_embedding")
         if place != "sentence_embedding" or config.get("module_output_name") not in (None, place):

@@ -66,9 +66,20 @@ def run(commands: Commands) -> NoReturn:
 def prepare(request: Request) -> None:
     """Set the process up before any library is imported."""
     os.environ.update(ENVIRONMENT)
+    skip_byte_order_marks()
     for name in NOT_NEEDED:
         if name != "scipy" or _model_type(request) not in WITH_SCIPY:
             sys.modules[name] = None  # type: ignore[assignment]  # documented: the import system then says "not found"
+
+
+def skip_byte_order_marks() -> None:
+    """Let libraries read JSON files that begin with a byte order mark, as editors on Windows write."""
+    plain = json.loads
+
+    def loads(s: str | bytes | bytearray, **kwds: Any) -> Any:
+        return plain(s.removeprefix("\ufeff") if isinstance(s, str) else s, **kwds)
+
+    vars(json)["loads"] = loads  # json.load calls it too
 
 
 def _model_type(request: Request) -> str | None:

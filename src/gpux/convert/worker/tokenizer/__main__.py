@@ -7,12 +7,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from gpux.convert.worker.common.program import ENVIRONMENT, NOT_NEEDED
+from gpux.convert.worker.common.program import ENVIRONMENT, NOT_NEEDED, skip_byte_order_marks
 from gpux.system.worker_protocol import Events, Request, serve
 
 
 def _prepare(request: Request) -> None:
     os.environ.update(ENVIRONMENT)
+    skip_byte_order_marks()
     for name in ("torch", *NOT_NEEDED):
         sys.modules[name] = None  # type: ignore[assignment]  # documented: the import system then says "not found"
     from gpux.convert.worker.tokenizer.work import packages
