@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -328,3 +329,73 @@ def test_options_are_listed_with_the_range_of_each() -> None:
     assert listed["max_tokens"].help == "another name of max_new_tokens"
     assert listed["top_k"].schema == {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}
     assert all(spec.help for spec in listed.values())
+
+
+# What the model's files set
+
+
+def test_published_stop_strings_end_the_text_after_them(opened: Opened) -> None:
+    whole = opened().generate(["a cat"], max_new_tokens=9)[0][0].text
+    stop = whole[2:4]
+    cut = whole[: whole.index(stop) + 2]
+    for pipe, options in (
+        (opened(generation_config={"stop_strings": [stop]}), {}),
+        (opened(generation_config={"stop_strings": stop}), {}),
+        (opened(), {"stop_strings": ["nowhere", stop]}),
+        (opened({"stop_strings": stop}), {}),
+    ):
+        found = pipe.generate(["a cat"], max_new_tokens=9, **options)[0][0]
+        assert (found.text, found.finish_reason, found.stopped_by) == (cut, "stop", stop)
+        with pipe.stream("a cat", max_new_tokens=9, **options) as stream:
+            assert "".join(stream) == cut
+        batch = pipe.generate(["x", "a cat"], max_new_tokens=9, **options)
+        assert batch[1][0].text == cut
+    both = opened(generation_config={"stop_strings": [stop]}).generate(["a cat"], max_new_tokens=9, stop=stop[0])
+    assert both[0][0].text == whole[: whole.index(stop[0])]
+
+
+def test_published_stop_strings_end_the_answer_of_a_chat(opened: Opened) -> None:
+    whole = opened().generate([CHAT], max_new_tokens=8)[0][0].text
+    found = opened(generation_config={"stop_strings": [whole[1:3]]}).generate([CHAT], max_new_tokens=8)[0][0]
+    assert found.text == whole[: whole.index(whole[1:3]) + 2]
+
+
+def test_a_published_temperature_of_0_is_greedy(opened: Opened) -> None:
+    greedy = opened()("a cat", max_new_tokens=9)
+    pipe = opened(generation_config={"do_sample": True, "temperature": 0.0, "top_k": 0})
+    assert all(pipe("a cat", max_new_tokens=9) == greedy for _ in range(3))
+    with pytest.raises(UsageError, match="temperature is 0") as caught:
+        pipe("a cat", do_sample=True)
+    assert "Set temperature to a number above 0" in str(caught.value.hint)
+    assert pipe("a cat", max_new_tokens=9, do_sample=True, temperature=0.7, seed=1)
+    assert opened(generation_config={"do_sample": True})("a cat", max_new_tokens=9, temperature=0) == greedy
+
+
+def test_a_published_max_length_limits_a_text(opened: Opened) -> None:
+    pipe = opened(generation_config={"max_length": 9})
+    for prompt in ("a cat", "a"):
+        (found,) = pipe.generate([prompt], eos_token_ids=[])[0]
+        assert found.prompt_tokens + len(found.tokens) == 9 and found.finish_reason == "length"
+    pair = pipe.generate(["a cat", "a"], eos_token_ids=[])
+    assert [one.prompt_tokens + len(one.tokens) for (one,) in pair] == [9, 9]
+    assert len(pipe.generate(["a cat"], eos_token_ids=[], max_new_tokens=12)[0][0].tokens) == 12
+    assert len(pipe.generate(["a cat"], eos_token_ids=[], max_length=12)[0][0].tokens) == 7
+    with pytest.raises(ContextLengthError) as caught:
+        pipe("a cat and a dog")
+    assert "max_new_tokens" in str(caught.value.hint) and pipe("a cat and a dog", max_new_tokens=2)
+
+
+def test_what_is_not_followed_is_named(opened: Opened, caplog: pytest.LogCaptureFixture) -> None:
+    opened(generation_config={"guidance_scale": 2.0, "top_p": 7, "max_new_tokens": 99, "use_cache": True})
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.endswith("does not support: guidance_scale, max_new_tokens")
+    assert second.endswith("to invalid values, ignored: top_p=7")
+
+
+def test_a_task_of_the_configuration_sets_options(opened: Opened, tmp_path: Path) -> None:
+    model = writer(tmp_path / "model")
+    config = json.loads((model.path / "config.json").read_text())
+    params = {"text-generation": {"num_beams": 3, "max_length": 50, "do_sample": False}}
+    (model.path / "config.json").write_text(json.dumps({**config, "task_specific_params": params}))
+    with TextGenerationPipeline(model, device="cpu") as pipe:
+        assert (pipe.defaults.num_beams, pipe.defaults.max_length) == (3, None)

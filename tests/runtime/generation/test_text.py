@@ -258,3 +258,49 @@ def test_a_special_token_may_be_a_stop(kind: Callable[[], Tokenizer]) -> None:
     end = tokenizer.token_to_id(SPECIAL)
     found = pieces(stream, [*tokenizer.encode("hello").ids, end, *tokenizer.encode("dog").ids])
     assert "".join(found) == "hello" and stream.stopped_by == SPECIAL
+
+
+@example(tokens=[7, 1], prompt=[], stops=["b"])
+@example(tokens=[1, 2], prompt=[0], stops=["ab"])
+@given(
+    tokens=st.lists(st.integers(0, 9), max_size=20),
+    prompt=st.lists(st.integers(0, 9), max_size=4),
+    stops=st.lists(st.text("abc", min_size=1), min_size=1, max_size=3),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_stop_string_ends_the_text_with_its_token(tokens: list[int], prompt: list[int], stops: list[str]) -> None:
+    """A stop string may begin in the prompt, and has to end in a generated token."""
+    tokenizer = syllables()
+    stream = TextStream(tokenizer, prompt=prompt, stop_strings=stops)
+    found, before = "".join(pieces(stream, tokens)), tokenizer.decode(prompt)
+    for count in range(1, len(tokens) + 1):
+        text = before + tokenizer.decode(tokens[:count])
+        if any(text.find(stop, max(0, len(before) - len(stop) + 1)) >= 0 for stop in stops):
+            assert found == text[len(before) :] and stream.stopped_by in stops
+            return
+    assert found == tokenizer.decode(tokens) and stream.stopped_by is None
+
+
+@every_kind
+@given(text=texts, data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_stop_string_is_a_part_of_the_text(kind: Callable[[], Tokenizer], text: str, data: st.DataObject) -> None:
+    tokenizer = kind()
+    ids = tokenizer.encode(text).ids
+    whole = tokenizer.decode(ids, skip_special_tokens=False)
+    begin = data.draw(st.integers(0, max(len(whole) - 1, 0)))
+    stop = whole[begin : begin + data.draw(st.integers(1, 8))]
+    if not stop or "\N{REPLACEMENT CHARACTER}" in stop:
+        return
+    stream = TextStream(tokenizer, stop_strings=[stop])
+    found = "".join(pieces(stream, ids))
+    assert stream.stopped_by == stop and tokenizer.decode(ids).startswith(found)
+
+
+@every_kind
+def test_a_special_token_may_be_a_stop_string(kind: Callable[[], Tokenizer]) -> None:
+    tokenizer = kind()
+    stream = TextStream(tokenizer, stop_strings=[SPECIAL])
+    end = tokenizer.token_to_id(SPECIAL)
+    found = pieces(stream, [*tokenizer.encode("hello").ids, end, *tokenizer.encode("dog").ids])
+    assert "".join(found) == "hello" and stream.stopped_by == SPECIAL

@@ -137,7 +137,7 @@ def _stop_found(stops: Sequence[str], tokenizer: tokenizers.Tokenizer) -> Callab
     """Tests whether a stop text is near the end of a hypothesis; None if there are no stop texts."""
     if not stops:
         return None
-    reach = max(map(len, stops)) + 8  # in tokens of at least one character; the first few may decode differently
+    reach = max(len(stop.encode("utf-8", "surrogatepass")) for stop in stops) + 8  # in tokens of at least one byte
 
     def found(tokens: Sequence[int]) -> bool:
         ending = list(tokens[-reach:])

@@ -36,7 +36,7 @@ class Timings(Value):
 class Generation(Value):
     """One generated sequence."""
 
-    text: str  #: without the prompt and without the stop text
+    text: str  #: without the prompt and without the stop text of ``stop``
     tokens: tuple[int, ...]  #: generated, the end token included
     finish_reason: FinishReason
     prompt_tokens: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import regex
 from tokenizers import Tokenizer
@@ -58,7 +58,7 @@ class TextStream:
     ) -> None:
         self._text = _Decoded(tokenizer, prompt, skip_special_tokens)
         self._stops = tuple(stop for stop in stops if stop)
-        self._kept_stops = _KeptStops(tokenizer, stop_strings, prompt) if stop_strings else None
+        self._kept_stops = _KeptStops(tokenizer, stop_strings, prompt, self._text.is_byte) if stop_strings else None
         self._held = ""
         self.stopped_by: str | None = None  #: the stop text that ended the row
 
@@ -101,20 +101,30 @@ class TextStream:
 class _KeptStops:
     """Finds stop texts in the decoded tokens, where special tokens have their names."""
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], prompt: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, stops: Sequence[str], prompt: Sequence[int], is_byte: Callable[[int], bool]
+    ) -> None:
         self._tokenizer = tokenizer
         self._stops = tuple(stops)
-        #: in tokens of at least one character; the first ones of a part may be decoded differently
-        self._reach = max(map(len, stops)) + _CONTEXT
-        self._tokens = list(prompt[-self._reach :])
+        self._is_byte = is_byte
+        #: in tokens of at least one byte; the first ones of a part may be decoded differently
+        self._reach = max(len(stop.encode("utf-8", "surrogatepass")) for stop in stops) + _CONTEXT
+        self._tokens = list(prompt)
 
     def push(self, token: int) -> str | None:
         """Add a token; the longest stop text that it completes."""
-        self._tokens = [*self._tokens, token][-self._reach :]
+        self._tokens = self._ending([*self._tokens, token])
         before, text = self._decode(self._tokens[:-1]), self._decode(self._tokens)
         old = _agreeing(before, text)
         found = [stop for stop in self._stops if text.find(stop, max(0, old - len(stop) + 1)) >= 0]
         return max(found, key=len, default=None)
+
+    def _ending(self, tokens: list[int]) -> list[int]:
+        """The last tokens; a sequence of byte tokens as a whole, since a part of it may not be a character."""
+        begin = max(0, len(tokens) - self._reach)
+        while begin > 0 and self._is_byte(tokens[begin]):
+            begin -= 1
+        return tokens[begin:]
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=False)
@@ -144,7 +154,7 @@ class _Decoded:
         if (self._skips and token in self.special) or self._tokenizer.id_to_token(token) is None:
             return ""  # a model may have more tokens than its tokenizer, without a text
         self._tokens.append(token)
-        if self._is_byte(token):  # an invalid byte also turns the bytes before it into replacement characters
+        if self.is_byte(token):  # an invalid byte also turns the bytes before it into replacement characters
             return ""
         text = self._decode()
         whole = not text.endswith(_UNFINISHED)
@@ -171,11 +181,12 @@ class _Decoded:
         """The last tokens of the prompt; a sequence of byte tokens as a whole, with the token before it."""
         shown = [token for token in prompt if not (self._skips and token in self.special)]
         begin = max(len(shown) - _CONTEXT, 0)
-        while begin > 0 and self._is_byte(shown[begin]):
+        while begin > 0 and self.is_byte(shown[begin]):
             begin -= 1
         return shown[begin:]
 
-    def _is_byte(self, token: int) -> bool:
+    def is_byte(self, token: int) -> bool:
+        """Whether a token stands for one byte, ``<0x41>``."""
         if not self._has_bytes:
             return False
         name = self._tokenizer.id_to_token(token)
