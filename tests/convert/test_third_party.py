@@ -127,7 +127,9 @@ def test_its_model_is_pulled_and_proven(package: Path, source: Path) -> None:
     install()
     assert find_toolchain("doubling", settings).versions() == {"doubling_exporter": "1.0"}
     model = pull_model(source, task="feature-extraction")
-    assert (model.manifest.recipe, model.manifest.proof.status) == ("doubling", "proven")
+    assert (model.manifest.recipe, model.manifest.evidence) == ("doubling", "graph proven")
+    assert model.manifest.proof.answers is not None
+    assert "has no tokenizer.json" in model.manifest.proof.answers.reason
     assert [case.name for case in model.manifest.proof.cases][:1] == ["batch"]
 
 

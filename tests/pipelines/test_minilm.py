@@ -92,7 +92,9 @@ def test_the_commands_of_the_readme(pulled: StoredModel, minilm_hub: HubServer, 
     vectors = np.array(json.loads(run.stdout))
     assert vectors.shape == (2, 384) and vectors[0] @ vectors[1] > 0.5
     assert [entry["id"] for entry in json.loads(listed.stdout)] == [MINILM]
-    assert all(entry["ok"] and "cases on cpu" in entry["replay"] for entry in json.loads(verified.stdout))
+    assert json.loads(listed.stdout)[0]["evidence"] == "answers proven"
+    (entry,) = json.loads(verified.stdout)
+    assert entry["ok"] and entry["replay"]["graphs"] > 0 and entry["replay"]["answers"] > 0
 
 
 @pytest.mark.toolchain
