@@ -257,6 +257,15 @@ def test_a_job_pulls_the_precision(store: Store, capsys: Captured) -> None:
     assert stored(store) == ["fp32", "int8"]
 
 
+def test_offline_the_hint_leads_to_the_precision(hub: HubServer, store: Store, capsys: Captured) -> None:
+    assert run(["run", f"{ID}:int8", "a", "--offline"]) != 0
+    found = re.search(r"`(gpux pull [^`]+)`", capsys.readouterr().err)
+    assert found is not None and run(found[1].split()[1:]) == 0
+    hub.clear_requests()
+    assert run(["run", f"{ID}:int8", "a", "--offline"]) == 0
+    assert stored(store) == ["fp32", "int8"] and hub.requests == []
+
+
 # Completion
 
 

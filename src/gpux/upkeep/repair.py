@@ -154,7 +154,7 @@ class _Repairer:
             message = f"offline, from files on this machine: {failure.message}" if here else failure.message
             return Repair(path, title, None, received, message, failure.hint)
         message = "its source now leads to another variant"
-        return Repair(path, title, None, received, message, f"Pull it again with `gpux pull {key.id}`.")
+        return Repair(path, title, None, received, message, f"Pull it again with `gpux pull {key.id}:{key.precision}`.")
 
     def _still_bad(self, id: str, bad: frozenset[str]) -> frozenset[str]:
         """The blobs that are still damaged, or linked to and missing."""
