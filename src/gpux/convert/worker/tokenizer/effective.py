@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer, decoders, normalizers
 
 from gpux.convert.worker.tokenizer.later import is_later, open_later
 from gpux.model.effective import EFFECTIVE
@@ -59,6 +59,13 @@ def write_effective(tokenizer: Any, source: Path, output: Path) -> None:
         backend.decoder = decoders.Sequence(steps)
     write_text(output / TOKENIZER, backend.to_str())
     write_settings(tokenizer, source, output)
+
+
+def lower_case_first(tokenizer: Any) -> None:
+    """Lower-case texts before all else, as sentence-transformers does for ``do_lower_case`` of its own file."""
+    backend: Tokenizer = tokenizer.backend_tokenizer
+    present = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *present])
 
 
 def write_settings(tokenizer: Any, source: Path, output: Path) -> None:

@@ -106,13 +106,11 @@ class Questions:
         tokenizer: of transformers.
         task: the Hub's name.
         limit: the pipeline's limit of tokens, if it differs from the tokenizer's ``model_max_length``.
-        lower_case: the pipeline lower-cases texts first.
     """
 
     tokenizer: Any
     task: str
     limit: int | None = None
-    lower_case: bool = False
 
     def tokens(self) -> list[AnswerCase]:
         """Token ids of the texts."""
@@ -140,8 +138,7 @@ class Questions:
 
     def _case(self, name: str, text: str | list[str], **options: Any) -> AnswerCase:
         parts = [text] if isinstance(text, str) else text
-        given = [part.lower() for part in parts] if self.lower_case else parts
-        found = self.tokenizer(*given, **options, **self._types, verbose=False)
+        found = self.tokenizer(*parts, **options, **self._types, verbose=False)
         types = found.get("token_type_ids") if self._types else None
         expected = {"ids": list(found["input_ids"]), "type_ids": None if types is None else list(types)}
         return AnswerCase(f"{TOKENS}/{name}", TOKENS, text, expected, options)

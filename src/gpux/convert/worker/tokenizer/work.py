@@ -195,6 +195,7 @@ def _check(file: Path) -> None:
 
 def _asked(tokenizer: Any, source: Path, module: str | None, job: Job) -> AnswerSet:
     """The cases of a tokenizer; ``module`` is its folder in a repository of sentence-transformers."""
+    from gpux.convert.worker.tokenizer.effective import lower_case_first
     from gpux.convert.worker.tokenizer.questions import Questions
 
     sentence: dict[str, Any] = {}
@@ -202,9 +203,9 @@ def _asked(tokenizer: Any, source: Path, module: str | None, job: Job) -> Answer
         files = (source / module / name for name in _SENTENCE_FILES)
         sentence = next((read_json(file) for file in files if file.is_file()), {})
     limit = sentence.get("max_seq_length")
-    questions = Questions(
-        tokenizer, job.task, limit if isinstance(limit, int) else None, bool(sentence.get("do_lower_case"))
-    )
+    if sentence.get("do_lower_case") and tokenizer.is_fast:
+        lower_case_first(tokenizer)
+    questions = Questions(tokenizer, job.task, limit if isinstance(limit, int) else None)
     cases: list[AnswerCase] = []
     failures: dict[str, str] = {}
     for kind, ask in ((TOKENS, questions.tokens), (CHAT, questions.chats)):
