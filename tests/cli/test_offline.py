@@ -153,6 +153,7 @@ def test_a_pull_warns_when_it_uses_the_stored_commit(
     first = pull_model(STORED, settings=settings)
     for blob in settings.hf_cache.rglob("refs/*"):
         blob.unlink()  # so that the source cache cannot resolve the branch
+    InfoCache(settings.home / "info", settings.endpoint).drop(STORED, None)
     hub.stop()
     try:
         assert run(["pull", STORED, *(["--offline"] if offline else [])]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -95,9 +96,19 @@ def test_the_record_of_the_branch_is_not_needed(settings: Settings, cache: Path,
     assert manager.fetch(info, ["config.json"]).report
 
     offline = HuggingFaceManager(settings, offline=True)
-    with pytest.raises(errors.OfflineError, match=MODEL):
-        offline.get_model_info(MODEL)
-    assert offline.get_model_info(f"{MODEL}@{info.commit}").commit == info.commit
+    assert offline.get_model_info(MODEL).commit == info.commit  # of the Hub's last answer
+
+
+def test_without_any_record_the_hint_names_a_commit(settings: Settings, cache: Path, frozen: Freeze) -> None:
+    shutil.rmtree(next(cache.glob("models--*")) / "refs")
+    frozen(cache)
+
+    with pytest.raises(errors.OfflineError, match=MODEL) as caught:
+        HuggingFaceManager(settings, offline=True).get_model_info(MODEL)
+
+    named = re.search(r"`gpux ([^`]*)`", str(caught.value.hint))
+    assert named
+    assert run(named[1].split()) == 0
 
 
 def test_only_the_folder_of_the_records_is_read_only(settings: Settings, cache: Path, frozen: Freeze) -> None:

@@ -278,15 +278,20 @@ class HuggingFaceManager(InfoCachingManager):
     def _resolve_offline(self, ref: ModelRef) -> ModelInfo:
         id = self._cached_id(ref)
         cache = HubCache(self.settings.hf_cache, id)
-        commit = ref.revision if ref.is_commit else cache.revision(ref.revision or "main")
+        commit = ref.revision if ref.is_commit else cache.revision(ref.revision or "main") or self._last_commit(ref)
         files = cache.files(commit) if commit else ()
         if not commit or not files:
-            raise OfflineError(
-                f"offline, and the source cache does not have {ref}",
-                hint=f"Pull it once with `gpux pull {ref}`. {ONLINE_HINT}",
-                model=ref.id,
-            )
+            others = cache.commits()
+            hint = f"Pull it once with `gpux pull {ref}`. {ONLINE_HINT}"
+            if others:
+                hint = f"It has another commit, which `gpux pull {id}@{others[-1]} --offline` uses. {hint}"
+            raise OfflineError(f"offline, and the source cache does not have {ref}", hint=hint, model=ref.id)
         return responses.cached_info(ref, id, commit, files, cache.snapshot(commit))
+
+    def _last_commit(self, ref: ModelRef) -> str | None:
+        """The commit of the Hub's last answer, for a cache whose records cannot be written."""
+        known = self.cached_model_info(ref)
+        return known.info.commit if known else None
 
     def _cached_id(self, ref: ModelRef) -> str:
         """The canonical id from the cached info, for a reference with a short or former id."""

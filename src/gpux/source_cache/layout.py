@@ -111,6 +111,14 @@ class HubCache:
         except (OSError, UnicodeDecodeError):
             return None
 
+    def commits(self) -> tuple[str, ...]:
+        """The commits that have a folder, the one that changed last at the end."""
+        try:
+            found = [(entry.stat().st_mtime_ns, entry.name) for entry in (self.repository / "snapshots").iterdir()]
+        except OSError:
+            return ()
+        return tuple(name for _, name in sorted(found))
+
     def files(self, commit: str) -> tuple[ModelFile, ...]:
         """The files of a commit that are in the cache, with hashes from the names of their blobs."""
         folder = self.snapshot(commit)
