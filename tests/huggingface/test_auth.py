@@ -17,12 +17,13 @@ from gpux.huggingface.auth import Account, account_from
 from gpux.system.keystore import key_store_mark
 from gpux.system.settings import token_sources
 from tests.hub import Fault, HubServer
+from tests.hub.wire import PATIENCE
 
 ADA = Account("ada", ("acme",), "user", "read", "token")
 
 
 def _settings(**overrides: object) -> Settings:
-    return Settings.from_env(timeout=3.0, **overrides)
+    return Settings.from_env(timeout=PATIENCE, **overrides)
 
 
 @pytest.mark.parametrize("token", ["hf_abc", " hf_abc\n", "\thf_abc\r\n"])
