@@ -82,6 +82,14 @@ _ESM = {
 _AMINO_ACIDS = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
 
 
+#: Model type -> what its tokenizer class gives to the model, where that differs from the tokenizer that stands for it.
+INPUT_NAMES = {
+    **dict.fromkeys(("distilbert", "modernbert", "mpnet"), ("input_ids", "attention_mask")),
+    **dict.fromkeys(("flaubert", "xlm"), ("input_ids", "token_type_ids", "attention_mask")),
+    "fnet": ("input_ids", "token_type_ids"),
+}
+
+
 def save_tokenizer(recipe: str | None, base: str, folder: Path) -> None:
     """Write the files of the tokenizer ``recipe`` as in repositories of the model type ``base``."""
     if recipe is None:
@@ -103,6 +111,7 @@ def save_tokenizer(recipe: str | None, base: str, folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     found = json.loads(path.read_text(encoding="utf-8"))
     found["tokenizer_class"] = TOKENIZER_CLASS.get(base, "PreTrainedTokenizerFast")
+    found.update({"model_input_names": INPUT_NAMES[base]} if base in INPUT_NAMES else {})
     path.write_text(json.dumps(found, indent=1, sort_keys=True), encoding="utf-8")
 
 

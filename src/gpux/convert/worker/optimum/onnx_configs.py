@@ -16,7 +16,6 @@ from optimum.exporters.onnx.model_configs import (
     BertOnnxConfig,
     CLIPNormalizedConfig,
     CLIPOnnxConfig,
-    DistilBertOnnxConfig,
     FalconOnnxConfig,
     LongformerOnnxConfig,
     MCTCTOnnxConfig,
@@ -221,8 +220,8 @@ class Funnel(BertOnnxConfig):
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(hidden_size="d_model", num_attention_heads="n_head")
 
 
-class XLNet(DistilBertOnnxConfig):
-    """xlnet, without the input for token types, which then are all 0."""
+class XLNet(BertOnnxConfig):
+    """xlnet, whose config has other names for the sizes."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig.with_args(
         hidden_size="d_model", num_attention_heads="n_head", num_layers="n_layer"

@@ -69,7 +69,8 @@ class Original:
 
     def texts(self, tokenizer: Any = None, limit: int | None = None) -> Texts:
         """Texts within the limit of tokens."""
-        return Texts(tokenizer or self.open_tokenizer(), min(self.limit(), limit or LONGEST))
+        tokenizer = tokenizer or self.open_tokenizer()
+        return Texts(tokenizer, min(self.limit(), limit or LONGEST, int(tokenizer.model_max_length)))
 
 
 @dataclass(frozen=True)
