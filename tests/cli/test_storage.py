@@ -284,6 +284,13 @@ def test_sizes_that_cannot_be_meant(text: str) -> None:
 # Rm
 
 
+@pytest.mark.parametrize("task", ["text-classification", "sentiment-analysis", "text_ranking"])
+def test_tasks_have_every_name_that_a_pull_takes(model: StoredModel, store: Store, task: str) -> None:
+    assert run(["pin", ID, "--task", task]) == 0 and store.pinned(model)
+    assert run(["rm", ID, "--task", "translation_en_to_de", "--yes"]) == 3
+    assert run(["rm", ID, "--task", task, "--yes"]) == 0 and not store.models()
+
+
 def test_rm_keeps_the_source_by_default(model: StoredModel, settings: Settings, store: Store, capsys: Captured) -> None:
     assert run(["rm", ID, "--yes"]) == 0
     assert store.models() == [] and source(settings).commits

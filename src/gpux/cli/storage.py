@@ -177,12 +177,20 @@ def _refuse_without_precision(store: Store, ref: ModelRef) -> None:
     raise UsageError(f"{ref} names no precision that could become the default", hint=f"Name one: {stored}.")
 
 
+def _canonical_task(_: click.Context, __: click.Parameter, task: str | None) -> str | None:
+    """The task that variants are stored for: ``text2text-generation`` for ``translation_en_to_de``."""
+    from gpux.model.tasks import canonical
+
+    return canonical(task) if task else None
+
+
+_TASK = click.option("--task", callback=_canonical_task, help="Only the variants for this task.")
 _PRECISION = click.option("--precision", metavar="NAME", help="Only the variants in this precision, as REF:int8.")
 
 
 @command("pin")
 @required_references_argument
-@click.option("--task", help="Only the variants for this task.")
+@_TASK
 @_PRECISION
 @click.option("--default", "default", is_flag=True, help="Let REF without a precision mean REF:int8; pins nothing.")
 def pin_command(
@@ -202,7 +210,7 @@ def pin_command(
 
 @command("unpin")
 @required_references_argument
-@click.option("--task", help="Only the variants for this task.")
+@_TASK
 @_PRECISION
 @click.option("--default", "default", is_flag=True, help="Let REF mean the most exact variant that is stored again.")
 def unpin_command(
@@ -280,7 +288,7 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
 
 @command("rm")
 @required_references_argument
-@click.option("--task", help="Only the variants for this task.")
+@_TASK
 @_PRECISION
 @click.option("--source", is_flag=True, help="Remove their source files too, unless another commit needs them.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and stop.")
