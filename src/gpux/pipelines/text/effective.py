@@ -26,6 +26,7 @@ from gpux.model.json_file import read_json
 from gpux.pipelines.text.tokenizer_classes import (
     ADDITIONAL,
     CLASSES,
+    LATER,
     NAMES,
     Draft,
     Token,
@@ -39,6 +40,7 @@ GENERIC = "PreTrainedTokenizerFast"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _BOM = b"\xef\xbb\xbf"
 _SANE_LIMIT = 1_000_000  #: transformers writes 1e30 where it has no limit
+_MISTRAL = 100_000  #: transformers corrects the pattern of larger vocabularies
 #: The version whose rules these are: a repository may have a ``tokenizer.VERSION.json`` for it.
 _VERSION = (4, 57, 6)
 
@@ -155,10 +157,8 @@ def tokenizer_class(config: Mapping[str, Any], model: Mapping[str, Any]) -> tupl
         inner = model.get("encoder")
         kind = inner.get("model_type") if isinstance(inner, dict) and "decoder" in model else model.get("model_type")
         named = facts()["model_types"].get(kind, GENERIC)
-    fast = named if named.endswith("Fast") else f"{named}Fast"
-    if fast in CLASSES:
-        return fast, CLASSES[fast]
-    return named, CLASSES[GENERIC] if named in ("TokenizersBackend", "PreTrainedTokenizer") else None
+    fast = named if named.endswith("Fast") or named == LATER else f"{named}Fast"
+    return (fast, CLASSES[fast]) if fast in CLASSES else (named, None)
 
 
 def _open(file: Path) -> Tokenizer:
@@ -245,6 +245,8 @@ def _apply(draft: Draft, rules: TokenizerClass, listed: Mapping[int, AddedToken]
     if change:
         if draft.settings.get("from_slow"):
             draft.refuse("from_slow", "needs the files of the tokenizer in Python")
+        if draft.settings.get("fix_mistral_regex") and draft.tokenizer.get_vocab_size(False) > _MISTRAL:
+            draft.refuse("fix_mistral_regex", "replaces the pattern of the pre-tokenizer")
         for before in rules.before:
             before(draft)
     _settle(draft)
@@ -303,8 +305,12 @@ def _add(draft: Draft, listed: Mapping[int, AddedToken]) -> None:
             token = AddedToken(token, special=is_special)
         token.special = is_special
         before = known.get(token.content)
-        adding.append(_as_before(token, before) if before is not None and before.special and is_special else token)
-    draft.tokenizer.add_tokens(adding)
+        if before is not None and before.special and is_special:
+            token = _as_before(token, before)
+        if before is None or repr(token) != repr(before):
+            adding.append(token)
+    if adding:
+        draft.tokenizer.add_tokens(adding)
 
 
 def _as_before(token: AddedToken, before: AddedToken) -> AddedToken:

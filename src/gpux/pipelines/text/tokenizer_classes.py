@@ -24,6 +24,9 @@ from gpux.errors import UnsupportedError
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ADDITIONAL = "additional_special_tokens"
 
+#: The class of transformers 5 for every ``tokenizer.json``; its rules are those of transformers 5.23.
+LATER = "TokenizersBackend"
+
 Token = str | AddedToken
 
 
@@ -206,6 +209,14 @@ def _around(draft: Draft, single: Sequence[str], pair: Sequence[str], used: Sequ
         draft.refuse("eos_token", f"gives no special tokens around a text: {exc}", also_refused=True)
 
 
+def _asked_ends(draft: Draft) -> None:
+    """:func:`beginning_and_end` if tokenizer.json puts nothing around a text; a token that is not set is omitted."""
+    if draft.tokenizer.post_processor is None:
+        for key, name in (("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")):
+            draft.settings[key] = bool(draft.settings.get(key)) and name in draft.tokens
+        beginning_and_end(draft)
+
+
 def language(kind: str, default: str) -> Change:
     """The source language, and the end, are the special tokens around a text.
 
@@ -380,6 +391,19 @@ def _no_prefix_space(draft: Draft) -> None:
     draft.settings.pop("add_prefix_space", None)
 
 
+def _as_written(draft: Draft) -> None:
+    """The parts of tokenizer.json stay as they are, and every setting that is named as a token is one."""
+    settings = draft.settings
+    settings["add_prefix_space"] = None
+    extra = settings.get("extra_special_tokens")
+    named = {key: value for key, value in settings.items() if key.endswith("_token") and isinstance(value, Token)}
+    own = {key: value for key, value in named.items() if key not in NAMES}
+    if isinstance(extra, list):
+        settings[ADDITIONAL] = [*(settings.get(ADDITIONAL) or []), *extra]
+        extra = None
+    settings["extra_special_tokens"] = {**(extra or {}), **own}
+
+
 def _clip(draft: Draft) -> None:
     if not isinstance(draft.tokenizer.pre_tokenizer, pre_tokenizers.Sequence):
         draft.refuse("tokenizer_class", "needs a tokenizer.json of transformers 4.17 or later", also_refused=True)
@@ -463,6 +487,7 @@ _t5_class = TokenizerClass(
 CLASSES: Mapping[str, TokenizerClass] = {
     "PreTrainedTokenizerFast": TokenizerClass(),
     "ParakeetTokenizerFast": TokenizerClass(),
+    LATER: TokenizerClass(before=(_as_written,), after=(_asked_ends,)),
     # word pieces
     **dict.fromkeys(
         (
