@@ -243,10 +243,7 @@ def _apply(draft: Draft, rules: TokenizerClass, listed: Mapping[int, AddedToken]
         if isinstance(token := draft.settings.get(name), str):
             draft.settings[name] = AddedToken(token, **flags)
     if change:
-        if draft.settings.get("from_slow"):
-            draft.refuse("from_slow", "needs the files of the tokenizer in Python")
-        if draft.settings.get("fix_mistral_regex") and draft.tokenizer.get_vocab_size(False) > _MISTRAL:
-            draft.refuse("fix_mistral_regex", "replaces the pattern of the pre-tokenizer")
+        _check_settings(draft)
         for before in rules.before:
             before(draft)
     _settle(draft)
@@ -259,6 +256,13 @@ def _apply(draft: Draft, rules: TokenizerClass, listed: Mapping[int, AddedToken]
         after(draft)
     if not known:
         _check(draft)
+
+
+def _check_settings(draft: Draft) -> None:
+    if draft.settings.get("from_slow"):
+        draft.refuse("from_slow", "needs the files of the tokenizer in Python")
+    if draft.settings.get("fix_mistral_regex") and draft.tokenizer.get_vocab_size(False) > _MISTRAL:
+        draft.refuse("fix_mistral_regex", "replaces the pattern of the pre-tokenizer")
 
 
 def _settle(draft: Draft) -> None:
