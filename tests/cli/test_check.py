@@ -123,8 +123,13 @@ def test_the_hint_for_a_token_without_access_shows_its_account() -> None:
     assert gpux("auth", "status", HF_TOKEN="hf_other").returncode == 0
 
 
-def test_ctrl_c(hub: HubServer) -> None:
-    hub.add_fault(Fault("hang", times=None))
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("hang", times=None), Fault("status", status=429, headers={"Retry-After": "100"}, times=None)],
+    ids=["silent", "limited"],
+)
+def test_ctrl_c(hub: HubServer, fault: Fault) -> None:
+    hub.add_fault(fault)
     command = [*GPUX, "check", "tiny/embed", "tiny/fill"]
     environ = os.environ | {"GPUX_TIMEOUT": "3600"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:

@@ -78,6 +78,16 @@ def test_a_pull_and_its_commands(
     assert run(["du"]) == 0
 
 
+def test_source_files_that_cannot_be_discarded_are_kept(
+    cache: Path, frozen: Freeze, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen(cache)
+
+    assert run(["pull", MODEL, "--discard-source"]) == 0
+
+    assert "the source files are kept: cannot write to" in capsys.readouterr().err
+
+
 def test_right_links_are_not_made_again(settings: Settings, manager: HuggingFaceManager, cache: Path) -> None:
     before = _listing(cache)
     info = manager.get_model_info(MODEL)

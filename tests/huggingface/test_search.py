@@ -77,6 +77,11 @@ def test_the_fields_of_a_result(hub: HubServer, manager: HuggingFaceManager) -> 
     assert (gguf.parameters, gguf.gated) == (3_000_000, "auto")
 
 
+@pytest.mark.parametrize("text", ["hf:a/small", "a/small", " small ", "hf:small"])
+def test_the_scheme_of_a_reference_is_not_searched(manager: HuggingFaceManager, text: str) -> None:
+    assert [info.id for info in manager.search_models(text)] == ["a/small"]
+
+
 def pages(hub: HubServer) -> list[str]:
     """The pages that were requested."""
     return [request.path for request in hub.requests]
@@ -213,6 +218,7 @@ def test_counts(text: str, count: int) -> None:
         (6 * 10**9, None, "min:6B"),
         (1_500_000_000, 128 * 10**9, "min:1500M,max:128B"),
         (1_234_567, 1_234_567, "min:1234K,max:1235K"),
+        (0, 6 * 10**9, "max:6B"),
     ],
 )
 def test_sizes_in_the_request(low: int | None, high: int | None, expected: str) -> None:

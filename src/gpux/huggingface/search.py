@@ -27,6 +27,8 @@ EXPANDED = (
     *("author", "config", "createdAt", "disabled", "downloads", "gated", "gguf", "lastModified", "library_name"),
     *("likes", "pipeline_tag", "private", "safetensors", "sha", "siblings", "tags", "trendingScore"),
 )
+#: The scheme of a reference, which is not a part of the model's name.
+_SCHEME = re.compile(r"(?<!\S)hf:")
 _COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmbt]?)", re.IGNORECASE)
 _BARE = re.compile(r"\d+(?:\.\d+)?")
 _SCALE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
@@ -65,7 +67,7 @@ class SearchQuery(Value):
         filters = [self.library, _TAGS.get(self.format or "", self.format), _tag("license", self.license)]
         sizes = [_bound("min", self.min_parameters), _bound("max", self.max_parameters)]
         values = {
-            "search": self.text or None,
+            "search": _SCHEME.sub("", self.text).strip() or None,
             "author": self.author,
             "pipeline_tag": self.task,
             "filter": [name for name in filters if name] or None,
@@ -123,7 +125,7 @@ def _tag(kind: str, value: str | None) -> str | None:
 
 def _bound(kind: str, count: int | None) -> str | None:
     """``min:1500M``: a whole number with a unit, rounded so that no match is lost; :meth:`accepts` is exact."""
-    if count is None:
+    if count is None or (kind == "min" and count <= 0):
         return None
     for unit in ("T", "B", "M", "K"):
         if count and count % _SCALE[unit.lower()] == 0:

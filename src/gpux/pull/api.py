@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpux.convert.registry import converters
-from gpux.errors import ManagerError, UnsupportedError, UsageError
+from gpux.errors import ManagerError, NotWritableError, UnsupportedError, UsageError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
@@ -330,7 +330,11 @@ def _discard_source(context: PullContext, model: StoredModel) -> None:
     if context.store.busy(model.manifest.scheme, model.id):
         context.stages.warn("the source files are kept: another pull is using them")
         return
-    freed = context.manager.discard(model.id, model.commit)
+    try:
+        freed = context.manager.discard(model.id, model.commit)
+    except NotWritableError as exc:  # the model is stored
+        context.stages.warn(f"the source files are kept: {exc.message}")
+        return
     context.stages.warn(f"discarded the source files, {format_bytes(freed)}" if freed else "no source files to discard")
 
 
