@@ -11,6 +11,7 @@ import pytest
 
 from gpux.convert.host.pip import interpreter
 from gpux.errors import UnsupportedError
+from gpux.pipelines.chat.template import ChatTemplate
 from gpux.pipelines.text.effective import EffectiveTokenizer, TokenizerFiles, effective_tokenizer, tokenizer_class
 from gpux.pipelines.text.tokenizer_classes import CLASSES, LATER, NAMES, facts
 from tests.pipelines.tokenizer_bases import BASES
@@ -97,6 +98,18 @@ def test_a_known_tokenizer_does_not_change_when_it_is_opened_again(tmp_path: Pat
         first = open_folder(folder)
         first.tokenizer.save(str(folder / "tokenizer.json"))
         assert answers(open_folder(folder), config) == answers(first, config), config.name
+
+
+def test_chat_templates_have_the_special_tokens_of_the_tokenizer(tmp_path: Path) -> None:
+    """The class's defaults too, for a name that the configuration does not have; null removes one."""
+    for config in CONFIGS:
+        folder, golden = tmp_path / config.name, GOLDENS[config.name]
+        if "error" in golden:
+            continue
+        config.write(folder)
+        found, tokenizer = ChatTemplate.load(folder).special_tokens, open_folder(folder).tokenizer
+        ids = {name: tokenizer.token_to_id(found[name]) if name in found else None for name in SPECIALS}
+        assert ids == golden["specials"], config.name
 
 
 @pytest.mark.parametrize(

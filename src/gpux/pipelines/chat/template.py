@@ -2,8 +2,8 @@
 
 Places of templates, as transformers' tokenizers and processors write them: ``chat_template.jinja`` beside
 ``additional_chat_templates/NAME.jinja``, else ``chat_template`` in ``tokenizer_config.json`` (a text, or a list of
-``{"name", "template"}``), else ``chat_template.json``. The special tokens of ``tokenizer_config.json`` and
-``special_tokens_map.json`` are variables of the template.
+``{"name", "template"}``), else ``chat_template.json``. The tokenizer's special tokens, with the defaults of its class,
+are variables of the template.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from gpux.errors import ChatTemplateError, CorruptFileError, UsageError
+from gpux.model.effective import is_effective
 from gpux.model.json_file import read_json, read_optional_json
 from gpux.pipelines.chat.environment import render
 from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, schemas, shows
+from gpux.pipelines.text.effective import TokenizerFiles, special_tokens
 
 _FOLDERS = ("chat_templates", "additional_chat_templates")
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -46,6 +48,9 @@ class ChatTemplate:
         found = _from_json(read_optional_json(folder / "chat_template.json").get("chat_template"))
         found |= _from_json(config.get("chat_template"))
         found |= dict(_files(folder))
+        files = TokenizerFiles.find([folder])
+        if files is not None:
+            return cls(found, special_tokens(files, finished=is_effective(files.config)))
         return cls(found, _tokens(read_optional_json(folder / "special_tokens_map.json")) | _tokens(config))
 
     @property

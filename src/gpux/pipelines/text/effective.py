@@ -129,7 +129,7 @@ def effective_tokenizer(files: TokenizerFiles, *, model: str, finished: bool = F
     tokenizer.no_padding()
     tokenizer.no_truncation()
     name, rules = tokenizer_class(files.config, files.model)
-    settings, listed = _settings(files, tokenizer)
+    settings, listed = _settings(files, tokenizer.get_added_tokens_decoder())
     for key, value in (
         ("truncation_side", truncation.get("direction")),
         ("padding_side", padding.get("direction")),
@@ -143,6 +143,24 @@ def effective_tokenizer(files: TokenizerFiles, *, model: str, finished: bool = F
         rules = TokenizerClass()
     _apply(draft, rules, listed, change=not finished, known=name in CLASSES)
     return _described(draft, rules, padding)
+
+
+def special_tokens(files: TokenizerFiles, *, finished: bool = False) -> dict[str, Any]:
+    """The special tokens as text, by name, as ``special_tokens_map`` of transformers has them; for chat templates.
+
+    Args:
+        files: the repository's files.
+        finished: they have been written with the rules of the class applied, so its defaults are not used.
+    """
+    rules = (None if finished else tokenizer_class(files.config, files.model)[1]) or TokenizerClass()
+    settings, _ = _settings(files, {})
+    found = {name: settings.get(name, rules.tokens.get(name)) for name in NAMES}
+    extra, more = settings.get("extra_special_tokens"), settings.get(ADDITIONAL)
+    found |= extra if isinstance(extra, dict) else {}
+    texts: dict[str, Any] = {name: str(token) for name, token in found.items() if token and isinstance(token, Token)}
+    if isinstance(more, list) and more:
+        texts[ADDITIONAL] = [str(token) for token in more if isinstance(token, Token)]
+    return texts
 
 
 def tokenizer_class(config: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, TokenizerClass | None]:
@@ -174,8 +192,13 @@ def _open(file: Path) -> Tokenizer:
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _settings(files: TokenizerFiles, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[int, AddedToken]]:
-    """The arguments that the files give to the class, and the tokens that it adds with their ids."""
+def _settings(files: TokenizerFiles, present: Mapping[int, AddedToken]) -> tuple[dict[str, Any], dict[int, AddedToken]]:
+    """The arguments that the files give to the class, and the tokens that it adds with their ids.
+
+    Args:
+        files: the repository's files.
+        present: the added tokens of ``tokenizer.json``.
+    """
     settings: dict[str, Any] = {key: _token(value) for key, value in files.config.items()}
     listed: dict[int, AddedToken] = {}
     if isinstance(files.config.get("added_tokens_decoder"), dict):
@@ -186,7 +209,7 @@ def _settings(files: TokenizerFiles, tokenizer: Tokenizer) -> tuple[dict[str, An
         special = {str(token) for token in _tokens(settings)}
         for token, index in files.added.items():
             listed[int(index)] = AddedToken(token, normalized=token not in special, special=token in special)
-        listed |= tokenizer.get_added_tokens_decoder()
+        listed |= present
     flagged = {str(token): token for token in listed.values()}
     for name in NAMES:
         if settings.get(name) is not None:
