@@ -195,6 +195,9 @@ def folders(write: Write, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "no-tokenizer" / "config.json").write_text('{"model_type": "vit"}')
     for name, (base, config) in LATER.items():
         replace(BY_NAME[base], config=config).write(folder / name)
+    replace(BY_NAME["generic-prefix"], config={"tokenizer_class": "PreTrainedTokenizerFast"}).write(folder / "letters")
+    letters = tokenizers.models.BPE({letter: index for index, letter in enumerate("helowrd ")}, [], unk_token="<unk>")
+    tokenizers.Tokenizer(letters).save(str(folder / "letters" / "tokenizer.json"))
     limits = BY_NAME["bert"]
     limits.write(folder / "truncating")
     tokenizer = limits_of(folder / "truncating" / "tokenizer.json")
@@ -269,6 +272,14 @@ def test_a_damaged_tokenizer_json_is_refused(folders: Path) -> None:
     code, message = events(folders)["cut"]["refused"]
     assert code == "corrupt_file"
     assert message.startswith("tokenizer.json cannot be read: ")
+
+
+def test_texts_that_the_reference_refuses_are_counted(folders: Path) -> None:
+    """The vocabulary has no letter for them, and no unknown token."""
+    found = answers(folders / "letters")
+    assert found.cases
+    assert found.failures.keys() == {"further tokens"}
+    assert "texts are refused by transformers: Exception: Unk token" in found.failures["further tokens"]
 
 
 def test_a_model_without_tokenizer_has_no_cases(folders: Path) -> None:

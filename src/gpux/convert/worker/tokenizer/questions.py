@@ -112,19 +112,37 @@ class Questions:
     task: str
     limit: int | None = None
 
-    def tokens(self) -> list[AnswerCase]:
-        """Token ids of the texts."""
-        found = [self._case(name, text) for name, text in {"empty": "", **TEXTS, **dict(self._with_tokens())}.items()]
+    def tokens(self) -> tuple[list[AnswerCase], list[Exception]]:
+        """Token ids of the texts, and the errors of the tokenizer, which may refuse some.
+
+        Raises:
+            Exception: the first error, if each text has one.
+        """
+        cases: list[AnswerCase] = []
+        errors: list[Exception] = []
+        for name, text, options in self._texts():
+            try:
+                cases.append(self._case(name, text, **options))
+            except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
+                errors.append(exc)
+        if errors and not cases:
+            raise errors[0]
+        return [case for case in cases if case.expected["ids"]], errors  # a pipeline does not run on no tokens
+
+    def _texts(self) -> Iterator[tuple[str, str | list[str], dict[str, Any]]]:
+        """Names, texts or pairs, and options."""
+        for name, text in {"empty": "", **TEXTS, **dict(self._with_tokens())}.items():
+            yield name, text, {}
         limit = self.limit or self.tokenizer.model_max_length
         limits = {"cut": _SHORT, **({"beyond-limit": limit} if limit <= _LONGEST else {})}
         for name, most in limits.items():
             long = _WORDS * (most // len(_WORDS.split()) + 2)
-            found.append(self._case(name, long, truncation=True, max_length=most))
+            yield name, long, {"truncation": True, "max_length": most}
         if self.task in PAIRED and self._takes_pairs():
-            found += [self._case(name, list(pair)) for name, pair in PAIRS.items()]
+            for name, pair in PAIRS.items():
+                yield name, list(pair), {}
             if self.tokenizer.is_fast:
-                found.append(self._case("cut-pair", [_WORDS * 3, _WORDS], truncation=True, max_length=_SHORT))
-        return [case for case in found if case.expected["ids"]]  # a pipeline does not run on no tokens
+                yield "cut-pair", [_WORDS * 3, _WORDS], {"truncation": True, "max_length": _SHORT}
 
     def chats(self) -> list[AnswerCase]:
         """Prompts of the chat template; what the template refuses is left out."""

@@ -32,6 +32,8 @@ _SENTENCE_FILES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
+#: Kind of failures of single texts.
+_FURTHER = f"further {TOKENS}"
 _DAMAGED = "Pull it again with `gpux pull --force`."
 
 
@@ -208,11 +210,17 @@ def _asked(tokenizer: Any, source: Path, module: str | None, job: Job) -> Answer
     questions = Questions(tokenizer, job.task, limit if isinstance(limit, int) else None)
     cases: list[AnswerCase] = []
     failures: dict[str, str] = {}
-    for kind, ask in ((TOKENS, questions.tokens), (CHAT, questions.chats)):
-        try:
-            cases += ask()
-        except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
-            failures[kind] = _reason(exc, source)
+    try:
+        found, errors = questions.tokens()
+        cases += found
+        if errors:
+            failures[_FURTHER] = f"{len(errors)} texts are refused by transformers: {_reason(errors[0], source)}"
+    except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
+        failures[TOKENS] = _reason(exc, source)
+    try:
+        cases += questions.chats()
+    except Exception as exc:  # noqa: BLE001 - templates raise anything
+        failures[CHAT] = _reason(exc, source)
     return AnswerSet(tuple(cases), _versions(), failures)
 
 
@@ -239,14 +247,17 @@ def _known(found: AnswerSet, output: Path, source: Path, job: Job) -> AnswerSet:
         return found
     try:
         fast = open_fast(source, trust_remote_code=job.trust_remote_code)
-        others = {case.name: case for case in Questions(fast, job.task).tokens()} if fast is not None else {}
+        others = {case.name: case for case in Questions(fast, job.task).tokens()[0]} if fast is not None else {}
     except Exception:  # noqa: BLE001 - tokenizer classes raise anything
         others = {}
     agreed = {name: others[name] for name in differing if name in others and _equal(written, others[name])}
     left = {name for name in differing - agreed.keys() if is_unusual(name)}
     cases = tuple(agreed.get(case.name, case) for case in found.cases if case.name not in left)
+    if not left:
+        return AnswerSet(cases, found.versions, found.failures)
     reason = f"{len(left)} unusual texts have other ids than in the slow tokenizer"
-    return AnswerSet(cases, found.versions, {**found.failures, **({f"further {TOKENS}": reason} if left else {})})
+    reasons = "; ".join(filter(None, (found.failures.get(_FURTHER), reason)))
+    return AnswerSet(cases, found.versions, {**found.failures, _FURTHER: reasons})
 
 
 def _equal(tokenizer: Any, case: AnswerCase) -> bool:
