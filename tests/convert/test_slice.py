@@ -1,4 +1,4 @@
-"""Twelve architectures of all kinds: pulled from a folder, proven, stored, opened and run."""
+"""Architectures of all kinds: pulled from a folder, proven, stored, opened and run."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ SLICE = (
     ("bert", "fill-mask", {"model"}),
     ("modernbert", "feature-extraction", {"model"}),
     ("xlm-roberta", "token-classification", {"model"}),
+    ("xlnet", "text-classification", {"model"}),
+    ("llama", "text-classification", {"model"}),
     ("gpt2", "text-generation-with-past", {"model"}),
     ("llama", "text-generation-with-past", {"model"}),
     ("qwen2", "text-generation-with-past", {"model"}),
@@ -47,7 +49,7 @@ def folders(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path
     return folder
 
 
-@pytest.mark.parametrize(("model_type", "task", "graphs"), SLICE, ids=[entry[0] for entry in SLICE])
+@pytest.mark.parametrize(("model_type", "task", "graphs"), SLICE, ids=[" ".join(entry[:2]) for entry in SLICE])
 def test_an_architecture(folders: Path, warm_toolchains: Path, model_type: str, task: str, graphs: set[str]) -> None:
     settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
 
