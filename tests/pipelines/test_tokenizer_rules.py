@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,23 @@ def test_files_of_transformers_5(tmp_path: Path, settings: dict[str, Any], text:
     assert open_folder(tmp_path).tokenizer.encode(text).tokens == ids
 
 
+@pytest.mark.parametrize("name", ["roformer", "t5-additional", "codegen-add-bos", "mbart50-unknown", "clip-bytes"])
+def test_a_refusal_names_the_class_and_the_key_and_its_hint_helps(tmp_path: Path, name: str) -> None:
+    config = next(config for config in CONFIGS if config.name == name)
+    config.write(tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    with pytest.raises(UnsupportedError) as caught:
+        open_folder(tmp_path)
+    key, hint, settings = caught.value.details["key"], caught.value.hint or "", json.loads(file.read_text())
+    assert caught.value.details["tokenizer_class"] in caught.value.message and key in hint
+    named = re.search("to (\\w+Tokenizer) in", hint)
+    corrected = {**settings, key: named[1]} if named else {k: value for k, value in settings.items() if k != key}
+    file.write_text(json.dumps({**corrected, "extra_ids": 1} if key == "extra_ids" else corrected))
+    if key == "tokenizer_class" and not named:
+        (tmp_path / "config.json").unlink()
+    open_folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
@@ -147,7 +165,7 @@ def test_an_unknown_class_is_refused_where_its_file_does_something_else(
     config.write_text(json.dumps({"tokenizer_class": "OwnTokenizer", **settings}))
     with pytest.raises(UnsupportedError, match=f"OwnTokenizer with {key}") as caught:
         open_folder(tmp_path)
-    assert caught.value.details["key"] == key and "gpux convert org/name" in (caught.value.hint or "")
+    assert caught.value.details["key"] == key and "`gpux convert org/name" in (caught.value.hint or "")
     config.write_text('{"tokenizer_class": "OwnTokenizer", "add_bos_token": true, "bos_token": "<s>"}')
     assert open_folder(tmp_path).tokenizer.encode("hello").tokens == ["<s>", "▁hello"]
 

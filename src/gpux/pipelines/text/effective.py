@@ -390,15 +390,17 @@ def _check(draft: Draft) -> None:
     Raises:
         UnsupportedError: with the class and the key.
     """
+    unlike = "is not what its tokenizer.json does, and gpux does not know the class"
+    hint = f"`gpux convert {draft.model} --trust-remote-code` builds the tokenizer with the repository's own code."
     encoded = draft.tokenizer.encode("a").ids
     for key, name, place in (("add_bos_token", "bos_token", 0), ("add_eos_token", "eos_token", -1)):
         wanted, token = draft.settings.get(key), draft.id_of(draft.tokens.get(name))
         if isinstance(wanted, bool) and wanted != (bool(encoded) and token is not None and encoded[place] == token):
-            draft.refuse(key, "is not what its tokenizer.json does, and gpux does not know the class")
+            draft.refuse(key, unlike, hint=hint)
     lower, normalizer = draft.settings.get("do_lower_case"), draft.tokenizer.normalizer
     lowers = normalizer is not None and normalizer.normalize_str("A") == "a"
     if isinstance(lower, bool) and lower != lowers:
-        draft.refuse("do_lower_case", "is not what its tokenizer.json does, and gpux does not know the class")
+        draft.refuse("do_lower_case", unlike, hint=hint)
     if draft.settings.get("normalization"):  # of BertweetTokenizer: users, links and emoji
         draft.refuse("normalization", "is code that gpux does not have")
 

@@ -53,18 +53,19 @@ class Draft:
             found = self.tokenizer.token_to_id(str(unknown))
         return found
 
-    def refuse(self, key: str, why: str, *, also_refused: bool = False) -> NoReturn:
+    def refuse(self, key: str, why: str, *, also_refused: bool = False, hint: str | None = None) -> NoReturn:
         """Raise the error for a setting that cannot be applied.
 
         Args:
             key: the setting's name.
             why: the reason, as the second half of a sentence.
             also_refused: transformers raises an error for it too.
+            hint: what to do, if it is neither a correction of the file nor a conversion.
 
         Raises:
             UnsupportedError: always.
         """
-        hint = (
+        usual = (
             f"transformers refuses it too: correct {key} in tokenizer_config.json, and pull the corrected folder."
             if also_refused
             else f"`gpux convert {self.model}` converts its weights, and builds the tokenizer with transformers."
@@ -72,7 +73,7 @@ class Draft:
         value = json.dumps(self.settings.get(key), ensure_ascii=False, default=str)
         raise UnsupportedError(
             f"the tokenizer of {self.model} cannot be built: {self.class_name} with {key} = {value[:80]} {why}",
-            hint=hint,
+            hint=hint or usual,
             model=self.model,
             tokenizer_class=self.class_name,
             key=key,
@@ -409,12 +410,17 @@ def _clip(draft: Draft) -> None:
         draft.refuse("tokenizer_class", "needs a tokenizer.json of transformers 4.17 or later", also_refused=True)
 
 
+_AS_OTHER = "set tokenizer_class to {} in tokenizer_config.json, and pull the corrected folder."
+
+
 def _needs_words(draft: Draft) -> None:
-    draft.refuse("tokenizer_class", "splits Chinese texts with rjieba, which gpux does not have")
+    hint = f"For texts without Chinese, {_AS_OTHER.format('BertTokenizer')}"
+    draft.refuse("tokenizer_class", "splits Chinese texts with rjieba, which gpux does not have", hint=hint)
 
 
 def _markup(draft: Draft) -> None:
-    draft.refuse("tokenizer_class", "tokenizes HTML, which gpux does not support")
+    hint = f"For plain texts, {_AS_OTHER.format('RobertaTokenizer')}"
+    draft.refuse("tokenizer_class", "tokenizes HTML, which gpux does not support", hint=hint)
 
 
 def _state(part: Any) -> dict[str, Any]:
