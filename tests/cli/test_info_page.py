@@ -103,6 +103,8 @@ def test_fit(hub: HubServer, capsys: Captured) -> None:
     assert "fp16\t93.4 GB\t1.1 GB" in shown
     assert "At 8,192 tokens and batch 1" in remarks
     assert run(["info", "acme/small", "--context", "10"]) == 2
+    assert run(["info", "acme/small", "--fit", "--precision", "auto", "--json"]) == 0
+    assert [fit["precision"] for fit in json.loads(capsys.readouterr().out)["fit"]] == ["int8"]
     assert run(["info", "acme/small", "--fit", "--precision", "int3"]) == 2
 
 

@@ -19,6 +19,7 @@ from gpux import __version__
 from gpux.cli import figures
 from gpux.cli.failures import report_failure
 from gpux.cli.main import COMMANDS, EPILOG, gpux, run
+from gpux.cli.storage import _show
 from gpux.cli.terminal import Terminal
 from gpux.errors import GpuxError, error_types
 
@@ -316,6 +317,22 @@ def test_a_table_without_names_of_columns_has_no_header(monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     Terminal(as_json=False, quiet=False).table(("", ""), [("model", "org/name")])
     assert [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()] == [["model", "org/name"]]
+
+
+@pytest.mark.parametrize(("width", "whole"), [(80, True), (120, True), (60, False)])
+def test_names_are_not_broken_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, width: int, whole: bool
+) -> None:
+    name, proof = "sentence-transformers/all-MiniLM-L6-v2-onnx", "fp32 proven; int8 loss cosine_mean 0.9987"
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    row = (name, "abcdef1", "feature-extraction", "fp32 *", "90 MB", "", proof, "pinned")
+    _show(Terminal(as_json=False, quiet=False), [row])
+
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert any(name in line for line in lines) is whole
+    assert all(len(line) <= width for line in lines)
 
 
 # Completion

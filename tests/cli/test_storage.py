@@ -263,7 +263,7 @@ def test_du_shows_the_quota(model: StoredModel, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("GPUX_MAX_CACHE", "20GB")
     assert answer(capsys, "du")["max_cache"] == 20_000_000_000
     run(["du"])
-    assert "1 variants, limited to 20.0 GB" in capsys.readouterr().out
+    assert "1 variant, limited to 20.0 GB" in capsys.readouterr().out
     monkeypatch.setenv("GPUX_MAX_CACHE", "plenty")
     assert run(["du"]) == 2
 

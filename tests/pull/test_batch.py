@@ -24,7 +24,7 @@ from gpux import (
     pull_models,
 )
 from gpux.pull.files import place_of
-from gpux.system.progress import Event
+from gpux.system.progress import Event, StageFinished, StageStarted
 from tests.hub import HubServer, add_repo
 from tests.models.bert import bert_repository
 
@@ -102,6 +102,31 @@ def test_a_list_in_a_file(hub: HubServer, tmp_path: Path) -> None:
         ("tiny/classify", True),
         ("tiny/missing", False),
     ]
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"], ["--format", "onnx"]])
+def test_a_bad_line_of_a_list_does_not_stop_the_others(hub: HubServer, tmp_path: Path, options: list[str]) -> None:
+    listed = tmp_path / "models.txt"
+    listed.write_bytes(b"\xef\xbb\xbfnot a name\ntiny/classify\ndatasets/acme/data\n\xff\xfe\ntiny/fill\n")
+
+    done = gpux("pull", "--from-file", str(listed), "--json", *options)
+    shown = gpux("pull", "--from-file", str(listed), *options)
+
+    found = {entry["ref"]: entry.get("error") for entry in json.loads(done.stdout)}
+    assert [name for name, error in found.items() if error is None] == ["tiny/classify", "tiny/fill"]
+    assert {error["code"] for error in found.values() if error} == {"invalid_reference", "wrong_kind"}
+    assert done.returncode == shown.returncode == errors.InvalidReferenceError.exit_code
+    assert "'not a name' is not a model reference" in shown.stderr and "names a dataset" in shown.stderr
+
+
+def test_a_failed_pull_ends_its_stage(hub: HubServer, settings: Settings) -> None:
+    seen: list[tuple[str, Event]] = []
+
+    pull_models(["nope/nope", "tiny/fill"], settings=settings, progress=lambda ref, event: seen.append((ref, event)))
+
+    failed = [event for ref, event in seen if ref == "nope/nope"]
+    assert isinstance(failed[0], StageStarted)
+    assert isinstance(failed[-1], StageFinished) and failed[-1].message == ""
 
 
 def test_a_plan_fetches_the_configuration_and_small_graphs_alone(hub: HubServer, manager: HuggingFaceManager) -> None:

@@ -133,6 +133,12 @@ def test_an_unknown_task(stubs: Make, settings: Settings, folder: Path, task: st
     assert hint in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("task", ["masked-im", "zero-shot-audio-classification", "semantic-segmentation"])
+def test_a_task_that_only_a_converter_names_is_not_unknown(settings: Settings, folder: Path, task: str) -> None:
+    with pytest.raises(errors.UnsupportedTaskError, match="cannot be converted for"):
+        pull_model(folder, settings=settings, task=task)
+
+
 def test_an_unknown_device_is_an_error_for_every_precision(stubs: Make, settings: Settings, folder: Path) -> None:
     stubs(a={})
     with pytest.raises(errors.DeviceError, match="'gpux' is not a device"):

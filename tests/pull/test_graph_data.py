@@ -195,3 +195,20 @@ def test_files_that_are_downloaded_unchanged_include_external_data(
     assert set(one.files) == {"onnx/model.onnx", *data}
     assert data <= {file.path for file in every.files}
     assert "onnx/weights.bin" not in {file.path for file in some.files}
+
+
+@pytest.mark.parametrize(("keep", "task"), [(True, "fill-mask"), (False, "fill-mask"), (False, "question-answering")])
+def test_the_hint_for_shipped_onnx_of_another_task_helps(
+    tmp_path: Path, settings: Settings, stubs: Make, keep: bool, task: str
+) -> None:
+    stubs(a={"refuses": "has no such head"})
+    folder = bert_repository(tmp_path / "embeds", "feature-extraction", onnx=True)
+    if not keep:
+        (folder / "model.safetensors").unlink()
+
+    with pytest.raises(errors.UnsupportedTaskError, match="needs") as caught:
+        pull_model(folder, task=task, settings=settings)
+
+    command = (caught.value.hint or "").split("`")[1]
+    assert command == f"gpux pull {folder} --task feature-extraction"
+    assert run(command.split()[1:]) == 0

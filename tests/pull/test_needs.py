@@ -25,7 +25,7 @@ def test_too_little_disk_space_is_an_error_with_numbers(tmp_path: Path) -> None:
     error = disk_refusal((SpaceNeed(tmp_path, "the download", 2 * GB, GB),))
 
     assert isinstance(error, DiskFullError)
-    assert "2.0 GB" in error.message and "1.0 GB" in error.message
+    assert "needs 1.9 GB" in error.message and "64.0 MB in reserve" in error.message and "1.0 GB" in error.message
     assert error.details["needed"] == 2 * GB
     assert "--ignore-disk-space" in (error.hint or "")
     assert disk_refusal((SpaceNeed(tmp_path, "the download", 2 * GB, None),)) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpux.system.disk import format_bytes
+from gpux.system.words import counted
 
 if TYPE_CHECKING:
     from gpux.model.transfer import TransferReport
@@ -47,8 +48,9 @@ def transfer(report: TransferReport) -> str:
     """A transfer in one line: bytes, seconds, speed, requests, retries, cached files, checked hashes."""
     speed = size(round(report.bytes_per_second))
     return (
-        f"{size(report.received)} in {report.seconds:.1f} s ({speed}/s), {report.requests} requests, "
-        f"{report.retries} retries, {report.cache_hits} files from the cache, {report.verified} hashes checked"
+        f"{size(report.received)} in {report.seconds:.1f} s ({speed}/s), {counted(report.requests, 'request')}, "
+        f"{counted(report.retries, 'retry', 'retries')}, {counted(report.cache_hits, 'file')} from the cache, "
+        f"{counted(report.verified, 'hash', 'hashes')} checked"
     )
 
 

@@ -15,6 +15,7 @@ from gpux.errors import UsageError, WrongKindError
 from gpux.model.precisions import QUANTIZED
 from gpux.model.reference import ModelRef
 from gpux.model.tasks import task_of_architectures
+from gpux.system.words import counted
 
 if TYPE_CHECKING:
     from gpux.describe import ModelDescription
@@ -42,7 +43,7 @@ _SHOWN = 5  #: results, languages, files … of a list; --json prints all
 @click.option("--fit", is_flag=True, help="Estimate whether the model fits this machine, and its tokens per second.")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of context for --fit.")
 @click.option("--batch", type=click.IntRange(min=1), help="Batch size for --fit.")
-@click.option("--precision", help=f"Precision for --fit: fp32, {', '.join(QUANTIZED)}; default: all of them.")
+@click.option("--precision", help=f"Precision for --fit: fp32, {', '.join(QUANTIZED)}, auto; default: all of them.")
 @click.option("--offline", is_flag=True, help="Send no request; show the last answer of the Hub.")
 def info_command(
     terminal: Terminal, ref: str, revision: str | None, files: bool, offline: bool, **options: Any
@@ -116,7 +117,7 @@ def _show_space(terminal: Terminal, ref: ModelRef) -> None:
         terminal.data(space.to_dict())
         return
     facts = ", ".join(filter(None, (space.sdk, (space.stage or "").lower(), "private" if space.private else "")))
-    uses = f"uses {len(space.models)} models" if space.models else "names no models"
+    uses = f"uses {counted(len(space.models), 'model')}" if space.models else "names no models"
     terminal.say(f"{space.id} is a Space ({facts or 'unknown SDK'}) that {uses}.")
     terminal.table(("Model",), [(model,) for model in space.models])
 
@@ -347,10 +348,17 @@ def _shares(counts: Mapping[str, int]) -> str:
 def _fit_reports(terminal: Terminal, found: ModelDescription, options: dict[str, Any]) -> list[FitReport]:
     """The estimates for the requested precision, context and batch size."""
     from gpux.describe.fitting import PRECISIONS, fit_model, this_machine
-    from gpux.model.precisions import canonical_precision
+    from gpux.model.precisions import AUTO, canonical_precision
 
     precision = options["precision"]
     wanted = (canonical_precision(precision),) if precision else PRECISIONS
+    if wanted == (AUTO,):
+        from gpux.quantize.choose import automatic_precision
+
+        info = found.known.info
+        device, choice = automatic_precision(info, info.task or task_of_architectures(info.architectures) or "")
+        terminal.say(f"{choice.precision} for {device}: {choice.reason}")
+        wanted = (choice.precision,)
     machine = this_machine(terminal.settings.home)
     return fit_model(found, machine, context=options["context"], batch=options["batch"] or 1, precisions=wanted)
 

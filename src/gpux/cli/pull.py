@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -17,6 +18,7 @@ from gpux.inspect.formats import FORMATS, Selection
 from gpux.model.precisions import QUANTIZED
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
+from gpux.system.words import counted
 
 if TYPE_CHECKING:
     from gpux.pull.files import FilesPlan
@@ -64,8 +66,18 @@ def pull_one(terminal: Terminal, ref: str, *, yes: bool, **options: Any) -> int:
     return 0
 
 
-def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **options: Any) -> int:
-    """Pull several models, a few at a time, and print one report; the exit code is that of the first failure."""
+def pull_several(
+    terminal: Terminal,
+    refs: Sequence[str],
+    failed: Mapping[str, GpuxError] = MappingProxyType({}),
+    *,
+    yes: bool,
+    **options: Any,
+) -> int:
+    """Pull several models, a few at a time, and print one report; the exit code is that of the first failure.
+
+    ``failed`` are texts that are not references, which the report lists too.
+    """
     from gpux.errors import ToolchainMissingError
     from gpux.pull.batch import PullOutcome, pull_models
 
@@ -78,6 +90,7 @@ def pull_several(terminal: Terminal, refs: Sequence[str], *, yes: bool, **option
     waiting = [ref for ref, outcome in outcomes.items() if isinstance(outcome.error, ToolchainMissingError)]
     if install_missing(terminal, [outcomes[ref].error for ref in waiting], yes=yes):
         outcomes |= pull(waiting)
+    outcomes |= {text: PullOutcome(text, None, exc, 0.0) for text, exc in failed.items()}
     if terminal.as_json:
         terminal.data([outcome.to_dict() for outcome in outcomes.values()])
     for outcome in outcomes.values():
@@ -167,7 +180,13 @@ def fetch_files(terminal: Terminal, ref: ModelRef, choice: Choice, *, ignore_dis
 _NOT_PLANNED = ("yes", "revision")
 
 
-def show_plans(terminal: Terminal, refs: Sequence[ModelRef], choice: Choice, options: Mapping[str, Any]) -> int:
+def show_plans(
+    terminal: Terminal,
+    refs: Sequence[ModelRef],
+    choice: Choice,
+    options: Mapping[str, Any],
+    failed: Mapping[str, GpuxError] = MappingProxyType({}),
+) -> int:
     """Print the plan of each pull; the exit code is that of the first pull that is refused.
 
     Raises:
@@ -180,7 +199,7 @@ def show_plans(terminal: Terminal, refs: Sequence[ModelRef], choice: Choice, opt
         try:
             plan = _plan(terminal, ref, choice, options)
         except GpuxError as exc:
-            if len(refs) == 1:
+            if len(refs) == 1 and not failed:
                 raise
             document, error = {"ref": str(ref), "error": exc.to_dict()}, exc
         else:
@@ -190,7 +209,9 @@ def show_plans(terminal: Terminal, refs: Sequence[ModelRef], choice: Choice, opt
         documents.append(document)
         if error is not None:
             errors.append(error)
-    return _conclude(terminal, documents if len(refs) > 1 else documents[0], errors)
+    documents += [{"ref": text, "error": exc.to_dict()} for text, exc in failed.items()]
+    errors += failed.values()
+    return _conclude(terminal, documents if len(refs) != 1 or failed else documents[0], errors)
 
 
 def _plan(terminal: Terminal, ref: ModelRef, choice: Choice, options: Mapping[str, Any]) -> PullPlan | FilesPlan:
@@ -243,13 +264,13 @@ def _print_plan(terminal: Terminal, plan: PullPlan | FilesPlan) -> None:
     left = sum(file.size or 0 for file in plan.left_out)
     terminal.say(
         f"{title}: {figures.size(plan.total_bytes)}, {figures.size(plan.fetch_bytes)} to fetch; "
-        f"{len(plan.left_out)} files of {figures.size(left)} left out"
+        f"{counted(len(plan.left_out), 'file')} of {figures.size(left)} left out"
     )
     for need in plan.space:
         state = "fits" if need.fits else "DOES NOT FIT"
         terminal.say(
-            f"{need.purpose}: {figures.size(need.needed)} on the disk of {need.folder}, "
-            f"{figures.size(need.free)} free: {state}"
+            f"{need.purpose}: {figures.size(need.needed - need.reserve)} on the disk of {need.folder}, "
+            f"{figures.size(need.reserve)} in reserve, {figures.size(need.free)} free: {state}"
         )
     memory = plan.memory if isinstance(plan, PullPlan) else None
     if memory is not None:
@@ -287,12 +308,18 @@ def explain(terminal: Terminal, ref: str, **options: Any) -> int:
     return _conclude(terminal, plan.to_dict(), [plan.refusal] if plan.refusal else [])
 
 
-def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRef], dict[str, Any]]) -> int:
+def each(
+    terminal: Terminal,
+    refs: Sequence[ModelRef],
+    action: Callable[[ModelRef], dict[str, Any]],
+    failed: Mapping[str, GpuxError] = MappingProxyType({}),
+) -> int:
     """Run an action for every reference, and print its JSON documents; a failure does not stop the others.
 
-    Returns the exit code of the first failure. The error of a single reference is raised.
+    ``failed`` are texts that are not references. Returns the exit code of the first failure. The error of a single
+    reference is raised.
     """
-    if len(refs) == 1:
+    if len(refs) == 1 and not failed:
         document = action(refs[0])
         if terminal.as_json:
             terminal.data(document)
@@ -305,6 +332,10 @@ def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRe
             codes.append(exc.exit_code)
             documents.append({"ref": str(ref), "error": exc.to_dict()})
             terminal.warn(exc.message, exc.hint)
+    for text, error in failed.items():
+        codes.append(error.exit_code)
+        documents.append({"ref": text, "error": error.to_dict()})
+        terminal.warn(error.message, error.hint)
     if terminal.as_json:
         terminal.data(documents)
     return next(iter(codes), 0)
@@ -312,7 +343,12 @@ def each(terminal: Terminal, refs: Sequence[ModelRef], action: Callable[[ModelRe
 
 @command("pull")
 @references_argument
-@click.option("--from-file", "listed", type=click.File(), help="File with one reference per line; - for stdin.")
+@click.option(
+    "--from-file",
+    "listed",
+    type=click.File(encoding="utf-8", errors="replace"),
+    help="File with one reference per line; - for stdin. A bad line does not stop the others.",
+)
 @choice_options
 @click.option("--detach", is_flag=True, help="Pull in the background, even after the terminal closes; see gpux jobs.")
 @click.option("--dry-run", is_flag=True, help="Show the plan: candidates, files, sizes, disk and memory; then stop.")
@@ -338,21 +374,34 @@ def pull_command(
     terminal.override(offline=offline or None)
     if detach:
         jobs.refuse_standard_input(terminal)
-    wanted = [ModelRef.parse(text).at(options["revision"]) for text in (*refs, *_read(listed))]
-    wanted = [ref if choice.wants_files(ref) else ref.in_precision(choice.precision) for ref in wanted]
-    _check(wanted, choice, options, detach=detach, dry_run=dry_run)
+    wanted = [_reference(text, choice, options) for text in refs]
+    failed: dict[str, GpuxError] = {}
+    for text in _read(listed):
+        try:
+            wanted.append(_reference(text, choice, options))
+        except GpuxError as exc:
+            failed[text] = exc
+    if wanted or not failed:
+        _check(wanted, choice, options, detach=detach, dry_run=dry_run)
     if detach:
+        for error in failed.values():
+            raise error
         jobs.detach(terminal, [str(ref) for ref in wanted])
         return 0
     if dry_run:
-        return show_plans(terminal, wanted, choice, options)
-    if choice.wants_files(wanted[0]):
+        return show_plans(terminal, wanted, choice, options, failed)
+    if any(map(choice.wants_files, wanted)):
         ignore = options["ignore_disk_space"]
-        return each(terminal, wanted, lambda ref: fetch_files(terminal, ref, choice, ignore_disk_space=ignore))
+        return each(terminal, wanted, lambda ref: fetch_files(terminal, ref, choice, ignore_disk_space=ignore), failed)
     options = {**options, "precision": None, "revision": None}
     if len(wanted) == 1 and listed is None:
         return pull_one(terminal, str(wanted[0]), **options)
-    return pull_several(terminal, [str(ref) for ref in wanted], **options)
+    return pull_several(terminal, [str(ref) for ref in wanted], failed, **options)
+
+
+def _reference(text: str, choice: Choice, options: Mapping[str, Any]) -> ModelRef:
+    ref = ModelRef.parse(text).at(options["revision"])
+    return ref if choice.wants_files(ref) else ref.in_precision(choice.precision)
 
 
 def _check(wanted: list[ModelRef], choice: Choice, options: dict[str, Any], *, detach: bool, dry_run: bool) -> None:
@@ -373,7 +422,7 @@ def _check(wanted: list[ModelRef], choice: Choice, options: dict[str, Any], *, d
 
 def _read(listed: IO[str] | None) -> list[str]:
     """The references in a file, without blank lines and comments (#)."""
-    lines = (line.partition("#")[0].strip() for line in listed or ())
+    lines = (line.lstrip("\ufeff").partition("#")[0].strip() for line in listed or ())
     return [line for line in lines if line]
 
 

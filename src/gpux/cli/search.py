@@ -78,7 +78,7 @@ def _show(terminal: Terminal, found: Sequence[tuple[ModelInfo, str | None]]) -> 
     """Print one column per fact in a pipe, and fewer, combined columns on a terminal."""
     if sys.stdout.isatty():
         rows = [_brief(*each) for each in found]
-        terminal.table(("Model", "About", "Downl.", "Likes", "Updated"), rows, right=(2, 3))
+        terminal.table(("Model", "About", "Downl.", "Likes", "Updated"), rows, right=(2, 3), whole=0)
     else:
         terminal.table((), [_row(*each) for each in found])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +13,7 @@ from gpux.cli import figures
 from gpux.cli.references import required_references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import NotStoredError, StorageError, UsageError
+from gpux.system.words import counted
 
 if TYPE_CHECKING:
     from gpux.model.reference import ModelRef
@@ -51,13 +53,25 @@ def list_command(terminal: Terminal, runnable: bool) -> None:
     if terminal.as_json:
         terminal.data(entries)
     else:
-        terminal.table(HEADER, rows, right=(4, 5))
+        _show(terminal, rows)
         if len({(model.manifest.scheme, model.id) for model in found.variants}) < len(found.variants):
             terminal.say("* the variant that a reference without a precision means; `gpux pin --default` changes it")
         if not rows:
             terminal.say("Nothing is stored yet: `gpux pull org/name`.")
     for damaged in found.damaged:
         terminal.say(f"! {damaged.path}: {damaged.message}; `gpux verify --repair` repairs it, `gpux prune` removes it")
+
+
+def _show(terminal: Terminal, rows: Sequence[Row]) -> None:
+    """Print one column per fact in a pipe, and fewer, combined columns on a terminal, so that names are not broken."""
+    if not sys.stdout.isatty():
+        terminal.table(HEADER, rows)
+        return
+    brief = [
+        (id, ", ".join(filter(None, (precision, task, commit, kept))), size or source, proof)
+        for id, commit, task, precision, size, source, proof, kept in rows
+    ]
+    terminal.table(("Model", "Variant", "Size", "Proof"), brief, right=(2,), whole=0)
 
 
 def _variant(
@@ -94,15 +108,19 @@ def du_command(terminal: Terminal) -> None:
     if terminal.as_json:
         terminal.data(found.to_dict())
         return
-    rows: list[tuple[Any, ...]] = [("store", f"{found.variants} variants", found.store)]
+    rows: list[tuple[Any, ...]] = [("store", counted(found.variants, "variant"), found.store)]
     if found.max_cache is not None:
-        rows[0] = ("store", f"{found.variants} variants, limited to {figures.size(found.max_cache)}", found.store)
+        rows[0] = (
+            "store",
+            f"{counted(found.variants, 'variant')}, limited to {figures.size(found.max_cache)}",
+            found.store,
+        )
     rows.append(("store", "unfinished or removed, not deleted yet", found.unfinished))
     for repository in sorted(found.repositories, key=lambda repository: -repository.size):
         name = repository.id if repository.kind == "model" else f"{repository.id} ({repository.kind})"
         rows.append(("source cache", name, repository.size))
     rows.append(("source cache", "shared by repositories", found.shared))
-    rows.append(("partial downloads", f"{len(found.partials)} files", sum(file.size for file in found.partials)))
+    rows.append(("partial downloads", counted(len(found.partials), "file"), sum(file.size for file in found.partials)))
     rows += [("toolchains", "", found.toolchains), ("logs", "", found.logs)]
     shown = [(part, what, figures.size(size)) for part, what, size in rows if size]
     terminal.table(("Part", "What", "Size"), [*shown, ("total", "", figures.size(found.total))], right=(2,))

@@ -15,9 +15,10 @@ from gpux.system.progress import Event, ProgressCallback, Warned, silent, waits_
 from gpux.system.settings import Settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
 
 Row = Sequence[str]
+_LEAST = 32  #: columns of a terminal for the cells beside a name that is not broken
 
 
 class Terminal:
@@ -74,7 +75,15 @@ class Terminal:
         if hint:
             click.echo(click.style("  → ", fg="cyan") + hint, err=True)
 
-    def table(self, header: Row, rows: Iterable[Row], *, title: str | None = None, right: Sequence[int] = ()) -> None:
+    def table(
+        self,
+        header: Row,
+        rows: Iterable[Row],
+        *,
+        title: str | None = None,
+        right: Sequence[int] = (),
+        whole: int | None = None,
+    ) -> None:
         """Print a table on a terminal, tab-separated lines in a pipe.
 
         Args:
@@ -82,6 +91,7 @@ class Terminal:
             rows: cells.
             title: shown above the table.
             right: indices of the columns to align right.
+            whole: index of a column with names, which is not broken while the others keep :data:`_LEAST` columns.
         """
         if not sys.stdout.isatty():
             for row in rows:
@@ -99,11 +109,15 @@ class Terminal:
             pad_edge=False,
             padding=(0, 1, 0, 0),
         )
+        cells, console = list(rows), self.console()
         for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index in right else "left", overflow="fold")
-        for row in rows:
+            longest = max((len(row[index]) for row in cells), default=0) if index == whole else 0
+            least = min(longest, console.width - _LEAST) or None
+            justify: JustifyMethod = "right" if index in right else "left"
+            table.add_column(name, justify=justify, overflow="fold", min_width=least)
+        for row in cells:
             table.add_row(*map(escape, row))
-        self.console().print(table)
+        console.print(table)
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console."""

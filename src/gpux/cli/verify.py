@@ -12,6 +12,7 @@ from gpux.cli import figures
 from gpux.cli.references import references_argument
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import CorruptFileError, GpuxError, UsageError
+from gpux.system.words import counted
 
 if TYPE_CHECKING:
     from gpux.store import Store
@@ -87,7 +88,7 @@ def in_words(replay: Replay | None) -> str:
         return "DIFFERS" if replay.error.code == "proof" else "not replayed"
     if not (replay.graphs or replay.answers):
         return "nothing to replay"
-    counts = [f"{replay.graphs} cases"] if replay.graphs else []
+    counts = [counted(replay.graphs, "case")] if replay.graphs else []
     counts += [f"{replay.answers} answers"] if replay.answers else []
     return f"{', '.join(counts)} on {replay.device}: {figures.difference(replay.max_abs_diff)}".removesuffix(": ")
 

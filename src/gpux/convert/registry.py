@@ -41,6 +41,12 @@ def toolchains(settings: Settings, points: Iterable[EntryPoint] | None = None) -
     return {one.name: one.toolchain for one in found if isinstance(one, ToolchainConverter) and one.spec.requirements}
 
 
+def converter_tasks(settings: Settings) -> frozenset[str]:
+    """Every task that a registered converter names for a model type, such as ``masked-im``, which the Hub does not."""
+    specs = [one.spec for one in converters(settings).values() if isinstance(one, ToolchainConverter)]
+    return frozenset(task for spec in specs for tasks in spec.architectures().values() for task in tasks)
+
+
 def find_toolchain(name: str, settings: Settings) -> Toolchain:
     """The toolchain of a converter.
 

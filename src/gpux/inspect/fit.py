@@ -16,23 +16,104 @@ from gpux.model.precisions import find_precision
 from gpux.model.values import Value
 
 _STORED = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8_e4m3fn": 8}
-GROUP = 32  #: quantized weights that share a scale of 32 bits
+BLOCK = 32  #: quantized values that share a scale of 32 bits, in tables and, by default, in layers
+TABLE_ROWS = 1024  #: a table with fewer rows is not quantized
+#: encoder-decoders whose encoder reads no tokens
+_NO_TOKENS = ("whisper", "speech_to_text", "moonshine", "pix2struct", "vision-encoder-decoder", "trocr")
+#: endings of classes with an output matrix over the vocabulary
+_HEADS = ("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForPreTraining", "ForConditionalGeneration")
 CHUNK = 512  #: maximum tokens of a prompt per call of a decoder
 
 
-def weight_bytes(parameters: ParameterCount, precision: str, group: int = GROUP) -> int | None:
-    """Memory of all weights: ``matrices x bytes + tables x bytes``; None if the parameter count is unknown.
+def weight_bytes(parameters: ParameterCount, precision: str, summary: ArchitectureSummary | None = None) -> int | None:
+    """Bytes of all weights in the graphs: ``matrices x bits + tables x bits``; None if the parameter count is unknown.
 
-    A quantized weight takes its bits and a share of its group's scale of 32 bits: int4 in groups of 32 takes 5 bits.
-    Tables (all parameters that are not :attr:`ParameterCount.non_embedding`) stay in fp32 there.
+    A weight that is quantized takes its bits and a share of its block's scale of 32 bits. For the precisions that gpux
+    creates, blocks and tables are those of :mod:`gpux.quantize.methods`, its first method: int4 in blocks of 64 in a
+    decoder (4.5 bits), else of 32 (5 bits); int8 in blocks of 32 (9 bits), without a cache per column. A table of
+    tokens takes 9 bits, and the bits of the output matrix where it is tied to it and shares its blocks; positions and
+    narrow tables and the convolution of patches stay in fp32. An encoder-decoder holds its table of tokens in both
+    graphs, in fp32 once; a decoder with rotary positions holds their sines and cosines. For other precisions, and
+    without ``summary``, all tables keep the precision of activations.
     """
     if parameters.total is None:
         return None
     row = find_precision(precision)
-    bits, table_bits = row.bits, row.activation_bits
     matrices = parameters.total if parameters.non_embedding is None else parameters.non_embedding
-    scale = 32 / group if bits < 16 else 0
-    return round((matrices * (bits + scale) + (parameters.total - matrices) * table_bits) / 8)
+    tables = parameters.total - matrices
+    if row.bits >= 16:
+        more = 0 if summary is None else _angles(summary, tables) + (_again(summary) if row.bits == 16 else 0)
+        return round((parameters.total + more) * row.bits / 8)
+    if summary is None or not row.can_quantize:
+        return round((matrices * (row.bits + 32 / BLOCK) + tables * row.activation_bits) / 8)
+    by_columns = row.bits == 8 and summary.cache is None
+    block = 64 if row.bits == 4 and summary.cache is not None else BLOCK
+    layer = row.bits + 32 / ((summary.hidden_size or 256) if by_columns else block)
+    patches = min(_patches(summary), matrices)
+    bits = _table_bits(summary, tables, layer, 0 if by_columns else block)
+    bits += _again(summary) * _gather_bits(summary, precision) + _angles(summary, tables) * 32
+    return round(((matrices - patches) * layer + patches * 32 + bits) / 8)
+
+
+def _angles(summary: ArchitectureSummary, tables: int) -> int:
+    """Values of the sines and cosines of rotary positions, for a decoder without a table of positions."""
+    one = (summary.vocab_size or 0) * (summary.hidden_size or 0)
+    if summary.kind != "decoder" or tables not in (one, 2 * one):
+        return 0
+    return (summary.context_length or 0) * (summary.head_size or 0)
+
+
+def _again(summary: ArchitectureSummary) -> int:
+    """Values of the table of tokens that encoder and decoder share, which both graphs hold unless they are in fp32."""
+    if summary.kind != "encoder-decoder" or summary.model_type in _NO_TOKENS:
+        return 0
+    return (summary.vocab_size or 0) * (summary.hidden_size or 0)
+
+
+def _patches(summary: ArchitectureSummary) -> int:
+    """Values of the convolution that reads the patches of an image, which is not quantized."""
+    if summary.kind != "vision" or summary.patch_size is None:
+        return 0
+    return 3 * summary.patch_size**2 * (summary.hidden_size or 0)
+
+
+def _table_bits(summary: ArchitectureSummary, tables: int, layer: float, block: int) -> float:
+    """Bits of the embedding tables and the output matrix, ``tables`` values together.
+
+    ``layer`` is the bits of a value in a layer, ``block`` its block, 0 for a scale per column.
+    """
+    hidden, rows = summary.hidden_size or 0, summary.vocab_size or 0
+    one = min(rows * hidden, tables)  # the table of tokens
+    is_large, gather = _is_large(summary), _gather_bits(summary, "int8")
+    head = _has_head(summary)
+    if head and summary.tied_embeddings:
+        shared = is_large and block and hidden % block == 0
+        tokens, used = one * (layer if shared else layer + gather), one
+    elif head:
+        second = min(one, tables - one)
+        tokens, used = one * gather + second * layer, one + second
+    else:
+        tokens, used = one * gather, one
+    positions = (summary.context_length or 0) >= TABLE_ROWS and hidden % BLOCK == 0
+    return tokens + (tables - used) * (8 + 32 / BLOCK if positions else 32)
+
+
+def _is_large(summary: ArchitectureSummary) -> bool:
+    """Whether the table of tokens is quantized in int8 and int4."""
+    return (summary.vocab_size or 0) >= TABLE_ROWS and (summary.hidden_size or 0) % BLOCK == 0
+
+
+def _gather_bits(summary: ArchitectureSummary, precision: str) -> float:
+    """Bits of a value in a table of tokens that only looks up rows."""
+    row = find_precision(precision)
+    if row.can_quantize and row.bits < 16:
+        return 8 + 32 / BLOCK if _is_large(summary) else 32
+    return row.activation_bits
+
+
+def _has_head(summary: ArchitectureSummary) -> bool:
+    """Whether the model has an output matrix over its vocabulary, by its class or its cache."""
+    return summary.cache is not None or any(name.endswith(_HEADS) for name in summary.architectures)
 
 
 def cache_bytes(shape: CacheShape | None, precision: str, context: int, batch: int) -> int:
@@ -74,12 +155,14 @@ def read_bytes(
     With untied embeddings, only the output matrix is read entirely. With experts, b sequences use
     ``all x (1 - (1 - used / count) ** b)`` of them, if they choose independently.
     """
-    whole = weight_bytes(parameters, precision)
+    whole, row = weight_bytes(parameters, precision, summary), find_precision(precision)
     if whole is None or not parameters.total:
         return None
     used = parameters.total - _untouched(summary, parameters, batch)
     looked_up = (summary.vocab_size or 0) * (summary.hidden_size or 0) if summary.tied_embeddings is False else 0
-    read = whole * used / parameters.total - looked_up * find_precision(precision).activation_bits / 8
+    angles = _angles(summary, parameters.total - (parameters.non_embedding or parameters.total))
+    whole -= angles * (32 if row.bits < 16 else row.bits) // 8  # only those of one position are read
+    read = whole * used / parameters.total - looked_up * _gather_bits(summary, precision) / 8
     return max(1, round(read)) + cache_bytes(summary.cache, precision, context, batch)
 
 
@@ -256,7 +339,7 @@ class _Case:
 
     @property
     def weights(self) -> int | None:
-        return weight_bytes(self.parameters, self.precision)
+        return weight_bytes(self.parameters, self.precision, self.summary)
 
     @property
     def cache(self) -> int | None:

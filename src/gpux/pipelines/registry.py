@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
 from gpux.errors import UnsupportedTaskError
-from gpux.model.tasks import canonical, translation_pair
+from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, translation_pair
 from gpux.pipelines.base import Pipeline
 from gpux.system.plugins import registered
 
@@ -33,7 +34,19 @@ def pipeline_class(task: str) -> type[Pipeline]:
     name = plain if plain in known else canonical(task)
     if name not in known:
         raise UnsupportedTaskError(
-            f"no pipeline for the task {task!r}; there is one for {', '.join(sorted(known))}", task=task
+            f"no pipeline for the task {task!r}; there is one for {', '.join(sorted(known))}",
+            hint=_hint(plain, known),
+            task=task,
         )
     kind: type[Pipeline] = known[name].load()
     return kind
+
+
+def _hint(task: str, known: Iterable[str]) -> str:
+    """The nearest task with a pipeline; of a task without one, how its variants run."""
+    tasks = sorted(known)
+    if canonical(task) in HUB_TASKS:
+        return f"`gpux pull --task {canonical(task)}` stores models for it; run them on arrays with `gpux.Graphs`."
+    aliases = [name for name, meant in ALIASES.items() if meant in tasks]
+    near = difflib.get_close_matches(task, (*tasks, *aliases), n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}?" if near else f"Name one of these tasks, for example {tasks[0]!r}."

@@ -157,7 +157,7 @@ def _shards(info: ModelInfo, paths: tuple[str, ...]) -> _Absence | None:
     found = [unit for unit in shards if format_of(unit.paths[0]) in ("safetensors", "pytorch")]
     for unit in found:
         if unit.missing:
-            return _missing(info, missing_shards(unit), f"the names of {len(unit.paths)} shards imply")
+            return _missing(info, missing_shards(unit), "the names of the other shards imply")
     for unit in found:
         if unit.index is None and "/" not in unit.name:
             stem, suffix = re.sub(r"[-_.]\*-of-\d+(\.\w+)$", "", unit.name), unit.name.rpartition(".")[2]

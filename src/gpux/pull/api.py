@@ -10,7 +10,7 @@ import difflib
 from dataclasses import replace
 from pathlib import Path
 
-from gpux.convert.registry import converters
+from gpux.convert.registry import converter_tasks, converters
 from gpux.errors import ManagerError, NotWritableError, UnsupportedError, UsageError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
@@ -259,7 +259,7 @@ def _context(
         converters(settings),
         Stages(callback(progress)),
         cancel or CancelToken(),
-        task=_known_task(task) if task else None,
+        task=_known_task(task, settings) if task else None,
         precision=parsed.precision or kept.default_precision(parsed) or FIRST,
         device=check_name(device),
         force=force,
@@ -290,16 +290,16 @@ def whole_model(ref: ModelRef) -> ModelRef:
     return ref
 
 
-def _known_task(name: str) -> str:
-    """The task in its canonical spelling: one of the Hub, or of a registered pipeline.
+def _known_task(name: str, settings: Settings) -> str:
+    """The task in its canonical spelling: one of the Hub, of a registered pipeline, or of a registered converter.
 
     Raises:
         UsageError: no task has that name.
     """
     found = canonical(name)
     plugins = pipelines()
-    if not is_known(found) and found not in plugins:
-        near = difflib.get_close_matches(found, (*HUB_TASKS, *ALIASES, *plugins), n=1)
+    if not is_known(found) and found not in plugins and found not in (more := converter_tasks(settings)):
+        near = difflib.get_close_matches(found, (*HUB_TASKS, *ALIASES, *plugins, *more), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "The tasks are listed at https://huggingface.co/tasks."
         raise UsageError(f"no task {name!r}", hint=hint)
     return found

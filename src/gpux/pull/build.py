@@ -34,6 +34,7 @@ from gpux.store import Staging, place
 from gpux.system.cancel import CancelToken
 from gpux.system.disk import format_bytes
 from gpux.system.process import log_file
+from gpux.system.words import counted
 
 _CONVERTING = threading.Lock()
 
@@ -252,7 +253,7 @@ def _verdict(proven: Proof, info: ModelInfo, *, allow_inexact: bool) -> str:
     failed = [case for case in proven.cases if not case.passed]
     if not failed:
         limit = f", up to {proven.limit.length} tokens ({proven.limit.name})" if proven.limit else ""
-        return f"proven: {len(proven.cases)} cases, largest difference {proven.max_abs_diff:.1e}{limit}"
+        return f"proven: {counted(len(proven.cases), 'case')}, largest difference {proven.max_abs_diff:.1e}{limit}"
     worst = max(failed, key=lambda case: case.max_abs_diff / case.tolerance)
     message = f"differs from the original by {worst.max_abs_diff:.1e} in case {worst.name}"
     if allow_inexact:

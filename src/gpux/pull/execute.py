@@ -26,6 +26,7 @@ from gpux.pull.graph_data import with_named_data
 from gpux.pull.plan import PullPlan
 from gpux.quantize.variants import quantize_variant
 from gpux.system.disk import format_bytes
+from gpux.system.words import counted
 
 #: Errors after which the next candidate is tried.
 _FAILURES = (UnsupportedError, ConversionError, SessionError, EntryNotFoundError, UnsafePathError)
@@ -118,9 +119,9 @@ def _prover(context: PullContext, candidate: Candidate) -> Converter | None:
 
 def _fetch(context: PullContext, info: ModelInfo, paths: tuple[str, ...]) -> SourceSnapshot:
     size = sum(file.size or 0 for file in info.files if file.path in paths)
-    with context.stages.stage("download", f"Downloading {len(paths)} files") as done:
+    with context.stages.stage("download", f"Downloading {counted(len(paths), 'file')}") as done:
         snapshot = context.manager.fetch(info, paths, progress=context.stages.progress, cancel=context.cancel)
-        done(f"fetched {len(paths)} files, {format_bytes(size)}, every hash right")
+        done(f"fetched {counted(len(paths), 'file')}, {format_bytes(size)}, every hash right")
     if snapshot.report is not None:
         context.transfers.append(snapshot.report)
     return snapshot

@@ -29,6 +29,7 @@ from gpux.system.disk import format_bytes
 from gpux.system.progress import ProgressCallback, Stages
 from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings
+from gpux.system.words import counted
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,10 @@ def pull_files(
     if plan.refusal is not None:
         raise plan.refusal
     paths = [file.path for file in plan.files]
-    with stages.stage("download", f"Downloading {len(paths)} files") as done:
+    with stages.stage("download", f"Downloading {counted(len(paths), 'file')}") as done:
         snapshot = source.fetch(info, paths, progress=stages.progress, cancel=cancel)
         received = snapshot.report.received if snapshot.report else plan.fetch_bytes
-        done(f"fetched {len(paths)} files, {format_bytes(received)} over the network, every hash right")
+        done(f"fetched {counted(len(paths), 'file')}, {format_bytes(received)} over the network, every hash right")
     return snapshot
 
 

@@ -34,6 +34,7 @@ class SpaceNeed(Value):
     purpose: str
     needed: int  #: bytes, with the reserve
     free: int | None  #: bytes; None where the system does not report them
+    reserve: int = RESERVE  #: bytes of ``needed`` that stay free, for other programs and for errors of the estimate
 
     @property
     def fits(self) -> bool:
@@ -102,8 +103,8 @@ def disk_refusal(needs: tuple[SpaceNeed, ...]) -> DiskFullError | None:
     for need in needs:
         if not need.fits:
             return DiskFullError(
-                f"{need.purpose} needs {format_bytes(need.needed)} on the disk of {need.folder}, "
-                f"and {format_bytes(need.free or 0)} are free",
+                f"{need.purpose} needs {format_bytes(need.needed - need.reserve)} on the disk of {need.folder}, with "
+                f"{format_bytes(need.reserve)} in reserve, and {format_bytes(need.free or 0)} are free",
                 hint="Free space (`gpux du`, `gpux prune`), move GPUX_HOME or HF_HOME, or pass --ignore-disk-space.",
                 needed=need.needed,
                 free=need.free,

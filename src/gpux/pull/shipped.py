@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpux.convert.planner import own_task
 from gpux.errors import InputError, ProofError, SessionError, UnsupportedError, UnsupportedTaskError
 from gpux.model.graph_io import is_cache_input
 from gpux.model.info import ModelInfo
 from gpux.model.variant import CallSpec, GraphSpec, TensorSpec
+from gpux.pull.absent_weights import source_files
 from gpux.runtime.graphs import Graphs
 from gpux.runtime.session import Session
 from gpux.runtime.token_inputs import Padded, TokenInputs, position_limit
@@ -61,8 +64,25 @@ def check_task(graphs: Iterable[GraphSpec], task: str, info: ModelInfo, config: 
     listed = ", ".join(f"{output.name} of rank {len(output.shape)}" for output in outputs)
     raise UnsupportedTaskError(
         f"the ONNX that {info.id} ships has the outputs {listed}; {task} needs {' or '.join(names)} of rank {rank}",
-        hint=f"Convert the original weights with `gpux convert {info.id} --task {task}`.",
+        hint=_other_task(outputs, info, task),
     )
+
+
+def _other_task(outputs: Sequence[TensorSpec], info: ModelInfo, task: str) -> str:
+    """What helps: a task that the outputs are for, else the original weights, if there are any.
+
+    A pull converts a model that a converter supports before this hint is shown.
+    """
+    has = {(output.name, len(output.shape)) for output in outputs}
+    fitting = [other for other, (names, rank) in _OUTPUTS.items() if has & {(name, rank) for name in names}]
+    plain = [other for other in fitting if "logits" not in _OUTPUTS[other][0]]  # logits of one rank are of many tasks
+    own = own_task(info)
+    other = own if own in fitting else next(iter(plain), None)
+    if other is not None and other != task:
+        return f"Run `gpux pull {shlex.quote(info.id)} --task {other}`, which these outputs are for."
+    if source_files(file.path for file in info.files):
+        return f"Convert the original weights with `gpux convert {shlex.quote(info.id)} --task {task}`."
+    return "The repository has no weights to convert for this task: look for another model with `gpux search`."
 
 
 def check_finite(graphs: Graphs, info: ModelInfo, config: Mapping[str, Any]) -> bool:

@@ -30,7 +30,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class StageFinished:
-    """A stage has ended without error; ``message`` has its result in a few words."""
+    """A stage has ended; ``message`` has its result in a few words, empty after an error and for a part of a stage."""
 
     kind: ClassVar[str] = "stage_finished"
     stage: str
@@ -138,8 +138,12 @@ class Stages:
         words = [message]
         started = time.monotonic()
         self.progress(StageStarted(name, message))
-        with self.waits():
-            yield words.append
+        try:
+            with self.waits():
+                yield words.append
+        except BaseException:
+            self.progress(StageFinished(name, "", time.monotonic() - started))  # a display removes its line
+            raise
         self.progress(StageFinished(name, words[-1], time.monotonic() - started))
 
     def waits(self) -> AbstractContextManager[None]:
