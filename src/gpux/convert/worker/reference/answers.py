@@ -28,7 +28,7 @@ from gpux.convert.worker.reference.answers_text import open_labels, open_masks, 
 log = logging.getLogger(__name__)
 
 #: Share of the processor time of the conversion so far that answers may take, and seconds that they may always take.
-SHARE, SECONDS = 0.1, 2.0
+SHARE, SECONDS = 0.1, 1.2
 #: Difference of two runs with the same input, relative and absolute, above which answers are random.
 SAME = 1e-5
 

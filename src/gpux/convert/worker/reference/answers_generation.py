@@ -21,8 +21,8 @@ from gpux.convert.worker.reference.answers_library import Opened, Original, json
 
 #: New tokens of an answer, at most and at least.
 MOST, FEWEST = 12, 3
-#: Parameters from which the first answer is short.
-LARGE = 1_000_000_000
+#: Parameters -> new tokens of the first answer of a model that has more of them.
+FIRST = {1_000_000_000: FEWEST, 50_000_000: 6, 0: MOST}
 #: Scores differ clearly by this, relative to the larger of 1 and the largest score: five times the tolerance of graphs.
 CLEAR = 5e-4
 #: Stands for bytes that are no character.
@@ -63,7 +63,8 @@ class Asker:
         self._count = count
         self._per_token: float | None = None  #: seconds of processor time
         self._tokens: dict[str, int] = {}  #: of each question, the same when it is asked again
-        self._first = 4 if original.model.num_parameters() > LARGE else MOST
+        size = original.model.num_parameters()
+        self._first = next(count for least, count in FIRST.items() if size > least)
         #: transformers 5 decodes the new tokens of a decoder alone, which loses the space before them
         self._decodes_alone = original.task == DECODER and int(version("transformers").partition(".")[0]) > 4
 

@@ -76,8 +76,8 @@ class Texts:
         return [self.fit(text) for text in SCRIPTS]
 
     def unequal(self) -> list[str]:
-        """A batch of unequal lengths, the longest in the middle."""
-        return [self.fit("Hi"), self.long(), self.fit(PROSE)]
+        """A batch of unequal lengths."""
+        return [self.fit("Hi"), self.long()]
 
 
 def embedded(texts: Texts, prompts: Mapping[str, str]) -> Iterator[Question]:
