@@ -25,14 +25,15 @@ pytestmark = pytest.mark.toolchain
 NAMES = [
     zoo.folder_name(model_type, task)
     for model_type, task in (
-        ("llama", "text-generation-with-past"), ("llama", "feature-extraction"), ("bert", "feature-extraction")
+        ("llama", "text-generation-with-past"), ("llama", "feature-extraction"), ("bert", "feature-extraction"),
+        ("albert", "feature-extraction"),
     )
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def models(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> list[Path]:
-    """A decoder that writes, one that embeds, and a BERT."""
+    """A decoder that writes, one that embeds, a BERT and an ALBERT."""
     folder = shared_folder(f"effective-{os.getpid()}")
     python = warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run([python, zoo.__file__, folder, *NAMES], check=True, capture_output=True)
@@ -96,3 +97,23 @@ def test_sentence_vectors(
     assert (proof.status, proof.answers and proof.answers.status) == ("proven", "proven"), proof.answers
     kept = read_answers(found.path / FOLDER)
     assert kept is not None and {case.kind for case in kept.cases} == {TOKENS, ENCODE}
+
+
+def test_a_slow_tokenizer_that_the_fast_one_of_transformers_differs_from(
+    models: list[Path], warm_toolchains: Path, tmp_path: Path
+) -> None:
+    """ALBERT's fast tokenizer splits Hindi otherwise than its slow one, which the variant's is equal to."""
+    python = warm_toolchains / "optimum" / "bin" / "python"
+    program = Path(__file__).with_name("tokenizer_folders.py")
+    subprocess.run([python, "-I", program, tmp_path / "slow"], check=True, capture_output=True)
+    folder = shutil.copytree(models[3], tmp_path / "model")
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    shutil.copyfile(tmp_path / "slow" / "albert" / "spiece.model", folder / "spiece.model")
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
+    found = pull_model(folder, task="feature-extraction", settings=settings)
+    assert isinstance(found, StoredModel)
+    proof = found.manifest.proof
+    assert proof.answers is not None and proof.answers.status == "proven"
+    assert (found.path / "tokenizer.json").is_file()

@@ -53,7 +53,6 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
         return export_graphs(model, task, folder, preprocessors=preprocessors, model_kwargs=kwargs, seed=seed)
 
     tokenizer = TokenizerWork(Job(str(source), str(output), request["task"], trust), events)
-    answers = ReferenceAnswers(source, request["task"], trust_remote_code=trust, tokenizer=tokenizer.for_answers())
     kwargs = load_vocoder(source, config.model_type)
     events.stage("load", "Loading the weights")
     torch.manual_seed(seed)
@@ -70,10 +69,12 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
         )
     del model
     gc.collect()
+    tokens = tokenizer.finish()
     events.stage("reference", "Running the original")
     folder = Path(request["reference"])
+    answers = ReferenceAnswers(source, request["task"], trust_remote_code=trust, tokenizer=tokenizer.for_answers())
     found = write_reference(load, exported, folder, seed, export, answers.ask)
-    write_answers(merged([tokenizer.finish(), answers.found]), folder)
+    write_answers(merged([tokens, answers.found]), folder)
     written = {name: str(file.relative_to(output)) for name, file in exported.graphs.items()}
     return {"graphs": written, **found, "versions": versions(), "peak_rss": peak_rss()}
 

@@ -87,22 +87,37 @@ class TokenizerWork:
         return any((Path(self._job.output) / folder / TOKENIZER).is_file() for folder in self._folders)
 
     def for_answers(self) -> Any:
-        """A tokenizer for answers of this process's transformers, if ``AutoTokenizer`` opens another one; else None."""
+        """A tokenizer for answers of this process's transformers, if ``AutoTokenizer`` opens another one; else None.
+
+        Call it after :meth:`finish`. transformers' fast tokenizer may differ from the slow one of a repository, and the
+        one that was written is equal to the slow one.
+        """
         from gpux.convert.worker.tokenizer.effective import effective_version, library, open_tokenizer, read_effective
         from gpux.convert.worker.tokenizer.later import is_later
 
         source, output = Path(self._job.source), Path(self._job.output)
         own = self._process is None or effective_version(output) in (None, library())
-        if own and not is_later(source):
+        converted = (output / TOKENIZER).is_file() and not (source / TOKENIZER).is_file()
+        if own and not converted and not is_later(source):
             return None
         try:
             opened = open_tokenizer(source, trust_remote_code=self._job.trust_remote_code)
         except Exception:  # noqa: BLE001 - tokenizer classes raise anything
             opened = None
-        if own:
+        if own and not (converted and opened is not None and opened.is_fast and _differs(opened, output)):
             return opened
         template = read_json(source / CONFIG).get("chat_template") if opened is None else opened.chat_template
         return read_effective(output, template)
+
+
+def _differs(tokenizer: Any, output: Path) -> bool:
+    """Whether the tokenizer that was written has other ids than a fast one on ordinary texts."""
+    from tokenizers import Tokenizer
+
+    from gpux.convert.worker.tokenizer.proof import SAMPLES
+
+    written, given = Tokenizer.from_file(str(output / TOKENIZER)), tokenizer.backend_tokenizer
+    return any(written.encode(text).ids != given.encode(text).ids for text in SAMPLES)
 
 
 def packages() -> Path:
