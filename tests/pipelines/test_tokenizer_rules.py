@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import pre_tokenizers
 
 from gpux.convert.host.pip import interpreter
 from gpux.errors import UnsupportedError
@@ -99,6 +100,20 @@ def test_a_known_tokenizer_does_not_change_when_it_is_opened_again(tmp_path: Pat
         first = open_folder(folder)
         first.tokenizer.save(str(folder / "tokenizer.json"))
         assert answers(open_folder(folder), config) == answers(first, config), config.name
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [({}, "Ġhello"), ({"add_prefix_space": True}, "Ġhello"), ({"add_prefix_space": False}, "hello")],
+)
+def test_an_unknown_class_keeps_the_prefix_space_of_its_file(
+    tmp_path: Path, settings: dict[str, Any], first: str
+) -> None:
+    tokenizer = BASES["gpt2"].build()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LukeTokenizer", **settings}))
+    assert open_folder(tmp_path).tokenizer.encode("hello world").tokens[0] == first
 
 
 def test_chat_templates_have_the_special_tokens_of_the_tokenizer(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def effective_tokenizer(files: TokenizerFiles, *, model: str, finished: bool = F
         if value is not None and (rules is None or key not in rules.tokens):
             settings.setdefault(key, value)
     draft = Draft(tokenizer, name, settings, model)
-    rules = rules or TokenizerClass()
+    rules = rules or TokenizerClass(settings={"add_prefix_space": None})  # an unknown class's parts stay as they are
     if finished:  # the files have what the class's defaults are
         rules = TokenizerClass()
     _apply(draft, rules, listed, change=not finished, known=name in CLASSES)
