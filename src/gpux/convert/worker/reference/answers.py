@@ -90,7 +90,7 @@ class ReferenceAnswers:
 
 
 def _answered(original: Original, opened: Opened, failures: dict[str, str]) -> list[AnswerCase]:
-    """The answers to questions until the deadline, to one at least.
+    """The answers to questions until the deadline; three are asked at least, if the first ones have no answer.
 
     Raises:
         NoReferenceError: no question has an answer, or two answers to the same question differ.
@@ -98,7 +98,7 @@ def _answered(original: Original, opened: Opened, failures: dict[str, str]) -> l
     reasons: list[str] = []
     answered: list[tuple[float, Question, Any]] = []  # seconds, question, answer
     for number, question in enumerate(opened.questions):
-        if answered and original.left() < 0:
+        if (answered or number > 2) and original.left() < 0:
             total = len(opened.questions)
             failures[f"further {opened.kind}"] = f"the time for answers was over after {number} of {total} inputs"
             break

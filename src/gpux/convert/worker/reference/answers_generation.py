@@ -80,6 +80,7 @@ class Asker:
                 return None
             answer, clear = self._try(item, {**options, "max_new_tokens": tokens})
             runs += tokens
+            self._per_token = (time.process_time() - began) / runs
             answers = [*answers, answer] if clear == tokens else []
             tokens = clear
         options["max_new_tokens"] = tokens
