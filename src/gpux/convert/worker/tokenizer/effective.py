@@ -49,7 +49,8 @@ def open_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
 def write_effective(tokenizer: Any, source: Path, output: Path) -> None:
     """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json`` of a fast tokenizer.
 
-    ``tokenizer.json`` has neither truncation nor padding.
+    ``tokenizer.json`` has neither truncation nor padding. Nothing is written for a tokenizer that no file can describe:
+    the library finds a token that is added again with other flags under both. gpux applies its rules to these files.
     """
     backend: Tokenizer = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -57,8 +58,23 @@ def write_effective(tokenizer: Any, source: Path, output: Path) -> None:
     if type(tokenizer).__name__.startswith("CLIPTokenizer"):  # transformers replaces the ends of words in Python
         steps = [decoders.ByteLevel(), decoders.Replace("</w>", " "), decoders.Strip(" ", 1, 1)]
         backend.decoder = decoders.Sequence(steps)
-    write_text(output / TOKENIZER, backend.to_str())
+    written = backend.to_str()
+    again = Tokenizer.from_str(written)
+    again.encode_special_tokens = backend.encode_special_tokens
+    tokens = map(str, tokenizer.all_special_tokens)
+    texts = [text for token in tokens for text in (f"one {token} two", f"one{token}two")]
+    if any(_ids(again, text) != _ids(backend, text) for text in texts):
+        return
+    write_text(output / TOKENIZER, written)
     write_settings(tokenizer, source, output)
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int] | None:
+    """The ids of a text; None if the tokenizer refuses it: without an unknown token some letters have no id."""
+    try:
+        return list(tokenizer.encode(text).ids)
+    except Exception:  # noqa: BLE001 - tokenizers raises no more specific class
+        return None
 
 
 def lower_case_first(tokenizer: Any) -> None:
