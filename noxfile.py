@@ -142,6 +142,7 @@ def bench(session: nox.Session) -> None:
     page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
     session.run("python", "-m", "scripts.bench_pull", *peers, *page)
     session.run("python", "-m", "scripts.bench_convert", *page, env=env, success_codes=[0, 1])
+    session.run("python", "-m", "scripts.bench_answers", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_precision", *page, env=env)
     session.run("python", "-m", "scripts.perplexity", *page, env=env)
     genai = _genai_interpreter(session)

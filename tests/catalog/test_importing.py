@@ -178,7 +178,7 @@ def test_a_rate_limit_stops_requests(hub: HubServer, settings: Settings) -> None
     hub.add_fault(Fault("status", status=429, times=None))
     outcomes = import_models([f"acme/m{number}" for number in range(40)], settings=settings)
     assert all(isinstance(outcome.error, RateLimitError) for outcome in outcomes)
-    assert len(hub.requests) < 40
+    assert len({request.path for request in hub.requests}) < 40  # requests are repeated; later models make none
 
 
 def test_discovery(hub: HubServer, settings: Settings) -> None:

@@ -29,6 +29,7 @@ class ConversionRequest(Value):
     precision: str = "fp32"
     trust_remote_code: bool = False
     seed: int = 0
+    answers: bool = True  #: compute the reference library's answers; False only to measure their cost
     #: graph name -> file in ``output``; if given, these graphs are kept and only the reference cases are written
     graphs: Mapping[str, str] = field(default_factory=dict)
 

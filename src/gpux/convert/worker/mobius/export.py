@@ -112,8 +112,10 @@ def _run_original(request: dict[str, Any], tokenizer: TokenizerWork) -> dict[str
     original = Original(source)
     exported = Exported(f"{TASK}-with-past", {"model": output / "model.onnx"}, original.model_class)
     folder, seed = Path(request["reference"]), int(request.get("seed", 0))
-    answered = write_reference(original.load, exported, folder, seed, _exporter(exported.model_class), answers.ask)
-    write_answers(merged([tokens, answers.found]), folder)
+    wanted, export = bool(request.get("answers", True)), _exporter(exported.model_class)
+    answered = write_reference(original.load, exported, folder, seed, export, answers.ask if wanted else None)
+    if wanted:
+        write_answers(merged([tokens, answers.found]), folder)
     return {**answered, "versions": versions(), "peak_rss": peak_rss()}
 
 

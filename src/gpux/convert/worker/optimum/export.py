@@ -73,8 +73,10 @@ def convert(request: dict[str, Any], events: Events) -> dict[str, Any]:
     events.stage("reference", "Running the original")
     folder = Path(request["reference"])
     answers = ReferenceAnswers(source, request["task"], trust_remote_code=trust, tokenizer=tokenizer.for_answers())
-    found = write_reference(load, exported, folder, seed, export, answers.ask)
-    write_answers(merged([tokens, answers.found]), folder)
+    wanted = bool(request.get("answers", True))
+    found = write_reference(load, exported, folder, seed, export, answers.ask if wanted else None)
+    if wanted:
+        write_answers(merged([tokens, answers.found]), folder)
     written = {name: str(file.relative_to(output)) for name, file in exported.graphs.items()}
     return {"graphs": written, **found, "versions": versions(), "peak_rss": peak_rss()}
 
