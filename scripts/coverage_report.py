@@ -35,7 +35,7 @@ positions and biases change the output (`tests/models/zoo.py`). The model is pul
 converted, proven, stored, opened again and its proof replayed. An independent check that shares no code with gpux's
 proof then compares the stored graphs with the original on torch, on other inputs, over cached steps, and beyond every
 length that the configuration declares unless a limit in the graph forbids it. Its figure is relative to the larger of 1
-and the largest reference value.
+and the largest reference value. `s` and `MB`: time and peak memory of the pull, on a machine with other work.
 
 `answers` is the comparison of the pipeline with transformers.pipeline and sentence-transformers, from the input to the
 answer: the number of inputs whose answers were equal, `graph only` where nothing could be compared (the reason is in
