@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gpux import HuggingFaceManager, Settings, Store, errors, open_model, pipeline, plan_model, pull_model
+from gpux.cli.main import run
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, Warned
 from tests.hub import Fault, HubServer, add_repo, folder_files
@@ -327,3 +328,14 @@ def test_the_hint_for_a_local_folder_names_that_folder(tmp_path: Path, monkeypat
         pull_model("models/tiny/small")
 
     assert caught.value.hint == "For the folder on this machine, write ./models/tiny/small."
+
+
+def test_the_command_gives_the_same_hint_with_options_of_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models" / "tiny" / "small").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    assert run(["pull", "models/tiny/small", "--task", "fill-mask"]) == errors.UnsupportedError.exit_code
+
+    assert "write ./models/tiny/small" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpux.model.variant import TensorSpec
-from gpux.runtime.token_inputs import Padded, TokenInputs, position_limit, positions
+from gpux.runtime.token_inputs import Padded, TokenInputs, position_limit, positions, shifted
 
 RIGHT = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
 LEFT = np.array([[1, 1, 1, 1], [0, 0, 1, 1]])
@@ -101,3 +101,31 @@ def test_inputs_that_tokens_do_not_give() -> None:
         TensorSpec("past_key_values.0.encoder.key", "float32", ("batch", 2, "places", 8)),
     ]
     assert TokenInputs(specs, {}).unknown == ("pixel_values", "attention_mask", "past_key_values.0.encoder.key")
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"),
+    [
+        ({"model_type": "bart"}, [[2, 0, 5, 6], [2, 0, 7, 2]]),
+        ({"model_type": "mvp", "decoder_start_token_id": 3}, [[3, 0, 5, 6], [3, 0, 7, 2]]),
+        ({"model_type": "mbart"}, [[2, 0, 5, 6], [2, 0, 7, 2]]),
+        ({"model_type": "plbart"}, [[2, 0, 5, 6], [2, 0, 7, 2]]),
+    ],
+    ids=lambda value: value.get("model_type", "") if isinstance(value, dict) else "",
+)
+def test_decoder_ids_of_encoder_decoders(config: dict[str, Any], wanted: list[list[int]]) -> None:
+    """As ``shift_tokens_right`` of transformers, on texts that end with id 2; the last row has padding (id 1)."""
+    ids, mask = np.array([[0, 5, 6, 2], [0, 7, 2, 1]]), np.array([[1, 1, 1, 1], [1, 1, 1, 0]])
+    assert shifted(Padded(ids, mask, np.zeros_like(ids)), config).tolist() == wanted
+
+
+def test_the_last_token_of_a_row_opens_the_decoder_of_mbart() -> None:
+    ids, mask = np.array([[5, 6, 2, 9], [7, 2, 8, 1]]), np.array([[1, 1, 1, 1], [1, 1, 1, 0]])
+    found = shifted(Padded(ids, mask, np.zeros_like(ids)), {"model_type": "mbart"})
+    assert found.tolist() == [[9, 5, 6, 2], [8, 7, 2, 8]]
+
+
+def test_decoder_ids_are_unknown_for_other_types() -> None:
+    specs = [TensorSpec(name, "int64", ("batch", "tokens")) for name in ("input_ids", "decoder_input_ids")]
+    assert TokenInputs(specs, {"model_type": "t5"}).unknown == ("decoder_input_ids",)
+    assert TokenInputs(specs, {"model_type": "bart"}).unknown == ()

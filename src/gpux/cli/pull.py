@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -416,6 +417,11 @@ def _check(wanted: list[ModelRef], choice: Choice, options: dict[str, Any], *, d
         raise click.UsageError("some references name files and some name models: pull them with two commands", context)
     ignored = [name for name in ("task", "force", "allow_inexact", "discard_source") if options[name]]
     if True in as_files and ignored and not dry_run:
+        from gpux.pull.api import whole_model  # here, since it imports onnxruntime
+
+        for ref in wanted:  # a folder that is written without ./ reads as a file of a repository
+            if ref.file and Path(ref.id, ref.file).is_dir():
+                whole_model(ref)
         names = ", ".join("--" + name.replace("_", "-") for name in ignored)
         raise click.UsageError(f"{names} cannot be used where files are downloaded unchanged", context)
 

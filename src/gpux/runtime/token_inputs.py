@@ -26,6 +26,11 @@ _POSITIONS_AFTER_PADDING = frozenset(
 )
 #: Inputs for which transformers uses zeros where a caller gives none: boxes of layoutlm, task types of ernie.
 _ZEROS = frozenset({"bbox", "task_type_ids"})
+#: Encoder-decoders whose ``forward`` derives ``decoder_input_ids`` from ``input_ids`` (``shift_tokens_right`` in
+#: transformers): shifted by one token behind ``decoder_start_token_id``, or behind the row's own last token.
+_SHIFTED = frozenset({"bart", "bigbird_pegasus", "led", "mvp"})
+_ROTATED = frozenset({"mbart", "plbart"})
+_DECODER_START = 2  #: the default of all four
 #: How many of the last tokens get scores: 0 stands for all (``logits_to_keep`` of transformers' ``forward``).
 _KEPT = frozenset({"logits_to_keep", "num_logits_to_keep"})
 _BRANCH = "use_cache_branch"
@@ -108,6 +113,8 @@ class TokenInputs:
             (CACHE_POSITION, 1): lambda texts: np.arange(texts.ids.shape[1]),
             ("global_attention_mask", 2): lambda texts: self._global_mask(texts),
         }
+        if self._config.get("model_type") in _SHIFTED | _ROTATED:
+            makers["decoder_input_ids", 2] = lambda texts: shifted(texts, self._config)
         found = makers.get((name, rank))
         if found is None and name in _ZEROS:
             return lambda texts: np.zeros((*texts.ids.shape, *_sizes(spec.shape[2:])), np.int64)
@@ -149,6 +156,20 @@ class TokenInputs:
         if any(word in name for word in ("past", "seq", "len", "total", "token")) or len(spec.shape) != 4:
             return 0
         return (rows, heads, 0, _head_size(self._config))[axis]
+
+
+def shifted(texts: Padded, config: Mapping[str, Any]) -> Ids:
+    """``decoder_input_ids`` of padded texts, int64 [rows, tokens], as bart, mbart and models like them derive them."""
+    found = np.roll(texts.ids, 1, axis=1)
+    rows, width = texts.mask.shape
+    first = texts.mask.argmax(axis=1)
+    if config.get("model_type") in _ROTATED:
+        last = width - 1 - texts.mask[:, ::-1].argmax(axis=1)
+        found[np.arange(rows), first] = texts.ids[np.arange(rows), last]
+    else:
+        start = config.get("decoder_start_token_id")
+        found[np.arange(rows), first] = start if isinstance(start, int) else _DECODER_START
+    return found
 
 
 def positions(mask: Ids, config: Mapping[str, Any]) -> Ids:
