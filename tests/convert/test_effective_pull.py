@@ -28,12 +28,12 @@ NAMES = [
         ("llama", "text-generation-with-past"), ("llama", "feature-extraction"), ("bert", "feature-extraction"),
         ("albert", "feature-extraction"),
     )
-]  # fmt: skip
+] + ["slow-albert"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def models(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> list[Path]:
-    """A decoder that writes, one that embeds, a BERT and an ALBERT."""
+    """A decoder that writes, one that embeds, a BERT, an ALBERT and one with a slow tokenizer alone."""
     folder = shared_folder(f"effective-{os.getpid()}")
     python = warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     subprocess.run([python, zoo.__file__, folder, *NAMES], check=True, capture_output=True)
@@ -117,3 +117,11 @@ def test_a_slow_tokenizer_that_the_fast_one_of_transformers_differs_from(
     proof = found.manifest.proof
     assert proof.answers is not None and proof.answers.status == "proven"
     assert (found.path / "tokenizer.json").is_file()
+
+
+def test_a_slow_tokenizer_that_the_fast_one_differs_from_around_special_tokens(
+    models: list[Path], warm_toolchains: Path
+) -> None:
+    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
+    found = pull_model(models[4], task="feature-extraction", settings=settings)
+    assert found.manifest.proof.answers is not None and found.manifest.proof.answers.status == "proven"

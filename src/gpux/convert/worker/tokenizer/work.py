@@ -111,13 +111,14 @@ class TokenizerWork:
 
 
 def _differs(tokenizer: Any, output: Path) -> bool:
-    """Whether the tokenizer that was written has other ids than a fast one on ordinary texts."""
+    """Whether the tokenizer that was written has other ids than a fast one on a text, also around special tokens."""
     from tokenizers import Tokenizer
 
-    from gpux.convert.worker.tokenizer.proof import SAMPLES
+    from gpux.convert.worker.tokenizer.proof import EDGES, SAMPLES
 
     written, given = Tokenizer.from_file(str(output / TOKENIZER)), tokenizer.backend_tokenizer
-    return any(written.encode(text).ids != given.encode(text).ids for text in SAMPLES)
+    around = [text for token in tokenizer.all_special_tokens for text in (f"one {token} two", f"one{token}two")]
+    return any(written.encode(text).ids != given.encode(text).ids for text in (*SAMPLES, *EDGES, *around))
 
 
 def packages() -> Path:
