@@ -147,15 +147,21 @@ def _reason(row: Row) -> str:
     return f"- {row['name']}: {row.get('error') or row['status']}: {wrong or _scrubbed(row)}"
 
 
+def _without_folders(text: Any) -> str:
+    """A text on one line, without local folders."""
+    return re.sub(r"/\S*/", "", " ".join(str(text or "").split()))
+
+
 def _scrubbed(row: Row) -> str:
     """The message on one line, without local folders."""
-    text = re.sub(r"/\S*/", "", " ".join(str(row.get("message") or "").split()))
-    return text[:300].replace("|", "\\|").replace("<", "\\<")
+    return _without_folders(row.get("message"))[:300].replace("|", "\\|").replace("<", "\\<")
 
 
 def _public(row: Row) -> dict[str, Any]:
     """The row without local paths."""
     kept = {key: value for key, value in row.items() if key not in ("path", "graphs", "log", "kinds")}
+    if answers := row.get("answers"):
+        kept["answers"] = {**answers, "reason": _without_folders(answers.get("reason"))}
     return {
         **kept,
         "graphs": sorted(row.get("graphs") or ()),
