@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,12 @@ from tests.models.bert import bert_repository
 pytestmark = pytest.mark.hub
 
 PACKAGE = {f"Model.mlpackage/{name}": name.encode() for name in ("Manifest.json", "Data/weights/weight.bin")}
+
+
+@pytest.fixture
+def repositories(repositories: Path, tmp_path: Path) -> Path:
+    """A copy, to which tests add repositories."""
+    return shutil.copytree(repositories, tmp_path / "hub", symlinks=True)
 
 
 @pytest.fixture

@@ -85,6 +85,12 @@ def test_a_folder_is_converted_and_opens(
     assert np.allclose(vectors(model), wanted, atol=1e-5)
 
 
+@pytest.fixture
+def repositories(repositories: Path, tmp_path: Path) -> Path:
+    """A copy, to which tests add repositories."""
+    return shutil.copytree(repositories, tmp_path / "hub", symlinks=True)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.hub
 def test_everything_that_a_run_needs_is_fetched_from_the_hub(

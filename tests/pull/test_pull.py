@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -310,11 +311,12 @@ def test_ctrl_c_leaves_no_partial_variant(hub: HubServer, settings: Settings, fa
     assert pull_model("tiny/classify", settings=settings).id == "tiny/classify"
 
 
-def test_external_data_is_stored_with_its_graph(repositories: Path, settings: Settings, tmp_path: Path) -> None:
+def test_external_data_is_stored_with_its_graph(settings: Settings, tmp_path: Path) -> None:
     folder = bert_repository(tmp_path / "big", "feature-extraction", onnx=True, external_data=True)
-    add_repo(repositories, "tiny/external", folder_files(folder))
+    add_repo(tmp_path / "hub", "tiny/external", folder_files(folder))
 
-    model = pull_model("tiny/external", settings=settings)
+    with HubServer(tmp_path / "hub") as hub:
+        model = pull_model("tiny/external", settings=replace(settings, endpoint=hub.url))
 
     assert {"model.onnx", "model.onnx_data"} <= {file.path for file in model.manifest.files}
     assert all(not (model.path / file.path).is_symlink() for file in model.manifest.files)
