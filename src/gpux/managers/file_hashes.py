@@ -39,7 +39,7 @@ def state_of(file: Path) -> State:
     """What a write to a file changes, links followed.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
     found = file.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
