@@ -8,6 +8,7 @@ Run from the repository's root with the interpreter of the toolchain ``optimum``
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -31,6 +32,7 @@ def answers(folder: Path, config: Config) -> dict[str, Any]:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as exc:  # noqa: BLE001 - tokenizer classes raise anything
         text = " ".join(str(exc).replace(str(folder), "FOLDER").split())
+        text = re.sub(r" ?See https?://\S+[^.]*\.?", "", text)  # no addresses of package registries in the file
         return {"error": f"{type(exc).__name__}: {text[:200]}"}
     pair = tokenizer(*PAIR, return_token_type_ids=True)
     limit = tokenizer.model_max_length
