@@ -180,8 +180,9 @@ class Database:
 
 _PLAIN = ("reference", "scheme", "id", "revision", "file", "endpoint")
 _LATER = ("added", "described", "status", "reason", "uses", "last_used")
-#: ``told`` holds :attr:`Record.reported`. It keeps its name so that a read-only catalog of any version can be read.
-_JSON = ("aliases", "told", "overrides", "unknown", "notes")
+#: The column of :attr:`Record.reported`, named as in the first schema: a read-only catalog cannot be migrated.
+_REPORTED = "told"
+_JSON = ("aliases", _REPORTED, "overrides", "unknown", "notes")
 _LISTED = (*_PLAIN, "commit_id", *_JSON, "partial", *_LATER)
 COLUMNS = (*_LISTED, "details")
 SELECT = f"SELECT {', '.join(_LISTED)} FROM records"  # noqa: S608 - column names only
@@ -192,7 +193,7 @@ _INSERT = f"INSERT OR REPLACE INTO records ({', '.join(COLUMNS)}) VALUES ({', '.
 def write_row(connection: sqlite3.Connection, record: Record) -> None:
     """Insert a record, or replace the record of the same reference."""
     values: dict[str, Any] = {name: getattr(record, name) for name in (*_PLAIN, *_LATER)}
-    values |= {name: _text(getattr(record, "reported" if name == "told" else name)) for name in (*_JSON, "details")}
+    values |= {name: _text(getattr(record, "reported" if name == _REPORTED else name)) for name in (*_JSON, "details")}
     values |= {"commit_id": record.commit, "partial": int(record.partial)}
     connection.execute(_INSERT, [_encodable(values[name]) for name in COLUMNS])
 
@@ -200,7 +201,7 @@ def write_row(connection: sqlite3.Connection, record: Record) -> None:
 def read_row(row: sqlite3.Row) -> Record:
     """The record of a row, with ``details`` if they were selected; invalid values are omitted."""
     values = {name: json.loads(row[name]) for name in _JSON}
-    overrides, facts = _valid(values["overrides"], SETTABLE), _valid(values["told"], FACTS)
+    overrides, facts = _valid(values["overrides"], SETTABLE), _valid(values[_REPORTED], FACTS)
     plain: dict[str, Any] = {name: row[name] for name in (*_PLAIN, *_LATER)}
     return Record(
         **plain,
