@@ -125,7 +125,8 @@ def test_the_cases_of_ids_are_those_of_the_effective_tokenizer(effective: Path, 
 def test_a_tokenizer_that_the_reference_refuses_has_no_cases(effective: Path, config: Config) -> None:
     found = answers(effective / config.name)
     assert not found.cases
-    assert found.failures[TOKENS][:100] == GOLDENS[config.name]["error"][:100]
+    message = found.failures[TOKENS].partition(" See https://")[0]  # the goldens hold no addresses either
+    assert message[:100] == GOLDENS[config.name]["error"][:100]
     assert not (effective / config.name / "tokenizer.json").exists()
 
 

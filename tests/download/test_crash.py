@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -319,5 +320,9 @@ def test_ctrl_c_ends_a_large_pull_at_once(hub: HubServer, settings: Settings) ->
 
 
 def on_disk(settings: Settings) -> int:
-    """Bytes that partial files occupy, gaps not counted."""
-    return sum(file.stat().st_blocks * 512 for file in settings.hf_cache.rglob("*.gpux.incomplete"))
+    """Bytes that partial files occupy, gaps not counted; a file may be completed while this counts."""
+    occupied = 0
+    for file in settings.hf_cache.rglob("*.gpux.incomplete"):
+        with contextlib.suppress(FileNotFoundError):
+            occupied += file.stat().st_blocks * 512
+    return occupied
