@@ -32,7 +32,7 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.model.variant import Proof, ProofCase, StoredFile, StoredModel
-from gpux.pipelines.base import AnswerRow, Pipeline
+from gpux.pipelines.base import AnswerRow, Parts, Pipeline
 from gpux.pipelines.batching import overlapped, plan
 from gpux.pipelines.options import CallOptions, Option, json_schema
 from gpux.pipelines.registry import pipeline_class, pipelines
@@ -282,6 +282,24 @@ def test_a_pipeline_is_three_steps(summing: SumPipeline) -> None:
     assert summing([]) == []
     with pytest.raises(UsageError, match="batch_size is 0, and must be at least 1"):
         summing([], batch_size=0)
+
+
+class RowsPipeline(SumPipeline):
+    """Answers a table of any number of rows with the sums of its rows; a single row with its sum."""
+
+    def preprocess(self, inputs: Sequence[Any], options: Any) -> list[Any]:
+        rows = [[{"x": row} for row in np.atleast_2d(np.asarray(item, np.float32))] for item in inputs]
+        return [each[0] if np.ndim(item) == 1 else Parts(each) for item, each in zip(inputs, rows, strict=True)]
+
+    def postprocess(self, prepared: Any, output: Any, options: Any) -> Any:
+        return [float(each["y"]) for each in output] if isinstance(prepared, Parts) else float(output["y"])
+
+
+def test_an_input_of_several_parts_gets_the_list_of_their_outputs(summing: SumPipeline) -> None:
+    with RowsPipeline(summing.model, device="cpu") as pipe:
+        inputs = [[[1, 2, 3], [4, 5, 6]], [1, 1, 1], np.zeros((0, 3)), [[7, 8, 9]]]
+        for batch_size in (None, 1, 3):
+            assert pipe(inputs, batch_size=batch_size) == [[6.0, 15.0], 3.0, [], [24.0]]
 
 
 def test_the_options_of_a_pipeline_are_listed() -> None:

@@ -8,6 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, ClassVar, Self, TypedDict
 
 import numpy as np
@@ -37,6 +38,18 @@ class OpenOptions(TypedDict, total=False):
     allow_cpu_nodes: Annotated[bool, Option("accept that some nodes run on the CPU", default=False)]
     spinning: Annotated[bool | None, Option("let waiting threads spin on their core")]
     settings: Annotated[Settings | None, Option("used when an unpickled copy has to pull the model")]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A prepared input that the model reads in several parts: windows of a long text, one pair for each label.
+
+    :meth:`Pipeline.forward` and :meth:`Pipeline.size` take the parts, in batches with those of other inputs, and
+    :meth:`Pipeline.postprocess` takes the list of their outputs. A task may derive a class with what else
+    ``postprocess`` needs.
+    """
+
+    parts: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -139,7 +152,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def preprocess(self, inputs: Any, options: Any) -> Sequence[Any]:
-        """The prepared form of each input: token ids, or a dict of arrays by graph input.
+        """The prepared form of each input: token ids, or a dict of arrays by graph input; :class:`Parts` of several.
 
         Args:
             inputs: a sequence of inputs; also what the pipeline's own ``__call__`` passes on.
@@ -161,7 +174,7 @@ class Pipeline(ABC):
 
     @abstractmethod
     def postprocess(self, prepared: Any, output: Any, options: Any) -> Any:
-        """The answer to one input, from its prepared form and the output of :meth:`forward`."""
+        """The answer to one input, from its prepared form and the output of :meth:`forward`; of parts, their list."""
 
     def resolve(self, options: Mapping[str, Any]) -> Any:
         """The options of a call, checked, in the form that the other methods read; by default unchanged.
@@ -212,12 +225,16 @@ class Pipeline(ABC):
         """The output of each prepared input, in order; run sorted by size, in batches, a few of them at once.
 
         Args:
-            prepared: any number of prepared inputs.
-            batch_size: inputs of one run at most.
+            prepared: any number of prepared inputs. The output of :class:`Parts` is the list of those of its parts.
+            batch_size: inputs of one run at most; each part counts.
             forward: used in place of :meth:`forward`.
         """
         check_positive(batch_size=batch_size)
         forward = forward or self.forward
+        if any(isinstance(item, Parts) for item in prepared):
+            rows = [row for item in prepared for row in (item.parts if isinstance(item, Parts) else (item,))]
+            outputs = iter(self.run_batches(rows, batch_size=batch_size, forward=forward))
+            return [list(islice(outputs, len(i.parts))) if isinstance(i, Parts) else next(outputs) for i in prepared]
         sizes = [self.size(item) for item in prepared]
         session, runs, budget = self._concurrency(sum(sizes))
 
