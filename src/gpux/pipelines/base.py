@@ -231,21 +231,19 @@ class Pipeline(ABC):
         """
         check_positive(batch_size=batch_size)
         forward = forward or self.forward
-        if any(isinstance(item, Parts) for item in prepared):
-            rows = [row for item in prepared for row in (item.parts if isinstance(item, Parts) else (item,))]
-            outputs = iter(self.run_batches(rows, batch_size=batch_size, forward=forward))
-            return [list(islice(outputs, len(i.parts))) if isinstance(i, Parts) else next(outputs) for i in prepared]
-        sizes = [self.size(item) for item in prepared]
+        rows = [row for item in prepared for row in (item.parts if isinstance(item, Parts) else (item,))]
+        sizes = [self.size(row) for row in rows]
         session, runs, budget = self._concurrency(sum(sizes))
 
         def run(batch: list[int]) -> tuple[list[int], Sequence[Any]]:
-            return batch, forward([prepared[index] for index in batch], session)
+            return batch, forward([rows[index] for index in batch], session)
 
-        found: list[Any] = [None] * len(prepared)
+        found: list[Any] = [None] * len(rows)
         for batch, outputs in overlapped(run, plan(sizes, budget, batch_size), runs):
             for index, output in zip(batch, outputs, strict=True):
                 found[index] = output
-        return found
+        each = iter(found)
+        return [list(islice(each, len(item.parts))) if isinstance(item, Parts) else next(each) for item in prepared]
 
     @property
     def streams(self) -> bool:
