@@ -61,3 +61,16 @@ def test_sets_are_merged_in_order() -> None:
     assert [case.name for case in found.cases] == ["a", "b"]
     assert found.versions == {"transformers": "4", "sentence-transformers": "5"}
     assert found.failures == {ENCODE: "failed"}
+
+
+def test_arrays_within_inputs_and_answers_come_back(tmp_path: Path) -> None:
+    picture, mask = np.arange(12, dtype=np.uint8).reshape(2, 2, 3), np.eye(2, dtype=bool)
+    answer = [{"label": "cat", "score": 0.5, "mask": mask}]
+    write_answers(AnswerSet((AnswerCase("call/a", CALL, [picture, picture + 1], answer),)), tmp_path)
+    found = read_answers(tmp_path)
+    assert found is not None
+    (case,) = found.cases
+    assert [array.tolist() for array in case.inputs] == [picture.tolist(), (picture + 1).tolist()]
+    assert case.inputs[0].dtype == np.uint8
+    assert case.expected[0].pop("mask").tolist() == mask.tolist()
+    assert case.expected == [{"label": "cat", "score": 0.5}]

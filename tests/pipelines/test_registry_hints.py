@@ -29,3 +29,15 @@ def test_a_task_without_a_pipeline(task: str, hint: str) -> None:
     named = re.search(r"'([a-z0-9-]+)'", caught.value.hint or "")
     if named:
         assert pipeline_class(named[1])
+
+
+@pytest.mark.parametrize("module", ["PIL", "soundfile", "soxr"])
+def test_a_missing_package_names_the_extra_that_installs_it(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def load(self) -> None:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr("gpux.pipelines.registry.pipelines", lambda: {"image-classification": Missing()})
+    with pytest.raises(errors.UnsupportedError, match=module) as caught:
+        pipeline_class("image-classification")
+    assert "pip install 'gpux[" in str(caught.value.hint)

@@ -300,3 +300,49 @@ def test_a_variant_without_cases_has_nothing_to_replay(tmp_path: Path) -> None:
     model = stored(tmp_path)
     (tmp_path / FOLDER / "answers.json").unlink()
     assert replay_answers(model, Answers()) == Comparison()
+
+
+def found_object(label: str = "cat", score: float = 0.9, left: int = 10) -> dict[str, Any]:
+    box = {"xmin": left, "ymin": 2, "xmax": 30, "ymax": 40}
+    return {"score": score, "label": label, "box": box, "mask": np.tri(50, dtype=bool)}
+
+
+OBJECTS = AnswerCase("call/objects", CALL, np.zeros((4, 4, 3), np.uint8), [found_object(), found_object("dog", 0.5)])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [found_object(left=11), found_object("dog", 0.5)],
+        [found_object(score=0.90001), found_object("dog", 0.5)],
+    ],
+)
+def test_boxes_may_differ_by_a_pixel(answer: Any) -> None:
+    assert compare_answers([OBJECTS], Answers({"call/objects": answer}), 1e-4).differences == ()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [found_object(left=12), found_object("dog", 0.5)],
+        [found_object("dog"), found_object("dog", 0.5)],
+        [found_object(), {**found_object("dog", 0.5), "mask": np.eye(50, dtype=bool)}],
+        [found_object()],
+    ],
+)
+def test_another_box_label_or_mask_differs(answer: Any) -> None:
+    (difference,) = compare_answers([OBJECTS], Answers({"call/objects": answer}), 1e-4).differences
+    assert "in the reference" in str(difference) or "mask" in str(difference)
+
+
+def test_pictures_and_timestamps_have_bounds_of_their_own() -> None:
+    picture = np.full((3, 3), 100, np.uint8)
+    depth = AnswerCase("call/depth", CALL, picture, {"depth": picture})
+    spoken = {"text": "a", "chunks": [{"text": "a", "timestamp": [0.0, None]}, {"text": "b", "timestamp": [1.0, 2.0]}]}
+    speech = AnswerCase("call/speech", CALL, "x", spoken)
+    close = {"text": "a", "chunks": [spoken["chunks"][0], {"text": "b", "timestamp": (1.02, 2.0)}]}  # type: ignore[dict-item]
+    far = {"text": "a", "chunks": [spoken["chunks"][0], {"text": "b", "timestamp": (1.2, 2.0)}]}  # type: ignore[dict-item]
+    near = Answers({"call/depth": {"depth": picture + 1}, "call/speech": close})
+    assert compare_answers([depth, speech], near, 1e-4).differences == ()
+    other = Answers({"call/depth": {"depth": picture + 2}, "call/speech": far})
+    assert len(compare_answers([depth, speech], other, 1e-4).differences) == 2

@@ -5,7 +5,8 @@ in its folder ``proof/``. The reference libraries are transformers' ``AutoTokeni
 sentence-transformers. ``answers.json`` has
 
 * ``cases``: for each case the fields of :class:`AnswerCase`; ``expected`` is ``{"array": NAME}`` for an array of
-  ``answers.npz``, and ``{"value": ...}`` for any other answer;
+  ``answers.npz``, and ``{"value": ...}`` for any other answer. An array within ``inputs`` or an answer is
+  ``{"$array": NAME}``;
 * ``versions``: library -> version, of the libraries that computed the answers;
 * ``failures``: kind -> why the reference library gave no answers of that kind.
 
@@ -43,7 +44,12 @@ ENCODE = "encode"
 #: A call of the pipeline: ``inputs`` and ``options`` are those of ``transformers.pipeline``, ``expected`` its answer; a
 #: float32 array, for brevity, where the answer is nested lists of numbers. Ask for all labels (``top_k=None``): whether
 #: two that are nearly equal were exchanged cannot be seen in the best one alone.
+#:
+#: A picture, as an input and in an answer, is a uint8 array [height, width, 3] or, in grey, [height, width]; a mask is
+#: a bool array [height, width]; a sound is ``{"array": float32 array [samples], "sampling_rate": int}``.
 CALL = "call"
+#: Stands for an array in the JSON of inputs and answers.
+_KEY = "$array"
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class AnswerCase:
 
     name: str  #: unique in its set: ``tokens/empty``, ``encode/unequal-lengths`` …
     kind: str  #: :data:`TOKENS`, :data:`CHAT`, :data:`ENCODE` or :data:`CALL`
-    inputs: Any  #: JSON-able
-    expected: Any  #: JSON-able, or a numpy array
+    inputs: Any  #: JSON-able, with numpy arrays
+    expected: Any  #: JSON-able, with numpy arrays
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -75,8 +81,9 @@ def write_answers(answers: AnswerSet, folder: Path) -> None:
             arrays[case.name] = case.expected
             expected: dict[str, Any] = {"array": case.name}
         else:
-            expected = {"value": case.expected}
-        cases.append({**vars(case), "options": dict(case.options), "expected": expected})
+            expected = {"value": _split(case.expected, f"{case.name}/expected", arrays)}
+        inputs = _split(case.inputs, f"{case.name}/inputs", arrays)
+        cases.append({**vars(case), "inputs": inputs, "options": dict(case.options), "expected": expected})
     content = {"cases": cases, "versions": dict(answers.versions), "failures": dict(answers.failures)}
     folder.mkdir(parents=True, exist_ok=True)
     if arrays:
@@ -99,7 +106,11 @@ def read_answers(folder: Path) -> AnswerSet | None:
         arrays = _read_arrays(folder / ARRAYS)
         cases = tuple(
             AnswerCase(
-                case["name"], case["kind"], case["inputs"], _expected(case["expected"], arrays), case.get("options", {})
+                case["name"],
+                case["kind"],
+                _joined(case["inputs"], arrays),
+                _expected(case["expected"], arrays),
+                case.get("options", {}),
             )
             for case in content["cases"]
         )
@@ -116,7 +127,25 @@ def _read_arrays(file: Path) -> dict[str, NDArray[Any]]:
 
 
 def _expected(found: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
-    return arrays[found["array"]] if "array" in found else found["value"]
+    return arrays[found["array"]] if "array" in found else _joined(found["value"], arrays)
+
+
+def _split(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """A value whose arrays are replaced by their names; they are added to ``arrays``."""
+    if isinstance(value, np.ndarray):
+        key = f"{name}/{len(arrays)}"
+        arrays[key] = value
+        return {_KEY: key}
+    if isinstance(value, Mapping):
+        return {key: _split(inner, name, arrays) for key, inner in value.items()}
+    return [_split(inner, name, arrays) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _joined(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """The reverse of :func:`_split`."""
+    if isinstance(value, dict):
+        return arrays[value[_KEY]] if set(value) == {_KEY} else {k: _joined(v, arrays) for k, v in value.items()}
+    return [_joined(inner, arrays) for inner in value] if isinstance(value, list) else value
 
 
 def merged(sets: Sequence[AnswerSet]) -> AnswerSet:

@@ -6,12 +6,14 @@ import difflib
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
-from gpux.errors import UnsupportedTaskError
+from gpux.errors import UnsupportedError, UnsupportedTaskError
 from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, translation_pair
 from gpux.pipelines.base import Pipeline
 from gpux.system.plugins import registered
 
 GROUP = "gpux.pipelines"
+#: Package -> the extra that installs it.
+_EXTRAS = {"PIL": "vision", "soundfile": "audio", "soxr": "audio"}
 
 
 def pipelines(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
@@ -28,6 +30,7 @@ def pipeline_class(task: str) -> type[Pipeline]:
 
     Raises:
         UnsupportedTaskError: no pipeline is registered for the task; the message lists the tasks that have one.
+        UnsupportedError: the pipeline needs a package of an extra that is not installed.
     """
     known = pipelines()
     plain = "translation" if translation_pair(task) else task.strip().lower().replace("_", "-")
@@ -38,7 +41,17 @@ def pipeline_class(task: str) -> type[Pipeline]:
             hint=_hint(plain, known),
             task=task,
         )
-    kind: type[Pipeline] = known[name].load()
+    try:
+        kind: type[Pipeline] = known[name].load()
+    except ModuleNotFoundError as exc:
+        extra = _EXTRAS.get(exc.name or "")
+        if extra is None:
+            raise
+        raise UnsupportedError(
+            f"{name} needs the package {exc.name}, which is not installed",
+            hint=f"Install it: pip install 'gpux[{extra}]'.",
+            task=name,
+        ) from exc
     return kind
 
 

@@ -1,7 +1,9 @@
 """Comparison of a pipeline's answers with those of the reference library, from the input to the answer.
 
 :mod:`gpux.convert.answer_case` has the cases. Token ids, chat prompts, labels and texts are equal; each number of a
-vector and each score may differ by ``tolerance`` times the larger of 1 and the case's largest reference magnitude.
+vector and each score may differ by ``tolerance`` times the larger of 1 and the case's largest reference magnitude. In
+answers about pictures and sounds, a box may differ by one pixel (transformers cuts its fractions off), a grey level by
+one, a mask by a thousandth of its union with the reference's, and a timestamp by one frame of 0.02 s.
 """
 
 from __future__ import annotations
@@ -36,6 +38,12 @@ _ANSWERS = frozenset({ENCODE, CALL})
 _GENERATED = frozenset({"generated_text", "summary_text", "translation_text"})
 #: End of the names of libraries that gave token ids, where another version gave the answers.
 _OF_TOKENS = " (tokenizer)"
+#: Least intersection over union of two masks.
+MASK_IOU = 0.999
+#: Pixels, grey levels, and seconds by which these may differ.
+_PIXELS, _LEVELS, _FRAME = 1, 1, 0.02
+#: Keys of what was found at a place: such a ranking is not cut after some entries, so its last one counts too.
+_PLACES = frozenset({"box", "mask"})
 _SHOWN = 80  #: characters of an input or an answer in a message
 
 
@@ -194,11 +202,14 @@ def keep_answers(answers: AnswerSet, cases: Collection[AnswerCase], variant: Pat
 
 
 def _size(case: AnswerCase) -> int:
-    expected = case.expected
-    return (
-        len(json.dumps([case.inputs, None if isinstance(expected, np.ndarray) else expected]))
-        + (expected.nbytes if isinstance(expected, np.ndarray) else 0)
-    )  # fmt: skip
+    """Bytes of a case, not compressed."""
+    nbytes = 0
+
+    def count(array: Any) -> None:
+        nonlocal nbytes
+        nbytes += array.nbytes
+
+    return len(json.dumps([case.inputs, case.expected], default=count)) + nbytes
 
 
 def carry_answers(source: StoredModel, variant: Path) -> AnswerProof | None:
@@ -330,8 +341,19 @@ class _Comparing:
         self.exact_texts = exact_texts
         self.largest: float | None = None
 
-    def compare(self, expected: Any, actual: Any, *, several: bool = False) -> str:
-        """What differs, in words; empty if nothing does. ``several``: the outer list has an answer for each input."""
+    def compare(self, expected: Any, actual: Any, *, several: bool = False, key: str = "") -> str:
+        """What differs, in words; empty if nothing does.
+
+        Args:
+            expected: of the reference.
+            actual: of the pipeline.
+            several: the outer list has an answer for each input.
+            key: of the mapping that has the values, which may allow a difference of its own.
+        """
+        if key in ("box", "timestamp"):
+            return _within(expected, actual, _PIXELS if key == "box" else _FRAME, key)
+        if isinstance(expected, np.ndarray) and expected.dtype in (np.bool_, np.uint8):
+            return (_masks if expected.dtype == np.bool_ else _pictures)(expected, np.asarray(actual))
         numbers = _numbers(expected)
         if numbers is not None:
             return self._numbers(numbers, _numbers(actual))
@@ -339,18 +361,18 @@ class _Comparing:
             if not isinstance(actual, Mapping) or set(actual) != set(expected):
                 return _texts(actual, expected)
             skipped = frozenset[str]() if self.exact_texts else _GENERATED
-            return self._first((expected[key], actual[key]) for key in expected if key not in skipped)
+            return self._first((expected[key], actual[key], key) for key in expected if key not in skipped)
         if isinstance(expected, list):
             if not isinstance(actual, (list, tuple)) or len(actual) != len(expected):
                 return _texts(actual, expected)
             if not several and _is_ranking(expected) and _is_ranking(actual):
                 return self._ranking(expected, list(actual))
-            return self._first(zip(expected, actual, strict=True))
+            return self._first((*pair, "") for pair in zip(expected, actual, strict=True))
         return "" if expected == actual else _texts(actual, expected)
 
     def _first(self, pairs: Any) -> str:
         """The first difference of several; all are measured."""
-        messages = [self.compare(expected, actual) for expected, actual in pairs]
+        messages = [self.compare(expected, actual, key=key) for expected, actual, key in pairs]
         return next((message for message in messages if message), "")
 
     def _numbers(self, expected: NDArray[Any], actual: NDArray[Any] | None) -> str:
@@ -372,13 +394,49 @@ class _Comparing:
 
     def _unmatched(self, entries: list[Any], others: list[Any], *, reverse: bool = False) -> str:
         """An entry that the other ranking has with another score, or not at all although it is not near its end."""
-        last = min(float(other["score"]) for other in others)
+        last = [min(float(other["score"]) for other in others)]
         for entry, other in zip(entries, others, strict=True):
             score, rest = float(entry["score"]), _rest(entry)
-            named = [float(found["score"]) for found in others if _rest(found) == rest] or [last]
+            named = [float(found["score"]) for found in others if not self._differ(rest, _rest(found))]
+            named = named or ([] if _PLACES & rest.keys() else last)
             if all(abs(found - score) > self.allowed for found in named):
                 return _texts(entry, other) if reverse else _texts(other, entry)
         return ""
+
+    def _differ(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+        """How what was found differs, apart from its score."""
+        return _Comparing(self.allowed, self.exact_texts).compare(first, second)
+
+
+def _within(expected: Any, actual: Any, allowed: float, key: str) -> str:
+    """Numbers of a box or of a timestamp, whose end may be open (None)."""
+    pairs = list(zip(_flat(expected), _flat(actual), strict=False))
+    same = len(_flat(expected)) == len(_flat(actual)) and all(
+        here == there if here is None or there is None else abs(here - there) <= allowed + 1e-6 for here, there in pairs
+    )
+    return "" if same else f"{key}: {_texts(actual, expected)}"
+
+
+def _flat(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return [value[name] for name in sorted(value)]
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else [value]
+
+
+def _masks(expected: NDArray[np.bool_], actual: NDArray[Any]) -> str:
+    if actual.shape != expected.shape:
+        return f"the mask has the shape {actual.shape}, and {expected.shape} in the reference"
+    here = actual.astype(bool)
+    union = int((here | expected).sum())
+    iou = int((here & expected).sum()) / union if union else 1.0
+    return "" if iou >= MASK_IOU else f"the mask overlaps with the reference's by {iou:.4f} (IoU), needed {MASK_IOU}"
+
+
+def _pictures(expected: NDArray[np.uint8], actual: NDArray[Any]) -> str:
+    if actual.shape != expected.shape:
+        return f"the picture has the shape {actual.shape}, and {expected.shape} in the reference"
+    levels = int(np.abs(actual.astype(np.int16) - expected).max(initial=0))
+    return "" if levels <= _LEVELS else f"a pixel differs by {levels} levels, allowed {_LEVELS}"
 
 
 def _are_several(inputs: Any) -> bool:
@@ -413,10 +471,15 @@ def _numbers(value: Any) -> NDArray[Any] | None:
 
 def _magnitude(value: Any) -> float:
     """The largest finite magnitude of the numbers in an answer."""
+    if isinstance(value, np.ndarray) and value.dtype in (np.bool_, np.uint8):
+        return 0.0
     numbers = _numbers(value)
     if numbers is not None:
         return float(np.abs(numbers[np.isfinite(numbers)]).max(initial=0.0))
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    if isinstance(value, Mapping):
+        inner = [found for key, found in value.items() if key not in ("box", "timestamp")]
+    else:
+        inner = value if isinstance(value, list) else []
     return max(map(_magnitude, inner), default=0.0)
 
 
@@ -432,5 +495,9 @@ def shortened(value: Any) -> str:
     """An input or an answer as JSON, cut after some characters."""
     if isinstance(value, np.ndarray):
         return f"an array of the shape {value.shape}"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = json.dumps(value, ensure_ascii=False, default=_short)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 2]} …"
+
+
+def _short(value: Any) -> str:
+    return f"an array of the shape {value.shape}" if isinstance(value, np.ndarray) else str(value)

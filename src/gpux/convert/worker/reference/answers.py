@@ -24,6 +24,7 @@ from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, one_line
 from gpux.convert.worker.reference.answers_sentence import is_sentence_model, open_sentences
 from gpux.convert.worker.reference.answers_text import open_labels, open_masks, open_token_vectors
+from gpux.convert.worker.reference.answers_vision import open_image_labels
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def _open_vectors(original: Original) -> Opened:
 TASKS: dict[str, Callable[[Original], Opened]] = {
     "feature-extraction": _open_vectors,
     "fill-mask": open_masks,
+    "image-classification": open_image_labels,
     "text-classification": open_labels,
     "text-generation": open_decoder,
     "text2text-generation": open_encoder_decoder,

@@ -61,11 +61,44 @@ class Original:
                 raise NoReferenceError(f"transformers cannot load the tokenizer: {one_line(exc)}") from exc
         return self.tokenizer
 
-    def open_pipeline(self) -> Any:
-        """``transformers.pipeline`` of the task, on the original in memory."""
+    def open_image_processor(self) -> Any:
+        """The repository's slow image processor, which resizes with Pillow.
+
+        Raises:
+            NoReferenceError: transformers cannot load it.
+        """
+        from transformers import AutoImageProcessor
+
+        return self._load(AutoImageProcessor, "image processor", use_fast=False)
+
+    def open_feature_extractor(self) -> Any:
+        """The repository's feature extractor of sounds.
+
+        Raises:
+            NoReferenceError: transformers cannot load it.
+        """
+        from transformers import AutoFeatureExtractor
+
+        return self._load(AutoFeatureExtractor, "feature extractor")
+
+    def _load(self, loader: Any, what: str, **options: Any) -> Any:
+        options |= {"local_files_only": True, "trust_remote_code": self.trust_remote_code}
+        try:
+            return loader.from_pretrained(self.source, **options)
+        except Exception as exc:
+            raise NoReferenceError(f"transformers cannot load the {what}: {one_line(exc)}") from exc
+
+    def open_pipeline(self, task: str | None = None, **parts: Any) -> Any:
+        """``transformers.pipeline``, on the original in memory.
+
+        Args:
+            task: by default the one that the model is converted for.
+            parts: ``tokenizer``, ``image_processor`` or ``feature_extractor``; by default the tokenizer.
+        """
         from transformers import pipeline
 
-        return pipeline(self.task, model=self.model, tokenizer=self.open_tokenizer(), device="cpu")
+        parts = parts or {"tokenizer": self.open_tokenizer()}
+        return pipeline(task or self.task, model=self.model, device="cpu", **parts)
 
     def texts(self, tokenizer: Any = None, limit: int | None = None) -> Texts:
         """Texts within the limit of tokens."""
@@ -92,11 +125,14 @@ def one_line(exc: BaseException) -> str:
 
 
 def jsonable(value: Any) -> Any:
-    """An answer of ``transformers.pipeline`` with Python's types; a float32 as its shortest decimal."""
+    """An answer of ``transformers.pipeline`` with Python's types; a float32 as its shortest decimal, a picture as uint8
+    [height, width] or [height, width, channels]."""
     if isinstance(value, Mapping):
         return {str(key): jsonable(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [jsonable(inner) for inner in value]
+    if type(value).__module__.startswith("PIL."):
+        return np.asarray(value)  # an array stays one: of a picture, a mask or a map
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return jsonable(value.tolist())
     if isinstance(value, np.generic):

@@ -1,0 +1,1 @@
+"""Image processors: pictures to pixel values."""
