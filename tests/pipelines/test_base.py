@@ -26,14 +26,17 @@ from gpux.errors import (
     CorruptFileError,
     DeviceError,
     GpuxError,
+    InputError,
+    NumericError,
     ProofError,
     SessionError,
+    UnsupportedError,
     UnsupportedTaskError,
     UsageError,
 )
 from gpux.model.variant import Proof, ProofCase, StoredFile, StoredModel
 from gpux.pipelines.base import AnswerRow, Parts, Pipeline
-from gpux.pipelines.batching import overlapped, plan
+from gpux.pipelines.batching import kept, overlapped, plan, windows
 from gpux.pipelines.options import CallOptions, Option, json_schema
 from gpux.pipelines.registry import pipeline_class, pipelines
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
@@ -280,6 +283,8 @@ def test_a_pipeline_is_three_steps(summing: SumPipeline) -> None:
     assert summing.answers([np.array(rows[0])]) == [6.0]
     assert summing.render(6.0) == [AnswerRow("6.0")]
     assert summing([]) == []
+    with pytest.raises(UnsupportedError, match="an answer of sum has no picture"):
+        summing.picture(rows[0], 6.0)
     with pytest.raises(UsageError, match="batch_size is 0, and must be at least 1"):
         summing([], batch_size=0)
 
@@ -300,6 +305,96 @@ def test_an_input_of_several_parts_gets_the_list_of_their_outputs(summing: SumPi
         inputs = [[[1, 2, 3], [4, 5, 6]], [1, 1, 1], np.zeros((0, 3)), [[7, 8, 9]]]
         for batch_size in (None, 1, 3):
             assert pipe(inputs, batch_size=batch_size) == [[6.0, 15.0], 3.0, [], [24.0]]
+
+
+def test_a_generator_of_inputs_gives_a_generator_of_answers(summing: SumPipeline) -> None:
+    read: list[int] = []
+
+    def rows() -> Iterator[Any]:
+        for number in range(500):
+            read.append(number)
+            yield np.array([number, 1, 2])
+
+    answers = summing(rows(), factor=1)
+    assert inspect.isgenerator(answers) and read == []
+    assert next(answers) == 3
+    assert len(read) <= 64  # a window, not all
+    assert list(answers) == [number + 3 for number in range(1, 500)]
+    assert list(summing(iter([]))) == []
+    with pytest.raises(UsageError, match="no option speed"):
+        summing(rows(), speed=1)  # type: ignore[call-arg] # refused before an input is read
+    assert len(read) == 500
+
+
+def test_generators_of_every_kind_of_pipeline_answer_as_lists_do(build: Build) -> None:
+    texts = [f"a fox {index} jumps" for index in range(70)]
+    for task, options in (
+        ("feature-extraction", {"return_arrays": True}),
+        ("text-classification", {"top_k": 2}),
+        ("fill-mask", {}),
+    ):
+        with pipeline(task, model=build(task, name=task), device="cpu") as pipe:
+            items = [f"{text} [MASK]" for text in texts] if task == "fill-mask" else texts
+            for one, other in zip(pipe((text for text in items), **options), pipe(items, **options), strict=True):
+                if task == "feature-extraction":
+                    assert np.allclose(one, other, atol=1e-5)
+                else:
+                    assert [entry["score"] for entry in one] == pytest.approx(
+                        [entry["score"] for entry in other], abs=1e-5
+                    )
+            answers = [answer for _, answer in pipe.iter_answers(items, {"max_length": 8})]
+            assert len(answers) == 70 and json.dumps(answers)
+
+
+def test_an_invalid_input_of_a_generator_is_named_by_its_place(build: Build) -> None:
+    with pipeline(model=build("text-classification"), device="cpu") as pipe:
+        texts = (7 if index == 150 else f"text {index}" for index in range(300))
+        answers = pipe(texts)
+        given = []
+        with pytest.raises(InputError, match="input 150 is int, neither a text nor a pair") as caught:
+            given.extend(answers)
+        assert caught.value.details["index"] == 150
+        assert 0 < len(given) <= 150
+
+
+def test_errors_are_kept_beside_the_answers_to_the_other_inputs(build: Build) -> None:
+    bad = {3, 40, 41, 42, 43, 44, 45, 46, 47, 48, 199}
+    texts = [None if index in bad else f"a fox {index}" for index in range(200)]
+    with pipeline(model=build("text-classification"), device="cpu") as pipe:
+        found = dict(pipe.iter_answers(iter(texts), on_error="keep"))
+        assert list(found) == list(range(200))
+        assert {index for index, answer in found.items() if isinstance(answer, GpuxError)} == bad
+        assert found[199].details["index"] == 199 and found[199].message.startswith("input 199 is NoneType")
+        for index in (0, 39, 49, 198):
+            assert found[index]["score"] == pytest.approx(pipe.answers([texts[index]])[0]["score"], abs=1e-6)
+        with pytest.raises(InputError, match="input 3 is NoneType"):
+            list(pipe.iter_answers(texts))
+        with pytest.raises(UsageError, match="on_error is 'skip'"):
+            pipe.iter_answers(texts, on_error="skip")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="top_k is 0"):  # an option is not an error of each input
+            list(pipe.iter_answers(texts, {"top_k": 0}, on_error="keep"))
+    with pytest.raises(SessionError, match="closed"):
+        list(pipe.iter_answers(["fox"], on_error="keep"))
+
+
+@pytest.mark.parametrize("window", [1, 7, 100])
+def test_windows_grow_and_keep_order(window: int) -> None:
+    parts = list(windows(range(500), window))
+    assert [item for _, part in parts for item in part] == list(range(500))
+    assert [start for start, _ in parts] == [part[0] for _, part in parts]
+    assert max(len(part) for _, part in parts) <= window
+    assert [len(part) for _, part in windows(["x" * 3_000_000] * 3, 100)] == [2, 1]
+
+
+def test_errors_without_a_place_are_found_by_halving() -> None:
+    def answer(items: Sequence[int]) -> list[int]:
+        if any(item % 10 == 3 for item in items):
+            raise NumericError("the outputs are NaN")
+        return [item * 2 for item in items]
+
+    found = kept(answer, range(100))
+    for item, one in enumerate(found):
+        assert isinstance(one, NumericError) if item % 10 == 3 else one == item * 2
 
 
 def test_the_options_of_a_pipeline_are_listed() -> None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, ClassVar, Self, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
 
 import numpy as np
 
-from gpux.errors import CorruptFileError, UsageError
+from gpux.errors import CorruptFileError, GpuxError, InputError, UnsupportedError, UsageError
 from gpux.model.reference import ModelRef
 from gpux.model.variant import StoredModel
-from gpux.pipelines.batching import OUTPUT_BYTES, SECOND_COPY_BYTES, BatchBudget, overlapped, plan
+from gpux.pipelines.batching import (
+    OUTPUT_BYTES,
+    SECOND_COPY_BYTES,
+    BatchBudget,
+    arrives,
+    kept,
+    overlapped,
+    placed,
+    plan,
+    windows,
+)
 from gpux.pipelines.options import CallOptions, Option, OptionSpec, check_names, option_specs, show_keywords
 from gpux.proof.replay import replay_once
 from gpux.runtime.graphs import Graphs
@@ -28,6 +39,10 @@ from gpux.system.settings import Settings
 
 #: One output for each input of a batch, by a session of the pipeline.
 Forward = Callable[[Sequence[Any], Session], Sequence[Any]]
+#: What an input of a task is.
+Kind = Literal["text", "image", "audio", "video"]
+#: Inputs that are read before they are answered, where they come from a generator. Pictures and sounds are large.
+_WINDOWS: Mapping[Kind, int] = {"text": 2048, "image": 32, "audio": 4, "video": 4}
 
 
 class OpenOptions(TypedDict, total=False):
@@ -95,6 +110,8 @@ class Pipeline(ABC):
     task: ClassVar[str]  #: the Hub's name
     #: the task that the model is stored for, where it differs: ``text2text-generation`` for ``summarization``
     model_task: ClassVar[str]
+    takes: ClassVar[Kind] = "text"  #: what an input is; a picture or sound is given as a path, bytes or an array
+    window: ClassVar[int | None] = None  #: inputs of a generator that are answered together; None: by what it takes
     call_options: ClassVar[type] = CallOptions  #: a TypedDict, see :mod:`gpux.pipelines.options`
     budget: ClassVar[BatchBudget] = BatchBudget()  #: how many inputs run together
     spins: ClassVar[bool] = False  #: default of ``spinning``
@@ -107,6 +124,8 @@ class Pipeline(ABC):
         for member in vars(cls).values():
             if callable(member) and hasattr(member, "__globals__"):
                 show_keywords(member)
+        if "__call__" in vars(cls):
+            cls.__call__ = _generators_too(vars(cls)["__call__"])  # type: ignore[method-assign] # the same signature
 
     def __init__(
         self,
@@ -145,7 +164,12 @@ class Pipeline(ABC):
     # What a task implements
 
     def __call__(self, inputs: Any, *_: Any, **options: Any) -> Any:  # a subclass names the types of both
-        """The answer to one input, or a list of answers to a list of inputs, as ``transformers.pipeline`` gives it."""
+        """The answer to one input, or a list of answers to a list of inputs, as ``transformers.pipeline`` gives it.
+
+        Inputs from a generator, or from another iterable without a length, give a generator of answers in their order:
+        of each what a list of inputs gives. It reads and answers a window of inputs at a time, so that memory is
+        bounded however many there are.
+        """
         several = isinstance(inputs, (list, tuple))
         answers = self.run(inputs if several else [inputs], options)
         return answers if several else answers[0]
@@ -188,9 +212,28 @@ class Pipeline(ABC):
         """Units of a prepared input in the :attr:`budget` of a batch: 1, or its length where inputs are padded."""
         return 1
 
+    def to_json(self, answer: Any) -> Any:
+        """An answer of :meth:`run` as JSON-able values; by default unchanged."""
+        return answer
+
     def render(self, answer: Any) -> list[AnswerRow]:
         """An answer of :meth:`answers` as lines of text; by default its JSON."""
         return [AnswerRow(json.dumps(answer, ensure_ascii=False))]
+
+    def picture(self, inputs: Any, answer: Any) -> Any:
+        """A picture of an answer: an image with its boxes or masks drawn, depths as grey levels.
+
+        Args:
+            inputs: one input.
+            answer: what :meth:`run` answered to it.
+
+        Returns:
+            A ``PIL.Image.Image``.
+
+        Raises:
+            UnsupportedError: an answer of this task cannot be drawn, which is the default.
+        """
+        raise UnsupportedError(f"an answer of {self.task} has no picture", hint="Print it, or write it as JSON.")
 
     # What a caller uses
 
@@ -199,12 +242,74 @@ class Pipeline(ABC):
         """The options of a call: name, type, default and help of each, sorted by name."""
         return list(option_specs(cls.call_options))
 
-    def answers(self, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, inputs: Sequence[Any], options: Mapping[str, Any] | None = None) -> list[Any]:
         """One JSON-able answer for each input, in order, also where a call would unwrap the answer to a single one.
 
         The command line prints these, and a server sends them.
+
+        Args:
+            inputs: any number of inputs, as :meth:`preprocess` accepts them.
+            options: of this call; they replace those of the pipeline.
+
+        Raises:
+            InputError: an input is invalid; ``index`` is its place.
         """
-        return self.run(inputs, {})
+        return [self.to_json(answer) for answer in self.run(inputs, options or {})]
+
+    def iter_answers(
+        self,
+        inputs: Iterable[Any],
+        options: Mapping[str, Any] | None = None,
+        *,
+        on_error: Literal["raise", "keep"] = "raise",
+    ) -> Iterator[tuple[int, Any]]:
+        """The place of each input and its answer as :meth:`answers` gives it, in order, in bounded memory.
+
+        >>> for index, answer in pipe.iter_answers(open("texts.txt"), on_error="keep"):
+        ...     print(index, "failed" if isinstance(answer, GpuxError) else answer)
+
+        Args:
+            inputs: any iterable; read a window at a time, see :attr:`window`.
+            options: of this call; they replace those of the pipeline.
+            on_error: ``keep`` gives the :class:`GpuxError` of an input in place of its answer, and answers the others;
+                ``raise`` raises it.
+
+        Raises:
+            InputError: an input is invalid, unless errors are kept; ``index`` is its place.
+            UsageError: an option is invalid, or ``on_error``.
+        """
+        if on_error not in ("raise", "keep"):
+            raise UsageError(f"on_error is {on_error!r}", hint="It may be raise or keep.")
+        answer = functools.partial(self.answers, options=options)
+        return self._in_windows(inputs, answer, self._window, keep=on_error == "keep")
+
+    def _in_windows(
+        self, inputs: Iterable[Any], answer: Callable[[Sequence[Any]], Sequence[Any]], window: int, *, keep: bool
+    ) -> Iterator[tuple[int, Any]]:
+        for start, part in windows(inputs, window):
+            try:
+                answers = kept(answer, part) if keep else answer(part)
+            except InputError as error:
+                if not isinstance(error.details.get("index"), int):
+                    raise
+                raise placed(error, start + error.details["index"]) from error
+            for place, one in enumerate(answers, start):
+                if isinstance(one, GpuxError) and self.session.closed:
+                    raise one
+                yield place, placed(one, place) if isinstance(one, GpuxError) else one
+
+    @property
+    def _window(self) -> int:
+        return self.window or _WINDOWS[self.takes]
+
+    @property
+    def _call_window(self) -> int:
+        """Inputs of a generator that one call answers together."""
+        return self._window
+
+    def _call_each(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
+        """What a call answers to a list of inputs: one answer for each, also to a list of one input."""
+        return self.run(inputs, options)
 
     def run(self, inputs: Any, options: Mapping[str, Any]) -> list[Any]:
         """One answer for each input, in order: :meth:`preprocess`, :meth:`forward` in batches, :meth:`postprocess`.
@@ -320,6 +425,20 @@ class Pipeline(ABC):
             if self._one_thread_session is None:
                 self._one_thread_session = Session(self.session.path, device="cpu", threads=1)
             return self._one_thread_session
+
+
+def _generators_too(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A pipeline's ``__call__`` that also accepts a generator of inputs, see :meth:`Pipeline.__call__`."""
+
+    @functools.wraps(call)
+    def called(self: Pipeline, inputs: Any, *more: Any, **options: Any) -> Any:
+        if not arrives(inputs) or more:
+            return call(self, inputs, *more, **options)
+        self._check_options(options)  # now, and not with the first answer
+        answer = functools.partial(self._call_each, options=options)
+        return (one for _, one in self._in_windows(inputs, answer, self._call_window, keep=False))
+
+    return called
 
 
 def check_positive(**values: int | None) -> None:

@@ -1,12 +1,19 @@
-"""Which inputs run together: sorted by size, so that little is padded, and within a budget that bounds memory."""
+"""Which inputs run together: sorted by size, so that little is padded, and within a budget that bounds memory.
+
+Inputs that arrive one by one are answered in windows: so many are read, answered as a list, and handed out before the
+next are read. Memory is bounded by the window, whatever the number of inputs.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from gpux.errors import CacheMemoryError, GpuxError, InputError, NumericError, SessionError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -15,6 +22,17 @@ R = TypeVar("R")
 OUTPUT_BYTES = 64_000_000
 #: Bytes of weights up to which a second copy is loaded, for a session whose runs have one thread each.
 SECOND_COPY_BYTES = 256_000_000
+#: Inputs of the first window: few, so that the first answer comes early; each window has twice as many as the last.
+FIRST_WINDOW = 32
+#: Characters or bytes of one window at most.
+_WINDOW_LENGTH = 4_000_000
+#: Invalid inputs that are taken out of a window one by one; a window with more is answered in halves.
+_SINGLE_ERRORS = 4
+
+#: Errors that one input may cause, so that the others can still be answered.
+_OF_AN_INPUT = (InputError, NumericError, CacheMemoryError, SessionError)
+#: An answer to each of several inputs.
+Answering = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -75,3 +93,67 @@ def overlapped(run: Callable[[T], R], items: Sequence[T], runs: int) -> Iterator
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def arrives(inputs: Any) -> bool:
+    """Whether inputs come one by one: a generator, or another iterable without a length that is not an open file."""
+    return isinstance(inputs, Iterable) and not isinstance(inputs, Sized) and not hasattr(inputs, "read")
+
+
+def windows(inputs: Iterable[T], largest: int) -> Iterator[tuple[int, list[T]]]:
+    """Parts of the inputs, each with the place of its first one; the next input is read when a part was used.
+
+    Args:
+        inputs: read once.
+        largest: inputs of one part at most.
+    """
+    start, size = 0, min(FIRST_WINDOW, largest)
+    part: list[T] = []
+    length = 0
+    for item in inputs:
+        part.append(item)
+        length += len(item) if isinstance(item, (str, bytes)) else 0
+        if len(part) >= size or length >= _WINDOW_LENGTH:
+            yield start, part
+            start, size = start + len(part), min(2 * size, largest)
+            part, length = [], 0
+    if part:
+        yield start, part
+
+
+def kept(answer: Answering, inputs: Sequence[Any]) -> list[Any]:
+    """The answer to each input, or the error that it caused; the other inputs are answered nevertheless.
+
+    Raises:
+        GpuxError: an error that no single input causes, such as an invalid option.
+    """
+    found: list[Any] = [None] * len(inputs)
+    left = list(range(len(inputs)))
+    for _ in range(_SINGLE_ERRORS):
+        try:
+            answers = answer([inputs[place] for place in left])
+        except _OF_AN_INPUT as error:
+            if len(left) == 1:
+                found[left[0]] = error
+                return found
+            index = error.details.get("index")
+            if not isinstance(index, int) or not 0 <= index < len(left):
+                break
+            found[left.pop(index)] = error
+        else:
+            for place, one in zip(left, answers, strict=True):
+                found[place] = one
+            return found
+    for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+        for place, one in zip(half, kept(answer, [inputs[place] for place in half]) if half else (), strict=True):
+            found[place] = one
+    return found
+
+
+def placed(error: GpuxError, index: int) -> GpuxError:
+    """The error of an input of a window, with the input's place among all inputs in ``index`` and in its message."""
+    local = error.details.get("index", 0)
+    message = re.sub(
+        r"\b\d+\b", lambda found: str(index) if found[0] == str(local) else found[0], error.message, count=1
+    )
+    return type(error)(message, hint=error.hint, **{**error.details, "index": index})

@@ -61,6 +61,7 @@ class GenerationPipeline(Pipeline):
 
     spins: ClassVar[bool] = True
     call_options: ClassVar[type] = GenerationCallOptions
+    window: ClassVar[int | None] = 64
     encoder_decoder: ClassVar[bool] = False  #: the model has an encoder
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
@@ -150,6 +151,11 @@ class GenerationPipeline(Pipeline):
     def render(self, answer: Any) -> list[AnswerRow]:
         """A line for each sequence, with the score of a beam."""
         return [AnswerRow(one["text"], one["score"]) for one in answer]
+
+    def _call_each(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
+        """In the form of a call, which is not that of :meth:`run`."""
+        answers: Sequence[Any] = self(list(inputs), **options)
+        return answers
 
     @property
     def params_task(self) -> str:

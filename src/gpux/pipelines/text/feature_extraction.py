@@ -40,6 +40,8 @@ from gpux.runtime.token_outputs import linear_layers, sentence_output, token_out
 Floats = NDArray[np.float32]
 #: Texts that are tokenized together: enough to sort well, few enough to hold in memory.
 _CHUNK = 4096
+#: Texts of a generator whose token vectors are held at once: 100 MB of lists for 256 tokens of 384 numbers each.
+_TOKENS_WINDOW = 64
 
 
 class FeatureExtractionOptions(TextOptions, total=False):
@@ -124,12 +126,30 @@ class FeatureExtractionPipeline(TextPipeline):
         """The token vectors with a leading axis of length 1, as transformers has it."""
         return output[None] if options.return_arrays else output[None].tolist()
 
-    def answers(self, inputs: Sequence[Any]) -> list[Any]:
+    def answers(self, inputs: Sequence[Any], options: Mapping[str, Any] | None = None) -> list[Any]:
         """The vector of each text for a sentence-transformers model, or a graph that computes it itself; else the
         vectors of its tokens."""
-        if self.model.has_file("modules.json") or self._own_output is not None:
-            return list(self.encode(list(inputs)).tolist())
-        return [np.asarray(answer).tolist() for answer in super().answers(inputs)]
+        if not self._answers_sentences:
+            return super().answers(inputs, options)
+        merged = self._merged(options or {})
+        limits = tokenizer_options(merged, "tokenize_kwargs")
+        return list(self.encode(list(inputs), batch_size=merged.get("batch_size"), **limits).tolist())
+
+    def to_json(self, answer: Any) -> Any:
+        """Nested lists."""
+        return np.asarray(answer).tolist()
+
+    @property
+    def _answers_sentences(self) -> bool:
+        return self.model.has_file("modules.json") or self._own_output is not None
+
+    @property
+    def _window(self) -> int:
+        return super()._window if self._answers_sentences else _TOKENS_WINDOW
+
+    @property
+    def _call_window(self) -> int:
+        return _TOKENS_WINDOW
 
     def render(self, answer: Any) -> list[AnswerRow]:
         """Size, norm and first numbers of a sentence vector, or a line for each token's vector."""
