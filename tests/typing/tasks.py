@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskPipeline
     from gpux.pipelines.text.text_classification import TextClassificationPipeline
+    from gpux.pipelines.vision.image_classification import ImageClassificationPipeline
 
 
 def every_literal(model: StoredModel) -> None:
@@ -36,6 +37,7 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("sentiment-analysis", model), TextClassificationPipeline)
     assert_type(pipeline("sequence-classification", model), TextClassificationPipeline)
     assert_type(pipeline("text-ranking", model), TextClassificationPipeline)
+    assert_type(pipeline("image-classification", model), ImageClassificationPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
     assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
     assert_type(pipeline("conversational", model), TextGenerationPipeline)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     from gpux.pipelines.text.feature_extraction import FeatureExtractionArguments, FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskArguments, FillMaskPipeline
     from gpux.pipelines.text.text_classification import TextClassificationArguments, TextClassificationPipeline
+    from gpux.pipelines.vision.image_classification import ImageClassificationArguments, ImageClassificationPipeline
 
 Model: TypeAlias = StoredModel | ModelRef | str | Path
 
@@ -123,6 +124,15 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[TextClassificationArguments],
 ) -> TextClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["image-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ImageClassificationArguments],
+) -> ImageClassificationPipeline: ...
 @overload
 def pipeline(
     task: TextGeneration,
