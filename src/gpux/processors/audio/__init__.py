@@ -1,0 +1,1 @@
+"""Feature extractors: sounds to the arrays that a graph reads."""
