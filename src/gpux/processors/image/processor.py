@@ -3,95 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from typing import Any
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
+from gpux.processors.image import detection, sizes, standard
+from gpux.processors.image.prepared import ImageProcessor, PreparedImage
+from gpux.processors.image.settings import class_table, resolve_settings
 
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """One picture as the graph reads it."""
-
-    #: by name of a graph input, without the batch axis: ``pixel_values`` float32 [channels, height, width], and others
-    #: of the class (``pixel_mask`` …)
-    inputs: Mapping[str, NDArray[Any]]
-    original: tuple[int, int]  #: height and width of the picture that came in
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the pixel values."""
-        height, width = self.inputs["pixel_values"].shape[-2:]
-        return height, width
-
-
-class ImageProcessor(Protocol):
-    """Prepares pictures as one class of transformers does, with the settings of one repository."""
-
-    class_name: str  #: transformers' name, without ``Fast`` or ``FeatureExtractor``: ``ViTImageProcessor``
-    settings: Mapping[str, Any]  #: of the repository's file over the defaults of the class
-
-    def __call__(self, image: Image.Image) -> PreparedImage:
-        """Prepare an RGB picture.
-
-        Raises:
-            InputError: the picture is too small or too large for the processor.
-        """
+__all__ = ["ImageProcessor", "PreparedImage", "make_image_processor", "open_image_processor", "processor_classes"]
 
 
 def open_image_processor(model: StoredModel) -> ImageProcessor:
     """The image processor that the files of a variant name.
 
+    The class stands in ``preprocessor_config.json``, in ``processor_config.json`` (transformers 5) or follows from the
+    ``model_type`` in ``config.json``, in this order, as in ``AutoImageProcessor``.
+
     Raises:
-        UnsupportedError: there is none, or it is of a class that gpux does not know.
+        UnsupportedError: the files name no class, or one that gpux does not have.
     """
-    found = model.read_json("preprocessor_config.json")
-    name = str(found.get("image_processor_type") or found.get("feature_extractor_type") or "none")
-    plain = name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
-    if plain not in _CLASSES:
+    found: Mapping[str, Any] = model.read_json("preprocessor_config.json") or model.read_json("processor_config.json")
+    nested = found.get("image_processor")
+    found = nested if isinstance(nested, Mapping) else found
+    name = found.get("image_processor_type")
+    if name is None and found.get("feature_extractor_type"):
+        name = str(found["feature_extractor_type"]).replace("FeatureExtractor", "ImageProcessor")
+    if name is None:
+        config = model.read_json("config.json")
+        name = config.get("image_processor_type")
+        name = class_table()["model_types"].get(config.get("model_type")) if name is None else name
+    if not found or name is None:
         raise UnsupportedError(
-            f"{model.id} needs the image processor {name}, which gpux does not have",
-            hint="Prepare the arrays yourself and run them with gpux.Graphs.",
+            f"{model.id} has no preprocessor_config.json that says how its pictures are prepared",
+            hint="Add the preprocessor_config.json of the model it was trained from, and pull it again; or prepare the "
+            "arrays yourself and run them with gpux.Graphs.",
             model=model.id,
         )
-    return _CLASSES[plain](plain, found)
+    try:
+        return make_image_processor(str(name), found)
+    except UnsupportedError as exc:
+        exc.details.setdefault("model", model.id)
+        raise
 
 
-class FixedSizeProcessor:
-    """Resize to a fixed size, rescale, normalize."""
+def make_image_processor(name: str, found: Mapping[str, Any]) -> ImageProcessor:
+    """An image processor by the name of its class; ``found`` is what the repository's file says.
 
-    def __init__(self, class_name: str, settings: Mapping[str, Any]) -> None:
-        self.class_name = class_name
-        self.settings: Mapping[str, Any] = {**_DEFAULTS, **settings}
+    Names that end with ``Fast`` (the same steps by torchvision) and ``FeatureExtractor`` (before transformers 4.26) are
+    those of the same class.
 
-    def __call__(self, image: Image.Image) -> PreparedImage:
-        """Pixel values float32 [3, height, width]."""
-        settings, original = self.settings, (image.height, image.width)
-        if settings["do_resize"]:
-            size = settings["size"]
-            image = image.resize((size["width"], size["height"]), settings["resample"])
-        values: NDArray[Any] = np.asarray(image)
-        if settings["do_rescale"]:
-            values = (values.astype(np.float64) * settings["rescale_factor"]).astype(np.float32)
-        if settings["do_normalize"]:
-            mean, std = (np.array(settings[name], dtype=values.dtype) for name in ("image_mean", "image_std"))
-            values = (values - mean) / std
-        return PreparedImage({"pixel_values": values.transpose(2, 0, 1)}, original)
+    Raises:
+        UnsupportedError: gpux does not have the class, or cannot follow one of the settings.
+    """
+    plain = name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    if plain not in _CLASSES:
+        only = plain in class_table()["only_torchvision"]
+        raise UnsupportedError(
+            f"the image processor {name} exists only with torchvision, which gpux does not use"
+            if only
+            else f"gpux does not have the image processor {name}",
+            hint="Prepare the arrays yourself and run them with gpux.Graphs.",
+        )
+    return _CLASSES[plain](plain, resolve_settings(plain, found))
 
 
-_DEFAULTS: dict[str, Any] = {
-    "do_resize": True,
-    "size": {"height": 224, "width": 224},
-    "resample": Image.Resampling.BILINEAR,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": (0.5, 0.5, 0.5),
-    "image_std": (0.5, 0.5, 0.5),
+def processor_classes() -> tuple[str, ...]:
+    """The classes that gpux has, by their names in transformers."""
+    return tuple(sorted(_CLASSES))
+
+
+_Make = Callable[[str, Mapping[str, Any]], ImageProcessor]
+_fixed, _shortest = standard.standard(sizes.fixed), standard.standard(sizes.shortest_or_fixed)
+_detr = detection.padding(sizes.detection)
+_masks = detection.padding(sizes.masks, detection.MaskProcessor)
+_CLASSES: dict[str, _Make] = {
+    "BeitImageProcessor": _fixed,
+    "BitImageProcessor": _shortest,
+    "BlipImageProcessor": _fixed,
+    "CLIPImageProcessor": _shortest,
+    "ChineseCLIPImageProcessor": _fixed,
+    "ConditionalDetrImageProcessor": _detr,
+    "ConvNextImageProcessor": standard.ConvNextProcessor,
+    "DPTImageProcessor": lambda name, settings: standard.DepthProcessor(name, settings, sizes.depth),
+    "DeformableDetrImageProcessor": _detr,
+    "DeiTImageProcessor": _fixed,
+    "DetrImageProcessor": _detr,
+    "EfficientNetImageProcessor": standard.EfficientNetProcessor,
+    "GLPNImageProcessor": lambda name, settings: standard.RescalingProcessor(name, settings, sizes.multiple_below),
+    "GroundingDinoImageProcessor": _detr,
+    "ImageGPTImageProcessor": standard.ClusterProcessor,
+    "LayoutLMv2ImageProcessor": standard.DocumentFlippingProcessor,
+    "LayoutLMv3ImageProcessor": standard.DocumentProcessor,
+    "LevitImageProcessor": standard.standard(sizes.levit),
+    "Mask2FormerImageProcessor": _masks,
+    "MaskFormerImageProcessor": _masks,
+    "MobileNetV1ImageProcessor": _shortest,
+    "MobileNetV2ImageProcessor": _shortest,
+    "MobileViTImageProcessor": lambda name, settings: standard.FlippingProcessor(
+        name, settings, sizes.shortest_or_fixed
+    ),
+    "OneFormerImageProcessor": _masks,
+    "OwlViTImageProcessor": _fixed,
+    "PoolFormerImageProcessor": standard.standard(sizes.poolformer),
+    "PvtImageProcessor": _fixed,
+    "RTDetrImageProcessor": detection.padding(sizes.detection),
+    "SegformerImageProcessor": _fixed,
+    "SiglipImageProcessor": _fixed,
+    "Swin2SRImageProcessor": standard.Swin2SRProcessor,
+    "ViTImageProcessor": _fixed,
+    "YolosImageProcessor": detection.padding(sizes.yolos, detection.UnmaskedProcessor),
 }
-_CLASSES: dict[str, Callable[[str, Mapping[str, Any]], ImageProcessor]] = {"ViTImageProcessor": FixedSizeProcessor}

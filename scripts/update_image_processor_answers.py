@@ -1,0 +1,63 @@
+"""Write tests/processors/image_answers.npz: what transformers' image processors make of the pictures of the tests.
+
+For each case of ``tests/processors/image_cases.py``, picture and output: shape and dtype, evenly spaced values, and the
+sum and the sum of squares of all. With ``--all FILE``, every value. Run with the interpreter of the toolchain
+``optimum``: ``python scripts/update_image_processor_answers.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "tests/processors/image_answers.npz"
+sys.path.insert(0, str(ROOT / "tests/processors"))
+import image_cases  # noqa: E402 - found through the line above
+
+
+def main() -> None:
+    """Write the file."""
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--all", type=Path, help="write every value to this file instead")
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {}
+    for index, (class_name, settings) in enumerate(image_cases.CASES):
+        for place, picture in enumerate(image_cases.pictures()):
+            try:
+                outputs = reference(class_name, settings, picture)
+            except Exception as exc:  # noqa: BLE001 - a case that transformers refuses has no answer
+                print(f"{class_name} {settings} {place}: {type(exc).__name__}: {exc}", file=sys.stderr)
+                continue
+            for name, array in outputs.items():
+                key = f"{image_cases.label(index, class_name)}/{place}/{name}"
+                if arguments.all:
+                    found[key] = array
+                else:
+                    found |= image_cases.summary(key, array)
+    np.savez_compressed(arguments.all or FILE, **found)
+
+
+def reference(class_name: str, settings: dict[str, Any], picture: Any) -> dict[str, np.ndarray]:
+    """The outputs of transformers for one picture, without the batch axis."""
+    with tempfile.TemporaryDirectory() as folder:
+        more: dict[str, Any] = {}
+        if class_name == "OneFormerImageProcessor":  # it reads the names of classes, which do not change the pixels
+            (Path(folder) / "classes.json").write_text("{}")
+            more = {"repo_path": folder, "class_info_file": "classes.json"}
+        processor = getattr(transformers, class_name).from_dict(settings | more)
+    outputs = {name: np.asarray(value)[0] for name, value in processor(picture, return_tensors="np").items()}
+    return {name: value for name, value in outputs.items() if value.dtype.kind in "biuf"}  # OneFormer adds a text
+
+
+if __name__ == "__main__":
+    main()

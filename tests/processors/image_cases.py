@@ -1,0 +1,103 @@
+"""Pictures and settings that image processors are compared on; imported by tests and, in the toolchain, by
+``scripts/update_image_processor_answers.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+#: width and height: landscape, portrait, square, and smaller than most targets
+SIZES = ((61, 43), (35, 58), (48, 48), (9, 7))
+
+SMALL = {"height": 30, "width": 26}
+CROP = {"height": 24, "width": 20}
+PAD = {"height": 64, "width": 64}
+EDGE = {"shortest_edge": 28}
+EDGES = {"shortest_edge": 28, "longest_edge": 37}
+
+#: (class, settings over the defaults of the class)
+CASES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("BeitImageProcessor", {"size": 33, "crop_size": 24}),
+    ("BeitImageProcessor", {"size": SMALL, "do_center_crop": False, "reduce_labels": True}),
+    ("BitImageProcessor", {"size": EDGE, "crop_size": 24}),
+    ("BlipImageProcessor", {"size": 24}),
+    ("CLIPImageProcessor", {"size": 30, "crop_size": 24}),
+    ("CLIPImageProcessor", {"size": SMALL, "crop_size": CROP, "resample": 2, "do_normalize": False}),
+    ("CLIPImageProcessor", {"size": 30, "crop_size": 24, "use_square_size": True}),
+    ("CLIPImageProcessor", {"do_resize": False, "crop_size": [40, 40], "image_mean": None}),
+    ("ChineseCLIPImageProcessor", {"size": SMALL, "crop_size": CROP}),
+    ("ConditionalDetrImageProcessor", {"size": EDGES}),
+    ("ConvNextImageProcessor", {"size": {"shortest_edge": 30}}),
+    ("ConvNextImageProcessor", {"size": 32, "crop_pct": 0.95, "resample": 3}),
+    ("ConvNextImageProcessor", {"size": 384, "do_normalize": False}),
+    ("DPTImageProcessor", {"size": 32}),
+    ("DPTImageProcessor", {"size": [40, 56], "keep_aspect_ratio": True, "ensure_multiple_of": 14}),
+    ("DPTImageProcessor", {"size": SMALL, "do_pad": True, "size_divisor": 16}),
+    ("DeformableDetrImageProcessor", {"size": 28, "max_size": 37}),
+    ("DeiTImageProcessor", {"size": 30, "crop_size": 24}),
+    ("DetrImageProcessor", {"size": EDGES}),
+    ("DetrImageProcessor", {"size": 28, "max_size": 200, "pad_and_return_pixel_mask": False}),
+    ("DetrImageProcessor", {"size": {"max_height": 40, "max_width": 30}, "pad_size": {"height": 44, "width": 50}}),
+    ("DetrImageProcessor", {"size": SMALL, "do_normalize": False}),
+    ("EfficientNetImageProcessor", {"size": 29}),
+    ("EfficientNetImageProcessor", {"size": 30, "do_center_crop": True, "crop_size": 24, "include_top": False}),
+    ("EfficientNetImageProcessor", {"size": 20, "rescale_offset": True, "rescale_factor": 1 / 127.5}),
+    ("GLPNImageProcessor", {"size_divisor": 6}),
+    ("GroundingDinoImageProcessor", {"size": EDGES}),
+    ("ImageGPTImageProcessor", {"size": 16, "clusters": [[-1.0, -0.5, 0.0], [0.5, 0.5, 0.5], [0.1, -0.2, 0.9]]}),
+    ("LayoutLMv2ImageProcessor", {"size": 24, "apply_ocr": False}),
+    ("LayoutLMv3ImageProcessor", {"size": 24, "apply_ocr": False}),
+    ("LevitImageProcessor", {"size": 24, "crop_size": 24}),
+    ("Mask2FormerImageProcessor", {"size": EDGES}),
+    ("MaskFormerImageProcessor", {"size": EDGES, "size_divisor": 16}),
+    ("MaskFormerImageProcessor", {"size": 28, "max_size": 40, "size_divisor": 0, "pad_size": PAD}),
+    ("MobileNetV1ImageProcessor", {"size": 30, "crop_size": 24}),
+    ("MobileNetV2ImageProcessor", {"size": 30, "crop_size": 24}),
+    ("MobileViTImageProcessor", {"size": 26, "crop_size": 24}),
+    ("MobileViTImageProcessor", {"size": 20, "crop_size": 24, "do_flip_channel_order": False}),
+    ("OneFormerImageProcessor", {"size": EDGES}),
+    ("OwlViTImageProcessor", {"size": [24, 24]}),
+    ("PoolFormerImageProcessor", {"size": 24, "crop_size": 24}),
+    ("PoolFormerImageProcessor", {"size": SMALL, "crop_size": 24, "crop_pct": 0.95}),
+    ("PvtImageProcessor", {"size": 24}),
+    ("RTDetrImageProcessor", {"size": {"height": 24, "width": 24}}),
+    ("RTDetrImageProcessor", {"size": EDGES, "do_pad": True, "do_normalize": True}),
+    ("SegformerImageProcessor", {"size": 24, "reduce_labels": True}),
+    ("SegformerImageProcessor", {"do_resize": False}),
+    ("SiglipImageProcessor", {"size": {"height": 24, "width": 24}}),
+    ("Swin2SRImageProcessor", {}),
+    ("Swin2SRImageProcessor", {"size_divisor": 6, "rescale_factor": 0.01}),
+    ("ViTImageProcessor", {"size": 24}),
+    ("ViTImageProcessor", {"size": [24, 30], "resample": 1, "do_rescale": False}),
+    ("ViTImageProcessor", {"size": 24, "do_rescale": False, "do_normalize": False}),
+    ("YolosImageProcessor", {"size": EDGES}),
+    ("YolosImageProcessor", {"size": 50, "max_size": 70}),
+)  # fmt: skip
+
+
+def pictures() -> list[Image.Image]:
+    """RGB pictures of :data:`SIZES`: gradients with noise, edges and flat parts."""
+    rng = np.random.default_rng(16)
+    found = []
+    for width, height in SIZES:
+        rows, columns = np.mgrid[0:height, 0:width]
+        waves = np.stack([np.sin(columns / 3 + shift) + np.cos(rows / (4 + shift)) for shift in range(3)], axis=-1)
+        pixels = 128 + 50 * waves + rng.integers(-27, 28, (height, width, 3))
+        pixels[: height // 4, : width // 3] = (255, 0, 128)
+        found.append(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)))
+    return found
+
+
+def label(index: int, class_name: str) -> str:
+    """The name of a case in files."""
+    return f"{index:03d}-{class_name}"
+
+
+def summary(key: str, array: np.ndarray) -> dict[str, Any]:
+    """A small part of an output: at most 48 evenly spaced values, the shape, and two sums."""
+    flat = array.reshape(-1)
+    picked = flat[np.linspace(0, flat.size - 1, min(flat.size, 48)).astype(int)]
+    wide = flat.astype(np.float64)
+    return {key: picked, f"{key}#": np.array([*array.shape, wide.sum(), np.square(wide).sum()], np.float64)}
