@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from gpux.pipelines.generation.text_generation import TextGenerationPipeline
     from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskPipeline
+    from gpux.pipelines.text.question_answering import QuestionAnsweringPipeline
     from gpux.pipelines.text.text_classification import TextClassificationPipeline
+    from gpux.pipelines.text.token_classification import TokenClassificationPipeline
+    from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationPipeline
 
 
@@ -37,6 +40,11 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("sentiment-analysis", model), TextClassificationPipeline)
     assert_type(pipeline("sequence-classification", model), TextClassificationPipeline)
     assert_type(pipeline("text-ranking", model), TextClassificationPipeline)
+    assert_type(pipeline("token-classification", model), TokenClassificationPipeline)
+    assert_type(pipeline("ner", model), TokenClassificationPipeline)
+    assert_type(pipeline("named-entity-recognition", model), TokenClassificationPipeline)
+    assert_type(pipeline("question-answering", model), QuestionAnsweringPipeline)
+    assert_type(pipeline("zero-shot-classification", model), ZeroShotClassificationPipeline)
     assert_type(pipeline("image-classification", model), ImageClassificationPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
     assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
@@ -97,6 +105,18 @@ def labels() -> None:
     assert_type(classify.labels, list[str])
     classify({"text": "a", "text_pair": "b"}, top_k=2)
     classify("a", function_to_apply="tanh")  # type: ignore[arg-type]
+
+
+def found() -> None:
+    find = pipeline("ner", "org/name", aggregation_strategy="simple", stride=16)
+    find(["a", "b"], ignore_labels=["O"])
+    find("a", aggregation_strategy="last")  # type: ignore[arg-type]
+    answer = pipeline("question-answering", "org/name", top_k=3, context="a")
+    answer(question=["a"], context=["b"], handle_impossible_answer=True)
+    answer("a", "b", max_answer_length=3)  # type: ignore[call-arg]
+    choose = pipeline("zero-shot-classification", "org/name", candidate_labels="a, b")
+    choose("a", ["a", "b"], multi_label=True)
+    choose(["a"], hypothesis="{}")  # type: ignore[call-arg]
 
 
 async def written() -> None:

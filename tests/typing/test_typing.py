@@ -142,11 +142,13 @@ def test_each_alias_is_a_literal_of_its_task() -> None:
         "feature-extraction": opening.FeatureExtraction,
         "fill-mask": opening.FillMask,
         "text-classification": opening.TextClassification,
+        "token-classification": opening.TokenClassification,
         "text-generation": opening.TextGeneration,
         "text2text-generation": opening.Text2TextGeneration,
     }
-    own = {"summarization", "translation"}  # aliases with a pipeline of their own
-    plain = {"image-classification"}  # without an alias
+    # aliases with a pipeline of their own
+    own = {"summarization", "translation", "zero-shot-classification"}
+    plain = {"image-classification", "question-answering"}  # without an alias
     assert literals.keys() | own | plain == pipelines().keys()
     assert not plain & set(ALIASES.values())
     for task, literal in literals.items():

@@ -20,6 +20,7 @@ ALIASES = {
     "sentiment-analysis": "text-classification",
     "sequence-classification": "text-classification",
     "text-ranking": "text-classification",  # a cross-encoder is a classifier with one label
+    "zero-shot-classification": "text-classification",  # by a model of natural language inference
     "ner": "token-classification",
     "named-entity-recognition": "token-classification",
     "vqa": "visual-question-answering",

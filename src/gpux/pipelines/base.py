@@ -431,7 +431,7 @@ def _generators_too(call: Callable[..., Any]) -> Callable[..., Any]:
     """A pipeline's ``__call__`` that also accepts a generator of inputs, see :meth:`Pipeline.__call__`."""
 
     @functools.wraps(call)
-    def called(self: Pipeline, inputs: Any, *more: Any, **options: Any) -> Any:
+    def called(self: Pipeline, inputs: Any = None, *more: Any, **options: Any) -> Any:
         if not arrives(inputs) or more:
             return call(self, inputs, *more, **options)
         self._check_options(options)  # now, and not with the first answer

@@ -32,7 +32,13 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     from gpux.pipelines.generation.text_generation import TextGenerationPipeline
     from gpux.pipelines.text.feature_extraction import FeatureExtractionArguments, FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskArguments, FillMaskPipeline
+    from gpux.pipelines.text.question_answering import QuestionAnsweringArguments, QuestionAnsweringPipeline
     from gpux.pipelines.text.text_classification import TextClassificationArguments, TextClassificationPipeline
+    from gpux.pipelines.text.token_classification import TokenClassificationArguments, TokenClassificationPipeline
+    from gpux.pipelines.text.zero_shot_classification import (
+        ZeroShotClassificationArguments,
+        ZeroShotClassificationPipeline,
+    )
     from gpux.pipelines.vision.image_classification import ImageClassificationArguments, ImageClassificationPipeline
 
 Model: TypeAlias = StoredModel | ModelRef | str | Path
@@ -48,6 +54,7 @@ FeatureExtraction = Literal[
 ]
 FillMask = Literal["fill-mask", "masked-lm"]
 TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification", "text-ranking"]
+TokenClassification = Literal["token-classification", "ner", "named-entity-recognition"]
 TextGeneration = Literal["text-generation", "causal-lm", "conversational"]
 Text2TextGeneration = Literal["text2text-generation", "text2text", "seq2seq-lm"]
 
@@ -133,6 +140,33 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ImageClassificationArguments],
 ) -> ImageClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["question-answering"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[QuestionAnsweringArguments],
+) -> QuestionAnsweringPipeline: ...
+@overload
+def pipeline(
+    task: TokenClassification,
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[TokenClassificationArguments],
+) -> TokenClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["zero-shot-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ZeroShotClassificationArguments],
+) -> ZeroShotClassificationPipeline: ...
 @overload
 def pipeline(
     task: TextGeneration,

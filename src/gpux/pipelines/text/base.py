@@ -51,7 +51,7 @@ class TextPipeline(Pipeline):
     budget: ClassVar[BatchBudget] = BatchBudget(
         cpu_per_thread=256, one_thread=384, device=16_384, one_thread_from=8_192
     )
-    outputs: Sequence[str] = ()  #: of one name
+    outputs: Sequence[str] = ()  #: of one name, unless :meth:`forward` is another
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
         super().__init__(model, **arguments)
@@ -60,7 +60,7 @@ class TextPipeline(Pipeline):
             self.session.inputs,
             model.read_json("config.json"),
             largest_batch=self._largest_batch(model),
-            marks_first=self.task == "text-classification",
+            marks_first=self.model_task == "text-classification",
         )
         if self._inputs.unknown:
             raise UnsupportedError(
@@ -111,6 +111,19 @@ class TextPipeline(Pipeline):
 
     def _run_padded(self, batch: Sequence[Tokens], session: Session, output: str) -> tuple[NDArray[Any], Ids]:
         """An output for texts that run together, and the mask, both with padding on the right."""
+        (result,), mask = self._run_rows(batch, session, [output])
+        return self._begun(result, mask)
+
+    def _begun(self, result: NDArray[Any], mask: Ids) -> tuple[NDArray[Any], Ids]:
+        """An output with an axis of tokens, and the mask, with each row's first token first."""
+        if self._side == "right" or mask.all():
+            return result, mask
+        return _moved(result, mask), mask[:, ::-1]
+
+    def _run_rows(
+        self, batch: Sequence[Tokens], session: Session, outputs: Sequence[str]
+    ) -> tuple[list[NDArray[Any]], Ids]:
+        """Outputs of the graph for texts that run together, and the mask, padded as the graph reads them."""
         width = self._inputs.length or max(len(text) for text in batch)
         shape = (max(len(batch), self._inputs.rows or 0), width)
         ids = np.full(shape, self._pad_id, dtype=np.int64)
@@ -123,11 +136,8 @@ class TextPipeline(Pipeline):
                 types[row, span] = text.type_ids
         for array in (ids, types, mask):
             array[len(batch) :] = array[0]  # a fixed batch is filled up with copies of its first row
-        result = session.run(self._inputs.feed(Padded(ids, mask, types)), [output])[output][: len(batch)]
-        mask = mask[: len(batch)]
-        if self._side == "right" or mask.all():
-            return result, mask
-        return _begun(result, mask), mask[:, ::-1]
+        found = session.run(self._inputs.feed(Padded(ids, mask, types)), list(outputs))
+        return [found[name][: len(batch)] for name in outputs], mask[: len(batch)]
 
     def _span(self, length: int, width: int) -> slice:
         """The place of a text in a padded row of ``width``."""
@@ -180,6 +190,18 @@ class TextPipeline(Pipeline):
     def _side(self) -> Literal["right", "left"]:
         return self.model.manifest.call_spec.padding_side
 
+    def _check_width(self, output: str, labels: Sequence[str]) -> None:
+        """Refuse a graph whose scores are not those of the labels.
+
+        Raises:
+            UnsupportedError: their numbers differ.
+        """
+        width = next(spec.shape[-1] for spec in self.session.outputs if spec.name == output)
+        if isinstance(width, int) and width != len(labels):
+            raise UnsupportedError(
+                f"the graph of {self.model.id} gives {width} scores, and its config.json has {len(labels)} labels"
+            )
+
     def _score_output(self, rank: int, width: int | None) -> str:
         """The output named logits, else the only output that can hold scores.
 
@@ -206,7 +228,7 @@ class TextPipeline(Pipeline):
         )
 
 
-def _begun(result: NDArray[Any], mask: Ids) -> NDArray[Any]:
+def _moved(result: NDArray[Any], mask: Ids) -> NDArray[Any]:
     """An output of left-padded texts with each row's padding moved behind its tokens; zeros there."""
     if result.ndim < 3:
         return result
@@ -214,6 +236,15 @@ def _begun(result: NDArray[Any], mask: Ids) -> NDArray[Any]:
     for row, count in enumerate(mask.sum(axis=1)):
         moved[row, :count] = result[row, result.shape[1] - count :]
     return moved
+
+
+def config_labels(config: Mapping[str, Any]) -> list[str]:
+    """Labels in the order of the scores; ``LABEL_0`` … where the configuration has none, as in transformers."""
+    named = config.get("id2label")
+    if named:
+        by_index = {int(index): str(label) for index, label in named.items()}
+        return [by_index.get(index, f"LABEL_{index}") for index in range(max(by_index) + 1)]
+    return [f"LABEL_{index}" for index in range(int(config.get("num_labels") or 2))]
 
 
 def hidden_size(model: StoredModel) -> int | None:

@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import InputError, UnsupportedError, UsageError
+from gpux.errors import InputError, UsageError
 from gpux.inspect.architecture import summarize
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
 from gpux.pipelines.options import Option
-from gpux.pipelines.text.base import TextOptions, TextPipeline, tokenizer_options
+from gpux.pipelines.text.base import TextOptions, TextPipeline, config_labels, tokenizer_options
 from gpux.pipelines.text.tokenization import TextInput, Tokens
 from gpux.runtime.numeric import sigmoid, softmax
 
@@ -51,7 +51,33 @@ class _Resolved:
     tokenizer: dict[str, Any]
 
 
-class TextClassificationPipeline(TextPipeline):
+class SequenceClassifier(TextPipeline):
+    """A pipeline on a graph that gives one row of scores for each text or pair: [labels]."""
+
+    def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
+        super().__init__(model, **arguments)
+        config = model.read_json("config.json")
+        self.labels = config_labels(config)  #: in the order of the scores
+        logits = self._score_output(2, len(self.labels))
+        self.outputs = (logits,)
+        self._check_width(logits, self.labels)
+        self._pad_as_the_graph_reads(config)
+
+    def _pad_as_the_graph_reads(self, config: Mapping[str, Any]) -> None:
+        """Padding that does not change which token a classifier scores.
+
+        A decoder scores the last token that is not ``pad_token_id`` of its configuration, whatever the tokenizer pads
+        with; without such an id, and in xlnet, the last of the row. Rows of the latter are not padded.
+        """
+        if config.get("model_type") == "xlnet":
+            self._pads = False
+        elif summarize(config).kind == "decoder":
+            pad = _pad_token(config)
+            self._pads = self._pads and pad is not None
+            self._pad_id = self._pad_id if pad is None else pad
+
+
+class TextClassificationPipeline(SequenceClassifier):
     """Labels with scores for texts and pairs of texts.
 
     >>> classify = TextClassificationPipeline(model)
@@ -64,13 +90,7 @@ class TextClassificationPipeline(TextPipeline):
 
     def __init__(self, model: StoredModel, **arguments: Unpack[TextClassificationArguments]) -> None:
         super().__init__(model, **arguments)
-        config = model.read_json("config.json")
-        self.labels = _labels(config)  #: in the order of the scores
-        logits = self._score_output(2, len(self.labels))
-        self.outputs = (logits,)
-        self._function = _default_function(config, len(self.labels))
-        self._check_width(logits)
-        self._pad_as_the_graph_reads(config)
+        self._function = _default_function(model.read_json("config.json"), len(self.labels))
 
     def __call__(self, inputs: Any, **options: Unpack[TextClassificationOptions]) -> Any:
         """Labels, best first, with their scores.
@@ -123,26 +143,6 @@ class TextClassificationPipeline(TextPipeline):
     def _entry(self, scores: Floats, index: int) -> dict[str, Any]:
         return {"label": self.labels[index], "score": float(scores[index])}
 
-    def _pad_as_the_graph_reads(self, config: Mapping[str, Any]) -> None:
-        """Padding that does not change which token a classifier scores.
-
-        A decoder scores the last token that is not ``pad_token_id`` of its configuration, whatever the tokenizer pads
-        with; without such an id, and in xlnet, the last of the row. Rows of the latter are not padded.
-        """
-        if config.get("model_type") == "xlnet":
-            self._pads = False
-        elif summarize(config).kind == "decoder":
-            pad = _pad_token(config)
-            self._pads = self._pads and pad is not None
-            self._pad_id = self._pad_id if pad is None else pad
-
-    def _check_width(self, logits: str) -> None:
-        width = next(spec.shape[1] for spec in self.session.outputs if spec.name == logits)
-        if isinstance(width, int) and width != len(self.labels):
-            raise UnsupportedError(
-                f"the graph of {self.model.id} gives {width} scores, and its config.json has {len(self.labels)} labels"
-            )
-
 
 def _pad_token(config: Mapping[str, Any]) -> int | None:
     """``pad_token_id`` of the configuration, or of the part that processes text."""
@@ -150,15 +150,6 @@ def _pad_token(config: Mapping[str, Any]) -> int | None:
         if isinstance(part, dict) and isinstance(part.get("pad_token_id"), int):
             return int(part["pad_token_id"])
     return None
-
-
-def _labels(config: dict[str, Any]) -> list[str]:
-    """Labels in the order of the scores; ``LABEL_0`` … where the configuration has none, as in transformers."""
-    named = config.get("id2label")
-    if named:
-        by_index = {int(index): str(label) for index, label in named.items()}
-        return [by_index.get(index, f"LABEL_{index}") for index in range(max(by_index) + 1)]
-    return [f"LABEL_{index}" for index in range(int(config.get("num_labels") or 2))]
 
 
 def _default_function(config: dict[str, Any], labels: int) -> str:

@@ -86,6 +86,16 @@ class Tokenizer:
         return None if self.mask_id is None else self._tokenizer.id_to_token(self.mask_id)
 
     @property
+    def cuts_left(self) -> bool:
+        """Whether a text that is too long loses its beginning."""
+        return not self._right
+
+    def special_id(self, name: str) -> int | None:
+        """The id of a special token, ``cls_token`` for instance; None where the tokenizer has none of that name."""
+        token = self._effective.special_tokens.get(name)
+        return None if token is None else self._tokenizer.token_to_id(token)
+
+    @property
     def backend(self) -> tokenizers.Tokenizer:
         """The tokenizer of the ``tokenizers`` library; must not be changed."""
         return self._tokenizer
@@ -120,9 +130,24 @@ class Tokenizer:
                 raise InputError(f"text {index} has no tokens: this tokenizer adds none to an empty text", index=index)
             if limit is not None and len(found) > limit:
                 if not truncation:
-                    raise _too_long(index, len(found), limit)
+                    self.check_fits(found, limit, index=index)
                 tokens[index] = self._cut(texts[index], limit)
         return tokens
+
+    def check_fits(self, text: Tokens, limit: int | None, *, index: int) -> None:
+        """Refuse a text with more tokens than the limit.
+
+        Raises:
+            InputError: with the index of the text.
+        """
+        if limit is not None and len(text) > limit:
+            raise InputError(
+                f"text {index} has {len(text)} tokens, and the limit is {limit}",
+                hint="Shorten it, or cut it with truncation=True.",
+                index=index,
+                tokens=len(text),
+                limit=limit,
+            )
 
     def _encode(self, texts: Sequence[TextInput], *, add_special_tokens: bool) -> list[tokenizers.Encoding]:
         if len(texts) == 1:  # the batch call starts a thread pool, which makes a later fork() unsafe
@@ -257,16 +282,6 @@ def _sane(limit: Any) -> int | None:
 
 def _smallest(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _too_long(index: int, tokens: int, limit: int) -> InputError:
-    return InputError(
-        f"text {index} has {tokens} tokens, and the limit is {limit}",
-        hint="Shorten it, or cut it with truncation=True.",
-        index=index,
-        tokens=tokens,
-        limit=limit,
-    )
 
 
 def _clean_up(text: str) -> str:
