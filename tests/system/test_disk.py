@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from gpux.errors import DiskFullError, GpuxError, NotWritableError, StorageError
+from gpux.model.units import format_bytes
 from gpux.store import Store, place
-from gpux.system.disk import FAILED, FULL, REFUSED, disk_errors, format_bytes, free_bytes, make_cache_folder
+from gpux.system.disk import FAILED, FULL, REFUSED, disk_errors, free_bytes, make_cache_folder
 from tests.store.processes import run
 from tests.store.variants import COMMIT, COMMITS, ID, commit
 

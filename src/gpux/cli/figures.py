@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpux.system.disk import format_bytes
+from gpux.model.units import format_bytes
 from gpux.system.words import counted
 
 if TYPE_CHECKING:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpux.errors import UnsafePathError
+from gpux.model.html import facts
 from gpux.model.json_file import read_json
 from gpux.model.transfer import TransferReport
+from gpux.model.units import format_bytes
 from gpux.model.values import Value
 
 
@@ -88,6 +90,21 @@ class ModelInfo(Value):
     def file(self, path: str) -> ModelFile | None:
         """The file with that path, or None."""
         return next((file for file in self.files if file.path == path), None)
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = (
+            ("commit", self.commit[:12]),
+            ("task", self.task),
+            ("model type", self.model_type),
+            ("parameters", None if self.parameters is None else f"{self.parameters:,}"),
+            ("formats", ", ".join(self.formats)),
+            ("license", self.license),
+            ("access", f"gated ({self.gated})" if self.gated else "private" if self.private else None),
+            ("downloads", None if self.downloads is None else f"{self.downloads:,}"),
+            ("files", f"{len(self.files)}, {format_bytes(self.size)}" if self.files else None),
+        )
+        return facts(self.id, rows)
 
 
 @dataclass(frozen=True)

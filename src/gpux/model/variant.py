@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gpux.model.html import facts
 from gpux.model.json_file import read_json
 from gpux.model.transfer import TransferReport
+from gpux.model.units import format_bytes
 from gpux.model.values import Value
 
 ProofStatus = Literal["proven", "shipped", "inexact"]
@@ -263,6 +265,25 @@ class StoredModel(Value):
         """Path, size, evidence and the fields of the manifest, on one level; without ``report``."""
         evidence = self.manifest.evidence
         return {"path": str(self.path), "size": self.size, "evidence": evidence, **self.manifest.to_dict()}
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        manifest, proof = self.manifest, self.manifest.proof
+        difference = proof.max_abs_diff
+        compared = proof.answers.cases if proof.answers else 0
+        rows = (
+            ("commit", self.commit[:12]),
+            ("task", self.task),
+            ("precision", manifest.precision),
+            ("written by", str(manifest.recipe)),
+            ("evidence", manifest.evidence),
+            ("answers compared", str(compared) if compared else None),
+            ("largest difference of the graphs", None if difference is None else f"{difference:.1e}"),
+            ("loss against fp32", ", ".join(f"{name} {value:.4g}" for name, value in proof.loss.items())),
+            ("size", format_bytes(self.size)),
+            ("folder", str(self.path)),
+        )
+        return facts(self.id, rows)
 
     def has_file(self, path: str) -> bool:
         """Whether the manifest lists a file with that path."""

@@ -18,6 +18,7 @@ from gpux.model.info import ModelInfo
 from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, is_known
 from gpux.model.transfer import combined
+from gpux.model.units import format_bytes
 from gpux.model.variant import StoredModel
 from gpux.pipelines.registry import pipelines
 from gpux.pull.context import PullContext
@@ -26,7 +27,6 @@ from gpux.pull.plan import PullPlan, plan_pull
 from gpux.runtime.devices import check_name
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import format_bytes
 from gpux.system.events import pull_published
 from gpux.system.progress import ProgressCallback, Stages
 from gpux.system.progress_argument import callback

@@ -17,6 +17,7 @@ from gpux.convert.base import ConversionReport, ConversionRequest, Converter
 from gpux.errors import ProofError, SessionError
 from gpux.inspect.modules import MODULES
 from gpux.model.info import ModelInfo, SourceSnapshot
+from gpux.model.units import format_bytes
 from gpux.model.variant import SHIPPED, CallSpec, GraphSpec, Manifest, Proof, Recipe, StoredModel, Threshold
 from gpux.proof.cases import SMALL_FOLDER
 from gpux.proof.comparison import keep_cases, prove
@@ -32,7 +33,6 @@ from gpux.runtime.limits import write_limits
 from gpux.runtime.onnx_runtime import runtime_version
 from gpux.store import Staging, place
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import format_bytes
 from gpux.system.process import log_file
 from gpux.system.words import counted
 

@@ -18,6 +18,7 @@ from gpux.errors import (
     UnsupportedError,
 )
 from gpux.model.info import ModelInfo, SourceSnapshot
+from gpux.model.units import format_bytes
 from gpux.model.variant import StoredModel
 from gpux.pull.build import adopt, convert
 from gpux.pull.candidates import Candidate, graph_files
@@ -25,7 +26,6 @@ from gpux.pull.context import PullContext
 from gpux.pull.graph_data import with_named_data
 from gpux.pull.plan import PullPlan
 from gpux.quantize.variants import quantize_variant
-from gpux.system.disk import format_bytes
 from gpux.system.words import counted
 
 #: Errors after which the next candidate is tried.

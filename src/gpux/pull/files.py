@@ -13,6 +13,7 @@ from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo, SourceSnapshot
 from gpux.model.reference import ModelRef, Reference
+from gpux.model.units import format_bytes
 from gpux.model.values import Value
 from gpux.pull.graph_data import GraphReader
 from gpux.pull.needs import (
@@ -25,7 +26,6 @@ from gpux.pull.needs import (
     space_needs,
 )
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import format_bytes
 from gpux.system.progress import ProgressCallback, Stages
 from gpux.system.progress_argument import callback
 from gpux.system.settings import Settings

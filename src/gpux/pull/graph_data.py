@@ -18,8 +18,8 @@ from gpux.inspect.headers.onnx_graphs import external_files
 from gpux.managers.base import ModelManager
 from gpux.model.info import ModelInfo
 from gpux.model.transfer import TransferReport
+from gpux.model.units import format_bytes
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import format_bytes
 
 LARGEST = 8 << 20  #: bytes of a graph that is read while the pull is planned
 #: Returns a graph with the external data that it names.

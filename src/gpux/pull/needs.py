@@ -9,8 +9,9 @@ from pathlib import Path
 from gpux.errors import DiskFullError, OutOfMemoryError
 from gpux.managers.base import ModelManager
 from gpux.model.info import ModelFile, ModelInfo
+from gpux.model.units import format_bytes
 from gpux.model.values import Value
-from gpux.system.disk import format_bytes, free_bytes
+from gpux.system.disk import free_bytes
 
 #: Bytes that stay free on every disk, for other programs and for errors of the estimate.
 RESERVE = 64_000_000

@@ -20,8 +20,10 @@ from gpux.inspect.architecture import summarize
 from gpux.inspect.headers.gguf import read_gguf
 from gpux.inspect.headers.gguf_summary import as_config
 from gpux.inspect.modules import MODULES
+from gpux.model.html import facts, table
 from gpux.model.info import ModelInfo
 from gpux.model.precisions import AUTO, QUANTIZED
+from gpux.model.units import format_bytes
 from gpux.model.values import Value
 from gpux.model.variant import SHIPPED, StoredModel
 from gpux.pull.absent_weights import GGUF, ReadJson, check_weights, no_weights, source_files
@@ -113,6 +115,19 @@ class PullPlan(Value):
     def fetch_bytes(self) -> int:
         """Bytes of the files that are downloaded."""
         return download_bytes(self.files)
+
+    def _repr_html_(self) -> str:
+        """The candidates in order and what the first one reads, for notebooks."""
+        title = f"{self.id}@{self.commit[:7]}, {self.task}, {self.precision}"
+        if self.stored is not None:
+            return facts(title, [("stored", str(self.stored.path))])
+        rows = [(candidate.name, "yes" if candidate.ready else "no", candidate.reason) for candidate in self.candidates]
+        sums = [
+            ("download", format_bytes(self.fetch_bytes)),
+            ("refused", self.refusal.message if self.refusal else None),
+            ("notes", "; ".join(self.notes)),
+        ]
+        return table(title, ("candidate", "usable now", "reason"), rows) + facts("", sums)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-able values, with the sums, the path of a stored variant and the error."""

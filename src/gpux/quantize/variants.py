@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gpux.model.precisions import canonical_precision
+from gpux.model.units import format_bytes
 from gpux.model.variant import Manifest, Proof, StoredModel
 from gpux.proof.answers import carry_answers
 from gpux.proof.cases import FOLDER
@@ -17,7 +18,6 @@ from gpux.runtime.onnx_runtime import runtime_version
 from gpux.runtime.session import Session
 from gpux.store import Staging, Store, place
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import format_bytes
 from gpux.system.process import log_file
 from gpux.system.progress import ProgressCallback, Stages
 from gpux.system.progress_argument import callback

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gpux.errors import ManifestError, NotStoredError
+from gpux.model.units import format_bytes
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
 from gpux.store import state
@@ -23,7 +24,7 @@ from gpux.store.refs import Alias, DefaultPrecision, RecordedRef, Refs
 from gpux.store.staging import discard, drop_lock, lock_of
 from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import disk_errors, format_bytes
+from gpux.system.disk import disk_errors
 
 RemovalKind = Literal["requested", "superseded", "evicted", "damaged", "state", "staging", "trash"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from gpux.errors import NotStoredError, StorageError, UsageError
 from gpux.model.precisions import AUTO
 from gpux.model.reference import ModelRef
+from gpux.model.units import format_bytes
 from gpux.model.variant import StoredModel, VariantKey
 from gpux.store import state
 from gpux.store.layout import Layout
@@ -23,7 +24,7 @@ from gpux.store.staging import Staging, open_staging
 from gpux.store.verify import VerifyReport, verify, verify_all
 from gpux.system import files, locks
 from gpux.system.cancel import CancelToken
-from gpux.system.disk import disk_errors, format_bytes, make_cache_folder
+from gpux.system.disk import disk_errors, make_cache_folder
 from gpux.system.progress import ProgressCallback
 
 _PREFIX = re.compile(r"[0-9a-f]{7,39}")

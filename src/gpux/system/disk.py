@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpux.errors import DiskFullError, NotWritableError, StorageError
+from gpux.model.units import format_bytes
 
 #: The folder, or one above it, is not writable. EEXIST and ENOTDIR: a file is in the place of a folder.
 REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
@@ -100,13 +101,3 @@ def make_cache_folder(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), (root / "CACHEDIR.TAG").open("x", encoding="ascii", newline="\n") as file:
             file.write(_CACHEDIR_TAG)
-
-
-def format_bytes(count: int) -> str:
-    """A number of bytes with a decimal unit: ``87.3 MB``."""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if round(size, 1) < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from gpux.system.disk import format_bytes
+from gpux.model.units import format_bytes
 
 #: Seconds between two measurements.
 INTERVAL = 0.25
