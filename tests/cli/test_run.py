@@ -88,3 +88,67 @@ def test_repair_reports_removed_files(model: StoredModel, capsys: Captured) -> N
     assert entry["repair"]["method"] == "removed"
     assert entry["repair"]["message"] == "removed 1 file that does not belong"
     assert not (model.path / "stray").exists()
+
+
+def test_rows_of_a_file(model: StoredModel, tmp_path: Path, capsys: Captured) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_text("id,body\na,one\nb,two\n")
+    assert run(["run", ID, "--input", str(source), "--output", str(target), "--column", "body", "--top-k", "1"]) == 0
+    assert "✓ 2 rows in" in capsys.readouterr().err
+    first, second = (json.loads(line) for line in target.read_text().splitlines())
+    assert (first["row"], first["id"], len(first["answer"]), second["id"]) == (0, "a", 1, "b")
+    command = ["run", ID, "--input", str(source), "--column", "body"]
+    assert run([*command, "--output", str(target)]) == 2
+    assert "Pass --restart to write it again" in capsys.readouterr().err
+    assert run([*command, "--output", str(target), "--restart", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["rows"], summary["failed"], summary["output"]) == (2, 0, str(target))
+    assert run(command) == 0
+    assert [json.loads(line)["row"] for line in capsys.readouterr().out.splitlines()] == [0, 1]
+
+
+def test_rows_that_fail_are_counted_in_the_exit_code(model: StoredModel, tmp_path: Path, capsys: Captured) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.parquet"
+    source.write_text('"one"\n5\n')
+    assert run(["run", ID, "--input", str(source), "--output", str(target)]) == InputError.exit_code
+    assert f"{tmp_path / 'out.errors.jsonl'} has their inputs and reasons" in capsys.readouterr().err
+    assert run(["run", ID, "--input", str(source)]) == InputError.exit_code
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 2 and "1 row failed" in captured.err
+
+
+REFUSED = [
+    (["a", "--output", "o.jsonl"], "--output is for the rows of a file"),
+    (["a", "--input", "i.txt"], "inputs are given twice"),
+    (["--input", "none.txt"], "none.txt does not exist"),
+    (["--input", "i.txt", "--output", "o.txt"], "o.txt is in no known format"),
+    (["--input", "i.txt", "--save", "x.png"], "--save is for single inputs"),
+    (["a", "--save", "x.png"], "an answer of text-classification has no picture"),
+    (["a", "--option", "top_k"], "--option top_k has no value"),
+    (["a", "--option", "top_k=many"], "top_k of text-classification is 'many', and must be a whole number"),
+    (["a", "--function-to-apply", "sgmoid"], "must be softmax, sigmoid or none"),
+    (["a", "--max-new-tokens", "3"], "text-classification has no option max_new_tokens"),
+    (["a", "--top-kk", "3"], "No such option '--top-kk'"),
+]
+
+
+def test_arguments_that_are_refused(
+    model: StoredModel, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("i.txt").write_text("one\n")
+    for arguments, message in REFUSED:
+        assert run(["run", ID, *arguments]) in (2, 7)
+        assert message in capsys.readouterr().err
+
+
+def test_options_of_a_task_have_flags(model: StoredModel, capsys: Captured) -> None:
+    assert run(["run", ID, "--function-to-apply", "none", "a", "--return-all-scores=1"]) == 2
+    assert "No such option" in capsys.readouterr().err
+    outputs = []
+    for arguments in (["--function-to-apply=none"], ["--option", "function_to_apply=none"], ["--top-k", "2"], []):
+        assert run(["run", ID, "a", *arguments]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != outputs[3] and len(outputs[2].splitlines()) == 2
+    assert run(["run", ID, "--", "--function-to-apply"]) == 0
+    assert capsys.readouterr().out.startswith("--function-to-apply\t")

@@ -33,7 +33,7 @@ _TYPES = {"integer": int, "number": float}
 def generation_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the generation options to a command; see :func:`chosen_options`."""
     function = click.option(
-        "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other option of the task, as JSON."
+        "--option", "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other option of the task."
     )(function)
     for info in reversed(list(option_infos().values())):
         if info.flag:
@@ -60,7 +60,7 @@ def chosen_options(assignments: tuple[str, ...], **options: Any) -> dict[str, An
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
-            raise UsageError(f"--set {assignment} has no value", hint="Write it as --set num_beams=4.")
+            raise UsageError(f"--option {assignment} has no value", hint="Write it as --option num_beams=4.")
         found[name.replace("-", "_")] = _value(text)
     return found
 

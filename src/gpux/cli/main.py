@@ -20,7 +20,7 @@ from gpux.errors import GpuxError
 COMMANDS = {
     "pull": "Download, convert, prove and store models.",
     "jobs": "List, follow and cancel the jobs of `gpux pull --detach`.",
-    "run": "Run a model on texts.",
+    "run": "Run a model on texts, pictures, sounds or the rows of a file.",
     "chat": "Chat with a model.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",

@@ -153,6 +153,17 @@ class Terminal:
             with PullsDisplay(self.console(stderr=True)) as display:
                 yield display
 
+    @contextmanager
+    def rows_progress(self, total: int) -> Iterator[Callable[[int, int], None]]:
+        """A callback with the number of rows that are done, and of those that failed: a bar on a terminal."""
+        if self.quiet or not self.console(stderr=True).is_terminal:
+            yield lambda done, failed: None
+            return
+        from gpux.system.progress_display import RowsDisplay
+
+        with RowsDisplay(self.console(stderr=True), total) as display:
+            yield display
+
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Ask a question on a terminal; without one, the answer is ``yes``."""
         return yes or (self.interactive and click.confirm(question, err=True))
@@ -162,7 +173,9 @@ class Terminal:
         return UsageError(message, hint=None if self.interactive else hint)
 
 
-def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., Any]], click.Command]:
+def command(
+    name: str, *, json_option: bool = True, kind: type[click.Command] = click.Command
+) -> Callable[[Callable[..., Any]], click.Command]:
     """A ``click`` command with the shared options; its function gets a :class:`Terminal` as first argument."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
@@ -173,7 +186,7 @@ def command(name: str, *, json_option: bool = True) -> Callable[[Callable[..., A
             with waits_reported(terminal.report_wait):
                 return function(terminal, **options)
 
-        made = click.command(name, help=function.__doc__)(_with_parameters_of(function, invoke))
+        made = click.command(name, kind, help=function.__doc__)(_with_parameters_of(function, invoke))
         made.params += _shared_options(json_option)
         return made
 

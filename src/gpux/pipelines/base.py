@@ -112,6 +112,7 @@ class Pipeline(ABC):
     model_task: ClassVar[str]
     takes: ClassVar[Kind] = "text"  #: what an input is; a picture or sound is given as a path, bytes or an array
     window: ClassVar[int | None] = None  #: inputs of a generator that are answered together; None: by what it takes
+    input_keys: ClassVar[Sequence[str]] = ()  #: of an input that is a dict: ``question`` and ``context``
     call_options: ClassVar[type] = CallOptions  #: a TypedDict, see :mod:`gpux.pipelines.options`
     budget: ClassVar[BatchBudget] = BatchBudget()  #: how many inputs run together
     spins: ClassVar[bool] = False  #: default of ``spinning``
@@ -281,7 +282,7 @@ class Pipeline(ABC):
         if on_error not in ("raise", "keep"):
             raise UsageError(f"on_error is {on_error!r}", hint="It may be raise or keep.")
         answer = functools.partial(self.answers, options=options)
-        return self._in_windows(inputs, answer, self._window, keep=on_error == "keep")
+        return self._in_windows(inputs, answer, self.window_size, keep=on_error == "keep")
 
     def _in_windows(
         self, inputs: Iterable[Any], answer: Callable[[Sequence[Any]], Sequence[Any]], window: int, *, keep: bool
@@ -299,13 +300,14 @@ class Pipeline(ABC):
                 yield place, placed(one, place) if isinstance(one, GpuxError) else one
 
     @property
-    def _window(self) -> int:
+    def window_size(self) -> int:
+        """Inputs that :meth:`iter_answers` answers together at most."""
         return self.window or _WINDOWS[self.takes]
 
     @property
     def _call_window(self) -> int:
         """Inputs of a generator that one call answers together."""
-        return self._window
+        return self.window_size
 
     def _call_each(self, inputs: Sequence[Any], options: Mapping[str, Any]) -> Sequence[Any]:
         """What a call answers to a list of inputs: one answer for each, also to a list of one input."""

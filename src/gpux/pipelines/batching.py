@@ -7,6 +7,7 @@ next are read. Memory is bounded by the window, whatever the number of inputs.
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +23,10 @@ R = TypeVar("R")
 OUTPUT_BYTES = 64_000_000
 #: Bytes of weights up to which a second copy is loaded, for a session whose runs have one thread each.
 SECOND_COPY_BYTES = 256_000_000
-#: Inputs of the first window: few, so that the first answer comes early; each window has twice as many as the last.
-FIRST_WINDOW = 32
+#: Inputs of the first window at most: few, so that the first answer comes early.
+_FIRST_WINDOW = 32
+#: Seconds of a window up to which the next one has twice as many inputs, and from which it has half as many.
+_QUICK, _SLOW = 2.0, 10.0
 #: Characters or bytes of one window at most.
 _WINDOW_LENGTH = 4_000_000
 #: Invalid inputs that are taken out of a window one by one; a window with more is answered in halves.
@@ -103,19 +106,24 @@ def arrives(inputs: Any) -> bool:
 def windows(inputs: Iterable[T], largest: int) -> Iterator[tuple[int, list[T]]]:
     """Parts of the inputs, each with the place of its first one; the next input is read when a part was used.
 
+    Parts grow while they are used quickly, up to the largest, in which inputs are sorted best.
+
     Args:
         inputs: read once.
         largest: inputs of one part at most.
     """
-    start, size = 0, min(FIRST_WINDOW, largest)
+    smallest = max(1, min(_FIRST_WINDOW, largest // 8))
+    start, size = 0, smallest
     part: list[T] = []
     length = 0
     for item in inputs:
         part.append(item)
         length += len(item) if isinstance(item, (str, bytes)) else 0
         if len(part) >= size or length >= _WINDOW_LENGTH:
+            begun = time.monotonic()
             yield start, part
-            start, size = start + len(part), min(2 * size, largest)
+            start, took = start + len(part), time.monotonic() - begun
+            size = min(2 * size, largest) if took < _QUICK else max(size // 2, smallest) if took > _SLOW else size
             part, length = [], 0
     if part:
         yield start, part

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +25,14 @@ from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_orig
 
 from gpux.errors import UsageError
 
+_WORDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "a JSON object",
+    "array": "a JSON list",
+}
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 
 
@@ -137,3 +147,75 @@ def show_keywords(function: Callable[..., Any]) -> None:
         if spec.name not in taken
     ]
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined] # PEP 362 allows it
+
+
+def parse_option(task: str, spec: OptionSpec, text: str) -> Any:
+    """The value of an option from the text of a command line.
+
+    A text is taken as it is where the option may be one; otherwise it is JSON, or for an option of several texts a list
+    separated by commas.
+
+    >>> parse_option("zero-shot-classification", candidate_labels, "politics, economy")
+    ['politics', 'economy']
+
+    Raises:
+        UsageError: the option does not accept it.
+    """
+    schema = spec.schema
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    listed = spec.range is not None and fits([value], spec.range)  # one item for a list of a generation option
+    if fits(value, schema) or listed:
+        return value
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for candidate in (text, words):
+        if fits(candidate, schema):
+            return candidate
+    raise UsageError(
+        f"{spec.name} of {task} is {text!r}, and must be {described(schema)}",
+        hint=f"{spec.name}: {spec.help}." if spec.help else None,
+    )
+
+
+def described(schema: Mapping[str, Any]) -> str:
+    """The values that a schema allows, in words: ``a whole number``, ``softmax, sigmoid or none``."""
+    if "anyOf" in schema:
+        choices = [described(choice) for choice in schema["anyOf"] if choice.get("type") != "null"]
+        return " or ".join(dict.fromkeys(choices))
+    if "enum" in schema:
+        *first, last = [json.dumps(one) if isinstance(one, bool) else str(one) for one in schema["enum"]]
+        return f"{', '.join(first)} or {last}" if first else last
+    if schema.get("type") == "array" and schema.get("items", {}).get("type") == "string":
+        return "texts separated by commas"
+    words = _WORDS.get(schema.get("type", ""), "JSON")
+    for name, text in (("minimum", "of at least"), ("exclusiveMinimum", "greater than"), ("maximum", "of at most")):
+        words += f" {text} {schema[name]:g}" if name in schema else ""
+    return words
+
+
+def fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a JSON value is valid by a schema as :func:`json_schema` writes it: types, enums, items, ranges."""
+    if "anyOf" in schema:
+        return any(fits(value, choice) for choice in schema["anyOf"])
+    if "enum" in schema:
+        return any(value == choice and type(value) is type(choice) for choice in schema["enum"])
+    kind = schema.get("type")
+    if kind is not None and not _is_a(value, kind):
+        return False
+    if isinstance(value, list):
+        return len(value) >= schema.get("minItems", 0) and all(fits(item, schema.get("items", {})) for item in value)
+    if isinstance(value, (int, float)):
+        lower, above = schema.get("minimum", value), schema.get("exclusiveMinimum", -math.inf)
+        upper, below = schema.get("maximum", value), schema.get("exclusiveMaximum", math.inf)
+        return bool(lower <= value <= upper and above < value < below)
+    return True
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    """Whether a value is of a JSON type; a whole number is a number, and True is no number."""
+    if isinstance(value, bool) or value is None:
+        return kind == ("null" if value is None else "boolean")
+    accepted = (int, float) if kind == "number" else tuple(t for t, name in _JSON_TYPES.items() if name == kind)
+    return isinstance(value, accepted)

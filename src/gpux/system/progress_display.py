@@ -9,13 +9,17 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from gpux.system.progress import BytesAdvanced, Event, StageFinished, StageStarted, Warned
 
@@ -124,3 +128,46 @@ class PullsDisplay:
     def _print(self, mark: str, label: str, message: str) -> None:
         text = f"{mark} {escape(label)}: {escape(message)}"
         self._progress.console.print(text, highlight=False, soft_wrap=not self._live)
+
+
+class _RateColumn(ProgressColumn):
+    """Rows per second of the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(
+            "" if speed is None else f"{speed:,.{1 if speed < 100 else 0}f} rows/s", style="progress.data.speed"
+        )
+
+
+class RowsDisplay:
+    """The rows of a file that are answered: a bar with their number, rate, remaining time and failures."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _RateColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+        )
+        self._total = total
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> RowsDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int, failed: int) -> None:
+        """Show that so many rows are done, of which so many failed; the first call is the state at the beginning."""
+        if self._task is None:  # rows of an earlier run do not count in the rate
+            self._task = self._progress.add_task("", total=self._total, completed=done)
+        self._progress.update(self._task, completed=done, description=f"[red]{failed:,} failed[/]" if failed else "")

@@ -144,8 +144,9 @@ class FeatureExtractionPipeline(TextPipeline):
         return self.model.has_file("modules.json") or self._own_output is not None
 
     @property
-    def _window(self) -> int:
-        return super()._window if self._answers_sentences else _TOKENS_WINDOW
+    def window_size(self) -> int:
+        """Texts that :meth:`iter_answers` answers together at most: fewer, where every token has a vector."""
+        return super().window_size if self._answers_sentences else _TOKENS_WINDOW
 
     @property
     def _call_window(self) -> int:
