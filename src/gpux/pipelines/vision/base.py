@@ -12,7 +12,7 @@ from gpux.errors import InputError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.batching import BatchBudget
-from gpux.processors.image.load import ImageInput, load_image
+from gpux.processors.image.load import ImageInput, is_image_input, load_image
 from gpux.processors.image.processor import PreparedImage, open_image_processor
 from gpux.runtime.session import Session
 
@@ -57,8 +57,8 @@ def as_images(inputs: Any) -> list[Any]:
     Raises:
         InputError: no pictures.
     """
-    if isinstance(inputs, (list, tuple)) or not (isinstance(inputs, ImageInput) or not isinstance(inputs, Iterable)):
-        return list(inputs)
-    if not isinstance(inputs, ImageInput):
+    if is_image_input(inputs):
+        return [inputs]
+    if not isinstance(inputs, Iterable):
         raise InputError(f"a picture is expected, and {type(inputs).__name__} was given")
-    return [inputs]
+    return list(inputs)

@@ -1,42 +1,263 @@
-"""Opens pictures: from a path, bytes, a PIL image or an array, upright and in RGB."""
+"""Opens pictures: from a path, bytes, a file object, a PIL image or an array; upright, in RGB, over white.
+
+Equal to ``transformers.image_utils.load_image`` for opaque pictures of 8 bits. Two kinds differ on purpose: transparent
+parts become white here (there, the colour that the file hides under them), and 16-bit grey keeps its high byte (there,
+values above 255 become white).
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import io
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gpux.errors import InputError
+from gpux.download.address import is_address, read_address
+from gpux.errors import GpuxError, InputError
 
-#: What :func:`load_image` accepts; an array is uint8 [height, width], [height, width, 3] or [height, width, 4].
-ImageInput = str | Path | bytes | Image.Image | NDArray[np.uint8]
+#: What :func:`load_image` accepts. A text is a path, a ``data:`` URI or base64, and an http(s) address where asked for.
+#: An array is [height, width] or [height, width, 1 to 4 channels]: uint8, bool, uint16 (its high byte is used), or
+#: floats from 0 to 1.
+ImageInput = str | Path | bytes | bytearray | memoryview | BinaryIO | Image.Image | NDArray[Any]
+
+#: The largest picture that is decoded: Pillow's own limit, at 3 bytes a pixel 512 MB.
+MOST_PIXELS = 178_956_970
+
+_TYPES = (str, os.PathLike, bytes, bytearray, memoryview, io.IOBase, Image.Image, np.ndarray)
 
 
-def load_image(image: ImageInput, index: int = 0) -> Image.Image:
-    """A picture in RGB, turned as its EXIF orientation says.
+def is_image_input(value: Any) -> bool:
+    """Whether a value is one picture (rather than an iterable of them) by its type."""
+    return isinstance(value, _TYPES) or hasattr(value, "read")
+
+
+def load_image(image: ImageInput, index: int = 0, *, allow_urls: bool = False) -> Image.Image:
+    """A picture in RGB, turned as its EXIF orientation says, over white where it is transparent.
+
+    Of an animated file, the first frame; no other is decoded.
 
     Args:
-        image: a path, the bytes of a file, a PIL image, or an array.
+        image: see :data:`ImageInput`.
+        index: its place among several inputs, for errors.
+        allow_urls: whether a text may be an http or https address, which is fetched.
+
+    Raises:
+        InputError: it cannot be read as a picture; ``details`` have its ``index``.
+    """
+    name = _name(image, index)
+    with _reasons(name, index):
+        return _rgb(_upright(_opened(image, allow_urls)))
+
+
+def load_frames(video: Any, count: int | None = None, index: int = 0) -> list[Image.Image]:
+    """Frames of a moving picture in RGB.
+
+    Args:
+        video: an animated file (GIF, WebP, PNG, TIFF), an array [frames, height, width, 3], or a sequence of pictures.
+        count: how many, evenly spaced from the first to the last; None for all. Only these are kept.
         index: its place among several inputs, for errors.
 
     Raises:
-        InputError: it cannot be read as a picture.
+        InputError: it cannot be read, or has no frames.
     """
-    opened = _opened(image, index)
-    upright = ImageOps.exif_transpose(opened)
-    return upright if upright.mode == "RGB" else upright.convert("RGB")
+    if isinstance(video, np.ndarray) or (isinstance(video, Sequence) and not is_image_input(video)):
+        picked = _spaced(len(video), count, index)
+        return [load_image(video[place], index) for place in picked]
+    with _reasons(_name(video, index), index):
+        opened = _opened(video, allow_urls=False)
+        found = []
+        for place in _spaced(getattr(opened, "n_frames", 1), count, index):
+            opened.seek(place)
+            found.append(_rgb(opened.copy()))
+        return found
 
 
-def _opened(image: Any, index: int) -> Image.Image:
+def _spaced(length: int, count: int | None, index: int) -> list[int]:
+    if length == 0:
+        raise InputError(f"input {index} has no frames", index=index)
+    return list(range(length)) if count is None else [int(place) for place in np.linspace(0, length - 1, count)]
+
+
+def _name(image: Any, index: int) -> str:
+    if isinstance(image, (str, os.PathLike)) and not str(image).startswith("data:"):
+        text = os.fspath(image)
+        return f"picture {index} ({text if len(text) <= 120 else text[:117] + '...'})"
+    return f"picture {index}"
+
+
+@contextlib.contextmanager
+def _reasons(name: str, index: int) -> Iterator[None]:
+    """Errors of Pillow as InputErrors that name the picture."""
+    try:
+        yield
+    except GpuxError as exc:
+        if exc.message.startswith(name):
+            raise
+        details = {"index": index} | exc.details
+        raise InputError(f"{name} {exc.message}", hint=exc.hint, **details) from exc.__cause__
+    except UnidentifiedImageError as exc:
+        hint = "Pass a JPEG, PNG, WebP, GIF, BMP or TIFF file; `python -m PIL --help` lists what Pillow reads."
+        raise InputError(f"{name} is not a picture in a format that Pillow reads", hint=hint, index=index) from exc
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:  # warnings may be errors
+        raise InputError(f"{name} {_TOO_LARGE}", hint=_TOO_LARGE_HINT, index=index) from exc
+    except MemoryError as exc:
+        raise InputError(f"{name} needs more memory than is available", hint=_TOO_LARGE_HINT, index=index) from exc
+    except OSError as exc:
+        if exc.errno is None:  # Pillow's own: truncated, broken data stream
+            raise InputError(f"{name} cannot be read: {exc}", hint=_DAMAGED, index=index) from exc
+        raise InputError(f"{name} cannot be opened: {exc.strerror or exc}", index=index) from exc
+    except Exception as exc:  # Pillow's decoders raise many types on damaged files
+        reason = str(exc) or type(exc).__name__
+        raise InputError(f"{name} cannot be read: {reason}", hint=_DAMAGED, index=index) from exc
+
+
+_TOO_LARGE = f"has more than {MOST_PIXELS:,} pixels, the most that gpux decodes"
+_TOO_LARGE_HINT = "Make it smaller with a tool that reads it in parts, such as `vipsthumbnail`, or cut it into tiles."
+_DAMAGED = "The file is damaged or incomplete: open it with another program, and save or download it again."
+
+
+def _opened(image: Any, allow_urls: bool) -> Image.Image:
+    """A picture as Pillow opens it, its pixels not decoded yet."""
     if isinstance(image, Image.Image):
         return image
     if isinstance(image, np.ndarray):
-        return Image.fromarray(image)
+        return _from_array(image)
+    if isinstance(image, str):
+        image = _from_text(image, allow_urls)
+    if isinstance(image, os.PathLike):
+        _check_file(Path(image))
+        opened: Image.Image = Image.open(image)
+    elif isinstance(image, (bytes, bytearray, memoryview)):
+        opened = _open_bytes(bytes(image))
+    elif hasattr(image, "read"):
+        content = image.read()
+        if not isinstance(content, bytes):
+            raise InputError("was opened as text", hint='Open the file with mode "rb".')
+        opened = _open_bytes(content)
+    else:
+        raise InputError(
+            f"is of type {type(image).__name__}",
+            hint="Pass a path, bytes, a file object, a PIL image or a numpy array.",
+        )
+    if opened.width * opened.height > MOST_PIXELS:
+        raise InputError(f"({opened.width} x {opened.height}) {_TOO_LARGE}", hint=_TOO_LARGE_HINT)
+    return opened
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise InputError("is a folder", hint="Pass the files in it, for example sorted(Path(folder).glob('*.jpg')).")
+    if not path.exists():
+        raise InputError("does not exist", hint=f"Check the path; the working folder is {Path.cwd()}.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError("is empty (0 bytes)", hint="Download or save the file again.")
+
+
+def _open_bytes(content: bytes) -> Image.Image:
+    if not content:
+        raise InputError("is empty (0 bytes)", hint="Rewind a file object with seek(0) before it is read again.")
+    return Image.open(io.BytesIO(content))
+
+
+def _from_text(text: str, allow_urls: bool) -> bytes | Path:
+    if is_address(text):
+        if allow_urls:
+            return read_address(text)
+        raise InputError(
+            "is an address, which is fetched only when asked for",
+            hint="Pass allow_urls=True, or download the file and pass its path.",
+        )
+    if text.startswith("data:"):
+        header, comma, content = text.partition(",")
+        if not (comma and header.endswith(";base64")):
+            raise InputError("is a data: URI without base64", hint="Write it as data:image/png;base64,…")
+        return _decoded(content)
+    path = Path(text)
+    with contextlib.suppress(OSError, ValueError):  # base64 is too long for a path, or not one
+        if path.exists():
+            return path
+    if len(text) > 64 and not path.suffix:
+        with contextlib.suppress(InputError):
+            return _decoded(text)
+    if "\0" in text:
+        raise InputError("has a zero byte in its path")
+    return path
+
+
+def _decoded(content: str) -> bytes:
     try:
-        return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
-    except (OSError, ValueError) as exc:
-        raise InputError(f"picture {index} cannot be read: {exc}", index=index) from exc
+        return base64.b64decode("".join(content.split()), validate=True)
+    except binascii.Error as exc:
+        raise InputError(f"is not valid base64: {exc}") from exc
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] > 4):
+        hint = "Arrays are [height, width] or [height, width, channels] with 1 to 4 channels."
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint += " Move the channels to the end: array.transpose(1, 2, 0)."
+        elif array.ndim == 4:
+            hint += " Pass several pictures as a list: list(array)."
+        raise InputError(f"is an array of shape {list(array.shape)}", hint=hint)
+    pixels = np.ascontiguousarray(_bytes_of(array))
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
+def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values from 0 to 255."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating) and np.all((array >= 0) & (array <= 1)):  # False for NaN
+        return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.integer) and np.all((array >= 0) & (array <= 255)):
+        return array.astype(np.uint8)
+    wanted = "0 to 1" if np.issubdtype(array.dtype, np.floating) else "0 to 255"
+    raise InputError(
+        f"is an array of {array.dtype} with values outside {wanted}",
+        hint="Pass uint8 from 0 to 255, or floats from 0 to 1 without NaN.",
+    )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - damaged EXIF data raise many types; the picture itself may be whole
+        image.load()
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_grey(image)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        above = image.convert("RGBA")
+        if above.getchannel("A").getextrema() != (255, 255):
+            white = Image.new("RGBA", above.size, (255, 255, 255, 255))
+            return Image.alpha_composite(white, above).convert("RGB")
+        return above.convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Bytes of a grey picture of more than 8 bits."""
+    values = np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return (values.astype(np.uint16) >> 8).astype(np.uint8)
+    if image.mode == "I" and values.min() >= 0 and 255 < values.max() <= 65535:
+        return (values >> 8).astype(np.uint8)
+    return _bytes_of(values)
