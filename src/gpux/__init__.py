@@ -48,6 +48,7 @@ _PUBLIC = {
     "Selection": "gpux.inspect.formats",
     "Session": "gpux.runtime.session",
     "Settings": "gpux.system.settings",
+    "SparseVector": "gpux.pipelines.text.sparse_embedding",
     "Store": "gpux.store",
     "StoredModel": "gpux.model.variant",
     "TensorSpec": "gpux.model.variant",
@@ -105,6 +106,7 @@ __all__ = [
     "Selection",
     "Session",
     "Settings",
+    "SparseVector",
     "Store",
     "StoredModel",
     "TensorSpec",
@@ -151,6 +153,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.base import AnswerRow, Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
     from gpux.pipelines.options import OptionSpec
+    from gpux.pipelines.text.sparse_embedding import SparseVector
     from gpux.pull.api import explain_model, plan_model, pull_model
     from gpux.pull.batch import PullOutcome, pull_models
     from gpux.pull.files import FilesPlan, plan_files, pull_files

@@ -48,7 +48,7 @@ from tests.pipelines.conftest import Build, stored
 
 def test_opening_by_task_by_alias_and_by_the_model_s_own_task(build: Build) -> None:
     model = build()
-    for task in ("feature-extraction", "sentence-similarity", None):
+    for task in ("feature-extraction", "sentence-embedding", None):
         with pipeline(task, model=model, device="cpu") as pipe:
             assert isinstance(pipe, FeatureExtractionPipeline)
             assert repr(pipe) == "<FeatureExtractionPipeline tests/tiny-bert@0000000 on cpu>"

@@ -55,7 +55,7 @@ def test_more_texts_than_are_tokenized_at_once(
     embed: FeatureExtractionPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = embed.encode(MIXED)
-    monkeypatch.setattr("gpux.pipelines.text.feature_extraction._CHUNK", 2)
+    monkeypatch.setattr("gpux.pipelines.text.encoding._CHUNK", 2)
     assert np.allclose(embed.encode(MIXED), whole, atol=1e-5)
 
 
@@ -159,7 +159,7 @@ def test_an_unknown_prompt(build: Build) -> None:
     with FeatureExtractionPipeline(build(sentence_transformers={"prompts": {"query": "query: "}})) as pipe:
         with pytest.raises(UsageError, match="no prompt 'passage'") as caught:
             pipe.encode("fox", prompt_name="passage")
-        assert caught.value.hint == "It has: query."
+        assert caught.value.hint == "It has: query, document."
 
 
 def test_many_threads_get_equal_answers(embed: FeatureExtractionPipeline) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskPipeline
     from gpux.pipelines.text.question_answering import QuestionAnsweringPipeline
+    from gpux.pipelines.text.sentence_similarity import SentenceSimilarityPipeline
+    from gpux.pipelines.text.sparse_embedding import SparseEmbeddingPipeline
+    from gpux.pipelines.text.text_ranking import TextRankingPipeline
     from gpux.pipelines.text.text_classification import TextClassificationPipeline
     from gpux.pipelines.text.token_classification import TokenClassificationPipeline
     from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
@@ -33,19 +36,20 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("embeddings", model), FeatureExtractionPipeline)
     assert_type(pipeline("sentence-embedding", model), FeatureExtractionPipeline)
     assert_type(pipeline("sentence-embeddings", model), FeatureExtractionPipeline)
-    assert_type(pipeline("sentence-similarity", model), FeatureExtractionPipeline)
     assert_type(pipeline("fill-mask", model), FillMaskPipeline)
     assert_type(pipeline("masked-lm", model), FillMaskPipeline)
     assert_type(pipeline("text-classification", model), TextClassificationPipeline)
     assert_type(pipeline("sentiment-analysis", model), TextClassificationPipeline)
     assert_type(pipeline("sequence-classification", model), TextClassificationPipeline)
-    assert_type(pipeline("text-ranking", model), TextClassificationPipeline)
     assert_type(pipeline("token-classification", model), TokenClassificationPipeline)
     assert_type(pipeline("ner", model), TokenClassificationPipeline)
     assert_type(pipeline("named-entity-recognition", model), TokenClassificationPipeline)
     assert_type(pipeline("question-answering", model), QuestionAnsweringPipeline)
     assert_type(pipeline("zero-shot-classification", model), ZeroShotClassificationPipeline)
     assert_type(pipeline("image-classification", model), ImageClassificationPipeline)
+    assert_type(pipeline("sentence-similarity", model), SentenceSimilarityPipeline)
+    assert_type(pipeline("sparse-embedding", model), SparseEmbeddingPipeline)
+    assert_type(pipeline("text-ranking", model), TextRankingPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
     assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
     assert_type(pipeline("conversational", model), TextGenerationPipeline)
@@ -97,7 +101,19 @@ def vectors() -> None:
     assert_type(embed.encode("a", normalize=True, truncate_dim=8), NDArray[np.float32])
     assert_type(embed.dimension, int)
     assert_type(embed.max_seq_length, int | None)
-    embed.encode("a", speed=11)  # type: ignore[call-arg]
+    assert_type(embed.encode_query("a", precision="ubinary"), NDArray[Any])
+    assert_type(embed.similarity(embed.encode(["a"]), embed.encode(["b", "c"])), NDArray[np.float32])
+    embed.encode("a", speed=11)  # type: ignore[call-overload]
+    compare = pipeline("sentence-similarity", "org/name", truncate_dim=8, similarity="dot")
+    compare({"source_sentence": "a", "sentences": ["b"]}, prompt_name="query")
+    compare.encode("a", normalize=True)
+
+
+def ranked() -> None:
+    ranking = pipeline("text-ranking", "org/name", top_k=3)
+    assert_type(ranking.rank("a", ["b", "c"], return_documents=True), list[dict[str, Any]])
+    ranking.predict([("a", "b")], activation_fn="tanh")
+    ranking.predict([("a", "b")], activation_fn="cosine")  # type: ignore[arg-type]
 
 
 def labels() -> None:

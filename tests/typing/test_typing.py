@@ -147,7 +147,14 @@ def test_each_alias_is_a_literal_of_its_task() -> None:
         "text2text-generation": opening.Text2TextGeneration,
     }
     # aliases with a pipeline of their own
-    own = {"summarization", "translation", "zero-shot-classification"}
+    own = {
+        "sentence-similarity",
+        "sparse-embedding",
+        "summarization",
+        "text-ranking",
+        "translation",
+        "zero-shot-classification",
+    }
     plain = {"image-classification", "question-answering"}  # without an alias
     assert literals.keys() | own | plain == pipelines().keys()
     assert not plain & set(ALIASES.values())

@@ -34,10 +34,25 @@ def choose_task(info: ModelInfo, requested: str | None = None) -> str:
 
 def own_task(info: ModelInfo) -> str | None:
     """The task that a model's files determine, else the one of its page; None if there is neither."""
-    if info.file("modules.json") is not None:  # sentence-transformers: embeddings, whatever the tag
-        return "feature-extraction"
+    if info.file("modules.json") is not None:  # sentence-transformers, whatever the tag
+        return _sentence_task(info)
     found = canonical(info.task) if info.task else task_of_architectures(info.architectures)
     return found or ("text-generation" if info.formats == ("gguf",) else None)  # llama.cpp's format for decoders
+
+
+def _sentence_task(info: ModelInfo) -> str:
+    """The task of a model of sentence-transformers: of a cross-encoder, of a sparse encoder, else of dense vectors.
+
+    A cross-encoder has no pooling; since version 5.4 it has a ``modules.json``. The folders of modules have the names
+    that sentence-transformers writes.
+    """
+    parts = {part for file in info.files for part in file.path.split("/")[:-1]}
+    kinds = {part.rpartition("_")[2].lower() for part in parts}
+    if "spladepooling" in kinds:
+        return "fill-mask"
+    classifies = any(name.endswith("ForSequenceClassification") for name in info.architectures)
+    ranks = "pooling" not in kinds and (classifies or info.task == "text-ranking")
+    return "text-classification" if ranks else "feature-extraction"
 
 
 def assess(

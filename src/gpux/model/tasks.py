@@ -17,6 +17,7 @@ ALIASES = {
     "sentence-embeddings": "feature-extraction",
     "sentence-similarity": "feature-extraction",
     "masked-lm": "fill-mask",
+    "sparse-embedding": "fill-mask",
     "sentiment-analysis": "text-classification",
     "sequence-classification": "text-classification",
     "text-ranking": "text-classification",  # a cross-encoder is a classifier with one label

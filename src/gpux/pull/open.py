@@ -33,6 +33,9 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     from gpux.pipelines.text.feature_extraction import FeatureExtractionArguments, FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskArguments, FillMaskPipeline
     from gpux.pipelines.text.question_answering import QuestionAnsweringArguments, QuestionAnsweringPipeline
+    from gpux.pipelines.text.sentence_similarity import SentenceSimilarityArguments, SentenceSimilarityPipeline
+    from gpux.pipelines.text.sparse_embedding import SparseEmbeddingArguments, SparseEmbeddingPipeline
+    from gpux.pipelines.text.text_ranking import TextRankingArguments, TextRankingPipeline
     from gpux.pipelines.text.text_classification import TextClassificationArguments, TextClassificationPipeline
     from gpux.pipelines.text.token_classification import TokenClassificationArguments, TokenClassificationPipeline
     from gpux.pipelines.text.zero_shot_classification import (
@@ -50,10 +53,9 @@ FeatureExtraction = Literal[
     "embeddings",
     "sentence-embedding",
     "sentence-embeddings",
-    "sentence-similarity",
 ]
 FillMask = Literal["fill-mask", "masked-lm"]
-TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification", "text-ranking"]
+TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification"]
 TokenClassification = Literal["token-classification", "ner", "named-entity-recognition"]
 TextGeneration = Literal["text-generation", "causal-lm", "conversational"]
 Text2TextGeneration = Literal["text2text-generation", "text2text", "seq2seq-lm"]
@@ -167,6 +169,33 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ZeroShotClassificationArguments],
 ) -> ZeroShotClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["sentence-similarity"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[SentenceSimilarityArguments],
+) -> SentenceSimilarityPipeline: ...
+@overload
+def pipeline(
+    task: Literal["sparse-embedding"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[SparseEmbeddingArguments],
+) -> SparseEmbeddingPipeline: ...
+@overload
+def pipeline(
+    task: Literal["text-ranking"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[TextRankingArguments],
+) -> TextRankingPipeline: ...
 @overload
 def pipeline(
     task: TextGeneration,

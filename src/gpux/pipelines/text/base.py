@@ -223,7 +223,7 @@ class TextPipeline(Pipeline):
         raise UnsupportedError(
             f"the graph of {self.model.id} gives {', '.join(spec.name for spec in outputs)}, and {self.task} needs "
             f"scores: an output of rank {rank} named logits",
-            hint=f"Convert the original weights with `gpux convert {self.model.id} --task {self.task}`.",
+            hint=f"Convert the original weights with `gpux convert {self.model.id} --task {self.model_task}`.",
             model=self.model.id,
         )
 

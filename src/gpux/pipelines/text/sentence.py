@@ -11,7 +11,7 @@ that they call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from gpux.inspect import modules
 from gpux.inspect.modules import MODULES, Module
 from gpux.model.json_file import load_json
 from gpux.model.variant import StoredModel
+from gpux.pipelines.text.vectors import normalized
 from gpux.runtime.numeric import sigmoid
 
 Floats = NDArray[np.float32]
@@ -88,7 +89,7 @@ def read_sentence_config(model: StoredModel) -> SentenceConfig:
     """
     listed = read_modules(model)
     if not listed:
-        return SentenceConfig(pooling=(_fallback_pooling(model),))
+        return SentenceConfig(pooling=(_fallback_pooling(model),), **_prompts(model))
     kind = _settings(model).get("model_type", "SentenceTransformer")
     if kind != "SentenceTransformer":
         raise _refused(model, f"its model type in sentence-transformers is {kind}, not SentenceTransformer")
@@ -114,13 +115,71 @@ def read_own_config(model: StoredModel) -> SentenceConfig:
     """
     listed = read_modules(model)
     if not listed:
-        return SentenceConfig()
+        return SentenceConfig(**_prompts(model))
     found: dict[str, Any] = {}
     _read_transformer(model, listed[0].folder, found)
     poolings = [_read_optional(model.path / one.folder / "config.json") for one in listed if one.name == "Pooling"]
     found["include_prompt"] = all(config.get("include_prompt", True) for config in poolings)
     found["layers"] = (Normalize(),) if any(one.name == "Normalize" for one in listed) else ()
     return SentenceConfig(**found, **_prompts(model))
+
+
+def read_ranking_config(model: StoredModel) -> SentenceConfig:
+    """Limits and prompts of a cross-encoder, which has one module, or no ``modules.json``.
+
+    Raises:
+        UnsupportedError: it has other modules, or the options of its transformer are unsupported.
+        CorruptFileError: one of the files cannot be read.
+    """
+    listed = read_modules(model)
+    names = [module.name or module.reference for module in listed]
+    if names not in ([], ["Transformer"]):
+        raise UnsupportedError(
+            f"{model.id} cannot rank texts: its modules are {', '.join(names)}, and a cross-encoder is one Transformer",
+            hint=f"Its logits are available: gpux.pipeline('text-classification', model={model.id!r}).",
+            model=model.id,
+        )
+    found: dict[str, Any] = {}
+    if listed:
+        _read_transformer(model, listed[0].folder, found, "sequence-classification")
+    return SentenceConfig(**found, **_prompts(model, ()))
+
+
+@dataclass(frozen=True)
+class SparseConfig:
+    """How sparse vectors are computed from the logits of tokens."""
+
+    sentence: SentenceConfig = SentenceConfig()  #: limits and prompts
+    pooling: str = "max"
+    activation: str = "relu"
+
+
+def read_sparse_config(model: StoredModel) -> SparseConfig:
+    """The SpladePooling of a model; the largest weight of each entry where it has no modules.
+
+    Raises:
+        UnsupportedError: it has other modules, or an unsupported option.
+        CorruptFileError: one of the files cannot be read.
+    """
+    listed = read_modules(model)
+    names = [module.name or module.reference for module in listed]
+    if listed and (len(names) != 2 or names[0] not in ("Transformer", "MLMTransformer") or names[1] != "SpladePooling"):
+        raise UnsupportedError(
+            f"{model.id} has no sparse vectors of this kind: its modules are {', '.join(names)}, not a Transformer and "
+            "a SpladePooling",
+            hint=f"Its words for masks are available: gpux.pipeline('fill-mask', model={model.id!r}).",
+            model=model.id,
+        )
+    found: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    if listed:
+        _read_transformer(model, listed[0].folder, found, "fill-mask")
+        config = _read_optional(model.path / listed[1].folder / "config.json")
+    return SparseConfig(
+        SentenceConfig(**found, **_prompts(model)),
+        config.get("pooling_strategy") or "max",
+        config.get("activation_function") or "relu",
+    )
 
 
 def dense_layers(model: StoredModel) -> int:
@@ -154,10 +213,11 @@ def _settings(model: StoredModel) -> dict[str, Any]:
     return model.read_json("config_sentence_transformers.json")
 
 
-def _prompts(model: StoredModel) -> dict[str, Any]:
+def _prompts(model: StoredModel, names: Sequence[str] = ("query", "document")) -> dict[str, Any]:
+    """Prompts and the dimensions to keep; a prompt of these names is empty where the repository has none."""
     settings = _settings(model)
     return {
-        "prompts": settings.get("prompts") or {},
+        "prompts": {**dict.fromkeys(names, ""), **(settings.get("prompts") or {})},
         "default_prompt_name": settings.get("default_prompt_name"),
         "truncate_dim": settings.get("truncate_dim"),
     }
@@ -176,14 +236,14 @@ def _module_name(model: StoredModel, module: Module) -> str:
     return name
 
 
-def _read_transformer(model: StoredModel, path: str, found: dict[str, Any]) -> None:
+def _read_transformer(model: StoredModel, path: str, found: dict[str, Any], task: str = "feature-extraction") -> None:
     folder = model.path / (path if (model.path / path).is_dir() else "")
     present = [name for name in _TRANSFORMER_FILES if (folder / name).is_file()]
     config = _read_object(folder / present[0]) if present else {}
-    task = config.get("transformer_task", "feature-extraction")
+    declared = config.get("transformer_task", task)
     modalities = config.get("modality_config", {"text": {}})
-    if task != "feature-extraction" or "text" not in modalities or "message" in modalities:
-        raise _refused(model, f"its transformer runs {task} on {', '.join(modalities)}")
+    if declared != task or "text" not in modalities or "message" in modalities:
+        raise _refused(model, f"its transformer runs {declared} on {', '.join(modalities)}")
     if config.get("processing_kwargs"):
         raise _refused(model, f"its transformer has processing_kwargs {config['processing_kwargs']}")
     found["folder"] = transformer_folder(model)
@@ -346,8 +406,7 @@ class Normalize:
 
     def __call__(self, vectors: Floats) -> Floats:
         """Apply the layer to float32 [batch, dim]."""
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return _floats(vectors / np.maximum(norms, 1e-12))
+        return normalized(vectors)
 
 
 class Dropout:
