@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gpux.pipelines.text.question_answering import QuestionAnsweringPipeline
     from gpux.pipelines.text.sentence_similarity import SentenceSimilarityPipeline
     from gpux.pipelines.text.sparse_embedding import SparseEmbeddingPipeline
-    from gpux.pipelines.text.text_ranking import TextRankingPipeline
     from gpux.pipelines.text.text_classification import TextClassificationPipeline
+    from gpux.pipelines.text.text_ranking import TextRankingPipeline
     from gpux.pipelines.text.token_classification import TokenClassificationPipeline
     from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationPipeline

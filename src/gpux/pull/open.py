@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     from gpux.pipelines.text.question_answering import QuestionAnsweringArguments, QuestionAnsweringPipeline
     from gpux.pipelines.text.sentence_similarity import SentenceSimilarityArguments, SentenceSimilarityPipeline
     from gpux.pipelines.text.sparse_embedding import SparseEmbeddingArguments, SparseEmbeddingPipeline
-    from gpux.pipelines.text.text_ranking import TextRankingArguments, TextRankingPipeline
     from gpux.pipelines.text.text_classification import TextClassificationArguments, TextClassificationPipeline
+    from gpux.pipelines.text.text_ranking import TextRankingArguments, TextRankingPipeline
     from gpux.pipelines.text.token_classification import TokenClassificationArguments, TokenClassificationPipeline
     from gpux.pipelines.text.zero_shot_classification import (
         ZeroShotClassificationArguments,

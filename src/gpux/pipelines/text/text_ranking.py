@@ -16,9 +16,9 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, OpenOptions, Parts, check_positive
 from gpux.pipelines.options import Option
 from gpux.pipelines.text.base import TextOptions, as_texts
-from gpux.pipelines.text.text_classification import SequenceClassifier
 from gpux.pipelines.text.objects import as_objects, check_keys, text_of, texts_of
 from gpux.pipelines.text.sentence import SentenceConfig, read_ranking_config
+from gpux.pipelines.text.text_classification import SequenceClassifier
 from gpux.pipelines.text.tokenization import TextInput, Tokens, check_unicode
 from gpux.runtime.numeric import sigmoid, softmax
 
