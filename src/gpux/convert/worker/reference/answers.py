@@ -23,7 +23,13 @@ from gpux.convert.worker.reference.answers_generation import open_decoder, open_
 from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, one_line
 from gpux.convert.worker.reference.answers_sentence import is_sentence_model, open_sentences
-from gpux.convert.worker.reference.answers_text import open_labels, open_masks, open_token_vectors
+from gpux.convert.worker.reference.answers_text import (
+    open_found,
+    open_labels,
+    open_masks,
+    open_token_labels,
+    open_token_vectors,
+)
 from gpux.convert.worker.reference.answers_vision import open_image_labels
 
 log = logging.getLogger(__name__)
@@ -43,9 +49,11 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "feature-extraction": _open_vectors,
     "fill-mask": open_masks,
     "image-classification": open_image_labels,
+    "question-answering": open_found,
     "text-classification": open_labels,
     "text-generation": open_decoder,
     "text2text-generation": open_encoder_decoder,
+    "token-classification": open_token_labels,
 }
 
 
