@@ -126,7 +126,9 @@ TOKEN_CALLS = (
     Call("every label", SHORT, {"ignore_labels": []}),
     Call("two labels left out", SHORT, {"ignore_labels": ["O", "B-PER"]}),
     *(
-        Call(strategy, "The quickest foxes slept near Berlin's nightly dogs, really!", {"aggregation_strategy": strategy})
+        Call(
+            strategy, "The quickest foxes slept near Berlin's nightly dogs, really!", {"aggregation_strategy": strategy}
+        )
         for strategy in ("simple", "first", "average", "max")
     ),
     Call("unknown characters", "日本 ☃ naïve ÜBER-foxes", {"aggregation_strategy": "first", "ignore_labels": []}),
