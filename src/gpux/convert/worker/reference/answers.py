@@ -30,7 +30,7 @@ from gpux.convert.worker.reference.answers_text import (
     open_token_labels,
     open_token_vectors,
 )
-from gpux.convert.worker.reference.answers_vision import open_image_labels
+from gpux.convert.worker.reference.answers_vision import open_compared_labels, open_image_labels, open_image_vectors
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,14 @@ SHARE, SECONDS = 0.1, 1.2
 SAME = 1e-5
 
 
+#: ``main_input_name`` of an original that reads no texts -> opens the reference library of its vectors.
+_VECTORS: dict[str, Callable[[Original], Opened]] = {"pixel_values": open_image_vectors}
+
+
 def _open_vectors(original: Original) -> Opened:
-    return (open_sentences if is_sentence_model(original.source) else open_token_vectors)(original)
+    if is_sentence_model(original.source):
+        return open_sentences(original)
+    return _VECTORS.get(original.model.main_input_name, open_token_vectors)(original)
 
 
 #: The Hub's name of a task -> opens its reference library.
@@ -54,6 +60,7 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "text-generation": open_decoder,
     "text2text-generation": open_encoder_decoder,
     "token-classification": open_token_labels,
+    "zero-shot-image-classification": open_compared_labels,
 }
 
 
