@@ -157,8 +157,8 @@ if TYPE_CHECKING:
     from gpux.pipelines.base import AnswerRow, Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
     from gpux.pipelines.options import OptionSpec
-    from gpux.pipelines.text.sparse_embedding import SparseVector
     from gpux.pipelines.tasks import TaskInfo, tasks
+    from gpux.pipelines.text.sparse_embedding import SparseVector
     from gpux.pull.api import explain_model, plan_model, pull_model
     from gpux.pull.batch import PullOutcome, pull_models
     from gpux.pull.files import FilesPlan, plan_files, pull_files

@@ -34,9 +34,7 @@ def tasks_command(terminal: Terminal, task: str | None) -> None:
     if terminal.as_json:
         terminal.data([info.to_dict() for info in found])
         return
-    rows = [
-        (info.name, info.takes or "", _needs(info), str(len(info.model_types) or "—"), info.summary) for info in found
-    ]
+    rows = [(info.name, info.takes or "", _needs(info), str(len(info.model_types)), info.summary) for info in found]
     terminal.table(("Task", "Takes", "Extra", "Proven types", "Answer"), rows, right=(3,), whole=0)
 
 
