@@ -10,9 +10,17 @@ from typing import Any, Protocol
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.processors.audio.log_mel import WhisperExtractor
+from gpux.processors.audio.clap import ClapExtractor
+from gpux.processors.audio.kaldi import AstExtractor, SeamlessExtractor, SpeechToTextExtractor
+from gpux.processors.audio.log_mel import (
+    ClvpExtractor,
+    MctctExtractor,
+    Phi4Extractor,
+    UnivNetExtractor,
+    WhisperExtractor,
+)
 from gpux.processors.audio.prepared import PreparedSound, Samples
-from gpux.processors.audio.waveform import WaveformExtractor
+from gpux.processors.audio.waveform import CodecExtractor, WaveformExtractor
 
 
 class FeatureExtractor(Protocol):
@@ -100,6 +108,19 @@ def _table() -> dict[str, Any]:
 
 
 _CLASSES: dict[str, Callable[[str, Mapping[str, Any]], FeatureExtractor]] = {
+    "ASTFeatureExtractor": AstExtractor,
+    "ClapFeatureExtractor": ClapExtractor,
+    "ClvpFeatureExtractor": ClvpExtractor,
+    "DacFeatureExtractor": CodecExtractor,
+    "DiaFeatureExtractor": CodecExtractor,
+    "EncodecFeatureExtractor": CodecExtractor,
+    "KyutaiSpeechToTextFeatureExtractor": CodecExtractor,
+    "MCTCTFeatureExtractor": MctctExtractor,
+    "Phi4MultimodalFeatureExtractor": Phi4Extractor,
+    "SeamlessM4TFeatureExtractor": SeamlessExtractor,
+    "Speech2TextFeatureExtractor": SpeechToTextExtractor,
+    "SpeechT5FeatureExtractor": WaveformExtractor,
+    "UnivNetFeatureExtractor": UnivNetExtractor,
     "Wav2Vec2FeatureExtractor": WaveformExtractor,
     "WhisperFeatureExtractor": WhisperExtractor,
 }

@@ -53,3 +53,12 @@ def standardized(values: NDArray[Any], axis: int | None = None) -> NDArray[Any]:
     mean, variance = values.mean(axis=axis), values.var(axis=axis)
     found: NDArray[Any] = (values - mean) / np.sqrt(variance + 1e-7)
     return found
+
+
+def padded(values: NDArray[Any], length: int, value: float = 0.0, side: str = "right") -> NDArray[Any]:
+    """Values with others before (``left``) or after them (``right``), up to a length of the first axis."""
+    missing = length - len(values)
+    if missing <= 0:
+        return values
+    widths = [(0, missing) if side == "right" else (missing, 0), *[(0, 0)] * (values.ndim - 1)]
+    return np.pad(values, widths, constant_values=value)

@@ -92,7 +92,12 @@ def mel_filters(
         scale: on which the bands have equal widths.
         slaney_norm: divide each filter by the width of its band.
         in_mel_space: triangles on the mel scale in place of the scale in Hz, as Kaldi.
+
+    Raises:
+        ValueError: no band can be made of these numbers.
     """
+    if bins < 2 or filters < 1 or not 0 <= lowest < highest:
+        raise ValueError(f"{filters} mel bands of {bins} frequencies from {lowest} to {highest} Hz")
     edges = np.linspace(to_mel(lowest, scale), to_mel(highest, scale), filters + 2)
     if in_mel_space:
         centers, at = edges, to_mel(rate / ((bins - 1) * 2) * np.arange(bins), scale)
@@ -143,14 +148,23 @@ def spectrum(
     frame = len(window)
     if center:
         samples = np.pad(samples, frame // 2, mode="reflect")
-    if len(samples) < frame:
-        raise InputError(f"the sound has {len(samples)} samples, and the model needs {frame} at least")
-    frames = np.lib.stride_tricks.sliding_window_view(samples, frame)[::hop]
+    frames = framed(samples, frame, hop)
     rows = [
         _rows(frames[at : at + _FRAMES], window, fft or frame, power, preemphasis, remove_mean, bank, floor)
         for at in range(0, len(frames), _FRAMES)
     ]
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def framed(samples: NDArray[Any], frame: int, hop: int) -> NDArray[Any]:
+    """Overlapping frames of samples [frames, frame], as a view; what is left at the end is dropped.
+
+    Raises:
+        InputError: the samples are fewer than a frame.
+    """
+    if len(samples) < frame:
+        raise InputError(f"the sound has {len(samples)} samples, and the model needs {frame} at least")
+    return np.lib.stride_tricks.sliding_window_view(samples, frame)[::hop]
 
 
 def _rows(
@@ -169,9 +183,21 @@ def _rows(
     if preemphasis is not None:
         values[:, 1:] -= preemphasis * values[:, :-1]
         values[:, 0] *= 1 - preemphasis
-    values *= window
-    transformed = np.fft.rfft(values, fft, axis=1).astype(np.complex64)
-    found: Floats = np.abs(transformed, dtype=np.float64) ** power
+    return transformed(values, window, fft, power=power, bank=bank, floor=floor)
+
+
+def transformed(
+    frames: NDArray[Any],
+    window: Floats,
+    fft: int,
+    *,
+    power: float = 2.0,
+    bank: Floats | None = None,
+    floor: float = 0.0,
+) -> Floats:
+    """What :func:`spectrum` returns, of frames [frames, frame] that are cut and filtered already."""
+    complexes = np.fft.rfft(frames * window, fft, axis=1).astype(np.complex64)
+    found: Floats = np.abs(complexes, dtype=np.float64) ** power
     return found if bank is None else np.maximum(floor, found @ bank)
 
 
