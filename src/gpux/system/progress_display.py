@@ -1,4 +1,4 @@
-"""Display of progress events: live bars on a terminal and in a notebook, plain lines elsewhere."""
+"""Display of progress events: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ProgressDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._live = self._console.is_terminal or self._console.is_jupyter
+        self._live = self._console.is_terminal
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -93,7 +93,7 @@ class PullsDisplay:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
-        self._live = self._console.is_terminal or self._console.is_jupyter
+        self._live = self._console.is_terminal
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
         self._progress = Progress(*columns, console=self._console, transient=True, disable=not self._live)
         self._tasks: dict[str, TaskID] = {}
