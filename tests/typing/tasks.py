@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gpux.pipelines.text.token_classification import TokenClassificationPipeline
     from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationPipeline
-    from gpux.pipelines.vision.image_feature_extraction import ImageFeatureExtractionPipeline
-    from gpux.pipelines.vision.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
 
 def every_literal(model: StoredModel) -> None:
@@ -52,8 +50,6 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("sentence-similarity", model), SentenceSimilarityPipeline)
     assert_type(pipeline("sparse-embedding", model), SparseEmbeddingPipeline)
     assert_type(pipeline("text-ranking", model), TextRankingPipeline)
-    assert_type(pipeline("image-feature-extraction", model), ImageFeatureExtractionPipeline)
-    assert_type(pipeline("zero-shot-image-classification", model), ZeroShotImageClassificationPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
     assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
     assert_type(pipeline("conversational", model), TextGenerationPipeline)
@@ -137,6 +133,17 @@ def found() -> None:
     choose = pipeline("zero-shot-classification", "org/name", candidate_labels="a, b")
     choose("a", ["a", "b"], multi_label=True)
     choose(["a"], hypothesis="{}")  # type: ignore[call-arg]
+
+
+def located() -> None:
+    detect = pipeline("object-detection", "org/name", threshold=0.3)
+    detect("a.png", threshold=0.5)
+    detect("a.png", thresholds=0.5)  # type: ignore[call-arg]
+    segment = pipeline("semantic-segmentation", "org/name", mask_threshold=0.3)
+    segment(["a.png"], subtask="panoptic")
+    segment("a.png", subtask="both")  # type: ignore[arg-type]
+    measure = pipeline("depth-estimation", "org/name")
+    measure(b"bytes", batch_size=2)
 
 
 async def written() -> None:

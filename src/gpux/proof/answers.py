@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.convert.answer_case import CALL, CHAT, ENCODE, TOKENS, AnswerCase, AnswerSet, read_answers, write_answers
-from gpux.errors import CancelledError, ProofError
+from gpux.errors import CancelledError, InputError, ProofError
 from gpux.model.precisions import find_precision
 from gpux.model.variant import AnswerProof, StoredModel
 from gpux.proof.cases import FOLDER
@@ -118,7 +118,11 @@ def compare_answers(
             break
         if case.kind not in answerer.kinds:
             continue
-        measured, message = _compare(case, answerer, tolerance, exact_texts=exact_texts)
+        try:
+            measured, message = _compare(case, answerer, tolerance, exact_texts=exact_texts)
+        except InputError as exc:  # a picture of a size that the graph does not read
+            left.append(f"{case.name}: {exc.message}")
+            continue
         if message and limit is not None and answerer.length(case) > limit:
             left.append(f"{case.name} is longer than {limit} tokens")
             continue
@@ -295,7 +299,9 @@ def _compare(case: AnswerCase, answerer: Answerer, tolerance: float, *, exact_te
         actual = answerer.answer(case)
     except CancelledError:
         raise
-    except Exception as exc:  # noqa: BLE001 - a pipeline of a plug-in may raise anything, and has no answer then
+    except Exception as exc:
+        if isinstance(exc, InputError) and "graph_size" in exc.details:
+            raise
         return None, f"the pipeline answers with {type(exc).__name__}: {getattr(exc, 'message', exc)}"
     if case.kind in TEXT_KINDS:
         return None, _compare_tokens(case.expected, actual)
@@ -397,15 +403,19 @@ class _Comparing:
         last = [min(float(other["score"]) for other in others)]
         for entry, other in zip(entries, others, strict=True):
             score, rest = float(entry["score"]), _rest(entry)
-            named = [float(found["score"]) for found in others if not self._differ(rest, _rest(found))]
+            named = [
+                float(found["score"])
+                for found in others
+                if not (self._differ(_rest(found), rest) if reverse else self._differ(rest, _rest(found)))
+            ]
             named = named or ([] if _PLACES & rest.keys() else last)
             if all(abs(found - score) > self.allowed for found in named):
                 return _texts(entry, other) if reverse else _texts(other, entry)
         return ""
 
-    def _differ(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    def _differ(self, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> str:
         """How what was found differs, apart from its score."""
-        return _Comparing(self.allowed, self.exact_texts).compare(first, second)
+        return _Comparing(self.allowed, self.exact_texts).compare(expected, actual)
 
 
 def _within(expected: Any, actual: Any, allowed: float, key: str) -> str:

@@ -11,7 +11,7 @@ from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import canonical, translation_pair
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
-from gpux.pipelines.registry import check_reads, pipeline_class, pipeline_of
+from gpux.pipelines.registry import pipeline_class
 from gpux.pull.api import pull_model, whole_model
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
@@ -42,15 +42,10 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
         ZeroShotClassificationArguments,
         ZeroShotClassificationPipeline,
     )
+    from gpux.pipelines.vision.depth_estimation import DepthEstimationArguments, DepthEstimationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationArguments, ImageClassificationPipeline
-    from gpux.pipelines.vision.image_feature_extraction import (
-        ImageFeatureExtractionArguments,
-        ImageFeatureExtractionPipeline,
-    )
-    from gpux.pipelines.vision.zero_shot_image_classification import (
-        ZeroShotImageClassificationArguments,
-        ZeroShotImageClassificationPipeline,
-    )
+    from gpux.pipelines.vision.image_segmentation import ImageSegmentationArguments, ImageSegmentationPipeline
+    from gpux.pipelines.vision.object_detection import ObjectDetectionArguments, ObjectDetectionPipeline
 
 Model: TypeAlias = StoredModel | ModelRef | str | Path
 
@@ -66,6 +61,9 @@ FillMask = Literal["fill-mask", "masked-lm"]
 TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification"]
 TokenClassification = Literal["token-classification", "ner", "named-entity-recognition"]
 TextGeneration = Literal["text-generation", "causal-lm", "conversational"]
+ImageSegmentation = Literal[
+    "image-segmentation", "semantic-segmentation", "instance-segmentation", "panoptic-segmentation"
+]
 Text2TextGeneration = Literal["text2text-generation", "text2text", "seq2seq-lm"]
 
 
@@ -152,22 +150,31 @@ def pipeline(
 ) -> ImageClassificationPipeline: ...
 @overload
 def pipeline(
-    task: Literal["zero-shot-image-classification"],
+    task: Literal["object-detection"],
     model: Model,
     *,
     revision: str | None = None,
     precision: str | None = None,
-    **options: Unpack[ZeroShotImageClassificationArguments],
-) -> ZeroShotImageClassificationPipeline: ...
+    **options: Unpack[ObjectDetectionArguments],
+) -> ObjectDetectionPipeline: ...
 @overload
 def pipeline(
-    task: Literal["image-feature-extraction"],
+    task: ImageSegmentation,
     model: Model,
     *,
     revision: str | None = None,
     precision: str | None = None,
-    **options: Unpack[ImageFeatureExtractionArguments],
-) -> ImageFeatureExtractionPipeline: ...
+    **options: Unpack[ImageSegmentationArguments],
+) -> ImageSegmentationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["depth-estimation"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[DepthEstimationArguments],
+) -> DepthEstimationPipeline: ...
 @overload
 def pipeline(
     task: Literal["question-answering"],
@@ -343,11 +350,9 @@ def pipeline(
             f"{model.id} is stored for {stored}, not for {wanted}",
             hint=f"Run `gpux pull {model.id} --task {wanted}`.",
         )
-    if kind is not None:
-        check_reads(kind, model)
     if task is not None and (pair := translation_pair(task)):
         options = {"pair": pair, **options}
-    return (kind or pipeline_of(model))(
+    return (kind or pipeline_class(stored))(
         model,
         device=device,
         threads=threads,
