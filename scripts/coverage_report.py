@@ -13,6 +13,7 @@ from gpux.convert.registry import converters
 from gpux.system.settings import Settings
 from scripts.coverage_entries import entries
 from scripts.coverage_preferences import preferences
+from scripts.update_proven_types import write as write_proven_types
 
 Row = Mapping[str, Any]
 
@@ -52,6 +53,7 @@ def write_report(rows: Sequence[Row], root: Path, *, write: bool) -> int:
         (root / "docs" / "coverage.md").write_text(_page(chosen, counts), encoding="utf-8")
         _write_json(root / "docs" / "coverage.json", [_public(row) for row in rows])
         _write_json(root / "src" / "gpux" / "convert" / "preferences.json", preferences(rows))
+        write_proven_types(rows)
     return 1 if any(row["status"] == "WRONG" for row in rows) else 0
 
 

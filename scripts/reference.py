@@ -13,7 +13,8 @@ import click
 from gpux.cli.main import COMMANDS, gpux
 from gpux.errors import error_types
 from gpux.pipelines.generation.base import GenerationPipeline
-from gpux.pipelines.registry import pipeline_class, pipelines
+from gpux.pipelines.registry import pipeline_class
+from gpux.pipelines.tasks import tasks
 from gpux.runtime.generation.options import option_infos, option_names
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -59,8 +60,8 @@ def generation_options() -> str:
     """Every option of text generation: default, allowed values, aliases and meaning."""
     lines = [
         f"{NOTE}# Options of text generation\n",
-        "Keywords of `pipe(...)`, `generate`, `stream` and `pipeline()`, and names for `gpux run --set NAME=VALUE`. A",
-        "model's own `generation_config.json` replaces the defaults, except where the column *model* is empty.\n",
+        "Keywords of `pipe(...)`, `generate`, `stream` and `pipeline()`, and options of `gpux run`. A model's own",
+        "`generation_config.json` replaces the defaults, except where the column *model* is empty.\n",
         "| option | default | values | model | meaning |",
         "|---|---|---|---|---|",
     ]
@@ -76,11 +77,15 @@ def pipeline_options() -> str:
     """The options of every task's pipeline, without those of generation."""
     lines = [
         f"{NOTE}# Options of pipelines\n",
-        "Keywords of a call, and of `pipeline()` as defaults for every call. `Pipeline.options()` lists them with",
-        "their JSON schemas. Tasks that generate text have [more options](generation-options.md).\n",
+        "Keywords of a call, and of `pipeline()` as defaults for every call; options of `gpux run`, `--top-k` for",
+        "`top_k`. `gpux tasks TASK` and `Pipeline.options()` list them, the latter with their JSON schemas. Tasks that",
+        "generate text have [more options](generation-options.md).\n",
     ]
-    for task in sorted(pipelines()):
-        lines += [f"## {task}\n", "| option | type | default | meaning |", "|---|---|---|---|"]
+    for info in tasks():
+        task = info.name
+        extra = f" Needs `pip install 'gpux[{info.extra}]'`." if info.extra else ""
+        lines += [f"## {task}\n", f"{info.summary}{extra} `{info.example}`\n"]
+        lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
         kind = pipeline_class(task)
         elsewhere = option_names() if issubclass(kind, GenerationPipeline) else {}
         for option in kind.options():

@@ -55,8 +55,22 @@ def reference(class_name: str, settings: dict[str, Any], picture: Any) -> dict[s
             (Path(folder) / "classes.json").write_text("{}")
             more = {"repo_path": folder, "class_info_file": "classes.json"}
         processor = getattr(transformers, class_name).from_dict(settings | more)
-    outputs = {name: np.asarray(value)[0] for name, value in processor(picture, return_tensors="np").items()}
-    return {name: value for name, value in outputs.items() if value.dtype.kind in "biuf"}  # OneFormer adds a text
+    if class_name in image_cases.TOGETHER:
+        given, more = [image_cases.together(picture)], {}
+    elif class_name == "VitMatteImageProcessor":
+        given, more = picture, {"trimaps": picture.convert("L")}
+    elif class_name == "VitPoseImageProcessor":
+        given, more = picture, {"boxes": [image_cases.boxes(picture)]}
+    else:
+        given, more = picture, {}
+    batches = processor(given, return_tensors="np", **more)
+    outputs = {}
+    for name, value in batches.items():
+        whole = name == "pixel_values" and class_name in ("Qwen2VLImageProcessor", "VitPoseImageProcessor")
+        array = np.asarray(value) if whole else np.asarray(value)[0]
+        if array.dtype.kind in "biuf" and name not in image_cases.OTHER_OUTPUTS:  # OneFormer adds a text
+            outputs[name] = array
+    return outputs
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ _PUBLIC = {
     "SparseVector": "gpux.pipelines.text.sparse_embedding",
     "Store": "gpux.store",
     "StoredModel": "gpux.model.variant",
+    "TaskInfo": "gpux.pipelines.tasks",
     "TensorSpec": "gpux.model.variant",
     "TextStreamer": "gpux.pipelines.generation.streaming",
     "Update": "gpux.upkeep.outdated",
@@ -69,6 +70,7 @@ _PUBLIC = {
     "pull_models": "gpux.pull.batch",
     "quantize_model": "gpux.quantize.variants",
     "repair_models": "gpux.upkeep.repair",
+    "tasks": "gpux.pipelines.tasks",
     "this_machine": "gpux.describe.fitting",
     "update": "gpux.upkeep.outdated",
     "verify_models": "gpux.upkeep.inventory",
@@ -109,6 +111,7 @@ __all__ = [
     "SparseVector",
     "Store",
     "StoredModel",
+    "TaskInfo",
     "TensorSpec",
     "TextStreamer",
     "Update",
@@ -129,6 +132,7 @@ __all__ = [
     "pull_models",
     "quantize_model",
     "repair_models",
+    "tasks",
     "this_machine",
     "update",
     "verify_models",
@@ -153,6 +157,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.base import AnswerRow, Pipeline
     from gpux.pipelines.generation.streaming import TextStreamer
     from gpux.pipelines.options import OptionSpec
+    from gpux.pipelines.tasks import TaskInfo, tasks
     from gpux.pipelines.text.sparse_embedding import SparseVector
     from gpux.pull.api import explain_model, plan_model, pull_model
     from gpux.pull.batch import PullOutcome, pull_models

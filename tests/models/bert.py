@@ -36,7 +36,8 @@ def bert_repository(
 ) -> Path:
     """Write a model repository into `dest` (created) and return `dest`.
 
-    `task` is feature-extraction, text-classification or fill-mask. `problem_type` is the problem type of the
+    `task` is feature-extraction, text-classification, token-classification, question-answering or fill-mask. `labels`
+    are those of the two classifiers. `problem_type` is the problem type of the
     text-classification head: None or "single_label_classification" (softmax, or sigmoid over a single
     label), "multi_label_classification" (sigmoid), "regression". `tokenizer_limits` ships tokenizer.json with
     truncation and padding to 16 tokens. `onnx` adds the exported graph at `onnx_path`,
@@ -47,7 +48,7 @@ def bert_repository(
     dest.mkdir(parents=True, exist_ok=True)
     size = write_tokenizer(dest, max_length=max_positions, cased=cased, limits=tokenizer_limits)
     config = bert_config(task, vocab_size=size, max_positions=max_positions)
-    if task == "text-classification":
+    if task in ("text-classification", "token-classification"):
         config.update(_head(labels, problem_type))
     _write_json(dest / "config.json", config)
     weights = bert_weights(config, task, seed)

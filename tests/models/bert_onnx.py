@@ -25,6 +25,8 @@ TASK_OF = {
     "BertModel": "feature-extraction",
     "BertForSequenceClassification": "text-classification",
     "BertForMaskedLM": "fill-mask",
+    "BertForTokenClassification": "token-classification",
+    "BertForQuestionAnswering": "question-answering",
 }
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 BATCH, SEQUENCE = "batch_size", "sequence_length"
@@ -63,9 +65,16 @@ def bert_graph(config: Mapping[str, Any], weights: Mapping[str, Array]) -> onnx.
         output, shape = _classifier(build, hidden, prefix), [BATCH, weights["classifier.bias"].shape[0]]
     elif task == "fill-mask":
         output, shape = _language_head(build, config, hidden), [BATCH, SEQUENCE, config["vocab_size"]]
+    elif task == "token-classification":
+        output, shape = build.linear(hidden, "classifier"), [BATCH, SEQUENCE, weights["classifier.bias"].shape[0]]
+    elif task == "question-answering":
+        both = build.linear(hidden, "qa_outputs")
+        places = [build.constant(name, np.array(place, np.int64)) for place, name in enumerate(("start", "end"))]
+        columns = [build.op("Gather", both, place, axis=2) for place in places]
+        return build.model(dict(zip(("start_logits", "end_logits"), columns, strict=True)), [BATCH, SEQUENCE])
     else:
         output = hidden
-    return build.model(output, "last_hidden_state" if task == "feature-extraction" else "logits", shape)
+    return build.model({"last_hidden_state" if task == "feature-extraction" else "logits": output}, shape)
 
 
 class _Builder:
@@ -104,11 +113,13 @@ class _Builder:
         scale, bias = self.weight(f"{name}.weight"), self.weight(f"{name}.bias")
         return self.op("LayerNormalization", value, scale, bias, axis=-1, epsilon=epsilon)
 
-    def model(self, value: str, name: str, shape: Sequence[str | int]) -> onnx.ModelProto:
-        self.nodes.append(helper.make_node("Identity", [value], [name], name="output"))
+    def model(self, values: Mapping[str, str], shape: Sequence[str | int]) -> onnx.ModelProto:
+        """The model with outputs of one shape, by their names."""
+        for number, (name, value) in enumerate(values.items()):
+            self.nodes.append(helper.make_node("Identity", [value], [name], name=f"output{number or ''}"))
         inputs = [helper.make_tensor_value_info(i, TensorProto.INT64, [BATCH, SEQUENCE]) for i in INPUTS]
-        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape))
-        graph = helper.make_graph(self.nodes, "bert", inputs, [output], list(self.constants.values()))
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name in values]
+        graph = helper.make_graph(self.nodes, "bert", inputs, outputs, list(self.constants.values()))
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="bert_onnx")
 

@@ -12,6 +12,8 @@ from typing import Any
 from tests.models.bert import bert_repository
 from tests.models.sentence import SentenceOptions
 
+#: Task of a pipeline -> task of its models, where they differ.
+STORED_FOR = {"zero-shot-classification": "text-classification"}
 GOLDEN = Path(__file__).parent / "golden"
 WORDS = ("the", "quick", "brown", "fox", "was", "never", "near", "a", "warm", "stove", "and", "nobody", "sleeps")
 
@@ -51,7 +53,7 @@ class Case:
 
     def build(self, dest: Path, *, onnx: bool = False) -> Path:
         """Write the repository into `dest`."""
-        return bert_repository(dest, self.task, onnx=onnx, **self.repository)
+        return bert_repository(dest, STORED_FOR.get(self.task, self.task), onnx=onnx, **self.repository)
 
 
 @functools.cache
@@ -116,6 +118,56 @@ MASK_CALLS = (
     Call("target of many tokens", MASKED, {"targets": ["capital", "foxglove"]}),
     Call("truncation", f"[MASK] {words(200)}", {"tokenizer_kwargs": {"truncation": True}, "top_k": 2}),
 )
+NAMES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+TOKEN_CALLS = (
+    Call("one", SHORT),
+    Call("list", [SHORT, OTHER]),
+    Call("list of one", [OTHER]),
+    Call("every label", SHORT, {"ignore_labels": []}),
+    Call("two labels left out", SHORT, {"ignore_labels": ["O", "B-PER"]}),
+    *(
+        Call(
+            strategy, "The quickest foxes slept near Berlin's nightly dogs, really!", {"aggregation_strategy": strategy}
+        )
+        for strategy in ("simple", "first", "average", "max")
+    ),
+    Call("unknown characters", "日本 ☃ naïve ÜBER-foxes", {"aggregation_strategy": "first", "ignore_labels": []}),
+    Call("truncation", words(100), {"aggregation_strategy": "simple"}),
+    Call("windows", words(150), {"aggregation_strategy": "simple", "stride": 16}),
+    Call("windows, words", words(100), {"aggregation_strategy": "average", "stride": 0, "ignore_labels": []}),
+    Call("words", ["The", "foxes", "slept", "near", "Berlin"], {"is_split_into_words": True}),
+    Call(
+        "list of words",
+        [["The", "foxes"], ["slept", "near", "Berlin"]],
+        {"is_split_into_words": True, "delimiter": "--", "aggregation_strategy": "max", "ignore_labels": []},
+    ),
+)
+ASKED = {"question": "Where is the capital?", "context": f"{OTHER} Berlin is the capital of Germany, and so on."}
+LONG = {"question": "Who sleeps?", "context": words(150)}
+ANSWER_CALLS = (
+    Call("one", ASKED),
+    Call("list", [ASKED, {"question": "What was great?", "context": SHORT}]),
+    Call("list of one", [ASKED]),
+    Call("top_k 3", ASKED, {"top_k": 3}),
+    Call("tokens", ASKED, {"top_k": 4, "align_to_words": False}),
+    Call("short answers", ASKED, {"top_k": 2, "max_answer_len": 2}),
+    Call("impossible", ASKED, {"top_k": 50, "handle_impossible_answer": True, "max_answer_len": 60}),
+    Call("windows", LONG, {"top_k": 2}),
+    Call("short windows", LONG, {"top_k": 3, "max_seq_len": 24, "doc_stride": 5}),
+    Call("windows without overlap", LONG, {"max_seq_len": 32, "doc_stride": 0, "handle_impossible_answer": True}),
+    Call("unknown characters", {"question": "日本?", "context": "☃ naïve ÜBER-foxes 日本 sleep"}, {"top_k": 2}),
+)
+NLI = ("contradiction", "neutral", "entailment")
+CHOICES = ["great", "terrible", "about a fox"]
+CHOICE_CALLS = (
+    Call("one", SHORT, {"candidate_labels": CHOICES}),
+    Call("list", [SHORT, OTHER], {"candidate_labels": CHOICES}),
+    Call("list of one", [OTHER], {"candidate_labels": "great , terrible,"}),
+    Call("one label", SHORT, {"candidate_labels": "great"}),
+    Call("each for itself", SHORT, {"candidate_labels": CHOICES, "multi_label": True}),
+    Call("template", SHORT, {"candidate_labels": CHOICES, "hypothesis_template": "the movie was {}."}),
+    Call("truncation", words(100), {"candidate_labels": CHOICES}),
+)
 
 PIPELINE_CASES = (
     Case("plain", "feature-extraction", {}, FEATURE_CALLS),
@@ -132,6 +184,11 @@ PIPELINE_CASES = (
     ),
     Case("one label", "text-classification", {"labels": ("toxic",)}, CLASSIFICATION_CALLS),
     Case("mask", "fill-mask", {"tokenizer_limits": True}, MASK_CALLS),
+    Case("names", "token-classification", {"labels": NAMES, "tokenizer_limits": True}, TOKEN_CALLS),
+    Case("cased names", "token-classification", {"labels": NAMES, "cased": True}, TOKEN_CALLS[5:10]),
+    Case("answers", "question-answering", {"tokenizer_limits": True}, ANSWER_CALLS),
+    Case("inference", "zero-shot-classification", {"labels": NLI}, CHOICE_CALLS),
+    Case("inference, two labels", "zero-shot-classification", {"labels": ("Entailment", "not")}, CHOICE_CALLS),
 )
 
 PROMPTS = {"query": "query: ", "passage": "passage to search for: "}

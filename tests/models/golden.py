@@ -68,7 +68,7 @@ def _answers(repository: Path, calls: Iterable[Call], model: Callable[..., Any])
 
 def _plain(value: Any) -> Any:
     """Nested lists and rounded numbers, for JSON."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

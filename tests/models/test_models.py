@@ -81,11 +81,13 @@ def test_the_graph_is_valid_and_has_the_names_of_optimum(tmp_path: Path, task: s
     assert [i.name for i in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
     assert {(i.type, *i.shape) for i in session.get_inputs()} == {("tensor(int64)", "batch_size", "sequence_length")}
     shapes = {
-        "feature-extraction": ("last_hidden_state", ["batch_size", "sequence_length", 32]),
-        "text-classification": ("logits", ["batch_size", 3]),
-        "fill-mask": ("logits", ["batch_size", "sequence_length", 270]),
+        "feature-extraction": [("last_hidden_state", ["batch_size", "sequence_length", 32])],
+        "text-classification": [("logits", ["batch_size", 3])],
+        "fill-mask": [("logits", ["batch_size", "sequence_length", 270])],
+        "token-classification": [("logits", ["batch_size", "sequence_length", 3])],
+        "question-answering": [(f"{name}_logits", ["batch_size", "sequence_length"]) for name in ("start", "end")],
     }
-    assert [(o.name, o.shape) for o in session.get_outputs()] == [shapes[task]]
+    assert [(o.name, o.shape) for o in session.get_outputs()] == shapes[task]
 
 
 def test_external_data_gives_the_same_numbers_and_is_replaced_whole(tmp_path: Path) -> None:

@@ -63,10 +63,12 @@ def _shapes(config: Mapping[str, Any], task: str) -> Shapes:
     yield from _embeddings(config, prefix)
     for layer in range(config["num_hidden_layers"]):
         yield from _layer(config, f"{prefix}encoder.layer.{layer}")
-    if task != "fill-mask":  # BertForMaskedLM has no pooler
+    if task in ("feature-extraction", "text-classification"):  # the other classes have no pooler
         yield from _linear(f"{prefix}pooler.dense", hidden, hidden)
-    if task == "text-classification":
+    if task in ("text-classification", "token-classification"):
         yield from _linear("classifier", hidden, len(config["id2label"]))
+    if task == "question-answering":
+        yield from _linear("qa_outputs", hidden, 2)
     if task == "fill-mask":  # the decoder's weight is tied to the word embeddings and is not saved
         yield from _linear("cls.predictions.transform.dense", hidden, hidden)
         yield from _norm("cls.predictions.transform.LayerNorm", hidden)

@@ -219,8 +219,12 @@ add(
 add(
     "siglip2",
     ZSIC,
-    two_towers("Siglip2Config", text=dict(projection_size=H, **TOKENIZERS["llama"][1]), vision={"num_patches": 16}),
-    "llama",
+    two_towers(
+        "Siglip2Config",
+        text=dict(projection_size=H, max_position_embeddings=64, **TOKENIZERS["t5"][1]),
+        vision={"num_patches": 16},
+    ),
+    "t5",
     {"image_processor_type": "Siglip2ImageProcessor", "patch_size": 8, "max_num_patches": 16},
     group="extra",
 )

@@ -162,12 +162,12 @@ _more(
 )
 
 # images and text
-_SIGLIP_TEXT = {"projection_size": H, **TOKENIZERS["llama"][1]}
+_SIGLIP_TEXT = {"projection_size": H, "max_position_embeddings": 64, **TOKENIZERS["t5"][1]}  # pipelines pad to 64
 _more(
     "siglip",
     [ZSIC, HF],
     two_towers("SiglipConfig", text=_SIGLIP_TEXT),
-    "llama",
+    "t5",
     image_processor("SiglipImageProcessor", square(32)),
 )
 _more(
@@ -189,7 +189,13 @@ def _chinese_clip() -> Any:
     )
 
 
-_more("chinese_clip", ZSIC, _chinese_clip, "wordpiece", image_processor("ChineseCLIPImageProcessor", square(32)))
+_more(
+    "chinese_clip",
+    ZSIC,
+    _chinese_clip,
+    "wordpiece",
+    image_processor("ChineseCLIPImageProcessor", square(32), crop_size=square(32)),
+)
 
 
 def _rt_detr_v2() -> Any:

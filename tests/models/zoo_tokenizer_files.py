@@ -87,6 +87,7 @@ INPUT_NAMES = {
     **dict.fromkeys(("distilbert", "modernbert", "mpnet"), ("input_ids", "attention_mask")),
     **dict.fromkeys(("flaubert", "xlm"), ("input_ids", "token_type_ids", "attention_mask")),
     "fnet": ("input_ids", "token_type_ids"),
+    **dict.fromkeys(("siglip", "siglip2"), ("input_ids",)),
 }
 
 

@@ -74,7 +74,69 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ViTImageProcessor", {"size": 24, "do_rescale": False, "do_normalize": False}),
     ("YolosImageProcessor", {"size": EDGES}),
     ("YolosImageProcessor", {"size": 50, "max_size": 70}),
+    ("BridgeTowerImageProcessor", {"size": 40, "size_divisor": 8}),
+    ("BridgeTowerImageProcessor", {"size": EDGE, "do_center_crop": False, "size_divisor": 4}),
+    ("ChameleonImageProcessor", {"size": 30, "crop_size": 24}),
+    ("DonutImageProcessor", {"size": [30, 40]}),
+    ("DonutImageProcessor", {"size": {"height": 40, "width": 30}, "do_align_long_axis": True}),
+    ("EfficientFormerImageProcessor", {"size": 30, "crop_size": 24}),
+    ("EfficientLoFTRImageProcessor", {"size": SMALL}),
+    ("EomtImageProcessor", {"size": {"shortest_edge": 28, "longest_edge": 28}, "do_pad": True}),
+    ("EomtImageProcessor", {"size": EDGES}),
+    ("FlavaImageProcessor", {"size": 30, "crop_size": 24}),
+    ("Gemma3ImageProcessor", {"size": 24}),
+    ("LightGlueImageProcessor", {"size": SMALL, "do_grayscale": False}),
+    ("LlavaImageProcessor", {"size": 30, "crop_size": 24}),
+    ("LlavaImageProcessor", {"size": 30, "crop_size": 24, "do_pad": True}),
+    ("NougatImageProcessor", {"size": {"height": 40, "width": 30}}),
+    ("NougatImageProcessor", {"size": {"height": 30, "width": 40}, "do_align_long_axis": True}),
+    ("Owlv2ImageProcessor", {"size": {"height": 24, "width": 24}}),
+    ("Owlv2ImageProcessor", {"size": {"height": 75, "width": 75}, "do_pad": False}),
+    ("PerceiverImageProcessor", {"size": 24, "crop_size": 30}),
+    ("Pix2StructImageProcessor", {"max_patches": 12, "patch_size": {"height": 8, "width": 8}}),
+    ("Pix2StructImageProcessor", {"max_patches": 40, "patch_size": {"height": 16, "width": 16}, "do_normalize": True}),
+    ("PixtralImageProcessor", {"size": {"longest_edge": 32}, "patch_size": 8}),
+    ("PromptDepthAnythingImageProcessor", {"size": 28, "keep_aspect_ratio": True, "ensure_multiple_of": 14}),
+    ("Qwen2VLImageProcessor", {"min_pixels": 256, "max_pixels": 1024, "patch_size": 8}),
+    ("SamImageProcessor", {"size": {"longest_edge": 40}, "pad_size": {"height": 40, "width": 40}}),
+    ("SegGptImageProcessor", {"size": SMALL}),
+    ("Siglip2ImageProcessor", {"patch_size": 8, "max_num_patches": 20}),
+    ("SuperGlueImageProcessor", {"size": SMALL}),
+    ("SuperPointImageProcessor", {"size": SMALL, "do_grayscale": True}),
+    ("SuperPointImageProcessor", {"size": SMALL}),
+    ("TextNetImageProcessor", {"size": 30, "size_divisor": 8}),
+    ("TvpImageProcessor", {"size": {"longest_edge": 36}, "crop_size": 30, "pad_size": {"height": 40, "width": 40}}),
+    ("ViTHybridImageProcessor", {"size": 30, "crop_size": 24}),
+    ("VideoMAEImageProcessor", {"size": 30, "crop_size": 24}),
+    ("ViltImageProcessor", {"size": 40, "size_divisor": 8}),
+    ("VitMatteImageProcessor", {}),
+    ("VitPoseImageProcessor", {"size": {"height": 32, "width": 24}}),
+    ("VivitImageProcessor", {"size": 30, "crop_size": 24}),
+    ("ZoeDepthImageProcessor", {"size": {"height": 40, "width": 56}, "ensure_multiple_of": 8}),
 )  # fmt: skip
+
+
+#: Classes that take two or more pictures at once: frames, or two that are compared.
+TOGETHER = (
+    "EfficientLoFTRImageProcessor",
+    "LightGlueImageProcessor",
+    "SuperGlueImageProcessor",
+    "TvpImageProcessor",
+    "VideoMAEImageProcessor",
+    "VivitImageProcessor",
+)
+#: Outputs that no graph reads.
+OTHER_OUTPUTS = ("original_sizes", "reshaped_input_sizes", "image_sizes", "num_crops")
+
+
+def together(picture: Image.Image) -> list[Image.Image]:
+    """A picture and another one of the same size."""
+    return [picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
+
+
+def boxes(picture: Image.Image) -> list[list[float]]:
+    """Two boxes of a picture, the second partly outside: left, top, width, height."""
+    return [[0.0, 0.0, float(picture.width), float(picture.height)], [3.5, -2.0, picture.width * 0.6, 7.25]]
 
 
 def pictures() -> list[Image.Image]:
@@ -96,8 +158,8 @@ def label(index: int, class_name: str) -> str:
 
 
 def summary(key: str, array: np.ndarray) -> dict[str, Any]:
-    """A small part of an output: at most 48 evenly spaced values, the shape, and two sums."""
+    """A small part of an output: at most 24 evenly spaced values, the shape, and two sums."""
     flat = array.reshape(-1)
-    picked = flat[np.linspace(0, flat.size - 1, min(flat.size, 48)).astype(int)]
+    picked = flat[np.linspace(0, flat.size - 1, min(flat.size, 24)).astype(int)]
     wide = flat.astype(np.float64)
     return {key: picked, f"{key}#": np.array([*array.shape, wide.sum(), np.square(wide).sum()], np.float64)}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from gpux.pipelines.text.token_classification import TokenClassificationPipeline
     from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationPipeline
+    from gpux.pipelines.vision.image_feature_extraction import ImageFeatureExtractionPipeline
+    from gpux.pipelines.vision.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
 
 def every_literal(model: StoredModel) -> None:
@@ -50,6 +52,8 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("sentence-similarity", model), SentenceSimilarityPipeline)
     assert_type(pipeline("sparse-embedding", model), SparseEmbeddingPipeline)
     assert_type(pipeline("text-ranking", model), TextRankingPipeline)
+    assert_type(pipeline("image-feature-extraction", model), ImageFeatureExtractionPipeline)
+    assert_type(pipeline("zero-shot-image-classification", model), ZeroShotImageClassificationPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
     assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
     assert_type(pipeline("conversational", model), TextGenerationPipeline)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args, get_origin, get_overloads
 
 import pytest
 from filelock import FileLock
@@ -137,28 +137,16 @@ def test_the_reference_lists_every_public_name() -> None:
     assert sorted(re.findall(r"\w+", listed[1])) == sorted({*gpux.__all__} - {"__version__"})
 
 
-def test_each_alias_is_a_literal_of_its_task() -> None:
-    literals = {
-        "feature-extraction": opening.FeatureExtraction,
-        "fill-mask": opening.FillMask,
-        "image-segmentation": opening.ImageSegmentation,
-        "text-classification": opening.TextClassification,
-        "token-classification": opening.TokenClassification,
-        "text-generation": opening.TextGeneration,
-        "text2text-generation": opening.Text2TextGeneration,
-    }
-    # aliases with a pipeline of their own
-    own = {
-        "sentence-similarity",
-        "sparse-embedding",
-        "summarization",
-        "text-ranking",
-        "translation",
-        "zero-shot-classification",
-    }
-    plain = {"depth-estimation", "image-classification", "object-detection", "question-answering"}  # without an alias
-    assert literals.keys() | own | plain == pipelines().keys()
-    assert not plain & set(ALIASES.values())
-    for task, literal in literals.items():
-        aliases = {alias for alias in ALIASES if canonical(alias) == task} - own
-        assert set(get_args(literal)) == aliases | {task}
+def test_each_task_has_an_overload_with_the_aliases_that_its_pipeline_answers() -> None:
+    tasks = pipelines().keys()
+    overloads = [
+        eval(overload.__annotations__["task"], vars(opening))
+        for overload in get_overloads(opening.pipeline)
+        if "task" in overload.__annotations__
+    ]
+    literals = [set(get_args(task)) for task in overloads if get_origin(task) is Literal]
+    assert {task for names in literals for task in names & tasks} == set(tasks)
+    for names in literals:
+        (task,) = names & tasks
+        aliases = {alias for alias in ALIASES if canonical(alias) == task} - tasks
+        assert names == aliases | {task}

@@ -21,6 +21,7 @@ COMMANDS = {
     "pull": "Download, convert, prove and store models.",
     "jobs": "List, follow and cancel the jobs of `gpux pull --detach`.",
     "run": "Run a model on texts, pictures, sounds or the rows of a file.",
+    "tasks": "List the tasks that can be run, and the options of each.",
     "chat": "Chat with a model.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",

@@ -75,7 +75,7 @@ def run_command(
 
     `gpux tasks TASK` lists the options of a task. Each is an option here too: --candidate-labels a,b.
     """
-    from gpux.pipelines.registry import pipeline_class
+    from gpux.pipelines.registry import pipeline_class, pipeline_of
     from gpux.pull.open import open_model, pipeline
 
     terminal.override(offline=offline or None)
@@ -92,13 +92,13 @@ def run_command(
     rows = None
     given = None if source is not None else _given(inputs)
     model = with_toolchain(terminal, opened, yes=yes)
-    kind = pipeline_class(task or model.task)
+    kind = pipeline_class(task) if task else pipeline_of(model)
     options = task_options(kind, assignments, flags)
     _check_save(kind, save)
     if source is not None:
         rows = _rows(kind, source, columns)
     values = [] if given is None else [_value(kind, one) for one in given]
-    with pipeline(task or model.task, model=model, device=device, **options) as pipe:
+    with pipeline(task, model=model, device=device, **options) as pipe:
         for note in pipe.session.notes:  # devices that `auto` did not choose, and why
             terminal.say(f"! {note}")
         if rows is not None:

@@ -7,7 +7,7 @@ of the Hub whose models have the same graph.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 #: Alias -> Hub's name.
 ALIASES = {
@@ -16,6 +16,7 @@ ALIASES = {
     "sentence-embedding": "feature-extraction",
     "sentence-embeddings": "feature-extraction",
     "sentence-similarity": "feature-extraction",
+    "image-feature-extraction": "feature-extraction",
     "masked-lm": "fill-mask",
     "sparse-embedding": "fill-mask",
     "sentiment-analysis": "text-classification",
@@ -103,6 +104,9 @@ _SUFFIXES = (
 )
 
 
+#: Task that models are stored for -> the graph input that they are recognized by -> the task of their pipeline.
+_BY_INPUT = {"feature-extraction": {"pixel_values": "image-feature-extraction"}}
+
 #: ``translation_XX_to_YY`` of ``transformers.pipeline``.
 _TRANSLATION = re.compile(r"translation[_-]([^\s_-]+)[_-]to[_-]([^\s_-]+)", re.IGNORECASE)
 
@@ -115,6 +119,27 @@ def canonical(name: str) -> str:
     """
     plain = name.strip().lower().replace("_", "-").removesuffix("-with-past")
     return ALIASES.get("translation" if translation_pair(name) else plain, plain)
+
+
+def task_by_inputs(task: str, inputs: Collection[str]) -> str:
+    """The task whose pipeline reads what a graph reads.
+
+    Models of pictures are stored for ``feature-extraction``, as models of texts are. A graph that reads both keeps the
+    task.
+
+    Args:
+        task: the Hub's name of the task that the model is stored for.
+        inputs: names of the graph's inputs.
+    """
+    return next(
+        (found for name, found in _BY_INPUT.get(task, {}).items() if name in inputs and "input_ids" not in inputs), task
+    )
+
+
+def tasks_by_inputs(task: str) -> frozenset[str]:
+    """Every task that :func:`task_by_inputs` may give for a task; empty where it always gives the same one."""
+    found = _BY_INPUT.get(task, {})
+    return frozenset({task, *found.values()}) if found else frozenset()
 
 
 def translation_pair(name: str) -> tuple[str, str] | None:

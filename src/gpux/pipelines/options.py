@@ -214,7 +214,7 @@ def fits(value: Any, schema: Mapping[str, Any]) -> bool:
 
 
 def _is_a(value: Any, kind: str) -> bool:
-    """Whether a value is of a JSON type; a whole number is a number, and True is no number."""
+    """Whether a value is of a JSON type; a whole number is a number too, and True is not a number."""
     if isinstance(value, bool) or value is None:
         return kind == ("null" if value is None else "boolean")
     accepted = (int, float) if kind == "number" else tuple(t for t, name in _JSON_TYPES.items() if name == kind)

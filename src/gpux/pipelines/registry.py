@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
 from gpux.errors import UnsupportedError, UnsupportedTaskError
-from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, translation_pair
+from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, task_by_inputs, tasks_by_inputs, translation_pair
+from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.system.plugins import registered
 
@@ -53,6 +54,35 @@ def pipeline_class(task: str) -> type[Pipeline]:
             task=name,
         ) from exc
     return kind
+
+
+def pipeline_of(model: StoredModel) -> type[Pipeline]:
+    """The pipeline class for a stored model: of the task that it is stored for, and of what its graph reads.
+
+    Raises:
+        UnsupportedTaskError, UnsupportedError: as :func:`pipeline_class`.
+    """
+    return pipeline_class(_task_of(model))
+
+
+def check_reads(kind: type[Pipeline], model: StoredModel) -> None:
+    """Refuse a pipeline of texts for a model of pictures that is stored for the same task, and the reverse.
+
+    Raises:
+        UnsupportedTaskError: the graph reads something else than the pipeline gives it.
+    """
+    found = _task_of(model)
+    if kind.task == found or not {kind.task, found} <= tasks_by_inputs(canonical(model.task)):
+        return
+    raise UnsupportedTaskError(
+        f"the graph of {model.id} reads what {found} needs, and not what {kind.task} gives it",
+        hint=f'Open it for its own task: pipeline("{found}", model="{model.id}").',
+        task=kind.task,
+    )
+
+
+def _task_of(model: StoredModel) -> str:
+    return task_by_inputs(canonical(model.task), [spec.name for spec in model.manifest.graphs[0].inputs])
 
 
 def _hint(task: str, known: Iterable[str]) -> str:

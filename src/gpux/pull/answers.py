@@ -18,7 +18,7 @@ from gpux.model.tasks import canonical
 from gpux.model.variant import AnswerProof, Manifest, Proof, StoredFile, StoredModel
 from gpux.pipelines.answerer import PipelineAnswerer
 from gpux.pipelines.base import Pipeline
-from gpux.pipelines.registry import pipeline_class, pipelines
+from gpux.pipelines.registry import pipeline_of, pipelines
 from gpux.proof.answers import Comparison, differs, keep_answers, prove_answers
 from gpux.runtime.graphs import Graphs
 from gpux.system.cancel import CancelToken
@@ -46,7 +46,7 @@ def open_staged(folder: Path, manifest: Manifest, graphs: Graphs) -> Pipeline:
     files = tuple(StoredFile(file.name, file.size, "") for file in walk(folder))
     staged = StoredModel(folder, replace(manifest, files=files))
     try:
-        pipe = pipeline_class(manifest.task)(staged, graphs=graphs)
+        pipe = pipeline_of(staged)(staged, graphs=graphs)
         with suppress(UnsupportedError):  # of a module of sentence-transformers: vectors of tokens are there still
             getattr(pipe, "sentence", None)  # reads files that the first encode() would read
         return pipe

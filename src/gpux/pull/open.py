@@ -11,7 +11,7 @@ from gpux.model.reference import ModelRef, Reference
 from gpux.model.tasks import canonical, translation_pair
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
-from gpux.pipelines.registry import pipeline_class
+from gpux.pipelines.registry import check_reads, pipeline_class, pipeline_of
 from gpux.pull.api import pull_model, whole_model
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
@@ -44,8 +44,16 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     )
     from gpux.pipelines.vision.depth_estimation import DepthEstimationArguments, DepthEstimationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationArguments, ImageClassificationPipeline
+    from gpux.pipelines.vision.image_feature_extraction import (
+        ImageFeatureExtractionArguments,
+        ImageFeatureExtractionPipeline,
+    )
     from gpux.pipelines.vision.image_segmentation import ImageSegmentationArguments, ImageSegmentationPipeline
     from gpux.pipelines.vision.object_detection import ObjectDetectionArguments, ObjectDetectionPipeline
+    from gpux.pipelines.vision.zero_shot_image_classification import (
+        ZeroShotImageClassificationArguments,
+        ZeroShotImageClassificationPipeline,
+    )
 
 Model: TypeAlias = StoredModel | ModelRef | str | Path
 
@@ -148,6 +156,24 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ImageClassificationArguments],
 ) -> ImageClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["zero-shot-image-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ZeroShotImageClassificationArguments],
+) -> ZeroShotImageClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["image-feature-extraction"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ImageFeatureExtractionArguments],
+) -> ImageFeatureExtractionPipeline: ...
 @overload
 def pipeline(
     task: Literal["object-detection"],
@@ -350,9 +376,11 @@ def pipeline(
             f"{model.id} is stored for {stored}, not for {wanted}",
             hint=f"Run `gpux pull {model.id} --task {wanted}`.",
         )
+    if kind is not None:
+        check_reads(kind, model)
     if task is not None and (pair := translation_pair(task)):
         options = {"pair": pair, **options}
-    return (kind or pipeline_class(stored))(
+    return (kind or pipeline_of(model))(
         model,
         device=device,
         threads=threads,

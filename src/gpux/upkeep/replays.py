@@ -11,7 +11,7 @@ from gpux.errors import CancelledError, DeviceError, GpuxError
 from gpux.model.values import Value
 from gpux.model.variant import StoredModel
 from gpux.pipelines.answerer import PipelineAnswerer
-from gpux.pipelines.registry import pipeline_class
+from gpux.pipelines.registry import pipeline_of
 from gpux.proof.answers import Comparison, replay_answers
 from gpux.proof.cases import FOLDER
 from gpux.proof.replay import replay
@@ -77,6 +77,6 @@ def replay_model(
 def _answers(model: StoredModel, graphs: Graphs, cancel: CancelToken | None) -> Comparison:
     if not (model.path / FOLDER / ANSWERS).is_file():
         return Comparison()
-    pipe = pipeline_class(model.task)(model, graphs=graphs)
+    pipe = pipeline_of(model)(model, graphs=graphs)
     same = pipe.session.execution_provider == model.manifest.proof.execution_provider
     return replay_answers(model, PipelineAnswerer(pipe), exact_texts=same, cancel=cancel)

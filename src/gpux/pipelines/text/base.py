@@ -238,15 +238,6 @@ def _moved(result: NDArray[Any], mask: Ids) -> NDArray[Any]:
     return moved
 
 
-def config_labels(config: Mapping[str, Any]) -> list[str]:
-    """Labels in the order of the scores; ``LABEL_0`` … where the configuration has none, as in transformers."""
-    named = config.get("id2label")
-    if named:
-        by_index = {int(index): str(label) for index, label in named.items()}
-        return [by_index.get(index, f"LABEL_{index}") for index in range(max(by_index) + 1)]
-    return [f"LABEL_{index}" for index in range(int(config.get("num_labels") or 2))]
-
-
 def hidden_size(model: StoredModel) -> int | None:
     """Size of a token's vector, from config.json, where it has one of three names."""
     config = model.read_json("config.json")

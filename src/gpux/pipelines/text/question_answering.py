@@ -79,6 +79,7 @@ class QuestionAnsweringPipeline(TextPipeline):
     """
 
     task: ClassVar[str] = "question-answering"
+    input_keys: ClassVar[Sequence[str]] = ("question", "context")
     call_options: ClassVar[type] = QuestionAnsweringOptions
     outputs: Sequence[str] = _OUTPUTS
 

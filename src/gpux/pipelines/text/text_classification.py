@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import InputError, UsageError
+from gpux.errors import InputError
 from gpux.inspect.architecture import summarize
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.labels import Floats, Function, find_function, read_labels
 from gpux.pipelines.options import Option
-from gpux.pipelines.text.base import TextOptions, TextPipeline, config_labels, tokenizer_options
+from gpux.pipelines.text.base import TextOptions, TextPipeline, tokenizer_options
 from gpux.pipelines.text.tokenization import TextInput, Tokens
-from gpux.runtime.numeric import sigmoid, softmax
-
-Floats = NDArray[np.float32]
-Function = Callable[[Floats], Floats]
-
-
-_FUNCTIONS: dict[str, Function] = {
-    "sigmoid": sigmoid,
-    "softmax": softmax,
-    "none": lambda logits: logits,
-}
 
 
 class TextClassificationOptions(TextOptions, total=False):
@@ -57,7 +47,7 @@ class SequenceClassifier(TextPipeline):
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
         super().__init__(model, **arguments)
         config = model.read_json("config.json")
-        self.labels = config_labels(config)  #: in the order of the scores
+        self.labels = read_labels(config)  #: in the order of the scores
         logits = self._score_output(2, len(self.labels))
         self.outputs = (logits,)
         self._check_width(logits, self.labels)
@@ -116,12 +106,9 @@ class TextClassificationPipeline(SequenceClassifier):
     def resolve(self, options: Mapping[str, Any]) -> _Resolved:
         """Check ``top_k`` and look the function up."""
         check_positive(top_k=options.get("top_k"))
-        name = options.get("function_to_apply")
-        key = self._function if name is None else str(name).lower()
-        if key not in _FUNCTIONS:
-            raise UsageError(f"function_to_apply is {name!r}", hint=f"It may be {', '.join(_FUNCTIONS)}.")
+        function = find_function(options.get("function_to_apply"), self._function)
         limits = tokenizer_options(options, "tokenizer_kwargs")
-        return _Resolved(_FUNCTIONS[key], options.get("top_k", "best"), limits)
+        return _Resolved(function, options.get("top_k", "best"), limits)
 
     def preprocess(self, inputs: Any, options: _Resolved) -> list[Tokens]:
         """Tokens of each text or pair."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from gpux.errors import InputError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, OpenOptions, Parts
+from gpux.pipelines.labels import read_labels
 from gpux.pipelines.options import Option
-from gpux.pipelines.text.base import TextOptions, TextPipeline, as_texts, config_labels, tokenizer_options
+from gpux.pipelines.text.base import TextOptions, TextPipeline, as_texts, tokenizer_options
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.pipelines.text.windows import Window, encode, windows
 from gpux.runtime.numeric import softmax
@@ -88,7 +89,7 @@ class TokenClassificationPipeline(TextPipeline):
 
     def __init__(self, model: StoredModel, **arguments: Unpack[TokenClassificationArguments]) -> None:
         super().__init__(model, **arguments)
-        self.labels = config_labels(model.read_json("config.json"))  #: in the order of the scores
+        self.labels = read_labels(model.read_json("config.json"))  #: in the order of the scores
         self.outputs = (self._score_output(3, len(self.labels)),)
         self._check_width(self.outputs[0], self.labels)
         #: whether the length of a token tells that it continues a word; else the space before it does

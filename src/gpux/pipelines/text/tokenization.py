@@ -196,7 +196,7 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """Token ids to text, as transformers' ``PreTrainedTokenizerFast.decode``."""
         text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return _clean_up(text) if self._effective.clean_up else text
+        return clean_up(text) if self._effective.clean_up else text
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -284,7 +284,7 @@ def _smallest(*limits: int | None) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _clean_up(text: str) -> str:
+def clean_up(text: str) -> str:
     """transformers' ``PreTrainedTokenizerBase.clean_up_tokenization``."""
     marks = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
     for mark in marks:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpux.processors.image import pixels, sizes
+from gpux.errors import UnsupportedError
+from gpux.processors.image import pixels, resampling, sizes
 from gpux.processors.image.prepared import PreparedImage
 from gpux.processors.image.standard import StandardProcessor
 
@@ -48,6 +49,95 @@ class MaskProcessor(PaddingProcessor):
     """MaskFormer, Mask2Former, OneFormer: always padded."""
 
     always = True
+
+
+class CroppedPaddingProcessor(PaddingProcessor):
+    """BridgeTower: the middle is cropped to a square of ``shortest_edge``."""
+
+    def shaped(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Pixels [height, width, 3] after resizing and cropping."""
+        found = np.asarray(self.resized(image) if self.settings.get("do_resize") else image)
+        if self.settings.get("do_center_crop"):
+            edge = (self.settings.get("crop_size") or self.settings["size"])["shortest_edge"]
+            found = pixels.center_crop(found, edge, edge)
+        return found
+
+
+class SquarePaddingProcessor(StandardProcessor):
+    """SAM: zeros at the bottom and the right up to ``pad_size``."""
+
+    def prepared(self, values: NDArray[Any], image: Image.Image) -> PreparedImage:
+        """The inputs of a graph, from pixel values."""
+        tall, wide = values.shape[1:]
+        if self.settings.get("do_pad"):
+            size = self.settings["pad_size"]
+            values = pixels.pad_after(values, int(size["height"]), int(size["width"]))
+        return PreparedImage({"pixel_values": values}, (image.height, image.width), resized=(tall, wide))
+
+
+class EomtProcessor(StandardProcessor):
+    """EoMT: zeros at the bottom and the right up to a square where ``do_pad`` is on."""
+
+    def __init__(
+        self, class_name: str, settings: Mapping[str, Any], target: sizes.Target = sizes.rounded_edges
+    ) -> None:
+        super().__init__(class_name, settings, target)
+        if settings.get("do_split_image"):
+            raise UnsupportedError(f"the image processor {class_name} with do_split_image is not supported")
+
+    def shaped(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Pixels [height, width, 3] after resizing and padding."""
+        found = super().shaped(image)
+        if not self.settings.get("do_pad"):
+            return found
+        edge = self.settings["size"]["shortest_edge"]
+        height, width = edge, self.settings["size"].get("longest_edge") or edge
+        return np.pad(found, ((0, max(0, height - found.shape[0])), (0, max(0, width - found.shape[1])), (0, 0)))
+
+
+class Owlv2Processor(StandardProcessor):
+    """OWLv2: padded with grey at the bottom and the right to a square, then resized smoothly."""
+
+    def __call__(self, image: Image.Image) -> PreparedImage:
+        """Prepare an RGB picture."""
+        settings = self.settings
+        if not settings.get("do_rescale"):
+            raise UnsupportedError(f"the image processor {self.class_name} without do_rescale is not supported")
+        values = pixels.rescale(np.asarray(image), settings["rescale_factor"])
+        tall, wide = values.shape[:2]
+        if settings.get("do_pad"):
+            side = max(tall, wide)
+            values = np.pad(values, ((0, side - tall), (0, side - wide), (0, 0)), constant_values=0.5)
+        if settings.get("do_resize"):
+            height, width = sizes.fixed(settings, tall, wide)
+            pixels.check_size(image, height, width)
+            values = resampling.smooth_resize(values, height, width)
+        if settings.get("do_normalize"):
+            values = pixels.normalize(values, settings["image_mean"], settings["image_std"])
+        return PreparedImage({"pixel_values": np.ascontiguousarray(values.transpose(2, 0, 1))}, (tall, wide))
+
+
+class ZoeDepthProcessor(StandardProcessor):
+    """ZoeDepth: mirrored around, then resized linearly with its corners kept."""
+
+    def __call__(self, image: Image.Image) -> PreparedImage:
+        """Prepare an RGB picture."""
+        settings = self.settings
+        if not settings.get("do_rescale") or settings.get("resample") != Image.Resampling.BILINEAR:
+            raise UnsupportedError(f"the image processor {self.class_name} rescales, and resizes bilinearly")
+        values = pixels.rescale(np.asarray(image), settings["rescale_factor"])
+        if settings.get("do_pad"):
+            more = [int(np.sqrt(side / 2) * 3) for side in values.shape[:2]]
+            values = np.pad(values, ((more[0], more[0]), (more[1], more[1]), (0, 0)), mode="reflect")
+        channels = np.ascontiguousarray(values.transpose(2, 0, 1))
+        if settings.get("do_resize"):
+            height, width = sizes.depth(settings, *channels.shape[1:])
+            pixels.check_size(image, height, width)
+            channels = resampling.aligned_resize(channels, height, width)
+        if settings.get("do_normalize"):
+            last = pixels.normalize(channels.transpose(1, 2, 0), settings["image_mean"], settings["image_std"])
+            channels = np.ascontiguousarray(last.transpose(2, 0, 1))
+        return PreparedImage({"pixel_values": channels}, (image.height, image.width))
 
 
 def padding(

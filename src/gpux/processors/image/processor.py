@@ -7,7 +7,7 @@ from typing import Any
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.processors.image import detection, sizes, standard
+from gpux.processors.image import detection, documents, keypoints, patches, sizes, standard
 from gpux.processors.image.prepared import ImageProcessor, PreparedImage
 from gpux.processors.image.settings import class_table, resolve_settings
 
@@ -77,7 +77,44 @@ _Make = Callable[[str, Mapping[str, Any]], ImageProcessor]
 _fixed, _shortest = standard.standard(sizes.fixed), standard.standard(sizes.shortest_or_fixed)
 _detr = detection.padding(sizes.detection)
 _masks = detection.padding(sizes.masks, detection.MaskProcessor)
+
+
+def _with(kind: Callable[..., ImageProcessor], target: sizes.Target) -> _Make:
+    return lambda class_name, settings: kind(class_name, settings, target)
+
+
 _CLASSES: dict[str, _Make] = {
+    "BridgeTowerImageProcessor": _with(detection.CroppedPaddingProcessor, sizes.multiples_below),
+    "ChameleonImageProcessor": _shortest,
+    "DonutImageProcessor": documents.PageProcessor,
+    "EfficientFormerImageProcessor": _fixed,
+    "EfficientLoFTRImageProcessor": keypoints.GreyProcessor,
+    "EomtImageProcessor": detection.EomtProcessor,
+    "FlavaImageProcessor": _fixed,
+    "Gemma3ImageProcessor": standard.PictureProcessor,
+    "LightGlueImageProcessor": keypoints.GreyProcessor,
+    "LlavaImageProcessor": _with(standard.SquareProcessor, sizes.shortest_or_fixed),
+    "NougatImageProcessor": documents.ScanProcessor,
+    "Owlv2ImageProcessor": detection.Owlv2Processor,
+    "PerceiverImageProcessor": standard.CropFirstProcessor,
+    "Pix2StructImageProcessor": documents.FlattenedPatchProcessor,
+    "PixtralImageProcessor": _with(standard.StandardProcessor, patches.pixtral),
+    "PromptDepthAnythingImageProcessor": _with(standard.DepthProcessor, sizes.depth),
+    "Qwen2VLImageProcessor": patches.GridProcessor,
+    "SamImageProcessor": _with(detection.SquarePaddingProcessor, sizes.longest_rounded),
+    "SegGptImageProcessor": _fixed,
+    "Siglip2ImageProcessor": patches.PatchProcessor,
+    "SuperGlueImageProcessor": keypoints.GreyProcessor,
+    "SuperPointImageProcessor": keypoints.GreyProcessor,
+    "TextNetImageProcessor": _with(standard.StandardProcessor, sizes.multiples_above),
+    "TvpImageProcessor": _with(standard.FixedPadProcessor, sizes.longest_below),
+    "ViTHybridImageProcessor": _shortest,
+    "VideoMAEImageProcessor": _shortest,
+    "ViltImageProcessor": _with(detection.PaddingProcessor, sizes.multiples_below),
+    "VitMatteImageProcessor": standard.MatteProcessor,
+    "VitPoseImageProcessor": keypoints.PoseProcessor,
+    "VivitImageProcessor": _with(standard.OffsetProcessor, sizes.shortest_or_fixed),
+    "ZoeDepthImageProcessor": detection.ZoeDepthProcessor,
     "BeitImageProcessor": _fixed,
     "BitImageProcessor": _shortest,
     "BlipImageProcessor": _fixed,

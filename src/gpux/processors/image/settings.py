@@ -18,8 +18,11 @@ from gpux.errors import UnsupportedError
 _RENAMED = {
     "*": {"reduce_labels": "do_reduce_labels"},
     "Swin2SRImageProcessor": {"pad_size": "size_divisor"},
+    "VitMatteImageProcessor": {"size_divisibility": "size_divisor"},
     "LayoutLMv3ImageProcessor": {"rescale_value": "rescale_factor"},
 }
+#: What a number and a pair become in classes that keep them until they crop or pad.
+_SQUARE = {"int": {"height": 17, "width": 17}, "list": {"height": 17, "width": 19}}
 _DETECTION = {"pad_and_return_pixel_mask": "do_pad"}
 
 
@@ -38,15 +41,19 @@ def resolve_settings(class_name: str, found: Mapping[str, Any]) -> dict[str, Any
     """
     row = class_table()["classes"][class_name]
     settings = dict(row["defaults"])
-    renamed = _RENAMED["*"] | _RENAMED.get(class_name, {}) | (_DETECTION if "format" in settings else {})
+    renamed = _RENAMED["*"] | _RENAMED.get(class_name, {}) | (_DETECTION if "do_pad" in settings else {})
     nulls = row.get("null", ())
     for key, value in found.items():
         if class_name == "LayoutLMv3ImageProcessor" and key == "rescale_factor":
             continue  # the class reads rescale_value only
         if value is not None or key not in nulls:
             settings[renamed.get(key, key)] = value
-    for key, forms in row.get("sizes", {}).items():
-        settings[key] = _size(class_name, key, settings.get(key), forms, found.get("max_size"))
+    for key in (key for key in ("size", "crop_size", "pad_size") if key in settings):
+        forms = row.get("sizes", {}).get(key) or ({} if key == "size" else _SQUARE)
+        settings[key] = _size(class_name, key, settings[key], forms, found.get("max_size"))
+    if class_name == "Qwen2VLImageProcessor":
+        edges = {"shortest_edge": found.get("min_pixels"), "longest_edge": found.get("max_pixels")}
+        settings["size"] = settings["size"] | {key: value for key, value in edges.items() if value is not None}
     if settings.get("use_square_size") and class_name == "CLIPImageProcessor" and "shortest_edge" in settings["size"]:
         settings["size"] = dict.fromkeys(("height", "width"), settings["size"]["shortest_edge"])
     return settings

@@ -137,6 +137,60 @@ def masks(settings: Mapping[str, Any], height: int, width: int) -> Size:
     return tall, wide
 
 
+def multiples_above(settings: Mapping[str, Any], height: int, width: int) -> Size:
+    """Shortest edge or a fixed size, then up to multiples of ``size_divisor``: TextNet."""
+    tall, wide = shortest_or_fixed(settings, height, width)
+    divisor = settings["size_divisor"]
+    return math.ceil(tall / divisor) * divisor, math.ceil(wide / divisor) * divisor
+
+
+def multiples_below(settings: Mapping[str, Any], height: int, width: int) -> Size:
+    """The shorter side becomes ``shortest_edge``, the longer at most 1333/800 of it, then down to multiples: ViLT."""
+    edge = settings["size"].get("shortest_edge")
+    if edge is None:
+        raise _unknown_size(settings["size"])
+    longest = int(1333 / 800 * edge)
+    scale = edge / min(height, width)
+    tall, wide = (edge, scale * width) if height < width else (scale * height, edge)
+    if max(tall, wide) > longest:
+        scale = longest / max(tall, wide)
+        tall, wide = scale * tall, scale * wide
+    divisor = settings["size_divisor"]
+    return int(tall + 0.5) // divisor * divisor, int(wide + 0.5) // divisor * divisor
+
+
+def longest_rounded(settings: Mapping[str, Any], height: int, width: int) -> Size:
+    """The longer side becomes ``longest_edge``, the shorter is rounded: SAM."""
+    edge = settings["size"].get("longest_edge")
+    if edge is None:
+        raise _unknown_size(settings["size"])
+    scale = edge * 1.0 / max(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def longest_below(settings: Mapping[str, Any], height: int, width: int) -> Size:
+    """The longer side becomes ``longest_edge``, the shorter is cut down to whole pixels; or a fixed size: TVP."""
+    edge = settings["size"].get("longest_edge")
+    if edge is None:
+        return fixed(settings, height, width)
+    return (edge, int(edge * (width * 1.0 / height))) if height >= width else (int(edge * (height * 1.0 / width)), edge)
+
+
+def rounded_edges(settings: Mapping[str, Any], height: int, width: int) -> Size:
+    """As :func:`detection`, the other side rounded: EoMT."""
+    edge, longest = settings["size"]["shortest_edge"], settings["size"].get("longest_edge")
+    exact: float | None = None
+    short, long = float(min(height, width)), float(max(height, width))
+    if longest is not None and long / short * edge > longest:
+        exact = longest * short / long
+        edge = round(exact)
+    if (height <= width and height == edge) or (width <= height and width == edge):
+        return height, width
+    if width < height:
+        return round((edge if exact is None else exact) * height / width), edge
+    return edge, round((edge if exact is None else exact) * width / height)
+
+
 def _unknown_size(size: Mapping[str, Any]) -> UnsupportedError:
     return UnsupportedError(
         f"the image processor does not take a size of {', '.join(sorted(size)) or 'nothing'}",

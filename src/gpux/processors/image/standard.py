@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gpux.errors import InputError
+from gpux.errors import InputError, UnsupportedError
 from gpux.processors.image import pixels, sizes
 from gpux.processors.image.prepared import PreparedImage
 
@@ -31,6 +31,18 @@ class StandardProcessor:
     def __call__(self, image: Image.Image) -> PreparedImage:
         """Prepare an RGB picture."""
         return self.prepared(self.values.apply(self.shaped(image)), image)
+
+    def together(self, images: Sequence[Image.Image]) -> PreparedImage:
+        """Frames of a moving picture, or two pictures that are compared: inputs with an axis of them in front.
+
+        Raises:
+            InputError: no pictures, or pictures whose inputs have different shapes.
+        """
+        parts = [self(image) for image in images]
+        if not parts or len({value.shape for part in parts for value in part.inputs.values()}) > len(parts[0].inputs):
+            raise InputError(f"{len(parts)} pictures of different sizes cannot be one input of the model")
+        stacked = {name: np.stack([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+        return PreparedImage(stacked, parts[0].original, parts[0].resized)
 
     def compute(self, levels: NDArray[Any]) -> NDArray[Any]:
         """Values of pixels [..., 3]."""
@@ -127,6 +139,105 @@ class DepthProcessor(StandardProcessor):
         more = [math.ceil(side / divisor) * divisor - side for side in values.shape[1:]]
         padded = np.pad(values, [(0, 0), *((extra // 2, extra - extra // 2) for extra in more)])
         return PreparedImage({"pixel_values": padded}, (image.height, image.width))
+
+
+class OffsetProcessor(StandardProcessor):
+    """ViViT: values are moved by -1 after rescaling."""
+
+    def compute(self, levels: NDArray[Any]) -> NDArray[Any]:
+        """Values of pixels [..., 3]."""
+        settings = self.settings
+        if settings.get("do_rescale"):
+            levels = pixels.rescale(levels, settings["rescale_factor"])
+            levels = levels - np.float32(1) if settings.get("offset") else levels
+        if settings.get("do_normalize"):
+            levels = pixels.normalize(levels, settings["image_mean"], settings["image_std"])
+        return levels
+
+
+class CropFirstProcessor(StandardProcessor):
+    """Perceiver: the middle of the picture, ``size / crop_size`` of its shorter side, is resized to ``size``."""
+
+    def shaped(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Pixels [height, width, 3] after cropping and resizing."""
+        height, width = sizes.fixed(self.settings, image.height, image.width)
+        if self.settings.get("do_center_crop"):
+            crop, shorter = self.settings["crop_size"], min(image.height, image.width)
+            part = int(height / crop["height"] * shorter), int(width / crop["width"] * shorter)
+            image = Image.fromarray(pixels.center_crop(np.asarray(image), *part))
+        if self.settings.get("do_resize"):
+            image = pixels.resize(image, height, width, self.settings["resample"])
+        return np.asarray(image)
+
+
+class SquareProcessor(StandardProcessor):
+    """LLaVA: padded to a square of the mean colour where ``do_pad`` is on."""
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """The picture at its target size."""
+        return super().resized(self._square(image))
+
+    def shaped(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Pixels [height, width, 3] after padding, resizing and cropping."""
+        return super().shaped(image if self.settings.get("do_resize") else self._square(image))
+
+    def _square(self, image: Image.Image) -> Image.Image:
+        side = max(image.height, image.width)
+        if not self.settings.get("do_pad") or image.height == image.width:
+            return image
+        red, green, blue = (int(part * 255) for part in self.settings["image_mean"])
+        found = Image.new("RGB", (side, side), (red, green, blue))
+        found.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        return found
+
+
+class FixedPadProcessor(StandardProcessor):
+    """TVP: the longer side becomes ``longest_edge``, padded to ``pad_size``, channels as blue, green, red."""
+
+    def prepared(self, values: NDArray[Any], image: Image.Image) -> PreparedImage:
+        """The inputs of a graph, from pixel values."""
+        if self.settings.get("do_pad"):
+            size = self.settings["pad_size"]
+            height, width = size.get("height", values.shape[1]), size.get("width", values.shape[2])
+            values = pixels.pad_after(values, height, width, self.settings.get("constant_values") or 0)
+        if self.settings.get("do_flip_channel_order"):
+            values = values[::-1]
+        return super().prepared(values, image)
+
+
+class MatteProcessor(StandardProcessor):
+    """ViTMatte: a picture and its trimap, padded at the bottom and the right."""
+
+    def with_trimap(self, image: Image.Image, trimap: Image.Image) -> PreparedImage:
+        """``pixel_values`` float32 [4, height, width]; the fourth channel is the trimap (grey: 0 back, 255 front).
+
+        Raises:
+            InputError: the trimap is of another size.
+        """
+        if trimap.size != image.size:
+            sizes_of = (f"{one.width} x {one.height}" for one in (trimap, image))
+            raise InputError("the trimap is {}, the picture {}".format(*sizes_of))
+        fourth = np.asarray(trimap.convert("L"))
+        grey = pixels.rescale(fourth, self.settings["rescale_factor"]) if self.settings.get("do_rescale") else fourth
+        values = np.concatenate([self.values.apply(np.asarray(image)), grey[None]])
+        height, width = values.shape[1:]
+        if self.settings.get("do_pad"):
+            divisor = self.settings["size_divisor"]
+            values = pixels.pad_after(values, *(math.ceil(side / divisor) * divisor for side in values.shape[1:]))
+        return PreparedImage({"pixel_values": values}, (height, width), resized=(height, width))
+
+    def __call__(self, image: Image.Image) -> PreparedImage:
+        """Refuse a picture without its trimap."""
+        raise InputError("the image processor VitMatteImageProcessor needs a trimap beside the picture")
+
+
+class PictureProcessor(StandardProcessor):
+    """Gemma 3: one picture; cutting it into more (``do_pan_and_scan``) is not supported."""
+
+    def __init__(self, class_name: str, settings: Mapping[str, Any], target: sizes.Target = sizes.fixed) -> None:
+        super().__init__(class_name, settings, target)
+        if settings.get("do_pan_and_scan"):
+            raise UnsupportedError(f"the image processor {class_name} with do_pan_and_scan is not supported")
 
 
 class DocumentProcessor(StandardProcessor):

@@ -29,8 +29,14 @@ from gpux.convert.worker.reference.answers_generation import open_decoder, open_
 from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, one_line
 from gpux.convert.worker.reference.answers_sentence import is_sentence_model, open_sentences
-from gpux.convert.worker.reference.answers_text import open_labels, open_masks, open_token_vectors
-from gpux.convert.worker.reference.answers_vision import open_image_labels
+from gpux.convert.worker.reference.answers_text import (
+    open_found,
+    open_labels,
+    open_masks,
+    open_token_labels,
+    open_token_vectors,
+)
+from gpux.convert.worker.reference.answers_vision import open_compared_labels, open_image_labels, open_image_vectors
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +46,14 @@ SHARE, SECONDS = 0.1, 1.2
 SAME = 1e-5
 
 
+#: ``main_input_name`` of an original that reads no texts -> opens the reference library of its vectors.
+_VECTORS: dict[str, Callable[[Original], Opened]] = {"pixel_values": open_image_vectors}
+
+
 def _open_vectors(original: Original) -> Opened:
-    return (open_sentences if is_sentence_model(original.source) else open_token_vectors)(original)
+    if is_sentence_model(original.source):
+        return open_sentences(original)
+    return _VECTORS.get(original.model.main_input_name, open_token_vectors)(original)
 
 
 #: The Hub's name of a task -> opens its reference library.
@@ -52,9 +64,12 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "image-classification": open_image_labels,
     "image-segmentation": open_segments,
     "object-detection": open_objects,
+    "question-answering": open_found,
     "text-classification": open_labels,
     "text-generation": open_decoder,
     "text2text-generation": open_encoder_decoder,
+    "token-classification": open_token_labels,
+    "zero-shot-image-classification": open_compared_labels,
     "zero-shot-object-detection": open_named_objects,
 }
 

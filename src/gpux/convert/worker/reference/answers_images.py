@@ -35,3 +35,21 @@ def labelled() -> Iterator[Question]:
         yield Question(f"{height}x{width}", image, every)
     yield Question("several", pictures()[:2], every)
     yield Question("grey", pictures()[0][:, :, 0], every)
+
+
+def seen() -> Iterator[Question]:
+    """For vectors of pictures."""
+    for (height, width), image in zip(SIZES, pictures(), strict=True):
+        yield Question(f"{height}x{width}", image)
+    yield Question("several", pictures()[1:])
+    yield Question("grey", pictures()[2][:, :, 0])
+
+
+def compared() -> Iterator[Question]:
+    """For pictures with labels that the call names."""
+    labels = {"candidate_labels": ["a cat", "two dogs on a street", "noise"]}
+    for (height, width), image in zip(SIZES, pictures(), strict=True):
+        yield Question(f"{height}x{width}", image, labels)
+    yield Question("several", pictures()[:2], labels)
+    yield Question("one label", pictures()[2], {"candidate_labels": ["stripes"]})
+    yield Question("template", pictures()[2], {**labels, "hypothesis_template": "{}"})

@@ -112,6 +112,39 @@ def classified(texts: Texts) -> Iterator[Question]:
     yield Question("empty", "", every)
 
 
+def labelled_tokens(texts: Texts) -> Iterator[Question]:
+    """For labels of tokens; no label is left out, so that each token is compared."""
+    every: dict[str, Any] = {"ignore_labels": []}
+    window = min(texts.limit, 32)
+    yield Question("unequal-lengths", [texts.fit("Hi"), texts.fit(PROSE, 64)], every)
+    yield Question("names", texts.fit(FOX), {"aggregation_strategy": "simple"})
+    for number, (text, strategy) in enumerate(
+        zip(SCRIPTS[1:], ("first", "max", "average", "simple", "first"), strict=True)
+    ):
+        yield Question(f"script-{number}", texts.fit(text), {**every, "aggregation_strategy": strategy})
+    windows = {"aggregation_strategy": "first", "stride": window // 4, "max_length": window}
+    yield Question("windows", PROSE[:180], {**every, **windows})
+    yield Question("special-tokens", texts.special(), every)
+    yield Question("empty", "", every)
+
+
+def found(texts: Texts) -> Iterator[Question]:
+    """For answers to questions from a text."""
+    several = {"top_k": 3}
+    first, second = QUESTIONS
+    window = min(texts.limit, 64)
+
+    def pair(question: str, context: str) -> dict[str, str]:
+        return {"question": question, "context": texts.fit(context, texts.limit - texts.count(question))}
+
+    yield Question("text", pair(first, PROSE), several)
+    windows = {"max_seq_len": window, "doc_stride": window // 4, "handle_impossible_answer": True}
+    yield Question("windows", {"question": first, "context": PROSE}, {**several, **windows})
+    yield Question("scripts", [pair(second, text) for text in SCRIPTS[1:]], several)
+    yield Question("tokens", pair(second, SCRIPTS[2]), {"top_k": 5, "align_to_words": False, "max_answer_len": 4})
+    yield Question("special-tokens", pair(second, f"{texts.special()} {FOX}"), several)
+
+
 def filled(texts: Texts, mask: str) -> Iterator[Question]:
     """For words in place of a mask."""
     yield Question("unequal-lengths", [f"Paris is the {mask} of France.", f"{texts.fit(PROSE, 64)} {mask}"])

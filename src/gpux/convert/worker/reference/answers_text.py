@@ -1,12 +1,31 @@
-"""Reference answers of ``transformers.pipeline`` for encoders of texts: token vectors, labels, words for masks."""
+"""Reference answers of ``transformers.pipeline`` for encoders of texts: vectors and labels of tokens, labels of texts,
+words for masks, answers to questions.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from gpux.convert.answer_case import CALL
-from gpux.convert.worker.reference.answers_inputs import Question, Texts, classified, filled, read
+from gpux.convert.worker.reference.answers_inputs import (
+    Question,
+    Texts,
+    classified,
+    filled,
+    found,
+    labelled_tokens,
+    read,
+)
 from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, floats, jsonable
+
+#: Difference of the probabilities of a token's two best labels below which rounding may choose the other one.
+_CLEAR = 1e-4
+#: Inputs of models that read a picture with a text, which no pipeline of texts gives.
+_PICTURES = frozenset({"pixel_values", "image"})
 
 
 def open_token_vectors(original: Original) -> Opened:
@@ -34,6 +53,54 @@ def open_labels(original: Original) -> Opened:
     return Opened(CALL, list(classified(texts)), ask)
 
 
+def open_token_labels(original: Original) -> Opened:
+    """``pipeline("token-classification")``, asked where rounding does not change a token's label.
+
+    Raises:
+        NoReferenceError: the model reads a picture too.
+    """
+    _check_reads_text(original)
+    pipe, texts = original.open_pipeline(), original.texts()
+    postprocess = pipe.postprocess
+    outputs: list[Mapping[str, Any]] = []
+
+    def remember(model_outputs: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+        outputs.extend(model_outputs)
+        return postprocess(model_outputs, **options)
+
+    pipe.postprocess = remember
+
+    def ask(question: Question) -> tuple[Question, Any] | None:
+        if _without_tokens(question.inputs, texts):
+            return None
+        options = dict(question.options)
+        limit = pipe.tokenizer.model_max_length
+        outputs.clear()
+        pipe.tokenizer.model_max_length = options.pop("max_length", limit)  # of a window; gpux has it as an option
+        try:
+            answer = pipe(question.inputs, **options)
+        finally:
+            pipe.tokenizer.model_max_length = limit
+        return (question, jsonable(answer)) if all(map(_is_clear, outputs)) else None
+
+    return Opened(CALL, list(labelled_tokens(texts)), ask)
+
+
+def open_found(original: Original) -> Opened:
+    """``pipeline("question-answering")``.
+
+    Raises:
+        NoReferenceError: the model reads a picture too.
+    """
+    _check_reads_text(original)
+    pipe = original.open_pipeline()
+
+    def ask(question: Question) -> tuple[Question, Any]:
+        return question, jsonable(pipe(question.inputs, **question.options))
+
+    return Opened(CALL, list(found(original.texts())), ask)
+
+
 def open_masks(original: Original) -> Opened:
     """``pipeline("fill-mask")``.
 
@@ -55,3 +122,23 @@ def _without_tokens(inputs: Any, texts: Texts) -> bool:
     """Whether a text has no tokens, so that the model has nothing to read."""
     each = inputs if isinstance(inputs, list) else [inputs]
     return any(isinstance(text, str) and not texts.count(text) for text in each)
+
+
+def _is_clear(output: Mapping[str, Any]) -> bool:
+    """Whether each token's best label is clearly better than the next one."""
+    scores = torch.softmax(output["logits"][0].float(), dim=-1)
+    if scores.shape[-1] < 2:
+        return True
+    best = scores.topk(2, dim=-1).values
+    read = output["special_tokens_mask"][0] == 0
+    return bool((best[:, 0] - best[:, 1])[read].gt(_CLEAR).all())
+
+
+def _check_reads_text(original: Original) -> None:
+    """Refuse a model that reads a picture with its text, such as layoutlmv3: its graphs read one too.
+
+    Raises:
+        NoReferenceError: with the name of the input.
+    """
+    for name in _PICTURES.intersection(inspect.signature(original.model.forward).parameters):
+        raise NoReferenceError(f"the model reads {name}, which the pipeline does not give")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from gpux.convert.answer_case import CALL
-from gpux.convert.worker.reference.answers_images import labelled
+from gpux.convert.worker.reference.answers_images import compared, labelled, seen
 from gpux.convert.worker.reference.answers_inputs import Question
-from gpux.convert.worker.reference.answers_library import Opened, Original, jsonable
+from gpux.convert.worker.reference.answers_library import Opened, Original, floats, jsonable
 
 
 def open_image_labels(original: Original) -> Opened:
@@ -20,6 +20,29 @@ def open_image_labels(original: Original) -> Opened:
         return question, jsonable(pipe(as_pil(question.inputs), **question.options))
 
     return Opened(CALL, list(labelled()), ask)
+
+
+def open_image_vectors(original: Original) -> Opened:
+    """``pipeline("image-feature-extraction")``."""
+    pipe = original.open_pipeline("image-feature-extraction", image_processor=original.open_image_processor())
+
+    def ask(question: Question) -> tuple[Question, Any]:
+        answer = pipe(as_pil(question.inputs), **question.options)
+        several = isinstance(question.inputs, list)
+        return question, [floats(one) for one in answer] if several else floats(answer)
+
+    return Opened(CALL, list(seen()), ask)
+
+
+def open_compared_labels(original: Original) -> Opened:
+    """``pipeline("zero-shot-image-classification")``."""
+    parts = {"image_processor": original.open_image_processor(), "tokenizer": original.open_tokenizer()}
+    pipe = original.open_pipeline(**parts)
+
+    def ask(question: Question) -> tuple[Question, Any]:
+        return question, jsonable(pipe(as_pil(question.inputs), **question.options))
+
+    return Opened(CALL, list(compared()), ask)
 
 
 def as_pil(inputs: Any) -> Any:

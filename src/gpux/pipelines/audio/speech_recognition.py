@@ -1,0 +1,71 @@
+"""Text of speech, as ``transformers.pipeline("automatic-speech-recognition")`` of 4.57 answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Unpack
+
+from gpux.model.variant import StoredModel
+from gpux.pipelines.audio.base import AudioPipeline, Sounds, as_sounds
+from gpux.pipelines.audio.ctc import CtcDecoder
+from gpux.pipelines.audio.speech import (
+    AutomaticSpeechRecognitionArguments,
+    AutomaticSpeechRecognitionOptions,
+    SpeechDecoder,
+)
+from gpux.pipelines.base import AnswerRow
+
+
+class AutomaticSpeechRecognitionPipeline(AudioPipeline):
+    """Text of speech, by models with a CTC output.
+
+    >>> transcribe = AutomaticSpeechRecognitionPipeline(model)
+    >>> transcribe("speech.wav")
+    {'text': 'HELLO WORLD'}
+    """
+
+    task: ClassVar[str] = "automatic-speech-recognition"
+    call_options: ClassVar[type] = AutomaticSpeechRecognitionOptions
+
+    def __init__(self, model: StoredModel, **arguments: Unpack[AutomaticSpeechRecognitionArguments]) -> None:
+        super().__init__(model, **arguments)
+        self.decoder: SpeechDecoder = CtcDecoder(self)
+
+    def __call__(self, inputs: Sounds, **options: Unpack[AutomaticSpeechRecognitionOptions]) -> Any:
+        """The text of speech.
+
+        Args:
+            inputs: a sound (path, bytes, file object, array, or a dict of an array and its rate), or several.
+            options: see :class:`AutomaticSpeechRecognitionOptions`.
+
+        Returns:
+            ``{"text": str}``, with ``return_timestamps`` also ``"chunks": [{"text": str, "timestamp": (start, end)}]``
+            in seconds, and a list of such dicts for several sounds.
+
+        Raises:
+            InputError: an input cannot be read as a sound, or is too short for the model.
+            UsageError: an unknown or invalid option.
+        """
+        return super().__call__(inputs, **options)
+
+    def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Check the options, as far as the model has them."""
+        return self.decoder.resolve(options)
+
+    def run(self, inputs: Any, options: Mapping[str, Any]) -> list[Any]:
+        """One answer for each sound, in order; a long file is read in blocks, so that memory is bounded."""
+        return self.decoder.transcribe(as_sounds(inputs), self.resolve(self._merged(options)))
+
+    def postprocess(self, prepared: Any, output: Any, options: Any) -> Any:
+        """Not used: a decoder's answer may need several runs."""
+        return output
+
+    def render(self, answer: Any) -> list[AnswerRow]:
+        """The text, or a line for each chunk with its seconds."""
+        if "chunks" not in answer:
+            return [AnswerRow(answer["text"])]
+        return [AnswerRow(f"{_times(chunk['timestamp'])}  {chunk['text']}") for chunk in answer["chunks"]]
+
+
+def _times(span: Any) -> str:
+    return " – ".join("…" if second is None else f"{second:.2f}" for second in span)

@@ -1,0 +1,173 @@
+"""Labels of the caller for pictures, as ``transformers.pipeline("zero-shot-image-classification")`` of 4.57 answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpux.errors import UnsupportedError, UsageError
+from gpux.model.variant import StoredModel
+from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.options import CallOptions, Option
+from gpux.pipelines.text.tokenization import Tokenizer
+from gpux.pipelines.vision.base import ImagePipeline, Images, as_images, run_images
+from gpux.processors.image.processor import PreparedImage
+from gpux.runtime.numeric import sigmoid, softmax
+from gpux.runtime.session import Session
+from gpux.runtime.token_inputs import Padded, TokenInputs
+
+_SCORES = "logits_per_image"
+_TEMPLATE = "This is a photo of {}."
+#: Tokens that every text of the siglip family is padded to.
+_SIGLIP_LENGTH = 64
+
+
+class ZeroShotImageClassificationKeywords(CallOptions, total=False):
+    """Options of zero-shot-image-classification that a call gives by name only."""
+
+    hypothesis_template: Annotated[str, Option("the text of a label, which stands for {}", default=_TEMPLATE)]
+
+
+class ZeroShotImageClassificationOptions(ZeroShotImageClassificationKeywords, total=False):
+    """Options of zero-shot-image-classification."""
+
+    candidate_labels: Annotated[Sequence[str] | str, Option("the labels: a list, or separated by commas")]
+
+
+class ZeroShotImageClassificationArguments(ZeroShotImageClassificationOptions, OpenOptions, total=False):
+    """Keywords of :class:`ZeroShotImageClassificationPipeline`."""
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    labels: Sequence[str]
+    texts: Mapping[str, NDArray[Any]]  #: what the graph reads of them, [labels, …]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    image: PreparedImage
+    texts: Mapping[str, NDArray[Any]]
+
+
+class ZeroShotImageClassificationPipeline(ImagePipeline):
+    """Scores of labels that a call names, by a model that compares pictures with texts: CLIP, SigLIP.
+
+    >>> classify = ZeroShotImageClassificationPipeline(model)
+    >>> classify("cat.jpg", candidate_labels=["cat", "dog"])
+    [{'score': 0.99, 'label': 'cat'}, {'score': 0.01, 'label': 'dog'}]
+    """
+
+    task: ClassVar[str] = "zero-shot-image-classification"
+    call_options: ClassVar[type] = ZeroShotImageClassificationOptions
+    outputs = (_SCORES,)
+
+    def __init__(self, model: StoredModel, **arguments: Unpack[ZeroShotImageClassificationArguments]) -> None:
+        super().__init__(model, **arguments)
+        self.tokenizer = Tokenizer(model)
+        config = model.read_json("config.json")
+        self._is_siglip = "siglip" in str(config.get("model_type"))
+        images = {spec.name for spec in self.session.inputs if spec.name.startswith(("pixel_", "spatial_"))}
+        self._texts = TokenInputs([spec for spec in self.session.inputs if spec.name not in images], config)
+        if self._texts.unknown or not images or not any(spec.name == _SCORES for spec in self.session.outputs):
+            raise UnsupportedError(
+                f"the graph of {model.id} reads {', '.join(spec.name for spec in self.session.inputs)}, and "
+                f"{self.task} needs one that compares texts with pictures and gives {_SCORES}",
+                hint=f"Convert the original weights with `gpux convert {model.id} --task {self.task}`.",
+                model=model.id,
+            )
+        if "candidate_labels" in self._options:
+            self.resolve(self._options)  # raises now for invalid labels
+
+    def __call__(
+        self,
+        inputs: Images,
+        candidate_labels: Sequence[str] | str | None = None,
+        **options: Unpack[ZeroShotImageClassificationKeywords],
+    ) -> Any:
+        """The labels, best first, with their scores.
+
+        Args:
+            inputs: a picture (path, bytes, PIL image, or uint8 array [height, width, channels]), or several.
+            candidate_labels: the labels; by default those of the pipeline.
+            options: see :class:`ZeroShotImageClassificationOptions`.
+
+        Returns:
+            ``[{"score": float, "label": str}]``, and a list of such lists for several pictures. Scores add up to 1; of
+            the siglip family each is between 0 and 1 by itself.
+
+        Raises:
+            InputError: an input cannot be read as a picture (``index`` is its place), or a label's text is too long.
+            UsageError: no labels, an unknown option, or a template without ``{}``.
+        """
+        labels = {} if candidate_labels is None else {"candidate_labels": candidate_labels}
+        return super().__call__(inputs, **labels, **options)
+
+    def resolve(self, options: Mapping[str, Any]) -> _Resolved:
+        """The labels, and the token ids of their texts."""
+        labels = _labels(options.get("candidate_labels"))
+        template = options.get("hypothesis_template", _TEMPLATE)
+        return _Resolved(labels, self._padded([_filled(template, label) for label in labels]))
+
+    def preprocess(self, inputs: Images, options: _Resolved) -> Sequence[_Prepared]:
+        """The arrays of each picture, with those of the labels."""
+        images = self.prepared(as_images(inputs), self._prepare)
+        return [_Prepared(image, options.texts) for image in images]
+
+    def forward(self, batch: Sequence[_Prepared], session: Session) -> Sequence[dict[str, NDArray[Any]]]:
+        """The scores [labels] of each picture; all pictures of a call have the same labels."""
+        return run_images([item.image.inputs for item in batch], session, self.outputs, shared=batch[0].texts)
+
+    def postprocess(self, prepared: _Prepared, output: Mapping[str, Any], options: _Resolved) -> Any:
+        """The labels by their scores."""
+        logits = output[_SCORES].astype(np.float32, copy=False)
+        scores = (sigmoid if self._is_siglip else softmax)(logits)
+        best = np.argsort(-scores, kind="stable")
+        return [{"score": float(scores[index]), "label": options.labels[int(index)]} for index in best]
+
+    def render(self, answer: Any) -> list[AnswerRow]:
+        """A line for each label."""
+        return [AnswerRow(entry["label"], entry["score"]) for entry in answer]
+
+    def _padded(self, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """What the graph reads of texts: padded to the longest, of the siglip family to 64 tokens."""
+        fixed = self._texts.length
+        limit = self.tokenizer.hard_limit if fixed is None else fixed
+        if self._is_siglip:
+            limit = min(_SIGLIP_LENGTH, limit or _SIGLIP_LENGTH)
+        found = self.tokenizer(texts, limit=limit, truncation=self._is_siglip)
+        width = (limit if self._is_siglip else fixed) or max(map(len, found))
+        ids = np.full((len(texts), width), self.tokenizer.pad_id, np.int64)
+        types, mask = np.zeros_like(ids), np.zeros_like(ids)
+        for row, text in enumerate(found):
+            place = slice(0, len(text)) if self._pads_right else slice(width - len(text), width)
+            ids[row, place], mask[row, place] = text.ids, 1
+        return dict(self._texts.feed(Padded(ids, mask, types)))
+
+    @property
+    def _pads_right(self) -> bool:
+        return self.model.manifest.call_spec.padding_side == "right"
+
+
+def _labels(given: Any) -> list[str]:
+    if isinstance(given, str):
+        given = [label.strip() for label in given.split(",") if label.strip()]
+    if not isinstance(given, Sequence) or not given:
+        raise UsageError("no labels were given", hint='Give them: candidate_labels=["cat", "dog"].')
+    for label in given:
+        if not isinstance(label, str):
+            raise UsageError(f"candidate_labels has {label!r}, which is not a text", hint="Give texts.")
+    return list(given)
+
+
+def _filled(template: Any, label: str) -> str:
+    if not isinstance(template, str) or template.count("{}") != 1:
+        raise UsageError(
+            f"hypothesis_template is {template!r}, which has no place for a label",
+            hint=f"Write {{}} where the label stands: {_TEMPLATE!r}.",
+        )
+    return template.replace("{}", label)
