@@ -84,7 +84,7 @@ _AMINO_ACIDS = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.
 
 #: Model type -> what its tokenizer class gives to the model, where that differs from the tokenizer that stands for it.
 INPUT_NAMES = {
-    **dict.fromkeys(("distilbert", "modernbert", "mpnet"), ("input_ids", "attention_mask")),
+    **dict.fromkeys(("blip", "distilbert", "modernbert", "mpnet"), ("input_ids", "attention_mask")),
     **dict.fromkeys(("flaubert", "xlm"), ("input_ids", "token_type_ids", "attention_mask")),
     "fnet": ("input_ids", "token_type_ids"),
     **dict.fromkeys(("siglip", "siglip2"), ("input_ids",)),

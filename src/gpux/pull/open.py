@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
         ImageFeatureExtractionPipeline,
     )
     from gpux.pipelines.vision.image_segmentation import ImageSegmentationArguments, ImageSegmentationPipeline
+    from gpux.pipelines.vision.image_to_text import ImageToTextArguments, ImageToTextPipeline
     from gpux.pipelines.vision.object_detection import ObjectDetectionArguments, ObjectDetectionPipeline
     from gpux.pipelines.vision.zero_shot_image_classification import (
         ZeroShotImageClassificationArguments,
@@ -68,6 +69,7 @@ FeatureExtraction = Literal[
 FillMask = Literal["fill-mask", "masked-lm"]
 TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification"]
 TokenClassification = Literal["token-classification", "ner", "named-entity-recognition"]
+ImageToText = Literal["image-to-text", "image-captioning", "vision2seq"]
 TextGeneration = Literal["text-generation", "causal-lm", "conversational"]
 ImageSegmentation = Literal[
     "image-segmentation", "semantic-segmentation", "instance-segmentation", "panoptic-segmentation"
@@ -174,6 +176,15 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ImageFeatureExtractionArguments],
 ) -> ImageFeatureExtractionPipeline: ...
+@overload
+def pipeline(
+    task: ImageToText,
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ImageToTextArguments],
+) -> ImageToTextPipeline: ...
 @overload
 def pipeline(
     task: Literal["object-detection"],

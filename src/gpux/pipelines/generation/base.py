@@ -23,7 +23,7 @@ from gpux.runtime.generation.choose.row import Constraint
 from gpux.runtime.generation.engine.state import State
 from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions, option_infos, option_names
-from gpux.runtime.generation.published import read_published
+from gpux.runtime.generation.published import BEAMS, read_published
 from gpux.runtime.generation.results import Generation
 from gpux.system.cancel import CancelToken
 from gpux.system.machine import available_memory
@@ -63,6 +63,7 @@ class GenerationPipeline(Pipeline):
     call_options: ClassVar[type] = GenerationCallOptions
     window: ClassVar[int | None] = 64
     encoder_decoder: ClassVar[bool] = False  #: the model has an encoder
+    beams: ClassVar[int | None] = BEAMS  #: of an encoder-decoder, unless the task sets a number; None: the files' own
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
         super().__init__(model, **arguments)
@@ -75,6 +76,7 @@ class GenerationPipeline(Pipeline):
             read_optional_json(model.path / "generation_config.json"),
             task=self.params_task,
             encoder_decoder=self.encoder_decoder,
+            beams=self.beams,
         )
         self.defaults = self._published.options
         if left := self._published.unsupported:

@@ -105,7 +105,7 @@ def run_images(
     names = _sources([spec for spec in session.inputs if spec.name not in given], batch[0]) if batch else {}
     fixed, most = _rows(session, names)
     found: list[dict[str, NDArray[Any]]] = [{} for _ in batch]
-    for places in _together(batch, list(names.values()), most):
+    for places in together(batch, list(names.values()), most):
         rows = [*places, *[places[0]] * (fixed - len(places))]  # a fixed batch is filled up with its first picture
         feed = {name: _stacked([batch[place][source] for place in rows]) for name, source in names.items()}
         computed = session.run({**feed, **given}, None if outputs is None else list(outputs))
@@ -140,7 +140,7 @@ def _rows(session: Session, names: Mapping[str, str]) -> tuple[int, int | None]:
     return fixed, min([*limits, *([fixed] if fixed else [])], default=None)
 
 
-def _together(
+def together(
     batch: Sequence[Mapping[str, NDArray[Any]]], sources: Sequence[str], most: int | None
 ) -> Iterator[list[int]]:
     """The places of the pictures that one run may take: of equal shapes."""

@@ -78,6 +78,7 @@ def read_published(
     *,
     task: str | None = None,
     encoder_decoder: bool = False,
+    beams: int | None = BEAMS,
 ) -> Published:
     """The defaults of a model for a task.
 
@@ -90,14 +91,15 @@ def read_published(
         generation_config: ``generation_config.json``; empty if the file is missing.
         task: the key of ``task_specific_params``: ``summarization``, ``translation_en_to_de`` …; ``translation`` stands
             for the first translation that is there.
-        encoder_decoder: read as the pipelines text2text-generation, summarization and translation do: 4 beams unless
+        encoder_decoder: read as the pipelines text2text-generation, summarization and translation do: ``beams`` unless
             the task sets a number, and ``max_length`` in place of 256 new tokens.
+        beams: of an encoder-decoder for which the task sets no number; None: those of the files.
     """
     source = generation_config or config
     values = dict(_values(config, generation_config))
     reader = _Reader(GenerationOptions(top_k=50))
-    beams = {"num_beams": BEAMS} if encoder_decoder and values.get("do_sample") is not True else {}
-    reader.apply({**values, **beams})
+    searched = encoder_decoder and beams is not None and values.get("do_sample") is not True
+    reader.apply({**values, **({"num_beams": beams} if searched else {})})
     limited = reader.options.max_length is not None
     specific = _task_params(config, task)
     reader.apply(_task_values(specific, generation_config, values, limited=limited))

@@ -36,7 +36,12 @@ from gpux.convert.worker.reference.answers_text import (
     open_token_labels,
     open_token_vectors,
 )
-from gpux.convert.worker.reference.answers_vision import open_compared_labels, open_image_labels, open_image_vectors
+from gpux.convert.worker.reference.answers_vision import (
+    open_captions,
+    open_compared_labels,
+    open_image_labels,
+    open_image_vectors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +69,7 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "image-classification": open_image_labels,
     "image-segmentation": open_segments,
     "object-detection": open_objects,
+    "image-to-text": open_captions,
     "question-answering": open_found,
     "text-classification": open_labels,
     "text-generation": open_decoder,

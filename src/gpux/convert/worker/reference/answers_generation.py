@@ -58,8 +58,8 @@ def _opened(original: Original, questions: list[Question]) -> Opened:
 class Asker:
     """Asks a pipeline for answers as long as the time and the scores of tokens allow."""
 
-    def __init__(self, original: Original, count: int) -> None:
-        self._original, self._pipe = original, original.open_pipeline()
+    def __init__(self, original: Original, count: int, pipe: Any = None) -> None:
+        self._original, self._pipe = original, pipe or original.open_pipeline()
         self._count = count
         self._per_token: float | None = None  #: seconds of processor time
         self._tokens: dict[str, int] = {}  #: of each question, the same when it is asked again

@@ -53,3 +53,13 @@ def compared() -> Iterator[Question]:
     yield Question("several", pictures()[:2], labels)
     yield Question("one label", pictures()[2], {"candidate_labels": ["stripes"]})
     yield Question("template", pictures()[2], {**labels, "hypothesis_template": "{}"})
+
+
+def captioned(*, conditional: bool) -> Iterator[Question]:
+    """For texts about pictures; with a prompt where the pipeline takes one."""
+    for (height, width), image in zip(SIZES, pictures(), strict=True):
+        yield Question(f"{height}x{width}", image)
+    yield Question("several", pictures()[1:])
+    yield Question("beams", pictures()[2], {"num_beams": 3})
+    if conditional:
+        yield Question("prompt", pictures()[2], {"prompt": "a picture of"})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from transformers import LogitsProcessorList
 
 from gpux.convert.answer_case import CALL
-from gpux.convert.worker.reference.answers_images import compared, labelled, seen
+from gpux.convert.worker.reference.answers_generation import Asker
+from gpux.convert.worker.reference.answers_images import captioned, compared, labelled, seen
 from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import Opened, Original, floats, jsonable
+
+#: Model types whose pipeline takes a prompt.
+PROMPTED = frozenset({"blip"})
 
 
 def open_image_labels(original: Original) -> Opened:
@@ -43,6 +49,25 @@ def open_compared_labels(original: Original) -> Opened:
         return question, jsonable(pipe(as_pil(question.inputs), **question.options))
 
     return Opened(CALL, list(compared()), ask)
+
+
+def open_captions(original: Original) -> Opened:
+    """``pipeline("image-to-text")``."""
+    parts = {"image_processor": original.open_image_processor(), "tokenizer": original.open_tokenizer()}
+    conditional = original.model.config.model_type in PROMPTED
+    questions = list(captioned(conditional=conditional))
+    return Opened(CALL, questions, _Captioner(original, len(questions), original.open_pipeline(**parts)).ask)
+
+
+class _Captioner(Asker):
+    def _joined(self, inputs: Any, answers: list[Any]) -> Any:
+        return answers if isinstance(inputs, list) else answers[0]
+
+    def _write(self, item: Any, options: Mapping[str, Any], processors: list[Any]) -> Any:
+        generation = dict(options)
+        prompt = {"prompt": generation.pop("prompt")} if "prompt" in generation else {}
+        generation["logits_processor"] = LogitsProcessorList(processors)
+        return self._pipe(as_pil(item), generate_kwargs=generation, **prompt)
 
 
 def as_pil(inputs: Any) -> Any:

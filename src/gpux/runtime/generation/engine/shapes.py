@@ -26,7 +26,8 @@ def most_rows(readers: Sequence[Session], *others: Session, limit: int | None = 
         UnsupportedError: a graph has a fixed batch of several rows, or one that reads texts a fixed number of tokens.
     """
     for session in readers:
-        for spec in session.inputs:
+        reads_text = any(spec.name == "input_ids" for spec in session.inputs)  # an encoder of pictures has a mask too
+        for spec in session.inputs if reads_text else ():
             if spec.name in _BY_TOKEN and isinstance(spec.shape[-1], int):
                 raise _refused(session, f"{spec.shape[-1]} token(s) in each call ({spec.name})")
     sessions = dict.fromkeys((*readers, *others))
