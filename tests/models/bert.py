@@ -32,6 +32,7 @@ def bert_repository(
     max_positions: int = 64,
     tokenizer_limits: bool = False,
     cased: bool = False,
+    left: bool = False,
     seed: int = 0,
 ) -> Path:
     """Write a model repository into `dest` (created) and return `dest`.
@@ -40,13 +41,13 @@ def bert_repository(
     are those of the two classifiers. `problem_type` is the problem type of the
     text-classification head: None or "single_label_classification" (softmax, or sigmoid over a single
     label), "multi_label_classification" (sigmoid), "regression". `tokenizer_limits` ships tokenizer.json with
-    truncation and padding to 16 tokens. `onnx` adds the exported graph at `onnx_path`,
+    truncation and padding to 16 tokens, `left` cuts and pads on the left. `onnx` adds the exported graph at `onnx_path`,
     `safetensors=False` omits the original weights. Equal arguments give equal bytes.
     """
     if task not in ARCHITECTURE_OF:
         raise ValueError(f"unknown task {task!r}; known: {sorted(ARCHITECTURE_OF)}")
     dest.mkdir(parents=True, exist_ok=True)
-    size = write_tokenizer(dest, max_length=max_positions, cased=cased, limits=tokenizer_limits)
+    size = write_tokenizer(dest, max_length=max_positions, cased=cased, limits=tokenizer_limits, left=left)
     config = bert_config(task, vocab_size=size, max_positions=max_positions)
     if task in ("text-classification", "token-classification"):
         config.update(_head(labels, problem_type))

@@ -187,7 +187,10 @@ PIPELINE_CASES = (
     Case("names", "token-classification", {"labels": NAMES, "tokenizer_limits": True}, TOKEN_CALLS),
     Case("cased names", "token-classification", {"labels": NAMES, "cased": True}, TOKEN_CALLS[5:10]),
     Case("answers", "question-answering", {"tokenizer_limits": True}, ANSWER_CALLS),
+    Case("answers, from the left", "question-answering", {"left": True}, ANSWER_CALLS),
     Case("inference", "zero-shot-classification", {"labels": NLI}, CHOICE_CALLS),
+    Case("names, from the left", "token-classification", {"labels": NAMES, "left": True}, TOKEN_CALLS[10:11]),
+    Case("inference, from the left", "zero-shot-classification", {"labels": NLI, "left": True}, CHOICE_CALLS[6:]),
     Case("inference, two labels", "zero-shot-classification", {"labels": ("Entailment", "not")}, CHOICE_CALLS),
 )
 

@@ -50,14 +50,18 @@ def vocabulary(*, cased: bool = False) -> list[str]:
     return list(dict.fromkeys(pieces))
 
 
-def write_tokenizer(dest: Path, *, max_length: int, cased: bool = False, limits: bool = False) -> int:
+def write_tokenizer(
+    dest: Path, *, max_length: int, cased: bool = False, limits: bool = False, left: bool = False
+) -> int:
     """Write tokenizer.json and the files beside it; return the size of the vocabulary.
 
-    `limits` ships tokenizer.json with truncation and padding to 16 tokens, as MiniLM's has with 128.
+    `limits` ships tokenizer.json with truncation and padding to 16 tokens, as MiniLM's has with 128. `left`: texts are
+    cut and padded on the left.
     """
     vocab = vocabulary(cased=cased)
     _write_json(dest / "tokenizer.json", _tokenizer(vocab, cased=cased, limits=limits))
-    _write_json(dest / "tokenizer_config.json", _tokenizer_config(max_length, cased=cased))
+    sides = {"padding_side": "left", "truncation_side": "left"} if left else {}
+    _write_json(dest / "tokenizer_config.json", {**_tokenizer_config(max_length, cased=cased), **sides})
     _write_json(dest / "special_tokens_map.json", _named_specials())
     (dest / "vocab.txt").write_bytes("".join(piece + "\n" for piece in vocab).encode())
     return len(vocab)

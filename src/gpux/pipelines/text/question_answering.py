@@ -171,7 +171,7 @@ class QuestionAnsweringPipeline(TextPipeline):
         return found
 
     def _windows(self, question: str, context: str, options: _Resolved, index: int) -> list[Window]:
-        """The question is first, and behind the text where texts are padded on the left."""
+        """The question is first, or last where the tokenizer pads texts on the left."""
         pair = (question, context) if self._context else (context, question)
         whole = encode(self.tokenizer, pair, index=index)
         left = self.tokenizer.cuts_left
@@ -179,8 +179,8 @@ class QuestionAnsweringPipeline(TextPipeline):
 
     @property
     def _context(self) -> int:
-        """Number of the context in a pair: 1, or 0 where texts are padded on the left."""
-        return 1 if self._side == "right" else 0
+        """Number of the context in a pair: 1, or 0 where the tokenizer pads texts on the left."""
+        return 0 if self.tokenizer.pads_left else 1
 
     def forward(self, batch: Sequence[Tokens], session: Session) -> Sequence[NDArray[Any]]:
         """The logits float32 [tokens, 2] of each window: of an answer's first token, and of its last."""
@@ -217,9 +217,10 @@ class QuestionAnsweringPipeline(TextPipeline):
     def _probabilities(self, window: Window, logits: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Of each token to be an answer's first and its last, and whether it may be either.
 
-        The tokens of the context may, and the classifying token, whose probability is that of no answer.
+        The tokens of the context may, and the classifying token, whose probability is that of no answer. Where the
+        tokenizer pads on the left, transformers allows all tokens, those of the question too.
         """
-        allowed = np.array([sequence == self._context for sequence in window.sequences])
+        allowed = np.array([self._context == 0 or sequence == 1 for sequence in window.sequences])
         if self._cls is not None:
             allowed |= np.array(window.ids) == self._cls
         masked = np.where(allowed[:, None], logits, _MASKED)

@@ -90,6 +90,11 @@ class Tokenizer:
         """Whether a text that is too long loses its beginning."""
         return not self._right
 
+    @property
+    def pads_left(self) -> bool:
+        """Whether transformers pads shorter texts of a batch on the left; a graph may be padded on either side."""
+        return self._effective.padding_side == "left"
+
     def special_id(self, name: str) -> int | None:
         """The id of a special token, ``cls_token`` for instance; None where the tokenizer has none of that name."""
         token = self._effective.special_tokens.get(name)
