@@ -41,8 +41,8 @@ def bert_repository(
     are those of the two classifiers. `problem_type` is the problem type of the
     text-classification head: None or "single_label_classification" (softmax, or sigmoid over a single
     label), "multi_label_classification" (sigmoid), "regression". `tokenizer_limits` ships tokenizer.json with
-    truncation and padding to 16 tokens, `left` cuts and pads on the left. `onnx` adds the exported graph at `onnx_path`,
-    `safetensors=False` omits the original weights. Equal arguments give equal bytes.
+    truncation and padding to 16 tokens, `left` cuts and pads on the left. `onnx` adds the exported graph at
+    `onnx_path`, `safetensors=False` omits the original weights. Equal arguments give equal bytes.
     """
     if task not in ARCHITECTURE_OF:
         raise ValueError(f"unknown task {task!r}; known: {sorted(ARCHITECTURE_OF)}")

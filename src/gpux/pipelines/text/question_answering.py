@@ -15,6 +15,7 @@ from gpux.pipelines.base import AnswerRow, OpenOptions, Parts, check_positive
 from gpux.pipelines.batching import arrives, placed
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.base import TextPipeline
+from gpux.pipelines.text.objects import as_objects
 from gpux.pipelines.text.tokenization import Tokens, check_unicode
 from gpux.pipelines.text.windows import Window, encode, windows
 from gpux.runtime.session import Session
@@ -22,6 +23,8 @@ from gpux.runtime.session import Session
 #: Tokens of a window where the tokenizer allows more, and those that two windows share.
 _LENGTH, _STRIDE = 384, 128
 _OUTPUTS = ("start_logits", "end_logits")
+_EXAMPLE = '{"question": "…", "context": "…"}'
+_HINT = f'An input is {_EXAMPLE}, or a question with the option context="…".'
 _MASKED = np.float32(-10_000.0)  #: logit of a token that cannot be in an answer
 
 Floats = NDArray[np.float32]
@@ -284,8 +287,11 @@ def _items(inputs: Any) -> list[Any]:
 
 def _question(item: Any, context: Any, index: int) -> tuple[str, str]:
     """The question and the context of an input."""
-    given = item if isinstance(item, Mapping) else {"question": item, "context": context}
-    return _part("question", given.get("question"), index), _part("context", given.get("context") or context, index)
+    if isinstance(item, str) and context is None and item.lstrip().startswith("{"):
+        (item,) = as_objects(item, _EXAMPLE)  # as on the command line
+    given = item if isinstance(item, Mapping) else {"question": item}
+    text = given.get("context")
+    return _part("question", given.get("question"), index), _part("context", context if text is None else text, index)
 
 
 def _part(name: str, value: Any, index: int) -> str:
@@ -297,6 +303,3 @@ def _part(name: str, value: Any, index: int) -> str:
     except InputError as error:
         raise placed(error, index) from error
     return value
-
-
-_HINT = 'An input is {"question": "…", "context": "…"}, or a question with the option context="…".'

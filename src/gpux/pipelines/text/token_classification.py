@@ -134,7 +134,7 @@ class TokenClassificationPipeline(TextPipeline):
         if stride is not None and strategy == "none":
             raise UsageError("stride needs an aggregation_strategy", hint='For example aggregation_strategy="simple".')
         if stride is not None and (not isinstance(stride, int) or stride < 0):
-            raise UsageError(f"stride is {stride!r}, and must be a number of tokens from 0 on")
+            raise UsageError(f"stride is {stride!r}, not a number of tokens", hint="Choose 0, or some more.")
         limits = tokenizer_options(options, "tokenizer_kwargs")
         limit = self._limit(max_length=limits.get("max_length"))
         if stride is not None and limit is not None and stride >= limit:
