@@ -76,7 +76,9 @@ def test_a_window_without_room_names_the_text(build: Build) -> None:
     whole = encode(Tokenizer(build()), (SHORT, SHORT))
     kept = sum(sequence != 1 for sequence in whole.sequences)
     assert {len(window) for window in windows(whole, kept + 1, cut=1)} == {kept + 1}
-    with pytest.raises(InputError, match=f"text 4 has {kept} tokens that are not cut, and the limit is {kept}") as caught:
+    with pytest.raises(
+        InputError, match=f"text 4 has {kept} tokens that are not cut, and the limit is {kept}"
+    ) as caught:
         windows(whole, kept, cut=1, index=4)
     assert caught.value.details["index"] == 4
 

@@ -171,6 +171,8 @@ def _value(kind: type[Pipeline], given: str) -> Any:
             value = json.loads(given)
         except ValueError:
             value = given
+        if not isinstance(value, dict) and {option.name for option in kind.options()}.intersection(kind.input_keys):
+            return given  # the first of its texts; the others are options: --context
         if not isinstance(value, dict):
             example = json.dumps(dict.fromkeys(kind.input_keys, "…"), ensure_ascii=False)
             raise InputError(f"{given!r} is not an input of {kind.task}", hint=f"Write it as '{example}'.")
