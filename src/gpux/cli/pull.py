@@ -17,7 +17,7 @@ from gpux.cli.toolchain import install_missing, with_toolchain
 from gpux.errors import GpuxError
 from gpux.inspect.formats import FORMATS, Selection
 from gpux.model.precisions import QUANTIZED
-from gpux.model.reference import ModelRef
+from gpux.model.reference import ModelRef, whole_model
 from gpux.model.variant import StoredModel
 from gpux.system.words import counted
 
@@ -417,8 +417,6 @@ def _check(wanted: list[ModelRef], choice: Choice, options: dict[str, Any], *, d
         raise click.UsageError("some references name files and some name models: pull them with two commands", context)
     ignored = [name for name in ("task", "force", "allow_inexact", "discard_source") if options[name]]
     if True in as_files and ignored and not dry_run:
-        from gpux.pull.api import whole_model  # here, since it imports onnxruntime
-
         for ref in wanted:  # a folder that is written without ./ reads as a file of a repository
             if ref.file and Path(ref.id, ref.file).is_dir():
                 whole_model(ref)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -133,9 +134,7 @@ class Terminal:
             return EventLog(self.settings.job_events)
         if self.quiet:
             return nullcontext(silent)
-        from gpux.system.progress_display import ProgressDisplay
-
-        return ProgressDisplay(self.console(stderr=True))
+        return _ProgressWhenNeeded(self)
 
     @contextmanager
     def labelled_progress(self) -> Iterator[Callable[[str, Event], None]]:
@@ -171,6 +170,30 @@ class Terminal:
     def declined(self, message: str, hint: str) -> UsageError:
         """The error after :meth:`confirm` returned False; the hint is for a caller who could not be asked."""
         return UsageError(message, hint=None if self.interactive else hint)
+
+
+class _ProgressWhenNeeded:
+    """The progress display, which imports rich, from the first event on: opening a stored model has none."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._open = ExitStack()
+        self._display: ProgressCallback | None = None
+
+    def __enter__(self) -> ProgressCallback:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, exc, trace)
+
+    def __call__(self, event: Event) -> None:
+        if self._display is None:
+            from gpux.system.progress_display import ProgressDisplay
+
+            self._display = self._open.enter_context(ProgressDisplay(self._terminal.console(stderr=True)))
+        self._display(event)
 
 
 def command(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from gpux.errors import InvalidReferenceError, UnsafePathError, UsageError, WrongKindError
+from gpux.errors import InvalidReferenceError, UnsafePathError, UnsupportedError, UsageError, WrongKindError
 from gpux.model.info import check_path
 from gpux.model.precisions import known_precision, names_precision, precisions_hint, resembles_precision
 
@@ -329,3 +329,19 @@ def _check_hub_id(segments: list[str], text: str) -> None:
 
 #: The argument type of every function that accepts a model.
 Reference = str | os.PathLike[str] | ModelRef
+
+
+def whole_model(ref: ModelRef) -> ModelRef:
+    """The reference, if it names a whole model.
+
+    Raises:
+        UnsupportedError: it names one file of a model.
+    """
+    if ref.file is not None:
+        raise UnsupportedError(
+            f"{ref.id}: a pull stores a whole model, and the reference names one file, {ref.file}",
+            hint=f"For the folder on this machine, write ./{ref.id}/{ref.file}."
+            if Path(ref.id, ref.file).is_dir()
+            else f"Run `gpux pull {ref}`.",
+        )
+    return ref

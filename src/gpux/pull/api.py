@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from pathlib import Path
 
 from gpux.convert.registry import converter_tasks, converters
-from gpux.errors import ManagerError, NotWritableError, UnsupportedError, UsageError
+from gpux.errors import ManagerError, NotWritableError, UsageError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
-from gpux.model.reference import ModelRef, Reference
+from gpux.model.reference import ModelRef, Reference, whole_model
 from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, is_known
 from gpux.model.transfer import combined
 from gpux.model.units import format_bytes
@@ -272,22 +271,6 @@ def _context(
         ignore_disk_space=ignore_disk_space,
         ignore_memory=ignore_memory,
     )
-
-
-def whole_model(ref: ModelRef) -> ModelRef:
-    """The reference, if it names a whole model.
-
-    Raises:
-        UnsupportedError: it names one file of a model.
-    """
-    if ref.file is not None:
-        raise UnsupportedError(
-            f"{ref.id}: a pull stores a whole model, and the reference names one file, {ref.file}",
-            hint=f"For the folder on this machine, write ./{ref.id}/{ref.file}."
-            if Path(ref.id, ref.file).is_dir()
-            else f"Run `gpux pull {ref}`.",
-        )
-    return ref
 
 
 def _known_task(name: str, settings: Settings) -> str:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack, overload
 
 from gpux.errors import UnsupportedTaskError, UsageError
 from gpux.model.precisions import AUTO, known_precision
-from gpux.model.reference import ModelRef, Reference
+from gpux.model.reference import ModelRef, Reference, whole_model
 from gpux.model.tasks import canonical, translation_pair
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.registry import check_reads, pipeline_class, pipeline_of
-from gpux.pull.api import pull_model, whole_model
 from gpux.store import Store
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import ProgressCallback
@@ -117,6 +116,8 @@ def open_model(
     if found is not None and parsed.scheme != "local":
         kept.touch(found)
         return found
+    from gpux.pull.api import pull_model  # here, since a stored model is opened without what a pull needs
+
     if found is not None:  # of a folder whose files may have changed since
         parsed = parsed.in_precision(found.manifest.precision)
     return pull_model(parsed, task=task, settings=settings, store=kept, progress=progress, cancel=cancel)
