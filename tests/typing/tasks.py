@@ -150,6 +150,9 @@ def located() -> None:
     segment = pipeline("semantic-segmentation", "org/name", mask_threshold=0.3)
     segment(["a.png"], subtask="panoptic")
     segment("a.png", subtask="both")  # type: ignore[arg-type]
+    named = pipeline("zero-shot-object-detection", "org/name", candidate_labels="a, b")
+    named("a.png", ["a"], top_k=3)
+    named({"image": "a.png", "candidate_labels": ["a"]})
     measure = pipeline("depth-estimation", "org/name")
     measure(b"bytes", batch_size=2)
 

@@ -54,6 +54,10 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
         ZeroShotImageClassificationArguments,
         ZeroShotImageClassificationPipeline,
     )
+    from gpux.pipelines.vision.zero_shot_object_detection import (
+        ZeroShotObjectDetectionArguments,
+        ZeroShotObjectDetectionPipeline,
+    )
 
 Model: TypeAlias = StoredModel | ModelRef | str | Path
 
@@ -213,6 +217,15 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[DepthEstimationArguments],
 ) -> DepthEstimationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["zero-shot-object-detection"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ZeroShotObjectDetectionArguments],
+) -> ZeroShotObjectDetectionPipeline: ...
 @overload
 def pipeline(
     task: Literal["question-answering"],

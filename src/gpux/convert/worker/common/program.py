@@ -34,8 +34,8 @@ ENVIRONMENT = {
 }
 #: Not needed: transformers imports each of these if it is installed, which takes a second in all.
 NOT_NEEDED = ("sklearn", "scipy", "pandas", "matplotlib", "tensorflow", "flax", "jax")
-#: Types whose classes need scipy for their training loss, which their constructor creates.
-WITH_SCIPY = ("maskformer", "mask2former", "oneformer", "eomt")
+#: Types that need scipy: for their training loss, which their constructor creates, or for their image processor.
+WITH_SCIPY = ("maskformer", "mask2former", "oneformer", "eomt", "owlv2", "vitpose")
 
 
 def run(commands: Commands) -> NoReturn:
