@@ -57,6 +57,7 @@ _CLASSES = (
     ("SpeechT5ForTextToSpeech", "text-to-audio"),
     ("Vits", "text-to-audio"),
     ("SamModel", "mask-generation"),
+    ("ClapModel", "zero-shot-audio-classification"),
     ("CLIPModel", "zero-shot-image-classification"),
     ("ChineseCLIPModel", "zero-shot-image-classification"),
     ("MetaClip2Model", "zero-shot-image-classification"),
@@ -105,7 +106,13 @@ _SUFFIXES = (
 
 
 #: Task that models are stored for -> the graph input that they are recognized by -> the task of their pipeline.
-_BY_INPUT = {"feature-extraction": {"pixel_values": "image-feature-extraction"}}
+_BY_INPUT = {
+    "feature-extraction": {
+        "pixel_values": "image-feature-extraction",
+        "input_values": "audio-feature-extraction",
+        "input_features": "audio-feature-extraction",
+    }
+}
 
 #: ``translation_XX_to_YY`` of ``transformers.pipeline``.
 _TRANSLATION = re.compile(r"translation[_-]([^\s_-]+)[_-]to[_-]([^\s_-]+)", re.IGNORECASE)
@@ -124,8 +131,8 @@ def canonical(name: str) -> str:
 def task_by_inputs(task: str, inputs: Collection[str]) -> str:
     """The task whose pipeline reads what a graph reads.
 
-    Models of pictures are stored for ``feature-extraction``, as models of texts are. A graph that reads both keeps the
-    task.
+    Models of pictures and sounds are stored for ``feature-extraction``, as models of texts are. A graph that reads
+    texts too keeps the task.
 
     Args:
         task: the Hub's name of the task that the model is stored for.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import InputError
+from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Kind, Pipeline
 from gpux.pipelines.batching import BatchBudget
@@ -94,20 +94,45 @@ class AudioPipeline(Pipeline):
 
     def forward(self, batch: Sequence[PreparedSound], session: Session) -> Sequence[dict[str, NDArray[Any]]]:
         """The graph's outputs for each sound, by name and without the batch axis."""
-        specs = [spec for spec in session.inputs if any(spec.name in item.inputs for item in batch)]
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        for place, item in enumerate(batch):
-            groups.setdefault(tuple(item.inputs[spec.name].shape for spec in specs), []).append(place)
-        found: list[dict[str, NDArray[Any]]] = [{} for _ in batch]
-        for places in groups.values():
-            feed = {
-                spec.name: np.stack([batch[place].inputs[spec.name] for place in places]).astype(spec.dtype, copy=False)
-                for spec in specs
-            }
-            outputs = session.run(feed, None if self.outputs is None else list(self.outputs))
-            for row, place in enumerate(places):
-                found[place] = {name: array[row] for name, array in outputs.items()}
-        return found
+        return run_sounds([item.inputs for item in batch], session, self.outputs)
+
+
+def run_sounds(
+    batch: Sequence[Mapping[str, NDArray[Any]]],
+    session: Session,
+    outputs: Sequence[str] | None,
+    shared: Mapping[str, NDArray[Any]] | None = None,
+) -> list[dict[str, NDArray[Any]]]:
+    """The graph's outputs for each sound, by name and without the batch axis; sounds of equal shapes run together.
+
+    Args:
+        batch: of each sound, arrays by name of a graph input, without the batch axis.
+        session: of the graph.
+        outputs: names of those to compute; None: all.
+        shared: further inputs, which are the same for all sounds.
+
+    Raises:
+        UnsupportedError: the graph needs an input that the feature extractor does not give.
+    """
+    given = dict(shared or {})
+    specs = [spec for spec in session.inputs if spec.name not in given]
+    missing = [spec.name for spec in specs if spec.name not in batch[0]]
+    if missing:
+        raise UnsupportedError(
+            f"the graph reads {', '.join(missing)}, which the feature extractor does not give",
+            hint="Prepare the arrays yourself and run them with gpux.Graphs.",
+        )
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, inputs in enumerate(batch):
+        groups.setdefault(tuple(inputs[spec.name].shape for spec in specs), []).append(place)
+    found: list[dict[str, NDArray[Any]]] = [{} for _ in batch]
+    for places in groups.values():
+        stacked = {spec.name: np.stack([batch[place][spec.name] for place in places]) for spec in specs}
+        feed = {spec.name: stacked[spec.name].astype(spec.dtype, copy=False) for spec in specs}
+        results = session.run(feed | given, None if outputs is None else list(outputs))
+        for row, place in enumerate(places):
+            found[place] = {name: array[row] for name, array in results.items()}
+    return found
 
 
 def as_sounds(inputs: Any) -> list[Any]:

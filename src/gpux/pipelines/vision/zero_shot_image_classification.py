@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import UnsupportedError, UsageError
+from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
+from gpux.pipelines import candidates
 from gpux.pipelines.base import AnswerRow, OpenOptions
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import Tokenizer
@@ -109,9 +110,9 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
 
     def resolve(self, options: Mapping[str, Any]) -> _Resolved:
         """The labels, and the token ids of their texts."""
-        labels = _labels(options.get("candidate_labels"))
+        labels = candidates.labels(options.get("candidate_labels"))
         template = options.get("hypothesis_template", _TEMPLATE)
-        return _Resolved(labels, self._padded([_filled(template, label) for label in labels]))
+        return _Resolved(labels, self._padded([candidates.filled(template, label, _TEMPLATE) for label in labels]))
 
     def preprocess(self, inputs: Images, options: _Resolved) -> Sequence[_Prepared]:
         """The arrays of each picture, with those of the labels."""
@@ -151,23 +152,3 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
     @property
     def _pads_right(self) -> bool:
         return self.model.manifest.call_spec.padding_side == "right"
-
-
-def _labels(given: Any) -> list[str]:
-    if isinstance(given, str):
-        given = [label.strip() for label in given.split(",") if label.strip()]
-    if not isinstance(given, Sequence) or not given:
-        raise UsageError("no labels were given", hint='Give them: candidate_labels=["cat", "dog"].')
-    for label in given:
-        if not isinstance(label, str):
-            raise UsageError(f"candidate_labels has {label!r}, which is not a text", hint="Give texts.")
-    return list(given)
-
-
-def _filled(template: Any, label: str) -> str:
-    if not isinstance(template, str) or template.count("{}") != 1:
-        raise UsageError(
-            f"hypothesis_template is {template!r}, which has no place for a label",
-            hint=f"Write {{}} where the label stands: {_TEMPLATE!r}.",
-        )
-    return template.replace("{}", label)

@@ -80,3 +80,27 @@ def shrunk(values: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     weight = (places - first).astype(np.float32)[:, None]
     found: NDArray[np.float32] = values[first] * (1 - weight) + values[second] * weight
     return found
+
+
+def stretched(values: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+    """Frames [..., frames, features] interpolated to more, as ``ClapAudioEncoder.reshape_mel2img`` does: by torch's
+    bicubic ``interpolate`` with aligned corners. The batch norm before it scales each feature alone, so that the order
+    does not matter.
+    """
+    count = values.shape[-2]
+    places = np.arange(rows) * ((count - 1) / max(1, rows - 1))
+    first = np.floor(places).astype(np.int64)
+    part = (places - first)[:, None]
+    found = np.zeros((*values.shape[:-2], rows, values.shape[-1]))
+    for offset in (-1, 0, 1, 2):
+        index = np.clip(first + offset, 0, count - 1)
+        found += values[..., index, :] * _cubic(np.abs(part - offset))
+    return found.astype(np.float32)
+
+
+def _cubic(distance: Floats) -> Floats:
+    """Keys' kernel with a = -0.75."""
+    a = -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, far)

@@ -25,6 +25,14 @@ from gpux.convert.worker.reference.answers_detection import (
     open_objects,
     open_segments,
 )
+from gpux.convert.worker.reference.answers_audio import (
+    open_compared_sounds,
+    open_frames,
+    open_sound_labels,
+    open_sound_vectors,
+    open_speakers,
+    open_speech,
+)
 from gpux.convert.worker.reference.answers_generation import open_decoder, open_encoder_decoder
 from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, one_line
@@ -52,7 +60,11 @@ SAME = 1e-5
 
 
 #: ``main_input_name`` of an original that reads no texts -> opens the reference library of its vectors.
-_VECTORS: dict[str, Callable[[Original], Opened]] = {"pixel_values": open_image_vectors}
+_VECTORS: dict[str, Callable[[Original], Opened]] = {
+    "input_features": open_sound_vectors,
+    "input_values": open_sound_vectors,
+    "pixel_values": open_image_vectors,
+}
 
 
 def _open_vectors(original: Original) -> Opened:
@@ -64,6 +76,10 @@ def _open_vectors(original: Original) -> Opened:
 #: The Hub's name of a task -> opens its reference library.
 TASKS: dict[str, Callable[[Original], Opened]] = {
     "depth-estimation": open_depths,
+    "audio-classification": open_sound_labels,
+    "audio-frame-classification": open_frames,
+    "audio-xvector": open_speakers,
+    "automatic-speech-recognition": open_speech,
     "feature-extraction": _open_vectors,
     "fill-mask": open_masks,
     "image-classification": open_image_labels,
@@ -75,6 +91,7 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "text-generation": open_decoder,
     "text2text-generation": open_encoder_decoder,
     "token-classification": open_token_labels,
+    "zero-shot-audio-classification": open_compared_sounds,
     "zero-shot-image-classification": open_compared_labels,
     "zero-shot-object-detection": open_named_objects,
 }
