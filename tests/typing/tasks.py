@@ -12,6 +12,12 @@ import gpux
 from gpux import Generation, ModelRef, Pipeline, Settings, StoredModel, TextStreamer, pipeline
 
 if TYPE_CHECKING:
+    from gpux.pipelines.audio.audio_classification import AudioClassificationPipeline
+    from gpux.pipelines.audio.audio_feature_extraction import AudioFeatureExtractionPipeline
+    from gpux.pipelines.audio.audio_frame_classification import AudioFrameClassificationPipeline
+    from gpux.pipelines.audio.audio_xvector import AudioXVectorPipeline
+    from gpux.pipelines.audio.speech_recognition import AutomaticSpeechRecognitionPipeline
+    from gpux.pipelines.audio.zero_shot_audio_classification import ZeroShotAudioClassificationPipeline
     from gpux.pipelines.generation.text2text_generation import (
         SummarizationPipeline,
         Text2TextGenerationPipeline,
@@ -49,6 +55,15 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("named-entity-recognition", model), TokenClassificationPipeline)
     assert_type(pipeline("question-answering", model), QuestionAnsweringPipeline)
     assert_type(pipeline("zero-shot-classification", model), ZeroShotClassificationPipeline)
+    assert_type(pipeline("automatic-speech-recognition", model), AutomaticSpeechRecognitionPipeline)
+    assert_type(pipeline("asr", model), AutomaticSpeechRecognitionPipeline)
+    assert_type(pipeline("speech-to-text", model), AutomaticSpeechRecognitionPipeline)
+    assert_type(pipeline("speech-recognition", model), AutomaticSpeechRecognitionPipeline)
+    assert_type(pipeline("audio-classification", model), AudioClassificationPipeline)
+    assert_type(pipeline("audio-feature-extraction", model), AudioFeatureExtractionPipeline)
+    assert_type(pipeline("audio-frame-classification", model), AudioFrameClassificationPipeline)
+    assert_type(pipeline("audio-xvector", model), AudioXVectorPipeline)
+    assert_type(pipeline("zero-shot-audio-classification", model), ZeroShotAudioClassificationPipeline)
     assert_type(pipeline("image-classification", model), ImageClassificationPipeline)
     assert_type(pipeline("sentence-similarity", model), SentenceSimilarityPipeline)
     assert_type(pipeline("sparse-embedding", model), SparseEmbeddingPipeline)

@@ -18,6 +18,19 @@ from gpux.system.progress import ProgressCallback
 from gpux.system.settings import Settings
 
 if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its task is opened
+    from gpux.pipelines.audio.audio_classification import AudioClassificationArguments, AudioClassificationPipeline
+    from gpux.pipelines.audio.audio_feature_extraction import AudioFeatureExtractionPipeline, VectorArguments
+    from gpux.pipelines.audio.audio_frame_classification import (
+        AudioFrameClassificationArguments,
+        AudioFrameClassificationPipeline,
+    )
+    from gpux.pipelines.audio.audio_xvector import AudioXVectorPipeline
+    from gpux.pipelines.audio.speech import AutomaticSpeechRecognitionArguments
+    from gpux.pipelines.audio.speech_recognition import AutomaticSpeechRecognitionPipeline
+    from gpux.pipelines.audio.zero_shot_audio_classification import (
+        ZeroShotAudioClassificationArguments,
+        ZeroShotAudioClassificationPipeline,
+    )
     from gpux.pipelines.generation.options import (
         Text2TextGenerationArguments,
         TextGenerationArguments,
@@ -69,6 +82,7 @@ FeatureExtraction = Literal[
     "sentence-embedding",
     "sentence-embeddings",
 ]
+AutomaticSpeechRecognition = Literal["automatic-speech-recognition", "asr", "speech-to-text", "speech-recognition"]
 FillMask = Literal["fill-mask", "masked-lm"]
 TextClassification = Literal["text-classification", "sentiment-analysis", "sequence-classification"]
 TokenClassification = Literal["token-classification", "ner", "named-entity-recognition"]
@@ -154,6 +168,60 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[TextClassificationArguments],
 ) -> TextClassificationPipeline: ...
+@overload
+def pipeline(
+    task: AutomaticSpeechRecognition,
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[AutomaticSpeechRecognitionArguments],
+) -> AutomaticSpeechRecognitionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["audio-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[AudioClassificationArguments],
+) -> AudioClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["audio-feature-extraction"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[VectorArguments],
+) -> AudioFeatureExtractionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["audio-frame-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[AudioFrameClassificationArguments],
+) -> AudioFrameClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["audio-xvector"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[VectorArguments],
+) -> AudioXVectorPipeline: ...
+@overload
+def pipeline(
+    task: Literal["zero-shot-audio-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ZeroShotAudioClassificationArguments],
+) -> ZeroShotAudioClassificationPipeline: ...
 @overload
 def pipeline(
     task: Literal["image-classification"],

@@ -19,12 +19,6 @@ import numpy as np
 import torch
 
 from gpux.convert.answer_case import CALL, ENCODE, AnswerCase, AnswerSet
-from gpux.convert.worker.reference.answers_detection import (
-    open_depths,
-    open_named_objects,
-    open_objects,
-    open_segments,
-)
 from gpux.convert.worker.reference.answers_audio import (
     open_compared_sounds,
     open_frames,
@@ -32,6 +26,12 @@ from gpux.convert.worker.reference.answers_audio import (
     open_sound_vectors,
     open_speakers,
     open_speech,
+)
+from gpux.convert.worker.reference.answers_detection import (
+    open_depths,
+    open_named_objects,
+    open_objects,
+    open_segments,
 )
 from gpux.convert.worker.reference.answers_generation import open_decoder, open_encoder_decoder
 from gpux.convert.worker.reference.answers_inputs import Question
