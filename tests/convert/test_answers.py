@@ -28,6 +28,8 @@ pytestmark = pytest.mark.toolchain
 #: Folder of the zoo, its task, and the kind of answers.
 KINDS = (
     ("bert__text-classification", "text-classification", "call"),
+    ("bert__token-classification", "token-classification", "call"),
+    ("roberta__question-answering", "question-answering", "call"),
     ("roberta__fill-mask", "fill-mask", "call"),
     ("bert__feature-extraction", "feature-extraction", "call"),
     ("sentence-mean", "feature-extraction", "encode"),

@@ -81,6 +81,7 @@ _SUFFIXES = (
     ("ForSequenceClassification", "text-classification"),
     ("ForTokenClassification", "token-classification"),
     ("ForQuestionAnswering", "question-answering"),
+    ("ForQuestionAnsweringSimple", "question-answering"),
     ("ForMultipleChoice", "multiple-choice"),
     ("ForCausalLM", "text-generation"),
     ("LMHeadModel", "text-generation"),
