@@ -73,6 +73,7 @@ class Tokenizer:
         self.pad_id = self._pad_id(model_config)
         self.pad_type_id = self._effective.pad_type_id
         #: whether transformers gives the segments of tokens to the model; else all are in the first
+        self.gives_mask = "attention_mask" in self._effective.input_names  #: else the model reads padding as tokens
         self.gives_types = "token_type_ids" in self._effective.input_names
         self.mask_id = self._special_id("mask_token", _MASK_TOKENS)
         #: the graph's limit of tokens; None if unknown

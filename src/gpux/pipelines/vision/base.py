@@ -103,19 +103,23 @@ def run_images(
     """
     given = shared or {}
     names = _sources([spec for spec in session.inputs if spec.name not in given], batch[0]) if batch else {}
+    dtypes = {spec.name: spec.dtype for spec in session.inputs}
     fixed, most = _rows(session, names)
     found: list[dict[str, NDArray[Any]]] = [{} for _ in batch]
     for places in together(batch, list(names.values()), most):
         rows = [*places, *[places[0]] * (fixed - len(places))]  # a fixed batch is filled up with its first picture
-        feed = {name: _stacked([batch[place][source] for place in rows]) for name, source in names.items()}
+        feed = {name: stacked([batch[place][source] for place in rows], dtypes[name]) for name, source in names.items()}
         computed = session.run({**feed, **given}, None if outputs is None else list(outputs))
         for row, place in enumerate(places):
             found[place] = {name: array[row] for name, array in computed.items()}
     return found
 
 
-def _stacked(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+def stacked(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
+    """The arrays of several pictures as one, in the dtype of a graph's input: some processors give masks as floats."""
+    found = arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+    whole = np.issubdtype(np.dtype(dtype), np.integer) and found.dtype.kind == "f"
+    return found.astype(dtype) if whole else found
 
 
 def _sources(inputs: Sequence[TensorSpec], given: Mapping[str, Any]) -> dict[str, str]:

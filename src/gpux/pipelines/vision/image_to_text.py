@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Unpack
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError, UsageError
@@ -17,7 +16,7 @@ from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt
 from gpux.pipelines.generation.options import GenerationCallOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.pipelines.options import Option
-from gpux.pipelines.vision.base import Images, as_images, together
+from gpux.pipelines.vision.base import Images, as_images, stacked, together
 from gpux.processors.image.load import ImageInput, is_image_input, load_image
 from gpux.processors.image.processor import ImageProcessor, open_image_processor
 from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
@@ -202,7 +201,8 @@ class ImageToTextPipeline(GenerationPipeline):
         missing = [spec.name for spec in session.inputs if spec.name not in (*names, "input_ids", "attention_mask")]
         if missing:
             raise InputError(f"the graph needs {', '.join(missing)}, which a picture does not give")
-        inputs = {name: np.stack([one[name] for one in arrays]) for name in names}
+        dtypes = {spec.name: spec.dtype for spec in session.inputs}
+        inputs = {name: stacked([one[name] for one in arrays], dtypes[name]) for name in names}
         state: State
         if self._model is None:
             state = UncachedState(session, inputs, self._limit)

@@ -143,7 +143,7 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
         found = self.tokenizer(texts, limit=limit, truncation=self._is_siglip)
         width = (limit if self._is_siglip else fixed) or max(map(len, found))
         ids = np.full((len(texts), width), self.tokenizer.pad_id, np.int64)
-        types, mask = np.zeros_like(ids), np.zeros_like(ids)
+        types, mask = np.zeros_like(ids), np.full_like(ids, 0 if self.tokenizer.gives_mask else 1)
         for row, text in enumerate(found):
             place = slice(0, len(text)) if self._pads_right else slice(width - len(text), width)
             ids[row, place], mask[row, place] = text.ids, 1

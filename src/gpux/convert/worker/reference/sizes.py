@@ -35,8 +35,12 @@ class Variation:
 
 
 def kind_of(symbol: str) -> str:
-    """The kind of a dynamic axis, by its name: ``batch``, ``size``, ``channel`` or ``length``."""
-    for kind, words in (("batch", ("batch",)), ("size", ("height", "width")), ("channel", ("channel", "depth", "dim"))):
+    """The kind of a dynamic axis, by its name: ``batch``, ``size``, ``channel`` or ``length``.
+
+    Those of the kind ``channel`` are never varied; a number of patches is one that the processor pads to.
+    """
+    fixed = ("channel", "depth", "dim", "num_patches")
+    for kind, words in (("batch", ("batch",)), ("size", ("height", "width")), ("channel", fixed)):
         if any(word in symbol for word in words):
             return kind
     return "length"
