@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,11 +45,22 @@ def main() -> None:
                     found[key] = array
                 else:
                     found |= image_cases.summary(key, array)
-    np.savez_compressed(arguments.all or FILE, **found)
+    if arguments.all:
+        np.savez_compressed(arguments.all, **found)
+        return
+    np.savez_compressed(  # few large arrays: each member of the file takes time to open
+        FILE,
+        names=np.array(list(found)),
+        kinds=np.array([array.dtype.str for array in found.values()]),
+        lengths=np.array([len(array) for array in found.values()]),
+        values=np.concatenate([array.astype(np.float64) for array in found.values()]),
+    )
 
 
 def reference(class_name: str, settings: dict[str, Any], picture: Any) -> dict[str, np.ndarray]:
     """The outputs of transformers for one picture, without the batch axis."""
+    if class_name == "DINOv3ViTImageProcessor":
+        return {"pixel_values": dinov3(settings, picture)}
     with tempfile.TemporaryDirectory() as folder:
         more: dict[str, Any] = {}
         if class_name == "OneFormerImageProcessor":  # it reads the names of classes, which do not change the pixels
@@ -71,6 +83,15 @@ def reference(class_name: str, settings: dict[str, Any], picture: Any) -> dict[s
         if array.dtype.kind in "biuf" and name not in image_cases.OTHER_OUTPUTS:  # OneFormer adds a text
             outputs[name] = array
     return outputs
+
+
+def dinov3(settings: dict[str, Any], picture: Any) -> np.ndarray:
+    """The steps of ``DINOv3ViTImageProcessorFast``; torchvision resizes floats by ``interpolate``."""
+    values = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None] * (1 / 255)
+    size = (settings["size"]["height"], settings["size"]["width"])
+    values = torch.nn.functional.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
+    mean, std = (torch.tensor(part).view(3, 1, 1) for part in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    return ((values - mean) / std)[0].numpy()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,23 @@ OMITTED = (
     "metadata",
     "clusters",
 )
+#: A class of torchvision alone, with its settings in transformers 4.57 and 5.23.
+DINOV3 = {
+    "defaults": {
+        "do_resize": True,
+        "size": {"height": 224, "width": 224},
+        "resample": 2,
+        "do_center_crop": None,
+        "crop_size": None,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    },
+    "null": ["size", "image_mean", "image_std"],
+    "sizes": {"size": {"int": {"height": 17, "width": 17}, "list": {"height": 17, "width": 19}}},
+}
 
 
 def main() -> None:
@@ -59,6 +76,7 @@ def main() -> None:
             kind, name = line.split('"')[1], line.split('"')[3].removesuffix("Fast")
             kinds[kind] = name
             torchvision.append(name)
+    table["DINOv3ViTImageProcessor"] = DINOV3
     document = {
         "transformers": transformers.__version__,
         "model_types": dict(sorted(kinds.items())),

@@ -77,6 +77,8 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("BridgeTowerImageProcessor", {"size": 40, "size_divisor": 8}),
     ("BridgeTowerImageProcessor", {"size": EDGE, "do_center_crop": False, "size_divisor": 4}),
     ("ChameleonImageProcessor", {"size": 30, "crop_size": 24}),
+    ("DINOv3ViTImageProcessor", {"size": SMALL}),
+    ("DINOv3ViTImageProcessor", {"size": {"height": 60, "width": 20}}),
     ("DonutImageProcessor", {"size": [30, 40]}),
     ("DonutImageProcessor", {"size": {"height": 40, "width": 30}, "do_align_long_axis": True}),
     ("EfficientFormerImageProcessor", {"size": 30, "crop_size": 24}),

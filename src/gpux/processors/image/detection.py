@@ -54,6 +54,11 @@ class MaskProcessor(PaddingProcessor):
 class CroppedPaddingProcessor(PaddingProcessor):
     """BridgeTower: the middle is cropped to a square of ``shortest_edge``."""
 
+    def check(self) -> None:
+        """Require a shortest edge."""
+        sizes.need(self.settings.get("crop_size") or self.settings["size"], "shortest_edge")
+        self.target(self.settings, 480, 640)
+
     def shaped(self, image: Image.Image) -> NDArray[np.uint8]:
         """Pixels [height, width, 3] after resizing and cropping."""
         found = np.asarray(self.resized(image) if self.settings.get("do_resize") else image)
@@ -115,6 +120,31 @@ class Owlv2Processor(StandardProcessor):
         if settings.get("do_normalize"):
             values = pixels.normalize(values, settings["image_mean"], settings["image_std"])
         return PreparedImage({"pixel_values": np.ascontiguousarray(values.transpose(2, 0, 1))}, (tall, wide))
+
+
+class FloatResizeProcessor(StandardProcessor):
+    """DINOv3: rescaled, then resized linearly with averaging, as torchvision does with floats."""
+
+    def __call__(self, image: Image.Image) -> PreparedImage:
+        """Prepare an RGB picture."""
+        settings = self.settings
+        if settings.get("do_resize") and settings.get("resample") != Image.Resampling.BILINEAR:
+            raise UnsupportedError(f"the image processor {self.class_name} resizes bilinearly")
+        values = np.asarray(image).transpose(2, 0, 1).astype(np.float32)
+        if settings.get("do_rescale"):
+            values = values * np.float32(settings["rescale_factor"])
+        if settings.get("do_resize"):
+            height, width = self.target(settings, image.height, image.width)
+            pixels.check_size(image, height, width)
+            values = resampling.antialiased_resize(values, height, width)
+        last = values.transpose(1, 2, 0)
+        if settings.get("do_center_crop"):
+            size = settings["crop_size"]
+            last = pixels.center_crop(last, int(size["height"]), int(size["width"]))
+        if settings.get("do_normalize"):
+            last = pixels.normalize(last, settings["image_mean"], settings["image_std"])
+        values = np.ascontiguousarray(last.transpose(2, 0, 1))
+        return PreparedImage({"pixel_values": values}, (image.height, image.width))
 
 
 class ZoeDepthProcessor(StandardProcessor):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gpux.errors import InputError
-from gpux.processors.image import pixels
+from gpux.processors.image import pixels, sizes
 from gpux.processors.image.prepared import PreparedImage
 from gpux.processors.image.sizes import Size
 from gpux.processors.image.standard import StandardProcessor
@@ -18,6 +18,10 @@ from gpux.processors.image.standard import StandardProcessor
 
 class PatchProcessor(StandardProcessor):
     """SigLIP 2: ``pixel_values`` float32 [max_num_patches, pixels of a patch], a mask, and rows and columns."""
+
+    def check(self) -> None:
+        """Require the counts of pixels and patches."""
+        int(self.settings["patch_size"] * self.settings["max_num_patches"])
 
     def __call__(self, image: Image.Image) -> PreparedImage:
         """Prepare an RGB picture."""
@@ -74,6 +78,10 @@ class GridProcessor(StandardProcessor):
     ``pixel_values`` float32 [patches, pixels of a patch in all frames] has no batch axis: the patches of several
     pictures follow each other. ``image_grid_thw`` int64 [3] counts frames, rows and columns.
     """
+
+    def check(self) -> None:
+        """Require the least and the greatest count of pixels."""
+        sizes.need(self.settings["size"], "shortest_edge", "longest_edge")
 
     def __call__(self, image: Image.Image) -> PreparedImage:
         """Prepare an RGB picture."""

@@ -50,13 +50,13 @@ def open_image_processor(model: StoredModel) -> ImageProcessor:
 def make_image_processor(name: str, found: Mapping[str, Any]) -> ImageProcessor:
     """An image processor by the name of its class; ``found`` is what the repository's file says.
 
-    Names that end with ``Fast`` (the same steps by torchvision) and ``FeatureExtractor`` (before transformers 4.26) are
-    those of the same class.
+    Names that end with ``Fast`` (the same steps by torchvision), ``Pil`` (transformers 5) and ``FeatureExtractor``
+    (before transformers 4.26) are those of the same class.
 
     Raises:
         UnsupportedError: gpux does not have the class, or cannot follow one of the settings.
     """
-    plain = name.removesuffix("Fast").replace("FeatureExtractor", "ImageProcessor")
+    plain = name.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
     if plain not in _CLASSES:
         only = plain in class_table()["only_torchvision"]
         raise UnsupportedError(
@@ -65,7 +65,13 @@ def make_image_processor(name: str, found: Mapping[str, Any]) -> ImageProcessor:
             else f"gpux does not have the image processor {name}",
             hint="Prepare the arrays yourself and run them with gpux.Graphs.",
         )
-    return _CLASSES[plain](plain, resolve_settings(plain, found))
+    try:
+        return _CLASSES[plain](plain, resolve_settings(plain, found))
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as exc:
+        raise UnsupportedError(
+            f"the settings of the image processor {name} cannot be followed: {type(exc).__name__}: {exc}",
+            hint="Compare preprocessor_config.json with the defaults of the class in transformers.",
+        ) from exc
 
 
 def processor_classes() -> tuple[str, ...]:
@@ -86,6 +92,7 @@ def _with(kind: Callable[..., ImageProcessor], target: sizes.Target) -> _Make:
 _CLASSES: dict[str, _Make] = {
     "BridgeTowerImageProcessor": _with(detection.CroppedPaddingProcessor, sizes.multiples_below),
     "ChameleonImageProcessor": _shortest,
+    "DINOv3ViTImageProcessor": detection.FloatResizeProcessor,
     "DonutImageProcessor": documents.PageProcessor,
     "EfficientFormerImageProcessor": _fixed,
     "EfficientLoFTRImageProcessor": keypoints.GreyProcessor,

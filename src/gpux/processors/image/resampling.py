@@ -146,7 +146,9 @@ def _antialiased(values: Floats, size: int, axis: int) -> Floats:
     places = np.minimum(places, length - 1)
     shape = [1] * values.ndim
     shape[axis] = size
-    total: Floats = np.take(values, places[:, 0], axis=axis) * weights[:, 0].reshape(shape)
+    wide = weights.astype(np.float64)  # torch's own order of sums differs by machine; this is the middle of them
+    total = np.take(values, places[:, 0], axis=axis) * wide[:, 0].reshape(shape)
     for tap in taps[1:]:
-        total += np.take(values, places[:, tap], axis=axis) * weights[:, tap].reshape(shape)
-    return total
+        total += np.take(values, places[:, tap], axis=axis) * wide[:, tap].reshape(shape)
+    found: Floats = total.astype(np.float32)
+    return found

@@ -19,9 +19,7 @@ Target = Callable[[Mapping[str, Any], int, int], Size]
 
 def fixed(settings: Mapping[str, Any], height: int, width: int) -> Size:
     """``size``'s height and width."""
-    size = settings["size"]
-    if not ("height" in size and "width" in size):
-        raise _unknown_size(size)
+    size = need(settings["size"], "height", "width")
     return int(size["height"]), int(size["width"])
 
 
@@ -146,9 +144,7 @@ def multiples_above(settings: Mapping[str, Any], height: int, width: int) -> Siz
 
 def multiples_below(settings: Mapping[str, Any], height: int, width: int) -> Size:
     """The shorter side becomes ``shortest_edge``, the longer at most 1333/800 of it, then down to multiples: ViLT."""
-    edge = settings["size"].get("shortest_edge")
-    if edge is None:
-        raise _unknown_size(settings["size"])
+    edge = need(settings["size"], "shortest_edge")["shortest_edge"]
     longest = int(1333 / 800 * edge)
     scale = edge / min(height, width)
     tall, wide = (edge, scale * width) if height < width else (scale * height, edge)
@@ -161,9 +157,7 @@ def multiples_below(settings: Mapping[str, Any], height: int, width: int) -> Siz
 
 def longest_rounded(settings: Mapping[str, Any], height: int, width: int) -> Size:
     """The longer side becomes ``longest_edge``, the shorter is rounded: SAM."""
-    edge = settings["size"].get("longest_edge")
-    if edge is None:
-        raise _unknown_size(settings["size"])
+    edge = need(settings["size"], "longest_edge")["longest_edge"]
     scale = edge * 1.0 / max(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
@@ -191,8 +185,15 @@ def rounded_edges(settings: Mapping[str, Any], height: int, width: int) -> Size:
     return edge, round((edge if exact is None else exact) * width / height)
 
 
-def _unknown_size(size: Mapping[str, Any]) -> UnsupportedError:
-    return UnsupportedError(
-        f"the image processor does not take a size of {', '.join(sorted(size)) or 'nothing'}",
-        hint="Compare size in preprocessor_config.json with the defaults of the class in transformers.",
-    )
+def need(size: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A size that has these keys.
+
+    Raises:
+        UnsupportedError: it lacks one.
+    """
+    if any(size.get(key) is None for key in keys):
+        raise UnsupportedError(
+            f"the image processor takes a size of {' and '.join(keys)}, and the file has {', '.join(size) or 'none'}",
+            hint="Compare size in preprocessor_config.json with the defaults of the class in transformers.",
+        )
+    return size

@@ -27,10 +27,19 @@ class StandardProcessor:
         self.settings = settings
         self.target = target
         self.values = pixels.ValueTable(self.compute)
+        self.check()
 
     def __call__(self, image: Image.Image) -> PreparedImage:
         """Prepare an RGB picture."""
         return self.prepared(self.values.apply(self.shaped(image)), image)
+
+    def check(self) -> None:
+        """Use the settings once, so that what is missing or wrong is an error before the first picture."""
+        if self.settings.get("do_resize"):
+            self.target(self.settings, 480, 640)
+            Image.Resampling(self.settings.get("resample") or 0)
+        if self.settings.get("do_center_crop"):
+            int(self.settings["crop_size"]["height"] * self.settings["crop_size"]["width"])
 
     def together(self, images: Sequence[Image.Image]) -> PreparedImage:
         """Frames of a moving picture, or two pictures that are compared: inputs with an axis of them in front.
@@ -70,11 +79,14 @@ class StandardProcessor:
 class ConvNextProcessor(StandardProcessor):
     """Below 384 pixels, the shorter side becomes ``shortest_edge / crop_pct`` and the middle is cropped."""
 
+    def check(self) -> None:
+        """Require a shortest edge."""
+        if self.settings.get("do_resize"):
+            sizes.need(self.settings["size"], "shortest_edge")
+
     def resized(self, image: Image.Image) -> Image.Image:
         """The picture at its target size."""
-        edge, resample = self.settings["size"].get("shortest_edge"), self.settings["resample"]
-        if edge is None:
-            return super().resized(image)  # which refuses other sizes
+        edge, resample = self.settings["size"]["shortest_edge"], self.settings["resample"]
         if edge >= 384:
             return pixels.resize(image, edge, edge, resample)
         larger = sizes.shortest_edge(int(edge / self.settings["crop_pct"]), image.height, image.width)
