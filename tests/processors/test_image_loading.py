@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from gpux.errors import InputError
-from gpux.processors.image.load import is_image_input, load_frames, load_image
+from gpux.processors.image.load import is_image_input, load_frames, load_image, name_errors
+from gpux.processors.image.processor import make_image_processor
 
 
 def _picture(width: int = 12, height: int = 8) -> Image.Image:
@@ -222,6 +223,15 @@ def test_a_text_file_with_the_name_of_a_picture_is_refused(tmp_path: Path) -> No
     file.write_text("hello")
     with pytest.raises(InputError, match=r"text\.png.*not a picture"):
         load_image(file)
+
+
+def test_errors_of_a_processor_name_the_picture() -> None:
+    """Its place and its path."""
+    shrink = make_image_processor("GLPNImageProcessor", {})
+    reason = r"picture 5 \(a/b\.png\): a picture of 9 x 9 .* leaves no pixels"
+    with pytest.raises(InputError, match=reason) as found, name_errors("a/b.png", 5):
+        shrink(_picture(9, 9))
+    assert found.value.details["index"] == 5
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,6 +67,14 @@ def test_values_equal_those_of_transformers(index: int, answers: dict[str, Any])
 def test_each_class_has_a_case() -> None:
     """A class without a comparison is not offered."""
     assert set(processor_classes()) == {name for name, _ in image_cases.CASES}
+
+
+def test_the_reference_page_lists_the_classes() -> None:
+    """docs/reference/processors.md."""
+    page = (Path(__file__).parents[2] / "docs/reference/processors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page.split("## Classes")[1], re.MULTILINE)
+    listed = {f"{name}ImageProcessor" for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert listed == set(processor_classes())
 
 
 @pytest.mark.parametrize("name", ["ViTImageProcessorFast", "ViTFeatureExtractor", "ViTImageProcessorPil"])

@@ -13,7 +13,7 @@ from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel, TensorSpec
 from gpux.pipelines.base import Kind, Pipeline
 from gpux.pipelines.batching import BatchBudget
-from gpux.processors.image.load import ImageInput, is_image_input, load_image
+from gpux.processors.image.load import ImageInput, is_image_input, load_image, name_errors
 from gpux.processors.image.processor import ImageProcessor, PreparedImage, open_image_processor
 from gpux.runtime.session import Session
 
@@ -59,7 +59,8 @@ class ImagePipeline(Pipeline):
             return list(pool.map(prepare, inputs, range(len(inputs))))
 
     def _prepare(self, image: ImageInput, index: int) -> PreparedImage:
-        return self.processor(load_image(image, index))
+        with name_errors(image, index):
+            return self.processor(load_image(image, index))
 
     def _score_output(self, rank: int = 2) -> str:
         """The output named logits, else the only one with floats of this rank.

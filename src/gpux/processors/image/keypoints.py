@@ -1,4 +1,4 @@
-"""Classes whose models find points: SuperPoint and its relatives in grey, ViTPose on boxes."""
+"""Classes whose models find points: SuperPoint and those that match its points in grey, ViTPose on boxes."""
 
 from __future__ import annotations
 

@@ -52,8 +52,7 @@ def load_image(image: ImageInput, index: int = 0, *, allow_urls: bool = False) -
     Raises:
         InputError: it cannot be read as a picture; ``details`` have its ``index``.
     """
-    name = _name(image, index)
-    with _reasons(name, index):
+    with name_errors(image, index):
         return _rgb(_upright(_opened(image, allow_urls)))
 
 
@@ -71,7 +70,7 @@ def load_frames(video: Any, count: int | None = None, index: int = 0) -> list[Im
     if isinstance(video, np.ndarray) or (isinstance(video, Sequence) and not is_image_input(video)):
         picked = _spaced(len(video), count, index)
         return [load_image(video[place], index) for place in picked]
-    with _reasons(_name(video, index), index):
+    with name_errors(video, index):
         opened = _opened(video, allow_urls=False)
         found = []
         for place in _spaced(getattr(opened, "n_frames", 1), count, index):
@@ -94,15 +93,25 @@ def _name(image: Any, index: int) -> str:
 
 
 @contextlib.contextmanager
-def _reasons(name: str, index: int) -> Iterator[None]:
-    """Errors of Pillow as InputErrors that name the picture."""
+def name_errors(image: Any, index: int) -> Iterator[None]:
+    """Raise the errors of opening and preparing a picture as InputErrors that name it.
+
+    Args:
+        image: what was given: a path is named.
+        index: its place among several inputs.
+
+    Raises:
+        InputError: with the picture's name in front; ``details`` have its ``index``.
+    """
+    name = _name(image, index)
     try:
         yield
     except GpuxError as exc:
-        if exc.message.startswith(name):
+        if not isinstance(exc, InputError) or exc.message.startswith(name):
             raise
         details = {"index": index} | exc.details
-        raise InputError(f"{name} {exc.message}", hint=exc.hint, **details) from exc.__cause__
+        joint = ": " if exc.message.startswith("a ") else " "
+        raise InputError(f"{name}{joint}{exc.message}", hint=exc.hint, **details) from exc
     except UnidentifiedImageError as exc:
         hint = "Pass a JPEG, PNG, WebP, GIF, BMP or TIFF file; `python -m PIL --help` lists what Pillow reads."
         raise InputError(f"{name} is not a picture in a format that Pillow reads", hint=hint, index=index) from exc
@@ -173,7 +182,8 @@ def _from_text(text: str, allow_urls: bool) -> bytes | Path:
             return read_address(text)
         raise InputError(
             "is an address, which is fetched only when asked for",
-            hint="Pass allow_urls=True, or download the file and pass its path.",
+            hint="Download the file and pass its path, or the picture that load_image(address, allow_urls=True) of "
+            "gpux.processors.image.load gives.",
         )
     if text.startswith("data:"):
         header, comma, content = text.partition(",")
