@@ -1,6 +1,6 @@
 """Resizing and warping that transformers leaves to scipy or torch, in numpy.
 
-Indices, weights and the order of the sums follow ``scipy.ndimage`` 1.16 (``gaussian_filter``, ``zoom``,
+Indices, weights and the order of the sums follow ``scipy.ndimage`` 1.17 (``gaussian_filter``, ``zoom``,
 ``affine_transform``) and ``torch.nn.functional.interpolate`` (``align_corners``, ``antialias``); sums of scipy are in
 float64, those of torch in float32.
 """
