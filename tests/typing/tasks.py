@@ -168,6 +168,10 @@ def located() -> None:
     named = pipeline("zero-shot-object-detection", "org/name", candidate_labels="a, b")
     named("a.png", ["a"], top_k=3)
     named({"image": "a.png", "candidate_labels": ["a"]})
+    pose = pipeline("keypoint-detection", "org/name", threshold=0.3)
+    pose("a.png", boxes=[{"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}, (1.0, 2.0, 3.0, 4.0)])
+    cut = pipeline("mask-generation", "org/name", points_per_crop=8)
+    cut("a.png", input_points=[[1, 2]], input_labels=[1])
     measure = pipeline("depth-estimation", "org/name")
     measure(b"bytes", batch_size=2)
 

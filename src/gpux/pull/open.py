@@ -62,6 +62,8 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     )
     from gpux.pipelines.vision.image_segmentation import ImageSegmentationArguments, ImageSegmentationPipeline
     from gpux.pipelines.vision.image_to_text import ImageToTextArguments, ImageToTextPipeline
+    from gpux.pipelines.vision.keypoint_detection import KeypointDetectionArguments, KeypointDetectionPipeline
+    from gpux.pipelines.vision.mask_generation import MaskGenerationArguments, MaskGenerationPipeline
     from gpux.pipelines.vision.object_detection import ObjectDetectionArguments, ObjectDetectionPipeline
     from gpux.pipelines.vision.zero_shot_image_classification import (
         ZeroShotImageClassificationArguments,
@@ -294,6 +296,24 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ZeroShotObjectDetectionArguments],
 ) -> ZeroShotObjectDetectionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["keypoint-detection"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[KeypointDetectionArguments],
+) -> KeypointDetectionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["mask-generation"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[MaskGenerationArguments],
+) -> MaskGenerationPipeline: ...
 @overload
 def pipeline(
     task: Literal["question-answering"],

@@ -29,8 +29,10 @@ from gpux.convert.worker.reference.answers_audio import (
 )
 from gpux.convert.worker.reference.answers_detection import (
     open_depths,
+    open_masks_of_points,
     open_named_objects,
     open_objects,
+    open_points,
     open_segments,
 )
 from gpux.convert.worker.reference.answers_generation import open_decoder, open_encoder_decoder
@@ -84,6 +86,8 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "fill-mask": open_masks,
     "image-classification": open_image_labels,
     "image-segmentation": open_segments,
+    "keypoint-detection": open_points,
+    "mask-generation": open_masks_of_points,
     "object-detection": open_objects,
     "image-to-text": open_captions,
     "question-answering": open_found,

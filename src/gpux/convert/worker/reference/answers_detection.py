@@ -86,6 +86,96 @@ def open_depths(original: Original) -> Opened:
     return Opened(CALL, list(_on_each_picture({})), ask)
 
 
+def open_points(original: Original) -> Opened:
+    """ViTPose's model and image processor; transformers has no pipeline for them."""
+    processor, model = original.open_image_processor(), original.model
+    names = model.config.id2label
+
+    def ask(question: Question) -> tuple[Question, Any] | None:
+        image, boxes = question.inputs["image"], question.inputs["boxes"]
+        pixels = processor(as_pil(image), boxes=[boxes], return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            outputs = model(pixels)
+        found, *others = (processor.post_process_pose_estimation(each, boxes=[boxes])[0] for each in _changed(outputs))
+        for other in others:
+            for one, same in zip(found, other, strict=True):
+                if not torch.allclose(one["keypoints"], same["keypoints"], rtol=0, atol=_PIXELS / 100):
+                    return None
+        return question, [
+            {
+                "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), _corners(box), strict=True)),
+                "keypoints": [
+                    {"label": names[index], "score": score, "x": x, "y": y}
+                    for index, (score, (x, y)) in enumerate(
+                        zip(one["scores"].tolist(), one["keypoints"].tolist(), strict=True)
+                    )
+                ],
+            }
+            for box, one in zip(boxes, found, strict=True)
+        ]
+
+    questions = []
+    for (height, width), image in zip(SIZES, pictures(), strict=True):
+        for name, boxes in (
+            ("whole", [[0.0, 0.0, float(width), float(height)]]),
+            ("two", [[3.0, 5.0, width / 2, height / 3], [width / 4, 2.0, width / 5, height / 2]]),
+        ):
+            questions.append(Question(f"{name}-{height}x{width}", {"image": image, "boxes": boxes}))
+    return Opened(CALL, questions, ask)
+
+
+def open_masks_of_points(original: Original) -> Opened:
+    """SAM's model and processor; transformers' pipeline needs torchvision, and has no points of the caller."""
+    from transformers import SamProcessor
+
+    processor, model = SamProcessor(original.open_image_processor()), original.model
+
+    def ask(question: Question) -> tuple[Question, Any] | None:
+        image = as_pil(question.inputs["image"])
+        given = {name: [value] for name, value in question.inputs.items() if name != "image"}
+        inputs = processor(image, **given, return_tensors="pt")
+        with torch.no_grad():
+            outputs = model(**{name: inputs[name] for name in ("pixel_values", "input_points", "input_labels")})
+        found, *others = (_best_masks(processor, inputs, each) for each in _changed(outputs))
+        for other in others:
+            if not all(_overlap(*masks) >= _OVERLAP for masks in zip(found["masks"], other["masks"], strict=True)):
+                return None
+        return question, found
+
+    questions = []
+    for (height, width), image in zip(SIZES, pictures(), strict=True):
+        middle, corner = [width / 2, height / 2], [width / 5, height / 4]
+        for name, points, labels in (
+            ("point", [[middle]], [[1]]),
+            ("outside", [[middle, corner]], [[1, 0]]),
+            ("objects", [[middle], [corner]], [[1], [1]]),
+        ):
+            inputs = {"image": image, "input_points": points, "input_labels": labels}
+            questions.append(Question(f"{name}-{height}x{width}", inputs))
+    return Opened(CALL, questions, ask)
+
+
+def _changed(outputs: Any) -> tuple[Any, ...]:
+    """The outputs of a model, and changed copies of them."""
+    return (outputs, *(_noisy(outputs, seed) for seed in SEEDS))
+
+
+def _best_masks(processor: Any, inputs: Mapping[str, Any], outputs: Any) -> dict[str, Any]:
+    """Of each object, the mask with the highest score."""
+    sizes = inputs["original_sizes"], inputs["reshaped_input_sizes"]
+    masks = processor.image_processor.post_process_masks(outputs.pred_masks, *sizes)[0]
+    scores, places = outputs.iou_scores[0].max(dim=-1)
+    return {
+        "masks": [masks[index, place].numpy() for index, place in enumerate(places.tolist())],
+        "scores": floats(scores),
+    }
+
+
+def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
+    left, top, width, height = box
+    return left, top, left + width, top + height
+
+
 def _on_each_picture(options: Mapping[str, Any]) -> Iterator[Question]:
     images = pictures()
     named = {f"{height}x{width}": image for (height, width), image in zip(SIZES, images, strict=True)}
@@ -178,5 +268,10 @@ def _same_entry(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
         return False
     if "box" in first:
         return all(abs(side - second["box"][name]) <= _PIXELS for name, side in first["box"].items())
-    union = int((first["mask"] | second["mask"]).sum())
-    return not union or int((first["mask"] & second["mask"]).sum()) / union >= _OVERLAP
+    return _overlap(first["mask"], second["mask"]) >= _OVERLAP
+
+
+def _overlap(first: Any, second: Any) -> float:
+    """Intersection over union of two masks."""
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 1.0
