@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -50,10 +50,19 @@ def test_the_number_of_positions(config: dict[str, Any], limit: int | None) -> N
     assert position_limit(config) == limit
 
 
-@pytest.mark.parametrize(("marks", "wanted"), [(False, [[0] * 4] * 2), (True, [[1, 0, 0, 0], [1, 0, 0, 0]])])
-def test_global_attention(marks: bool, wanted: list[list[int]]) -> None:
+@pytest.mark.parametrize(("marks", "wanted"), [(None, [[0] * 4] * 2), ("first", [[1, 0, 0, 0], [1, 0, 0, 0]])])
+def test_global_attention(marks: Literal["first"] | None, wanted: list[list[int]]) -> None:
     spec = TensorSpec("global_attention_mask", "int64", ("batch", "sequence"))
-    assert TokenInputs([spec], {}, marks_first=marks).feed(padded())[spec.name].tolist() == wanted
+    assert TokenInputs([spec], {}, marks=marks).feed(padded())[spec.name].tolist() == wanted
+
+
+@pytest.mark.parametrize(("config", "separator"), [({}, 2), ({"sep_token_id": 9}, 9)])
+def test_global_attention_of_a_question(config: dict[str, Any], separator: int) -> None:
+    spec = TensorSpec("global_attention_mask", "int64", ("batch", "sequence"))
+    ids = np.array([[0, 5, separator, separator, 6, separator], [1, 1, 0, 5, separator, 6]])
+    texts = Padded(ids, np.array([[1] * 6, [0, 0, 1, 1, 1, 1]]), np.zeros_like(ids))
+    found = TokenInputs([spec], config, marks="question").feed(texts)[spec.name]
+    assert found.tolist() == [[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
 
 
 @pytest.mark.parametrize(

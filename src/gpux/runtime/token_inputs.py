@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ _ZEROS = frozenset({"bbox", "task_type_ids"})
 _SHIFTED = frozenset({"bart", "bigbird_pegasus", "led", "mvp"})
 _ROTATED = frozenset({"mbart", "plbart"})
 _DECODER_START = 2  #: the default of all four
+_SEPARATOR = 2  #: ``sep_token_id`` of a longformer whose configuration has none
 #: How many of the last tokens get scores: 0 stands for all (``logits_to_keep`` of transformers' ``forward``).
 _KEPT = frozenset({"logits_to_keep", "num_logits_to_keep"})
 _BRANCH = "use_cache_branch"
@@ -52,7 +53,8 @@ class TokenInputs:
         inputs: those of the graph that have no default value.
         config: the model's ``config.json``, for the sizes of a cache and for the first position.
         largest_batch: rows of a call at most, where the graph declares a limit.
-        marks_first: ``global_attention_mask`` of a longformer marks the first token, as its classifiers do.
+        marks: what ``global_attention_mask`` of a longformer marks: the first token, as its classifiers do, or the
+            tokens before the first separator, which are those of a question.
     """
 
     def __init__(
@@ -61,11 +63,11 @@ class TokenInputs:
         config: Mapping[str, Any],
         *,
         largest_batch: int | None = None,
-        marks_first: bool = False,
+        marks: Literal["first", "question"] | None = None,
     ) -> None:
         self._specs = {spec.name: spec for spec in inputs}
         self._config = config
-        self._marks_first = marks_first
+        self._marks = marks
         #: inputs that a text does not give
         self.unknown = tuple(name for name, spec in self._specs.items() if self._maker(spec) is None)
         by_row = [spec for spec in inputs if len(spec.shape) > 1 and _is_by_row(spec)]
@@ -124,8 +126,12 @@ class TokenInputs:
 
     def _global_mask(self, texts: Padded) -> Ids:
         mask = np.zeros_like(texts.mask)
-        if self._marks_first:
+        if self._marks == "first":
             mask[np.arange(len(mask)), texts.mask.argmax(axis=1)] = 1
+        elif self._marks == "question":  # _compute_global_attention_mask of transformers' modeling_longformer.py
+            separator = self._config.get("sep_token_id")
+            ends = (texts.ids == (_SEPARATOR if separator is None else separator)) & (texts.mask == 1)
+            mask[(np.cumsum(ends, axis=1) == 0) & (texts.mask == 1)] = 1
         return mask
 
     def _past(self, spec: TensorSpec, rows: int) -> NDArray[Any]:

@@ -21,6 +21,10 @@ from gpux.runtime.token_inputs import Ids, Padded, TokenInputs
 _VECTORS = frozenset({"last_hidden_state", "hidden_states", "token_embeddings", "pooler_output", "sentence_embedding"})
 
 
+#: What a longformer attends to from everywhere, by the task of its model.
+_MARKED: Mapping[str, Literal["first", "question"]] = {"text-classification": "first", "question-answering": "question"}
+
+
 class TokenizerOptions(TypedDict, total=False):
     """``truncation`` and ``max_length`` in a dict, as transformers accepts them; ``padding`` is ignored."""
 
@@ -60,7 +64,7 @@ class TextPipeline(Pipeline):
             self.session.inputs,
             model.read_json("config.json"),
             largest_batch=self._largest_batch(model),
-            marks_first=self.model_task == "text-classification",
+            marks=_MARKED.get(self.model_task),
         )
         if self._inputs.unknown:
             raise UnsupportedError(
