@@ -346,3 +346,12 @@ def test_pictures_and_timestamps_have_bounds_of_their_own() -> None:
     assert compare_answers([depth, speech], near, 1e-4).differences == ()
     other = Answers({"call/depth": {"depth": picture + 2}, "call/speech": far})
     assert len(compare_answers([depth, speech], other, 1e-4).differences) == 2
+
+
+def test_a_ranking_of_a_thousand_labels_is_compared_by_the_names_of_labels() -> None:
+    """Every pair of labels would take two minutes."""
+    ranking = ranked(*((f"label {number}", 1 / (1 + number)) for number in range(1000)))
+    case = AnswerCase("call/labels", CALL, "a text", ranking)
+    assert not message(case, ranking)
+    exchanged = [{**ranking[0], "label": "label 999"}, *ranking[1:-1], {**ranking[-1], "label": "label 0"}]
+    assert "label 999" in message(case, exchanged)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
     from gpux.pipelines.vision.image_classification import ImageClassificationPipeline
     from gpux.pipelines.vision.image_feature_extraction import ImageFeatureExtractionPipeline
+    from gpux.pipelines.vision.image_to_image import ImageToImagePipeline
     from gpux.pipelines.vision.image_to_text import ImageToTextPipeline
     from gpux.pipelines.vision.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
@@ -69,6 +70,7 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("sparse-embedding", model), SparseEmbeddingPipeline)
     assert_type(pipeline("text-ranking", model), TextRankingPipeline)
     assert_type(pipeline("image-feature-extraction", model), ImageFeatureExtractionPipeline)
+    assert_type(pipeline("image-to-image", model), ImageToImagePipeline)
     assert_type(pipeline("image-to-text", model), ImageToTextPipeline)
     assert_type(pipeline("image-captioning", model), ImageToTextPipeline)
     assert_type(pipeline("vision2seq", model), ImageToTextPipeline)

@@ -401,13 +401,17 @@ class _Comparing:
     def _unmatched(self, entries: list[Any], others: list[Any], *, reverse: bool = False) -> str:
         """An entry that the other ranking has with another score, or not at all although it is not near its end."""
         last = [min(float(other["score"]) for other in others)]
+        labelled = _by_label([*entries, *others]) and _by_label(others)  # a thousand labels are a million pairs
         for entry, other in zip(entries, others, strict=True):
             score, rest = float(entry["score"]), _rest(entry)
-            named = [
-                float(found["score"])
-                for found in others
-                if not (self._differ(_rest(found), rest) if reverse else self._differ(rest, _rest(found)))
-            ]
+            if labelled is not None:
+                named = labelled.get(rest["label"], [])
+            else:
+                named = [
+                    float(found["score"])
+                    for found in others
+                    if not (self._differ(_rest(found), rest) if reverse else self._differ(rest, _rest(found)))
+                ]
             named = named or ([] if _PLACES & rest.keys() else last)
             if all(abs(found - score) > self.allowed for found in named):
                 return _texts(entry, other) if reverse else _texts(other, entry)
@@ -458,6 +462,16 @@ def _is_ranking(entries: Sequence[Any]) -> bool:
     return bool(entries) and all(
         isinstance(entry, Mapping) and isinstance(entry.get("score"), (int, float)) for entry in entries
     )
+
+
+def _by_label(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
+    """Label -> its scores; None where an entry has more than a label and a score."""
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.keys() != {"label", "score"} or not isinstance(entry["label"], str):
+            return None
+        found.setdefault(entry["label"], []).append(float(entry["score"]))
+    return found
 
 
 def _rest(entry: Mapping[str, Any]) -> dict[str, Any]:

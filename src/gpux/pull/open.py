@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
         ImageFeatureExtractionPipeline,
     )
     from gpux.pipelines.vision.image_segmentation import ImageSegmentationArguments, ImageSegmentationPipeline
+    from gpux.pipelines.vision.image_to_image import ImageToImageArguments, ImageToImagePipeline
     from gpux.pipelines.vision.image_to_text import ImageToTextArguments, ImageToTextPipeline
     from gpux.pipelines.vision.keypoint_detection import KeypointDetectionArguments, KeypointDetectionPipeline
     from gpux.pipelines.vision.mask_generation import MaskGenerationArguments, MaskGenerationPipeline
@@ -251,6 +252,15 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ImageFeatureExtractionArguments],
 ) -> ImageFeatureExtractionPipeline: ...
+@overload
+def pipeline(
+    task: Literal["image-to-image"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[ImageToImageArguments],
+) -> ImageToImagePipeline: ...
 @overload
 def pipeline(
     task: ImageToText,

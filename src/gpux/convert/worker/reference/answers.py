@@ -51,6 +51,7 @@ from gpux.convert.worker.reference.answers_vision import (
     open_compared_labels,
     open_image_labels,
     open_image_vectors,
+    open_made_pictures,
 )
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ TASKS: dict[str, Callable[[Original], Opened]] = {
     "keypoint-detection": open_points,
     "mask-generation": open_masks_of_points,
     "object-detection": open_objects,
+    "image-to-image": open_made_pictures,
     "image-to-text": open_captions,
     "question-answering": open_found,
     "text-classification": open_labels,

@@ -63,3 +63,11 @@ def captioned(*, conditional: bool) -> Iterator[Question]:
     yield Question("beams", pictures()[2], {"num_beams": 3})
     if conditional:
         yield Question("prompt", pictures()[2], {"prompt": "a picture of"})
+
+
+def enlarged() -> Iterator[Question]:
+    """For pictures made from pictures: small ones, since the answers are kept."""
+    for height, width in ((33, 32), (21, 40)):
+        yield Question(f"{height}x{width}", picture(height, width, height))
+    yield Question("several", [picture(16, 24, 1), picture(24, 16, 2)])
+    yield Question("grey", picture(17, 19, 3)[:, :, 0])

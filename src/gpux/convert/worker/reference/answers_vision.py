@@ -10,7 +10,7 @@ from transformers import LogitsProcessorList
 
 from gpux.convert.answer_case import CALL
 from gpux.convert.worker.reference.answers_generation import Asker
-from gpux.convert.worker.reference.answers_images import captioned, compared, labelled, seen
+from gpux.convert.worker.reference.answers_images import captioned, compared, enlarged, labelled, seen
 from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import Opened, Original, floats, jsonable
 
@@ -49,6 +49,16 @@ def open_compared_labels(original: Original) -> Opened:
         return question, jsonable(pipe(as_pil(question.inputs), **question.options))
 
     return Opened(CALL, list(compared()), ask)
+
+
+def open_made_pictures(original: Original) -> Opened:
+    """``pipeline("image-to-image")``."""
+    pipe = original.open_pipeline(image_processor=original.open_image_processor())
+
+    def ask(question: Question) -> tuple[Question, Any]:
+        return question, jsonable(pipe(as_pil(question.inputs)))
+
+    return Opened(CALL, list(enlarged()), ask)
 
 
 def open_captions(original: Original) -> Opened:
