@@ -3,16 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from gpux.errors import UsageError
 from gpux.pipelines.base import OpenOptions
+from gpux.pipelines.generation.options import GenerationKeywords
 from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.load import SoundInput
 
 
-class AutomaticSpeechRecognitionOptions(CallOptions, total=False):
-    """Options of automatic-speech-recognition."""
+class AutomaticSpeechRecognitionOptions(GenerationKeywords, CallOptions, total=False):
+    """Options of automatic-speech-recognition; those of generation, for encoder-decoders, are transformers' own."""
+
+    generate_kwargs: Annotated[
+        Mapping[str, Any] | None, Option("options in a dict, as transformers takes those of encoder-decoders")
+    ]
+    language: Annotated[str | None, Option("Whisper: language of the sound, 'german' or 'de'; by default detected")]
+    task: Annotated[Literal["transcribe", "translate"] | None, Option("Whisper: translate gives English text")]
+    return_language: Annotated[bool | None, Option("Whisper: give the language of each chunk")]
+    prompt: Annotated[str | None, Option("Whisper: text before the sound, such as names that are spoken")]
+    prompt_ids: Annotated[Sequence[int] | None, Option("Whisper: tokens of such a text, the begin token included")]
+    prompt_condition_type: Annotated[
+        Literal["first-segment", "all-segments"] | None,
+        Option("Whisper: where the prompt is given to the decoder", default="first-segment"),
+    ]
+    condition_on_prev_tokens: Annotated[
+        bool | None, Option("Whisper: give the text so far to the decoder, in sounds of more than 30 s")
+    ]
+    temperatures: Annotated[
+        Sequence[float] | None, Option("Whisper: temperatures to try in order, where a threshold is not met")
+    ]
+    compression_ratio_threshold: Annotated[
+        float | None, Option("Whisper: try the next temperature for text that repeats itself more than this; 1.35")
+    ]
+    logprob_threshold: Annotated[
+        float | None, Option("Whisper: try the next temperature for text whose mean log probability is below; -1.0")
+    ]
+    no_speech_threshold: Annotated[
+        float | None, Option("Whisper: leave out unlikely text where silence is more probable than this; 0.6")
+    ]
+    timeout: Annotated[float | None, Option("encoder-decoders: seconds after which a text ends")]
+    vad: Annotated[
+        str | Path | None,
+        Option("encoder-decoders: read the speech alone: path or reference of a silero voice activity model"),
+    ]
+    vad_parameters: Annotated[
+        Mapping[str, Any] | None,
+        Option("thresholds of vad, as faster-whisper has them: threshold, min_silence_duration_ms, speech_pad_ms …"),
+    ]
 
     chunk_length_s: Annotated[
         float | None, Option("seconds of a chunk; 0: the whole sound; by default long sounds only are read in chunks")

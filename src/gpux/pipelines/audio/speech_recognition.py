@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Unpack
 from gpux.model.variant import StoredModel
 from gpux.pipelines.audio.base import AudioPipeline, Sounds, as_sounds
 from gpux.pipelines.audio.ctc import CtcDecoder
+from gpux.pipelines.audio.sequence import TextDecoder, is_encoder_decoder
 from gpux.pipelines.audio.speech import (
     AutomaticSpeechRecognitionArguments,
     AutomaticSpeechRecognitionOptions,
     SpeechDecoder,
 )
+from gpux.pipelines.audio.whisper import WhisperDecoder
 from gpux.pipelines.base import AnswerRow
 
 
@@ -29,7 +31,12 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
 
     def __init__(self, model: StoredModel, **arguments: Unpack[AutomaticSpeechRecognitionArguments]) -> None:
         super().__init__(model, **arguments)
-        self.decoder: SpeechDecoder = CtcDecoder(self)
+        self.decoder: SpeechDecoder = self._open_decoder()
+
+    def _open_decoder(self) -> SpeechDecoder:
+        if not is_encoder_decoder(self.graphs):
+            return CtcDecoder(self)
+        return WhisperDecoder(self) if self.config.get("model_type") == "whisper" else TextDecoder(self)
 
     def __call__(self, inputs: Sounds, **options: Unpack[AutomaticSpeechRecognitionOptions]) -> Any:
         """The text of speech.

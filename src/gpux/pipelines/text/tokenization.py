@@ -210,6 +210,18 @@ class Tokenizer:
         added = self._tokenizer.get_added_tokens_decoder()
         return frozenset(index for index, token in added.items() if token.special)
 
+    @property
+    def named_special_ids(self) -> list[int]:
+        """Ids of the special tokens with a name and of the additional ones, as transformers' ``all_special_ids``."""
+        names = [*self._effective.special_tokens.values(), *self._effective.additional]
+        found = (self._tokenizer.token_to_id(name) for name in dict.fromkeys(names))
+        return [index for index in found if index is not None]
+
+    def named_special(self, name: str) -> int | None:
+        """The id of a special token by its name: ``eos_token``, ``unk_token`` …"""
+        token = self._effective.special_tokens.get(name)
+        return None if token is None else self._tokenizer.token_to_id(token)
+
     def _special_id(self, name: str, fallbacks: Sequence[str]) -> int | None:
         """The id of a special token; None without one, and for a token that the model has no embedding for."""
         declared = self._effective.special_tokens.get(name)

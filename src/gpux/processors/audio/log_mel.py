@@ -20,8 +20,8 @@ class WhisperExtractor(Extractor):
         self.hop_length = int(settings["hop_length"])  #: samples from one frame to the next
         self.n_samples = int(settings["chunk_length"]) * self.sampling_rate  #: that the model reads at once
         fft = int(settings["n_fft"])
-        self._window = window(fft, "hann")
-        self._bank = mel_filters(
+        self.window = window(fft, "hann")
+        self.bank = mel_filters(
             bins=1 + fft // 2,
             filters=int(settings["feature_size"]),
             lowest=0.0,
@@ -53,7 +53,7 @@ class WhisperExtractor(Extractor):
         return found[:-1] if len(mask) % self.hop_length else found
 
     def _features(self, samples: Samples) -> Any:
-        mels = spectrum(samples, self._window, hop=self.hop_length, bank=self._bank)[:-1]
+        mels = spectrum(samples, self.window, hop=self.hop_length, bank=self.bank)[:-1]
         logs = np.log10(mels)
         return ((np.maximum(logs, logs.max() - 8.0) + 4.0) / 4.0).T.astype(np.float32)
 

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import torch
+from optimum.exporters.onnx.base import ConfigBehavior
 from optimum.exporters.onnx.config import AudioOnnxConfig, TextAndVisionOnnxConfig, TextDecoderWithPositionIdsOnnxConfig
 from optimum.exporters.onnx.model_configs import (
     BartOnnxConfig,
@@ -22,6 +23,7 @@ from optimum.exporters.onnx.model_configs import (
     SEWDOnnxConfig,
     T5OnnxConfig,
     ViTOnnxConfig,
+    WhisperOnnxConfig,
 )
 from optimum.utils import (
     DEFAULT_DUMMY_SHAPES,
@@ -284,6 +286,31 @@ def frames(samples: int, config: Any) -> int:
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         samples = (samples - kernel) // stride + 1
     return samples
+
+
+class Whisper(WhisperOnnxConfig):
+    """whisper, whose decoder also returns the weights of its cross-attention, from which words get their times.
+
+    They are computed in any case; onnxruntime copies them only if a run requests them. transformers returns them with
+    the attention implementation ``eager`` alone.
+    """
+
+    @property
+    def values_override(self) -> dict[str, Any] | None:
+        """Attributes of the model's config during the export."""
+        base: dict[str, Any] = super().values_override or {}
+        if self.task == "audio-classification":
+            return base
+        return {**base, "_attn_implementation": "eager", "output_attentions": True}
+
+    @property
+    def outputs(self) -> Axes:
+        """With ``cross_attentions.N`` of each layer of the decoder, (batch, heads, tokens, frames)."""
+        axes: Axes = super().outputs
+        if self._behavior is ConfigBehavior.DECODER:
+            shape = {0: "batch_size", 2: "decoder_sequence_length", 3: "encoder_sequence_length"}
+            axes |= {f"cross_attentions.{layer}": shape for layer in range(self._config.decoder_layers)}
+        return axes
 
 
 class Clap(CLIPOnnxConfig):

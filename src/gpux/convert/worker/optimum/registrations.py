@@ -70,6 +70,12 @@ REPLACED: dict[type[OnnxConfig], dict[str, tuple[str, ...]]] = {
     own.SqueezedSound: dict.fromkeys(
         ("sew", "sew-d"), ("feature-extraction", "automatic-speech-recognition", "audio-classification")
     ),
+    own.Whisper: {
+        "whisper": (
+            *("feature-extraction", "feature-extraction-with-past", "audio-classification"),
+            *("automatic-speech-recognition", "automatic-speech-recognition-with-past"),
+        )
+    },
     own.ShortSound: {"mctct": ("feature-extraction", "automatic-speech-recognition")},
 }  # fmt: skip
 #: Classes that Optimum does not find by task: (type, task) -> name in transformers.

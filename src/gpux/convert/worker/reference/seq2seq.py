@@ -32,6 +32,8 @@ from gpux.model.graph_io import is_cache_input
 from gpux.system.worker_protocol import Refused
 
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
+#: Begins the names of a decoder's outputs with the weights of its cross-attention, followed by the layer's number.
+ATTENTIONS = "cross_attentions."
 
 
 @dataclass(frozen=True)
@@ -158,11 +160,14 @@ class Pair:
         given = self._encoder_inputs(script)
         tokens = self._tokens(script.rows * self._codebooks, min(script.prompt + script.steps, self.limit))
         hidden, logits = self._answer(given, tokens)
+        attentions = self._attentions(given, tokens) if script.rows == 1 else {}  # they are large
         calls = [self._encode(given, hidden)]
         ends = [min(script.prompt, tokens.shape[1] - script.steps) + step for step in range(script.steps + 1)]
         for number, end in enumerate(ends):
             start = ends[number - 1] if number else 0
-            calls.append(self._decode(number, given, tokens[:, start:end], end, hidden, logits[:, start:end]))
+            outputs = {name: array[:, :, start:end] for name, array in attentions.items()}
+            outputs["logits"] = logits[:, start:end]
+            calls.append(self._decode(number, given, tokens[:, start:end], end, hidden, outputs))
         return ReferenceCase(script.name, tuple(calls), script.encoded if self.reads_text else tokens.shape[1])
 
     def _encoder_inputs(self, script: Script) -> Arrays:
@@ -200,6 +205,20 @@ class Pair:
             refuse_random({"logits": logits}, {"logits": array(again["logits"])}, type(self._subject.model).__name__)
         return hidden, logits
 
+    def _attentions(self, given: Arrays, tokens: NDArray[np.int64]) -> Arrays:
+        """The weights of the decoder's cross-attention, ``[rows, heads, tokens, places]``, if the graph has them."""
+        names = [name for name in self._signatures[self.decoders[-1]].outputs if name.startswith(ATTENTIONS)]
+        if not names:
+            return {}
+        model = self._subject.model
+        used = model.config._attn_implementation
+        model.set_attn_implementation("eager")  # the only one that returns weights
+        try:
+            found = run_model(model, {**given, "decoder_input_ids": tokens}, use_cache=False, output_attentions=True)
+        finally:
+            model.set_attn_implementation(used)
+        return {name: array(found["cross_attentions"][int(name.removeprefix(ATTENTIONS))]) for name in names}
+
     def _encode(self, given: Arrays, hidden: NDArray[Any]) -> Call:
         name = next(iter(self._encoder.signature.outputs))
         mask = given.get("attention_mask")
@@ -214,9 +233,9 @@ class Pair:
         tokens: NDArray[np.int64],
         end: int,
         hidden: NDArray[Any],
-        logits: NDArray[Any],
+        outputs: Arrays,
     ) -> Call:
-        """Call ``number`` of the decoder, which is call ``number + 1`` of the case."""
+        """Call ``number`` of the decoder, which is call ``number + 1`` of the case; ``outputs`` are those expected."""
         graph = self.decoders[-1] if number else DECODER
         made = {
             "input_ids": tokens,
@@ -239,7 +258,7 @@ class Pair:
                 carry[name] = (1 if ".encoder." in name else number, name.replace("past_key_values", "present"))
             else:
                 inputs[name] = _empty(tensor, len(hidden))
-        return Call(graph, inputs, {"logits": logits}, carry)
+        return Call(graph, inputs, outputs, carry)
 
 
 def _empty(tensor: Tensor, rows: int) -> NDArray[Any]:

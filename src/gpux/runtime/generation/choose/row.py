@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import ContextLengthError, InputError
-from gpux.runtime.generation.choose.processors import processors
+from gpux.runtime.generation.choose.processors import Processor, processors
 from gpux.runtime.generation.choose.sampling import Chooser, likeliest
 from gpux.runtime.generation.options import GenerationOptions
 from gpux.runtime.generation.results import FinishReason, TokenScore
@@ -62,6 +62,7 @@ class Row:
         constraint: the format of its answer.
         stream: the random stream that it draws from; by default ``number``.
         read: token ids of the encoder's input; by default the prompt.
+        more: processors after those of the options.
 
     Raises:
         InputError: the prompt is empty.
@@ -77,6 +78,7 @@ class Row:
         constraint: Constraint | None = None,
         stream: int | None = None,
         read: Sequence[int] | None = None,
+        more: Sequence[Processor] = (),
     ) -> None:
         self.number = number
         self._prompt = len(prompt)
@@ -87,7 +89,7 @@ class Row:
         self._size = len(prompt)
         self._ends = frozenset(options.eos_token_ids)
         self._logprobs = options.logprobs
-        self._processors = processors(options, self.room, prompt if read is None else read)
+        self._processors = [*processors(options, self.room, prompt if read is None else read), *more]
         self._chooser = Chooser(options, number if stream is None else stream)
         self._constraint = constraint
         #: Whether the next token is the most likely one by the model's own scores.

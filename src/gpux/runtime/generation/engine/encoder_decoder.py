@@ -23,7 +23,9 @@ from gpux.runtime.generation.engine.calls import Caller
 from gpux.runtime.generation.engine.state import Ids, Scores
 from gpux.runtime.session import Session
 
-HIDDEN, MASK = "encoder_hidden_states", "encoder_attention_mask"
+HIDDEN, MASK, LOGITS = "encoder_hidden_states", "encoder_attention_mask", "logits"
+#: Begins the names of outputs with the weights of the decoder's cross-attention, followed by the layer's number.
+ATTENTIONS = "cross_attentions."
 
 
 class EncoderDecoder:
@@ -58,22 +60,67 @@ class EncoderDecoder:
         """Bytes of one token of one row in the decoder's cache."""
         return 2 * sum(tensor.nbytes(1, 1) for tensor in self.tensors)
 
-    def open(self, inputs: Mapping[str, ArrayLike], room: int) -> EncoderDecoderState:
+    def open(
+        self, inputs: Mapping[str, ArrayLike], room: int, hidden: NDArray[Any] | None = None
+    ) -> EncoderDecoderState:
         """A state for one generation.
 
         Args:
             inputs: the encoder's inputs for all rows of a batch.
             room: tokens after the decoder's prompts.
+            hidden: what :meth:`encode` returned for these inputs; else the state runs the encoder when it starts.
         """
-        return EncoderDecoderState(self, inputs, room)
+        return EncoderDecoderState(self, inputs, room, hidden)
+
+    def encode(self, inputs: Mapping[str, ArrayLike]) -> NDArray[Any]:
+        """The encoder's output, ``[rows, places, size]``, for several generations from the same inputs."""
+        return next(iter(self.encoder.run(inputs).values()))
+
+    @property
+    def attentions(self) -> tuple[str, ...]:
+        """The decoder's outputs with the weights of its cross-attention, one for each layer; often none."""
+        return tuple(spec.name for spec in self.first.outputs if spec.name.startswith(ATTENTIONS))
+
+    def review(
+        self, hidden: NDArray[Any], tokens: Sequence[int], outputs: Sequence[str] = (LOGITS,)
+    ) -> dict[str, NDArray[Any]]:
+        """Outputs of the decoder's first graph for all tokens of one row at once.
+
+        Args:
+            hidden: the encoder's output for that row, ``[1, places, size]``, of which no place is padding.
+            tokens: all that the decoder reads.
+            outputs: names; ``logits`` are ``[1, tokens, vocabulary]``, one of :attr:`attentions` is
+                ``[1, heads, tokens, places]``.
+        """
+        rows, places = hidden.shape[:2]
+        given: dict[str, NDArray[Any]] = {
+            "input_ids": np.array([tokens], np.int64),
+            "attention_mask": np.ones((rows, len(tokens)), np.int64),
+            "position_ids": np.arange(len(tokens))[None],
+            "cache_position": np.arange(len(tokens)),
+            "use_cache_branch": np.zeros(1, np.bool_),
+            HIDDEN: hidden,
+            MASK: np.ones((rows, places), np.int64),
+        }
+        caches = {tensor.past: tensor for tensor in (*self.tensors, *self.kept)}
+        feed: dict[str, NDArray[Any]] = {}
+        for spec in self.first.inputs:
+            if spec.name in caches:
+                held = caches[spec.name].sized(rows, 0)
+                feed[spec.name] = np.zeros(held, np.dtype(spec.dtype))
+            else:
+                feed[spec.name] = given[spec.name].astype(spec.dtype, copy=False)
+        return self.first.run(feed, list(outputs))
 
 
 class EncoderDecoderState:
     """The rows of one generation; see :class:`~gpux.runtime.generation.engine.state.State`."""
 
-    def __init__(self, model: EncoderDecoder, inputs: Mapping[str, ArrayLike], room: int) -> None:
+    def __init__(
+        self, model: EncoderDecoder, inputs: Mapping[str, ArrayLike], room: int, hidden: NDArray[Any] | None = None
+    ) -> None:
         self.limit = model.limit
-        self._model, self._inputs, self._room = model, inputs, room
+        self._model, self._inputs, self._room, self._hidden = model, inputs, room, hidden
         self._caller = model.caller(model.later)
         self._cache: GrowingCache | None = None
         self._encoded: Encoded | None = None
@@ -98,8 +145,8 @@ class EncoderDecoderState:
         self._rows, width = len(prompts), sizes.pop()
         self._check(width)
         capacity = width + self._room if self.limit is None else min(width + self._room, self.limit)
-        answer = model.encoder.run(self._inputs)
-        self._encoded = Encoded(model, next(iter(answer.values())), self._inputs.get("attention_mask"))
+        hidden = model.encode(self._inputs) if self._hidden is None else self._hidden
+        self._encoded = Encoded(model, hidden, self._inputs.get("attention_mask"))
         self._cache = GrowingCache(model.tensors, self._rows, capacity, model.later.device)
         caller = model.caller(model.first)
         try:

@@ -56,7 +56,7 @@ def search(state: State, request: DecodeRequest, ended: Ended | None = None) -> 
     if options.do_sample or options.logprobs is not None:
         raise UsageError("num_beams does not support do_sample or logprobs", hint="Remove one of the options.")
     items = [
-        _item(prompt, source, options, state.limit)
+        _item(prompt, source, request, state.limit)
         for prompt, source in zip(request.prompts, request.encoder_ids, strict=True)
     ]
     reason = _run(state, items, request, ended) if items else None
@@ -166,9 +166,10 @@ class Hypotheses:
         return self._weighed(self.scores[0], longest) <= self._finished[-1].score
 
 
-def _item(prompt: Sequence[int], source: Sequence[int], options: GenerationOptions, limit: int | None) -> _Item:
-    room = room_for(len(prompt), options, limit)
-    return _Item(tuple(prompt), processors(options, room, source), Hypotheses(options, room))
+def _item(prompt: Sequence[int], source: Sequence[int], request: DecodeRequest, limit: int | None) -> _Item:
+    room = room_for(len(prompt), request.options, limit)
+    applied = [*processors(request.options, room, source), *request.processors]
+    return _Item(tuple(prompt), applied, Hypotheses(request.options, room))
 
 
 def _run(state: State, items: Sequence[_Item], request: DecodeRequest, ended: Ended | None) -> FinishReason | None:

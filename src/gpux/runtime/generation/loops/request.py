@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gpux.errors import CancelledError, UsageError
+from gpux.runtime.generation.choose.processors import Processor
 from gpux.runtime.generation.choose.row import Constraint, Row
 from gpux.runtime.generation.engine.state import Scores, State
 from gpux.runtime.generation.options import GenerationOptions
@@ -26,6 +27,7 @@ class DecodeRequest:
         encoder_input_ids: token ids that the encoder read for each prompt; by default the prompts.
         random_streams: for each sequence, which of the seed's random streams it draws from; by default 0, 1, 2 …
         constraint: builds the constraint of one sequence; None: any text.
+        processors: of every sequence, after those of the options.
         cancel: when set, every unfinished sequence ends as ``cancelled``.
         deadline: in seconds of ``time.monotonic()``; from then on every unfinished sequence ends as ``deadline``.
 
@@ -39,6 +41,7 @@ class DecodeRequest:
     encoder_input_ids: Sequence[Sequence[int]] | None = None
     random_streams: Sequence[int] | None = None
     constraint: Callable[[], Constraint] | None = None
+    processors: Sequence[Processor] = ()
     cancel: CancelToken | None = None
     deadline: float | None = None
 
@@ -89,6 +92,7 @@ class DecodeRequest:
                 None if self.constraint is None else self.constraint(),
                 streams[number],
                 self.encoder_ids[number // count],
+                self.processors,
             )
             for number in range(self.sequences)
         ]
