@@ -13,14 +13,13 @@ from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.load import SoundInput
 
 
-class AutomaticSpeechRecognitionOptions(GenerationKeywords, CallOptions, total=False):
-    """Options of automatic-speech-recognition; those of generation, for encoder-decoders, are transformers' own."""
+class SpeechDefaults(GenerationKeywords, CallOptions, total=False):
+    """Options of automatic-speech-recognition that may be set when the pipeline is opened."""
 
     generate_kwargs: Annotated[
         Mapping[str, Any] | None, Option("options in a dict, as transformers takes those of encoder-decoders")
     ]
     language: Annotated[str | None, Option("Whisper: language of the sound, 'german' or 'de'; by default detected")]
-    task: Annotated[Literal["transcribe", "translate"] | None, Option("Whisper: translate gives English text")]
     return_language: Annotated[bool | None, Option("Whisper: give the language of each chunk")]
     prompt: Annotated[str | None, Option("Whisper: text before the sound, such as names that are spoken")]
     prompt_ids: Annotated[Sequence[int] | None, Option("Whisper: tokens of such a text, the begin token included")]
@@ -66,7 +65,13 @@ class AutomaticSpeechRecognitionOptions(GenerationKeywords, CallOptions, total=F
     ]
 
 
-class AutomaticSpeechRecognitionArguments(AutomaticSpeechRecognitionOptions, OpenOptions, total=False):
+class AutomaticSpeechRecognitionOptions(SpeechDefaults, total=False):
+    """Options of automatic-speech-recognition; those of generation are for encoder-decoders."""
+
+    task: Annotated[Literal["transcribe", "translate"] | None, Option("Whisper: translate gives English text")]
+
+
+class AutomaticSpeechRecognitionArguments(SpeechDefaults, OpenOptions, total=False):
     """Keywords of :class:`gpux.pipelines.audio.speech_recognition.AutomaticSpeechRecognitionPipeline`."""
 
 

@@ -11,6 +11,7 @@ from gpux.convert.answer_case import CALL
 from gpux.convert.worker.reference.answers_inputs import Question
 from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, floats, jsonable
 from gpux.convert.worker.reference.answers_sounds import compared, heard, labelled, spoken
+from gpux.convert.worker.reference.answers_speech import open_written_speech
 
 #: The two best scores of a frame differ by this at least, relative to the larger of 1 and the largest score: five times
 #: the tolerance of graphs.
@@ -62,9 +63,11 @@ def open_frames(original: Original) -> Opened:
 
 
 def open_speech(original: Original) -> Opened:
-    """``pipeline("automatic-speech-recognition")`` of a model with a CTC output."""
+    """``pipeline("automatic-speech-recognition")``: text of a CTC output, or of a decoder."""
     extractor = original.open_feature_extractor()
     pipe = original.open_pipeline(feature_extractor=extractor, tokenizer=original.open_tokenizer())
+    if pipe.type.startswith("seq2seq"):
+        return open_written_speech(original, pipe)
     if pipe.type != "ctc":
         raise NoReferenceError(f"speech recognition of the kind {pipe.type} is not compared")
     margins = _Margins()
