@@ -74,9 +74,24 @@ _CLASSES = (
 #: Suffixes that determine the task even for the classes above.
 _PURPOSES = ("ForAudioClassification", "ForSequenceClassification", "ForQuestionAnswering")
 
+#: Types of models of sounds, whose classes for labels are called ``…ForSequenceClassification`` as those of texts.
+_OF_SOUNDS = (
+    "Data2VecAudio",
+    "Hubert",
+    "SEW",
+    "SEWD",
+    "UniSpeech",
+    "UniSpeechSat",
+    "Wav2Vec2",
+    "Wav2Vec2Bert",
+    "Wav2Vec2Conformer",
+    "WavLM",
+)
+
 #: Suffix of a class name in ``architectures`` of config.json -> the Hub's name of the task. The first match counts, so
 #: that the bare ``Model`` comes last.
 _SUFFIXES = (
+    *((f"{kind}ForSequenceClassification", "audio-classification") for kind in _OF_SOUNDS),
     ("ForMaskedLM", "fill-mask"),
     ("ForSequenceClassification", "text-classification"),
     ("ForTokenClassification", "token-classification"),

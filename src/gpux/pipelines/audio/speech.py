@@ -112,12 +112,17 @@ def strides(options: Mapping[str, Any]) -> tuple[float, float, float] | None:
         if stride is not None:
             raise UsageError("stride_length_s was given without chunk_length_s", hint="Give both.")
         return None
-    pair = stride if isinstance(stride, Sequence) else [chunk / 6 if stride is None else stride] * 2
-    if len(pair) != 2 or not all(isinstance(each, (int, float)) and each >= 0 for each in (chunk, *pair)):
-        raise UsageError(f"chunk_length_s={chunk!r} with stride_length_s={stride!r}", hint="They are seconds.")
-    if chunk and chunk <= pair[0] + pair[1]:
+    given = list(stride) if isinstance(stride, Sequence) else [stride, stride]
+    wrong = UsageError(f"chunk_length_s={chunk!r} with stride_length_s={stride!r}", hint="They are seconds.")
+    if len(given) != 2 or not isinstance(chunk, (int, float)):
+        raise wrong
+    seconds = [chunk, *(chunk / 6 if each is None else each for each in given)]
+    if not all(isinstance(each, (int, float)) and each >= 0 for each in seconds):
+        raise wrong
+    length, left, right = map(float, seconds)
+    if length and length <= left + right:
         raise UsageError(
-            f"a chunk of {chunk} s is not longer than its strides, {pair[0]} s and {pair[1]} s",
+            f"a chunk of {length} s is not longer than its strides, {left} s and {right} s",
             hint="Set a smaller stride_length_s.",
         )
-    return float(chunk), float(pair[0]), float(pair[1])
+    return length, left, right

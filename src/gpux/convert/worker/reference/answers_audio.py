@@ -13,9 +13,9 @@ from gpux.convert.worker.reference.answers_library import NoReferenceError, Open
 from gpux.convert.worker.reference.answers_sounds import compared, heard, labelled, spoken
 from gpux.convert.worker.reference.answers_speech import open_written_speech
 
-#: The two best scores of a frame differ by this at least, relative to the larger of 1 and the largest score: five times
-#: the tolerance of graphs.
-CLEAR = 5e-4
+#: The two best scores of a frame differ by this at least, relative to the larger of 1 and the largest score: more than
+#: twice the tolerance of graphs.
+CLEAR = 2.5e-4
 
 
 def open_sound_labels(original: Original) -> Opened:
