@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel, TensorSpec
-from gpux.pipelines.base import Kind, Pipeline
+from gpux.pipelines.base import Kind, OpenOptions, Pipeline
 from gpux.pipelines.batching import BatchBudget
+from gpux.pipelines.options import Option
 from gpux.processors.image.load import ImageInput, is_image_input, load_image, name_errors
 from gpux.processors.image.processor import ImageProcessor, PreparedImage, open_image_processor
 from gpux.runtime.session import Session
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: One or more pictures.
 Images = ImageInput | Iterable[ImageInput]
@@ -23,6 +27,12 @@ PIXELS = "pixel_values"
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class ImageOpenOptions(OpenOptions, total=False):
+    """How a pipeline of pictures is opened."""
+
+    allow_urls: Annotated[bool, Option("fetch pictures that are given as http or https addresses", default=False)]
 
 
 class ImagePipeline(Pipeline):
@@ -34,8 +44,16 @@ class ImagePipeline(Pipeline):
     takes: ClassVar[Kind] = "image"
     budget: ClassVar[BatchBudget] = BatchBudget(cpu_per_thread=4, one_thread=4, device=32)
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
+    def __init__(
+        self,
+        model: StoredModel,
+        *,
+        allow_urls: bool = False,
+        **arguments: Any,  # a subclass names their types
+    ) -> None:
         super().__init__(model, **arguments)
+        self.allow_urls = allow_urls
+        self._arguments = {**self._arguments, "allow_urls": allow_urls}
         self.processor: ImageProcessor = open_image_processor(model)
 
     def preprocess(self, inputs: Images, options: Any) -> Sequence[Any]:
@@ -58,9 +76,13 @@ class ImagePipeline(Pipeline):
         with ThreadPoolExecutor(min(self.session.threads, len(inputs))) as pool:
             return list(pool.map(prepare, inputs, range(len(inputs))))
 
+    def open_image(self, image: ImageInput, index: int = 0) -> Image:
+        """A picture in RGB; see :func:`gpux.processors.image.load.load_image`."""
+        return load_image(image, index, allow_urls=self.allow_urls)
+
     def _prepare(self, image: ImageInput, index: int) -> PreparedImage:
         with name_errors(image, index):
-            return self.processor(load_image(image, index))
+            return self.processor(self.open_image(image, index))
 
     def _score_output(self, rank: int = 2) -> str:
         """The output named logits, else the only one with floats of this rank.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions
-from gpux.pipelines.vision.base import Images
+from gpux.pipelines.vision.base import ImageOpenOptions, Images
 from gpux.pipelines.vision.interpolation import bicubic
 from gpux.pipelines.vision.locating import LocatingPipeline
 from gpux.pipelines.vision.pictures import grey_png
@@ -28,7 +28,7 @@ class DepthEstimationOptions(CallOptions, total=False):
     """Options of depth-estimation."""
 
 
-class DepthEstimationArguments(DepthEstimationOptions, OpenOptions, total=False):
+class DepthEstimationArguments(DepthEstimationOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`DepthEstimationPipeline`."""
 
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Unpack
 import numpy as np
 
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.base import AnswerRow, check_positive
 from gpux.pipelines.labels import Function, check_width, find_function, read_labels
 from gpux.pipelines.options import CallOptions, Option
-from gpux.pipelines.vision.base import ImagePipeline, Images
+from gpux.pipelines.vision.base import ImageOpenOptions, ImagePipeline, Images
 from gpux.processors.image.processor import PreparedImage
 
 _TOP_K = 5
@@ -28,7 +28,7 @@ class ImageClassificationOptions(CallOptions, total=False):
     ]
 
 
-class ImageClassificationArguments(ImageClassificationOptions, OpenOptions, total=False):
+class ImageClassificationArguments(ImageClassificationOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ImageClassificationPipeline`."""
 
 

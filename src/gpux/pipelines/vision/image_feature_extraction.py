@@ -9,9 +9,9 @@ import numpy as np
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
-from gpux.pipelines.vision.base import ImagePipeline, Images
+from gpux.pipelines.vision.base import ImageOpenOptions, ImagePipeline, Images
 from gpux.processors.image.processor import PreparedImage
 from gpux.runtime.token_outputs import TOKEN_VECTORS
 
@@ -26,7 +26,7 @@ class ImageFeatureExtractionOptions(CallOptions, total=False):
     return_arrays: Annotated[bool, Option("numpy arrays instead of nested lists", default=False)]
 
 
-class ImageFeatureExtractionArguments(ImageFeatureExtractionOptions, OpenOptions, total=False):
+class ImageFeatureExtractionArguments(ImageFeatureExtractionOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ImageFeatureExtractionPipeline`."""
 
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from gpux.errors import UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
-from gpux.pipelines.vision.base import Images
+from gpux.pipelines.vision.base import ImageOpenOptions, Images
 from gpux.pipelines.vision.boxes import check_share
 from gpux.pipelines.vision.drawing import draw_masks
 from gpux.pipelines.vision.locating import LocatingPipeline
@@ -28,7 +28,7 @@ from gpux.pipelines.vision.segments import (
     panoptic,
     semantic,
 )
-from gpux.processors.image.load import ImageInput, load_image
+from gpux.processors.image.load import ImageInput
 from gpux.processors.image.processor import PreparedImage
 
 Subtask = Literal["semantic", "instance", "panoptic"]
@@ -46,7 +46,7 @@ class ImageSegmentationOptions(CallOptions, total=False):
     ]
 
 
-class ImageSegmentationArguments(ImageSegmentationOptions, OpenOptions, total=False):
+class ImageSegmentationArguments(ImageSegmentationOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ImageSegmentationPipeline`."""
 
 
@@ -175,7 +175,7 @@ class ImageSegmentationPipeline(LocatingPipeline):
 
     def picture(self, inputs: ImageInput, answer: Any) -> Image.Image:
         """The picture with the masks of an answer in colours, and their labels."""
-        return draw_masks(load_image(inputs), answer)
+        return draw_masks(self.open_image(inputs), answer)
 
 
 def _or(value: float | None, default: float) -> float:

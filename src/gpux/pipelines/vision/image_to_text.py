@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import Kind, OpenOptions
+from gpux.pipelines.base import Kind
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt
 from gpux.pipelines.generation.options import GenerationCallOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.pipelines.options import Option
-from gpux.pipelines.vision.base import Images, as_images, stacked, together
-from gpux.processors.image.load import ImageInput, is_image_input, load_image
+from gpux.pipelines.vision.base import ImageOpenOptions, Images, as_images, stacked, together
+from gpux.processors.image.load import ImageInput, is_image_input, load_image, name_errors
 from gpux.processors.image.processor import ImageProcessor, open_image_processor
 from gpux.runtime.generation.engine.encoder_decoder import EncoderDecoder
 from gpux.runtime.generation.engine.state import State
@@ -39,7 +39,7 @@ class ImageToTextOptions(GenerationCallOptions, total=False):
     generate_kwargs: Annotated[Mapping[str, Any] | None, Option("generation options in a dict, as in transformers")]
 
 
-class ImageToTextArguments(ImageToTextOptions, OpenOptions, total=False):
+class ImageToTextArguments(ImageToTextOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ImageToTextPipeline`."""
 
 
@@ -67,7 +67,10 @@ class ImageToTextPipeline(GenerationPipeline):
 
     def __init__(self, model: StoredModel, **arguments: Unpack[ImageToTextArguments]) -> None:
         self._text_config: Mapping[str, Any] = model.read_json("config.json").get("text_config") or {}
-        super().__init__(model, **arguments)
+        opening: dict[str, Any] = dict(arguments)
+        self.allow_urls = bool(opening.pop("allow_urls", False))
+        super().__init__(model, **opening)
+        self._arguments = {**self._arguments, "allow_urls": self.allow_urls}
         self.processor: ImageProcessor = open_image_processor(model)
         names = self.graphs.names
         self._model: EncoderDecoder | None = None
@@ -141,13 +144,14 @@ class ImageToTextPipeline(GenerationPipeline):
         return self._pictured(item, 0, call)
 
     def _pictured(self, item: ImageInput, index: int, call: Call) -> Prompt:
-        image = load_image(item, index)
+        with name_errors(item, index):
+            arrays = self.processor(load_image(item, index, allow_urls=self.allow_urls)).inputs
         text = call.chosen.get("prompt")
         if text is not None and not isinstance(text, str):
             raise UsageError(f"prompt is {text!r}, and must be a text", hint="Give one text for all pictures.")
         begun = self._begin(text, call.options)
         before = begun if text else ()
-        return _Pictured((), begun, before, arrays=self.processor(image).inputs)
+        return _Pictured((), begun, before, arrays=arrays)
 
     def _begin(self, text: str | None, options: GenerationOptions) -> tuple[int, ...]:
         """The tokens that the answer continues."""

@@ -11,15 +11,15 @@ from PIL import Image
 
 from gpux.errors import InputError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions, Parts
+from gpux.pipelines.base import AnswerRow, Parts
 from gpux.pipelines.options import CallOptions, Option
-from gpux.pipelines.vision.base import Images
+from gpux.pipelines.vision.base import ImageOpenOptions, Images
 from gpux.pipelines.vision.boxes import SIDES, check_share
 from gpux.pipelines.vision.drawing import draw_keypoints
 from gpux.pipelines.vision.heatmaps import in_picture, peaks
 from gpux.pipelines.vision.locating import LocatingPipeline
 from gpux.processors.image.keypoints import PoseProcessor
-from gpux.processors.image.load import ImageInput, is_image_input, load_image
+from gpux.processors.image.load import ImageInput, is_image_input
 
 _KNOWN = ("VitPoseImageProcessor",)
 #: Pixels of the filter that smooths a heatmap: for a deviation of 2 in training.
@@ -39,7 +39,7 @@ class KeypointDetectionOptions(CallOptions, total=False):
     kernel_size: Annotated[int, Option("pixels of the filter that smooths a heatmap", default=KERNEL)]
 
 
-class KeypointDetectionArguments(KeypointDetectionOptions, OpenOptions, total=False):
+class KeypointDetectionArguments(KeypointDetectionOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`KeypointDetectionPipeline`."""
 
 
@@ -107,7 +107,7 @@ class KeypointDetectionPipeline(LocatingPipeline):
                 if "image" not in item:
                     raise InputError(f"input {index} is a dict without the key image", index=index)
                 boxes, item = item.get("boxes", boxes), item["image"]
-            image = load_image(item, index)
+            image = self.open_image(item, index)
             whole = (0.0, 0.0, float(image.width), float(image.height))
             found = [whole] if boxes is None else [_numbers(box, index) for box in boxes]
             return _Prepared(self._pose.boxes(image, found), boxes=found)
@@ -145,7 +145,7 @@ class KeypointDetectionPipeline(LocatingPipeline):
 
     def picture(self, inputs: ImageInput | Mapping[str, Any], answer: Any) -> Image.Image:
         """The picture with the points and boxes of an answer."""
-        return draw_keypoints(load_image(inputs["image"] if isinstance(inputs, Mapping) else inputs), answer)
+        return draw_keypoints(self.open_image(inputs["image"] if isinstance(inputs, Mapping) else inputs), answer)
 
 
 def _numbers(box: Any, index: int) -> tuple[float, float, float, float]:

@@ -12,15 +12,15 @@ from PIL import Image
 
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.base import AnswerRow, check_positive
 from gpux.pipelines.options import CallOptions, Option
-from gpux.pipelines.vision.base import Images
+from gpux.pipelines.vision.base import ImageOpenOptions, Images
 from gpux.pipelines.vision.boxes import check_share
 from gpux.pipelines.vision.drawing import draw_masks
 from gpux.pipelines.vision.interpolation import bilinear
 from gpux.pipelines.vision.locating import LocatingPipeline
 from gpux.pipelines.vision.pictures import grey_png
-from gpux.processors.image.load import ImageInput, is_image_input, load_image
+from gpux.processors.image.load import ImageInput, is_image_input
 from gpux.processors.image.processor import PreparedImage
 
 Floats = NDArray[np.float32]
@@ -49,7 +49,7 @@ class MaskGenerationOptions(CallOptions, total=False):
     crops_nms_thresh: Annotated[float, Option("overlap of the boxes of two masks of which one is dropped", default=0.7)]
 
 
-class MaskGenerationArguments(MaskGenerationOptions, OpenOptions, total=False):
+class MaskGenerationArguments(MaskGenerationOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`MaskGenerationPipeline`."""
 
 
@@ -162,7 +162,7 @@ class MaskGenerationPipeline(LocatingPipeline):
 
     def picture(self, inputs: ImageInput | Mapping[str, Any], answer: Any) -> Image.Image:
         """The picture with the masks of an answer in colours."""
-        image = load_image(inputs["image"] if isinstance(inputs, Mapping) else inputs)
+        image = self.open_image(inputs["image"] if isinstance(inputs, Mapping) else inputs)
         return draw_masks(image, [{"mask": mask} for mask in answer["masks"]])
 
     def _with_points(self, image: PreparedImage, options: Mapping[str, Any], index: int) -> _Prepared:

@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image
 
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.vision import boxes as located
-from gpux.pipelines.vision.base import Images
+from gpux.pipelines.vision.base import ImageOpenOptions, Images
 from gpux.pipelines.vision.drawing import draw_boxes
 from gpux.pipelines.vision.locating import LocatingPipeline
-from gpux.processors.image.load import ImageInput, load_image
+from gpux.processors.image.load import ImageInput
 from gpux.processors.image.processor import PreparedImage
 from gpux.runtime.numeric import sigmoid, softmax
 
@@ -31,7 +31,7 @@ class ObjectDetectionOptions(CallOptions, total=False):
     threshold: Annotated[float, Option("lowest score of an object in an answer", default=THRESHOLD)]
 
 
-class ObjectDetectionArguments(ObjectDetectionOptions, OpenOptions, total=False):
+class ObjectDetectionArguments(ObjectDetectionOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ObjectDetectionPipeline`."""
 
 
@@ -92,7 +92,7 @@ class ObjectDetectionPipeline(LocatingPipeline):
 
     def picture(self, inputs: ImageInput, answer: Any) -> Image.Image:
         """The picture with the boxes of an answer, their labels and scores."""
-        return draw_boxes(load_image(inputs), answer)
+        return draw_boxes(self.open_image(inputs), answer)
 
 
 def _best_class(logits: Floats) -> tuple[Floats, Any, Any]:

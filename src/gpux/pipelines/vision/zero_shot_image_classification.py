@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines import candidates
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import Tokenizer
-from gpux.pipelines.vision.base import ImagePipeline, Images, as_images, run_images
+from gpux.pipelines.vision.base import ImageOpenOptions, ImagePipeline, Images, as_images, run_images
 from gpux.processors.image.processor import PreparedImage
 from gpux.runtime.numeric import sigmoid, softmax
 from gpux.runtime.session import Session
@@ -39,7 +39,7 @@ class ZeroShotImageClassificationOptions(ZeroShotImageClassificationKeywords, to
     candidate_labels: Annotated[Sequence[str] | str, Option("the labels: a list, or separated by commas")]
 
 
-class ZeroShotImageClassificationArguments(ZeroShotImageClassificationOptions, OpenOptions, total=False):
+class ZeroShotImageClassificationArguments(ZeroShotImageClassificationOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ZeroShotImageClassificationPipeline`."""
 
 

@@ -12,15 +12,15 @@ from PIL import Image
 
 from gpux.errors import InputError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import AnswerRow, OpenOptions, Parts, check_positive
+from gpux.pipelines.base import AnswerRow, Parts, check_positive
 from gpux.pipelines.batching import BatchBudget
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.pipelines.vision import boxes as located
-from gpux.pipelines.vision.base import Images, run_images
+from gpux.pipelines.vision.base import ImageOpenOptions, Images, run_images
 from gpux.pipelines.vision.drawing import draw_boxes
 from gpux.pipelines.vision.locating import LocatingPipeline
-from gpux.processors.image.load import ImageInput, is_image_input, load_image
+from gpux.processors.image.load import ImageInput, is_image_input
 from gpux.processors.image.processor import PreparedImage
 from gpux.runtime.numeric import sigmoid
 from gpux.runtime.session import Session
@@ -45,7 +45,7 @@ class ZeroShotObjectDetectionOptions(ZeroShotObjectDetectionKeywords, total=Fals
     candidate_labels: Annotated[Sequence[str] | str, Option("the labels: a list, or separated by commas")]
 
 
-class ZeroShotObjectDetectionArguments(ZeroShotObjectDetectionOptions, OpenOptions, total=False):
+class ZeroShotObjectDetectionArguments(ZeroShotObjectDetectionOptions, ImageOpenOptions, total=False):
     """Keywords of :class:`ZeroShotObjectDetectionPipeline`."""
 
 
@@ -157,7 +157,7 @@ class ZeroShotObjectDetectionPipeline(LocatingPipeline):
 
     def picture(self, inputs: ImageInput | Mapping[str, Any], answer: Any) -> Image.Image:
         """The picture with the boxes of an answer, their labels and scores."""
-        return draw_boxes(load_image(inputs["image"] if isinstance(inputs, Mapping) else inputs), answer)
+        return draw_boxes(self.open_image(inputs["image"] if isinstance(inputs, Mapping) else inputs), answer)
 
     def _with_labels(self, image: PreparedImage, labels: Sequence[str]) -> _Prepared:
         limit = self.tokenizer.hard_limit if self._texts.length is None else self._texts.length

@@ -182,8 +182,7 @@ def _from_text(text: str, allow_urls: bool) -> bytes | Path:
             return read_address(text)
         raise InputError(
             "is an address, which is fetched only when asked for",
-            hint="Download the file and pass its path, or the picture that load_image(address, allow_urls=True) of "
-            "gpux.processors.image.load gives.",
+            hint="Open the pipeline with allow_urls=True, or download the file and pass its path.",
         )
     if text.startswith("data:"):
         header, comma, content = text.partition(",")
