@@ -24,7 +24,6 @@ from gpux.pipelines.vision.segments import (
     class_scores,
     enlarged,
     instances,
-    instances_of_pairs,
     panoptic,
     semantic,
 )
@@ -57,7 +56,6 @@ class _Family:
     subtasks: tuple[Subtask, ...]  #: the first one is the default
     outputs: tuple[str, ...]  #: logits of classes, and of masks where the model has queries
     mask_size: tuple[int, int] | None = None  #: masks are enlarged to this first
-    instances_of_pairs: bool = False  #: :func:`instances_of_pairs` in place of :func:`instances`
 
 
 _PIXELS = _Family(("semantic",), ("logits",))
@@ -74,7 +72,6 @@ _FAMILIES = {
     "ConditionalDetrImageProcessor": _DETR,
     "MaskFormerImageProcessor": _Family(_EVERY, _QUERIES),
     "Mask2FormerImageProcessor": _Family(_EVERY, _QUERIES, mask_size=(384, 384)),
-    "OneFormerImageProcessor": _Family(_EVERY, _QUERIES, instances_of_pairs=True),
 }
 
 
@@ -161,8 +158,6 @@ class ImageSegmentationPipeline(LocatingPipeline):
         }
         if options["subtask"] == "panoptic" or family is _DETR:
             return panoptic(found, size, **shares)
-        if family.instances_of_pairs:
-            return instances_of_pairs(found, size, **shares)
         return instances(found, size, threshold=options["threshold"])
 
     def to_json(self, answer: Any) -> Any:

@@ -71,16 +71,21 @@ def panoptic(
     every = softmax(found.classes)
     labels, scores = every.argmax(axis=1), every.max(axis=1)
     kept = np.flatnonzero((labels != found.classes.shape[1] - 1) & (scores > np.float32(threshold)))
-    return _owned(sigmoid(found.masks[kept]), scores[kept], labels[kept], size, mask_threshold, overlap)
-
-
-def instances_of_pairs(
-    found: Queries, size: tuple[int, int], *, threshold: float, mask_threshold: float, overlap: float
-) -> list[Segment]:
-    """As :func:`panoptic`, of pairs of a query and a class, with logits for masks: the instances of OneFormer."""
-    scores, labels, queries = _best_pairs(found)
-    kept = np.flatnonzero(scores > np.float32(threshold))
-    return _owned(found.masks[queries[kept]], scores[kept], labels[kept], size, mask_threshold, overlap)
+    if not len(kept):
+        return []
+    labels, scores = labels[kept], scores[kept]
+    owner = np.empty(size, dtype=np.intp)
+    alone = np.zeros(len(kept), dtype=np.int64)
+    for rows, band in bands(sigmoid(found.masks[kept]), size):
+        weighted = band * scores[:, None, None]
+        owner[rows] = weighted.argmax(axis=0)
+        alone += (weighted >= np.float32(mask_threshold)).sum(axis=(1, 2))
+    area = np.bincount(owner.ravel(), minlength=len(kept))
+    return [
+        Segment(int(labels[place]), owner == place, round(float(scores[place]), 6))
+        for place in range(len(kept))
+        if area[place] and alone[place] and float(np.float32(area[place]) / np.float32(alone[place])) > overlap
+    ]
 
 
 def instances(found: Queries, size: tuple[int, int], *, threshold: float) -> list[Segment]:
@@ -115,28 +120,3 @@ def _best_pairs(found: Queries) -> tuple[Floats, NDArray[np.intp], NDArray[np.in
     scores = softmax(found.classes)[:, :-1]
     places = unsorted_topk(scores.reshape(-1), len(scores))
     return scores.reshape(-1)[places], places % scores.shape[1], places // scores.shape[1]
-
-
-def _owned(
-    masks: Floats,
-    scores: Floats,
-    labels: NDArray[np.intp],
-    size: tuple[int, int],
-    mask_threshold: float,
-    overlap: float,
-) -> list[Segment]:
-    """Segments of the pixels where a mask [candidates, height, width] times its score is the highest."""
-    if not len(masks):
-        return []
-    owner = np.empty(size, dtype=np.intp)
-    alone = np.zeros(len(masks), dtype=np.int64)
-    for rows, band in bands(masks, size):
-        weighted = band * scores[:, None, None]
-        owner[rows] = weighted.argmax(axis=0)
-        alone += (weighted >= np.float32(mask_threshold)).sum(axis=(1, 2))
-    area = np.bincount(owner.ravel(), minlength=len(masks))
-    return [
-        Segment(int(labels[place]), owner == place, round(float(scores[place]), 6))
-        for place in range(len(masks))
-        if area[place] and alone[place] and float(np.float32(area[place]) / np.float32(alone[place])) > overlap
-    ]
