@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -40,6 +41,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tiff", ".bmp")
 )
 @click.option("--restart", is_flag=True, help="Write --output from the beginning, in place of continuing it.")
 @click.option("--save", type=click.Path(path_type=Path), help="Draw the answer: a picture, or a folder for several.")
+@click.option("--allow-urls", is_flag=True, help="Fetch pictures and sounds whose path is an http(s) address.")
 @click.option("--task", help="The task to run; by default the one that the model's files declare.")
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
 @click.option("--precision", metavar="NAME", help="int8, int4 …, or auto for the device; as REF:int8.")
@@ -56,6 +58,7 @@ def run_command(
     columns: tuple[str, ...],
     restart: bool,
     save: Path | None,
+    allow_urls: bool,
     task: str | None,
     revision: str | None,
     precision: str | None,
@@ -96,8 +99,8 @@ def run_command(
     options = task_options(kind, assignments, flags)
     _check_save(kind, save)
     if source is not None:
-        rows = _rows(kind, source, columns)
-    values = [] if given is None else [_value(kind, one) for one in given]
+        rows = _rows(kind, source, columns, urls=allow_urls)
+    values = [] if given is None else [_value(kind, one, urls=allow_urls) for one in given]
     with pipeline(task, model=model, device=device, **options) as pipe:
         for note in pipe.session.notes:  # devices that `auto` did not choose, and why
             terminal.say(f"! {note}")
@@ -160,12 +163,15 @@ def _given(inputs: tuple[str, ...]) -> list[str]:
     return [line.rstrip("\r\n") for line in stdin]
 
 
-def _value(kind: type[Pipeline], given: str) -> Any:
+def _value(kind: type[Pipeline], given: str, *, urls: bool) -> Any:
     """What the pipeline is called with: a text, the path of a checked file, or the dict that a task takes.
 
     Raises:
-        InputError: a file that is missing, or holds something else; a dict that is not JSON.
+        InputError: a file that is missing, or holds something else; an address; a dict that is not JSON.
     """
+    from gpux.pipelines.rows.source import open_input
+
+    opened = partial(open_input, takes=kind.takes, folder=Path(), urls=urls)
     if kind.input_keys:
         try:
             value = json.loads(given)
@@ -176,18 +182,8 @@ def _value(kind: type[Pipeline], given: str) -> Any:
         if not isinstance(value, dict):
             example = json.dumps(dict.fromkeys(kind.input_keys, "…"), ensure_ascii=False)
             raise InputError(f"{given!r} is not an input of {kind.task}", hint=f"Write it as '{example}'.")
-        return {key: _file(kind, item) if key == kind.takes else item for key, item in value.items()}
-    return given if kind.takes == "text" else _file(kind, given)
-
-
-def _file(kind: type[Pipeline], name: str) -> Path:
-    from gpux.pipelines.rows.content import check_file
-
-    if name.startswith(("http://", "https://")):
-        raise InputError(
-            f"{name} is a URL, and {kind.task} reads files", hint="Download it, and pass the file: curl -O URL."
-        )
-    return check_file(Path(name), kind.takes)
+        return {key: opened(item) if key == kind.takes != "text" else item for key, item in value.items()}
+    return given if kind.takes == "text" else opened(given)
 
 
 def _check_save(kind: type[Pipeline], save: Path | None) -> None:
@@ -219,11 +215,11 @@ def _save(terminal: Terminal, pipe: Pipeline, save: Path, values: Sequence[Any],
             terminal.say(f"✓ {target}")
 
 
-def _rows(kind: type[Pipeline], source: Path, columns: Sequence[str]) -> Rows:
+def _rows(kind: type[Pipeline], source: Path, columns: Sequence[str], *, urls: bool) -> Rows:
     from gpux.pipelines.rows.reading import open_rows
     from gpux.pipelines.rows.source import Columns
 
-    wanted: Columns = Columns(columns, kind.takes, kind.input_keys)
+    wanted: Columns = Columns(columns, kind.takes, kind.input_keys, urls)
     return open_rows(source, wanted)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +171,33 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         check_file(Path("a\0b"), "image")
     assert check_file(write(tmp_path / "right.txt", PNG), "image").name == "right.txt"
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """The address of a server on this machine that serves a folder with a picture and a text."""
+    folder = tmp_path / "served"
+    write(folder / "a.png", PNG)
+    write(folder / "b.png", "a text")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_addresses_are_fetched_only_where_that_is_allowed(tmp_path: Path, address: str) -> None:
+    file = write(tmp_path / "urls.txt", f"{address}/a.png\n{address}/b.png\n{address}/none.png\n")
+    refused = values(open_rows(file, Columns(takes="image")))
+    assert all("is fetched only where that is allowed" in message for message in refused)
+    picture, text, missing = values(open_rows(file, Columns(takes="image", urls=True)))
+    assert picture == PNG and "b.png is not a picture" in text and "none.png is refused with status 404" in missing
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def _has_blocks(config: Mapping[str, Any]) -> bool:
 
 
 class SummarizationPipeline(Text2TextGenerationPipeline):
-    """The same for summarization; the answer's key is ``summary_text``."""
+    """Summaries of texts; the answer's key is ``summary_text``."""
 
     task: ClassVar[str] = "summarization"
     model_task: ClassVar[str] = "text2text-generation"
@@ -181,7 +181,7 @@ class SummarizationPipeline(Text2TextGenerationPipeline):
 
 
 class TranslationPipeline(Text2TextGenerationPipeline):
-    """The same for translation; the answer's key is ``translation_text``.
+    """Translations of texts; the answer's key is ``translation_text``.
 
     Multilingual models need ``src_lang`` and ``tgt_lang``, as their tokenizer writes them (``en_XX``, ``eng_Latn``,
     ``en``).

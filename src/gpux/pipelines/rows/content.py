@@ -65,6 +65,24 @@ def read_kind(file: Path) -> Kind | None:
         return kind_of(opened.read(HEAD))
 
 
+def check_bytes(content: bytes, takes: Kind, name: str) -> bytes:
+    """The content of an input, where it is what the task takes.
+
+    Raises:
+        InputError: it is empty, or something else.
+    """
+    wanted = _WHAT[takes]
+    found = kind_of(content[:HEAD])
+    if not content:
+        raise InputError(f"{name} is empty, and {wanted} is expected", path=name)
+    if found != takes and not (takes == "audio" and found == "video"):  # the sound of a video
+        holds = "something else, perhaps a text" if found is None else _WHAT[found]
+        raise InputError(
+            f"{name} is not {wanted}: its content is {holds}", hint=f"Pass the path of {wanted}.", path=name
+        )
+    return content
+
+
 def check_file(file: Path, takes: Kind) -> Path:
     """The path of an input, where the file holds what the task takes.
 
@@ -85,12 +103,5 @@ def check_file(file: Path, takes: Kind) -> Path:
         raise InputError(f"{file} does not exist", hint=f"Pass the path of {wanted}.", path=str(file)) from exc
     except (OSError, ValueError) as exc:  # no permission; a name with a zero byte
         raise InputError(f"{file} cannot be read: {exc}", path=str(file)) from exc
-    found = kind_of(head)
-    if not head:
-        raise InputError(f"{file} is empty, and {wanted} is expected", path=str(file))
-    if found != takes and not (takes == "audio" and found == "video"):  # the sound of a video
-        holds = "something else, perhaps a text" if found is None else _WHAT[found]
-        raise InputError(
-            f"{file} is not {wanted}: its content is {holds}", hint=f"Pass the path of {wanted}.", path=str(file)
-        )
+    check_bytes(head, takes, str(file))
     return file

@@ -11,9 +11,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from gpux.download.address import is_address, read_address
 from gpux.errors import GpuxError, InputError, UsageError
 from gpux.pipelines.base import Kind
-from gpux.pipelines.rows.content import check_file
+from gpux.pipelines.rows.content import check_bytes, check_file
 
 #: Columns that hold the input where none is named, by what a task takes; the first that a file has is read.
 _USUAL: Mapping[Kind, Sequence[str]] = {
@@ -43,11 +44,13 @@ class Columns:
             the usual column of what the task takes.
         takes: what an input is.
         keys: keys of an input that is a dict, where the task has one.
+        urls: whether an input that is an http or https address is fetched.
     """
 
     chosen: Sequence[str] = ()
     takes: Kind = "text"
     keys: Sequence[str] = ()
+    urls: bool = False
 
     def found(self, file: Path, available: Sequence[str]) -> Mapping[str, str]:
         """Key of an input -> column, among the columns that a file has; the key ``""`` for an input that is no dict.
@@ -81,6 +84,29 @@ def _no_column(file: Path, name: str, available: Sequence[str]) -> UsageError:
         hint=f"Did you mean --column {near[0]}?" if near else "Name one of these with --column.",
         columns=list(available),
     )
+
+
+def open_input(name: str, takes: Kind, folder: Path, *, urls: bool = False) -> Path | bytes:
+    """The path of a file with what a task takes, or the bytes at an address.
+
+    Args:
+        name: a path, relative to ``folder``, or an http or https address.
+        takes: what the file has to hold.
+        folder: of relative paths.
+        urls: whether an address is fetched.
+
+    Raises:
+        InputError: no such file, one that holds something else, or an address that is not or cannot be fetched.
+    """
+    if not is_address(name):
+        return check_file(folder / name, takes)
+    if not urls:
+        raise InputError(
+            f"{name} is an address, which is fetched only where that is allowed",
+            hint="Pass --allow-urls, or download it and pass the file.",
+            path=name,
+        )
+    return check_bytes(read_address(name), takes, name)
 
 
 class Rows(ABC):
@@ -152,4 +178,4 @@ class Rows(ABC):
             raise InputError(
                 f"row {number} has {type(value).__name__} in place of a path or of the bytes of a file", index=number
             )
-        return check_file(self.path.parent / value, self.columns.takes)
+        return open_input(value, self.columns.takes, self.path.parent, urls=self.columns.urls)
