@@ -152,3 +152,12 @@ def test_options_of_a_task_have_flags(model: StoredModel, capsys: Captured) -> N
     assert outputs[0] == outputs[1] != outputs[3] and len(outputs[2].splitlines()) == 2
     assert run(["run", ID, "--", "--function-to-apply"]) == 0
     assert capsys.readouterr().out.startswith("--function-to-apply\t")
+
+
+def test_an_option_of_another_task_of_the_model_names_the_task(model: StoredModel, capsys: Captured) -> None:
+    command = ["run", ID, "a", "--candidate-labels", "near, far"]
+    assert run(command) == 2
+    hint = "zero-shot-classification has it: add --task zero-shot-classification."
+    assert hint in capsys.readouterr().err
+    assert run([*command, "--task", "zero-shot-classification"]) == 0
+    assert {line.rpartition("\t")[2] for line in capsys.readouterr().out.splitlines()} == {"near", "far"}

@@ -106,6 +106,7 @@ def test_several_texts_and_a_generator_give_the_answers_of_each(find: TokenClass
 def test_labelled_tokens_as_rows(find: TokenClassificationPipeline) -> None:
     [found] = find.answers([SHORT])
     assert find.render(found)[0] == AnswerRow(f"{found[0]['entity']}: {found[0]['word']}", found[0]["score"])
+    assert find.render([]) == [AnswerRow("")]
 
 
 @pytest.mark.parametrize(

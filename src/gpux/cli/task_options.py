@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,8 +48,24 @@ def task_options(kind: type[Pipeline], assignments: Sequence[str], flags: Mappin
         if not equals:
             raise UsageError(f"--option {assignment} has no value", hint="Write it as --option top_k=3.")
         texts[name.strip().replace("-", "_")] = text
+    _check_task(kind, {**found, **texts})
     check_names(kind.task, {**found, **texts}, sorted(specs))
     return {**found, **{name: parse_option(kind.task, specs[name], text) for name, text in texts.items()}}
+
+
+def _check_task(kind: type[Pipeline], names: Iterable[str]) -> None:
+    """Refuse an option of another task that the same model serves, such as zero-shot-classification.
+
+    Raises:
+        UsageError: with that task as its hint.
+    """
+    own = {spec.name for spec in kind.options()}
+    missing = sorted(set(names) - own)
+    if not missing:
+        return
+    for task, other in _pipelines():
+        if other.model_task == kind.model_task and set(missing) <= {spec.name for spec in other.options()}:
+            raise UsageError(f"{kind.task} has no option {missing[0]}", hint=f"{task} has it: add --task {task}.")
 
 
 def _as_assignments(args: Sequence[str], known: set[str]) -> Iterator[str]:
@@ -81,13 +97,16 @@ def _as_assignments(args: Sequence[str], known: set[str]) -> Iterator[str]:
 
 def _options_of_tasks() -> dict[str, OptionSpec]:
     """The options of all tasks by name; those of a pipeline whose extra is not installed are left out."""
+    return {spec.name: spec for _, kind in _pipelines() for spec in kind.options()}
+
+
+def _pipelines() -> Iterator[tuple[str, type[Pipeline]]]:
+    """Each task with its pipeline class, if the class's extra is installed."""
     from gpux.pipelines.registry import pipelines
 
-    found: dict[str, OptionSpec] = {}
-    for point in pipelines().values():
+    for task, point in pipelines().items():
         try:
             kind: type[Pipeline] = point.load()
         except (GpuxError, ImportError):
             continue
-        found |= {spec.name: spec for spec in kind.options()}
-    return found
+        yield task, kind

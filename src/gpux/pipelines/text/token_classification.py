@@ -196,11 +196,11 @@ class TokenClassificationPipeline(TextPipeline):
         return _largest(found) if len(prepared.parts) > 1 else found
 
     def render(self, answer: Any) -> list[AnswerRow]:
-        """A line for each entry: its label and its words."""
+        """A line for each entry: its label and its words; an empty one where all labels were left out."""
         return [
             AnswerRow(f"{entry.get('entity_group', entry.get('entity'))}: {entry['word']}", entry["score"])
             for entry in answer
-        ]
+        ] or [AnswerRow("")]
 
     def _tokens(self, prepared: _Text, window: Window, scores: Floats) -> list[_Token]:
         found = []

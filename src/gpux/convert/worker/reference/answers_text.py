@@ -54,7 +54,7 @@ def open_labels(original: Original) -> Opened:
 
 
 def open_token_labels(original: Original) -> Opened:
-    """``pipeline("token-classification")``, asked where rounding does not change a token's label.
+    """``pipeline("token-classification")``, asked where neither rounding nor padding changes a token's label.
 
     Raises:
         NoReferenceError: the model reads a picture too.
@@ -81,7 +81,8 @@ def open_token_labels(original: Original) -> Opened:
             answer = pipe(question.inputs, **options)
         finally:
             pipe.tokenizer.model_max_length = limit
-        return (question, jsonable(answer)) if all(map(_is_clear, outputs)) else None
+        proves = all(_is_clear(one) and _reads_no_padding(pipe, one) for one in outputs)
+        return (question, jsonable(answer)) if proves else None
 
     return Opened(CALL, list(labelled_tokens(texts)), ask)
 
@@ -132,6 +133,19 @@ def _is_clear(output: Mapping[str, Any]) -> bool:
     best = scores.topk(2, dim=-1).values
     read = output["special_tokens_mask"][0] == 0
     return bool((best[:, 0] - best[:, 1])[read].gt(_CLEAR).all())
+
+
+def _reads_no_padding(pipe: Any, output: Mapping[str, Any]) -> bool:
+    """Whether the padding of a window, which gpux does not have, leaves the scores of its tokens alone."""
+    if "attention_mask" not in output:
+        return pipe.tokenizer.pad_token_id not in output["input_ids"].tolist()[0]
+    read = output["attention_mask"][0] == 1
+    if read.all():
+        return True
+    names = [name for name in pipe.tokenizer.model_input_names if name in output]
+    with torch.no_grad():
+        found = pipe.model(**{name: output[name][:, read] for name in names})[0]
+    return bool(torch.allclose(found[0].float(), output["logits"][0][read].float(), rtol=_CLEAR, atol=_CLEAR))
 
 
 def _check_reads_text(original: Original) -> None:
