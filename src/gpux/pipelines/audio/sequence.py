@@ -274,7 +274,7 @@ class TextDecoder:
             raise UsageError(
                 f"{self._pipeline.model.id} gives no timestamps", hint="Whisper models and those with CTC do."
             )
-        if left := sorted(set(given) & {"language", "task", "prompt", "prompt_ids", "return_language"}):
+        if left := sorted(set(given) & {"language", "task", "translate", "prompt", "prompt_ids", "return_language"}):
             raise UsageError(f"{self._pipeline.model.id} does not take {', '.join(left)}", hint="Whisper models do.")
         chosen = generation_options(given)
         if "temperature" in given:

@@ -13,13 +13,14 @@ from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.load import SoundInput
 
 
-class SpeechDefaults(GenerationKeywords, CallOptions, total=False):
-    """Options of automatic-speech-recognition that may be set when the pipeline is opened."""
+class AutomaticSpeechRecognitionOptions(GenerationKeywords, CallOptions, total=False):
+    """Options of automatic-speech-recognition; those of generation are for encoder-decoders."""
 
     generate_kwargs: Annotated[
         Mapping[str, Any] | None, Option("options in a dict, as transformers takes those of encoder-decoders")
     ]
     language: Annotated[str | None, Option("Whisper: language of the sound, 'german' or 'de'; by default detected")]
+    translate: Annotated[bool | None, Option("Whisper: give English text; as the task 'translate' of transformers")]
     return_language: Annotated[bool | None, Option("Whisper: give the language of each chunk")]
     prompt: Annotated[str | None, Option("Whisper: text before the sound, such as names that are spoken")]
     prompt_ids: Annotated[Sequence[int] | None, Option("Whisper: tokens of such a text, the begin token included")]
@@ -65,13 +66,7 @@ class SpeechDefaults(GenerationKeywords, CallOptions, total=False):
     ]
 
 
-class AutomaticSpeechRecognitionOptions(SpeechDefaults, total=False):
-    """Options of automatic-speech-recognition; those of generation are for encoder-decoders."""
-
-    task: Annotated[Literal["transcribe", "translate"] | None, Option("Whisper: translate gives English text")]
-
-
-class AutomaticSpeechRecognitionArguments(SpeechDefaults, OpenOptions, total=False):
+class AutomaticSpeechRecognitionArguments(AutomaticSpeechRecognitionOptions, OpenOptions, total=False):
     """Keywords of :class:`gpux.pipelines.audio.speech_recognition.AutomaticSpeechRecognitionPipeline`."""
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Unpack
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, Unpack
 
 from gpux.model.variant import StoredModel
 from gpux.pipelines.audio.base import AudioPipeline, Sounds, as_sounds
 from gpux.pipelines.audio.ctc import CtcDecoder
-from gpux.pipelines.audio.sequence import TextDecoder, is_encoder_decoder
+from gpux.pipelines.audio.sequence import BEAMS, TextDecoder, is_encoder_decoder
 from gpux.pipelines.audio.speech import (
     AutomaticSpeechRecognitionArguments,
     AutomaticSpeechRecognitionOptions,
@@ -16,10 +17,12 @@ from gpux.pipelines.audio.speech import (
 )
 from gpux.pipelines.audio.whisper import WhisperDecoder
 from gpux.pipelines.base import AnswerRow
+from gpux.pipelines.generation.base import generation_help
+from gpux.pipelines.options import OptionSpec
 
 
 class AutomaticSpeechRecognitionPipeline(AudioPipeline):
-    """Text of speech, by models with a CTC output.
+    """Text of speech, by models with a CTC output, and by encoder-decoders: Whisper, Moonshine, Speech2Text.
 
     >>> transcribe = AutomaticSpeechRecognitionPipeline(model)
     >>> transcribe("speech.wav")
@@ -38,22 +41,39 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
             return CtcDecoder(self)
         return WhisperDecoder(self) if self.config.get("model_type") == "whisper" else TextDecoder(self)
 
-    def __call__(self, inputs: Sounds, **options: Unpack[AutomaticSpeechRecognitionOptions]) -> Any:
+    def __call__(
+        self,
+        inputs: Sounds,
+        *,
+        task: Literal["transcribe", "translate"] | None = None,
+        **options: Unpack[AutomaticSpeechRecognitionOptions],
+    ) -> Any:
         """The text of speech.
 
         Args:
             inputs: a sound (path, bytes, file object, array, or a dict of an array and its rate), or several.
+            task: of a Whisper model: ``translate`` gives English text.
             options: see :class:`AutomaticSpeechRecognitionOptions`.
 
         Returns:
             ``{"text": str}``, with ``return_timestamps`` also ``"chunks": [{"text": str, "timestamp": (start, end)}]``
-            in seconds, and a list of such dicts for several sounds.
+            in seconds, and a list of such dicts for several sounds. The end of the last chunk is None if the model
+            gave none.
 
         Raises:
             InputError: an input cannot be read as a sound, or is too short for the model.
-            UsageError: an unknown or invalid option.
+            UsageError: an unknown or invalid option, or one that the model does not have.
+            ContextLengthError: a prompt leaves no room for text.
         """
+        if task is not None:
+            options["generate_kwargs"] = {**(options.get("generate_kwargs") or {}), "task": task}
         return super().__call__(inputs, **options)
+
+    @classmethod
+    def options(cls) -> list[OptionSpec]:
+        """The options of a call; those of generation have defaults that apply if the model's own files set none."""
+        found = [generation_help(spec) for spec in super().options()]
+        return [replace(spec, default=BEAMS) if spec.name == "num_beams" else spec for spec in found]
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Check the options, as far as the model has them."""

@@ -69,6 +69,10 @@ class WhisperDecoder:
         if timestamps == "word":
             self._check_words()
         language, task = given.get("language"), given.get("task")
+        if given.get("translate"):
+            if task not in (None, "translate"):
+                raise UsageError(f"translate and task={task!r} contradict each other", hint="Give one of them.")
+            task = "translate"
         self._settings.check(language=language, task=task, timestamps=bool(timestamps))
         if given.get("no_speech_threshold") is not None and given.get("logprob_threshold") is None:
             raise UsageError("no_speech_threshold needs logprob_threshold", hint="Set logprob_threshold=-1.0.")

@@ -129,7 +129,7 @@ class GenerationPipeline(Pipeline):
     @classmethod
     def options(cls) -> list[OptionSpec]:
         """The options of a call; the defaults of generation options apply if the model's own files set none."""
-        return [_described(spec) for spec in super().options()]
+        return [generation_help(spec) for spec in super().options()]
 
     def resolve(self, options: Mapping[str, Any]) -> Call:
         """The options of a call, those of generation over the model's own."""
@@ -308,7 +308,7 @@ class GenerationPipeline(Pipeline):
         return found
 
 
-def _described(spec: OptionSpec) -> OptionSpec:
+def generation_help(spec: OptionSpec) -> OptionSpec:
     """A generation option with its default, help and range from :class:`GenerationOptions`; others unchanged."""
     known = option_names().get(spec.name)
     if known is None:
