@@ -42,7 +42,7 @@ def draw_boxes(picture: Image.Image, found: Iterable[Mapping[str, Any]]) -> Imag
     colours = _colours(entry["label"] for entry in entries)
     for entry in entries:
         canvas.box(_sides(entry["box"]), colours[entry["label"]])
-    for entry in entries:
+    for entry in reversed(entries):
         left, top, *_ = _sides(entry["box"])
         canvas.label(_text(entry["label"], entry.get("score")), (left, top), colours[entry["label"]])
     return canvas.picture
@@ -97,6 +97,7 @@ class _Canvas:
         short = min(self.picture.size)
         self._line = max(1, round(short / 200))
         self._font = ImageFont.load_default(size=max(10, round(short / 28)))
+        self._labels: list[tuple[float, float, float, float]] = []
 
     def box(self, sides: tuple[float, float, float, float], colour: Colour) -> None:
         """A box, in its colour between a dark and a light line."""
@@ -117,15 +118,24 @@ class _Canvas:
             self._draw.ellipse((place[0] - radius, place[1] - radius, place[0] + radius, place[1] + radius), fill=fill)
 
     def label(self, text: str, place: tuple[float, float], colour: Colour, *, centred: bool = False) -> None:
-        """A text on a ground of its colour: above a place, or around it, and always within the picture."""
+        """A text on a ground of its colour: above a place, or around it; below earlier ones, and within the picture."""
         left, top, right, bottom = self._draw.textbbox((0, 0), text, font=self._font)
         margin = max(1, self._line)
         width, height = right - left + 2 * margin, bottom - top + 2 * margin
         x, y = (place[0] - width / 2, place[1] - height / 2) if centred else (place[0], place[1] - height)
         x = max(0, min(x, self.picture.width - width))
         y = max(0, min(y, self.picture.height - height))
+        lower = y
+        while lower + height <= self.picture.height and self._covers_label((x, lower, x + width, lower + height)):
+            lower += height / 2
+        y = lower if lower + height <= self.picture.height else y
+        self._labels.append((x, y, x + width, y + height))
         self._draw.rectangle((x, y, x + width, y + height), fill=colour, outline=_BLACK)
         self._draw.text((x + margin - left, y + margin - top), text, fill=_readable(colour), font=self._font)
+
+    def _covers_label(self, area: tuple[float, float, float, float]) -> bool:
+        left, top, right, bottom = area
+        return any(x < right and left < end and y < bottom and top < low for x, y, end, low in self._labels)
 
 
 def _colours(labels: Iterable[str]) -> dict[str, Colour]:
