@@ -8,6 +8,7 @@ sum and the sum of squares of all. With ``--all FILE``, every value. Run with th
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import warnings
@@ -41,10 +42,12 @@ def main() -> None:
                 continue
             for name, array in outputs.items():
                 key = f"{image_cases.label(index, class_name)}/{place}/{name}"
-                if arguments.all:
-                    found[key] = array
-                else:
-                    found |= image_cases.summary(key, array)
+                found |= {key: array} if arguments.all else image_cases.summary(key, array)
+    for label, files in image_cases.FILES.items():
+        for place, picture in enumerate(image_cases.pictures()[:2]):
+            for name, array in of_files(files, picture).items():
+                key = f"files-{label}/{place}/{name}"
+                found |= {key: array} if arguments.all else image_cases.summary(key, array)
     if arguments.all:
         np.savez_compressed(arguments.all, **found)
         return
@@ -83,6 +86,15 @@ def reference(class_name: str, settings: dict[str, Any], picture: Any) -> dict[s
         if array.dtype.kind in "biuf" and name not in image_cases.OTHER_OUTPUTS:  # OneFormer adds a text
             outputs[name] = array
     return outputs
+
+
+def of_files(files: list[dict[str, Any]], picture: Any) -> dict[str, np.ndarray]:
+    """The outputs of the processor that a folder with these files gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in zip(("preprocessor_config.json", "config.json"), files, strict=True):
+            (Path(folder) / name).write_text(json.dumps(content))
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    return {name: np.asarray(value)[0] for name, value in processor(picture, return_tensors="np").items()}
 
 
 def dinov3(settings: dict[str, Any], picture: Any) -> np.ndarray:

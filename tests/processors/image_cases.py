@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,11 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("ZoeDepthImageProcessor", {"size": {"height": 40, "width": 56}, "ensure_multiple_of": 8}),
 )  # fmt: skip
 
+
+#: preprocessor_config.json and config.json as repositories have them, from several years of transformers.
+FILES: dict[str, list[dict[str, Any]]] = json.loads(
+    Path(__file__).with_name("image_files.json").read_text(encoding="utf-8")
+)
 
 #: Classes that take two or more pictures at once: frames, or two that are compared.
 TOGETHER = (

@@ -181,6 +181,7 @@ def _bomb() -> bytes:
         (io.StringIO("text"), "opened as text"),
         (PNG[: len(PNG) // 2], "cannot be read"),
         (_saved(_picture(64, 64), "JPEG")[:700], "truncated"),
+        (_saved(_picture(), "EPS"), "PostScript"),
         (_bomb(), "pixels, the most that gpux decodes"),
         ("data:image/png,abc", "without base64"),
         ("data:image/png;base64,****", "not valid base64"),

@@ -50,20 +50,34 @@ def test_values_equal_those_of_transformers(index: int, answers: dict[str, Any])
     """Pixel values and masks, on pictures of four odd sizes."""
     class_name, settings = image_cases.CASES[index]
     processor = make_image_processor(class_name, settings)
-    compared = 0
     for place, picture in enumerate(image_cases.pictures()):
         prefix = f"{image_cases.label(index, class_name)}/{place}/"
-        expected = {key: value for key, value in answers.items() if key.startswith(prefix)}
-        found: dict[str, Any] = {}
-        for name, array in prepare(processor, class_name, picture).items():
-            found |= image_cases.summary(prefix + name, array)
-        assert set(found) == set(expected)
-        for key, value in expected.items():
-            assert found[key].dtype == value.dtype
-            limit = 1e-6 * max(1.0, float(np.abs(value).max())) if key.endswith("#") else 1e-6
-            np.testing.assert_allclose(found[key], value, rtol=0, atol=limit, err_msg=key)
-        compared += len(expected)
-    assert compared
+        compare(prefix, prepare(processor, class_name, picture), answers)
+
+
+@pytest.mark.parametrize("label", image_cases.FILES)
+def test_files_of_repositories_mean_what_they_mean_to_transformers(
+    label: str, answers: dict[str, Any], tmp_path: Path
+) -> None:
+    """Sizes as numbers, older names of classes and of settings, nulls, and settings of torchvision."""
+    preprocessor_config, config = image_cases.FILES[label]
+    processor = open_image_processor(_model(tmp_path, preprocessor_config=preprocessor_config, config=config))
+    for place, picture in enumerate(image_cases.pictures()[:2]):
+        compare(f"files-{label}/{place}/", processor(picture).inputs, answers)
+
+
+def compare(prefix: str, inputs: Mapping[str, Any], answers: dict[str, Any]) -> None:
+    """Inputs of a graph with those of transformers."""
+    expected = {key: value for key, value in answers.items() if key.startswith(prefix)}
+    found: dict[str, Any] = {}
+    for name, array in inputs.items():
+        found |= image_cases.summary(prefix + name, array)
+    assert expected
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        assert found[key].dtype == value.dtype
+        limit = 1e-6 * max(1.0, float(np.abs(value).max())) if key.endswith("#") else 1e-6
+        np.testing.assert_allclose(found[key], value, rtol=0, atol=limit, err_msg=key)
 
 
 def test_each_class_has_a_case() -> None:

@@ -156,6 +156,8 @@ def _opened(image: Any, allow_urls: bool) -> Image.Image:
             f"is of type {type(image).__name__}",
             hint="Pass a path, bytes, a file object, a PIL image or a numpy array.",
         )
+    if opened.format == "EPS":  # Pillow gives such a file, which is a program, to Ghostscript
+        raise InputError("is a PostScript program, which gpux does not run", hint="Convert it to PNG.")
     if opened.width * opened.height > MOST_PIXELS:
         raise InputError(f"({opened.width} x {opened.height}) {_TOO_LARGE}", hint=_TOO_LARGE_HINT)
     return opened
@@ -234,7 +236,7 @@ def _bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
         return array.astype(np.uint8)
     wanted = "0 to 1" if np.issubdtype(array.dtype, np.floating) else "0 to 255"
     raise InputError(
-        f"is an array of {array.dtype} with values outside {wanted}",
+        f"has values of {array.dtype} outside {wanted}",
         hint="Pass uint8 from 0 to 255, or floats from 0 to 1 without NaN.",
     )
 
