@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.generation.text_generation import TextGenerationPipeline
     from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskPipeline
+    from gpux.pipelines.text.late_interaction import LateInteractionPipeline
     from gpux.pipelines.text.question_answering import QuestionAnsweringPipeline
     from gpux.pipelines.text.sentence_similarity import SentenceSimilarityPipeline
     from gpux.pipelines.text.sparse_embedding import SparseEmbeddingPipeline
@@ -75,6 +76,7 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("image-captioning", model), ImageToTextPipeline)
     assert_type(pipeline("vision2seq", model), ImageToTextPipeline)
     assert_type(pipeline("zero-shot-image-classification", model), ZeroShotImageClassificationPipeline)
+    assert_type(pipeline("late-interaction", model), LateInteractionPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
     assert_type(pipeline("causal-lm", model), TextGenerationPipeline)
     assert_type(pipeline("conversational", model), TextGenerationPipeline)

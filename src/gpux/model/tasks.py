@@ -17,6 +17,7 @@ ALIASES = {
     "sentence-embeddings": "feature-extraction",
     "sentence-similarity": "feature-extraction",
     "image-feature-extraction": "feature-extraction",
+    "late-interaction": "feature-extraction",
     "masked-lm": "fill-mask",
     "sparse-embedding": "fill-mask",
     "sentiment-analysis": "text-classification",
@@ -117,6 +118,7 @@ _SUFFIXES = (
     ("ForAudioFrameClassification", "audio-frame-classification"),
     ("ForXVector", "audio-xvector"),
     ("ForCTC", "automatic-speech-recognition"),
+    ("HF_ColBERT", "feature-extraction"),
     ("Model", "feature-extraction"),
 )
 

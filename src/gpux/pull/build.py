@@ -23,6 +23,7 @@ from gpux.proof.cases import SMALL_FOLDER
 from gpux.proof.comparison import keep_cases, prove
 from gpux.pull.answers import check_opens, has_pipeline, prove_staged
 from gpux.pull.candidates import Candidate
+from gpux.pull.colbert import place_head
 from gpux.pull.context import PullContext
 from gpux.pull.json_files import check_json_files
 from gpux.pull.layout import flattened, in_order, modules_at_top, placed
@@ -157,6 +158,7 @@ def _proven(
     source = flattened(snapshot, candidate.folder, staging.scratch / "source")
     report = _export(context, plan, snapshot, source, converter, staging.path, reference, graphs)
     _place_run_files(snapshot, candidate, staging)
+    place_head(source, staging.path)
     recipe = SHIPPED if graphs else converter.name
     with Graphs(staging.path, report.graphs, context.open_session) as opened:
         with context.stages.stage("prove", "Comparing the ONNX with the original") as done:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     from gpux.pipelines.generation.text_generation import TextGenerationPipeline
     from gpux.pipelines.text.feature_extraction import FeatureExtractionArguments, FeatureExtractionPipeline
     from gpux.pipelines.text.fill_mask import FillMaskArguments, FillMaskPipeline
+    from gpux.pipelines.text.late_interaction import LateInteractionArguments, LateInteractionPipeline
     from gpux.pipelines.text.question_answering import QuestionAnsweringArguments, QuestionAnsweringPipeline
     from gpux.pipelines.text.sentence_similarity import SentenceSimilarityArguments, SentenceSimilarityPipeline
     from gpux.pipelines.text.sparse_embedding import SparseEmbeddingArguments, SparseEmbeddingPipeline
@@ -378,6 +379,15 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[TextRankingArguments],
 ) -> TextRankingPipeline: ...
+@overload
+def pipeline(
+    task: Literal["late-interaction"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[LateInteractionArguments],
+) -> LateInteractionPipeline: ...
 @overload
 def pipeline(
     task: TextGeneration,

@@ -37,6 +37,7 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "config",
             r"(config|adapter_config|open_clip_config|modules|sentence_[a-z_]*config|config_sentence_transformers)\.(json|jinja|txt)",
         ),
+        ("config", r"artifact\.metadata"),  # ColBERT's own settings
     )
 )
 _TEMPLATES = re.compile(r"^additional_chat_templates/[^/]+\.jinja$")  # transformers: templates besides the default

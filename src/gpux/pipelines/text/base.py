@@ -135,7 +135,7 @@ class TextPipeline(Pipeline):
         mask = np.zeros(shape, dtype=np.int64)
         for row, text in enumerate(batch):
             span = self._span(len(text), width)
-            ids[row, span], mask[row, span] = text.ids, 1
+            ids[row, span], mask[row, span] = text.ids, text.attention
             if self.tokenizer.gives_types:
                 types[row, span] = text.type_ids
         for array in (ids, types, mask):

@@ -466,6 +466,36 @@ class Dense:
         return _floats(self._activation(vectors @ self._weight.T + self._bias))
 
 
+class TokenDense:
+    """A linear layer on the vectors of tokens, as ``pylate.models.Dense`` has it."""
+
+    def __init__(self, folder: Path) -> None:
+        config = _read_object(folder / "config.json")
+        weights = _weights(folder)
+        named = config.get("activation_function", "torch.nn.modules.linear.Identity")
+        self._activation = _activation({"activation_function": named}, folder)
+        self._weight = _tensor(weights, "linear.weight", folder)
+        self._bias = weights.get("linear.bias")
+        self._residual = bool(config.get("use_residual"))
+        self._other = weights.get("residual.weight")
+
+    @classmethod
+    def of(cls, weights: Mapping[str, Floats]) -> TokenDense:
+        """The layer of a ``linear.weight`` alone."""
+        layer = cls.__new__(cls)
+        layer._activation, layer._weight = _ACTIVATIONS["Identity"], weights["linear.weight"]
+        layer._bias, layer._residual, layer._other = weights.get("linear.bias"), False, None
+        return layer
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Apply the layer to float32 [tokens, dim]."""
+        found = vectors @ self._weight.T
+        found = self._activation(found if self._bias is None else found + self._bias)
+        if self._residual:
+            found = found + (vectors if self._other is None else vectors @ self._other.T)
+        return _floats(found)
+
+
 #: class name in modules.json -> the layer, opened from its folder
 LAYERS: dict[str, Callable[[Path], Layer]] = {
     "Dense": Dense,

@@ -40,6 +40,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def attention(self) -> int | list[int]:
+        """The attention mask of the tokens: 1 for all of them."""
+        return 1
+
 
 class Tokenizer:
     """The tokenizer of a stored model.
