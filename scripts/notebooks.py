@@ -32,7 +32,6 @@ ORDER = ("first-steps", "semantic-search", "choosing-a-precision", "pictures", "
 #: Id on the loopback Hub -> folder below tests/models.
 SERVED = {
     "gpux/small": "small",
-    "gpux/shapes-detector": "shapes-detector",
     "gpux/shapes-segmenter": "shapes-segmenter",
     "gpux/digits": "digits",
 }
