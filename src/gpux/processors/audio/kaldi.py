@@ -77,11 +77,11 @@ class SeamlessExtractor(KaldiExtractor):
     def __call__(self, samples: Samples, *, attention_mask: bool | None = None) -> PreparedSound:
         """Filter banks with mean 0 and variance 1 of each band, ``stride`` frames joined."""
         settings, stride = self.settings, int(self.settings["stride"])
-        banks = self.banks(samples)
-        count = np.float32(max(1, len(banks) - 1))
-        centered = banks - banks.mean(axis=0)
-        variance = np.square(banks - banks.mean(axis=0)).sum(axis=0) / count  # of a sample, as torch computes it
-        values = centered / np.sqrt(variance + np.float32(1e-7))
+        banks = np.asfortranarray(
+            self.banks(samples)
+        )  # whose sums numpy rounds as transformers' array, which has this order
+        variance = banks.var(axis=0, ddof=min(1, len(banks) - 1))
+        values = (banks - banks.mean(axis=0)) / np.sqrt(variance + 1e-7)
         total, side = len(values) + len(values) % 2, str(settings["padding_side"])
         mask = padded(np.ones(len(values), dtype=np.int64), total, 0, side)
         values = padded(values, total, settings["padding_value"], side)
