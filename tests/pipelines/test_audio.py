@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,9 @@ def test_a_long_file_is_read_in_chunks_in_bounded_memory(
         ({"stride_length_s": 1}, "without chunk_length_s"),
         ({"chunk_length_s": 0.001, "stride_length_s": 0}, "not longer than its strides"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"language": "english"}, "has no option language"),
+        ({"language": "english"}, "a model with a CTC output has no option language"),
+        ({"num_beams": 3}, "a model with a CTC output has no option num_beams"),
+        ({"languages": "english"}, "has no option languages"),
     ],
     ids=str,
 )
@@ -223,6 +227,35 @@ def test_the_place_of_a_bad_sound_is_named(classify: AudioClassificationPipeline
     kept = dict(classify.iter_answers([tones(0.5), np.zeros(0, np.float32), tones(0.5)], on_error="keep"))
     assert isinstance(kept[1], InputError)
     assert kept[0] == kept[2] == classify(tones(0.5))
+
+
+def test_a_sound_at_an_address_is_fetched_where_the_pipeline_is_opened_for_it(tmp_path: Path) -> None:
+    model = stored(tmp_path, "audio-classification", pooled=True)
+    soundfile.write(tmp_path / "sound.flac", tones(0.5), RATE)
+    body = (tmp_path / "sound.flac").read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/sound.flac" else 404)
+            self.end_headers()
+            if self.path == "/sound.flac":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with pipeline("audio-classification", model) as pipe, pytest.raises(InputError) as refused:
+            pipe(f"{address}/sound.flac")
+        assert "allow_urls=True" in str(refused.value.hint)
+        with pipeline("audio-classification", model, allow_urls=True) as pipe:
+            assert pipe(f"{address}/sound.flac") == pipe(body)
+            with pytest.raises(InputError, match=r"sound 1: .*404") as missing:
+                pipe([body, f"{address}/other.flac"])
+        server.shutdown()
+    assert missing.value.details["index"] == 1
 
 
 def test_invalid_options_of_labels_are_refused(classify: AudioClassificationPipeline) -> None:

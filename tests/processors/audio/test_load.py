@@ -169,7 +169,7 @@ def test_a_bad_file_is_refused_by_its_name(tmp_path: Path, kind: str, message: s
         ({"array": np.zeros(10), "sampling_rate": float("nan")}, "sampling rate of nan"),
         (3, "is int"),
         (None, "is NoneType"),
-        ("https://localhost/a.wav", "is an address"),
+        ("https://localhost/a.wav", "is an address, which is fetched only when asked for"),
         (b"", "cannot be read as a sound"),
     ],
 )

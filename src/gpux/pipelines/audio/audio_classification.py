@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gpux.errors import UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.audio.base import AudioPipeline, Sounds
-from gpux.pipelines.base import AnswerRow, OpenOptions, check_positive
+from gpux.pipelines.audio.base import AudioOpenOptions, AudioPipeline, Sounds
+from gpux.pipelines.base import AnswerRow, check_positive
 from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.prepared import PreparedSound
 from gpux.runtime.numeric import sigmoid, softmax
@@ -29,7 +29,7 @@ class AudioClassificationOptions(CallOptions, total=False):
     ]
 
 
-class AudioClassificationArguments(AudioClassificationOptions, OpenOptions, total=False):
+class AudioClassificationArguments(AudioClassificationOptions, AudioOpenOptions, total=False):
     """Keywords of :class:`AudioClassificationPipeline`."""
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Unpack
 import numpy as np
 
 from gpux.model.variant import StoredModel
-from gpux.pipelines.audio.base import AudioPipeline, Sounds
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.audio.base import AudioOpenOptions, AudioPipeline, Sounds
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.prepared import PreparedSound
 from gpux.runtime.token_outputs import TOKEN_VECTORS
@@ -23,7 +23,7 @@ class VectorOptions(CallOptions, total=False):
     return_arrays: Annotated[bool, Option("numpy arrays instead of nested lists", default=False)]
 
 
-class VectorArguments(VectorOptions, OpenOptions, total=False):
+class VectorArguments(VectorOptions, AudioOpenOptions, total=False):
     """Keywords of :class:`AudioFeatureExtractionPipeline`."""
 
 

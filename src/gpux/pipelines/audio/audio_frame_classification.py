@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gpux.errors import UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.audio.base import AudioPipeline, Sounds
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.audio.base import AudioOpenOptions, AudioPipeline, Sounds
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.prepared import PreparedSound
 from gpux.runtime.numeric import sigmoid
@@ -28,7 +28,7 @@ class AudioFrameClassificationOptions(CallOptions, total=False):
     ]
 
 
-class AudioFrameClassificationArguments(AudioFrameClassificationOptions, OpenOptions, total=False):
+class AudioFrameClassificationArguments(AudioFrameClassificationOptions, AudioOpenOptions, total=False):
     """Keywords of :class:`AudioFrameClassificationPipeline`."""
 
 

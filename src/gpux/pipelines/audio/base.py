@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.pipelines.base import Kind, Pipeline
+from gpux.pipelines.base import Kind, OpenOptions, Pipeline
 from gpux.pipelines.batching import BatchBudget
+from gpux.pipelines.options import Option
 from gpux.processors.audio.extractor import open_feature_extractor
-from gpux.processors.audio.load import SoundInput, load_sound
+from gpux.processors.audio.load import SoundInput, fetch_sound, load_sound
 from gpux.processors.audio.prepared import PreparedSound, Samples
 from gpux.runtime.session import Session
 
@@ -45,6 +46,12 @@ _WAVEFORM_TYPES = frozenset(
 )
 
 
+class AudioOpenOptions(OpenOptions, total=False):
+    """How a pipeline of sounds is opened."""
+
+    allow_urls: Annotated[bool, Option("fetch sounds that are given as http or https addresses", default=False)]
+
+
 class AudioPipeline(Pipeline):
     """A pipeline whose graph reads what a feature extractor makes of a sound.
 
@@ -55,8 +62,16 @@ class AudioPipeline(Pipeline):
     #: units are samples: 20 s of sound at 16 kHz for each thread
     budget: ClassVar[BatchBudget] = BatchBudget(cpu_per_thread=320_000, one_thread=320_000, device=10_000_000)
 
-    def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
+    def __init__(
+        self,
+        model: StoredModel,
+        *,
+        allow_urls: bool = False,
+        **arguments: Any,  # a subclass names their types
+    ) -> None:
         super().__init__(model, **arguments)
+        self.allow_urls = allow_urls
+        self._arguments = {**self._arguments, "allow_urls": allow_urls}
         self.extractor = open_feature_extractor(model)
         self.config = model.read_json("config.json")
         self._masked = any(spec.name == "attention_mask" for spec in self.session.inputs)
@@ -69,7 +84,18 @@ class AudioPipeline(Pipeline):
 
     def preprocess(self, inputs: Sounds, options: Any) -> Sequence[Any]:
         """The arrays of each sound."""
-        return [self.prepare(load_sound(sound, self.sampling_rate, i), i) for i, sound in enumerate(as_sounds(inputs))]
+        return [
+            self.prepare(load_sound(sound, self.sampling_rate, i), i) for i, sound in enumerate(self.sounds(inputs))
+        ]
+
+    def sounds(self, inputs: Sounds) -> list[SoundInput]:
+        """A list of sounds, from one sound or several; what is at addresses is fetched if that was asked for.
+
+        Raises:
+            InputError: an address cannot be fetched; ``index`` is its place.
+        """
+        found = as_sounds(inputs)
+        return [fetch_sound(sound, index) for index, sound in enumerate(found)] if self.allow_urls else found
 
     def prepare(self, samples: Samples, index: int = 0) -> PreparedSound:
         """The arrays of one sound, by its samples at :attr:`sampling_rate`.

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 WHOLE_SECONDS = 60.0
 #: Seconds of a chunk, and of its strides, where the call does not set them.
 CHUNK_SECONDS = 30.0
+_OPTIONS = frozenset(("batch_size", "chunk_length_s", "return_timestamps", "stride_length_s"))
 #: Chunks that are prepared at once.
 _AT_ONCE = 16
 
@@ -58,7 +59,12 @@ class CtcDecoder:
             log.warning("%s has a language model for its decoder, which gpux does not use", pipeline.model.id)
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Check ``chunk_length_s``, ``stride_length_s``, ``return_timestamps`` and ``batch_size``."""
+        """Check the options that such a model has; those of encoder-decoders are refused."""
+        others = sorted(name for name, value in options.items() if value is not None and name not in _OPTIONS)
+        if others:
+            raise UsageError(
+                f"a model with a CTC output has no option {others[0]}", hint=f"It has: {', '.join(sorted(_OPTIONS))}."
+            )
         check_positive(batch_size=options.get("batch_size"))
         timestamps = options.get("return_timestamps") or None
         if timestamps not in (None, "char", "word"):

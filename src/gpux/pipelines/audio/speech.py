@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from gpux.errors import UsageError
-from gpux.pipelines.base import OpenOptions
+from gpux.pipelines.audio.base import AudioOpenOptions
 from gpux.pipelines.generation.options import GenerationKeywords
 from gpux.pipelines.options import CallOptions, Option
 from gpux.processors.audio.load import SoundInput
@@ -66,7 +66,7 @@ class AutomaticSpeechRecognitionOptions(GenerationKeywords, CallOptions, total=F
     ]
 
 
-class AutomaticSpeechRecognitionArguments(AutomaticSpeechRecognitionOptions, OpenOptions, total=False):
+class AutomaticSpeechRecognitionArguments(AutomaticSpeechRecognitionOptions, AudioOpenOptions, total=False):
     """Keywords of :class:`gpux.pipelines.audio.speech_recognition.AutomaticSpeechRecognitionPipeline`."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal, Unpack
 
 from gpux.model.variant import StoredModel
-from gpux.pipelines.audio.base import AudioPipeline, Sounds, as_sounds
+from gpux.pipelines.audio.base import AudioPipeline, Sounds
 from gpux.pipelines.audio.ctc import CtcDecoder
 from gpux.pipelines.audio.sequence import BEAMS, TextDecoder, is_encoder_decoder
 from gpux.pipelines.audio.speech import (
@@ -81,7 +81,7 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
 
     def run(self, inputs: Any, options: Mapping[str, Any]) -> list[Any]:
         """One answer for each sound, in order; a long file is read in blocks, so that memory is bounded."""
-        return self.decoder.transcribe(as_sounds(inputs), self.resolve(self._merged(options)))
+        return self.decoder.transcribe(self.sounds(inputs), self.resolve(self._merged(options)))
 
     def postprocess(self, prepared: Any, output: Any, options: Any) -> Any:
         """Not used: a decoder's answer may need several runs."""

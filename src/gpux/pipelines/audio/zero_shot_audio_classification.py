@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines import candidates
-from gpux.pipelines.audio.base import AudioPipeline, Sounds, run_sounds
-from gpux.pipelines.base import AnswerRow, OpenOptions
+from gpux.pipelines.audio.base import AudioOpenOptions, AudioPipeline, Sounds, run_sounds
+from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.processors.audio.clap import stretched
@@ -40,7 +40,7 @@ class ZeroShotAudioClassificationOptions(ZeroShotAudioClassificationKeywords, to
     candidate_labels: Annotated[Sequence[str] | str, Option("the labels: a list, or separated by commas")]
 
 
-class ZeroShotAudioClassificationArguments(ZeroShotAudioClassificationOptions, OpenOptions, total=False):
+class ZeroShotAudioClassificationArguments(ZeroShotAudioClassificationOptions, AudioOpenOptions, total=False):
     """Keywords of :class:`ZeroShotAudioClassificationPipeline`."""
 
 

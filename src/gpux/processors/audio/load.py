@@ -19,6 +19,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from gpux.download.address import is_address, read_address
 from gpux.errors import InputError
 from gpux.processors.audio.containers import HEAD, container_blocks, is_container
 from gpux.processors.audio.prepared import Samples
@@ -84,6 +85,24 @@ def open_sound_blocks(sound: SoundInput, rate: int, block_seconds: float = 30.0,
     return _regular(_blocks(_Sound.open(sound, rate, index), rate), max(1, round(block_seconds * rate)))
 
 
+def fetch_sound(sound: SoundInput, index: int = 0) -> SoundInput:
+    """The bytes at an http or https address; any other sound as it is.
+
+    Args:
+        sound: as for :func:`load_sound`.
+        index: its place among several inputs, for errors.
+
+    Raises:
+        InputError: the server refuses, or does not answer.
+    """
+    if not isinstance(sound, str) or not is_address(sound):
+        return sound
+    try:
+        return read_address(sound)
+    except InputError as exc:
+        raise InputError(f"sound {index}: {exc.message}", hint=exc.hint, index=index) from exc
+
+
 class _Sound:
     """A sound with its name in errors, and its samples as they come."""
 
@@ -129,8 +148,12 @@ def _readable(sound: Any, name: str, index: int) -> tuple[Any, bytes]:
     """What libsndfile and PyAV open, a path or a file that can seek, and its first bytes."""
     if isinstance(sound, (bytes, bytearray, memoryview)):
         return io.BytesIO(sound), bytes(sound[:HEAD])
-    if isinstance(sound, str) and re.match(r"https?://", sound):
-        raise InputError(f"{name} is an address", hint="Download it, and pass the path or the bytes.", index=index)
+    if isinstance(sound, str) and is_address(sound):
+        raise InputError(
+            f"{name} is an address, which is fetched only when asked for",
+            hint="Open the pipeline with allow_urls=True, or download the file and pass its path.",
+            index=index,
+        )
     if isinstance(sound, (str, os.PathLike)):
         try:
             with Path(sound).open("rb") as opened:
