@@ -24,8 +24,8 @@ from gpux.convert.worker.reference.answers_library import NoReferenceError, Open
 
 #: Difference of the probabilities of a token's two best labels below which rounding may choose the other one.
 _CLEAR = 1e-4
-#: Inputs of models that read a picture with a text, which no pipeline of texts gives.
-_PICTURES = frozenset({"pixel_values", "image"})
+#: Inputs of models that read a picture or the structure of a page with a text, which no pipeline of texts gives.
+_MORE = frozenset({"pixel_values", "image", "xpath_tags_seq"})
 
 
 def open_token_vectors(original: Original) -> Opened:
@@ -57,7 +57,7 @@ def open_token_labels(original: Original) -> Opened:
     """``pipeline("token-classification")``, asked where neither rounding nor padding changes a token's label.
 
     Raises:
-        NoReferenceError: the model reads a picture too.
+        NoReferenceError: the model reads more than a text.
     """
     _check_reads_text(original)
     pipe, texts = original.open_pipeline(), original.texts()
@@ -91,15 +91,31 @@ def open_found(original: Original) -> Opened:
     """``pipeline("question-answering")``.
 
     Raises:
-        NoReferenceError: the model reads a picture too.
+        NoReferenceError: the model reads more than a text.
     """
     _check_reads_text(original)
     pipe = original.open_pipeline()
 
-    def ask(question: Question) -> tuple[Question, Any]:
+    def ask(question: Question) -> tuple[Question, Any] | None:
+        if "max_seq_len" in question.options and not _knows_the_context(pipe.tokenizer, question):
+            return None
         return question, jsonable(pipe(question.inputs, **question.options))
 
     return Opened(CALL, list(found(original.texts())), ask)
+
+
+def _knows_the_context(tokenizer: Any, question: Question) -> bool:
+    """Whether each window tells the question from the context: a tokenizer without a template of pairs (gptj, falcon)
+    does so in the first one only, so that transformers finds no answer in the others.
+    """
+    windows = tokenizer(
+        *question.inputs.values(),
+        truncation="only_second",
+        max_length=question.options["max_seq_len"],
+        stride=question.options["doc_stride"],
+        return_overflowing_tokens=True,
+    )
+    return all({0, 1} <= set(windows.sequence_ids(place)) for place in range(len(windows["input_ids"])))
 
 
 def open_masks(original: Original) -> Opened:
@@ -149,10 +165,10 @@ def _reads_no_padding(pipe: Any, output: Mapping[str, Any]) -> bool:
 
 
 def _check_reads_text(original: Original) -> None:
-    """Refuse a model that reads a picture with its text, such as layoutlmv3: its graphs read one too.
+    """Refuse a model that reads more than a text, such as layoutlmv3: its graphs need that too.
 
     Raises:
         NoReferenceError: with the name of the input.
     """
-    for name in _PICTURES.intersection(inspect.signature(original.model.forward).parameters):
+    for name in _MORE.intersection(inspect.signature(original.model.forward).parameters):
         raise NoReferenceError(f"the model reads {name}, which the pipeline does not give")
