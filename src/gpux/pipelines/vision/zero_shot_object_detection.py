@@ -161,7 +161,11 @@ class ZeroShotObjectDetectionPipeline(LocatingPipeline):
 
     def _with_labels(self, image: PreparedImage, labels: Sequence[str]) -> _Prepared:
         limit = self.tokenizer.hard_limit if self._texts.length is None else self._texts.length
-        texts = self.tokenizer(labels, limit=limit, truncation=False)
+        texts = self.tokenizer(labels, limit=None, truncation=False)
+        for label, text in zip(labels, texts, strict=True):
+            if limit is not None and len(text) > limit:
+                message = f"the label {label!r} has {len(text)} tokens, and {self.model.id} reads {limit}"
+                raise InputError(message, hint="Shorten it.", tokens=len(text), limit=limit)
         lengths: dict[int, list[int]] = {}
         for place, text in enumerate(texts):
             lengths.setdefault(len(text), []).append(place)
