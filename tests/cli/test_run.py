@@ -7,13 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from PIL import Image
 
 from gpux import Settings, pull_model
 from gpux.cli.main import run
-from gpux.errors import InputError, SessionError
+from gpux.cli.run import _save
+from gpux.cli.terminal import Terminal
+from gpux.errors import InputError, SessionError, UsageError
 from gpux.model.variant import StoredModel
+
+if TYPE_CHECKING:
+    from gpux.pipelines.base import Pipeline
 
 pytestmark = pytest.mark.hub
 
@@ -161,3 +168,28 @@ def test_an_option_of_another_task_of_the_model_names_the_task(model: StoredMode
     assert hint in capsys.readouterr().err
     assert run([*command, "--task", "zero-shot-classification"]) == 0
     assert {line.rpartition("\t")[2] for line in capsys.readouterr().out.splitlines()} == {"near", "far"}
+
+
+class Drawing:
+    """What `--save` calls of a pipeline."""
+
+    def picture(self, inputs: Any, answer: str) -> Image.Image:
+        return Image.new(answer, (3, 2))
+
+
+def test_pictures_of_answers_are_saved(tmp_path: Path, capsys: Captured) -> None:
+    terminal, pipe = Terminal(as_json=False, quiet=False), cast("Pipeline", Drawing())
+    _save(terminal, pipe, tmp_path / "new" / "one.jpg", [Path("a.png")], ["RGB"])
+    with Image.open(tmp_path / "new" / "one.jpg") as saved:
+        assert saved.size == (3, 2)
+    values = [Path("a/x.png"), Path("b/x.jpg"), b"bytes"]
+    _save(terminal, pipe, tmp_path / "several", values, ["RGB"] * 3)
+    assert sorted(file.name for file in (tmp_path / "several").iterdir()) == ["input-2.png", "x-1.png", "x.png"]
+    with pytest.raises(UsageError, match="is one picture, and there are 2") as caught:
+        _save(terminal, pipe, tmp_path / "one.png", values[:2], ["RGB", "RGB"])
+    assert caught.value.hint == "Name a folder: --save one/"
+    with pytest.raises(UsageError, match=r"one\.jpg cannot be written: cannot write mode RGBA as JPEG") as caught:
+        _save(terminal, pipe, tmp_path / "one.jpg", values[:1], ["RGBA"])
+    assert caught.value.hint == "Name it .png."
+    _save(terminal, pipe, tmp_path / "one.png", values[:1], ["RGBA"])
+    assert "✓" in capsys.readouterr().err

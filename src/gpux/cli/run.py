@@ -172,16 +172,12 @@ def _value(kind: type[Pipeline], given: str, *, urls: bool) -> Any:
     from gpux.pipelines.rows.source import open_input
 
     opened = partial(open_input, takes=kind.takes, folder=Path(), urls=urls)
-    if kind.input_keys:
+    if kind.input_keys and given.lstrip().startswith("{"):
         try:
             value = json.loads(given)
-        except ValueError:
-            value = given
-        if not isinstance(value, dict) and {option.name for option in kind.options()}.intersection(kind.input_keys):
-            return given  # the first of its texts; the others are options: --context
-        if not isinstance(value, dict):
+        except ValueError as exc:
             example = json.dumps(dict.fromkeys(kind.input_keys, "…"), ensure_ascii=False)
-            raise InputError(f"{given!r} is not an input of {kind.task}", hint=f"Write it as '{example}'.")
+            raise InputError(f"{given!r} is not JSON: {exc}", hint=f"Write it as '{example}'.") from exc
         return {key: opened(item) if key == kind.takes != "text" else item for key, item in value.items()}
     return given if kind.takes == "text" else opened(given)
 
@@ -209,10 +205,27 @@ def _save(terminal: Terminal, pipe: Pipeline, save: Path, values: Sequence[Any],
         )
     with disk_errors(save.parent if single else save, hint="Choose another --save."):
         (save.parent if single else save).mkdir(parents=True, exist_ok=True)
-        for value, answer in zip(values, answers, strict=True):
-            target = save if single else save / f"{Path(str(value)).stem}.png"
-            pipe.picture(value, answer).save(target)
+        for value, answer, target in zip(values, answers, [save] if single else _targets(save, values), strict=True):
+            picture = pipe.picture(value, answer)
+            try:
+                picture.save(target)
+            except ValueError as exc:  # a format that Pillow does not write here
+                raise UsageError(f"{target} cannot be written: {exc}", hint="Name it .png.") from exc
+            except OSError as exc:
+                if exc.errno is not None:  # the disk's; Pillow's own have no number
+                    raise
+                raise UsageError(f"{target} cannot be written: {exc}", hint="Name it .png.") from exc
             terminal.say(f"✓ {target}")
+
+
+def _targets(folder: Path, values: Sequence[Any]) -> list[Path]:
+    """A picture in the folder for each input, named as the input; the second of a name has its number."""
+    found: list[Path] = []
+    for number, value in enumerate(values):
+        stem = value.stem if isinstance(value, Path) else f"input-{number}"
+        target = folder / f"{stem}.png"
+        found.append(folder / f"{stem}-{number}.png" if target in found else target)
+    return found
 
 
 def _rows(kind: type[Pipeline], source: Path, columns: Sequence[str], *, urls: bool) -> Rows:
