@@ -97,7 +97,7 @@ def open_ctc_tokenizer(model: StoredModel) -> CtcTokenizer:
     """The CTC tokenizer of a stored model: ``vocab.json``, ``tokenizer_config.json`` and the files of added tokens.
 
     Raises:
-        UnsupportedError: there is none, or it is of another class.
+        UnsupportedError: the model has no such tokenizer, or one of another class.
     """
     config = model.read_json("tokenizer_config.json")
     name = config.get("tokenizer_class") or model.read_json("config.json").get("tokenizer_class") or _CLASS

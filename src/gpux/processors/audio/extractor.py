@@ -53,7 +53,7 @@ def open_feature_extractor(model: StoredModel) -> FeatureExtractor:
     ``config.json``, else it follows from the type of the model, as for ``AutoFeatureExtractor``.
 
     Raises:
-        UnsupportedError: there is none, or gpux does not know its class or its settings.
+        UnsupportedError: the files name no class, or gpux does not know the class or its settings.
     """
     found = model.read_json("preprocessor_config.json") or model.read_json("processor_config.json")
     inner = found.get("feature_extractor")
