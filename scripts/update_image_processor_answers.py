@@ -81,7 +81,8 @@ def reference(class_name: str, settings: dict[str, Any], picture: Any) -> dict[s
     batches = processor(given, return_tensors="np", **more)
     outputs = {}
     for name, value in batches.items():
-        whole = name == "pixel_values" and class_name in ("Qwen2VLImageProcessor", "VitPoseImageProcessor")
+        whole = name == "pixel_values" and class_name in image_cases.WHOLE
+        whole = whole or (name == "pixel_values" and bool(settings.get("do_pan_and_scan")))
         array = np.asarray(value) if whole else np.asarray(value)[0]
         if array.dtype.kind in "biuf" and name not in image_cases.OTHER_OUTPUTS:  # OneFormer adds a text
             outputs[name] = array

@@ -16,6 +16,8 @@ SIZES = ((61, 43), (35, 58), (48, 48), (9, 7))
 SMALL = {"height": 30, "width": 26}
 CROP = {"height": 24, "width": 20}
 PAD = {"height": 64, "width": 64}
+GRID = [[20, 40], [40, 20], [40, 40], [60, 20], [20, 60]]
+PAN = {"pan_and_scan_min_crop_size": 10, "pan_and_scan_max_num_crops": 4, "pan_and_scan_min_ratio_to_activate": 1.2}
 EDGE = {"shortest_edge": 28}
 EDGES = {"shortest_edge": 28, "longest_edge": 37}
 
@@ -114,6 +116,22 @@ CASES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("VideoMAEImageProcessor", {"size": 30, "crop_size": 24}),
     ("ViltImageProcessor", {"size": 40, "size_divisor": 8}),
     ("VitMatteImageProcessor", {}),
+    ("DeepseekVLImageProcessor", {"size": 24}),
+    ("Gemma3ImageProcessor", {"size": 24, "do_pan_and_scan": True} | PAN),
+    ("Glm4vImageProcessor", {"size": {"shortest_edge": 512, "longest_edge": 2048}, "patch_size": 3}),
+    ("GotOcr2ImageProcessor", {"size": 24}),
+    ("GotOcr2ImageProcessor", {"size": 16, "crop_to_patches": True, "max_patches": 6}),
+    ("Idefics2ImageProcessor", {"size": {"shortest_edge": 20, "longest_edge": 50}, "do_image_splitting": True}),
+    ("Idefics2ImageProcessor", {"size": SMALL}),
+    ("Idefics3ImageProcessor", {"size": {"longest_edge": 50}, "max_image_size": {"longest_edge": 20}}),
+    ("Idefics3ImageProcessor", {"max_image_size": {"longest_edge": 20}, "do_image_splitting": False, "do_pad": False}),
+    ("InstructBlipVideoImageProcessor", {"size": 24}),
+    ("JanusImageProcessor", {"size": 24, "image_mean": [0.1, 0.5, 0.9]}),
+    ("Kosmos2_5ImageProcessor", {"max_patches": 12, "patch_size": {"height": 8, "width": 8}}),
+    ("LlavaNextImageProcessor", {"size": 20, "crop_size": 20, "image_grid_pinpoints": GRID}),
+    ("LlavaOnevisionImageProcessor", {"size": 20, "image_grid_pinpoints": GRID}),
+    ("LlavaOnevisionImageProcessor", {"size": {"height": 20, "width": 20}, "image_grid_pinpoints": GRID}),
+    ("SmolVLMImageProcessor", {"size": {"longest_edge": 44}, "max_image_size": {"longest_edge": 24}}),
     ("VitPoseImageProcessor", {"size": {"height": 32, "width": 24}}),
     ("VivitImageProcessor", {"size": 30, "crop_size": 24}),
     ("ZoeDepthImageProcessor", {"size": {"height": 40, "width": 56}, "ensure_multiple_of": 8}),
@@ -128,14 +146,24 @@ FILES: dict[str, list[dict[str, Any]]] = json.loads(
 #: Classes that take two or more pictures at once: frames, or two that are compared.
 TOGETHER = (
     "EfficientLoFTRImageProcessor",
+    "InstructBlipVideoImageProcessor",
     "LightGlueImageProcessor",
     "SuperGlueImageProcessor",
     "TvpImageProcessor",
     "VideoMAEImageProcessor",
     "VivitImageProcessor",
 )
+#: Classes whose pixel values have parts or patches where others have a batch.
+WHOLE = ("GotOcr2ImageProcessor", "Glm4vImageProcessor", "Qwen2VLImageProcessor", "VitPoseImageProcessor")
 #: Outputs that no graph reads.
-OTHER_OUTPUTS = ("original_sizes", "reshaped_input_sizes", "image_sizes", "num_crops")
+OTHER_OUTPUTS = (
+    "original_sizes",
+    "reshaped_input_sizes",
+    "image_sizes",
+    "num_crops",
+    "num_patches",
+    "batch_num_images",
+)
 
 
 def together(picture: Image.Image) -> list[Image.Image]:

@@ -118,7 +118,7 @@ def test_an_unknown_class_is_refused_by_its_name(name: str) -> None:
         ("ChineseCLIPImageProcessor", {}),
         ("CLIPImageProcessor", {"crop_size": {"width": 3}}),
         ("ConvNextImageProcessor", {"size": {"height": 8, "width": 8}}),
-        ("Gemma3ImageProcessor", {"do_pan_and_scan": True}),
+        ("JanusImageProcessor", {"size": [3, 4]}),
         ("Pix2StructImageProcessor", {"is_vqa": True}),
         ("EomtImageProcessor", {"do_split_image": True}),
     ],

@@ -34,8 +34,9 @@ class PaddingProcessor(StandardProcessor):
         height, width = (tall, wide) if size is None else (int(size["height"]), int(size["width"]))
         inputs: dict[str, NDArray[Any]] = {"pixel_values": pixels.pad_after(values, height, width)}
         if self.mask:
-            inputs["pixel_mask"] = np.zeros((height, width), np.int64)
-            inputs["pixel_mask"][:tall, :wide] = 1
+            mask = np.ones((height, width), np.int64)
+            mask[tall:], mask[:, wide:] = 0, 0
+            inputs["pixel_mask"] = mask
         return PreparedImage(inputs, (image.height, image.width), resized=(tall, wide))
 
 

@@ -108,4 +108,23 @@ class FlattenedPatchProcessor:
         found[: rows * columns, 1] = np.tile(np.arange(1, columns + 1), rows)
         found[: rows * columns, 2:] = parts
         mask = (found.sum(axis=-1) != 0).astype(np.float32)
-        return PreparedImage({"flattened_patches": found, "attention_mask": mask}, (image.height, image.width))
+        inputs = {"flattened_patches": found, "attention_mask": mask} | self.counts(rows, columns)
+        return PreparedImage(inputs, (image.height, image.width))
+
+    def counts(self, rows: int, columns: int) -> dict[str, NDArray[Any]]:
+        """Further inputs, from the count of rows and columns."""
+        return {}
+
+
+class CountedPatchProcessor(FlattenedPatchProcessor):
+    """KOSMOS-2.5: the same, with ``rows``, ``cols``, and ``width`` and ``height`` after resizing."""
+
+    def counts(self, rows: int, columns: int) -> dict[str, NDArray[Any]]:
+        """Further inputs, from the count of rows and columns."""
+        size = self.settings["patch_size"]
+        return {
+            "width": np.array(columns * size["width"]),
+            "height": np.array(rows * size["height"]),
+            "rows": np.array(rows),
+            "cols": np.array(columns),
+        }

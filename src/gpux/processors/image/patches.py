@@ -99,9 +99,16 @@ class GridProcessor(StandardProcessor):
         inputs = {"pixel_values": found, "image_grid_thw": np.array([1, rows, columns])}
         return PreparedImage(inputs, (image.height, image.width), resized=(picture.height, picture.width))
 
+    frames = False  #: whether the frames count in the least and the greatest number of pixels
+
     def _size(self, image: Image.Image, factor: int) -> Size:
         least, most = self.settings["size"]["shortest_edge"], self.settings["size"]["longest_edge"]
         height, width = image.height, image.width
+        if self.frames:
+            count = self.settings["temporal_patch_size"]
+            least, most = least / count, most / count
+            if min(height, width) < factor:
+                raise InputError(f"a picture of {width} x {height} is smaller than {factor} pixels")
         if max(height, width) / min(height, width) > 200:
             raise InputError(f"a picture of {width} x {height} is more than 200 times as long as it is wide")
         tall, wide = round(height / factor) * factor, round(width / factor) * factor
@@ -115,3 +122,9 @@ class GridProcessor(StandardProcessor):
             beta = math.sqrt(least / (height * width))
             return math.ceil(height * beta / factor) * factor, math.ceil(width * beta / factor) * factor
         return tall, wide
+
+
+class FrameGridProcessor(GridProcessor):
+    """GLM-4V: as Qwen2-VL, with limits on the pixels of all frames."""
+
+    frames = True

@@ -7,7 +7,7 @@ from typing import Any
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.processors.image import detection, documents, keypoints, patches, sizes, standard
+from gpux.processors.image import detection, documents, keypoints, patches, sizes, standard, tiles
 from gpux.processors.image.prepared import ImageProcessor, PreparedImage
 from gpux.processors.image.settings import class_table, resolve_settings
 
@@ -98,7 +98,18 @@ _CLASSES: dict[str, _Make] = {
     "EfficientLoFTRImageProcessor": keypoints.GreyProcessor,
     "EomtImageProcessor": detection.EomtProcessor,
     "FlavaImageProcessor": _fixed,
-    "Gemma3ImageProcessor": standard.PictureProcessor,
+    "DeepseekVLImageProcessor": standard.CanvasProcessor,
+    "Gemma3ImageProcessor": tiles.PanProcessor,
+    "Glm4vImageProcessor": patches.FrameGridProcessor,
+    "GotOcr2ImageProcessor": tiles.GridTileProcessor,
+    "Idefics2ImageProcessor": tiles.QuarterProcessor,
+    "Idefics3ImageProcessor": tiles.SplittingProcessor,
+    "InstructBlipVideoImageProcessor": _fixed,
+    "JanusImageProcessor": standard.CanvasProcessor,
+    "Kosmos2_5ImageProcessor": documents.CountedPatchProcessor,
+    "LlavaNextImageProcessor": tiles.PinpointProcessor,
+    "LlavaOnevisionImageProcessor": tiles.PinpointProcessor,
+    "SmolVLMImageProcessor": tiles.SplittingProcessor,
     "LightGlueImageProcessor": keypoints.GreyProcessor,
     "LlavaImageProcessor": _with(standard.SquareProcessor, sizes.shortest_or_fixed),
     "NougatImageProcessor": documents.ScanProcessor,

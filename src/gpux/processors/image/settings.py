@@ -51,6 +51,9 @@ def resolve_settings(class_name: str, found: Mapping[str, Any]) -> dict[str, Any
     for key in (key for key in ("size", "crop_size", "pad_size") if key in settings):
         forms = row.get("sizes", {}).get(key) or ({} if key == "size" else _SQUARE)
         settings[key] = _size(class_name, key, settings[key], forms, found.get("max_size"))
+    if class_name in ("DeepseekVLImageProcessor", "JanusImageProcessor"):
+        mean = found.get("image_mean")
+        settings["background_color"] = [127] * 3 if mean is None else [int(part * 255) for part in mean]
     if class_name == "Qwen2VLImageProcessor":
         edges = {"shortest_edge": found.get("min_pixels"), "longest_edge": found.get("max_pixels")}
         settings["size"] = settings["size"] | {key: value for key, value in edges.items() if value is not None}

@@ -194,13 +194,8 @@ class SquareProcessor(StandardProcessor):
         return super().shaped(image if self.settings.get("do_resize") else self._square(image))
 
     def _square(self, image: Image.Image) -> Image.Image:
-        side = max(image.height, image.width)
-        if not self.settings.get("do_pad") or image.height == image.width:
-            return image
         red, green, blue = (int(part * 255) for part in self.settings["image_mean"])
-        found = Image.new("RGB", (side, side), (red, green, blue))
-        found.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        return found
+        return on_square(image, (red, green, blue)) if self.settings.get("do_pad") else image
 
 
 class FixedPadProcessor(StandardProcessor):
@@ -243,13 +238,35 @@ class MatteProcessor(StandardProcessor):
         raise InputError("the image processor VitMatteImageProcessor needs a trimap beside the picture")
 
 
-class PictureProcessor(StandardProcessor):
-    """Gemma 3: one picture; cutting it into more (``do_pan_and_scan``) is not supported."""
+class CanvasProcessor(StandardProcessor):
+    """Janus and DeepSeek-VL: the longer side becomes ``size``, in the middle of a square of the mean colour."""
 
-    def __init__(self, class_name: str, settings: Mapping[str, Any], target: sizes.Target = sizes.fixed) -> None:
-        super().__init__(class_name, settings, target)
-        if settings.get("do_pan_and_scan"):
-            raise UnsupportedError(f"the image processor {class_name} with do_pan_and_scan is not supported")
+    def check(self) -> None:
+        """Require a square."""
+        height, width = sizes.fixed(self.settings, 0, 0)
+        if height != width:
+            raise UnsupportedError(f"the image processor {self.class_name} takes a square size, not {width} x {height}")
+
+    def shaped(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Pixels [height, width, 3] after resizing and padding."""
+        if self.settings.get("do_resize"):
+            scale, least = self.settings["size"]["height"] / max(image.size), self.settings["min_size"]
+            height, width = (max(int(side * scale), least) for side in (image.height, image.width))
+            image = pixels.resize(image, height, width, self.settings.get("resample"))
+        if self.settings.get("do_pad"):
+            red, green, blue = self.settings["background_color"]
+            image = on_square(image, (red, green, blue))
+        return np.asarray(image)
+
+
+def on_square(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+    """A picture in the middle of a square of one colour."""
+    side = max(image.size)
+    if image.height == image.width:
+        return image
+    found = Image.new("RGB", (side, side), color)
+    found.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return found
 
 
 class DocumentProcessor(StandardProcessor):
