@@ -346,6 +346,34 @@ def test_generators_of_every_kind_of_pipeline_answer_as_lists_do(build: Build) -
             assert len(answers) == 70 and json.dumps(answers)
 
 
+class PicturePipeline(SumPipeline):
+    """A pipeline whose inputs are large."""
+
+    takes: ClassVar[Any] = "image"
+    together: ClassVar[list[int]] = []
+
+    def __call__(self, inputs: Any, factor: float = 1.0, **options: Any) -> Any:
+        return super().__call__(inputs, factor=factor, **options)
+
+    def preprocess(self, inputs: Sequence[Any], options: Any) -> list[dict[str, Any]]:
+        self.together.append(len(inputs))
+        for index, item in enumerate(inputs):
+            if item is None:
+                raise InputError(f"picture {index} is missing", index=index)
+        return super().preprocess(inputs, options)
+
+
+def test_a_long_list_of_pictures_is_opened_in_parts(summing: SumPipeline) -> None:
+    rows = [np.array([number, 1, 2]) for number in range(100)]
+    with PicturePipeline(summing.model, device="cpu") as pipe:
+        assert pipe(rows) == [number + 3 for number in range(100)]
+        assert max(pipe.together) <= pipe.window_size < 100
+        with pytest.raises(InputError, match="picture 77 is missing") as caught:
+            pipe([*rows[:77], None])
+        assert caught.value.details["index"] == 77
+        assert list(pipe(iter(rows[:3]), 2.0)) == [6, 8, 10]  # an option that is given by position
+
+
 def test_an_invalid_input_of_a_generator_is_named_by_its_place(build: Build) -> None:
     with pipeline(model=build("text-classification"), device="cpu") as pipe:
         texts = (7 if index == 150 else f"text {index}" for index in range(300))

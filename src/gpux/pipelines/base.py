@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import threading
@@ -316,12 +317,20 @@ class Pipeline(ABC):
     def run(self, inputs: Any, options: Mapping[str, Any]) -> list[Any]:
         """One answer for each input, in order: :meth:`preprocess`, :meth:`forward` in batches, :meth:`postprocess`.
 
+        Pictures and sounds are opened a window at a time, so that a list of paths may be long.
+
         Args:
             inputs: any number of inputs, as :meth:`preprocess` accepts them.
             options: of this call; they replace those of the pipeline.
         """
         merged = self._merged(options)
         resolved = self.resolve(merged)
+        if self.takes == "text" or not isinstance(inputs, (list, tuple)) or len(inputs) <= self.window_size:
+            return self._run(inputs, merged, resolved)
+        answer = functools.partial(self._run, merged=merged, resolved=resolved)
+        return [one for _, one in self._in_windows(inputs, answer, self.window_size, keep=False)]
+
+    def _run(self, inputs: Any, merged: Mapping[str, Any], resolved: Any) -> list[Any]:
         prepared = self.preprocess(inputs, resolved)
         outputs = self.run_batches(prepared, batch_size=merged.get("batch_size"))
         return [self.postprocess(*pair, resolved) for pair in zip(prepared, outputs, strict=True)]
@@ -434,9 +443,12 @@ def _generators_too(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def called(self: Pipeline, inputs: Any = None, *more: Any, **options: Any) -> Any:
-        if not arrives(inputs) or more:
+        if not arrives(inputs) or options.get("stream"):
             return call(self, inputs, *more, **options)
-        self._check_options(options)  # now, and not with the first answer
+        names = list(inspect.signature(call).parameters)[2:]  # of options that are given by position
+        options |= dict(zip(names, more, strict=False))
+        # now, and not with the first answer; `stream` and `cancel` are keywords of the call
+        self._check_options({name: value for name, value in options.items() if name not in ("stream", "cancel")})
         answer = functools.partial(self._call_each, options=options)
         return (one for _, one in self._in_windows(inputs, answer, self._call_window, keep=False))
 
