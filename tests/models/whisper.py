@@ -53,7 +53,7 @@ def tiny_whisper(folder: Path, *, multilingual: bool = True, seed: str = "whispe
     bytes_alone = sorted(place for token, place in vocabulary.items() if len(token) == 1 and not token.isascii())
     suppressed = {"suppress_tokens": [*bytes_alone, ids["<|startoflm|>"], ids["<|startofprev|>"], ids["<|nospeech|>"]]}
     suppressed["begin_suppress_tokens"] = [3, end]
-    config = WhisperConfig(vocab_size=TEXT + len(ids) + TIMES, **{**SIZES, **sizes}, **specials)
+    config = WhisperConfig(**{"vocab_size": TEXT + len(ids) + TIMES, **SIZES, **sizes, **specials})
     number = zlib.crc32(seed.encode())
     torch.manual_seed(number)
     model = WhisperForConditionalGeneration(config)
