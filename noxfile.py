@@ -153,6 +153,7 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "scripts.bench_convert", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_answers", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_vision", *page, env=env, success_codes=[0, 1])
+    session.run("python", "-m", "scripts.bench_speech", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_precision", *page, env=env)
     session.run("python", "-m", "scripts.perplexity", *page, env=env)
     genai = _genai_interpreter(session)

@@ -26,8 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 ROUNDS, THREADS, SECONDS, RATE = 5, 2, 60, 16_000
 GOAL = 0.6  #: of transformers' time
 SHAPE = {
-    **{"d_model": 384, "encoder_layers": 4, "decoder_layers": 4, "encoder_ffn_dim": 1536, "decoder_ffn_dim": 1536},
-    **{"encoder_attention_heads": 6, "decoder_attention_heads": 6, "num_mel_bins": 80, "vocab_size": 51865},
+    "d_model": 384,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_ffn_dim": 1536,
+    "decoder_ffn_dim": 1536,
+    "encoder_attention_heads": 6,
+    "decoder_attention_heads": 6,
+    "num_mel_bins": 80,
+    "vocab_size": 51865,
     "max_target_positions": 448,
 }
 TOKENS = 100
