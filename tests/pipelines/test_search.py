@@ -93,6 +93,7 @@ def test_a_call_compares_with_the_source(compare: SentenceSimilarityPipeline) ->
     assert compare.answers([json.dumps(question)]) == [pytest.approx(scores, abs=1e-6)]
     assert list(compare(iter([question]))) == [pytest.approx(scores, abs=1e-6)]
     assert compare({"source_sentence": "a", "sentences": []}) == []
+    assert compare({"source_sentence": "a fox", "sentences": "the dog"}) == [pytest.approx(scores[0], abs=1e-6)]
     assert [row.text for row in compare.render(scores)] == ["sentence 1", "sentence 2", "sentence 3"]
     assert compare(question, similarity="euclidean")[1] == pytest.approx(0, abs=1e-5)
 
@@ -113,7 +114,7 @@ def test_options_of_the_pipeline_hold_for_encode(build: Build) -> None:
         (7, "an object is expected, and int was given"),
         ([{"source_sentence": "a", "sentences": ["b"]}, None], "input 1 is NoneType, not an object"),
         ({"sentences": ["b"]}, "input 0 has no 'source_sentence', not a text"),
-        ({"source_sentence": "a", "sentences": "b"}, "input 0 has 'sentences' of the type str, not a list of texts"),
+        ({"source_sentence": "a", "sentences": 3}, "input 0 has 'sentences' of the type int, not a list of texts"),
         ({"source_sentence": "a", "sentences": ["b", 3]}, "input 0: sentence 1 is int, not str"),
         ({"source_sentence": "a", "sentence": ["b"]}, "input 0 has the unknown keys sentence"),
         ({"source_sentence": "\ud800", "sentences": []}, "input 0: text 0 is not valid Unicode"),

@@ -53,14 +53,14 @@ def text_of(item: Mapping[str, Any], name: str, index: int, example: str) -> str
 
 
 def texts_of(item: Mapping[str, Any], names: Sequence[str], index: int, example: str) -> list[str]:
-    """The texts of an object under the first of some names that it has.
+    """The texts of an object under the first of some names that it has; one text stands for a list of it.
 
     Raises:
         InputError: it has no such list, or something in it is not a text.
     """
     name = next((name for name in names if name in item), names[0])
     found = item.get(name)
-    if not isinstance(found, (list, tuple)):
+    if not isinstance(found, (str, list, tuple)):
         has = f"{name!r} of the type {type(found).__name__}" if name in item else f"no {name!r}"
         raise InputError(f"input {index} has {has}, not a list of texts", hint=f"Give {example}.", index=index)
     try:

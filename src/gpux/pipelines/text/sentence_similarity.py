@@ -59,6 +59,7 @@ class SentenceSimilarityPipeline(EncodingPipeline):
     task: ClassVar[str] = "sentence-similarity"
     model_task: ClassVar[str] = "feature-extraction"
     call_options: ClassVar[type] = SentenceSimilarityOptions
+    input_keys: ClassVar[Sequence[str]] = ("source_sentence", "sentences")
     window: ClassVar[int | None] = 64  #: each input has several texts
 
     def __init__(self, model: StoredModel, **arguments: Unpack[SentenceSimilarityArguments]) -> None:

@@ -84,6 +84,7 @@ class TextRankingPipeline(SequenceClassifier):
     task: ClassVar[str] = "text-ranking"
     model_task: ClassVar[str] = "text-classification"
     call_options: ClassVar[type] = TextRankingOptions
+    input_keys: ClassVar[Sequence[str]] = ("query", "documents")
     window: ClassVar[int | None] = 64  #: each input has several texts
 
     def __init__(self, model: StoredModel, **arguments: Unpack[TextRankingArguments]) -> None:
