@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from tests.models.bert import bert_repository
 from tests.models.cases import OTHER, SHORT, words
@@ -46,9 +46,15 @@ def head() -> np.ndarray[Any, Any]:
 
 
 def colbert_repository(folder: Path, layout: str) -> Path:
-    """Write the model: ``graph`` has the head in its graph, ``stanford`` and ``pylate`` beside it."""
-    bert_repository(folder, "feature-extraction", onnx=True, safetensors=False)
+    """Write the model: ``graph`` has the head in its graph, ``stanford`` and ``pylate`` beside it.
+
+    ``checkpoint`` has no graph, and the weights as stanford-futuredata/ColBERT writes them.
+    """
+    whole = layout == "checkpoint"
+    bert_repository(folder, "feature-extraction", onnx=not whole, safetensors=whole)
     _name_markers(folder)
+    if whole:
+        _as_checkpoint(folder)
     if layout == "graph":
         _append_head(folder / "onnx" / "model.onnx")
     if layout == "pylate":
@@ -72,6 +78,18 @@ def _name_markers(folder: Path) -> None:
     for name, index in zip(list(vocabulary)[-2:], MARKERS, strict=True):
         vocabulary[index] = vocabulary.pop(name)
     _write(folder / "tokenizer.json", content)
+
+
+def _as_checkpoint(folder: Path) -> None:
+    """Name the weights as in a model with a head, and add the head."""
+    file = folder / "model.safetensors"
+    weights = {f"bert.{name.removeprefix('bert.')}": array for name, array in load_file(file).items()}
+    file.write_bytes(save({**weights, "linear.weight": head()}, metadata={"format": "pt"}))
+    config = json.loads((folder / "config.json").read_text())
+    _write(folder / "config.json", {**config, "architectures": ["HF_ColBERT"]})
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    lines = sorted(vocabulary, key=lambda token: int(vocabulary[token]))
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in lines))
 
 
 def _append_head(file: Path) -> None:
