@@ -51,6 +51,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[int]]] = {
         {"target_lang": "eng", "pad_token": "[PAD]"},
         [3, 3, 4],
     ),
+    "phonemes": (
+        {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3, "h": 4, "ə": 5, "l": 6, "oʊ": 7, "|": 8},
+        {"tokenizer_class": "Wav2Vec2PhonemeCTCTokenizer", "do_phonemize": False, "word_delimiter_token": "|"},
+        [4, 4, 0, 5, 6, 0, 6, 7, 8, 8, 4, 1, 0, 3, 9],
+    ),
+    "phonemes without words": (
+        {"[PAD]": 0, "[UNK]": 1, "|": 2, "t": 3, "ʃ": 4},
+        {"tokenizer_class": "Wav2Vec2PhonemeCTCTokenizer", "do_phonemize": False, "pad_token": "[PAD]"},
+        [3, 2, 4, 0, 4, 1],
+    ),
     "nothing but blanks": (VOCABULARY, {}, [0, 0, 0]),
     "nothing but delimiters": (VOCABULARY, {}, [4, 0, 4]),
 }

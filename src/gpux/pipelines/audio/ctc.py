@@ -72,6 +72,8 @@ class CtcDecoder:
                 f"return_timestamps is {timestamps!r}, and a model with a CTC output has times of chars and words",
                 hint="Set it to 'char' or 'word'.",
             )
+        if timestamps == "word" and not self.tokenizer.has_words:
+            raise UsageError("phonemes have no words", hint="Set return_timestamps to 'char'.")
         span = strides(options)
         if self._ratio is None and (timestamps or (span and span[0])):
             kind = self._pipeline.config.get("model_type")

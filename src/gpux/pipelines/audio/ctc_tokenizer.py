@@ -1,4 +1,7 @@
-"""Token ids of a CTC output to text: ``Wav2Vec2CTCTokenizer`` of transformers 4.57."""
+"""Token ids of a CTC output to text: ``Wav2Vec2CTCTokenizer`` and ``Wav2Vec2PhonemeCTCTokenizer`` of transformers 4.57.
+
+The second one, whose tokens are phonemes, writes them with spaces between, and has no words.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.text.tokenization import clean_up
 
 _CLASS = "Wav2Vec2CTCTokenizer"
-#: Also named by repositories: the first version of the class, which decodes alike.
-_ALIASES = frozenset((_CLASS, "Wav2Vec2Tokenizer"))
+_PHONEMES = "Wav2Vec2PhonemeCTCTokenizer"
+#: ``Wav2Vec2Tokenizer`` is the first version of the class, which decodes alike.
+_CLASSES = frozenset((_CLASS, _PHONEMES, "Wav2Vec2Tokenizer"))
 #: Settings of the class, with its defaults.
 _DEFAULTS: Mapping[str, Any] = {
     "bos_token": "<s>",
@@ -47,7 +51,7 @@ class Decoded:
 
     @property
     def words(self) -> list[Piece]:
-        """Chars joined to words, as ``_get_word_offsets`` of transformers joins them."""
+        """Chars joined to words, as ``_get_word_offsets`` of transformers joins them; of phonemes, one word."""
         found: list[Piece] = []
         for is_space, group in groupby(self.chars, lambda piece: piece.text == self.delimiter):
             pieces = list(group)
@@ -64,11 +68,20 @@ class CtcTokenizer:
         tokens: id -> token.
         settings: of ``tokenizer_config.json`` over the defaults of the class.
         has_language_model: the repository has a language model for beam search, which is not used.
+        phonemes: the tokens are phonemes; words are not separated.
     """
 
-    def __init__(self, tokens: Mapping[int, str], settings: Mapping[str, Any], has_language_model: bool) -> None:
+    def __init__(
+        self,
+        tokens: Mapping[int, str],
+        settings: Mapping[str, Any],
+        *,
+        has_language_model: bool = False,
+        phonemes: bool = False,
+    ) -> None:
         self._tokens, self._settings = tokens, settings
         self.has_language_model = has_language_model
+        self.has_words = not phonemes
 
     def decode(self, ids: Sequence[int]) -> Decoded:
         """Repeated tokens are one, and the pad token, which is CTC's blank, is left out.
@@ -79,17 +92,18 @@ class CtcTokenizer:
         settings = self._settings
         delimiter = str(settings["replace_word_delimiter_char"])
         chars = tuple(self._pieces(ids, delimiter))
-        text = "".join(piece.text for piece in chars).strip()
+        text = ("" if self.has_words else " ").join(piece.text for piece in chars).strip()
         text = text.lower() if settings["do_lower_case"] else text
         return Decoded(clean_up(text) if settings["clean_up_tokenization_spaces"] else text, chars, delimiter)
 
     def _pieces(self, ids: Sequence[int], delimiter: str) -> Iterator[Piece]:
-        unknown = str(self._settings["unk_token"])
+        unknown, separator = str(self._settings["unk_token"]), self._settings["word_delimiter_token"]
+        left_out = {self._settings["pad_token"], *(() if self.has_words else (separator,))}
         start = 0
         for token, group in groupby(self._tokens.get(index, unknown) for index in ids):
             end = start + sum(1 for _ in group)
-            if token != self._settings["pad_token"]:
-                yield Piece(delimiter if token == self._settings["word_delimiter_token"] else token, start, end)
+            if token not in left_out:
+                yield Piece(delimiter if token == separator else token, start, end)
             start = end
 
 
@@ -102,15 +116,17 @@ def open_ctc_tokenizer(model: StoredModel) -> CtcTokenizer:
     config = model.read_json("tokenizer_config.json")
     name = config.get("tokenizer_class") or model.read_json("config.json").get("tokenizer_class") or _CLASS
     vocabulary = model.read_json("vocab.json")
-    if name not in _ALIASES or not vocabulary:
-        reason = "has no vocab.json" if name in _ALIASES else f"has a tokenizer of the class {name}"
+    if name not in _CLASSES or not vocabulary:
+        reason = "has no vocab.json" if name in _CLASSES else f"has a tokenizer of the class {name}"
         raise UnsupportedError(
-            f"{model.id} {reason}; of models with a CTC output, gpux reads {_CLASS}",
+            f"{model.id} {reason}; of models with a CTC output, gpux reads {_CLASS} and {_PHONEMES}",
             hint="Run the graph with gpux.Graphs, and decode its logits yourself.",
             model=model.id,
         )
     stated = {**model.read_json("special_tokens_map.json"), **config}
-    settings = {name: _text(stated.get(name, default)) for name, default in _DEFAULTS.items()}
+    phonemes = name == _PHONEMES
+    defaults = {**_DEFAULTS, **({"word_delimiter_token": None} if phonemes else {})}
+    settings = {name: _text(stated.get(name, default)) for name, default in defaults.items()}
     language = settings["target_lang"]
     if language is not None and isinstance(vocabulary.get(language), dict):
         vocabulary = vocabulary[language]
@@ -119,7 +135,7 @@ def open_ctc_tokenizer(model: StoredModel) -> CtcTokenizer:
     for special in ("bos_token", "eos_token", "unk_token", "pad_token"):  # the order in which transformers adds them
         if settings[special] is not None and settings[special] not in tokens.values():
             tokens[len(tokens)] = settings[special]
-    return CtcTokenizer(tokens, settings, _has_language_model(model))
+    return CtcTokenizer(tokens, settings, has_language_model=_has_language_model(model), phonemes=phonemes)
 
 
 def _text(value: Any) -> Any:
