@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from gpux import Settings, pull_model
 from gpux.cli.main import run
@@ -18,6 +20,9 @@ from gpux.cli.run import _save
 from gpux.cli.terminal import Terminal
 from gpux.errors import InputError, SessionError, UsageError
 from gpux.model.variant import StoredModel
+from gpux.pipelines.rows import answering
+from gpux.pipelines.rows.answering import answer_windows
+from gpux.pipelines.rows.source import Row
 
 if TYPE_CHECKING:
     from gpux.pipelines.base import Pipeline
@@ -122,6 +127,25 @@ def test_rows_that_fail_are_counted_in_the_exit_code(model: StoredModel, tmp_pat
     assert run(["run", ID, "--input", str(source)]) == InputError.exit_code
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2 and "1 row failed" in captured.err
+
+
+def test_an_interrupted_run_is_continued(
+    model: StoredModel, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.parquet"
+    source.write_text("one\n" * 100)
+    command = ["run", ID, "--input", str(source), "--output", str(target)]
+
+    def interrupted(pipe: Pipeline, rows: Iterable[Row]) -> Iterator[Any]:
+        yield next(answer_windows(pipe, rows))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answering, "answer_windows", interrupted)
+        assert run(command) == 130
+    assert f"interrupted: {target} has 32 rows" in capsys.readouterr().err
+    assert run(command) == 0
+    assert "Continuing" in capsys.readouterr().err and len(parquet.read_table(target)) == 100
 
 
 REFUSED = [

@@ -17,7 +17,7 @@ from gpux.cli.references import reference_argument
 from gpux.cli.task_options import TaskCommand, task_options
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
-from gpux.errors import InputError, UnsupportedError, UsageError
+from gpux.errors import CancelledError, InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 
 if TYPE_CHECKING:
@@ -262,8 +262,14 @@ def _run_rows(
     with open_output(output, run_key(rows, pipe, options), restart=restart) as written:
         if written.done:
             terminal.say(f"Continuing {output} after {written.done:,} {_rows_word(written.done)}.")
-        with terminal.rows_progress(rows.total) as progress:
-            summary = answer_rows(pipe, rows, written, progress)
+        try:
+            with terminal.rows_progress(rows.total) as progress:
+                summary = answer_rows(pipe, rows, written, progress)
+        except KeyboardInterrupt:
+            raise CancelledError(
+                f"interrupted: {output} has {written.done:,} {_rows_word(written.done)}",
+                hint="Run the same command again to continue.",
+            ) from None
     _report(terminal, summary, output, written.errors_path)
     return InputError.exit_code if summary.failed else 0
 
