@@ -136,7 +136,9 @@ def test_the_hint_of_a_subtask_helps(opened: Open, picture: NDArray[np.uint8]) -
     assert pipe(picture, subtask="semantic") == pipe(picture)
 
 
-@pytest.mark.parametrize("boxes", [[[1, 2, 0, 4]], [[1, 2, 3]], ["box"], [{"xmin": 1}], [[1, 2, float("inf"), 3]]])
+@pytest.mark.parametrize(
+    "boxes", [5, "all", [[1, 2, 0, 4]], [[1, 2, 3]], ["box"], [{"xmin": 1}], [[1, 2, float("inf"), 3]]]
+)
 def test_an_invalid_box_is_refused(opened: Open, picture: NDArray[np.uint8], boxes: Any) -> None:
     with pytest.raises(InputError, match="picture 1") as caught:
         opened("keypoint-detection/VitPoseImageProcessor")([picture, {"image": picture, "boxes": boxes}])

@@ -73,6 +73,7 @@ def test_labels_of_several_lengths_are_those_of_each_label(detect: Pipeline, pic
     each = detect([picture, picture], candidate_labels=[["cat"], labels], threshold=0.0)
     assert each[1] == together
     assert {entry["label"] for entry in each[0]} == {"cat"}
+    assert list(detect((one for one in [picture, picture]), labels, threshold=0.0)) == [together, together]
 
 
 @pytest.mark.parametrize("labels", [None, [], "", [1], [["cat"], ["dog"]]])

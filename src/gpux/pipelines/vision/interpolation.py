@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 #: Parameter of the cubic convolution, which torch and OpenCV use; Pillow's is -0.5.
 _CUBIC = np.float32(-0.75)
-#: Numbers of one band of rows, in :func:`bands`.
-_BAND = 16_000_000
+#: Numbers of one band of rows in :func:`bands`, and bands whose columns are resized together.
+_BAND, _BANDS = 500_000, 32
 
 
 @dataclass(frozen=True)
@@ -47,30 +47,56 @@ def nearest(maps: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.gene
 
 
 def bands(maps: Floats, size: tuple[int, int]) -> Iterator[tuple[slice, Floats]]:
-    """As :func:`bilinear`, in bands of rows, so that many maps of a large picture fit in memory.
+    """As :func:`bilinear`, in bands of rows that fit in a processor's cache, so that a large picture needs no memory.
 
     Yields:
         the rows of the target, and the maps [..., rows, width] there.
     """
     rows, columns = _linear(maps.shape[-2], size[0]), _linear(maps.shape[-1], size[1])
     step = max(1, _BAND // max(1, size[1] * int(np.prod(maps.shape[:-2]))))
-    for start in range(0, size[0], step):
-        band = slice(start, min(size[0], start + step))
-        yield band, _resized(maps, rows.of(band), columns)
+    for top in range(0, size[0], step * _BANDS):
+        block = rows.of(slice(top, min(size[0], top + step * _BANDS)))
+        first = int(block.places.min())
+        wide = _weighted(_columns(maps[..., first : int(block.places.max()) + 1, :], columns), list(columns.weights))
+        for start in range(0, block.places.shape[1], step):
+            band = block.of(slice(start, start + step))
+            lines = [wide[..., places - first, :] for places in band.places]
+            some = _weighted(lines, [weights[:, None] for weights in band.weights])
+            yield slice(top + start, top + start + some.shape[-2]), some
+
+
+def best_of(maps: Floats) -> NDArray[np.intp]:
+    """The place of the highest of maps [maps, height, width] at each pixel; the first of equal ones.
+
+    As ``argmax(axis=0)``, which copies the maps into another order first.
+    """
+    best, found = maps[0].copy(), np.zeros(maps.shape[1:], dtype=np.intp)
+    higher = np.empty(maps.shape[1:], dtype=np.bool_)
+    for place in range(1, len(maps)):
+        np.greater(maps[place], best, out=higher)
+        np.copyto(best, maps[place], where=higher)
+        np.copyto(found, place, where=higher)
+    return found
 
 
 def _resized(maps: Floats, rows: _Taps, columns: _Taps) -> Floats:
-    first = int(rows.places.min(initial=0))
-    read = maps[..., first : int(rows.places.max(initial=0)) + 1, :].astype(np.float32, copy=False)
-    wide = _weighted([read[..., places] for places in columns.places], list(columns.weights))
-    lines = [wide[..., places - first, :] for places in rows.places]
+    wide = _weighted(_columns(maps, columns), list(columns.weights))
+    lines = [wide[..., places, :] for places in rows.places]
     return _weighted(lines, [weights[:, None] for weights in rows.weights])
 
 
+def _columns(maps: Floats, columns: _Taps) -> list[Floats]:
+    """Maps [..., height, targets] of the columns that each tap reads."""
+    return [np.take(maps, places, axis=-1) for places in columns.places]
+
+
 def _weighted(parts: list[Floats], weights: list[Floats]) -> Floats:
-    total = parts[0] * weights[0]
+    """The sum of arrays, each times its weights; the arrays are overwritten."""
+    total = parts[0]
+    total *= weights[0]
     for part, weight in zip(parts[1:], weights[1:], strict=True):
-        total += part * weight
+        part *= weight
+        total += part
     return total
 
 

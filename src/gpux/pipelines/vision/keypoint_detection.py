@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Unpack, cast
 
 import numpy as np
@@ -108,6 +109,8 @@ class KeypointDetectionPipeline(LocatingPipeline):
                     raise InputError(f"input {index} is a dict without the key image", index=index)
                 boxes, item = item.get("boxes", boxes), item["image"]
             image = self.open_image(item, index)
+            if not isinstance(boxes, (list, tuple, NoneType)):
+                raise InputError(f"picture {index}: {boxes!r} is not a list of boxes", hint=_BOX, index=index)
             whole = (0.0, 0.0, float(image.width), float(image.height))
             found = [whole] if boxes is None else [_numbers(box, index) for box in boxes]
             return _Prepared(self._pose.boxes(image, found), boxes=found)

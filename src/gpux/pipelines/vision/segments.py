@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpux.pipelines.vision.interpolation import bands, bilinear, nearest
+from gpux.pipelines.vision.interpolation import bands, best_of, bilinear, nearest
 from gpux.pipelines.vision.topk import unsorted_topk
 from gpux.runtime.numeric import sigmoid, softmax
 
@@ -46,7 +46,7 @@ def semantic(scores: Floats, size: tuple[int, int]) -> list[Segment]:
     """
     best = np.empty(size, dtype=np.intp)
     for rows, band in bands(scores, size):
-        best[rows] = band.argmax(axis=0)
+        best[rows] = best_of(band)
     return [Segment(int(label), best == label) for label in np.unique(best)]
 
 
@@ -78,7 +78,7 @@ def panoptic(
     alone = np.zeros(len(kept), dtype=np.int64)
     for rows, band in bands(sigmoid(found.masks[kept]), size):
         weighted = band * scores[:, None, None]
-        owner[rows] = weighted.argmax(axis=0)
+        owner[rows] = best_of(weighted)
         alone += (weighted >= np.float32(mask_threshold)).sum(axis=(1, 2))
     area = np.bincount(owner.ravel(), minlength=len(kept))
     return [

@@ -13,7 +13,7 @@ from PIL import Image
 from gpux.errors import InputError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, Parts, check_positive
-from gpux.pipelines.batching import BatchBudget
+from gpux.pipelines.batching import BatchBudget, arrives
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.pipelines.vision import boxes as located
@@ -112,6 +112,8 @@ class ZeroShotObjectDetectionPipeline(LocatingPipeline):
         if _is_by_picture(inputs, candidate_labels):
             paired = zip(inputs, candidate_labels, strict=True)  # type: ignore[arg-type]  # both are lists
             return super().__call__([{"image": image, "candidate_labels": names} for image, names in paired], **options)
+        if arrives(inputs):
+            return self(inputs, candidate_labels=candidate_labels, **options)  # by name: answers come one by one too
         return super().__call__(inputs, candidate_labels=candidate_labels, **options)
 
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
