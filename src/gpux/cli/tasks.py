@@ -44,12 +44,15 @@ def _needs(info: TaskInfo) -> str:
 
 def _show(terminal: Terminal, info: TaskInfo) -> None:
     extra = f"pip install 'gpux[{info.extra}]'" if info.extra else ""
-    keys = f" with {', '.join(info.input_keys)}" if info.input_keys else ""
+    takes = info.takes or ""
+    if info.input_keys:
+        keys = f"a dict of {', '.join(info.input_keys)}"
+        takes = keys if takes == "text" else f"{takes}, or {keys}"
     facts = [
         ("Task", info.name),
         ("Also", ", ".join(info.aliases)),
         ("Answer", info.summary),
-        ("Takes", f"{info.takes or ''}{keys}"),
+        ("Takes", takes),
         ("Needs", info.missing or extra),
         ("Models", f"those for {info.model_task}" if info.model_task != info.name else ""),
         ("Package", info.package if info.package != "gpux" else ""),

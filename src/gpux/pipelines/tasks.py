@@ -53,9 +53,9 @@ class TaskInfo:
     def example(self) -> str:
         """A command line."""
         given = _EXAMPLES[self.takes or "text"]
-        if self.input_keys:
-            names = {key: given.strip('"') if key == self.takes else "…" for key in self.input_keys}
-            given = f"'{json.dumps(names, ensure_ascii=False)}'"
+        if self.input_keys and self.takes == "text":
+            several = {key: ["…"] if key.endswith("s") else "…" for key in self.input_keys}
+            given = f"'{json.dumps(several, ensure_ascii=False)}'"
         needed = " --candidate-labels cats,dogs" if any(one.name == "candidate_labels" for one in self.options) else ""
         return f"gpux run org/name {given}{needed}" + (" --save drawn.png" if self.pictures else "")
 
