@@ -44,7 +44,7 @@ def _needs(info: TaskInfo) -> str:
 
 def _show(terminal: Terminal, info: TaskInfo) -> None:
     extra = f"pip install 'gpux[{info.extra}]'" if info.extra else ""
-    takes = info.takes or ""
+    takes: str = info.takes or ""
     if info.input_keys:
         keys = f"a dict of {', '.join(info.input_keys)}"
         takes = keys if takes == "text" else f"{takes}, or {keys}"
