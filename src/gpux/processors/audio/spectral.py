@@ -17,8 +17,8 @@ from gpux.errors import InputError
 Floats = NDArray[np.float64]
 MelScale = Literal["htk", "slaney", "kaldi"]
 
-#: Frames that are transformed at once, so that a long sound needs little more memory than its spectrum.
-_FRAMES = 4096
+#: Frames that are transformed at once: a long sound needs little more memory than its spectrum.
+_FRAMES = 1024
 
 
 def window(length: int, name: str, *, periodic: bool = True) -> Floats:
@@ -149,11 +149,20 @@ def spectrum(
     if center:
         samples = np.pad(samples, frame // 2, mode="reflect")
     frames = framed(samples, frame, hop)
-    rows = [
-        _rows(frames[at : at + _FRAMES], window, fft or frame, power, preemphasis, remove_mean, bank, floor)
-        for at in range(0, len(frames), _FRAMES)
-    ]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+    length = fft or frame
+    shape = (len(frames), length // 2 + 1 if bank is None else bank.shape[1])
+    found = np.full(shape, 0.0 if bank is None else max(floor, 0.0))  # what frames of zeros give
+    sounding = min(len(frames), -(-_up_to_zeros(samples) // hop))
+    for at in range(0, sounding, _FRAMES):
+        rows = frames[at : min(at + _FRAMES, sounding)]
+        found[at : at + len(rows)] = _rows(rows, window, length, power, preemphasis, remove_mean, bank, floor)
+    return found
+
+
+def _up_to_zeros(samples: NDArray[Any]) -> int:
+    """Samples without the zeros at the end."""
+    backwards = samples[::-1] != 0
+    return len(samples) - int(backwards.argmax()) if backwards.any() else 0
 
 
 def framed(samples: NDArray[Any], frame: int, hop: int) -> NDArray[Any]:
@@ -177,6 +186,8 @@ def _rows(
     bank: Floats | None,
     floor: float,
 ) -> Floats:
+    if not remove_mean and preemphasis is None:
+        return transformed(frames, window, fft, power=power, bank=bank, floor=floor)
     values = frames.astype(np.float64)
     if remove_mean:
         values -= values.mean(axis=1, keepdims=True)
