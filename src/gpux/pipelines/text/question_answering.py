@@ -197,19 +197,20 @@ class QuestionAnsweringPipeline(TextPipeline):
 
     def postprocess(self, prepared: _Question, output: Sequence[Floats], options: _Resolved) -> Any:
         """The best answer, or the ``top_k`` best in a list, from the logits of each window."""
-        answers: list[dict[str, Any]] = []
+        answers: dict[str, dict[str, Any]] = {}  #: by their text in lower case
         null = 1_000_000.0
         for window, logits in zip(prepared.parts, output, strict=True):
             start, end, allowed = self._probabilities(window, logits)
             null = min(null, float(start[0] * end[0]))
             start[0] = end[0] = 0.0
             most = options.top_k * 2 + 10 if options.align else options.top_k  # some become equal by whole words
+            words = window.word_places(self._context) if options.align else {}
             for first, last, score in _spans(start, end, allowed, most, options.longest):
-                begin, stop = self._characters(window, first, last, align=options.align)
-                _add(answers, prepared.context, begin, stop, score)
+                _add(answers, prepared.context, *_characters(window, words, first, last), score)
+        found = list(answers.values())
         if options.impossible:
-            answers.append({"score": null, "start": 0, "end": 0, "answer": ""})
-        best = sorted(answers, key=lambda answer: -float(answer["score"]))[: options.top_k]
+            found.append({"score": null, "start": 0, "end": 0, "answer": ""})
+        best = sorted(found, key=lambda answer: -float(answer["score"]))[: options.top_k]
         return best[0] if len(best) == 1 else best
 
     def render(self, answer: Any) -> list[AnswerRow]:
@@ -223,7 +224,8 @@ class QuestionAnsweringPipeline(TextPipeline):
         The tokens of the context may, and the classifying token, whose probability is that of no answer. Where the
         tokenizer pads on the left, transformers allows all tokens, those of the question too.
         """
-        allowed = np.array([self._context == 0 or sequence == 1 for sequence in window.sequences])
+        everything = self._context == 0
+        allowed = np.array([everything or sequence == 1 for sequence in window.sequences])
         if self._cls is not None:
             allowed |= np.array(window.ids) == self._cls
         masked = np.where(allowed[:, None], logits, _MASKED)
@@ -231,13 +233,13 @@ class QuestionAnsweringPipeline(TextPipeline):
         found /= found.sum(axis=0)
         return found[:, 0].copy(), found[:, 1].copy(), allowed
 
-    def _characters(self, window: Window, first: int, last: int, *, align: bool) -> tuple[int, int]:
-        if align:
-            words = window.words[first], window.words[last]
-            begin, stop = (window.characters(word, self._context) for word in words)
-            if begin is not None and stop is not None:
-                return begin[0], stop[1]
-        return window.offsets[first][0], window.offsets[last][1]
+
+def _characters(window: Window, words: Mapping[int, tuple[int, int]], first: int, last: int) -> tuple[int, int]:
+    """The characters of an answer: of its whole words, if they are known, else of its tokens."""
+    begin, stop = (words.get(-1 if word is None else word) for word in (window.words[first], window.words[last]))
+    if begin is not None and stop is not None:
+        return begin[0], stop[1]
+    return window.offsets[first][0], window.offsets[last][1]
 
 
 def _spans(
@@ -267,14 +269,11 @@ def _highest(scores: Floats, most: int) -> NDArray[np.intp]:
     return found[np.argsort(-scores[found])]
 
 
-def _add(answers: list[dict[str, Any]], context: str, begin: int, stop: int, score: float) -> None:
+def _add(answers: dict[str, dict[str, Any]], context: str, begin: int, stop: int, score: float) -> None:
     """Add an answer, or its probability to that of the same text, in whatever case it is written."""
     text = context[begin:stop]
-    for answer in answers:
-        if answer["answer"].lower() == text.lower():
-            answer["score"] += score
-            return
-    answers.append({"score": score, "start": begin, "end": stop, "answer": text})
+    known = answers.setdefault(text.lower(), {"score": 0.0, "start": begin, "end": stop, "answer": text})
+    known["score"] += score
 
 
 def _items(inputs: Any) -> list[Any]:

@@ -34,11 +34,13 @@ class Window(Tokens):
     words: list[int | None]
     sequences: list[int | None]
 
-    def characters(self, word: int | None, sequence: int) -> tuple[int, int] | None:
-        """The characters of the part of a word that is in this window; None where there is no such word."""
-        pairs = zip(self.words, self.sequences, strict=True)
-        places = [] if word is None else [place for place, pair in enumerate(pairs) if pair == (word, sequence)]
-        return (self.offsets[places[0]][0], self.offsets[places[-1]][1]) if places else None
+    def word_places(self, sequence: int) -> dict[int, tuple[int, int]]:
+        """Number of each word of a text -> the characters of the part of it that is in this window."""
+        found: dict[int, tuple[int, int]] = {}
+        for word, number, (begin, end) in zip(self.words, self.sequences, self.offsets, strict=True):
+            if number == sequence and word is not None:
+                found[word] = (found[word][0] if word in found else begin, end)
+        return found
 
 
 def encode(tokenizer: Tokenizer, text: TextInput | Sequence[str], *, index: int = 0) -> Window:
