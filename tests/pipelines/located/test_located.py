@@ -171,6 +171,11 @@ def test_a_picture_of_a_size_that_the_graph_does_not_read_is_named(opened: Open,
     with pytest.raises(InputError, match="picture 1 is prepared as 48 x 32 pixels") as caught:
         pipe([picture[:60, :60], picture[:60, :90]])
     assert (caught.value.details["index"], caught.value.details["graph_size"]) == (1, [32, 32])
+    assert "Cut or pad" in str(caught.value.hint)
+    other = opened("object-detection/DetrImageProcessor", inputs={"pixel_values": ["batch", 3, 24, 24]})
+    with pytest.raises(InputError, match="reads 24 x 24 only") as caught:
+        other(picture[:60, :60])
+    assert "gpux.Session" in str(caught.value.hint)
     case = AnswerCase("call/wide", "call", picture, [])
     found = compare_answers([case], PipelineAnswerer(pipe), 1e-5)
     assert not found.differences

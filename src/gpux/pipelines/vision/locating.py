@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from PIL import Image
+
 from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.vision.base import ImagePipeline, Images
@@ -41,10 +43,17 @@ class LocatingPipeline(ImagePipeline):
                 raise InputError(
                     f"picture {index} is prepared as {width} x {height} pixels, and the graph of {self.model.id} reads"
                     f" {shape[-1]} x {shape[-2]} only",
-                    hint="Cut or pad the picture to the proportions of the graph.",
+                    hint=self._how_to_fit(shape),
                     index=index,
                     graph_size=list(shape[-2:]),
                 )
+
+    def _how_to_fit(self, shape: Sequence[int | str | None]) -> str:
+        """How a picture fits a graph of a fixed size, if the image processor prepares any picture in that size."""
+        sides = [side if isinstance(side, int) else 0 for side in shape[-2:]]
+        if all(sides) and self.processor(Image.new("RGB", (sides[1], sides[0]))).size == tuple(sides):
+            return "Cut or pad the picture to the proportions of the graph."
+        return "Its image processor prepares no picture in this size: run the graph on arrays with gpux.Session."
 
     def _check_model(self, known: Collection[str], outputs: Collection[str], inputs: Collection[str] = ()) -> None:
         """Refuse a model that the task cannot read.
