@@ -167,6 +167,7 @@ def test_a_bad_file_is_refused_by_its_name(tmp_path: Path, kind: str, message: s
         ({"array": np.zeros(10), "sampling_rate": 0}, "sampling rate of 0"),
         ({"array": np.zeros(10), "sampling_rate": "16k"}, "sampling rate of '16k'"),
         ({"array": np.zeros(10), "sampling_rate": float("nan")}, "sampling rate of nan"),
+        ({"array": np.ones(3), "sampling_rate": 192000}, "has 3 samples at 192000 Hz, which are none at 16000 Hz"),
         (3, "is int"),
         (None, "is NoneType"),
         ("https://localhost/a.wav", "is an address, which is fetched only when asked for"),

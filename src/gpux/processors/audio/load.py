@@ -272,21 +272,25 @@ def _unreadable(name: str, index: int, exc: Any) -> InputError:
 def _blocks(sound: _Sound, rate: int) -> Iterator[Samples]:
     """The blocks of a sound at another rate, checked; none is empty."""
     stream = soxr.ResampleStream(sound.rate, rate, 1, dtype="float32", quality="HQ") if sound.rate != rate else None
-    read = 0
+    read = given = 0
     for block in sound.blocks:
         _check_finite(block, read, sound)
         read += len(block)
         # of samples beyond the range of float32, soxr and graphs would get infinite ones
         plain = np.ascontiguousarray(block, dtype=np.float32)
         made = plain if stream is None else stream.resample_chunk(plain)
+        given += len(made)
         if len(made):
             yield made
     if not read:
         raise sound.error("has no samples")
     if stream is not None:
         rest = stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        given += len(rest)
         if len(rest):
             yield rest
+    if not given:
+        raise sound.error(f"has {read} samples at {sound.rate} Hz, which are none at {rate} Hz")
 
 
 def _check_finite(block: NDArray[Any], start: int, sound: _Sound) -> None:
