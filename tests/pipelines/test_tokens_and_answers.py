@@ -5,7 +5,7 @@ input.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,34 +13,55 @@ import tokenizers
 
 from gpux import pipeline
 from gpux.errors import GpuxError, InputError, UnsupportedError, UsageError
+from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.text.question_answering import QuestionAnsweringPipeline
 from gpux.pipelines.text.token_classification import TokenClassificationPipeline
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.pipelines.text.windows import Window, encode, windows
 from gpux.pipelines.text.zero_shot_classification import ZeroShotClassificationPipeline
+from tests.models.bert import bert_repository
 from tests.models.cases import ASKED, CHOICES, LONG, NAMES, NLI, OTHER, SHORT, words
-from tests.pipelines.conftest import Build
+from tests.pipelines.conftest import Build, stored
 
 MIXED = f"{OTHER} naïve ÜBER-foxes don't  sleep, [SEP] 日本 3,141.59 🙂! {SHORT}"
 
 
-@pytest.fixture
-def find(build: Build) -> Iterator[TokenClassificationPipeline]:
-    with TokenClassificationPipeline(build("token-classification", labels=NAMES)) as pipe:
+Open = Callable[..., StoredModel]
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Open:
+    """As the fixture `build`, for models that no test changes."""
+
+    def made(task: str, **arguments: Any) -> StoredModel:
+        folder = tmp_path_factory.mktemp(task)
+        return stored(bert_repository(folder, task, onnx=True, safetensors=False, **arguments), task)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def find(make: Open) -> Iterator[TokenClassificationPipeline]:
+    with TokenClassificationPipeline(make("token-classification", labels=NAMES)) as pipe:
         yield pipe
 
 
-@pytest.fixture
-def answer(build: Build) -> Iterator[QuestionAnsweringPipeline]:
-    with QuestionAnsweringPipeline(build("question-answering")) as pipe:
+@pytest.fixture(scope="module")
+def answer(make: Open) -> Iterator[QuestionAnsweringPipeline]:
+    with QuestionAnsweringPipeline(make("question-answering")) as pipe:
         yield pipe
 
 
-@pytest.fixture
-def choose(build: Build) -> Iterator[ZeroShotClassificationPipeline]:
-    with ZeroShotClassificationPipeline(build("text-classification", labels=NLI)) as pipe:
+@pytest.fixture(scope="module")
+def choose(make: Open) -> Iterator[ZeroShotClassificationPipeline]:
+    with ZeroShotClassificationPipeline(make("text-classification", labels=NLI)) as pipe:
         yield pipe
+
+
+@pytest.fixture(scope="module")
+def tokenizer(make: Open) -> Tokenizer:
+    return Tokenizer(make("feature-extraction"))
 
 
 # -- windows: those of the tokenizers library --------------------------------------------------------------------------
@@ -58,9 +79,8 @@ def _columns(window: Window) -> list[Any]:
     [(MIXED, 0, "longest_first"), ((MIXED, SHORT[:9]), 0, "only_first"), ((SHORT[:9], MIXED), 1, "only_second")],
 )
 def test_windows_are_those_of_the_tokenizers_library(
-    build: Build, text: Any, cut: int, strategy: str, left: bool, limit: int, stride: int
+    tokenizer: Tokenizer, text: Any, cut: int, strategy: str, left: bool, limit: int, stride: int
 ) -> None:
-    tokenizer = Tokenizer(build())
     copy = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
     copy.enable_truncation(limit, stride=stride, strategy=strategy, direction="left" if left else "right")
     first = copy.encode(*text) if isinstance(text, tuple) else copy.encode(text)
@@ -72,8 +92,8 @@ def test_windows_are_those_of_the_tokenizers_library(
     assert [_columns(window) for window in found] == wanted
 
 
-def test_a_window_without_room_names_the_text(build: Build) -> None:
-    whole = encode(Tokenizer(build()), (SHORT, SHORT))
+def test_a_window_without_room_names_the_text(tokenizer: Tokenizer) -> None:
+    whole = encode(tokenizer, (SHORT, SHORT))
     kept = sum(sequence != 1 for sequence in whole.sequences)
     assert {len(window) for window in windows(whole, kept + 1, cut=1)} == {kept + 1}
     with pytest.raises(
