@@ -66,6 +66,15 @@ def _genai_interpreter(session: nox.Session) -> Path:
     return python
 
 
+def _fastembed_interpreter(session: nox.Session) -> Path:
+    """The interpreter of an environment with fastembed."""
+    folder = ROOT / ".nox" / "fastembed"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    session.run("python", "-m", "venv", str(folder))
+    session.run(str(python), "-m", "pip", "install", "--quiet", "fastembed==0.9.1", external=True)
+    return python
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style by ruff, wording by scripts/check_words.py, and the import contracts of the rooms by import-linter."""
@@ -155,6 +164,8 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "scripts.bench_vision", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_speech", *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.bench_precision", *page, env=env)
+    fastembed = f"--fastembed={_fastembed_interpreter(session)}"
+    session.run("python", "-m", "scripts.bench_encode", fastembed, *page, env=env, success_codes=[0, 1])
     session.run("python", "-m", "scripts.perplexity", *page, env=env)
     genai = _genai_interpreter(session)
     session.run("python", "-m", "scripts.bench_generation", "--genai", str(genai), *page, env=env, success_codes=[0, 1])
