@@ -81,8 +81,8 @@ class TaskInfo:
 def tasks() -> list[TaskInfo]:
     """Every task that has a pipeline, third parties' too, sorted by name.
 
-    >>> [task.name for task in gpux.tasks() if task.takes == "image"]
-    ['depth-estimation', 'image-classification', …]
+    >>> ", ".join(task.name for task in gpux.tasks() if task.takes == "image")
+    'depth-estimation, image-classification, …'
     """
     return [_info(name, point) for name, point in sorted(pipelines().items())]
 
