@@ -28,7 +28,9 @@ def _more(name: str, *recipe: Any) -> None:
 
 
 # vision
-_more("deit", [IC, HF], vit_sizes(**LABELS), None, image_processor("DeiTImageProcessor", square(32)))
+_more(
+    "deit", [IC, HF], vit_sizes(**LABELS), None, image_processor("DeiTImageProcessor", square(32), crop_size=square(32))
+)
 _more(
     "poolformer",
     IC,

@@ -253,4 +253,12 @@ add(
     "imagegpt",
     "image-classification",
     {"vocab_size": 513, "n_embd": H, "n_layer": LAYERS, "n_head": HEADS, "n_positions": 64},
+    None,
+    image_processor(
+        "ImageGPTImageProcessor",
+        square(8),
+        clusters=[
+            [red / 4 - 1, green / 4 - 1, blue / 4 - 1] for red in range(8) for green in range(8) for blue in range(8)
+        ],
+    ),
 )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: One or more pictures.
 Images = ImageInput | Iterable[ImageInput]
-PIXELS = "pixel_values"
+PIXELS, _IDS, _MASK = "pixel_values", "input_ids", "attention_mask"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -125,6 +125,8 @@ def run_images(
         UnsupportedError: the graph needs an input that the image processor does not give.
     """
     given = shared or {}
+    if any(spec.name == _MASK for spec in session.inputs) and batch and {_IDS, _MASK} & batch[0].keys() == {_IDS}:
+        batch = [{**item, _MASK: np.ones_like(item[_IDS])} for item in batch]  # of imagegpt: all pixels count
     names = _sources([spec for spec in session.inputs if spec.name not in given], batch[0]) if batch else {}
     dtypes = {spec.name: spec.dtype for spec in session.inputs}
     fixed, most = _rows(session, names)
