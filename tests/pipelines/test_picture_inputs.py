@@ -75,6 +75,61 @@ def address() -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture
+def moving(tmp_path: Path) -> StoredModel:
+    """Labels of videos of three frames: red, green and blue, by the mean of each channel over the frames."""
+    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 3, 4])
+    mean = helper.make_node("ReduceMean", ["pixel_values", "axes"], ["logits"], keepdims=0)
+    shape = ["batch", 3, 3, "height", "width"]
+    pixels = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, shape)
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph([mean], "mean", [pixels], [logits], [axes])
+    folder = tmp_path / "moving"
+    (folder / "onnx").mkdir(parents=True)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "onnx/model.onnx"
+    )
+    config = {"model_type": "videomae", "num_frames": 3, "id2label": {"0": "red", "1": "green", "2": "blue"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    settings = {"image_processor_type": "VideoMAEImageProcessor", "size": 8, "crop_size": 8}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return stored(folder, "video-classification")
+
+
+def test_videos_are_frames_from_the_start(moving: StoredModel, tmp_path: Path) -> None:
+    """The first ones, or every second; of a file, an array or pictures."""
+    colors = [(255, 0, 0), (254, 0, 0), (0, 0, 255), (0, 0, 254), (0, 0, 253), (0, 0, 252)]  # a GIF merges equal frames
+    frames = [Image.new("RGB", (9, 7), color) for color in colors]
+    file = tmp_path / "moving.gif"
+    frames[0].save(file, save_all=True, append_images=frames[1:])
+    array = np.stack([np.asarray(frame) for frame in frames])
+    with pipeline("video-classification", model=moving) as classify:
+        for video in (file, str(file), file.read_bytes(), array, frames, tuple(frames), list(array)):
+            assert _best(classify(video)) == "red"
+            assert _best(classify(video, frame_sampling_rate=2)) == "blue"
+        assert [_best(answer) for answer in classify([file, array[3:]])] == ["red", "blue"]
+        assert [_best(answer) for answer in classify([frames, frames[3:]])] == ["red", "blue"]
+        found = classify(frames, top_k=2)
+    means = np.array([2, 0, 1]) / 3 * 2 - 1
+    expected = np.exp(means) / np.exp(means).sum()
+    assert [entry["label"] for entry in found] == ["red", "blue"]
+    np.testing.assert_allclose([entry["score"] for entry in found], expected[[0, 2]], atol=1e-2)
+
+
+def test_too_few_frames_and_other_inputs_are_named(moving: StoredModel) -> None:
+    """By the place of the video."""
+    frame = Image.new("RGB", (9, 7))
+    with pipeline("video-classification", model=moving) as classify:
+        with pytest.raises(InputError, match="picture 1 has 2 frames, and 3 are needed"):
+            classify([[frame] * 3, [frame] * 2])
+        with pytest.raises(InputError, match="picture 0 has 1 frame, and 3"):
+            classify(RED)
+        with pytest.raises(InputError, match="picture 0 is of type int"):
+            classify([[frame, frame, 3]])
+        with pytest.raises(InputError, match="not a picture"):
+            classify(b"no video")
+
+
 def _best(answer: Any) -> str:
     return str(answer[0]["label"])
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gpux.pipelines.vision.image_feature_extraction import ImageFeatureExtractionPipeline
     from gpux.pipelines.vision.image_to_image import ImageToImagePipeline
     from gpux.pipelines.vision.image_to_text import ImageToTextPipeline
+    from gpux.pipelines.vision.video_classification import VideoClassificationPipeline
     from gpux.pipelines.vision.zero_shot_image_classification import ZeroShotImageClassificationPipeline
 
 
@@ -75,6 +76,7 @@ def every_literal(model: StoredModel) -> None:
     assert_type(pipeline("image-to-text", model), ImageToTextPipeline)
     assert_type(pipeline("image-captioning", model), ImageToTextPipeline)
     assert_type(pipeline("vision2seq", model), ImageToTextPipeline)
+    assert_type(pipeline("video-classification", model), VideoClassificationPipeline)
     assert_type(pipeline("zero-shot-image-classification", model), ZeroShotImageClassificationPipeline)
     assert_type(pipeline("late-interaction", model), LateInteractionPipeline)
     assert_type(pipeline("text-generation", model), TextGenerationPipeline)
@@ -176,6 +178,8 @@ def located() -> None:
     pose("a.png", boxes=[{"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}, (1.0, 2.0, 3.0, 4.0)])
     cut = pipeline("mask-generation", "org/name", points_per_crop=8)
     cut("a.png", input_points=[[1, 2]], input_labels=[1])
+    watch = pipeline("video-classification", "org/name", num_frames=8)
+    watch(["frame0.png", b"bytes"], frame_sampling_rate=2)
     measure = pipeline("depth-estimation", "org/name")
     measure(b"bytes", batch_size=2)
 

@@ -105,6 +105,7 @@ _SUFFIXES = (
     ("ForConditionalGeneration", "text2text-generation"),
     ("ForImageClassification", "image-classification"),
     ("ForImageClassificationWithTeacher", "image-classification"),
+    ("ForVideoClassification", "video-classification"),
     ("ForObjectDetection", "object-detection"),
     ("ForSemanticSegmentation", "image-segmentation"),
     ("ForInstanceSegmentation", "image-segmentation"),

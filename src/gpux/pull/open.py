@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # a pipeline's module is loaded by its entry point, when its 
     from gpux.pipelines.vision.keypoint_detection import KeypointDetectionArguments, KeypointDetectionPipeline
     from gpux.pipelines.vision.mask_generation import MaskGenerationArguments, MaskGenerationPipeline
     from gpux.pipelines.vision.object_detection import ObjectDetectionArguments, ObjectDetectionPipeline
+    from gpux.pipelines.vision.video_classification import VideoClassificationArguments, VideoClassificationPipeline
     from gpux.pipelines.vision.zero_shot_image_classification import (
         ZeroShotImageClassificationArguments,
         ZeroShotImageClassificationPipeline,
@@ -235,6 +236,15 @@ def pipeline(
     precision: str | None = None,
     **options: Unpack[ImageClassificationArguments],
 ) -> ImageClassificationPipeline: ...
+@overload
+def pipeline(
+    task: Literal["video-classification"],
+    model: Model,
+    *,
+    revision: str | None = None,
+    precision: str | None = None,
+    **options: Unpack[VideoClassificationArguments],
+) -> VideoClassificationPipeline: ...
 @overload
 def pipeline(
     task: Literal["zero-shot-image-classification"],

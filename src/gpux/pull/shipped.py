@@ -33,6 +33,7 @@ _OUTPUTS: dict[str, tuple[tuple[str, ...], int]] = {
     "text-generation": (("logits",), 3),
     "text2text-generation": (("logits",), 3),
     "image-classification": (("logits",), 2),
+    "video-classification": (("logits",), 2),
     "audio-classification": (("logits",), 2),
     "object-detection": (("pred_boxes",), 3),
     "zero-shot-image-classification": (("logits_per_image",), 2),

@@ -52,37 +52,47 @@ def load_image(image: ImageInput, index: int = 0, *, allow_urls: bool = False) -
     Raises:
         InputError: it cannot be read as a picture; ``details`` have its ``index``.
     """
-    with name_errors(image, index):
-        return _rgb(_upright(_opened(image, allow_urls)))
+    with name_errors(image, index), _opened(image, allow_urls) as opened:
+        return _rgb(_upright(opened))
 
 
-def load_frames(video: Any, count: int | None = None, index: int = 0) -> list[Image.Image]:
+def load_frames(
+    video: Any, count: int | None = None, index: int = 0, *, places: Sequence[int] | None = None
+) -> list[Image.Image]:
     """Frames of a moving picture in RGB.
 
     Args:
         video: an animated file (GIF, WebP, PNG, TIFF), an array [frames, height, width, 3], or a sequence of pictures.
         count: how many, evenly spaced from the first to the last; None for all. Only these are kept.
         index: its place among several inputs, for errors.
+        places: of the frames, in place of ``count``; 0 is the first.
 
     Raises:
-        InputError: it cannot be read, or has no frames.
+        InputError: it cannot be read, or has no frames, or too few of them.
     """
-    if isinstance(video, np.ndarray) or (isinstance(video, Sequence) and not is_image_input(video)):
-        picked = _spaced(len(video), count, index)
-        return [load_image(video[place], index) for place in picked]
     with name_errors(video, index):
-        opened = _opened(video, allow_urls=False)
-        found = []
-        for place in _spaced(getattr(opened, "n_frames", 1), count, index):
-            opened.seek(place)
-            found.append(_rgb(opened.copy()))
-        return found
+        if isinstance(video, (list, tuple)) or (isinstance(video, np.ndarray) and video.ndim == 4):
+            return [load_image(video[place], index) for place in _places(len(video), count, places)]
+        with _opened(video, allow_urls=False) as opened:
+            found = []
+            for place in _places(getattr(opened, "n_frames", 1), count, places):
+                opened.seek(place)
+                found.append(_rgb(opened.copy()))
+            return found
 
 
-def _spaced(length: int, count: int | None, index: int) -> list[int]:
+def _places(length: int, count: int | None, places: Sequence[int] | None) -> Sequence[int]:
     if length == 0:
-        raise InputError(f"input {index} has no frames", index=index)
-    return list(range(length)) if count is None else [int(place) for place in np.linspace(0, length - 1, count)]
+        raise InputError("has no frames", hint="Pass the frames of a video as a list of pictures.")
+    if places is not None:
+        if places and max(places) >= length:
+            number = "1 frame" if length == 1 else f"{length} frames"
+            raise InputError(
+                f"has {number}, and {max(places) + 1} are needed",
+                hint="Pass more frames, or a smaller frame_sampling_rate.",
+            )
+        return places
+    return range(length) if count is None else [int(place) for place in np.linspace(0, length - 1, count)]
 
 
 def _name(image: Any, index: int) -> str:
@@ -133,29 +143,39 @@ _TOO_LARGE_HINT = "Make it smaller with a tool that reads it in parts, such as `
 _DAMAGED = "The file is damaged or incomplete: open it with another program, and save or download it again."
 
 
-def _opened(image: Any, allow_urls: bool) -> Image.Image:
-    """A picture as Pillow opens it, its pixels not decoded yet."""
+@contextlib.contextmanager
+def _opened(image: Any, allow_urls: bool) -> Iterator[Image.Image]:
+    """A picture as Pillow opens it, its pixels not decoded yet; its file is open within the context."""
     if isinstance(image, Image.Image):
-        return image
+        yield image
+        return
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        yield _from_array(image)
+        return
     if isinstance(image, str):
         image = _from_text(image, allow_urls)
     if isinstance(image, os.PathLike):
         _check_file(Path(image))
-        opened: Image.Image = Image.open(image)
+        with Path(image).open("rb") as file:
+            yield _identified(file)
     elif isinstance(image, (bytes, bytearray, memoryview)):
-        opened = _open_bytes(bytes(image))
+        yield _identified(io.BytesIO(image))
     elif hasattr(image, "read"):
         content = image.read()
         if not isinstance(content, bytes):
             raise InputError("was opened as text", hint='Open the file with mode "rb".')
-        opened = _open_bytes(content)
+        yield _identified(io.BytesIO(content))
     else:
         raise InputError(
             f"is of type {type(image).__name__}",
             hint="Pass a path, bytes, a file object, a PIL image or a numpy array.",
         )
+
+
+def _identified(file: BinaryIO) -> Image.Image:
+    if isinstance(file, io.BytesIO) and not file.getbuffer().nbytes:
+        raise InputError("is empty (0 bytes)", hint="Rewind a file object with seek(0) before it is read again.")
+    opened: Image.Image = Image.open(file)
     if opened.format == "EPS":  # Pillow gives such a file, which is a program, to Ghostscript
         raise InputError("is a PostScript program, which gpux does not run", hint="Convert it to PNG.")
     if opened.width * opened.height > MOST_PIXELS:
@@ -170,12 +190,6 @@ def _check_file(path: Path) -> None:
         raise InputError("does not exist", hint=f"Check the path; the working folder is {Path.cwd()}.")
     if path.is_file() and path.stat().st_size == 0:
         raise InputError("is empty (0 bytes)", hint="Download or save the file again.")
-
-
-def _open_bytes(content: bytes) -> Image.Image:
-    if not content:
-        raise InputError("is empty (0 bytes)", hint="Rewind a file object with seek(0) before it is read again.")
-    return Image.open(io.BytesIO(content))
 
 
 def _from_text(text: str, allow_urls: bool) -> bytes | Path:
