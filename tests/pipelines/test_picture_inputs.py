@@ -126,8 +126,9 @@ def test_too_few_frames_and_other_inputs_are_named(moving: StoredModel) -> None:
             classify(RED)
         with pytest.raises(InputError, match="picture 0 is of type int"):
             classify([[frame, frame, 3]])
-        with pytest.raises(InputError, match="not a picture"):
-            classify(b"no video")
+        with pytest.raises(InputError, match="picture 0 is not a moving picture") as refused:
+            classify(b"\0\0\0\x1cftypisom")
+        assert "mp4" in str(refused.value.hint)
 
 
 def _best(answer: Any) -> str:

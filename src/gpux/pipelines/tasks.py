@@ -27,7 +27,7 @@ _EXAMPLES: Mapping[Kind, str] = {
     "text": '"some text"',
     "image": "image.png",
     "audio": "speech.wav",
-    "video": "film.mp4",
+    "video": "film.gif",
 }
 
 

@@ -75,7 +75,8 @@ def check_bytes(content: bytes, takes: Kind, name: str) -> bytes:
     found = kind_of(content[:HEAD])
     if not content:
         raise InputError(f"{name} is empty, and {wanted} is expected", path=name)
-    if found != takes and not (takes == "audio" and found == "video"):  # the sound of a video
+    also = {"audio": "video", "video": "image"}.get(takes)  # the sound of a video; a moving picture
+    if found is None or found not in (takes, also):
         holds = "something else, perhaps a text" if found is None else _WHAT[found]
         raise InputError(
             f"{name} is not {wanted}: its content is {holds}", hint=f"Pass the path of {wanted}.", path=name

@@ -24,7 +24,7 @@ from gpux.system.files import walk
 _SUFFIXES = {
     "image": {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif"},
     "audio": {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus", ".aiff"},
-    "video": {".mp4", ".mkv", ".webm", ".avi", ".mov"},
+    "video": {".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif", ".webp", ".apng"},
 }
 _LARGEST_FIELD = 2**31 - 1
 

@@ -70,7 +70,7 @@ def load_frames(
     Raises:
         InputError: it cannot be read, or has no frames, or too few of them.
     """
-    with name_errors(video, index):
+    with name_errors(video, index), _hint_of_frames():
         if isinstance(video, (list, tuple)) or (isinstance(video, np.ndarray) and video.ndim == 4):
             return [load_image(video[place], index) for place in _places(len(video), count, places)]
         with _opened(video, allow_urls=False) as opened:
@@ -79,6 +79,18 @@ def load_frames(
                 opened.seek(place)
                 found.append(_rgb(opened.copy()))
             return found
+
+
+@contextlib.contextmanager
+def _hint_of_frames() -> Iterator[None]:
+    try:
+        yield
+    except UnidentifiedImageError as exc:
+        raise InputError(
+            "is not a moving picture that Pillow reads",
+            hint="Pass a GIF, WebP or PNG file, or the frames of the video as a list of pictures or an array [frames, "
+            "height, width, 3]; PyAV and ffmpeg decode mp4 and the like to frames.",
+        ) from exc
 
 
 def _places(length: int, count: int | None, places: Sequence[int] | None) -> Sequence[int]:
