@@ -1,4 +1,4 @@
-"""Detectors that are converted by the toolchain: OWL-ViT with labels of a call, and SAM with points."""
+"""Models that the toolchain converts: OWL-ViT with labels of a call, SAM with points, Depth Anything on any size."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from gpux.pipelines.registry import pipeline_class
 from gpux.pull.api import pull_model
 from gpux.system.settings import Settings
 from tests.models import zoo
+from tests.pipelines.located import depth_anything
 
 pytestmark = pytest.mark.toolchain
 
 TASKS = {"owlvit__zero-shot-object-detection": None, "sam__feature-extraction": "mask-generation"}
+DEPTHS = "depth-anything"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,9 @@ def models(warm_toolchains: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     python = warm_toolchains / "optimum" / "bin" / "python"
     subprocess.run([python, zoo.__file__, folder, *TASKS], check=True, capture_output=True)
     settings = Settings.from_env().with_overrides(home=folder / "gpux", toolchains=warm_toolchains)
-    found = [pull_model(folder / name, task=task, settings=settings) for name, task in TASKS.items()]
+    subprocess.run([python, depth_anything.__file__, folder / DEPTHS], check=True, capture_output=True)
+    tasks = {**TASKS, DEPTHS: None}
+    found = [pull_model(folder / name, task=task, settings=settings) for name, task in tasks.items()]
     return {model.task: model for model in found}
 
 
@@ -52,7 +56,7 @@ def picture() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (45, 61, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("task", ["zero-shot-object-detection", "mask-generation"])
+@pytest.mark.parametrize("task", ["zero-shot-object-detection", "mask-generation", "depth-estimation"])
 def test_answers_are_proven(models: dict[str, StoredModel], task: str) -> None:
     proof = models[task].manifest.proof
     assert proof.answers is not None
@@ -74,6 +78,14 @@ def test_labels_of_several_lengths_are_those_of_each_label(detect: Pipeline, pic
     assert each[1] == together
     assert {entry["label"] for entry in each[0]} == {"cat"}
     assert list(detect((one for one in [picture, picture]), labels, threshold=0.0)) == [together, together]
+
+
+def test_depths_of_pictures_of_several_proportions(models: dict[str, StoredModel], picture: NDArray[np.uint8]) -> None:
+    with pipeline_class("depth-estimation")(models["depth-estimation"]) as measure:
+        for image in (picture, picture[:, :30], picture[:20]):
+            found = measure(image)
+            assert found["predicted_depth"].shape == image.shape[:2]
+            assert np.ptp(found["predicted_depth"]) > 0
 
 
 @pytest.mark.parametrize("labels", [None, [], "", [1], [["cat"], ["dog"]]])

@@ -193,6 +193,15 @@ def zeros_around(self: Any, pixel_values: Tensor) -> Tensor:
     return self.pooler(self.norm(found))
 
 
+def depth_of_patches(self: Any, hidden_states: list[Tensor], patch_height: Any, patch_width: Any) -> Tensor:
+    """depth_anything's head: (batch, height, width) of the patches of any picture; the original fixes their number."""
+    states = self.conv1(hidden_states[self.head_in_index])
+    size = (patch_height * self.patch_size, patch_width * self.patch_size)
+    states = self.conv2(functional.interpolate(states, size, mode="bilinear", align_corners=True))
+    states = self.conv3(self.activation1(states))
+    return (self.activation2(states) * self.max_depth).squeeze(dim=1)
+
+
 Forward = Callable[..., Any]
 
 
@@ -318,6 +327,7 @@ def counted_positions(self: Any, input_ids: Tensor, *args: Any, **kwargs: Any) -
 
 #: Class of a module -> method -> its replacement.
 METHODS: dict[str, dict[str, Forward]] = {
+    "DepthAnythingDepthEstimationHead": {"forward": depth_of_patches},
     "MixtralSparseMoeBlock": {"forward": sparse_block},
     "Qwen2MoeSparseMoeBlock": {"forward": sparse_block},
     "OlmoeSparseMoeBlock": {"forward": sparse_block},
