@@ -11,7 +11,7 @@ from gpux.runtime.session import Session
 
 #: Inputs with an axis of tokens, of any number in a graph that reads a prompt.
 _BY_TOKEN = ("input_ids", "attention_mask")
-_BY_ROW = (*_BY_TOKEN, "encoder_attention_mask", "encoder_hidden_states")
+_BY_ROW = (*_BY_TOKEN, "encoder_attention_mask", "encoder_hidden_states", "pixel_values", "flattened_patches")
 
 
 def most_rows(readers: Sequence[Session], *others: Session, limit: int | None = None) -> int | None:
@@ -31,7 +31,7 @@ def most_rows(readers: Sequence[Session], *others: Session, limit: int | None = 
             if spec.name in _BY_TOKEN and isinstance(spec.shape[-1], int):
                 raise _refused(session, f"{spec.shape[-1]} token(s) in each call ({spec.name})")
     sessions = dict.fromkeys((*readers, *others))
-    limits = [session.limits.get("input_ids", {}).get(0) for session in sessions]
+    limits = [session.limits.get(name, {}).get(0) for session in sessions for name in ("input_ids", "pixel_values")]
     fixed = [_rows(session, spec) for session in sessions for spec in session.inputs if _has_rows(spec)]
     return min((size for size in (limit, *limits, *fixed) if size is not None), default=None)
 
