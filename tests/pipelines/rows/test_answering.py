@@ -194,8 +194,12 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(UsageError, match=message):
             check_output(tmp_path / name)
     (tmp_path / "out.jsonl.run").write_text("a file in the place of the folder")
-    with pytest.raises(NotWritableError), open_output(tmp_path / "out.jsonl", RunKey("", [], "", {})):
+    with pytest.raises(NotWritableError) as caught, open_output(tmp_path / "out.jsonl", RunKey("", [], "", {})):
         pass
+    assert caught.value.hint == "Choose another --output."
+    if Path("/proc/self").exists():
+        with pytest.raises(NotWritableError, match="/proc"), open_output(Path("/proc/o.jsonl"), RunKey("", [], "", {})):
+            pass
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "gpux.pipelines.rows.table", raising=False)
     monkeypatch.delattr("gpux.pipelines.rows.table", raising=False)

@@ -25,6 +25,7 @@ from gpux.system.files import delete, sync_file, write_atomic
 from gpux.system.locks import try_hold
 
 FORMATS = (".jsonl", ".ndjson", ".parquet")
+_ELSEWHERE = "Choose another --output."
 #: Rows of one part of a Parquet file, and seconds after which one is written: what a killed run computes again.
 _PART_ROWS, _PART_SECONDS = 2_000, 10.0
 
@@ -224,15 +225,18 @@ def open_output(path: Path, key: RunKey, *, restart: bool = False) -> Iterator[O
     """
     work = path.with_name(f"{path.name}.run")
     output = _opened(path, work)
-    with disk_errors(path.parent, hint="Choose another --output."), try_hold(work / "lock") as held:
+    with disk_errors(work, hint=_ELSEWHERE):
+        work.mkdir(parents=True, exist_ok=True)
+    with try_hold(work / "lock") as held:
         if not held:
             raise UsageError(f"another process writes {path}", hint="Wait for it, or choose another --output.")
-        if restart:
-            _forget(path, work)
-        if not (work / "run.json").exists():
-            _begin(path, work, key)
-        else:
-            _compare(read_json(work / "run.json"), key, path)
+        with disk_errors(path.parent, hint=_ELSEWHERE):
+            if restart:
+                _forget(path, work)
+            if not (work / "run.json").exists():
+                _begin(path, work, key)
+            else:
+                _compare(read_json(work / "run.json"), key, path)
         output.resume()
         try:
             yield output
