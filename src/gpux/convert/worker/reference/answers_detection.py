@@ -8,6 +8,7 @@ asked with a higher threshold.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -63,6 +64,7 @@ def open_segments(original: Original) -> Opened:
     asker = _Asker(original.open_pipeline("image-segmentation", image_processor=processor))
     if not hasattr(processor, "post_process_panoptic_segmentation"):
         return Opened(CALL, list(_on_each_picture({})), asker.ask)
+    logging.getLogger(type(processor).__module__).setLevel(logging.ERROR)  # each answer warns of labels to fuse
     first, square, *others = _on_each_picture(SEGMENTS[0])
     kinds = [
         replace(square, name=subtask, options={**square.options, "subtask": subtask})
