@@ -426,7 +426,7 @@ def _within(expected: Any, actual: Any, allowed: float, key: str) -> str:
     """Numbers of a box or of a timestamp, whose end may be open (None)."""
     pairs = list(zip(_flat(expected), _flat(actual), strict=False))
     same = len(_flat(expected)) == len(_flat(actual)) and all(
-        here == there if here is None or there is None else abs(here - there) <= allowed + 1e-6 for here, there in pairs
+        here == there if None in (here, there) else abs(here - there) <= allowed + 1e-6 for here, there in pairs
     )
     return "" if same else f"{key}: {_texts(actual, expected)}"
 
