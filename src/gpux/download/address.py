@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from gpux.download.hub_errors import RequestContext
-from gpux.download.hub_http import REDIRECTS, HubHttp
 from gpux.errors import InputError, ManagerError
 
 MOST_BYTES = 256 << 20  #: of a response
@@ -27,6 +25,10 @@ def read_address(url: str, timeout: float = 20.0, most: int = MOST_BYTES) -> byt
     Raises:
         InputError: the server refuses, does not answer, or sends more than ``most`` bytes.
     """
+    # here, since pictures and sounds of this machine are opened without an HTTP library
+    from gpux.download.hub_errors import RequestContext
+    from gpux.download.hub_http import REDIRECTS, HubHttp
+
     parts = urlsplit(url)
     shown = f"{parts.scheme}://{parts.hostname}{parts.path}"  # without a user, a password or a signed query
     context = RequestContext(endpoint=f"{parts.scheme}://{parts.hostname}", file=shown)
