@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Unpack
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpux.errors import InputError, UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, OpenOptions, Parts, check_positive
+from gpux.pipelines.batching import BatchBudget
 from gpux.pipelines.options import Option
 from gpux.pipelines.text.base import TextOptions, as_texts
 from gpux.pipelines.text.objects import as_objects, check_keys, text_of, texts_of
@@ -86,6 +87,8 @@ class TextRankingPipeline(SequenceClassifier):
     call_options: ClassVar[type] = TextRankingOptions
     input_keys: ClassVar[Sequence[str]] = ("query", "documents")
     window: ClassVar[int | None] = 64  #: each input has several texts
+    #: A call has often a hundred passages, and the next call as many: a session of one thread per run pays early.
+    budget: ClassVar[BatchBudget] = replace(SequenceClassifier.budget, one_thread_from=2_048)
 
     def __init__(self, model: StoredModel, **arguments: Unpack[TextRankingArguments]) -> None:
         super().__init__(model, **arguments)
