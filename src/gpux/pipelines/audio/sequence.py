@@ -40,12 +40,12 @@ log = logging.getLogger(__name__)
 #: ``_default_generation_config`` of transformers' automatic-speech-recognition.
 BEAMS = 5
 _TASK = "automatic-speech-recognition"
-_ENCODER, _DECODER, _WITH_PAST = "encoder", "decoder", "decoder_with_past"
+ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
 
 
 def is_encoder_decoder(graphs: Graphs) -> bool:
     """Whether a variant has an encoder and a decoder."""
-    return _ENCODER in graphs.names and _DECODER in graphs.names
+    return ENCODER in graphs.names and DECODER in graphs.names
 
 
 def open_encoder_decoder(graphs: Graphs) -> EncoderDecoder:
@@ -54,8 +54,8 @@ def open_encoder_decoder(graphs: Graphs) -> EncoderDecoder:
     Raises:
         UnsupportedError: the decoder has an unknown input, or no cache.
     """
-    with_past = graphs.session(_WITH_PAST) if _WITH_PAST in graphs.names else None
-    return EncoderDecoder(graphs.session(_ENCODER), graphs.session(_DECODER), with_past)
+    with_past = graphs.session(WITH_PAST) if WITH_PAST in graphs.names else None
+    return EncoderDecoder(graphs.session(ENCODER), graphs.session(DECODER), with_past)
 
 
 def published_options(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Unpack
 from gpux.model.variant import StoredModel
 from gpux.pipelines.audio.base import AudioPipeline, Sounds
 from gpux.pipelines.audio.ctc import CtcDecoder
-from gpux.pipelines.audio.sequence import BEAMS, TextDecoder, is_encoder_decoder
+from gpux.pipelines.audio.sequence import BEAMS, DECODER, TextDecoder, is_encoder_decoder
 from gpux.pipelines.audio.speech import (
     AutomaticSpeechRecognitionArguments,
     AutomaticSpeechRecognitionOptions,
@@ -33,6 +33,8 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
     call_options: ClassVar[type] = AutomaticSpeechRecognitionOptions
 
     def __init__(self, model: StoredModel, **arguments: Unpack[AutomaticSpeechRecognitionArguments]) -> None:
+        if arguments.get("spinning") is None and any(graph.name == DECODER for graph in model.manifest.graphs):
+            arguments["spinning"] = True  # a decoder makes many short runs
         super().__init__(model, **arguments)
         self.decoder: SpeechDecoder = self._open_decoder()
 
