@@ -11,6 +11,8 @@ from collections.abc import Iterable
 
 #: An input of decoders that begins like a cache, and holds the positions of the new tokens.
 CACHE_POSITION = "cache_position"
+#: Begins the names of outputs with the weights of a decoder's cross-attention, followed by the layer's number.
+ATTENTIONS = "cross_attentions."
 
 
 def is_cache_input(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpux.errors import UnsupportedError, UsageError
+from gpux.model.graph_io import ATTENTIONS
 from gpux.pipelines.audio.base import AudioPipeline
 from gpux.pipelines.audio.mel import LongMel, MelSource, PaddedMel
 from gpux.pipelines.audio.sequence import (
@@ -25,7 +26,6 @@ from gpux.pipelines.audio.whisper_windows import Spoken, WhisperCall, WindowDeco
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.processors.audio.load import SoundInput
 from gpux.processors.audio.log_mel import WhisperExtractor
-from gpux.runtime.generation.engine.encoder_decoder import ATTENTIONS
 from gpux.runtime.generation.options import Number
 from gpux.system.cancel import CancelToken
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpux.errors import ContextLengthError, UsageError
+from gpux.model.graph_io import ATTENTIONS
 from gpux.pipelines.audio.alignment import token_times
 from gpux.pipelines.audio.mel import MelSource
 from gpux.pipelines.audio.transcript import Timestamps
@@ -24,7 +25,7 @@ from gpux.pipelines.audio.whisper_rules import FRAMES, TIME_SECONDS, split, time
 from gpux.pipelines.audio.whisper_settings import WhisperSettings
 from gpux.runtime.generation.choose.processors import Processor, processors
 from gpux.runtime.generation.choose.sampling import keep_top_k
-from gpux.runtime.generation.engine.encoder_decoder import ATTENTIONS, LOGITS, EncoderDecoder
+from gpux.runtime.generation.engine.encoder_decoder import LOGITS, EncoderDecoder
 from gpux.runtime.generation.loops import beams, stepwise
 from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions

@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from optimum.exporters.onnx.base import OnnxConfig
 from optimum.exporters.onnx.utils import _get_submodels_and_onnx_configs
 from optimum.onnx import merge_decoders
@@ -22,6 +24,7 @@ from gpux.convert.worker.common.structure import read_structure
 from gpux.convert.worker.optimum.patches import patched
 from gpux.convert.worker.optimum.streaming import Weights, attach, release, tied_sizes, without_weights
 from gpux.convert.worker.optimum.weight_files import external_file, gather_external, rename, share_across, share_weights
+from gpux.model.graph_io import ATTENTIONS
 
 #: Optimum's name of a part -> gpux's; other parts have the same name.
 NAMES = {
@@ -198,3 +201,26 @@ def merge(files: dict[str, Path]) -> None:
         external_file(file).unlink(missing_ok=True)
     files[FIRST] = rename(merged, first.name)
     del files[NEXT]
+    _leave_attentions_to_the_first_call(files[FIRST])
+
+
+def _leave_attentions_to_the_first_call(file: Path) -> None:
+    """Let the branch of the later calls return no weights of cross-attention: ``[1, heads, 0, 1]``.
+
+    A branch computes all of its outputs, whether or not a run requests them, and copying the weights would take a tenth
+    of a step of a small decoder. The times of words need one call for all tokens, which is a first call.
+    """
+    model = onnx.load(file, load_external_data=False)
+    branches = [part.g for node in model.graph.node for part in node.attribute if part.name == "then_branch"]
+    found = [(branch, value) for branch in branches for value in branch.output if value.name.startswith(ATTENTIONS)]
+    for branch, value in found:
+        dims = value.type.tensor_type.shape.dim
+        shape = (1, dims[1].dim_value, 0, 1)
+        value.name = f"{value.name}.none"
+        empty = numpy_helper.from_array(np.zeros(shape, np.float32))
+        branch.node.append(helper.make_node("Constant", [], [value.name], value=empty))
+        del dims[:]
+        for size in shape:
+            dims.add().dim_value = size
+    if found:
+        onnx.save(model, file)

@@ -28,12 +28,10 @@ from gpux.convert.worker.reference.subject import (
     sort_thresholds,
     tokens_per_case,
 )
-from gpux.model.graph_io import is_cache_input
+from gpux.model.graph_io import ATTENTIONS, is_cache_input
 from gpux.system.worker_protocol import Refused
 
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
-#: Begins the names of a decoder's outputs with the weights of its cross-attention, followed by the layer's number.
-ATTENTIONS = "cross_attentions."
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class Pair:
         ends = [min(script.prompt, tokens.shape[1] - script.steps) + step for step in range(script.steps + 1)]
         for number, end in enumerate(ends):
             start = ends[number - 1] if number else 0
-            outputs = {name: array[:, :, start:end] for name, array in attentions.items()}
+            outputs = {} if number else {name: array[:, :, start:end] for name, array in attentions.items()}
             outputs["logits"] = logits[:, start:end]
             calls.append(self._decode(number, given, tokens[:, start:end], end, hidden, outputs))
         return ReferenceCase(script.name, tuple(calls), script.encoded if self.reads_text else tokens.shape[1])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpux.errors import ContextLengthError, InputError, UnsupportedError
-from gpux.model.graph_io import present_name
+from gpux.model.graph_io import ATTENTIONS, present_name
 from gpux.model.variant import TensorSpec
 from gpux.runtime.binding import Binding, Buffer
 from gpux.runtime.generation.engine import shapes
@@ -24,8 +24,6 @@ from gpux.runtime.generation.engine.state import Ids, Scores
 from gpux.runtime.session import Session
 
 HIDDEN, MASK, LOGITS = "encoder_hidden_states", "encoder_attention_mask", "logits"
-#: Begins the names of outputs with the weights of the decoder's cross-attention, followed by the layer's number.
-ATTENTIONS = "cross_attentions."
 
 
 class EncoderDecoder:
