@@ -296,6 +296,11 @@ class Whisper(WhisperOnnxConfig):
     """
 
     @property
+    def TRACED(self) -> dict[str, int]:  # noqa: N802 - as Optimum's own constants
+        """The frames that the encoder reads: 3000 for windows of 30 seconds. Its convolutions halve their number."""
+        return {"nb_max_frames": 2 * self._config.max_source_positions}
+
+    @property
     def values_override(self) -> dict[str, Any] | None:
         """Attributes of the model's config during the export."""
         base: dict[str, Any] = super().values_override or {}
