@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -81,6 +82,8 @@ def run(file: Path, folder: Path, *, write: bool) -> None:
     notebook = nbformat.read(file, as_version=4)
     work = folder / file.stem
     work.mkdir()
+    for sound in NOTEBOOKS.glob("*.flac"):
+        shutil.copy(sound, work)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the notebook libraries about each other
         resources = {"metadata": {"path": str(work)}}

@@ -292,3 +292,17 @@ def test_silence_has_no_speech_and_a_sentence_has(tmp_path: Path) -> None:
 def test_another_graph_is_not_a_voice_activity_model(build: Build) -> None:
     with pytest.raises(UnsupportedError, match="not a silero voice activity model"):
         VoiceActivity(build().path / "onnx" / "model.onnx")
+
+
+@pytest.mark.parametrize(("window", "second"), [(30.0, 30.5), (5.0, 5.5)])
+def test_times_of_later_windows_follow_from_the_window_of_the_model(
+    vocabulary: WhisperVocabulary, window: float, second: float
+) -> None:
+    first = vocabulary.first_timestamp
+    word = next(token for token in range(first) if vocabulary.decode([token]).strip())
+    transcript = Transcript(vocabulary, True, window=window)
+    # one window that ends with its only segment, then the next, whose times begin anew
+    transcript.add([first + 50, word, first + 150, first + 25, word, first + 100], [], None)
+    _, chunks = transcript.finish()
+    assert chunks is not None
+    assert [chunk["timestamp"] for chunk in chunks] == [(1.0, 3.0), (second, second + 1.5)]

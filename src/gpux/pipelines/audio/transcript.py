@@ -28,8 +28,6 @@ _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 #: Punctuation that belongs to the word after it, and to the word before it.
 _OPENING, _CLOSING = "\"'“¡¿([{-", "\"'.。,，!！?？:：”)]}、"
-#: Frames of the encoder for one window of 30 seconds.
-_WINDOW_FRAMES = 1500
 
 
 class WhisperVocabulary:
@@ -92,6 +90,7 @@ class Transcript:
         timestamps: what to return with the text.
         return_language: return the language of each segment or word.
         precision: seconds of one timestamp token.
+        window: seconds that the encoder reads. transformers 4.57 takes 30 for every model.
     """
 
     def __init__(
@@ -101,8 +100,9 @@ class Transcript:
         *,
         return_language: bool = False,
         precision: float = 0.02,
+        window: float = 30.0,
     ) -> None:
-        self._vocabulary, self._precision = vocabulary, precision
+        self._vocabulary, self._precision, self._window = vocabulary, precision, window
         self._timestamps, self._returns_language = timestamps, return_language
         self._words = timestamps == "word"
         self._language: str | None = None
@@ -269,7 +269,7 @@ class _Window:
         if timestamp < self._newest:
             single = place >= 2 and not (self._all[place - 1] >= begin and self._all[place - 2] >= begin)
             if single:
-                self._base += self._precision * _WINDOW_FRAMES
+                self._base += self._into._window
             else:
                 self._newest = self._before
                 self._base += self._before

@@ -105,6 +105,7 @@ class WhisperDecoder:
             call.timestamps,
             return_language=bool(options.get("return_language")),
             precision=self._precision,
+            window=self._extractor.n_samples / self._rate,
         )
         opened = open_sound(sound, self._rate, index, options)
         if opened.silent:

@@ -10,9 +10,9 @@ from transformers import LogitsProcessorList
 
 from gpux.convert.answer_case import CALL
 from gpux.convert.worker.reference.answers_generation import Asker
-from gpux.convert.worker.reference.answers_images import captioned, compared, enlarged, labelled, seen
+from gpux.convert.worker.reference.answers_images import SIZES, captioned, compared, enlarged, labelled, picture, seen
 from gpux.convert.worker.reference.answers_inputs import Question
-from gpux.convert.worker.reference.answers_library import Opened, Original, floats, jsonable
+from gpux.convert.worker.reference.answers_library import NoReferenceError, Opened, Original, floats, jsonable
 
 #: Model types whose pipeline takes a prompt.
 PROMPTED = frozenset({"blip"})
@@ -29,8 +29,15 @@ def open_image_labels(original: Original) -> Opened:
 
 
 def open_image_vectors(original: Original) -> Opened:
-    """``pipeline("image-feature-extraction")``."""
+    """``pipeline("image-feature-extraction")``.
+
+    Raises:
+        NoReferenceError: it would answer with another output than vectors: with scores of masks by SAM.
+    """
     pipe = original.open_pipeline("image-feature-extraction", image_processor=original.open_image_processor())
+    first = next(iter(pipe.forward(pipe.preprocess(as_pil(picture(*SIZES[0]))))))
+    if first != "last_hidden_state":
+        raise NoReferenceError(f"the first output of the original is {first}, and no vectors")
 
     def ask(question: Question) -> tuple[Question, Any]:
         answer = pipe(as_pil(question.inputs), **question.options)
