@@ -57,6 +57,9 @@ def test_more_texts_than_are_tokenized_at_once(
     whole = embed.encode(MIXED)
     monkeypatch.setattr("gpux.pipelines.text.encoding._CHUNK", 2)
     assert np.allclose(embed.encode(MIXED), whole, atol=1e-5)
+    with pytest.raises(InputError, match="text 3 ") as caught:  # the longest texts are tokenized first
+        embed.encode(["a fox", "a red fox", "fox", words(200), "the fox"], truncation=False)
+    assert caught.value.details["index"] == 3
 
 
 def test_much_text_runs_on_one_thread_per_core(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpux.errors import UnsupportedError
+from gpux.errors import InputError, UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Forward, check_positive
+from gpux.pipelines.batching import placed
 from gpux.pipelines.options import Option, check_names, option_specs
 from gpux.pipelines.text.base import TextPipeline, as_texts, hidden_size
 from gpux.pipelines.text.sentence import (
@@ -288,8 +289,13 @@ class EncodingPipeline(TextPipeline):
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
         pool = self._pool(encoding)
         for start in range(0, len(order), _CHUNK):
-            chunk = sorted(order[start : start + _CHUNK])  # so that an error names the place of its text
-            tokens = self._sentence_tokens([texts[index] for index in chunk], encoding)
+            chunk = sorted(order[start : start + _CHUNK])
+            try:
+                tokens = self._sentence_tokens([texts[index] for index in chunk], encoding)
+            except InputError as error:
+                if not isinstance(error.details.get("index"), int):
+                    raise
+                raise placed(error, chunk[error.details["index"]]) from error
             for index, vector in zip(chunk, self.run_batches(tokens, batch_size=batch_size, forward=pool), strict=True):
                 found[index] = vector
         return encoding.finished(np.stack(found) if found else np.empty((0, self._width()), np.float32))
