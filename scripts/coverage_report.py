@@ -98,8 +98,26 @@ def _counted(row: Row) -> str:
     return "proven" if as_expected else "failed"
 
 
+def _by_task(rows: Sequence[Row]) -> list[str]:
+    """For each task the number of entries whose answers are proven, and of the others."""
+    kinds = ("proven", "graph only", "no pipeline", "refused")
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        if row["group"] == "folder":
+            continue
+        answers = _answers(row.get("answers"))
+        kind = "refused" if row["status"] != "proven" else answers if answers in kinds else "proven"
+        found.setdefault(row["hub_task"], Counter())[kind] += 1
+    lines = ["| task | entries | answers proven | graph only | no pipeline | refused |", "|---|---|---|---|---|---|"]
+    for task, counted in sorted(found.items()):
+        lines.append(f"| {task} | {counted.total()} | {' | '.join(str(counted[kind]) for kind in kinds)} |")
+    total = sum(found.values(), Counter[str]())
+    lines.append(f"| all | {total.total()} | {' | '.join(str(total[kind]) for kind in kinds)} |")
+    return lines
+
+
 def _page(rows: Sequence[Row], counts: str) -> str:
-    parts = [_INTRODUCTION, counts, ""]
+    parts = [_INTRODUCTION, counts, "", "## Answers of each task", "", *_by_task(rows), ""]
     for group, title in GROUPS.items():
         mine = [row for row in rows if row["group"] == group]
         if mine:
