@@ -144,8 +144,8 @@ def test_a_tokenizer_that_cannot_be_loaded_leaves_the_conversion_alone(
 def test_a_task_without_a_pipeline_has_neither_answers_nor_failures(
     warm_python: Path, answer: Answer, tmp_path: Path
 ) -> None:
-    subprocess.run([warm_python, zoo.__file__, tmp_path, "vit__image-classification"], check=True, capture_output=True)
-    found = answer(tmp_path / "vit__image-classification", "image-classification")
+    subprocess.run([warm_python, zoo.__file__, tmp_path, "bert__multiple-choice"], check=True, capture_output=True)
+    found = answer(tmp_path / "bert__multiple-choice", "multiple-choice")
     assert found == AnswerSet()
 
 
