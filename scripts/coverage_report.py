@@ -53,7 +53,7 @@ def write_report(rows: Sequence[Row], root: Path, *, write: bool) -> int:
         (root / "docs" / "coverage.md").write_text(_page(chosen, counts), encoding="utf-8")
         _write_json(root / "docs" / "coverage.json", [_public(row) for row in rows])
         _write_json(root / "src" / "gpux" / "convert" / "preferences.json", preferences(rows))
-        write_proven_types(rows)
+        write_proven_types(rows, root / "src" / "gpux" / "pipelines" / "proven_types.json")
     return 1 if any(row["status"] == "WRONG" for row in rows) else 0
 
 

@@ -84,7 +84,8 @@ def test_preferences() -> None:
 
 def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / "src" / "gpux" / "convert").mkdir(parents=True)
+    for room in ("convert", "pipelines"):
+        (tmp_path / "src" / "gpux" / room).mkdir(parents=True)
     good = {"opinion": {"worst": 1e-6, "compared": 4}, "largest": 2e-6, "seconds": 5.2, "peak_rss": 400_000_000}
     wrong = {"status": "WRONG", "opinion": {"worst": 0.3, "compared": 4, "wrong": ["logits: 3.00e-01"]}}
     message = f"{tmp_path}/zoo/own-code cannot be converted"
@@ -107,6 +108,9 @@ def test_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) not in page
     assert "/home/x" not in (tmp_path / "docs" / "coverage.json").read_text()
     assert json.loads((tmp_path / "src" / "gpux" / "convert" / "preferences.json").read_text())["fill-mask"]
+    assert json.loads((tmp_path / "src" / "gpux" / "pipelines" / "proven_types.json").read_text())["fill-mask"] == [
+        "bert"
+    ]
 
 
 def test_a_verdict_measures_the_compared_outputs() -> None:
