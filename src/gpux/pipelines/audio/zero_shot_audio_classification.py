@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import UnsupportedError
 from gpux.model.variant import StoredModel
-from gpux.pipelines import candidates
+from gpux.pipelines import candidate_labels
 from gpux.pipelines.audio.base import AudioOpenOptions, AudioPipeline, Sounds, run_sounds
 from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
@@ -107,9 +107,11 @@ class ZeroShotAudioClassificationPipeline(AudioPipeline):
 
     def resolve(self, options: Mapping[str, Any]) -> _Resolved:
         """The labels, and the token ids of their texts."""
-        labels = candidates.labels(options.get("candidate_labels"))
+        labels = candidate_labels.labels(options.get("candidate_labels"))
         template = options.get("hypothesis_template", _TEMPLATE)
-        return _Resolved(labels, self._padded([candidates.filled(template, label, _TEMPLATE) for label in labels]))
+        return _Resolved(
+            labels, self._padded([candidate_labels.filled(template, label, _TEMPLATE) for label in labels])
+        )
 
     def preprocess(self, inputs: Sounds, options: _Resolved) -> Sequence[_Prepared]:
         """The arrays of each sound, with those of the labels."""

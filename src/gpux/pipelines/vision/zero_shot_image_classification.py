@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpux.errors import UnsupportedError, UsageError
 from gpux.model.variant import StoredModel
-from gpux.pipelines import candidates
+from gpux.pipelines import candidate_labels
 from gpux.pipelines.base import AnswerRow
 from gpux.pipelines.options import CallOptions, Option
 from gpux.pipelines.text.tokenization import Tokenizer
@@ -110,9 +110,11 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
 
     def resolve(self, options: Mapping[str, Any]) -> _Resolved:
         """The labels, and the token ids of their texts."""
-        labels = candidates.labels(options.get("candidate_labels"))
+        labels = candidate_labels.labels(options.get("candidate_labels"))
         template = options.get("hypothesis_template", _TEMPLATE)
-        return _Resolved(labels, self._padded([candidates.filled(template, label, _TEMPLATE) for label in labels]))
+        return _Resolved(
+            labels, self._padded([candidate_labels.filled(template, label, _TEMPLATE) for label in labels])
+        )
 
     def preprocess(self, inputs: Images, options: _Resolved) -> Sequence[_Prepared]:
         """The arrays of each picture, with those of the labels."""
