@@ -108,8 +108,13 @@ def within_or_fixed(settings: Mapping[str, Any], height: int, width: int) -> Siz
     return fixed(settings, height, width)
 
 
-def detection_edges(edge: int, longest: int | None, height: int, width: int) -> Size:
-    """The shorter side becomes ``edge``, or less, so that the longer one is at most ``longest``."""
+def detection_edges(
+    edge: int, longest: int | None, height: int, width: int, *, pixels: Callable[[float], int] = int
+) -> Size:
+    """The shorter side becomes ``edge``, or less, so that the longer one is at most ``longest``.
+
+    ``pixels`` gives whole pixels of the other side: by default they are cut off.
+    """
     exact: float | None = None
     short, long = float(min(height, width)), float(max(height, width))
     if longest is not None and long / short * edge > longest:
@@ -118,8 +123,8 @@ def detection_edges(edge: int, longest: int | None, height: int, width: int) -> 
     if (height <= width and height == edge) or (width <= height and width == edge):
         return height, width
     if width < height:
-        return int((edge if exact is None else exact) * height / width), edge
-    return edge, int((edge if exact is None else exact) * width / height)
+        return pixels((edge if exact is None else exact) * height / width), edge
+    return edge, pixels((edge if exact is None else exact) * width / height)
 
 
 def masks(settings: Mapping[str, Any], height: int, width: int) -> Size:
@@ -171,18 +176,9 @@ def longest_below(settings: Mapping[str, Any], height: int, width: int) -> Size:
 
 
 def rounded_edges(settings: Mapping[str, Any], height: int, width: int) -> Size:
-    """As :func:`detection`, the other side rounded: EoMT."""
-    edge, longest = settings["size"]["shortest_edge"], settings["size"].get("longest_edge")
-    exact: float | None = None
-    short, long = float(min(height, width)), float(max(height, width))
-    if longest is not None and long / short * edge > longest:
-        exact = longest * short / long
-        edge = round(exact)
-    if (height <= width and height == edge) or (width <= height and width == edge):
-        return height, width
-    if width < height:
-        return round((edge if exact is None else exact) * height / width), edge
-    return edge, round((edge if exact is None else exact) * width / height)
+    """As :func:`detection_edges`, the other side rounded: EoMT."""
+    size = settings["size"]
+    return detection_edges(size["shortest_edge"], size.get("longest_edge"), height, width, pixels=round)
 
 
 def need(size: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
