@@ -45,9 +45,18 @@
     │   ├── SessionError
     │   ├── CacheMemoryError       the KV cache of a generation does not fit into memory
     │   └── NumericError           the outputs of the model are NaN
+    ├── ServerError                a request to `gpux serve`, or the server itself
+    │   ├── UnauthorizedError      no key, or an unknown one
+    │   ├── ForbiddenError         the key, the origin or the host does not allow the request
+    │   ├── TooLargeError          a body or one of its parts
+    │   ├── BusyError              the model's queue, or the memory of its KV caches, is full
+    │   ├── OverloadedError        the machine cannot take the model now
+    │   ├── WorkerDiedError        the process of a model ended
+    │   └── AddressError           the server cannot listen on its address
     └── CancelledError             the cancel token of the caller was set
 
-``code`` is stable, and the same in the library and in ``--json``. ``exit_code`` is the exit status of the command line.
+``code`` is stable, and the same in the library, in ``--json`` and over HTTP. ``exit_code`` is the exit status of the
+command line, ``http_status`` the status of a response of `gpux serve`.
 ``hint`` is the next thing to do, usually a command to type.
 """
 
@@ -58,6 +67,8 @@ from typing import Any, ClassVar
 
 __all__ = [
     "AccessError",
+    "AddressError",
+    "BusyError",
     "CacheMemoryError",
     "CancelledError",
     "ChatTemplateError",
@@ -68,6 +79,7 @@ __all__ = [
     "DisabledModelError",
     "DiskFullError",
     "EntryNotFoundError",
+    "ForbiddenError",
     "GatedModelError",
     "GpuxError",
     "HubServerError",
@@ -85,14 +97,18 @@ __all__ = [
     "NumericError",
     "OfflineError",
     "OutOfMemoryError",
+    "OverloadedError",
     "ProofError",
     "RateLimitError",
     "RevisionNotFoundError",
     "RunError",
+    "ServerError",
     "SessionError",
     "StorageError",
+    "TooLargeError",
     "ToolchainError",
     "ToolchainMissingError",
+    "UnauthorizedError",
     "UnavailableError",
     "UnsafePathError",
     "UnsupportedArchitectureError",
@@ -100,6 +116,7 @@ __all__ = [
     "UnsupportedTaskError",
     "UsageError",
     "WorkerCrashedError",
+    "WorkerDiedError",
     "WrongKindError",
     "error_types",
 ]
@@ -114,6 +131,7 @@ class GpuxError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
         super().__init__(message)
@@ -169,6 +187,7 @@ class UsageError(GpuxError):
 
     code = "usage"
     exit_code = 2
+    http_status = 400
 
 
 class InvalidReferenceError(UsageError):
@@ -188,6 +207,7 @@ class CancelledError(GpuxError):
 
     code = "cancelled"
     exit_code = 130
+    http_status = 499
 
 
 class UnsupportedError(GpuxError):
@@ -195,6 +215,7 @@ class UnsupportedError(GpuxError):
 
     code = "unsupported"
     exit_code = 7
+    http_status = 400
 
 
 class NoWeightsError(UnsupportedError):
@@ -220,6 +241,7 @@ class ManagerError(GpuxError):
 
     code = "manager"
     exit_code = 5
+    http_status = 502
 
 
 class ModelNotFoundError(ManagerError):
@@ -227,6 +249,7 @@ class ModelNotFoundError(ManagerError):
 
     code = "model_not_found"
     exit_code = 3
+    http_status = 404
 
 
 class RevisionNotFoundError(ManagerError):
@@ -234,6 +257,7 @@ class RevisionNotFoundError(ManagerError):
 
     code = "revision_not_found"
     exit_code = 3
+    http_status = 404
 
 
 class EntryNotFoundError(ManagerError):
@@ -241,6 +265,7 @@ class EntryNotFoundError(ManagerError):
 
     code = "entry_not_found"
     exit_code = 3
+    http_status = 404
 
 
 class AccessError(ManagerError):
@@ -248,6 +273,7 @@ class AccessError(ManagerError):
 
     code = "access"
     exit_code = 4
+    http_status = 403
 
 
 class InvalidTokenError(AccessError):
@@ -272,6 +298,7 @@ class UnavailableError(ManagerError):
     """The same request may succeed later."""
 
     code = "unavailable"
+    http_status = 503
 
 
 class NetworkError(UnavailableError):
@@ -326,6 +353,7 @@ class DiskFullError(StorageError):
     """Not enough space; ``details`` has ``needed`` and ``free`` in bytes, as far as they are known."""
 
     code = "disk_full"
+    http_status = 507
 
 
 class CorruptFileError(StorageError):
@@ -345,6 +373,7 @@ class NotStoredError(StorageError):
 
     code = "not_stored"
     exit_code = 3
+    http_status = 404
 
 
 class JobNotFoundError(StorageError):
@@ -352,6 +381,7 @@ class JobNotFoundError(StorageError):
 
     code = "job_not_found"
     exit_code = 3
+    http_status = 404
 
 
 class ConversionError(GpuxError):
@@ -359,6 +389,7 @@ class ConversionError(GpuxError):
 
     code = "conversion"
     exit_code = 8
+    http_status = 422
 
     @property
     def log(self) -> Path | None:
@@ -388,6 +419,7 @@ class OutOfMemoryError(ConversionError):
     """Too little memory to begin (``needed``, ``available``), or the worker exceeded its ``limit`` (``peak``)."""
 
     code = "out_of_memory"
+    http_status = 503
 
 
 class ProofError(ConversionError):
@@ -408,12 +440,14 @@ class DeviceError(RunError):
     """The requested device is not available, or cannot run the whole graph."""
 
     code = "device"
+    http_status = 400
 
 
 class InputError(RunError):
     """An input of the wrong type, shape, dtype or length."""
 
     code = "input"
+    http_status = 400
 
 
 class SessionError(RunError):
@@ -438,9 +472,64 @@ class CacheMemoryError(RunError):
     """The KV cache of a generation needs more memory than is available (``needed``, ``available``)."""
 
     code = "cache_memory"
+    http_status = 503
 
 
 class NumericError(RunError):
     """The outputs of the model are NaN: an overflow, or damaged weights."""
 
     code = "numeric"
+
+
+class ServerError(GpuxError):
+    """A request to `gpux serve` failed for a reason of HTTP, or the server could not run."""
+
+    code = "server"
+    exit_code = 10
+
+
+class UnauthorizedError(ServerError):
+    """The request has no API key, or an unknown one."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class ForbiddenError(ServerError):
+    """The key does not have the needed scope, or a page of another origin sent the request."""
+
+    code = "forbidden"
+    http_status = 403
+
+
+class TooLargeError(ServerError):
+    """The body of a request, or a part of it, is larger than the server accepts."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class BusyError(ServerError):
+    """The queue of a model, or the memory for its KV caches, is full; ``details`` has ``retry_after`` in seconds."""
+
+    code = "busy"
+    http_status = 429
+
+
+class OverloadedError(ServerError):
+    """The machine cannot take another model now; ``details`` may have ``retry_after`` in seconds."""
+
+    code = "overloaded"
+    http_status = 503
+
+
+class WorkerDiedError(ServerError):
+    """The process of a model ended, so that its requests failed; the next request starts it anew."""
+
+    code = "worker_died"
+
+
+class AddressError(ServerError):
+    """The server cannot listen on its address: it is in use, or not of this machine."""
+
+    code = "address"

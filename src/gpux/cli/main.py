@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "Run a model on texts, pictures, sounds or the rows of a file.",
     "tasks": "List the tasks that can be run, and the options of each.",
     "chat": "Chat with a model.",
+    "serve": "Serve models over HTTP, in the APIs of OpenAI and others.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",
     "import": "Add models to the catalog: their metadata, without weights.",

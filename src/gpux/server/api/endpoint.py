@@ -1,0 +1,119 @@
+"""Routes of the server: which request an endpoint takes, who may call it, and how its errors are shaped.
+
+Access is checked where a route is made, so that no route can be without it: an endpoint names the scope that it
+needs, and :data:`Scope` ``open`` has to be written out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gpux.errors import GpuxError, InputError, RunError
+from gpux.server.core import Core
+from gpux.server.http import read_json
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: What a key allows: ``read`` lists and describes, ``infer`` runs models, ``manage`` loads, pulls and removes them.
+#: ``open`` needs no key.
+Scope = Literal["open", "read", "infer", "manage"]
+#: (error, its HTTP status) -> the body of the response
+ErrorBody = Callable[[GpuxError, int], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request to an endpoint."""
+
+    request: Request
+    core: Core
+    body: Any = None  #: the decoded body, of the endpoint's type
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """Parameters of the path."""
+        return self.request.path_params
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """Parameters of the query."""
+        return self.request.query_params
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One operation of an API."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str  #: with parameters in braces: ``/v1/models/{id:path}``
+    handler: Callable[[Call], Awaitable[Response]]
+    scope: Scope
+    body: type[Any] | None = None  #: a msgspec.Struct; None: no body, or one that the handler reads itself
+    answer: type[Any] | None = None  #: of the OpenAPI document
+    query: Mapping[str, str] | None = None  #: parameter of the query -> description
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Api:
+    """Endpoints of one protocol."""
+
+    name: str
+    prefix: str  #: paths that begin with it and match no endpoint are 404 in this API's shape
+    endpoints: tuple[Endpoint, ...]
+    error_body: ErrorBody
+    #: status of an error in this API, where it differs from the error's own
+    statuses: Callable[[GpuxError], int] = lambda error: error.http_status
+
+    def respond(self, error: GpuxError) -> Response:
+        """The response for an error."""
+        status = self.statuses(error)
+        headers = {}
+        if (seconds := error.details.get("retry_after")) is not None:
+            headers["retry-after"] = str(max(1, round(seconds)))
+        body = msgspec.json.encode(self.error_body(error, status))
+        return Response(body, status, headers, media_type="application/json")
+
+
+def routes(api: Api, core: Core) -> list[Route]:
+    """Starlette's routes of an API."""
+    return [
+        Route(one.path, _endpoint(api, one, core), methods=[one.method], name=f"{api.name} {one.method} {one.path}")
+        for one in api.endpoints
+    ]
+
+
+def _endpoint(api: Api, endpoint: Endpoint, core: Core) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        try:
+            core.access.check(request, endpoint.scope)
+            body = None
+            if endpoint.body is not None:
+                body = await read_json(request, endpoint.body, core.settings)
+            return await endpoint.handler(Call(request, core, body))
+        except GpuxError as error:
+            return api.respond(error)
+        except (ClientDisconnect, asyncio.CancelledError):
+            raise
+        except Exception:
+            log.exception("%s %s failed", endpoint.method, endpoint.path)
+            return api.respond(RunError("the server failed to answer", hint="Its log has the reason."))
+
+    return respond
+
+
+def not_found(api: Api, path: str) -> Response:
+    """The response for a path that is not of the API."""
+    response = api.respond(InputError(f"no such path: {path}", hint="The documentation lists the paths of each API."))
+    response.status_code = 404
+    return response

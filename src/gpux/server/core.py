@@ -1,0 +1,55 @@
+"""What every API calls: the one internal request, and the state of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from gpux.server.models import Loaded, Models
+from gpux.server.security.access import Access
+from gpux.server.settings import ServerSettings
+from gpux.server.workers.messages import Answer, Answered, Embed, Embedded, Generate, Generated, Piece
+
+#: Tasks whose models continue a prompt or answer a chat.
+TEXT_TASKS = ("text-generation", "text2text-generation", "summarization", "translation")
+EMBEDDING_TASKS = ("feature-extraction", "sentence-similarity")
+
+
+class Core:
+    """The models of a server and what it knows about itself. Used in one event loop."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.models = Models(settings)
+        self.access = Access(settings)
+        self.started = time.time()
+        self.draining = False  #: no new request is accepted
+
+    async def start(self) -> None:
+        """Load the models that the settings name."""
+        for name in self.settings.models:
+            await self.models.load(name)
+
+    async def close(self) -> None:
+        """Unload all models."""
+        await self.models.close()
+
+    async def generate(self, loaded: Loaded, request: Generate) -> AsyncGenerator[Piece | Generated, None]:
+        """The pieces of the answers, then :class:`Generated`; cancelled when the iterator is closed early."""
+        async with aclosing(loaded.worker.replies(request)) as replies:
+            async for reply in replies:
+                assert isinstance(reply, (Piece, Generated))
+                yield reply
+
+    async def answer(self, loaded: Loaded, request: Answer) -> Answered:
+        """The answers to inputs of any task."""
+        reply = await loaded.worker.ask(request)
+        assert isinstance(reply, Answered)
+        return reply
+
+    async def embed(self, loaded: Loaded, request: Embed) -> Embedded:
+        """Vectors of texts."""
+        reply = await loaded.worker.ask(request)
+        assert isinstance(reply, Embedded)
+        return reply

@@ -1,0 +1,55 @@
+"""How a server is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpux.errors import UsageError
+from gpux.system.settings import Settings
+
+#: The port that the documents of the legacy API use.
+PORT = 5000
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Everything that decides what a server does; sizes in bytes, times in seconds.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = PORT  #: 0: any free one
+    models: tuple[str, ...] = ()  #: references that are loaded at the start, and that ``/readyz`` waits for
+    device: str | int = "auto"
+    api_keys: Path | None = None  #: file of hashed keys; without it, no key is needed, and only loopback is bound
+    allowed_hosts: tuple[str, ...] = ()  #: values of ``Host`` besides IP addresses and ``localhost``
+    allowed_origins: tuple[str, ...] = ()  #: values of ``Origin`` besides the server's own
+    max_memory: int | None = None  #: of all workers together; None: by the memory that is available
+    max_models: int | None = None  #: loaded at the same time
+    keep_alive: float = 300.0  #: until a model that is not used is unloaded; infinity: never
+    allow_pull: bool = False  #: pull a model that is requested and not stored
+    max_queue: int = 512  #: requests of one model that wait or run
+    batch_wait: float = 0.003  #: that a request waits for others to share its batch
+    max_rows: int = 8  #: sequences of one model that are generated at the same time
+    cache_bytes: int | None = None  #: of the KV caches of one model; None: by the memory that is available
+    max_body: int = 32 << 20  #: of a request
+    body_timeout: float = 30.0  #: for a request's body to arrive
+    request_timeout: float | None = None  #: of one answer; None: no limit
+    drain_timeout: float = 30.0  #: for running requests to end when the server stops
+    access_log: str | None = "text"  #: ``text``, ``json`` or None
+    gpux: Settings = field(default_factory=Settings.from_env)  #: folders, token, offline
+
+    def __post_init__(self) -> None:
+        for name in ("max_queue", "max_rows", "max_body"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1")
+        for name in ("max_memory", "max_models", "cache_bytes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UsageError(f"{name} is {value}, and must be at least 1")
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"the port is {self.port}, and must be between 0 and 65535")
+        if self.access_log not in ("text", "json", None):
+            raise UsageError(f"access_log is {self.access_log!r}", hint="It may be text, json or None.")

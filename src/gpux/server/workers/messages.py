@@ -1,0 +1,177 @@
+"""What the server and a worker send each other.
+
+Server to worker: :class:`Open` once, then requests with an ``id`` of the server's choice, in any number at once, and
+:class:`Cancel`, :class:`UseCores`. Worker to server: :class:`Ready` or :class:`Failed` for the start, and for each
+request its replies in order, of which the last is :class:`Generated`, :class:`Answered`, :class:`Embedded` or
+:class:`Failed`. Times are durations in seconds, measured where they pass, since clocks of two processes differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """An array as its bytes, little-endian, in row-major order; the server needs no numpy for it."""
+
+    dtype: str  #: numpy name: ``float32``
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class Message(msgspec.Struct, tag_field="type", omit_defaults=True):
+    """Base of all messages."""
+
+
+# From the server
+
+
+class Open(Message, tag="open"):
+    """Open a stored variant; the first message."""
+
+    path: str  #: folder of the variant
+    task: str  #: of the pipeline
+    device: str | int
+    threads: int
+    settings: dict[str, Any]  #: of the engine: max_rows, cache_bytes, batch_wait
+
+
+class Generate(Message, tag="generate"):
+    """Generate texts; the replies are :class:`Piece` in any order of the sequences, then :class:`Generated`.
+
+    Sequence ``number`` is input number times ``num_return_sequences`` plus copy number.
+    """
+
+    id: int
+    inputs: list[Any]  #: each a text, a list of messages, or a list of token ids
+    options: dict[str, Any]  #: of the pipeline's call; ``None`` values stand for the model's defaults
+    echo_tokens: bool = False  #: whether pieces carry token ids and log probabilities
+
+
+class Answer(Message, tag="answer"):
+    """Answer inputs by the pipeline; the reply is :class:`Answered`."""
+
+    id: int
+    inputs: list[Any]  #: as the pipeline takes them; bytes of pictures and sounds
+    options: dict[str, Any]
+    as_call: bool = False  #: the shape of ``pipeline(inputs)``; else one JSON-able answer for each input
+
+
+class Embed(Message, tag="embed"):
+    """Vectors of texts; the reply is :class:`Embedded`."""
+
+    id: int
+    texts: list[str]
+    options: dict[str, Any]
+
+
+class Cancel(Message, tag="cancel"):
+    """End a request; its last reply comes nevertheless, as ``cancelled`` where nothing was answered."""
+
+    id: int
+
+
+class UseCores(Message, tag="cores"):
+    """Run on these logical processors from now on."""
+
+    cores: list[int]
+
+
+class Close(Message, tag="close"):
+    """End the process after what runs; what waits is cancelled."""
+
+
+# From the worker
+
+
+class Ready(Message, tag="ready"):
+    """The model is open."""
+
+    device: str
+    batches: bool  #: requests at the same time share a batch
+    context_length: int | None = None  #: tokens of prompt and answer
+    chat: bool = False  #: there is a chat template
+    outputs: dict[str, Any] = {}  #: what else APIs want to know: dimensions of vectors
+
+
+class Piece(Message, tag="piece"):
+    """The next text of one sequence."""
+
+    id: int
+    number: int
+    text: str
+    tokens: list[int] = []  #: with ``echo_tokens``
+    scores: list[Any] = []  #: of each token, ``TokenScore`` as [token, logprob, [[token, logprob], ...]]
+    names: list[str] = []  #: text of each token, then of each alternative, in order of ``scores``
+
+
+class Timing(msgspec.Struct, omit_defaults=True):
+    """Where the time of a request went, in seconds."""
+
+    queue: float = 0.0
+    prefill: float = 0.0  #: until the first token, without the queue
+    decode: float = 0.0
+    run: float = 0.0  #: of other tasks
+    batch: int = 1  #: requests that shared the batch at the end
+
+
+class Sequence(msgspec.Struct, omit_defaults=True):
+    """The end of one sequence."""
+
+    text: str
+    finish_reason: str  #: ``eos``, ``stop``, ``length``, ``cancelled``, ``deadline``
+    tokens: int  #: generated, the end token included
+    prompt_tokens: int
+    cached_tokens: int = 0  #: of the prompt, that were not read again
+    stopped_by: str | None = None
+
+
+class Generated(Message, tag="generated"):
+    """All sequences of a request have ended."""
+
+    id: int
+    sequences: list[Sequence]
+    timing: Timing
+
+
+class Answered(Message, tag="answered"):
+    """The answers to a request."""
+
+    id: int
+    answers: Any  #: JSON-able; arrays as :class:`Tensor` do not occur
+    timing: Timing
+    tokens: int = 0  #: of all inputs, where they are texts
+
+
+class Embedded(Message, tag="embedded"):
+    """The vectors of a request, float32 ``[texts, dimensions]``."""
+
+    id: int
+    vectors: Tensor
+    tokens: int
+    timing: Timing
+
+
+class Failed(Message, tag="failed"):
+    """A request, or the start (``id`` 0), has failed."""
+
+    error: dict[str, Any]  #: ``GpuxError.to_dict()``
+    id: int = 0
+
+
+class Load(Message, tag="stats"):
+    """What the worker is doing; sent when it changes, at most ten times a second."""
+
+    running: int = 0  #: requests
+    waiting: int = 0
+    rows: int = 0  #: sequences of the current batch
+    cache_bytes: int = 0
+    steps: int = 0  #: decoding steps since the start
+    batch_sizes: dict[int, int] = {}  #: inputs of a batch -> number of batches since the last report
+
+
+ToWorker = Open | Generate | Answer | Embed | Cancel | UseCores | Close
+FromWorker = Ready | Piece | Generated | Answered | Embedded | Failed | Load
+Request = Generate | Answer | Embed
