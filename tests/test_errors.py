@@ -29,8 +29,8 @@ EXIT_CODES = {
     10: [
         *["CacheMemoryError", "ChatTemplateError", "ContextLengthError", "DeviceError", "InputError", "NumericError"],
         *["RunError", "SessionError"],
-        *["AddressError", "BusyError", "ForbiddenError", "OverloadedError", "ServerError", "TooLargeError"],
-        *["UnauthorizedError", "WorkerDiedError"],
+        *["AddressError", "BusyError", "DeadlineError", "DoesNotFitError", "ForbiddenError", "OverloadedError"],
+        *["ServerError", "SlowReaderError", "TooLargeError", "UnauthorizedError", "WorkerDiedError"],
     ],
     130: ["CancelledError"],
 }

@@ -51,6 +51,9 @@
     │   ├── TooLargeError          a body or one of its parts
     │   ├── BusyError              the model's queue, or the memory of its KV caches, is full
     │   ├── OverloadedError        the machine cannot take the model now
+    │   ├── DoesNotFitError        the machine can never take the model
+    │   ├── DeadlineError          the answer took longer than the server allows
+    │   ├── SlowReaderError        the client did not read the pieces of its answer
     │   ├── WorkerDiedError        the process of a model ended
     │   └── AddressError           the server cannot listen on its address
     └── CancelledError             the cancel token of the caller was set
@@ -75,9 +78,11 @@ __all__ = [
     "ContextLengthError",
     "ConversionError",
     "CorruptFileError",
+    "DeadlineError",
     "DeviceError",
     "DisabledModelError",
     "DiskFullError",
+    "DoesNotFitError",
     "EntryNotFoundError",
     "ForbiddenError",
     "GatedModelError",
@@ -104,6 +109,7 @@ __all__ = [
     "RunError",
     "ServerError",
     "SessionError",
+    "SlowReaderError",
     "StorageError",
     "TooLargeError",
     "ToolchainError",
@@ -523,8 +529,32 @@ class OverloadedError(ServerError):
     http_status = 503
 
 
+class DoesNotFitError(ServerError):
+    """The machine can never take the model: ``details`` has ``needed`` and ``limit`` in bytes."""
+
+    code = "does_not_fit"
+    http_status = 400
+
+
+class DeadlineError(ServerError):
+    """The answer was not complete within the server's ``request_timeout``."""
+
+    code = "deadline"
+    http_status = 504
+
+
+class SlowReaderError(ServerError):
+    """The client did not read the pieces of its answer as fast as the server has to keep them."""
+
+    code = "slow_reader"
+    http_status = 408
+
+
 class WorkerDiedError(ServerError):
-    """The process of a model ended, so that its requests failed; the next request starts it anew."""
+    """The process of a model ended, so that its requests failed; the next request starts it anew.
+
+    ``details`` has ``exit_status``, negative for a signal, and ``should_retry``: whether the next request can succeed.
+    """
 
     code = "worker_died"
 

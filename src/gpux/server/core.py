@@ -6,9 +6,11 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from gpux.server.events import Events
 from gpux.server.models import Loaded, Models
 from gpux.server.security.access import Access
 from gpux.server.settings import ServerSettings
+from gpux.server.stats import Stats
 from gpux.server.workers.messages import Answer, Answered, Embed, Embedded, Generate, Generated, Piece
 
 #: Tasks whose models continue a prompt or answer a chat.
@@ -21,6 +23,8 @@ class Core:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self.stats = Stats()
+        self.events = Events()
         self.models = Models(settings)
         self.access = Access(settings)
         self.started = time.time()

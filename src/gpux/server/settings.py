@@ -31,7 +31,10 @@ class ServerSettings:
     max_models: int | None = None  #: loaded at the same time
     keep_alive: float = 300.0  #: until a model that is not used is unloaded; infinity: never
     allow_pull: bool = False  #: pull a model that is requested and not stored
+    restore: bool = True  #: load the models again that were loaded when the server ended; not with port 0
     max_queue: int = 512  #: requests of one model that wait or run
+    max_loads: int = 64  #: models that wait for memory at the same time
+    load_timeout: float = 60.0  #: for memory to become free for a model
     batch_wait: float = 0.003  #: that a request waits for others to share its batch
     max_rows: int = 8  #: sequences of one model that are generated at the same time
     cache_bytes: int | None = None  #: of the KV caches of one model; None: by the memory that is available
@@ -43,7 +46,7 @@ class ServerSettings:
     gpux: Settings = field(default_factory=Settings.from_env)  #: folders, token, offline
 
     def __post_init__(self) -> None:
-        for name in ("max_queue", "max_rows", "max_body"):
+        for name in ("max_queue", "max_loads", "max_rows", "max_body"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1")
         for name in ("max_memory", "max_models", "cache_bytes"):
