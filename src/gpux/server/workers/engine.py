@@ -119,6 +119,8 @@ class TurnEngine:
             timing.run = time.monotonic() - started
             tensor = Tensor("float32", vectors.shape, vectors.astype("<f4").tobytes())
             return Embedded(request.id, tensor, 0, timing)
+        if not isinstance(request, Answer):
+            raise UnsupportedTaskError("this request is not supported yet")
         answers = self._answers(request)
         timing.run = time.monotonic() - started
         return Answered(request.id, answers, timing)

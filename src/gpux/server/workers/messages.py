@@ -2,8 +2,8 @@
 
 Server to worker: :class:`Open` once, then requests with an ``id`` of the server's choice, in any number at once, and
 :class:`Cancel`, :class:`UseCores`. Worker to server: :class:`Ready` or :class:`Failed` for the start, and for each
-request its replies in order, of which the last is :class:`Generated`, :class:`Answered`, :class:`Embedded` or
-:class:`Failed`. Times are durations in seconds, measured where they pass, since clocks of two processes differ.
+request its replies in order, of which the last is not a :class:`Piece`. Times are durations in seconds, measured where
+they pass, since clocks of two processes differ.
 """
 
 from __future__ import annotations
@@ -54,17 +54,65 @@ class Answer(Message, tag="answer"):
     """Answer inputs by the pipeline; the reply is :class:`Answered`."""
 
     id: int
-    inputs: list[Any]  #: as the pipeline takes them; bytes of pictures and sounds
+    inputs: (
+        Any  #: a list as the pipeline takes it, or, with ``as_call``, also a single input; bytes of pictures, sounds
+    )
     options: dict[str, Any]
     as_call: bool = False  #: the shape of ``pipeline(inputs)``; else one JSON-able answer for each input
+    #: another task of the same stored model: ``text-ranking`` of ``text-classification``; None: the opened one
+    task: str | None = None
 
 
 class Embed(Message, tag="embed"):
-    """Vectors of texts; the reply is :class:`Embedded`."""
+    """Vectors of whole texts; the reply is :class:`Embedded`.
+
+    A text beyond the model's limit is cut, as sentence-transformers does, unless the options have
+    ``{"truncation": False}``, which refuses it with its ``index``.
+    """
 
     id: int
     texts: list[str]
+    #: of ``encode``: truncate_dim, normalize, prompt_name (``query``, ``document`` and those of the repository),
+    #: prompt, truncation, max_length
     options: dict[str, Any]
+
+
+class Rank(Message, tag="rank"):
+    """Scores of texts for a query; the reply is :class:`Ranked`.
+
+    By a cross-encoder, or by the similarity of vectors where the model gives those.
+    """
+
+    id: int
+    query: str
+    texts: list[str]
+    options: dict[
+        str, Any
+    ]  #: of a cross-encoder: activation_fn, max_length, truncation, prompt_name; else of ``encode``
+
+
+class Tokenize(Message, tag="tokenize"):
+    """Tokens of texts; the reply is :class:`Tokenized`."""
+
+    id: int
+    texts: list[str]
+    add_special_tokens: bool = True
+
+
+class Detokenize(Message, tag="detokenize"):
+    """Texts of token ids; the reply is :class:`Detokenized`."""
+
+    id: int
+    ids: list[list[int]]
+    skip_special_tokens: bool = True
+
+
+class Count(Message, tag="count"):
+    """Tokens of prompts, of texts and chats as :class:`Generate` takes them; the reply is :class:`Counted`."""
+
+    id: int
+    inputs: list[Any]
+    options: dict[str, Any] = {}  #: that decide about the prompt: tools, chat_template_kwargs, add_special_tokens
 
 
 class Cancel(Message, tag="cancel"):
@@ -93,7 +141,10 @@ class Ready(Message, tag="ready"):
     batches: bool  #: requests at the same time share a batch
     context_length: int | None = None  #: tokens of prompt and answer
     chat: bool = False  #: there is a chat template
-    outputs: dict[str, Any] = {}  #: what else APIs want to know: dimensions of vectors
+    #: what else the model can do: ``generate``, ``embed``, ``rank``, ``tokenize``, ``tools``, ``images``, ``sounds``
+    capabilities: list[str] = []
+    #: what else APIs want to know: ``dimensions`` of vectors, ``labels``, ``prompts``, ``max_length`` of a text
+    outputs: dict[str, Any] = {}
 
 
 class Piece(Message, tag="piece"):
@@ -154,6 +205,42 @@ class Embedded(Message, tag="embedded"):
     timing: Timing
 
 
+class Ranked(Message, tag="ranked"):
+    """The scores of a request, in the order of its texts."""
+
+    id: int
+    scores: list[float]
+    tokens: int
+    timing: Timing
+
+
+class Tokenized(Message, tag="tokenized"):
+    """The tokens of each text."""
+
+    id: int
+    ids: list[list[int]]
+    pieces: list[list[str]]  #: as the vocabulary writes them: ``##ing``
+    offsets: list[list[tuple[int, int]]]  #: characters of the text, the end excluded
+    special: list[list[bool]]  #: tokens that the tokenizer added
+    timing: Timing
+
+
+class Detokenized(Message, tag="detokenized"):
+    """The text of each list of ids."""
+
+    id: int
+    texts: list[str]
+    timing: Timing
+
+
+class Counted(Message, tag="counted"):
+    """Tokens of each input."""
+
+    id: int
+    tokens: list[int]
+    timing: Timing
+
+
 class Failed(Message, tag="failed"):
     """A request, or the start (``id`` 0), has failed."""
 
@@ -169,9 +256,11 @@ class Load(Message, tag="stats"):
     rows: int = 0  #: sequences of the current batch
     cache_bytes: int = 0
     steps: int = 0  #: decoding steps since the start
-    batch_sizes: dict[int, int] = {}  #: inputs of a batch -> number of batches since the last report
+    batch_sizes: dict[int, int] = {}  #: requests of a batch -> number of batches since the last report
 
 
-ToWorker = Open | Generate | Answer | Embed | Cancel | UseCores | Close
-FromWorker = Ready | Piece | Generated | Answered | Embedded | Failed | Load
-Request = Generate | Answer | Embed
+Request = Generate | Answer | Embed | Rank | Tokenize | Detokenize | Count
+ToWorker = Open | Request | Cancel | UseCores | Close
+#: The last reply to a request.
+Last = Generated | Answered | Embedded | Ranked | Tokenized | Detokenized | Counted
+FromWorker = Ready | Piece | Last | Failed | Load

@@ -15,12 +15,10 @@ import psutil
 from gpux.errors import GpuxError, WorkerDiedError
 from gpux.server.workers import framing
 from gpux.server.workers.messages import (
-    Answered,
     Cancel,
     Close,
-    Embedded,
     Failed,
-    Generated,
+    Last,
     Load,
     Open,
     Piece,
@@ -31,7 +29,7 @@ from gpux.server.workers.messages import (
 
 #: Seconds that a process has to end after :class:`Close`.
 GRACE = 5.0
-Reply = Piece | Generated | Answered | Embedded
+Reply = Piece | Last
 
 
 class Worker:
@@ -136,7 +134,7 @@ class Worker:
                 self._send(Cancel(request.id))
 
     async def ask(self, request: Request) -> Any:
-        """The last reply to a request: :class:`Generated`, :class:`Answered` or :class:`Embedded`.
+        """The last reply to a request, such as :class:`~gpux.server.workers.messages.Answered`.
 
         Raises:
             GpuxError: the request failed.
