@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from gpux.errors import InputError, TooLargeError, UsageError
 from gpux.server.settings import ServerSettings
 
 T = TypeVar("T")
+_FIELD = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`$")
 
 
 async def read_body(request: Request, settings: ServerSettings) -> bytes:
@@ -52,10 +55,16 @@ def decode_json(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        place = str(error).partition(" - at `$.")[2]
-        raise UsageError(f"invalid request: {error}", param=place.rstrip("`") or None) from error
+        raise UsageError(f"invalid request: {error}", param=_param(str(error))) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError("the body is not valid JSON", hint="Send a JSON object.") from error
+
+
+def _param(message: str) -> str | None:
+    """The field that a message of msgspec is about: ``messages[0].role``; None: the whole body."""
+    problem, _, place = message.partition(" - at `$")
+    field = _FIELD.match(problem)
+    return (place.rstrip("`") + (f".{field[1]}" if field else "")).lstrip(".") or None
 
 
 def json_response(value: Any, status: int = 200) -> Response:
@@ -63,10 +72,28 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def event_stream(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """Server-sent events, not buffered by proxies."""
+def event_stream(events: AsyncIterator[bytes], ended: Callable[[], None] | None = None) -> StreamingResponse:
+    """Server-sent events, not buffered by proxies.
+
+    Args:
+        events: each as :func:`event` returns it.
+        ended: called when the response has ended, also when the client left before its end.
+    """
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return _Stream(events, ended, media_type="text/event-stream", headers=headers)
+
+
+class _Stream(StreamingResponse):
+    def __init__(self, parts: AsyncIterator[bytes], ended: Callable[[], None] | None, **arguments: Any) -> None:
+        super().__init__(parts, **arguments)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._ended is not None:
+                self._ended()
 
 
 def event(value: Any) -> bytes:

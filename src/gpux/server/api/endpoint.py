@@ -74,11 +74,13 @@ class Api:
     error_body: ErrorBody
     #: status of an error in this API, where it differs from the error's own
     statuses: Callable[[GpuxError], int] = lambda error: error.http_status
+    #: further headers of the response for an error
+    headers: Callable[[GpuxError], Mapping[str, str]] = lambda error: {}
 
     def respond(self, error: GpuxError) -> Response:
         """The response for an error."""
         status = self.statuses(error)
-        headers = {}
+        headers = dict(self.headers(error))
         if (seconds := error.details.get("retry_after")) is not None:
             headers["retry-after"] = str(max(1, round(seconds)))
         body = msgspec.json.encode(self.error_body(error, status))
