@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gpux.server.api import openai
+from gpux.errors import GpuxError
+from gpux.server.api import openai, system
 from gpux.server.api.endpoint import Api, not_found, routes
 from gpux.server.core import Core
+from gpux.server.metrics import Metrics, State
+from gpux.server.middleware import Observed
 from gpux.server.settings import ServerSettings
+from gpux.server.stats import Stats
 
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (openai.API,)
+APIS: tuple[Api, ...] = (openai.API, system.API)
+
+
+def api_of(path: str) -> Api:
+    """The API that shapes the errors of a path."""
+    fitting = [api for api in APIS if path.startswith(api.prefix)]
+    return max(fitting, key=lambda api: len(api.prefix), default=system.API)
 
 
 def create_app(settings: ServerSettings | None = None) -> Starlette:
@@ -24,7 +35,9 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
     Args:
         settings: by default from the environment.
     """
-    core = Core(settings or ServerSettings())
+    stats = Stats()
+    metrics = Metrics(lambda: _states(core), stats)
+    core = Core(settings or ServerSettings(), stats, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -36,13 +49,31 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
 
     async def unknown(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
-        fitting = [api for api in APIS if path.startswith(api.prefix)]
-        return not_found(max(fitting, key=lambda api: len(api.prefix), default=APIS[0]), path)
+        return not_found(api_of(path), path)
+
+    def respond(path: str, error: GpuxError) -> Response:
+        return api_of(path).respond(error)
 
     app = Starlette(
         routes=[route for api in APIS for route in routes(api, core)],
         lifespan=lifespan,
+        # The first one is the outermost: what the others refuse has an id, a line in the log and a count too.
+        middleware=[Middleware(Observed, metrics=metrics, respond=respond)],
         exception_handlers={404: unknown},
     )
     app.state.core = core
+    app.state.metrics = metrics
     return app
+
+
+def _states(core: Core) -> Iterator[State]:
+    for one in core.models.loaded():
+        load = one.worker.load
+        yield State(
+            name=one.name,
+            running=max(0, one.worker.requests - load.waiting),
+            queued=load.waiting,
+            rows=load.rows,
+            cache_bytes=load.cache_bytes,
+            memory_bytes=one.worker.memory_bytes(),
+        )

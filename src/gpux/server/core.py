@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from gpux.server.events import Events
 from gpux.server.models import Loaded, Models
+from gpux.server.observer import Observer
 from gpux.server.security.access import Access
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
@@ -21,11 +22,11 @@ EMBEDDING_TASKS = ("feature-extraction", "sentence-similarity")
 class Core:
     """The models of a server and what it knows about itself. Used in one event loop."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, stats: Stats | None = None, observer: Observer | None = None) -> None:
         self.settings = settings
-        self.stats = Stats()
+        self.stats = stats or Stats()
         self.events = Events()
-        self.models = Models(settings)
+        self.models = Models(settings, observer or Observer())
         self.access = Access(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted

@@ -12,6 +12,8 @@ from gpux.errors import ModelNotFoundError, UnsupportedTaskError
 from gpux.model.reference import ModelRef
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
+from gpux.server import context
+from gpux.server.observer import Observer
 from gpux.server.settings import ServerSettings
 from gpux.server.workers.messages import Open
 from gpux.server.workers.worker import Worker
@@ -41,8 +43,9 @@ class Loaded:
 class Models:
     """Finds, loads and unloads models. Used in one event loop."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, observer: Observer) -> None:
         self._settings = settings
+        self._observer = observer
         self._store = Store(settings.gpux.store)
         self._loaded: dict[str, Loaded] = {}
         self._lock = asyncio.Lock()
@@ -95,6 +98,8 @@ class Models:
         if keep_alive is not None:
             loaded.keep_alive = keep_alive
         loaded.answering += 1
+        if (request := context.current()) is not None:
+            request.model = loaded.name
         try:
             yield loaded
         finally:
@@ -124,7 +129,7 @@ class Models:
                 },
             )
             log = self._settings.gpux.home / "logs" / "server" / f"{model.path.parent.name}.log"
-            worker = await Worker.start(opening, name, log=log)
+            worker = await Worker.start(opening, name, log=log, observer=self._observer)
             loaded = Loaded(name, model, worker, time.time(), self._settings.keep_alive)
             self._loaded[key] = loaded
             return loaded

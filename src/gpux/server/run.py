@@ -8,6 +8,7 @@ from collections.abc import Callable
 import uvicorn
 
 from gpux.server.app import create_app
+from gpux.server.logs import configure
 from gpux.server.settings import ServerSettings
 
 
@@ -18,6 +19,7 @@ def serve(settings: ServerSettings, on_start: Callable[[str], None] | None = Non
         settings: of the server.
         on_start: called with the server's address, such as ``http://127.0.0.1:5000``, when it accepts requests.
     """
+    configure(settings.access_log)
     config = uvicorn.Config(
         create_app(settings),
         host=settings.host,

@@ -13,6 +13,7 @@ from typing import Any, Self
 import psutil
 
 from gpux.errors import GpuxError, WorkerDiedError
+from gpux.server.observer import Observer
 from gpux.server.workers import framing
 from gpux.server.workers.messages import (
     Cancel,
@@ -38,10 +39,12 @@ class Worker:
     Args:
         process: the started process.
         name: of the model, for messages.
+        observer: is given what the process does.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, name: str, observer: Observer | None = None) -> None:
         self.name = name
+        self._observer = observer or Observer()
         self.load = Load()  #: the last report of what it is doing
         self._process = process
         self._ids = itertools.count(1)
@@ -52,7 +55,7 @@ class Worker:
         self.info: Ready
 
     @classmethod
-    async def start(cls, opening: Open, name: str, *, log: Path) -> Self:
+    async def start(cls, opening: Open, name: str, *, log: Path, observer: Observer | None = None) -> Self:
         """Start a process and open the model in it.
 
         Raises:
@@ -71,7 +74,7 @@ class Worker:
                 stderr=errors,
                 start_new_session=True,
             )
-        worker = cls(process, name)
+        worker = cls(process, name, observer)
         try:
             worker._send(opening)
             worker.info = await worker._ready
@@ -117,6 +120,7 @@ class Worker:
         replies: asyncio.Queue[Any] = asyncio.Queue()
         self._replies[request.id] = replies
         ended = False
+        watch = self._observer.watch(self.name, request)
         try:
             if not self.alive:
                 raise self._died()
@@ -124,13 +128,18 @@ class Worker:
             while not ended:
                 reply = await replies.get()
                 if isinstance(reply, GpuxError):
-                    ended = True
                     raise reply
                 ended = not isinstance(reply, Piece)
+                watch.reply(reply)
                 yield reply
+        except GpuxError as error:
+            ended = True
+            watch.failed(error)
+            raise
         finally:
             self._replies.pop(request.id, None)
             if not ended:
+                watch.failed(None)
                 self._send(Cancel(request.id))
 
     async def ask(self, request: Request) -> Any:
@@ -192,6 +201,7 @@ class Worker:
             self._ready.set_result(message)
         elif isinstance(message, Load):
             self.load = message
+            self._observer.reported(self.name, message)
         elif isinstance(message, Failed):
             error = GpuxError.from_dict(message.error)
             if message.id == 0 and not self._ready.done():

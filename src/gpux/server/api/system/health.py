@@ -1,0 +1,89 @@
+"""``/health``, ``/livez`` and ``/readyz`` with their other names."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import msgspec
+from starlette.responses import Response
+
+from gpux import __version__
+from gpux.errors import GpuxError
+from gpux.server.api.endpoint import Call
+from gpux.server.core import Core
+from gpux.server.http import json_response
+
+
+class LoadedModel(msgspec.Struct):
+    """A loaded model."""
+
+    model: str  #: ``org/name:fp32``
+    task: str
+    running: int  #: requests that have not ended
+    alive: bool
+
+
+class Health(msgspec.Struct, omit_defaults=True):
+    """The state of the server; ``reasons`` says why it is not ``ok``, ``models`` needs the scope ``read``."""
+
+    status: Literal["ok", "degraded", "stopping"]
+    version: str
+    uptime: float  #: seconds
+    reasons: list[str]
+    models: list[LoadedModel] | None = None
+
+
+class Readiness(msgspec.Struct):
+    """Whether requests are answered without a wait for the models of the start."""
+
+    ready: bool
+    reasons: list[str]
+
+
+async def get_health(call: Call) -> Response:
+    """Always 200: a server that answers is alive."""
+    core = call.core
+    found = reasons(core)
+    status: Literal["ok", "degraded", "stopping"] = "stopping" if core.draining else "degraded" if found else "ok"
+    models = None
+    if _may_read(call):
+        models = [
+            LoadedModel(one.name, one.task, one.worker.requests, one.worker.alive) for one in core.models.loaded()
+        ]
+    health = Health(status, __version__, round(time.time() - core.started, 3), found, models)
+    return json_response(health)
+
+
+async def live(call: Call) -> Response:
+    """200 while the process answers."""
+    return Response("ok\n", media_type="text/plain")
+
+
+async def ready(call: Call) -> Response:
+    """200 when the models that the settings name are loaded and the server takes requests; else 503 with reasons."""
+    found = reasons(call.core)
+    return json_response(Readiness(not found, found), 503 if found else 200)
+
+
+def reasons(core: Core) -> list[str]:
+    """Why the server does not answer every request as its settings want it."""
+    found = ["the server is stopping"] if core.draining else []
+    loaded = {str(one.model.path): one for one in core.models.loaded() if one.worker.alive}
+    for number, name in enumerate(core.settings.models, 1):
+        try:
+            model = core.models.find(name)
+        except GpuxError:
+            found.append(f"model {number} of the start is not stored")
+            continue
+        if str(model.path) not in loaded:
+            found.append(f"{name} is not loaded")
+    return found
+
+
+def _may_read(call: Call) -> bool:
+    try:
+        call.core.access.check(call.request, "read")
+    except GpuxError:
+        return False
+    return True

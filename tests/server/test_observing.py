@@ -1,0 +1,67 @@
+"""Health, metrics and request ids of a running server."""
+
+from __future__ import annotations
+
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.server.running import WRITER, Running
+
+CHAT = {"model": WRITER, "messages": [{"role": "user", "content": "abc"}], "max_tokens": 9}
+
+
+def samples(server: Running) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample of the metrics: (name, labels) -> value."""
+    text = server.get("/metrics").text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(server: Running, name: str, **labels: str) -> float:
+    return samples(server).get((name, frozenset(labels.items())), 0.0)
+
+
+def test_a_server_without_models_is_healthy_live_and_ready(server: Running) -> None:
+    health = server.get("/health").json()
+    assert (health["status"], health["reasons"]) == ("ok", [])
+    for path in ("/healthz", "/livez", "/live", "/readyz", "/ready"):
+        assert server.get(path).status_code == 200
+
+
+def test_an_answer_is_counted_with_its_tokens(server: Running) -> None:
+    before = samples(server)
+    assert server.post("/v1/chat/completions", CHAT).status_code == 200
+    after = samples(server)
+
+    def added(name: str, **labels: str) -> float:
+        key = (name, frozenset(labels.items()))
+        return after.get(key, 0.0) - before.get(key, 0.0)
+
+    chat = {"api": "openai", "route": "/v1/chat/completions"}
+    assert added("gpux_http_requests_total", **chat, method="POST", status="200") == 1
+    assert added("gpux_http_request_seconds_count", **chat) == 1
+    assert added("gpux_requests_total", model=WRITER, kind="generate", outcome="ok") == 1
+    assert added("gpux_generated_tokens_total", model=WRITER) == 9
+    assert added("gpux_time_to_first_token_seconds_count", model=WRITER) == 1
+    assert added("gpux_sequences_total", model=WRITER, finish_reason="length") == 1
+
+
+def test_unknown_paths_and_models_add_no_label(server: Running) -> None:
+    server.get("/attack/7f3c")
+    with server.client() as client:
+        client.request("BREW", "/attack/7f3c")
+    server.post("/v1/chat/completions", {**CHAT, "model": "attack/7f3c"})
+    text = server.get("/metrics").text
+    assert "7f3c" not in text
+    assert "BREW" not in text
+
+
+def test_a_request_id_is_returned_and_made_where_it_is_missing_or_strange(server: Running) -> None:
+    assert server.get("/livez", headers={"x-request-id": "trace-1.a:b"}).headers["x-request-id"] == "trace-1.a:b"
+    for strange in ({}, {"x-request-id": 'a"b c'}, {"x-request-id": "a" * 65}):
+        made = server.get("/v1/nothing", headers=strange).headers["x-request-id"]
+        assert re.fullmatch(r"req_[0-9a-f]{24}", made)
