@@ -15,6 +15,7 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.generation.base import GenerationPipeline
 from gpux.pull.open import pipeline
+from gpux.server.workers.calls import Calls
 from gpux.server.workers.messages import (
     Answer,
     Answered,
@@ -69,6 +70,7 @@ class TurnEngine:
 
     def __init__(self, pipe: Pipeline, send: Send) -> None:
         self._pipe, self._send = pipe, send
+        self._calls = Calls(pipe)
         self._tokens: dict[int, CancelToken] = {}
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -127,7 +129,7 @@ class TurnEngine:
 
     def _answers(self, request: Answer) -> Any:
         if request.as_call:
-            return self._pipe(request.inputs, **request.options)
+            return self._calls.call(request.inputs, request.options, request.task)
         return self._pipe.answers(request.inputs, request.options)
 
     def _generate(self, request: Generate, token: CancelToken, timing: Timing) -> Generated:
