@@ -9,8 +9,8 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,7 +60,12 @@ def test_a_model_is_kept_with_its_parameters(tmp_path: Path) -> None:
     add(path)
     found = run(path, lambda registry: registry.get("gpt2"))
     assert found is not None
-    assert (found.name, found.parameters, found.usage_count, found.last_used) == ("GPT-2", {"temperature": 0.8}, 0, None)
+    assert (found.name, found.parameters, found.usage_count, found.last_used) == (
+        "GPT-2",
+        {"temperature": 0.8},
+        0,
+        None,
+    )
 
 
 def test_reading_creates_no_file(tmp_path: Path) -> None:
