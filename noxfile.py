@@ -125,6 +125,14 @@ def interop(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """Run real clients against `gpux serve`, each in an environment of its own; arguments name some of them."""
+    session.install("-e", ".", *_group("test"))
+    env = _shared_toolchain(session)
+    session.run("python", "-m", "scripts.clients", *session.posargs, env=env)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """An end-to-end demo with real models: pull over HTTP, convert, prove, rank sentences, generate text."""
     session.install("-e", ".", *_group("models"))

@@ -1,0 +1,148 @@
+"""Run real clients against a running server, each in an environment of its own. ``./dev clients`` runs it.
+
+tests/clients/README.md says what a folder of a client has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.server import running
+
+ROOT = Path(__file__).parent.parent
+CLIENTS = ROOT / "tests" / "clients"
+SMALL = ROOT / "tests" / "models" / "small"
+#: Seconds for one client.
+LIMIT = 600
+
+
+@dataclass
+class Result:
+    """What the checks of one client said."""
+
+    client: str
+    version: str = "?"
+    passed: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Print a table of the clients; returns 1 when a check failed."""
+    arguments = _parser().parse_args()
+    folders = sorted(path.parent for path in CLIENTS.glob("*/check.*"))
+    if unknown := set(arguments.clients) - {folder.name for folder in folders}:
+        print(f"No such client: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    chosen = [folder for folder in folders if folder.name in (arguments.clients or [one.name for one in folders])]
+    with _server(arguments) as environment:
+        results = [_check(folder, arguments.environments, environment) for folder in chosen]
+    print("\n| client | version | passed | skipped | failed |\n|---|---|---|---|---|")
+    for result in results:
+        cells = (len(result.passed), len(result.skipped), "; ".join(result.failed) or 0)
+        print(f"| {result.client} | {result.version} | {cells[0]} | {cells[1]} | {cells[2]} |")
+    return int(any(result.failed or not result.passed for result in results))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clients", nargs="*", help="folders of tests/clients; all by default")
+    parser.add_argument("--url", help="of a server that runs; by default one is started")
+    parser.add_argument("--small", help="reference of the small model on that server", default="")
+    parser.add_argument("--environments", type=Path, default=ROOT / ".nox" / "clients")
+    return parser
+
+
+@contextmanager
+def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
+    """The environment of the checks, while a server runs."""
+    names = {
+        "GPUX_CHAT": running.WRITER,
+        "GPUX_TURNS": running.TURNS,
+        "GPUX_EMBEDDER": running.EMBEDDER,
+        "GPUX_CLASSIFIER": running.CLASSIFIER,
+        "GPUX_MASKS": running.MASKS,
+        "GPUX_SMALL": arguments.small,
+    }
+    inherited = {**os.environ, "NO_PROXY": "127.0.0.1,localhost", "PYTHONPATH": str(CLIENTS)}
+    if arguments.url:
+        yield {**inherited, **names, "GPUX_URL": arguments.url.rstrip("/")}
+        return
+    with tempfile.TemporaryDirectory(prefix="gpux-clients-") as name:
+        home = Path(name)
+        running.fill(home)
+        names["GPUX_SMALL"] = _pull_small(home)
+        with running.serving(home) as server:
+            yield {**inherited, **names, "GPUX_URL": server.url}
+
+
+def _pull_small(home: Path) -> str:
+    """Store the small model where a toolchain is at hand; its reference, or nothing."""
+    if not os.environ.get("GPUX_TOOLCHAINS"):
+        return ""
+    print("Storing the small model", flush=True)
+    command = [sys.executable, "-P", "-m", "gpux", "pull", str(SMALL), "--yes"]
+    subprocess.run(command, check=True, env={**os.environ, "GPUX_HOME": str(home), "HF_HOME": str(home / "hf")})
+    return str(SMALL)
+
+
+def _check(folder: Path, environments: Path, environment: Mapping[str, str]) -> Result:
+    result = Result(folder.name)
+    home = environments / folder.name
+    try:
+        script = folder / "check.py"
+        command = _python(folder, home) if script.exists() else _node(folder, home)
+        print(f"== {folder.name}", flush=True)
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=LIMIT)
+    except (subprocess.SubprocessError, OSError) as error:
+        result.failed.append(str(error))
+        return result
+    print(done.stdout, end="", flush=True)
+    for line in done.stdout.splitlines():
+        kind, _, text = line.partition(": ")
+        if kind == "client":
+            result.client, _, result.version = text.rpartition(" ")
+        elif kind in ("ok", "skipped", "failed"):
+            {"ok": result.passed, "skipped": result.skipped, "failed": result.failed}[kind].append(text)
+    if done.returncode and not result.failed:
+        result.failed.append(f"exit status {done.returncode}")
+    return result
+
+
+def _python(folder: Path, home: Path) -> list[str]:
+    """The command of a check, in an environment with the newest releases that its requirements allow."""
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    if (requirements := folder / "requirements.txt").exists():
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+        subprocess.run([*pip, "-r", str(requirements)], check=True)
+    return [str(python), str(folder / "check.py")]
+
+
+def _node(folder: Path, home: Path) -> list[str]:
+    """As :func:`_python`; node resolves packages beside the script, so that it is copied."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise OSError("node and npm are not installed")
+    home.mkdir(parents=True, exist_ok=True)
+    for file in (CLIENTS / "checks.mjs", *folder.iterdir()):
+        shutil.copy(file, home / file.name)
+    if (home / "package.json").exists():
+        subprocess.run(
+            [npm, "install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=home, check=True
+        )
+    return [node, str(home / "check.mjs")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
