@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from gpux.errors import GpuxError
 from gpux.server.api.endpoint import Api, Endpoint
 from gpux.server.api.openai.chat import ChatRequest, chat_completions
+from gpux.server.api.openai.completions import CompletionRequest, completions
+from gpux.server.api.openai.embeddings import EmbeddingRequest, embeddings
+from gpux.server.api.openai.errors import error_body, error_headers, status_of
 from gpux.server.api.openai.models import get_model, list_models
-
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    429: "rate_limit_error",
-    503: "service_unavailable",
-}
-
-
-def error_body(error: GpuxError, status: int) -> Mapping[str, Any]:
-    """``{"error": {"message", "type", "param", "code"}}``."""
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    message = error.message if error.hint is None else f"{error.message}. {error.hint}"
-    return {"error": {"message": message, "type": kind, "param": error.details.get("param"), "code": error.code}}
-
 
 API = Api(
     "openai",
@@ -33,6 +16,10 @@ API = Api(
         Endpoint("GET", "/v1/models", list_models, "read", summary="List models"),
         Endpoint("GET", "/v1/models/{id:path}", get_model, "read", summary="One model"),
         Endpoint("POST", "/v1/chat/completions", chat_completions, "infer", ChatRequest, summary="Answer a chat"),
+        Endpoint("POST", "/v1/completions", completions, "infer", CompletionRequest, summary="Continue prompts"),
+        Endpoint("POST", "/v1/embeddings", embeddings, "infer", EmbeddingRequest, summary="Vectors of texts"),
     ),
     error_body,
+    status_of,
+    error_headers,
 )

@@ -1,0 +1,111 @@
+"""The replies of a worker to one request, read by a task of its own.
+
+The task holds the lease of the model and the request, so that both are released in the task that took them, and at
+once when the client leaves: closing only cancels the task, which is possible even where waiting is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+
+from gpux.errors import CancelledError, ContextLengthError, GpuxError, InputError, RunError
+from gpux.server.core import Core
+from gpux.server.models import Loaded
+from gpux.server.workers.messages import Generate, Generated, Piece
+
+log = logging.getLogger(__name__)
+
+
+class Replies:
+    """Iterates over the pieces of a request, and :class:`Generated` at the end.
+
+    Args:
+        core: of the server.
+        model: its name in the request.
+        tasks: that the request needs.
+        request: for its worker.
+        prepare: completes the request by what is known of the loaded model.
+        param: the parameter with the input, which errors of inputs name.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        model: str,
+        tasks: Sequence[str],
+        request: Generate,
+        prepare: Callable[[Loaded, Generate], None],
+        param: str,
+    ) -> None:
+        self._core, self._model, self._tasks, self._request = core, model, tasks, request
+        self._prepare, self._param = prepare, param
+        self._arrived: asyncio.Queue[Piece | Generated | GpuxError] = asyncio.Queue()
+        self._first: Piece | Generated | None = None
+        self._leased = asyncio.Event()
+        self._task = asyncio.create_task(self._read())
+
+    async def begin(self, seconds: float) -> None:
+        """Wait until the model is loaded, and then for a first reply, for this many seconds at most.
+
+        Raises:
+            GpuxError: the first reply is an error, which still has an HTTP status of its own.
+        """
+        await self._leased.wait()
+        self._first = await self._next(seconds)
+
+    async def every(self, seconds: float) -> AsyncIterator[Piece | Generated | None]:
+        """Each reply; None when none arrived for this many seconds.
+
+        Raises:
+            GpuxError: the request failed.
+        """
+        while True:
+            reply, self._first = self._first or await self._next(seconds), None
+            yield reply
+            if isinstance(reply, Generated):
+                return
+
+    def close(self) -> None:
+        """End the request, if it has not ended. May be called twice."""
+        self._task.cancel()
+
+    async def _next(self, seconds: float) -> Piece | Generated | None:
+        try:
+            async with asyncio.timeout(seconds):
+                reply = await self._arrived.get()
+        except TimeoutError:
+            return None
+        if isinstance(reply, GpuxError):
+            raise reply
+        if isinstance(reply, Generated) and any(one.finish_reason == "cancelled" for one in reply.sequences):
+            raise CancelledError("the server ended the generation", hint="Send the request again.")
+        return reply
+
+    async def _read(self) -> None:
+        try:
+            async with self._core.models.lease(self._model, self._tasks) as loaded:
+                self._prepare(loaded, self._request)
+                self._leased.set()
+                async with aclosing(self._core.generate(loaded, self._request)) as replies:
+                    async for reply in replies:
+                        self._arrived.put_nowait(reply)
+        except GpuxError as error:
+            self._arrived.put_nowait(_of_request(error, self._param))
+        except Exception:
+            log.exception("a generation of %s failed", self._model)
+            self._arrived.put_nowait(RunError("the server failed to answer", hint="Its log has the reason."))
+        finally:
+            self._leased.set()
+
+
+def _of_request(error: GpuxError, param: str) -> GpuxError:
+    """An error of the pipeline in the words of a request."""
+    if not isinstance(error, InputError):
+        return error
+    hint = error.hint
+    if isinstance(error, ContextLengthError):  # its own hint names an option of the pipeline
+        hint = "Shorten it, or name a model with a longer context."
+    return type(error)(error.message, hint=hint, **{"param": param, **error.details})
