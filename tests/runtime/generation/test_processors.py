@@ -71,6 +71,16 @@ def test_ids_beyond_the_scores_are_ignored() -> None:
     assert found.tolist() == [1, 1, -np.inf, 1]
 
 
+def test_biases_are_added_before_the_penalties() -> None:
+    options = GenerationOptions().with_options(logit_bias={"1": -3.0, 2: 5}, repetition_penalty=2.0)
+    assert changed(options, np.ones(4, np.float32), [1, 0], 1).tolist() == [0.5, -4.0, 6.0, 1.0]
+
+
+def test_a_bias_of_a_token_beyond_the_scores_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"logit_bias is 9, and the model's vocabulary ends at 3"):
+        changed(GenerationOptions().with_options(logit_bias={9: 1.0}), np.ones(4, np.float32), [1], 1)
+
+
 def test_a_forced_token_beyond_the_scores_is_named() -> None:
     with pytest.raises(UsageError, match=r"forced_bos_token_id is 9, and the model's vocabulary ends at 3"):
         changed(GenerationOptions(forced_bos_token_id=9), np.ones(4, np.float32), [1], 1)

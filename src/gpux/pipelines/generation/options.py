@@ -41,6 +41,7 @@ class GenerationKeywords(TypedDict, total=False):
     encoder_no_repeat_ngram_size: int | None
     bad_words: Sequence[Tokens] | None
     bad_words_ids: Sequence[Tokens] | None
+    logit_bias: Mapping[int, float] | None
     suppress_tokens: Tokens | int | None
     begin_suppress_tokens: Tokens | int | None
     forced_bos_token_id: int | None

@@ -149,6 +149,40 @@ class TokenSequences:
 
 
 @dataclass(frozen=True)
+class TokenBiases:
+    """Numbers that are added to the scores of tokens: ``{token id: number}``; JSON has the ids as texts."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema."""
+        return {"type": "object", "additionalProperties": {"type": "number"}}
+
+    def parse(self, value: Any) -> Any:
+        """A tuple of pairs, ordered by their ids."""
+        if isinstance(value, tuple):  # as it is stored
+            return value
+        if not isinstance(value, Mapping):
+            raise TypeError
+        return tuple((_id(token), bias) for token, bias in value.items())
+
+    def fault(self, value: Any) -> tuple[Any, str] | None:
+        """See :class:`Kind`."""
+        for pair in value:
+            if not (_INT64.allows(pair[0]) and _FLOAT32.allows(pair[1])):
+                return dict([pair]), "made of token ids, each with a number"
+        return None
+
+
+_INT64 = Number(0, (1 << 63) - 1, whole=True)
+_FLOAT32 = Number(-1e38, 1e38)
+
+
+def _id(token: Any) -> Any:
+    """A token id that JSON has as a text."""
+    return int(token) if isinstance(token, str) and token.isdecimal() and len(token) < 20 else token
+
+
+@dataclass(frozen=True)
 class Texts:
     """A list of texts, none of them empty; a single text stands for a list of one."""
 
@@ -312,6 +346,14 @@ class GenerationOptions(Value):
             TokenSequences(), "sequences of token ids that an answer must not contain", aliases=("bad_words_ids",)
         ),
     )
+    logit_bias: tuple[tuple[int, float], ...] = field(
+        default=(),
+        metadata=_metadata(
+            TokenBiases(),
+            "numbers that are added to the scores of tokens, before all other changes, by token id",
+            published=False,
+        ),
+    )
     suppress_tokens: Tokens = field(
         default=(), metadata=_metadata(TokenIds(), "token ids that an answer must not contain")
     )
@@ -434,11 +476,16 @@ def parse(name: str, value: Any) -> Any:
     """A value of an option as it is stored: lists as tuples, a single token or text as a tuple of one.
 
     Raises:
-        UsageError: the option is a list and the value is not.
+        UsageError: the option is a list or a dict, and the value is not.
     """
+    kind = option_infos()[name].kind
     try:
-        return option_infos()[name].kind.parse(value)
+        return kind.parse(value)
     except TypeError:
+        if isinstance(kind, TokenBiases):
+            raise UsageError(
+                f"{name} is {value!r}, and must be a dict", hint="Give token ids with numbers: {42: -100}."
+            ) from None
         raise UsageError(f"{name} is {value!r}, and must be a list", hint="Give a list, even of one.") from None
 
 

@@ -31,6 +31,8 @@ def processors(options: GenerationOptions, most: int | None = None, read: Sequen
         read: token ids of the encoder's input; for a decoder without an encoder, the prompt.
     """
     found: list[Processor] = []
+    if options.logit_bias:
+        found.append(_adding(options.logit_bias))
     if options.encoder_repetition_penalty != 1.0:  # above 1, tokens of the input become more likely
         source_ids = np.asarray(read, np.int64)
         found.append(lambda scores, *_: penalize_repetition(scores, source_ids, 1 / options.encoder_repetition_penalty))
@@ -120,6 +122,26 @@ def _ends_with(ids: Ids, beginning: tuple[int, ...]) -> bool:
     return size == 0 or (ids.size >= size and tuple(ids[ids.size - size :].tolist()) == beginning)
 
 
+def _adding(biases: Sequence[tuple[int, float]]) -> Processor:
+    """A processor that adds a number to the scores of tokens (``logit_bias`` of OpenAI's API)."""
+    tokens = np.array([token for token, _ in biases], np.int64)
+    added = np.array([bias for _, bias in biases], np.float32)
+
+    def process(scores: Scores, ids: Ids, prompt: int) -> None:
+        _check_known("logit_bias", int(tokens.max()), scores)
+        scores[tokens] += added
+
+    return process
+
+
+def _check_known(name: str, token: int, scores: Scores) -> None:
+    if token >= scores.size:
+        raise UsageError(
+            f"{name} is {token}, and the model's vocabulary ends at {scores.size - 1}",
+            hint=f"Give another {name}.",
+        )
+
+
 def _forbidding(tokens: Sequence[int], applies: Callable[[Ids, int], bool]) -> Processor:
     chosen = np.asarray(tokens, np.int64)
 
@@ -137,11 +159,7 @@ def _forcing(name: str, tokens: Sequence[int], applies: Callable[[Ids, int], boo
     def process(scores: Scores, ids: Ids, prompt: int) -> None:
         if not applies(ids, prompt):
             return
-        if chosen.max() >= scores.size:
-            raise UsageError(
-                f"{name} is {chosen.max()}, and the model's vocabulary ends at {scores.size - 1}",
-                hint=f"Give another {name}.",
-            )
+        _check_known(name, int(chosen.max()), scores)
         scores.fill(_NEVER)
         scores[chosen] = 0.0
 
