@@ -186,7 +186,7 @@ def compare(name: str, model: StoredModel, work: Work, rounds: int, *, spinning:
 
 
 def _ratio(before: Path, after: Path, work: Work, rounds: int, *, spinning: bool) -> Speed:
-    opened = [Session(graph, device="cpu", spinning=spinning) for graph in (before, after)]
+    opened = [Session(graph, device="cpu", spinning=spinning, huge_pages=spinning) for graph in (before, after)]
     with opened[0] as full, opened[1] as reduced:
         pairs = [(work(full), work(reduced)) for _ in range(rounds + 1)][1:]  # the first pair is a warm-up
     return Speed(

@@ -149,7 +149,7 @@ def test_failure_to_start_a_thread_is_ignored(tmp_path: Path, monkeypatch: pytes
 def test_the_steps_of_a_state_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
     monkeypatch.setattr(HugePages, "count", lambda self, runs: counted.append(runs))
-    with Session(write(tmp_path / "model.onnx", "shared"), device="cpu", spinning=True) as session:
+    with Session(write(tmp_path / "model.onnx", "shared"), device="cpu", huge_pages=True) as session:
         state = Decoder(session, CALL_SPECS["shared"]).open(7)
         state.start([[1, 2, 3]])
         state.step(np.array([4]))

@@ -117,6 +117,7 @@ class Pipeline(ABC):
     call_options: ClassVar[type] = CallOptions  #: a TypedDict, see :mod:`gpux.pipelines.options`
     budget: ClassVar[BatchBudget] = BatchBudget()  #: how many inputs run together
     spins: ClassVar[bool] = False  #: default of ``spinning``
+    huge_pages: bool = False  #: the graphs run so often that their weights are moved into huge pages
     outputs: Sequence[str] | None = None  #: the graph outputs that :meth:`forward` reads; None: all
 
     def __init_subclass__(cls) -> None:
@@ -154,6 +155,7 @@ class Pipeline(ABC):
             threads=threads,
             allow_cpu_nodes=allow_cpu_nodes,
             spinning=self.spins if spinning is None else spinning,
+            huge_pages=self.huge_pages,
         )
         self.session = self.graphs.session(model.manifest.graphs[0].name)  #: of the first graph, often the only one
         self._lock = threading.Lock()

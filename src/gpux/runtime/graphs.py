@@ -44,6 +44,7 @@ class Graphs:
         threads: int | None = None,
         allow_cpu_nodes: bool = False,
         spinning: bool = False,
+        huge_pages: bool = False,
     ) -> Self:
         """The graphs of a stored variant.
 
@@ -53,10 +54,18 @@ class Graphs:
             threads: see there.
             allow_cpu_nodes: see there.
             spinning: see there.
+            huge_pages: see there.
         """
 
         def open_session(path: Path) -> Session:
-            return Session(path, device=device, threads=threads, allow_cpu_nodes=allow_cpu_nodes, spinning=spinning)
+            return Session(
+                path,
+                device=device,
+                threads=threads,
+                allow_cpu_nodes=allow_cpu_nodes,
+                spinning=spinning,
+                huge_pages=huge_pages,
+            )
 
         return cls(model.path, {graph.name: graph.file for graph in model.manifest.graphs}, open_session)
 

@@ -35,8 +35,8 @@ class Session:
             in transformers (0 is ``cuda:0``, -1 is ``cpu``).
         threads: threads of one run; by default the physical cores that affinity and control group allow.
         allow_cpu_nodes: allow a device requested by name to run some computation on the CPU.
-        spinning: let threads spin instead of sleep while they wait within a run: for many short runs in a row, as in
-            text generation.
+        spinning: let threads spin instead of sleep while they wait within a run: for short runs.
+        huge_pages: move the weights into huge pages once the graph has run some hundred times, see :meth:`count`.
 
     Raises:
         DeviceError: the device is unknown or unavailable, did not start, or does not support the whole graph.
@@ -51,6 +51,7 @@ class Session:
         threads: int | None = None,
         allow_cpu_nodes: bool = False,
         spinning: bool = False,
+        huge_pages: bool = False,
     ) -> None:
         self.path = Path(path)
         self.threads = threads or cpu_threads()
@@ -59,7 +60,7 @@ class Session:
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._defaults: dict[str, NDArray[Any]] = {}  # of inputs whose default was removed from the graph
-        self._pages = HugePages() if spinning else None
+        self._pages = HugePages() if huge_pages else None
         with self._pages.watching() if self._pages else contextlib.nullcontext():
             self._choice, self._session = self._open(device, allow_cpu_nodes)
         inputs = tuple(map(spec_of, self._session.get_inputs()))
@@ -158,7 +159,7 @@ class Session:
     def count(self, runs: int = 1) -> None:
         """Report runs of a binding; after some hundred of them, a thread moves the weights into huge pages.
 
-        Applies to sessions on the CPU with ``spinning``, if the system gives huge pages on request
+        Applies to sessions on the CPU with ``huge_pages``, if the system gives huge pages on request
         (:mod:`gpux.runtime.huge_pages`).
         """
         if self._pages is not None and self.execution_provider == CPU:

@@ -33,8 +33,10 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
     call_options: ClassVar[type] = AutomaticSpeechRecognitionOptions
 
     def __init__(self, model: StoredModel, **arguments: Unpack[AutomaticSpeechRecognitionArguments]) -> None:
-        if arguments.get("spinning") is None and any(graph.name == DECODER for graph in model.manifest.graphs):
-            arguments["spinning"] = True  # a decoder makes many short runs
+        if any(graph.name == DECODER for graph in model.manifest.graphs):  # which makes many short runs
+            self.huge_pages = True
+            if arguments.get("spinning") is None:
+                arguments["spinning"] = True
         super().__init__(model, **arguments)
         self.decoder: SpeechDecoder = self._open_decoder()
 

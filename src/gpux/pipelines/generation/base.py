@@ -60,6 +60,7 @@ class GenerationPipeline(Pipeline):
     """A pipeline that generates text. A subclass tokenizes inputs and opens the state that generates the answers."""
 
     spins: ClassVar[bool] = True
+    huge_pages: bool = True
     call_options: ClassVar[type] = GenerationCallOptions
     window: ClassVar[int | None] = 64
     encoder_decoder: ClassVar[bool] = False  #: the model has an encoder
