@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpux.errors import GpuxError
-from gpux.server.api import openai, system
-from gpux.server.api.endpoint import Api, not_found, routes
+from gpux.server.api import legacy, openai, system
+from gpux.server.api.endpoint import Api, not_found, routes, wrong_method
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
 from gpux.server.middleware import Observed
@@ -20,7 +20,7 @@ from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (openai.API, system.API)
+APIS: tuple[Api, ...] = (openai.API, legacy.API, system.API)
 
 
 def api_of(path: str) -> Api:
@@ -51,6 +51,10 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
         path = request.scope["path"]
         return not_found(api_of(path), path)
 
+    async def other_method(request: Request, error: Exception) -> Response:
+        path = request.scope["path"]
+        return wrong_method(api_of(path), request.method, path)
+
     def respond(path: str, error: GpuxError) -> Response:
         return api_of(path).respond(error)
 
@@ -59,7 +63,7 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
         lifespan=lifespan,
         # The first one is the outermost: what the others refuse has an id, a line in the log and a count too.
         middleware=[Middleware(Observed, metrics=metrics, respond=respond)],
-        exception_handlers={404: unknown},
+        exception_handlers={404: unknown, 405: other_method},
     )
     app.state.core = core
     app.state.metrics = metrics

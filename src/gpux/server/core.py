@@ -9,6 +9,7 @@ from contextlib import aclosing
 from gpux.server.events import Events
 from gpux.server.models import Loaded, Models
 from gpux.server.observer import Observer
+from gpux.server.registry import FILE, Registry
 from gpux.server.security.access import Access
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
@@ -27,6 +28,7 @@ class Core:
         self.stats = stats or Stats()
         self.events = Events()
         self.models = Models(settings, observer or Observer())
+        self.registry = Registry(settings.gpux.home / FILE)
         self.access = Access(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted
@@ -39,6 +41,7 @@ class Core:
     async def close(self) -> None:
         """Unload all models."""
         await self.models.close()
+        await self.registry.close()
 
     async def generate(self, loaded: Loaded, request: Generate) -> AsyncGenerator[Piece | Generated, None]:
         """The pieces of the answers, then :class:`Generated`; cancelled when the iterator is closed early."""

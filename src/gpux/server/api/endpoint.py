@@ -119,3 +119,12 @@ def not_found(api: Api, path: str) -> Response:
     response = api.respond(InputError(f"no such path: {path}", hint="The documentation lists the paths of each API."))
     response.status_code = 404
     return response
+
+
+def wrong_method(api: Api, method: str, path: str) -> Response:
+    """The response for a path of the API that takes other methods."""
+    response = api.respond(
+        InputError(f"{path} does not take {method}", hint="The documentation lists the methods of each path.")
+    )
+    response.status_code = 405
+    return response

@@ -9,6 +9,7 @@ from gpux.errors import GpuxError
 from gpux.server.api.endpoint import Api, Endpoint
 from gpux.server.api.system.health import Health, Readiness, get_health, live, ready
 from gpux.server.api.system.metrics import get_metrics
+from gpux.server.api.system.root import Root, root
 
 
 def error_body(error: GpuxError, status: int) -> Mapping[str, Any]:
@@ -20,6 +21,7 @@ API = Api(
     "system",
     "/",
     (
+        Endpoint("GET", "/", root, "open", answer=Root, summary="Name and version of the server"),
         Endpoint("GET", "/health", get_health, "open", answer=Health, summary="State of the server"),
         *(Endpoint("GET", path, live, "open", summary="The server runs") for path in ("/healthz", "/livez", "/live")),
         *(

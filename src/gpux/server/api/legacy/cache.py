@@ -1,0 +1,66 @@
+"""``/cache``: the models that are loaded."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.responses import Response
+
+from gpux.server.api.endpoint import Call
+from gpux.server.api.legacy import opened
+from gpux.server.api.legacy.shapes import loaded_models, not_found
+from gpux.server.http import json_response
+from gpux.server.registry import iso
+
+
+class CachedModel(msgspec.Struct):
+    """A loaded model."""
+
+    loaded_at: str
+    device: str
+    model_type: str  #: as registered; of a model that is not registered, its task
+
+
+class CacheAnswer(msgspec.Struct):
+    """The loaded models by their ids, and the pipelines that they answer with."""
+
+    cached_models: dict[str, CachedModel]
+    cached_pipelines: list[str]  #: ``<model id>_<task>``
+    total_cached: int  #: models
+    success: bool = True
+
+
+class MessageAnswer(msgspec.Struct):
+    """That something was done."""
+
+    message: str
+    success: bool = True
+
+
+async def get_cache(call: Call) -> Response:
+    """Every loaded model: under each id that it is registered by, else under the name that it was loaded by."""
+    types = {model.model_id: model.model_type for model in (await call.core.registry.contents()).models}
+    named = await loaded_models(call, types)
+    entries = list(named.items())
+    known = {id(one) for one in named.values()}
+    entries += [(one.name, one) for one in call.core.models.loaded() if id(one) not in known]
+    models = {
+        name: CachedModel(iso(one.loaded_at), one.worker.info.device, types.get(name, one.task))
+        for name, one in entries
+    }
+    pipelines = [f"{name}_{task}" for name, one in entries for task in opened.tasks(one.worker, one.task)]
+    return json_response(CacheAnswer(models, pipelines, len(models)))
+
+
+async def clear_cache(call: Call) -> Response:
+    """Unload every model, or the one of ``model_id``."""
+    model_id = call.query.get("model_id")
+    if model_id is None:
+        for one in call.core.models.loaded():
+            await call.core.models.unload(one.name)
+        return json_response(MessageAnswer("All caches cleared"))
+    loaded = {one.name: one for one in call.core.models.loaded()} | await loaded_models(call, [model_id])
+    if model_id in loaded:
+        await call.core.models.unload(loaded[model_id].name)
+    elif await call.core.registry.get(model_id) is None:
+        raise not_found(model_id)
+    return json_response(MessageAnswer(f"Cache cleared for model '{model_id}'"))

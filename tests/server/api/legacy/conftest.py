@@ -1,0 +1,33 @@
+"""A server of its own for the legacy API, whose tests register models; they use ids that no other test uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpux.store import Store
+from tests.pipelines.writer import writer
+from tests.server.running import Running, fill, put, serving
+
+#: Ids of the documentation that stand for tiny models here.
+DOCUMENTED = ("gpt2", "microsoft/DialoGPT-medium")
+
+
+@pytest.fixture(scope="session")
+def legacy_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder with stored models, also under the ids that the documentation names."""
+    home = tmp_path_factory.mktemp("legacy-home")
+    settings = fill(home)
+    model = writer(tmp_path_factory.mktemp("writer"))
+    for id in DOCUMENTED:
+        put(Store(settings.store), model, id)
+    return home
+
+
+@pytest.fixture(scope="session")
+def legacy(legacy_home: Path) -> Iterator[Running]:
+    """A running server."""
+    with serving(legacy_home) as running:
+        yield running
