@@ -79,7 +79,9 @@ def test_the_javascript_example_prints_an_answer(legacy: Running) -> None:
         pytest.skip("node is not installed")
     register(legacy)
     (source,) = blocks("javascript")
-    shown = subprocess.run([node, "-e", source.replace(ADDRESS, legacy.url)], capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [node, "-e", source.replace(ADDRESS, legacy.url)], capture_output=True, text=True, check=True
+    )
     assert len(shown.stdout.strip()) > 1
     assert "undefined" not in shown.stdout
 
@@ -95,7 +97,9 @@ def test_the_python_example_prints_an_answer(legacy: Running) -> None:
 
 def test_every_request_body_of_the_document_is_accepted(legacy: Running) -> None:
     """Those that are shown beside the commands: all fields of a route."""
-    bodies = re.findall(r"\*\*(POST|PUT)\*\* `([^`]+)`.*?\*\*Request Body.*?\*\*\n\n```json\n(.*?)```", DOCUMENT, re.DOTALL)
+    bodies = re.findall(
+        r"\*\*(POST|PUT)\*\* `([^`]+)`.*?\*\*Request Body.*?\*\*\n\n```json\n(.*?)```", DOCUMENT, re.DOTALL
+    )
     paths = [path for _, path, _ in bodies]
     assert [path.rpartition("/")[2] for path in paths] == ["models", "{model_id}", "load", "generate", "pipeline"]
     register(legacy)
