@@ -14,9 +14,10 @@ from gpux.errors import ContextLengthError, UsageError
 from gpux.model.json_file import read_optional_json
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import AnswerRow, Pipeline
+from gpux.pipelines.generation.concurrent import ConcurrentGenerator, Prepared, check_sizes
 from gpux.pipelines.generation.options import GenerationCallOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
-from gpux.pipelines.generation.writing import write
+from gpux.pipelines.generation.writing import Piece, write
 from gpux.pipelines.options import OptionSpec
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.choose.row import Constraint
@@ -127,6 +128,40 @@ class GenerationPipeline(Pipeline):
         """As :meth:`stream`, for ``async for``."""
         return AsyncTextStreamer(self._stream(item, options, cancel))
 
+    def concurrent(
+        self, *, max_rows: int = 8, cache_bytes: int | None = None, prefix_bytes: int | None = None
+    ) -> ConcurrentGenerator:
+        """Generate the answers to many requests at the same time; close it before the pipeline.
+
+        Requests take turns, unless the task and the graph support a shared batch (``batches``), for which the
+        arguments are.
+
+        Args:
+            max_rows: sequences that are decoded at once.
+            cache_bytes: bytes of their key-value cache at most; a request that does not fit waits. By default half of
+                the memory that is free now, but at least one row of the model's context, or 64 MB if that is unknown.
+            prefix_bytes: bytes of what is kept of ended answers at most, besides; by default a quarter of
+                ``cache_bytes``.
+
+        Raises:
+            UsageError: an argument is negative, or ``max_rows`` is below 1.
+        """
+        check_sizes(max_rows, cache_bytes, prefix_bytes)
+        return ConcurrentGenerator(self)
+
+    def prepare(self, item: Any, options: Mapping[str, Any], cancel: CancelToken) -> Prepared:
+        """Check the options of a request and tokenize its prompt, for a :class:`ConcurrentGenerator`.
+
+        Raises:
+            GpuxError: see :meth:`generate`.
+        """
+        call = self._call(options, cancel)
+        prompt = self._prompt(item, call)
+        self._check_length(prompt)
+        request = self._request([prompt], range(call.options.num_return_sequences), call)
+        reuse = bool(call.chosen.get("reuse_prefix", True))
+        return Prepared(request, reuse, lambda: self._written([prompt], [0], call))
+
     @classmethod
     def options(cls) -> list[OptionSpec]:
         """The options of a call; the defaults of generation options apply if the model's own files set none."""
@@ -204,7 +239,7 @@ class GenerationPipeline(Pipeline):
             try:
                 while True:
                     try:
-                        yield next(writing)[1]
+                        yield next(writing).text
                     except StopIteration as end:
                         written: tuple[Generation, ...] = end.value
                         return written[0]
@@ -248,7 +283,7 @@ class GenerationPipeline(Pipeline):
 
     def _written(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
-    ) -> Generator[tuple[int, str], None, tuple[Generation, ...]]:
+    ) -> Generator[Piece, None, tuple[Generation, ...]]:
         """Generate one batch; ``numbers`` are the places of its inputs in the call."""
         count = call.options.num_return_sequences
         if self._most_rows is not None and count > self._most_rows and call.options.num_beams == 1:
@@ -259,7 +294,7 @@ class GenerationPipeline(Pipeline):
 
     def _one_by_one(
         self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call
-    ) -> Generator[tuple[int, str], None, tuple[Generation, ...]]:
+    ) -> Generator[Piece, None, tuple[Generation, ...]]:
         """Generate several sequences of each prompt one after the other, for a graph that supports few rows."""
         single = replace(call, options=replace(call.options, num_return_sequences=1))
         count = call.options.num_return_sequences
@@ -268,7 +303,8 @@ class GenerationPipeline(Pipeline):
             for copy in range(count):
                 request = self._request([prompt], [number * count + copy], single)
                 with self._state([prompt], single) as state:
-                    written += yield from write(state, request, self.tokenizer.backend)
+                    writing = write(state, request, self.tokenizer.backend)
+                    written += yield from _renumbered(writing, len(written))
         return tuple(written)
 
     def _request(self, prompts: Sequence[Prompt], numbers: Sequence[int], call: Call) -> DecodeRequest:
@@ -342,7 +378,24 @@ def truncated(ids: Sequence[int], limit: int | None, truncation: Any) -> tuple[i
     return tuple(ids[:limit] if truncation == "right" else ids[len(ids) - limit :])
 
 
-def _drained(writing: Iterator[tuple[int, str]]) -> tuple[Generation, ...]:
+def _renumbered(
+    writing: Generator[Piece, None, tuple[Generation, ...]], number: int
+) -> Generator[Piece, None, tuple[Generation, ...]]:
+    """The pieces of a single sequence, under its number in the call."""
+    while True:
+        try:
+            piece = next(writing)
+        except StopIteration as end:
+            found: tuple[Generation, ...] = end.value
+            return found
+        try:
+            yield piece._replace(number=number)
+        except GeneratorExit:
+            writing.close()
+            raise
+
+
+def _drained(writing: Iterator[Piece]) -> tuple[Generation, ...]:
     """The generations of a batch, without its pieces."""
     while True:
         try:

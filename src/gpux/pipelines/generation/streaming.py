@@ -68,6 +68,7 @@ class TextStreamer:
     def close(self) -> None:
         """Free the generation's memory; without a result, if it has not ended. May be called twice."""
         self._pieces.close()
+        self._cancel.cancel()  # for pieces that another thread generates, even if none was read
 
     def __enter__(self) -> Self:
         return self

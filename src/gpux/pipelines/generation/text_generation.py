@@ -11,6 +11,7 @@ from gpux.errors import InputError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.chat.template import ChatTemplate
 from gpux.pipelines.generation.base import Call, GenerationPipeline, Prompt, too_long, truncated
+from gpux.pipelines.generation.concurrent import ConcurrentGenerator, batching
 from gpux.pipelines.generation.options import TextGenerationArguments, TextGenerationOptions
 from gpux.pipelines.generation.streaming import AsyncTextStreamer, TextStreamer
 from gpux.runtime.generation.choose.row import Constraint
@@ -96,6 +97,12 @@ class TextGenerationPipeline(GenerationPipeline):
     ) -> AsyncTextStreamer:
         """As :meth:`stream`, for ``async for``."""
         return AsyncTextStreamer(self._stream(item, options, cancel))
+
+    def concurrent(
+        self, *, max_rows: int = 8, cache_bytes: int | None = None, prefix_bytes: int | None = None
+    ) -> ConcurrentGenerator:
+        """See :meth:`GenerationPipeline.concurrent`; requests share a batch where past and present share memory."""
+        return batching(self, self._decoder, max_rows, cache_bytes, prefix_bytes)
 
     def opening(self, text: str) -> str:
         """The prompt, which the answer continues, unless ``return_full_text`` is False."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import tokenizers
 
@@ -15,12 +16,18 @@ from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.results import FinishReason, Generation, Timings, TokenScore
 from gpux.runtime.generation.text import TextStream
 
-#: (number of the sequence, its next piece of text)
-Piece = tuple[int, str]
+
+class Piece(NamedTuple):
+    """The next piece of one sequence; it ends between graphemes, as far as the text so far shows."""
+
+    number: int  #: of the sequence: its prompt's number times ``num_return_sequences``, plus its own
+    text: str  #: empty in a last piece whose tokens add no text, such as an end token
+    tokens: tuple[int, ...] = ()  #: chosen since the last piece
+    scores: tuple[TokenScore, ...] = ()  #: of these tokens, with ``logprobs``
 
 
 @dataclass
-class Sequenced:
+class _Sequence:
     """One sequence while it is generated."""
 
     stream: TextStream
@@ -30,6 +37,7 @@ class Sequenced:
     scores: list[TokenScore] = field(default_factory=list)
     finish: FinishReason = "length"
     fresh: str = ""  #: text that the newest token added
+    given: int = 0  #: tokens that were part of a piece
 
     def generation(self, timings: Timings) -> Generation:
         """The result."""
@@ -42,6 +50,48 @@ class Sequenced:
             tuple(self.scores),
             timings=timings,
         )
+
+
+class Texts:
+    """The texts of a request's sequences, from their tokens.
+
+    Args:
+        request: the prompts and options.
+        tokenizer: decodes ids to text.
+    """
+
+    def __init__(self, request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> None:
+        self._sequences = _sequences(request, tokenizer)
+
+    def stops(self, number: int, token: int) -> bool:
+        """Whether a stop text ends with this token of a sequence; called before :meth:`take`."""
+        one = self._sequences[number]
+        one.fresh = one.stream.push(token)
+        return one.stream.stopped_by is not None
+
+    def take(self, emitted: Emitted) -> Piece | None:
+        """The piece that is complete with a token; None: no piece is complete."""
+        one = self._sequences[emitted.row]
+        text, one.fresh = one.fresh, ""
+        if emitted.token is not None:
+            one.tokens.append(emitted.token)
+        if emitted.score is not None:
+            one.scores.append(emitted.score)
+        if emitted.finish is not None:
+            one.finish = emitted.finish
+            text += one.stream.finish()
+            if one.stream.stopped_by is not None and one.finish in ("eos", "length"):
+                one.finish = "stop"  # the stop text was in the text that was held back
+        given = one.given
+        if not text and (emitted.finish is None or given == len(one.tokens)):
+            return None
+        one.pieces.append(text)
+        one.given = len(one.tokens)
+        return Piece(emitted.row, text, tuple(one.tokens[given:]), tuple(one.scores[given:]))
+
+    def generations(self, timings: Timings) -> tuple[Generation, ...]:
+        """The results, in order."""
+        return tuple(one.generation(timings) for one in self._sequences)
 
 
 def write(
@@ -60,52 +110,22 @@ def write(
     if request.options.num_beams > 1:
         return (yield from _searched(state, request, tokenizer))
     started = time.monotonic()
-    rows = _rows(request, tokenizer)
-    first, steps = 0.0, 0
-    for emitted in _emitted(state, request, rows):
-        first = first or time.monotonic()
-        row = rows[emitted.row]
-        if piece := _taken(row, emitted):
-            row.pieces.append(piece)
-            yield emitted.row, piece
-        steps = max(steps, len(row.tokens))
-    timings = _timings(state, started, first, steps)
-    return tuple(row.generation(timings) for row in rows)
-
-
-def _emitted(state: State, request: DecodeRequest, rows: Sequence[Sequenced]) -> Iterator[Emitted]:
+    texts = Texts(request, tokenizer)
+    first, steps, counts = 0.0, 0, [0] * request.sequences
     decode = lookup.generate if request.options.prompt_lookup_tokens else stepwise.generate
-
-    def stops(number: int, token: int) -> bool:
-        row = rows[number]
-        row.fresh = row.stream.push(token)
-        return row.stream.stopped_by is not None
-
-    return decode(state, request, stops)
-
-
-def _taken(row: Sequenced, emitted: Emitted) -> str:
-    """The text that this token adds to a row."""
-    piece, row.fresh = row.fresh, ""
-    if emitted.token is not None:
-        row.tokens.append(emitted.token)
-    if emitted.score is not None:
-        row.scores.append(emitted.score)
-    if emitted.finish is not None:
-        row.finish = emitted.finish
-        piece += row.stream.finish()
-        if row.stream.stopped_by is not None and row.finish in (
-            "eos",
-            "length",
-        ):  # the stop text was in the text that was held back
-            row.finish = "stop"
-    return piece
+    for emitted in decode(state, request, texts.stops):
+        first = first or time.monotonic()
+        if piece := texts.take(emitted):
+            yield piece
+        counts[emitted.row] += emitted.token is not None
+        steps = max(steps, counts[emitted.row])
+    return texts.generations(_timings(state, started, first, steps))
 
 
-def _rows(request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> list[Sequenced]:
+def _sequences(request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> list[_Sequence]:
     context = request.prompts if request.text_context is None else request.text_context
     return [
-        Sequenced(
+        _Sequence(
             TextStream(tokenizer, request.options.stop, context[number], stop_strings=request.options.stop_strings),
             len(prompt),
         )
@@ -121,7 +141,7 @@ def _searched(
     started = time.monotonic()
     found = beams.search(state, request, _stop_found((*request.options.stop, *request.options.stop_strings), tokenizer))
     timings = Timings(decode=time.monotonic() - started, steps=max((len(beam.tokens) for beam in found), default=0))
-    rows = _rows(request, tokenizer)
+    rows = _sequences(request, tokenizer)
     ends = frozenset(request.options.eos_token_ids)
     written = []
     for number, (row, beam) in enumerate(zip(rows, found, strict=True)):
@@ -129,7 +149,7 @@ def _searched(
         text = "".join(row.stream.push(token) for token in beam.tokens if token not in ends) + row.stream.finish()
         row.pieces.append(text)
         written.append(replace(row.generation(timings), score=beam.score))
-        yield number, text
+        yield Piece(number, text, tuple(row.tokens))
     return tuple(written)
 
 

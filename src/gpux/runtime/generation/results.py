@@ -30,6 +30,7 @@ class Timings(Value):
     decode: float = 0.0  #: from the first token to the end
     steps: int = 0  #: calls of the graph after the prefill
     reused_tokens: int = 0  #: tokens of the prompt whose keys and values were kept from an earlier call
+    queue: float = 0.0  #: before the prompt was read, among requests at the same time
 
 
 @dataclass(frozen=True)
