@@ -108,7 +108,7 @@ class Registry:
         return await self._run(_contents, reading=True) or Contents((), now())
 
     async def get(self, model_id: str) -> Registered | None:
-        """The registered model of an id; None if there is none."""
+        """The registered model of an id; None if it is not registered."""
         return await self._run(lambda connection: _found(connection, model_id), reading=True)
 
     async def add(

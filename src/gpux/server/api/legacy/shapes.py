@@ -65,7 +65,7 @@ async def registered(call: Call, model_id: str) -> Registered:
     """The registered model of an id.
 
     Raises:
-        NotStoredError: there is none.
+        NotStoredError: it is not registered.
     """
     found = await call.core.registry.get(model_id)
     if found is None:
