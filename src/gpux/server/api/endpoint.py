@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gpux.errors import GpuxError, InputError, RunError
+from gpux.errors import GpuxError, InputError, OverloadedError, RunError
 from gpux.server.core import Core
 from gpux.server.http import read_json
 
@@ -83,6 +83,8 @@ class Api:
         headers = dict(self.headers(error))
         if (seconds := error.details.get("retry_after")) is not None:
             headers["retry-after"] = str(max(1, round(seconds)))
+        if error.details.get("stopping"):
+            headers["connection"] = "close"
         body = msgspec.json.encode(self.error_body(error, status))
         return Response(body, status, headers, media_type="application/json")
 
@@ -99,19 +101,35 @@ def _endpoint(api: Api, endpoint: Endpoint, core: Core) -> Callable[[Request], A
     async def respond(request: Request) -> Response:
         try:
             core.access.check(request, endpoint.scope)
+            if endpoint.scope != "open":
+                _refuse_while_stopping(core)
             body = None
             if endpoint.body is not None:
                 body = await read_json(request, endpoint.body, core.settings)
             return await endpoint.handler(Call(request, core, body))
         except GpuxError as error:
             return api.respond(error)
-        except (ClientDisconnect, asyncio.CancelledError):
+        except asyncio.CancelledError:
+            if core.draining:  # the deadline of running requests has passed
+                return api.respond(stopping())
+            raise
+        except ClientDisconnect:
             raise
         except Exception:
             log.exception("%s %s failed", endpoint.method, endpoint.path)
             return api.respond(RunError("the server failed to answer", hint="Its log has the reason."))
 
     return respond
+
+
+def _refuse_while_stopping(core: Core) -> None:
+    if core.draining:
+        raise stopping()
+
+
+def stopping() -> GpuxError:
+    """The error of requests that a server does not answer as it ends."""
+    return OverloadedError("the server is stopping", hint="Send the request again when it has started.", stopping=True)
 
 
 def not_found(api: Api, path: str) -> Response:

@@ -153,6 +153,11 @@ class Worker:
                 last = reply
         return last
 
+    def fail_requests(self, error: GpuxError) -> None:
+        """End every request with an error; the process itself continues."""
+        for replies in self._replies.values():
+            replies.put_nowait(error)
+
     async def close(self, *, grace: float = GRACE) -> None:
         """End the process; requests that run fail. May be called twice."""
         if self._process.returncode is None:
