@@ -18,7 +18,7 @@ import psutil
 from tests.server.running import TURNS, Running, serving
 from tests.waiting import wait_until
 
-LONG = 2000  #: prompts, which take minutes
+LONG = 600  #: prompts, which take a minute
 
 
 def stream(running: Running, prompts: int) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def test_a_stream_that_runs_when_the_server_is_stopped_is_answered_to_its_end(fi
     with serving(filled_home, [TURNS]) as running:
         workers = children(running)
         assert workers
-        answer = stream(running, 100)
+        answer = stream(running, 20)
         answer["begun"].wait()
         running.process.send_signal(signal.SIGTERM)
         answer["thread"].join()
