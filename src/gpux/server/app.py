@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -16,6 +18,7 @@ from gpux.server.api.endpoint import Api, not_found, routes, wrong_method
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
 from gpux.server.middleware import Observed
+from gpux.server.openapi import document
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
@@ -67,6 +70,7 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
     )
     app.state.core = core
     app.state.metrics = metrics
+    app.state.openapi = cache(lambda: msgspec.json.encode(document(APIS)))  # written at the first request for it
     return app
 
 

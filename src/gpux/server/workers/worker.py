@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psutil
 
-from gpux.errors import GpuxError, WorkerDiedError
+from gpux.errors import GpuxError, InputError, WorkerDiedError
 from gpux.server.observer import Observer
 from gpux.server.workers import framing
 from gpux.server.workers.messages import (
@@ -124,7 +124,12 @@ class Worker:
         try:
             if not self.alive:
                 raise self._died()
-            self._send(request)
+            try:
+                self._send(request)
+            except (OverflowError, ValueError):  # an integer of more than 64 bits, or a message beyond the largest
+                raise InputError(
+                    "the request is too large, or has an integer that is too large", hint="Send less at once."
+                ) from None
             while not ended:
                 reply = await replies.get()
                 if isinstance(reply, GpuxError):
