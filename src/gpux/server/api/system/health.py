@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from gpux import __version__
-from gpux.errors import GpuxError, OverloadedError
+from gpux.errors import GpuxError
 from gpux.server.api.endpoint import Call
 from gpux.server.core import Core
 from gpux.server.http import json_response
@@ -35,9 +35,10 @@ class Health(msgspec.Struct, omit_defaults=True):
 
 
 class Readiness(msgspec.Struct):
-    """Requests are answered without a wait for the models of the start."""
+    """Whether requests are answered without a wait for the models of the start."""
 
-    ready: bool = True
+    ready: bool
+    reasons: list[str]
 
 
 async def get_health(call: Call) -> Response:
@@ -60,14 +61,9 @@ async def live(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """200 when the models that the settings name are loaded and the server takes requests; else 503 with reasons.
-
-    Raises:
-        OverloadedError: the server is not ready; the message has the reasons.
-    """
-    if found := reasons(call.core):
-        raise OverloadedError(f"not ready: {'; '.join(found)}", hint="Wait, or see the server's log.")
-    return json_response(Readiness())
+    """200 when the models that the settings name are loaded and the server takes requests; else 503 with reasons."""
+    found = reasons(call.core)
+    return json_response(Readiness(not found, found), 503 if found else 200)
 
 
 def reasons(core: Core) -> list[str]:
