@@ -133,6 +133,13 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+def server_fuzz(session: nox.Session) -> None:
+    """Send thousands of requests that schemathesis writes from the server's OpenAPI document, valid ones and others."""
+    session.install("-e", ".", *_group("test"), *_group("fuzz"))
+    session.run("python", "-m", "scripts.server_fuzz", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """An end-to-end demo with real models: pull over HTTP, convert, prove, rank sentences, generate text."""
     session.install("-e", ".", *_group("models"))
@@ -219,7 +226,7 @@ def generation_matrix(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Check that the generated reference is current, and build the site; ``-- --write`` writes the reference."""
-    session.install("-e", ".[vision,audio]", *_group("docs"))
+    session.install("-e", ".[vision,audio,server]", *_group("docs"))
     session.run("python", "-m", "scripts.reference", *(session.posargs or ["--check"]))
     session.run("mkdocs", "build", "--strict", "--site-dir", str(ROOT / "build" / "site"), env=_quiet_mkdocs())
 

@@ -31,7 +31,6 @@ EXIT_CODES = {
         *["RunError", "SessionError"],
         *["AddressError", "BusyError", "DeadlineError", "DoesNotFitError", "ForbiddenError", "OverloadedError"],
         *["ServerError", "SlowReaderError", "TooLargeError", "UnauthorizedError", "WorkerDiedError"],
-        *["HostError", "MediaTypeError", "MethodError", "PathNotFoundError", "SlowClientError", "TooManyAttemptsError"],
     ],
     130: ["CancelledError"],
 }

@@ -24,7 +24,6 @@ COMMANDS = {
     "tasks": "List the tasks that can be run, and the options of each.",
     "chat": "Chat with a model.",
     "serve": "Serve models over HTTP, in the APIs of OpenAI and others.",
-    "keys": "Create, list and revoke keys of the server.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",
     "import": "Add models to the catalog: their metadata, without weights.",

@@ -2,24 +2,208 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from gpux.cli.quantities import Duration, Size
+from gpux.cli.references import complete
 from gpux.cli.terminal import Terminal, command
+from gpux.errors import UnsupportedError, UsageError
+from gpux.model.reference import ModelRef
+from gpux.system.words import counted
+
+if TYPE_CHECKING:
+    from gpux.server.core import Core
+    from gpux.server.settings import ServerSettings
+
+#: Libraries of the extra ``server`` without which it cannot start.
+_LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart", "prometheus_client"})
 
 
 @command("serve")
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("refs", nargs=-1, metavar="[REF]...", shell_complete=complete)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5000, show_default=True, help="Port to listen on; 0 for any free one.")
-def serve_command(terminal: Terminal, models: tuple[str, ...], host: str, port: int) -> None:
-    """Serve models over HTTP, in the APIs of OpenAI and others."""
-    from gpux.server.run import serve
-    from gpux.server.settings import ServerSettings
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="Port to listen on; 0: any free one."
+)
+@click.option("--device", default="auto", show_default=True, help="Device that models run on: cpu, cuda, coreml …")
+@click.option(
+    "--api-key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the keys that requests need; required unless only this machine can connect.",
+)
+@click.option("--allow-host", "allowed_hosts", multiple=True, metavar="NAME", help="Host name that requests may use.")
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="URL",
+    help="Web page that may call the server: https://…",
+)
+@click.option("--max-memory", type=Size(), help="Memory of all loaded models: 4GiB. Default: what is available.")
+@click.option("--max-models", type=click.IntRange(min=1), metavar="N", help="Models loaded at the same time.")
+@click.option(
+    "--keep-alive",
+    type=Duration(never=True),
+    default="5m",
+    show_default=True,
+    help="Unload a model this long after its last request; -1: never.",
+)
+@click.option("--max-rows", type=click.IntRange(min=1), default=8, show_default=True, help="Texts generated at once.")
+@click.option("--cache-memory", type=Size(), help="Memory of the KV caches of one model. Default: what is available.")
+@click.option("--max-queue", type=click.IntRange(min=1), default=512, show_default=True, help="Requests of one model.")
+@click.option("--max-body", type=Size(), default="32MiB", show_default=True, help="Size of one request.")
+@click.option("--request-timeout", type=Duration(), help="End a request after this time. Default: no limit.")
+@click.option(
+    "--drain-timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="Time that running requests have to end when the server stops.",
+)
+@click.option("--allow-pull", is_flag=True, help="Pull a model that a request names and that is not stored.")
+@click.option("--offline", is_flag=True, help="Make no request to the Hub.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json", "none"]),
+    default="text",
+    show_default=True,
+    help="Format of the access log on stderr.",
+)
+def serve_command(terminal: Terminal, refs: tuple[str, ...], offline: bool, **options: Any) -> int:
+    """Serve stored models over HTTP, in the APIs of OpenAI and others.
 
-    def started(url: str) -> None:
+    Loads the models in REF at once, and every other stored model at its first request. A REF that is not stored is
+    pulled first. Ctrl-C ends the server when the running requests have ended, a second Ctrl-C at once.
+
+    `gpux ps` shows the loaded models, `gpux stop` ends the server.
+    """
+    terminal.override(offline=offline or None)
+    if options["allow_pull"] and terminal.settings.offline:
+        raise UsageError("--allow-pull needs the Hub, and gpux is offline", hint="Remove one of the two.")
+    settings = _settings(terminal, refs, options)
+    if code := _pull_missing(terminal, refs):
+        return code
+    _serve(terminal, settings)
+    return 0
+
+
+def _settings(terminal: Terminal, refs: tuple[str, ...], options: dict[str, Any]) -> ServerSettings:
+    """The options as settings of the server.
+
+    Raises:
+        UnsupportedError: the extra ``server`` is not installed.
+        UsageError: an option is invalid.
+    """
+    try:
+        import gpux.server.run  # noqa: F401 - before a pull, which may take long
+        from gpux.server.settings import ServerSettings
+    except ModuleNotFoundError as exc:
+        if exc.name not in _LIBRARIES:
+            raise
+        raise UnsupportedError(
+            f"the server needs {exc.name}, which is not installed", hint="Run `pip install 'gpux[server]'`."
+        ) from exc
+    format = options.pop("log_format")
+    return ServerSettings(
+        models=refs,
+        api_keys=options.pop("api_key_file"),
+        cache_bytes=options.pop("cache_memory"),
+        access_log=None if format == "none" else format,
+        gpux=terminal.settings,
+        **options,
+    )
+
+
+def _pull_missing(terminal: Terminal, refs: Sequence[str]) -> int:
+    """Pull what is not stored, in a process of its own, so that the server's stays small; its exit code."""
+    from gpux.store import Store
+
+    store = Store(terminal.settings.store)
+    missing = [ref for ref in dict.fromkeys(refs) if store.find_ref(ModelRef.parse(ref)) is None]
+    if not missing:
+        return 0
+    options = [*(["--quiet"] if terminal.quiet else []), *(["--json"] if terminal.as_json else [])]
+    program = [sys.executable, "-P", "-m", "gpux", "pull", *options, "--", *missing]
+    # The tables of the pull go to stderr, as stdout has the line with the server's address.
+    output = subprocess.PIPE if terminal.as_json else sys.stderr
+    process = subprocess.Popen(program, stdout=output, env={**os.environ, **terminal.settings.to_env()})
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
+    try:
+        shown, _ = _wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if process.returncode and shown:
+        click.echo(shown, nl=False)  # the document of the error
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[bytes | None, bytes | None]:
+    """The output of a process that gets Ctrl-C from the terminal too, and ends by itself."""
+    while True:
+        try:
+            return process.communicate()
+        except KeyboardInterrupt:
+            continue
+
+
+def _serve(terminal: Terminal, settings: ServerSettings) -> None:
+    from gpux.server.run import Callbacks, serve
+
+    def started(url: str, core: Core) -> None:
         if terminal.as_json:
-            terminal.data({"url": url}, compact=True)
-        else:
-            terminal.say(f"Serving on {url}. Press Ctrl-C to stop.")
+            terminal.data({"url": url, "pid": os.getpid()}, compact=True)
+        for line in _screen(url, core):
+            terminal.say(line)
 
-    serve(ServerSettings(host=host, port=port, models=models, gpux=terminal.settings), started)
+    def stopping(running: int) -> None:
+        if running:
+            terminal.say(f"Stopping when {counted(running, 'request')} ended. Ctrl-C again stops at once.")
+        else:
+            terminal.say("Stopped.")
+
+    serve(settings, Callbacks(started, stopping))
+
+
+def _screen(url: str, core: Core) -> list[str]:
+    """What a person sees when the server has started."""
+    from gpux.cli import figures
+    from gpux.server.app import APIS
+
+    settings = core.settings
+    loaded = core.models.loaded()
+    lines = [click.style(f"gpux serves on {url}", bold=True), ""]
+    models = []
+    for one in loaded:
+        facts = (
+            one.task,
+            one.model.manifest.precision,
+            one.worker.info.device,
+            figures.size(one.worker.memory_bytes()),
+        )
+        models.append(f"{one.name}  {', '.join(facts)}")
+    others = len({model.path for model in core.models.stored()} - {one.model.path for one in loaded})
+    if others:
+        more = " more" if loaded else ""
+        models.append(f"{others}{more} stored; each is loaded at its first request")
+    if not models:
+        models.append(
+            "none stored; " + ("requests pull them" if settings.allow_pull else "`gpux pull org/name` adds one")
+        )
+    lines += _labelled("models", models)
+    lines += _labelled("APIs", [f"{api.name:<8} {url}{api.prefix}" for api in APIS if api.prefix.strip("/")])
+    keys = "needed: Authorization: Bearer KEY" if settings.api_keys else "none needed; only this machine can connect"
+    lines += _labelled("keys", [keys])
+    lines += _labelled("try", [f"curl {url}/v1/models", "gpux ps"])
+    return [*lines, "", "Ctrl-C stops the server."]
+
+
+def _labelled(label: str, rows: Sequence[str]) -> list[str]:
+    return [f"  {label if not number else '':<8}{row}" for number, row in enumerate(rows)]

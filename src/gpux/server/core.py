@@ -9,6 +9,7 @@ from contextlib import aclosing
 from gpux.server.events import Events
 from gpux.server.models import Loaded, Models
 from gpux.server.observer import Observer
+from gpux.server.pulls import Pulls
 from gpux.server.registry import FILE, Registry
 from gpux.server.security.access import Access
 from gpux.server.settings import ServerSettings
@@ -27,19 +28,25 @@ class Core:
         self.settings = settings
         self.stats = stats or Stats()
         self.events = Events()
-        self.models = Models(settings, observer or Observer())
+        self.pulls = Pulls(settings.gpux, self.stats, self.events)
+        self.models = Models(settings, self.stats, self.events, self.pulls, observer)
         self.registry = Registry(settings.gpux.home / FILE)
         self.access = Access(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted
 
     async def start(self) -> None:
-        """Load the models that the settings name."""
-        for name in self.settings.models:
-            await self.models.load(name)
+        """Begin to load the models that the settings name, and those of the last run."""
+        await self.models.start()
+
+    async def drain(self, seconds: float) -> bool:
+        """Refuse new requests and wait for those that run; whether all have ended within ``seconds``."""
+        self.draining = True
+        self.events.publish("draining")
+        return await self.models.drain(seconds)
 
     async def close(self) -> None:
-        """Unload all models."""
+        """End all processes; requests that run fail."""
         await self.models.close()
         await self.registry.close()
 

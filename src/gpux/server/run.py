@@ -1,49 +1,164 @@
-"""Runs the application with uvicorn until it is stopped."""
+"""Runs the application with uvicorn until it is stopped.
+
+The first SIGINT, SIGTERM or SIGHUP drains: new requests are answered with 503, running ones end by themselves or, at
+the deadline, with an error as their last event. A second signal ends the process and its workers at once.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
 import socket
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
 
+import psutil
 import uvicorn
+from starlette.applications import Starlette
 
+from gpux.server import records
+from gpux.server.address import listen, url_of
+from gpux.server.api.endpoint import stopping
 from gpux.server.app import create_app
+from gpux.server.core import Core
 from gpux.server.logs import configure
-from gpux.server.security.connections import uvicorn_arguments
-from gpux.server.security.hosts import check_bind
 from gpux.server.settings import ServerSettings
 
+#: Seconds that responses have to write their last event after the deadline.
+_LAST_EVENTS = 2.0
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 
-def serve(settings: ServerSettings, on_start: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM.
 
-    Args:
-        settings: of the server.
-        on_start: called with the server's address, such as ``http://127.0.0.1:5000``, when it accepts requests.
+@dataclass(frozen=True)
+class Callbacks:
+    """What a caller of :func:`serve` is called with."""
+
+    #: the server's address, such as ``http://127.0.0.1:5000``, when it accepts requests
+    on_start: Callable[[str, Core], None] = lambda url, core: None
+    #: the number of requests that still run, when the server begins to stop
+    on_stop: Callable[[int], None] = lambda running: None
+
+
+def serve(settings: ServerSettings, callbacks: Callbacks | None = None) -> None:
+    """Serve until a signal ends it, or ``POST /gpux/v1/shutdown``; returns when all requests have ended.
+
+    Raises:
+        AddressError: the server cannot listen on its address.
+        GpuxError: a model of the settings cannot be loaded.
+        KeyboardInterrupt: a signal arrived before the server was ready.
     """
-    check_bind(settings)
     configure(settings.access_log)
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        **uvicorn_arguments(settings),
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=int(settings.drain_timeout),
-    )
-    _Server(config, on_start).run()
+    app = create_app(settings)
+    sockets = listen(settings.host, settings.port, settings.gpux)
+    server = _Server(app, sockets, callbacks or Callbacks())
+    try:
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(server.serve(sockets))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        server.forget()
+        for one in sockets:
+            one.close()
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[str], None] | None) -> None:
+    """uvicorn with this drain, and with errors of the application's start raised instead of logged."""
+
+    def __init__(self, app: Starlette, sockets: list[socket.socket], callbacks: Callbacks) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=round(_LAST_EVENTS),
+        )
         super().__init__(config)
-        self._on_start = on_start
+        self._app, self._callbacks = app, callbacks
+        self._core: Core = app.state.core
+        self._url = url_of(sockets)
+        self._main: asyncio.Task[Any] | None = None
+        self._record: Any = None
+        self._deadline: float | None = None  #: of running requests, once the server stops
+        self._announced = False
+        self._cut = False  #: the deadline has passed
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the application, serve, close it."""
+        self._main = asyncio.current_task()
+        with self._signals():
+            try:
+                async with self._app.router.lifespan_context(self._app):
+                    await self._serve(sockets)
+            except BaseException:
+                await self._core.close()
+                raise
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept requests."""
         await super().startup(sockets)
-        if self.started and self._on_start is not None:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._on_start(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        self._record = records.record(self._url, self._core.settings.gpux)
+        self._callbacks.on_start(self._url, self._core)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether the server may end: called ten times a second."""
+        if self._deadline is None:
+            return await super().on_tick(counter)
+        running = len(self.server_state.tasks)
+        if not self._announced:
+            self._announced = True
+            self._core.events.publish("draining")
+            with contextlib.suppress(OSError):  # the terminal was closed
+                self._callbacks.on_stop(running)
+        if running and time.monotonic() >= self._deadline:
+            if self._cut:
+                return time.monotonic() >= self._deadline + _LAST_EVENTS
+            self._cut = True
+            for loaded in self._core.models.loaded():
+                loaded.worker.fail_requests(stopping())
+        return not running
+
+    def forget(self) -> None:
+        """Remove the record of this server."""
+        if self._record is not None:
+            with contextlib.suppress(OSError):
+                self._record.unlink()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        # A signal that the parent process ignores stays ignored: SIGHUP under nohup, SIGINT in the background of a
+        # shell without job control.
+        mine = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._on_signal) for number in mine}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._deadline is not None:
+            self._end_now(number)
+        self._core.draining = True
+        self._deadline = time.monotonic() + self._core.settings.drain_timeout
+        if not self.started and self._main is not None:
+            self._main.get_loop().call_soon_threadsafe(self._main.cancel)
+
+    def _end_now(self, number: int) -> None:
+        """End the workers and this process, without waiting for anything."""
+        with contextlib.suppress(psutil.Error):
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+        self.forget()
+        with contextlib.suppress(OSError):
+            os.write(2, b"\n" if sys.stderr is not None and sys.stderr.isatty() else b"")
+        os._exit(128 + number)

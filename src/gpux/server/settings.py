@@ -40,17 +40,13 @@ class ServerSettings:
     cache_bytes: int | None = None  #: of the KV caches of one model; None: by the memory that is available
     max_body: int = 32 << 20  #: of a request
     body_timeout: float = 30.0  #: for a request's body to arrive
-    send_timeout: float = 60.0  #: for a client to read a part of an answer
-    max_connections: int = 1000  #: at the same time; more are answered with 503
-    max_inputs: int = 2048  #: texts, prompts or files of a request
-    max_text: int = 4 << 20  #: characters of one text
     request_timeout: float | None = None  #: of one answer; None: no limit
     drain_timeout: float = 30.0  #: for running requests to end when the server stops
     access_log: str | None = "text"  #: ``text``, ``json`` or None
     gpux: Settings = field(default_factory=Settings.from_env)  #: folders, token, offline
 
     def __post_init__(self) -> None:
-        for name in ("max_queue", "max_loads", "max_rows", "max_body", "max_connections", "max_inputs", "max_text"):
+        for name in ("max_queue", "max_loads", "max_rows", "max_body"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1")
         for name in ("max_memory", "max_models", "cache_bytes"):

@@ -32,13 +32,21 @@ def usable_cpus() -> frozenset[int]:
     return frozenset(range(os.cpu_count() or 1))
 
 
+def core_groups(root: Path = _ROOT) -> list[list[int]]:
+    """The logical processors of each physical core that this process may use, in the order of their numbers."""
+    groups: dict[str, list[int]] = {}
+    for cpu in sorted(usable_cpus()):
+        groups.setdefault(_siblings(root, cpu), []).append(cpu)
+    return list(groups.values())
+
+
 def _physical_cores(root: Path, cpus: frozenset[int]) -> int:
     """Number of cores of these logical processors: the threads of one core share its arithmetic units."""
-    cores = set()
-    for cpu in cpus:
-        threads = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(threads or str(cpu))
-    return len(cores)
+    return len({_siblings(root, cpu) for cpu in cpus})
+
+
+def _siblings(root: Path, cpu: int) -> str:
+    return _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") or str(cpu)
 
 
 def cpu_quota(root: Path = _ROOT) -> float | None:

@@ -99,7 +99,7 @@ class Settings(Value):
             timeout=_seconds("GPUX_TIMEOUT", env.get("GPUX_TIMEOUT", "10")),
             ca_bundle=_ca_bundle(env),
             torch_index=env.get("GPUX_TORCH_INDEX"),
-            max_cache=_bytes("GPUX_MAX_CACHE", env["GPUX_MAX_CACHE"]) if "GPUX_MAX_CACHE" in env else None,
+            max_cache=parse_bytes("GPUX_MAX_CACHE", env["GPUX_MAX_CACHE"]) if "GPUX_MAX_CACHE" in env else None,
             job_events=_path(env, "GPUX_JOB_EVENTS"),
         )
         return settings.with_overrides(**overrides)
@@ -346,8 +346,12 @@ def _seconds(name: str, value: str) -> float:
     return seconds
 
 
-def _bytes(name: str, value: str) -> int:
-    """A size in bytes: ``20GB``, ``1.5 TiB``, ``500000000``."""
+def parse_bytes(name: str, value: str) -> int:
+    """A size in bytes: ``20GB``, ``1.5 TiB``, ``500000000``.
+
+    Raises:
+        UsageError: the value is not a size; ``name`` is that of its variable or option.
+    """
     match = _SIZE.fullmatch(value)
     size = float(match[1]) * _UNITS[(match[2] or "").lower()] if match else 0
     if not 1 <= size <= LARGEST:
@@ -359,7 +363,7 @@ def _bytes(name: str, value: str) -> int:
 _CHECKS: dict[str, Callable[[str, str], Any]] = {
     "endpoint": checked_endpoint,
     "timeout": _seconds,
-    "max_cache": _bytes,
+    "max_cache": parse_bytes,
     "token": lambda name, value: value.strip(),
     **dict.fromkeys(("home", "toolchains", "hf_cache", "token_path", "ca_bundle", "job_events"), _expanded),
 }

@@ -9,6 +9,7 @@ from gpux.errors import GpuxError
 from gpux.server.api.endpoint import Api, Endpoint
 from gpux.server.api.system.health import Health, Readiness, get_health, live, ready
 from gpux.server.api.system.metrics import get_metrics
+from gpux.server.api.system.openapi import get_openapi
 from gpux.server.api.system.root import Root, root
 
 
@@ -29,6 +30,7 @@ API = Api(
             for path in ("/readyz", "/ready")
         ),
         Endpoint("GET", "/metrics", get_metrics, "read", summary="Metrics in the format of Prometheus"),
+        Endpoint("GET", "/openapi.json", get_openapi, "read", summary="The OpenAPI document"),
     ),
     error_body,
 )

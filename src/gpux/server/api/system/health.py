@@ -9,7 +9,7 @@ import msgspec
 from starlette.responses import Response
 
 from gpux import __version__
-from gpux.errors import GpuxError
+from gpux.errors import GpuxError, OverloadedError
 from gpux.server.api.endpoint import Call
 from gpux.server.core import Core
 from gpux.server.http import json_response
@@ -35,10 +35,9 @@ class Health(msgspec.Struct, omit_defaults=True):
 
 
 class Readiness(msgspec.Struct):
-    """Whether requests are answered without a wait for the models of the start."""
+    """Requests are answered without a wait for the models of the start."""
 
-    ready: bool
-    reasons: list[str]
+    ready: bool = True
 
 
 async def get_health(call: Call) -> Response:
@@ -61,9 +60,14 @@ async def live(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """200 when the models that the settings name are loaded and the server takes requests; else 503 with reasons."""
-    found = reasons(call.core)
-    return json_response(Readiness(not found, found), 503 if found else 200)
+    """200 when the models that the settings name are loaded and the server takes requests; else 503 with reasons.
+
+    Raises:
+        OverloadedError: the server is not ready; the message has the reasons.
+    """
+    if found := reasons(call.core):
+        raise OverloadedError(f"not ready: {'; '.join(found)}", hint="Wait, or see the server's log.")
+    return json_response(Readiness())
 
 
 def reasons(core: Core) -> list[str]:
