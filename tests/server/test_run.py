@@ -53,10 +53,10 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def test_a_stream_that_runs_when_the_server_is_stopped_is_answered_to_its_end(filled_home: Path) -> None:
     with serving(filled_home, [TURNS]) as running:
-        workers = children(running)
-        assert workers
         answer = stream(running, 20)
         answer["begun"].wait()
+        workers = children(running)
+        assert workers
         running.process.send_signal(signal.SIGTERM)
         answer["thread"].join()
         assert "error" not in answer

@@ -39,12 +39,6 @@ class Core:
         """Begin to load the models that the settings name, and those of the last run."""
         await self.models.start()
 
-    async def drain(self, seconds: float) -> bool:
-        """Refuse new requests and wait for those that run; whether all have ended within ``seconds``."""
-        self.draining = True
-        self.events.publish("draining")
-        return await self.models.drain(seconds)
-
     async def close(self) -> None:
         """End all processes; requests that run fail."""
         await self.models.close()

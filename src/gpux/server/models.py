@@ -385,22 +385,6 @@ class Models:
         if self._preloads or self._kept:
             self._spawn(self._preload())
 
-    async def drain(self, seconds: float) -> bool:
-        """Refuse new requests and wait for those that run; whether all have ended within ``seconds``."""
-        self.stop_accepting()
-        deadline = time.monotonic() + seconds
-        while any(slot.pending for slot in self._slots.values()):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            self._moved.clear()
-            try:
-                async with asyncio.timeout(min(left, 0.5)):
-                    await self._moved.wait()
-            except TimeoutError:
-                continue
-        return True
-
     def stop_accepting(self) -> None:
         """Refuse new requests from now on."""
         self._stopping = OverloadedError(
