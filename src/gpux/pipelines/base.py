@@ -8,7 +8,7 @@ import json
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, Self, TypedDict
@@ -40,6 +40,8 @@ from gpux.system.settings import Settings
 
 #: One output for each input of a batch, by a session of the pipeline.
 Forward = Callable[[Sequence[Any], Session], Sequence[Any]]
+#: ``runner(pipeline, rows, forward, batch_size)``: the output of each prepared input of one call, parts each by itself.
+Runner = Callable[["Pipeline", Sequence[Any], Forward, "int | None"], Sequence[Any]]
 #: What an input of a task is.
 Kind = Literal["text", "image", "audio", "video"]
 #: Inputs that are read before they are answered, where they come from a generator. Pictures and sounds are large.
@@ -119,6 +121,8 @@ class Pipeline(ABC):
     spins: ClassVar[bool] = False  #: default of ``spinning``
     huge_pages: bool = False  #: the graphs run so often that their weights are moved into huge pages
     outputs: Sequence[str] | None = None  #: the graph outputs that :meth:`forward` reads; None: all
+    #: what runs the prepared inputs of a call in place of :meth:`run_rows`: a server's, where calls share batches
+    runner: Runner | None = None
 
     def __init_subclass__(cls) -> None:
         """``model_task`` is the task unless the class sets it; methods show their options as keywords."""
@@ -215,6 +219,13 @@ class Pipeline(ABC):
     def size(self, prepared: Any) -> int:
         """Units of a prepared input in the :attr:`budget` of a batch: 1, or its length where inputs are padded."""
         return 1
+
+    def shared_by(self, prepared: Any) -> Hashable:
+        """What all prepared inputs of a batch have in common, beyond the function that runs them; by default nothing.
+
+        Inputs of one call always have it in common; a :attr:`runner` may put inputs of several calls into a batch.
+        """
+        return None
 
     def to_json(self, answer: Any) -> Any:
         """An answer of :meth:`run` as JSON-able values; by default unchanged."""
@@ -348,10 +359,15 @@ class Pipeline(ABC):
             forward: used in place of :meth:`forward`.
         """
         check_positive(batch_size=batch_size)
-        forward = forward or self.forward
         rows = [row for item in prepared for row in (item.parts if isinstance(item, Parts) else (item,))]
+        run = self.runner or Pipeline.run_rows
+        each = iter(run(self, rows, forward or self.forward, batch_size))
+        return [list(islice(each, len(item.parts))) if isinstance(item, Parts) else next(each) for item in prepared]
+
+    def run_rows(self, rows: Sequence[Any], forward: Forward, batch_size: int | None) -> Sequence[Any]:
+        """The output of each prepared input, in order, without :class:`Parts`; see :meth:`run_batches`."""
         sizes = [self.size(row) for row in rows]
-        session, runs, budget = self._concurrency(sum(sizes))
+        session, runs, budget = self.concurrency(sum(sizes))
 
         def run(batch: list[int]) -> tuple[list[int], Sequence[Any]]:
             return batch, forward([rows[index] for index in batch], session)
@@ -360,8 +376,12 @@ class Pipeline(ABC):
         for batch, outputs in overlapped(run, plan(sizes, budget, batch_size), runs):
             for index, output in zip(batch, outputs, strict=True):
                 found[index] = output
-        each = iter(found)
-        return [list(islice(each, len(item.parts))) if isinstance(item, Parts) else next(each) for item in prepared]
+        return found
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether a :attr:`runner` runs everything that a call computes, so that calls at the same time share it."""
+        return True
 
     @property
     def streams(self) -> bool:
@@ -407,7 +427,7 @@ class Pipeline(ABC):
     def _check_options(self, options: Mapping[str, Any]) -> None:
         check_names(self.task, options, [spec.name for spec in option_specs(self.call_options)])
 
-    def _concurrency(self, units: int) -> tuple[Session, int, int]:
+    def concurrency(self, units: int) -> tuple[Session, int, int]:
         """How so many units are run: by which session, how many runs at once, and the units of one run.
 
         Much input on the CPU is run as one batch per core, each on one thread: threads that share a run wait for each

@@ -79,6 +79,11 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
         found = [generation_help(spec) for spec in super().options()]
         return [replace(spec, default=BEAMS) if spec.name == "num_beams" else spec for spec in found]
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether the model has a CTC output; a decoder has caches of its own."""
+        return isinstance(self.decoder, CtcDecoder)
+
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Check the options, as far as the model has them."""
         return self.decoder.resolve(options)

@@ -201,6 +201,11 @@ class GenerationPipeline(Pipeline):
         return self.task
 
     @property
+    def shares_batches(self) -> bool:
+        """False: each call has caches of its own."""
+        return False
+
+    @property
     def streams(self) -> bool:
         """Whether ``num_return_sequences`` is 1, so that the answer can be streamed."""
         return self._generation_options(self._options).num_return_sequences == 1

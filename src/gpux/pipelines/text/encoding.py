@@ -307,19 +307,18 @@ class EncodingPipeline(TextPipeline):
 
     def _pool(self, encoding: Encoding) -> Forward:
         """A function of a batch of tokens to the vector of each text, before the layers after the pooling."""
+        return _Pool(self, encoding.output, encoding.pooling, encoding.skipped)
 
-        def pool(batch: Sequence[Tokens], session: Session) -> list[Floats]:
-            found: list[Floats] = [np.empty(0, np.float32)] * len(batch)
-            for places, array, mask in self._runs(batch, session, encoding.output):
-                kept = without_prompt(mask, encoding.skipped) if encoding.skipped else mask
-                vectors = array.astype(np.float32, copy=False)
-                if encoding.pooling:
-                    vectors = np.concatenate([MODES[mode](vectors, kept) for mode in encoding.pooling], axis=1)
-                for place, vector in zip(places, vectors, strict=True):
-                    found[place] = vector
-            return found
-
-        return pool
+    def _pooled(self, batch: Sequence[Tokens], session: Session, pool: _Pool) -> list[Floats]:
+        found: list[Floats] = [np.empty(0, np.float32)] * len(batch)
+        for places, array, mask in self._runs(batch, session, pool.output):
+            kept = without_prompt(mask, pool.skipped) if pool.skipped else mask
+            vectors = array.astype(np.float32, copy=False)
+            if pool.modes:
+                vectors = np.concatenate([MODES[mode](vectors, kept) for mode in pool.modes], axis=1)
+            for place, vector in zip(places, vectors, strict=True):
+                found[place] = vector
+        return found
 
     def _prompt_tokens(self, prompt: str) -> int:
         if not prompt or self.sentence.include_prompt:
@@ -348,3 +347,16 @@ class EncodingPipeline(TextPipeline):
 
     def _last_axis(self, output: str) -> int | str | None:
         return next(spec.shape[-1] for spec in self.session.outputs if spec.name == output)
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """See :meth:`EncodingPipeline._pool`; equal where it computes the same, so that calls may share a batch."""
+
+    pipeline: EncodingPipeline
+    output: str
+    modes: tuple[str, ...]
+    skipped: int
+
+    def __call__(self, batch: Sequence[Tokens], session: Session) -> list[Floats]:
+        return self.pipeline._pooled(batch, session, self)

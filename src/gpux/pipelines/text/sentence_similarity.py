@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Unpack, cast
 
@@ -110,6 +110,10 @@ class SentenceSimilarityPipeline(EncodingPipeline):
         """The pooled vector of each text, before the layers after the pooling."""
         first = cast(_Sentence, batch[0])
         return self._pool(first.encoding)(batch, session)
+
+    def shared_by(self, prepared: Tokens) -> Hashable:
+        """How the vectors of tokens are pooled."""
+        return self._pool(cast(_Sentence, prepared).encoding)
 
     def postprocess(self, prepared: Parts, output: list[Floats], options: _Resolved) -> list[float]:
         """The similarities to the first of the pooled vectors."""

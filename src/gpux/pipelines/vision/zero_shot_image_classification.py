@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Unpack
 
@@ -124,6 +124,10 @@ class ZeroShotImageClassificationPipeline(ImagePipeline):
     def forward(self, batch: Sequence[_Prepared], session: Session) -> Sequence[dict[str, NDArray[Any]]]:
         """The scores [labels] of each picture; all pictures of a call have the same labels."""
         return run_images([item.image.inputs for item in batch], session, self.outputs, shared=batch[0].texts)
+
+    def shared_by(self, prepared: _Prepared) -> Hashable:
+        """The arrays of the labels, which are those of one call."""
+        return id(prepared.texts)
 
     def postprocess(self, prepared: _Prepared, output: Mapping[str, Any], options: _Resolved) -> Any:
         """The labels by their scores."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -12,24 +13,33 @@ from gpux.server.workers.messages import FromWorker, ToWorker
 LARGEST = 1 << 30
 HEADER = 4
 
-_encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)
 _from_worker = msgspec.msgpack.Decoder(FromWorker)
 
 
-def encode(message: Any) -> bytes:
-    """A message with its length.
+def encoder(plain: Callable[[Any], Any] | None = None) -> Callable[[Any], bytes]:
+    """A function of a message to its bytes, with their length before them.
 
-    Raises:
-        ValueError: it is larger than :data:`LARGEST`.
+    The function raises ``ValueError`` for a message that is larger than :data:`LARGEST`.
+
+    Args:
+        plain: of a value that MessagePack does not know to one that it knows.
     """
-    buffer = bytearray(HEADER)
-    _encoder.encode_into(message, buffer, HEADER)
-    size = len(buffer) - HEADER
-    if size > LARGEST:
-        raise ValueError(f"a message of {size} bytes")
-    buffer[:HEADER] = size.to_bytes(HEADER, "big")
-    return bytes(buffer)
+    writer = msgspec.msgpack.Encoder(enc_hook=plain)
+
+    def encoded(message: Any) -> bytes:
+        buffer = bytearray(HEADER)
+        writer.encode_into(message, buffer, HEADER)
+        size = len(buffer) - HEADER
+        if size > LARGEST:
+            raise ValueError(f"a message of {size} bytes")
+        buffer[:HEADER] = size.to_bytes(HEADER, "big")
+        return bytes(buffer)
+
+    return encoded
+
+
+encode = encoder()
 
 
 def size_of(header: bytes) -> int:

@@ -7,31 +7,43 @@ one writes, and the engine's own threads run the model, so that no side waits fo
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import queue
 import signal
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gpux.errors import GpuxError
 from gpux.server.workers import framing
-from gpux.server.workers.engine import Engine, open_engine
 from gpux.server.workers.messages import Cancel, Close, Failed, Open, UseCores
+
+if TYPE_CHECKING:
+    from gpux.server.workers.engine import Engine
+
+#: Seconds from the end of the server's messages to the end of the process, after :class:`Close`.
+GRACE = 10.0
 
 
 class Output:
     """Messages to the server, written by a thread of its own; safe to use from many threads."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, plain: Callable[[Any], Any]) -> None:
         self._stream = stream
+        self._encode = framing.encoder(plain)
         self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="output", daemon=True)
         self._thread.start()
 
     def send(self, message: Any) -> None:
-        """Queue a message."""
-        self._waiting.put(framing.encode(message))
+        """Queue a message.
+
+        Raises:
+            ValueError: it is too large.
+        """
+        self._waiting.put(self._encode(message))
 
     def close(self) -> None:
         """Write what is queued."""
@@ -51,31 +63,54 @@ class Output:
 
 def main() -> None:
     """Serve until the server closes standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the server's to handle
+    faulthandler.enable()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the server ends its requests, and then this process
     stream = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)
     source = os.fdopen(os.dup(0), "rb", buffering=1 << 16)
-    output = Output(stream)
     first = _read(source)
     if not isinstance(first, Open):
         return
+    _limit_threads(first.threads)
+    from gpux.server.workers.engine import open_engine  # after the limits, which libraries read when they are loaded
+    from gpux.server.workers.operations import plain
+
+    output = Output(stream, plain)
+    incoming: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(source, incoming), name="input", daemon=True).start()
     try:
         engine = open_engine(first, output.send)
-    except GpuxError as error:
-        output.send(Failed(error.to_dict()))
+    except Exception as error:  # noqa: BLE001 - of any library that reads the model
+        from gpux.server.workers.engine import failed
+
+        output.send(Failed(failed(error)))
         output.close()
         return
-    _serve(source, engine)
+    _serve(incoming, engine)
     engine.close()
     output.close()
+    os._exit(0)  # while a thread still reads standard input
 
 
-def _serve(source: BinaryIO, engine: Engine) -> None:
-    while (message := _read(source)) is not None and not isinstance(message, Close):
+def _receive(source: BinaryIO, incoming: queue.SimpleQueue[Any]) -> None:
+    """Put messages into a queue; end the process when the server has ended, whatever runs."""
+    closing = False
+    while (message := _read(source)) is not None:
+        closing = closing or isinstance(message, Close)
+        incoming.put(message)
+    if closing:  # the server waits for what runs, and ends this process if that takes too long
+        time.sleep(GRACE)
+    os._exit(0)
+
+
+def _serve(incoming: queue.SimpleQueue[Any], engine: Engine) -> None:
+    while not isinstance(message := incoming.get(), Close):
         if isinstance(message, Cancel):
             engine.cancel(message.id)
         elif isinstance(message, UseCores):
             use_cores(message.cores)
+            engine.use_cores(len(message.cores))
         elif not isinstance(message, Open):
             engine.submit(message)
 
@@ -87,6 +122,13 @@ def _read(source: BinaryIO) -> Any:
     size = framing.size_of(header)
     data = source.read(size)
     return framing.decode_to_worker(data) if len(data) == size else None
+
+
+def _limit_threads(threads: int) -> None:
+    """Let pools of threads besides that of onnxruntime be no larger than it, unless the environment sets their size."""
+    os.environ.setdefault("RAYON_NUM_THREADS", str(threads))  # of tokenizers
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # of numpy: its products are small here
+        os.environ.setdefault(name, "1")
 
 
 def use_cores(cores: list[int]) -> None:
