@@ -20,7 +20,8 @@ from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.server.running import CLASSIFIER, EMBEDDER
 
-SETTINGS = {"max_rows": 8, "cache_bytes": None, "batch_wait": 0.003}
+#: A long wait for requests that are expected, so that requests at the same time share batches however slow this machine is.
+SETTINGS = {"max_rows": 8, "cache_bytes": None, "batch_wait": 0.25}
 
 
 @asynccontextmanager

@@ -64,16 +64,17 @@ def received(pipe: Pipeline, inputs: Any) -> Any:
     return _file(inputs, pipe, 0)
 
 
-def _check_texts(inputs: Any, task: str, depth: int) -> None:
+def _check_texts(inputs: Any, task: str, *, depth: int, index: int | None = None) -> None:
     """Texts, objects, and lists of both; what else an object has to be, the pipeline checks."""
     if isinstance(inputs, (str, dict)):
         return
     if not isinstance(inputs, (list, tuple)) or depth > 1:
-        raise InputError(f"an input of {task} must be a text, an object, or a list of them")
+        details: dict[str, Any] = {} if index is None else {"index": index}
+        raise InputError(f"an input of {task} must be a text, an object, or a list of them", **details)
     if not inputs:
         raise InputError(f"the list of inputs of {task} is empty", hint="Send at least one input.")
-    for one in inputs:
-        _check_texts(one, task, depth + 1)
+    for place, one in enumerate(inputs):
+        _check_texts(one, task, depth=depth + 1, index=place if index is None else index)
 
 
 def _file(given: Any, pipe: Pipeline, index: int) -> Any:

@@ -12,8 +12,8 @@ from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.results import Generation, TokenScore
 from gpux.server.workers import messages
 from gpux.server.workers.account import Account
-from gpux.server.workers.messages import Generate, Generated, Piece
 from gpux.server.workers.calls import checked_options
+from gpux.server.workers.messages import Generate, Generated, Piece
 
 
 def generator_of(pipe: Pipeline) -> GenerationPipeline:

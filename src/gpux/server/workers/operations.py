@@ -16,6 +16,7 @@ from gpux.pipelines.text.late_interaction import LateInteractionPipeline
 from gpux.pipelines.text.text_ranking import TextRankingPipeline
 from gpux.pipelines.text.tokenization import Tokenizer, check_unicode
 from gpux.server.workers.account import Account
+from gpux.server.workers.calls import checked_options, received
 from gpux.server.workers.messages import (
     Answer,
     Answered,
@@ -32,7 +33,6 @@ from gpux.server.workers.messages import (
     Tokenize,
     Tokenized,
 )
-from gpux.server.workers.calls import checked_options, received
 from gpux.server.workers.tasks import Tasks, needs
 
 

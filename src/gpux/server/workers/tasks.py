@@ -12,7 +12,6 @@ from gpux.pipelines.registry import check_reads, pipeline_class
 from gpux.pipelines.text.encoding import EncodingPipeline
 
 
-
 class Tasks:
     """Pipelines on the same graphs, so that the weights are loaded once.
 
