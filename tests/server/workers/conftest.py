@@ -20,7 +20,7 @@ from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.server.running import CLASSIFIER, EMBEDDER
 
-#: A long wait for requests that are expected, so that requests at the same time share batches however slow this machine is.
+#: A long wait for requests that are expected, so that those at the same time share batches on a slow machine too.
 SETTINGS = {"max_rows": 8, "cache_bytes": None, "batch_wait": 0.25}
 
 
