@@ -140,6 +140,13 @@ def server_fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def server_stress(session: nox.Session) -> None:
+    """Load a server with 256 clients for a minute, and kill it and its workers at 20 random instants."""
+    session.install("-e", ".", *_group("test"))
+    session.run("python", "-m", "scripts.server_stress", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """An end-to-end demo with real models: pull over HTTP, convert, prove, rank sentences, generate text."""
     session.install("-e", ".", *_group("models"))
