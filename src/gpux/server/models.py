@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 from gpux.errors import (
     BusyError,
+    DeadlineError,
     DoesNotFitError,
     GpuxError,
     ModelNotFoundError,
     OverloadedError,
+    SlowReaderError,
     UsageError,
     WorkerDiedError,
 )
@@ -39,7 +41,7 @@ from gpux.server.settings import ServerSettings
 from gpux.server.state import Kept, StateFile
 from gpux.server.stats import Stats
 from gpux.server.workers.messages import Open
-from gpux.server.workers.worker import Worker
+from gpux.server.workers.worker import ReaderLimits, Worker
 from gpux.store import Store
 from gpux.system.machine import available_memory, cpu_threads, memory_limit
 
@@ -108,7 +110,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class State:
+class ModelState:
     """What a model is doing."""
 
     name: str
@@ -204,17 +206,17 @@ class Models:
         """Every loaded model, the first loaded first."""
         return [slot.loaded for slot in self._slots.values() if slot.loaded is not None]
 
-    def states(self) -> list[State]:
+    def states(self) -> list[ModelState]:
         """Every model that is loaded, loads, has failed, or was named at the start."""
         shown = [slot for slot in self._slots.values() if slot.phase != "stored"]
         found = [self._state_of(slot) for slot in shown]
         for name, preload in self._preloads.items():
             if not isinstance(preload, _Slot):
                 phase: Phase = "waiting" if preload is None else "failed"
-                found.append(State(name, phase, None, 0.0, preload, 0, 0, False, True, None, None))
+                found.append(ModelState(name, phase, None, 0.0, preload, 0, 0, False, True, None, None))
         return found
 
-    def state(self, name: str) -> State:
+    def state(self, name: str) -> ModelState:
         """What one model is doing.
 
         Raises:
@@ -283,6 +285,12 @@ class Models:
                 yield loaded
             except (asyncio.CancelledError, GeneratorExit):
                 self._stats.cancelled[slot.name] += 1
+                raise
+            except DeadlineError:
+                self._stats.deadlines[slot.name] += 1
+                raise
+            except SlowReaderError:
+                self._stats.slow_readers[slot.name] += 1
                 raise
             finally:
                 loaded.answering -= 1
@@ -546,6 +554,7 @@ class Models:
             slot.name,
             log=settings.gpux.home / "logs" / "server" / file,
             timeout=settings.request_timeout,
+            limits=ReaderLimits(settings.reader_pieces, seconds=settings.reader_seconds),
             observer=self._observer,
         )
         slot.starting = worker
@@ -847,8 +856,8 @@ class Models:
         paths = {one.path for one in kept}
         self._state.write([*kept, *(one for one in self._kept if one.path not in paths)])
 
-    def _state_of(self, slot: _Slot) -> State:
-        return State(
+    def _state_of(self, slot: _Slot) -> ModelState:
+        return ModelState(
             slot.name,
             slot.phase,
             _progress(slot) if slot.phase == "loading" else None,

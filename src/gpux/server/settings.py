@@ -41,12 +41,14 @@ class ServerSettings:
     max_body: int = 32 << 20  #: of a request
     body_timeout: float = 30.0  #: for a request's body to arrive
     request_timeout: float | None = None  #: of one answer; None: no limit
+    reader_pieces: int = 2048  #: of one answer that the client has not read, each a token or a few
+    reader_seconds: float = 10.0  #: with more unread pieces until the answer is ended
     drain_timeout: float = 30.0  #: for running requests to end when the server stops
     access_log: str | None = "text"  #: ``text``, ``json`` or None
     gpux: Settings = field(default_factory=Settings.from_env)  #: folders, token, offline
 
     def __post_init__(self) -> None:
-        for name in ("max_queue", "max_loads", "max_rows", "max_body"):
+        for name in ("max_queue", "max_loads", "max_rows", "max_body", "reader_pieces"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1")
         for name in ("max_memory", "max_models", "cache_bytes"):

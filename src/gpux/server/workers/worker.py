@@ -119,7 +119,7 @@ class Worker:
         self.closing = False
         self.on_busy: Callable[[], None] | None = None  #: called when it begins, or ends, to have requests
         self._process = process
-        self._timeout = timeout
+        self.timeout = timeout  #: seconds that one answer may take
         self._limits = limits or ReaderLimits()
         self._ids = itertools.count(1)
         self._replies: dict[int, _Reader] = {}
@@ -246,7 +246,7 @@ class Worker:
         reader = _Reader()
         ended = False
         watch = self._observer.watch(self.name, request)
-        deadline = None if self._timeout is None else asyncio.get_running_loop().time() + self._timeout
+        deadline = None if self.timeout is None else asyncio.get_running_loop().time() + self.timeout
         try:
             self._check_alive()
             self._send_request(request)
@@ -325,7 +325,7 @@ class Worker:
         except TimeoutError:
             self.deadlines += 1
             raise DeadlineError(
-                f"the answer of {self.name} was not complete within {self._timeout:g} s",
+                f"the answer of {self.name} was not complete within {self.timeout:g} s",
                 hint="Request fewer tokens or fewer inputs at once.",
                 should_retry=False,
             ) from None
