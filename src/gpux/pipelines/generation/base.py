@@ -36,6 +36,11 @@ BATCH = 8
 #: Share of the free memory that the caches of one batch may use.
 _SHARE = 0.5
 
+#: ``writer(pipeline, inputs, options, cancel)``: the sequences of each input, as :meth:`GenerationPipeline.generate`.
+Writer = Callable[
+    ["GenerationPipeline", Sequence[Any], Mapping[str, Any], "CancelToken | None"], list[tuple[Generation, ...]]
+]
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -65,6 +70,8 @@ class GenerationPipeline(Pipeline):
     call_options: ClassVar[type] = GenerationCallOptions
     window: ClassVar[int | None] = 64
     encoder_decoder: ClassVar[bool] = False  #: the model has an encoder
+    #: what generates the answers of calls in place of this pipeline: a server's, where calls share a batch
+    writer: Writer | None = None
     beams: ClassVar[int | None] = BEAMS  #: of an encoder-decoder, unless the task sets a number; None: the files' own
 
     def __init__(self, model: StoredModel, **arguments: Any) -> None:  # a subclass names their types
@@ -183,7 +190,7 @@ class GenerationPipeline(Pipeline):
         """The answers to each input, see :meth:`postprocess`; batched by the memory of their caches."""
         call = self.resolve(options)
         prompts = self.preprocess(inputs, call)
-        written = self._write_all(prompts, call)
+        written = self._write_all(prompts, call) if self.writer is None else self.writer(self, inputs, options, None)
         return [self.postprocess(*pair, call) for pair in zip(prompts, written, strict=True)]
 
     def render(self, answer: Any) -> list[AnswerRow]:
@@ -217,6 +224,8 @@ class GenerationPipeline(Pipeline):
     def _generate(
         self, inputs: Sequence[Any], options: Mapping[str, Any], cancel: CancelToken | None
     ) -> list[tuple[Generation, ...]]:
+        if self.writer is not None:
+            return self.writer(self, inputs, options, cancel)
         call = self._call(options, cancel)
         return self._write_all(self.preprocess(inputs, call), call)
 

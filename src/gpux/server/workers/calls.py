@@ -32,7 +32,9 @@ def checked_options(pipe: Pipeline, options: Mapping[str, Any]) -> dict[str, Any
     """
     specs = {spec.name: spec for spec in pipe.options() if spec.name not in _LOCAL_OPTIONS}
     found = {}
-    for name, value in options.items():
+    inner = options.get("generate_kwargs")
+    for name in [*options, *(_LOCAL_OPTIONS.intersection(inner) if isinstance(inner, Mapping) else ())]:
+        value = options.get(name)
         if name not in specs:
             near = difflib.get_close_matches(name, specs, 1)
             raise UsageError(

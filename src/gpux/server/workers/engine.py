@@ -1,7 +1,8 @@
 """Runs requests on the model of this process.
 
-Requests that generate text take turns. All others prepare their inputs in threads, and share batches
-(:mod:`gpux.server.workers.batching`).
+Requests for text are decoded together where the graph allows it (:mod:`gpux.pipelines.generation.concurrent`). Others
+prepare their inputs in threads, and share batches (:mod:`gpux.server.workers.batching`). What can do neither, such as
+speech by a decoder, takes turns.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,21 @@ from typing import Any
 from gpux.errors import CancelledError, GpuxError, InputError, RunError, UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
+from gpux.pipelines.generation.base import GenerationPipeline
+from gpux.pipelines.generation.concurrent import ConcurrentGenerator
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.pipelines.text.encoding import EncodingPipeline
 from gpux.pull.open import pipeline
-from gpux.server.workers.account import Account, set_current
+from gpux.runtime.generation.results import Generation
+from gpux.server.workers.account import Account, current, set_current
 from gpux.server.workers.batching import Batcher
-from gpux.server.workers.generating import generate_in_turn, generator_of
+from gpux.server.workers.generating import Generating, TokenNames, generator_of
 from gpux.server.workers.messages import (
     Answer,
     Embed,
     Failed,
     Generate,
+    Generated,
     Load,
     Open,
     Rank,
@@ -39,9 +44,12 @@ from gpux.server.workers.operations import reply_to
 from gpux.server.workers.reports import Reports
 from gpux.server.workers.tasks import Tasks
 from gpux.store.manifest import MANIFEST, read_manifest
+from gpux.system.cancel import CancelToken
 
 Send = Callable[[Any], None]
 
+#: Settings of :class:`~gpux.server.workers.messages.Open` that the engine reads.
+_SETTINGS = ("batch_wait", "max_rows", "cache_bytes", "prefix_bytes")
 #: Requests that may wait in threads at once; those beyond are prepared when one of these has ended.
 _THREADS = 256
 #: Errors that an input of an unexpected form causes before the model runs.
@@ -57,7 +65,7 @@ def open_engine(opening: Open, send: Send) -> Engine:
     folder = Path(opening.path)
     model = StoredModel(folder, read_manifest(folder / MANIFEST))
     pipe = pipeline(opening.task, model, device=opening.device, threads=opening.threads, spinning=False)
-    engine = Engine(pipe, send, batch_wait=float(opening.settings.get("batch_wait") or 0.0))
+    engine = Engine(pipe, send, **{name: value for name, value in opening.settings.items() if name in _SETTINGS})
     send(engine.ready)
     return engine
 
@@ -69,9 +77,21 @@ class Engine:
         pipe: the open model.
         send: sends a message to the server, from any thread.
         batch_wait: seconds that a batch waits for requests that are expected.
+        max_rows: sequences that are generated at once.
+        cache_bytes: of their caches, and ``prefix_bytes`` of what is kept of ended answers; see
+            ``GenerationPipeline.concurrent``.
     """
 
-    def __init__(self, pipe: Pipeline, send: Send, *, batch_wait: float = 0.003) -> None:
+    def __init__(
+        self,
+        pipe: Pipeline,
+        send: Send,
+        *,
+        batch_wait: float = 0.003,
+        max_rows: int = 8,
+        cache_bytes: int | None = None,
+        prefix_bytes: int | None = None,
+    ) -> None:
         self._pipe, self._send = pipe, send
         self._lock = threading.Lock()
         self._accounts: dict[int, Account] = {}
@@ -83,7 +103,11 @@ class Engine:
             self._batcher = Batcher(
                 pipe, wait=batch_wait, cores=threads, changed=self._reports.batch, hands=self._hands
             )
-        self._tasks = Tasks(pipe, self._batcher.run if self._batcher else None)
+        self._max_rows, self._cache_bytes, self._prefix_bytes = max_rows, cache_bytes, prefix_bytes
+        self._generators: dict[Pipeline, ConcurrentGenerator] = {}
+        self._names = TokenNames(pipe.tokenizer) if isinstance(pipe, GenerationPipeline) else None
+        self._tasks = Tasks(pipe, self._attach)
+        self._attach(pipe)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="turns")
 
@@ -93,7 +117,7 @@ class Engine:
         pipe = self._pipe
         return Ready(
             device=pipe.device,
-            batches=pipe.shares_batches,
+            batches=self._generators[pipe].batches if pipe in self._generators else pipe.shares_batches,
             context_length=_context_length(pipe),
             chat=bool(_templates(pipe)),
             capabilities=_capabilities(pipe),
@@ -106,7 +130,10 @@ class Engine:
         with self._lock:
             self._accounts[request.id] = account
         self._reports.changed()
-        if isinstance(request, Generate) or (isinstance(request, Answer) and not self._pipe.shares_batches):
+        if isinstance(request, Generate):
+            self._generate(account)
+            return
+        if isinstance(request, Answer) and self._takes_turns:
             self._turns.submit(self._take_turn, account)
             return
         if self._batcher is not None and isinstance(request, (Answer, Embed, Rank)):
@@ -119,8 +146,8 @@ class Engine:
             account = self._accounts.get(id)
         if account is None:
             return
-        account.cancel.cancel()
-        if account.waits or not isinstance(account.request, Generate):
+        account.cancel.cancel()  # a generator then ends with the text so far
+        if not isinstance(account.request, Generate):
             self._end(account, Failed(_cancelled().to_dict(), id))
         if self._batcher is not None:
             self._batcher.cancel(account)
@@ -136,10 +163,12 @@ class Engine:
             accounts = list(self._accounts.values())
         for account in accounts:
             account.cancel.cancel()
-            if account.waits:
+            if account.waits and not isinstance(account.request, Generate):
                 self._end(account, Failed(_cancelled().to_dict(), account.id))
         if self._batcher is not None:
             self._batcher.close()
+        for generator in self._generators.values():
+            generator.close()
         self._threads.shutdown(wait=True)
         self._turns.shutdown(wait=True)
         self._reports.close()
@@ -155,17 +184,62 @@ class Engine:
         def reply() -> Any:
             account.waits = False
             self._reports.batch(1, 1)
+            started = time.monotonic()
             try:
-                if isinstance(account.request, Generate):
-                    return generate_in_turn(generator_of(self._pipe), account, self._send)
-                started = time.monotonic()
-                found = reply_to(self._tasks, account)
-                account.timing.run = time.monotonic() - started
-                return found
+                return reply_to(self._tasks, account)
             finally:
+                account.timing.run = time.monotonic() - started
                 self._reports.batch(0, 0)
 
-        self._answer(account, reply)
+        with self._hands:
+            self._answer(account, reply)
+
+    def _generate(self, account: Account) -> None:
+        try:
+            pipe = generator_of(self._pipe)
+            assert self._names is not None
+            Generating(
+                self._generators[pipe], pipe, account, names=self._names, send=self._send, end=self._generated
+            ).start()
+        except Exception as error:  # noqa: BLE001 - a request must not end the worker
+            self._end(account, Failed(failed(error, ran=False), account.id))
+
+    def _generated(self, account: Account, result: Generated | GpuxError) -> None:
+        self._end(account, Failed(result.to_dict(), account.id) if isinstance(result, GpuxError) else result)
+
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether calls of the pipeline neither share batches nor a generator."""
+        return not self._pipe.shares_batches and not (self._pipe in self._generators and self._pipe.takes == "text")
+
+    def _attach(self, pipe: Pipeline) -> None:
+        """Let the calls of a pipeline share what they compute."""
+        if isinstance(pipe, GenerationPipeline):
+            self._generators[pipe] = pipe.concurrent(
+                max_rows=self._max_rows, cache_bytes=self._cache_bytes, prefix_bytes=self._prefix_bytes
+            )
+            pipe.writer = self._write
+        elif self._batcher is not None:
+            pipe.runner = self._batcher.run
+
+    def _write(
+        self, pipe: Pipeline, inputs: Sequence[Any], options: Mapping[str, Any], cancel: CancelToken | None
+    ) -> list[tuple[Generation, ...]]:
+        """The sequences of a call, by the generator of its pipeline; see ``GenerationPipeline.writer``."""
+        account = current()
+        started = time.monotonic()
+        self._hands.release()
+        try:
+            token = cancel if account is None else account.cancel
+            if account is not None:
+                account.waits = False
+            found = self._generators[pipe].generate(inputs, cancel=token, **options)
+        finally:
+            self._hands.acquire()
+        if account is not None:
+            account.timing.run += time.monotonic() - started
+            account.tokens += sum(written[0].prompt_tokens for written in found if written)
+        return found
 
     def _answer(self, account: Account, reply: Callable[[], Any]) -> None:
         """Send the reply of a function, or its error."""
@@ -197,9 +271,18 @@ class Engine:
         self._reports.changed()
 
     def _load(self) -> Load:
+        load = Load()
         with self._lock:
-            waiting = sum(account.waits for account in self._accounts.values())
-            return Load(running=len(self._accounts) - waiting, waiting=waiting)
+            load.waiting = sum(account.waits for account in self._accounts.values())
+            load.running = len(self._accounts) - load.waiting
+        for generator in list(self._generators.values()):
+            stats = generator.stats
+            load.rows += stats.rows
+            load.cache_bytes += stats.cache_bytes + stats.prefix_bytes
+            load.steps += stats.steps
+            for size, count in stats.batch_sizes.items():
+                load.batch_sizes[size] = load.batch_sizes.get(size, 0) + count
+        return load
 
 
 def failed(error: BaseException, *, ran: bool = True) -> dict[str, Any]:

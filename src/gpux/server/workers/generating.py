@@ -1,13 +1,17 @@
-"""Requests that generate text one after the other, where sequences cannot join a running batch."""
+"""Requests that generate text, by a generator that decodes several at the same time."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from gpux.errors import UnsupportedTaskError
+from gpux.errors import GpuxError, UnsupportedTaskError
 from gpux.pipelines.base import Pipeline
+from gpux.pipelines.generation import writing
 from gpux.pipelines.generation.base import GenerationPipeline
+from gpux.pipelines.generation.concurrent import ConcurrentGenerator
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.runtime.generation.results import Generation, TokenScore
 from gpux.server.workers import messages
@@ -38,36 +42,86 @@ def generation_options(pipe: GenerationPipeline, request: Generate) -> dict[str,
     return checked_options(pipe, {name: value for name, value in request.options.items() if value is not None})
 
 
-def generate_in_turn(pipe: GenerationPipeline, account: Account, send: Callable[[Any], None]) -> Generated:
-    """Generate the sequences of a request, one input after the other; several of one input come at the end.
+class Generating:
+    """One request while its sequences are generated.
 
-    Raises:
-        GpuxError: what the pipeline raises.
+    Args:
+        generator: decodes them, together with those of other requests where it can.
+        pipe: the generator's.
+        account: of the request.
+        names: of tokens, where the request wants them.
+        send: sends a message.
+        end: called once with the last reply, or with the error of the request.
     """
-    request = account.request
-    assert isinstance(request, Generate)
-    options = generation_options(pipe, request)
-    copies = int(options.get("num_return_sequences") or pipe.defaults.num_return_sequences)
-    names = TokenNames(pipe.tokenizer) if request.echo_tokens else None
-    sequences: list[messages.Sequence] = []
-    for place, item in enumerate(request.inputs):
-        if copies == 1:
-            with pipe.stream(item, cancel=account.cancel, **options) as stream:
-                for text in stream:
-                    send(Piece(request.id, place, text))
-                written: Sequence[Generation] = [stream.result]
-        else:
-            written = pipe.generate([item], cancel=account.cancel, **options)[0]
-        for copy, one in enumerate(written):
-            number = place * copies + copy
-            if copies > 1 and one.text:
-                send(Piece(request.id, number, one.text))
-            if names is not None:
-                send(names.piece(request.id, number, "", one.tokens, one.scores))
-            sequences.append(ended(one))
-        account.timing.prefill += written[0].timings.prefill
-        account.timing.decode += written[0].timings.decode
-    return Generated(request.id, sequences, account.timing)
+
+    def __init__(
+        self,
+        generator: ConcurrentGenerator,
+        pipe: GenerationPipeline,
+        account: Account,
+        *,
+        names: TokenNames,
+        send: Callable[[Any], None],
+        end: Callable[[Account, Generated | GpuxError], None],
+    ) -> None:
+        assert isinstance(account.request, Generate)
+        self._request, self._account = account.request, account
+        self._generator, self._send, self._end = generator, send, end
+        self._names = names if self._request.echo_tokens else None
+        self._options = generation_options(pipe, self._request)
+        self._copies = int(self._options.get("num_return_sequences") or pipe.defaults.num_return_sequences)
+        self._lock = threading.Lock()
+        self._found: dict[int, tuple[Generation, ...]] = {}
+        self._ended = False
+
+    def start(self) -> None:
+        """Queue each input; returns at once."""
+        inputs = self._request.inputs
+        if not inputs:
+            self._finish(Generated(self._request.id, [], self._account.timing))
+        for place, item in enumerate(inputs):
+            self._generator.submit(
+                item,
+                on_piece=partial(self._piece, place),
+                on_done=partial(self._done, place),
+                cancel=self._account.cancel,
+                **self._options,
+            )
+
+    def _piece(self, place: int, piece: writing.Piece) -> None:
+        self._account.waits = False
+        number = place * self._copies + piece.number
+        if self._names is not None:
+            self._send(self._names.piece(self._request.id, number, piece.text, piece.tokens, piece.scores))
+        elif piece.text:
+            self._send(Piece(self._request.id, number, piece.text))
+
+    def _done(self, place: int, result: tuple[Generation, ...] | GpuxError) -> None:
+        if isinstance(result, GpuxError):
+            self._account.cancel.cancel()  # of the other inputs
+            self._finish(placed(result, place) if len(self._request.inputs) > 1 else result)
+            return
+        with self._lock:
+            self._found[place] = result
+            if len(self._found) < len(self._request.inputs):
+                return
+        written = [one for place in range(len(self._found)) for one in self._found[place]]
+        timing = self._account.timing
+        timing.queue = min(one.timings.queue for one in written)
+        timing.prefill = max(one.timings.prefill for one in written)
+        timing.decode = max(one.timings.decode for one in written)
+        self._finish(Generated(self._request.id, [ended(one) for one in written], timing))
+
+    def _finish(self, result: Generated | GpuxError) -> None:
+        with self._lock:
+            first, self._ended = not self._ended, True
+        if first:
+            self._end(self._account, result)
+
+
+def placed(error: GpuxError, place: int) -> GpuxError:
+    """An error of one of several inputs, with its place as ``index``."""
+    return type(error)(error.message, hint=error.hint, **{**error.details, "index": place})
 
 
 def ended(one: Generation) -> messages.Sequence:

@@ -63,6 +63,8 @@ def _answer(tasks: Tasks, request: Answer, account: Account) -> Answered:
     if not request.as_call and not isinstance(request.inputs, list):
         raise InputError("the inputs are not a list", hint="Send a list of inputs.")
     inputs = received(pipe, request.inputs)
+    if pipe.task == "automatic-speech-recognition" and not pipe.shares_batches:
+        options["generate_kwargs"] = {**(options.get("generate_kwargs") or {}), "cancel": account.cancel}
     answers = pipe(inputs, **options) if request.as_call else pipe.answers(inputs, options)
     return Answered(request.id, answers, account.timing, account.tokens)
 

@@ -52,13 +52,14 @@ class Reports:
 
     def _loop(self) -> None:
         while not self._closed.is_set():
-            self._changed.wait()
+            self._changed.wait(_PAUSE if self._last.running else None)  # steps and rows change while requests run
             self._changed.clear()
             self._closed.wait(_PAUSE)  # what follows at once is in the same report
             load = self._read()
             with self._lock:
                 load.rows = load.rows or self._rows
-                load.batch_sizes, self._sizes = dict(self._sizes), Counter()
+                load.batch_sizes = dict(Counter(load.batch_sizes) + self._sizes)
+                self._sizes.clear()
             if load != self._last and not self._closed.is_set():
                 self._send(load)
                 self._last = load

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from gpux.errors import UnsupportedError, UnsupportedTaskError
 from gpux.model.tasks import canonical, translation_pair
-from gpux.pipelines.base import Pipeline, Runner
+from gpux.pipelines.base import Pipeline
 from gpux.pipelines.registry import check_reads, pipeline_class
 from gpux.pipelines.text.encoding import EncodingPipeline
 
@@ -17,15 +18,14 @@ class Tasks:
 
     Args:
         pipe: of the opened task.
-        runner: runs the rows of all of them; see :attr:`gpux.Pipeline.runner`.
+        attach: called with each other one when it is opened, before it is used.
     """
 
-    def __init__(self, pipe: Pipeline, runner: Runner | None) -> None:
+    def __init__(self, pipe: Pipeline, attach: Callable[[Pipeline], None]) -> None:
         self.opened = pipe
-        self._runner = runner
+        self._attach = attach
         self._others: dict[str, Pipeline] = {}
         self._lock = threading.Lock()
-        pipe.runner = runner
 
     def of(self, task: str | None) -> Pipeline:
         """The pipeline of a task; None: the opened one.
@@ -53,7 +53,7 @@ class Tasks:
                 check_reads(kind, model)
                 more: dict[str, Any] = {} if pair is None else {"pair": pair}
                 found = kind(model, graphs=self.opened.graphs, **more)
-                found.runner = self._runner
+                self._attach(found)
                 self._others[name] = found
             return found
 
