@@ -24,6 +24,10 @@ COMMANDS = {
     "tasks": "List the tasks that can be run, and the options of each.",
     "chat": "Chat with a model.",
     "serve": "Serve models over HTTP, in the APIs of OpenAI and others.",
+    "ps": "Show the loaded models of running servers.",
+    "load": "Load a model into the running server.",
+    "unload": "Unload models of the running server.",
+    "stop": "Stop the running server.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",
     "import": "Add models to the catalog: their metadata, without weights.",
@@ -59,6 +63,10 @@ MODULES = {
     "rm": "storage",
     "prune": "storage",
     "outdated": "update",
+    "ps": "servers",
+    "load": "servers",
+    "unload": "servers",
+    "stop": "servers",
 }
 
 #: British spelling of commands and options -> the American one that help shows

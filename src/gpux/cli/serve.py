@@ -178,25 +178,20 @@ def _screen(url: str, core: Core) -> list[str]:
     from gpux.server.app import APIS
 
     settings = core.settings
-    loaded = core.models.loaded()
-    lines = [click.style(f"gpux serves on {url}", bold=True), ""]
-    models = []
-    for one in loaded:
-        facts = (
-            one.task,
-            one.model.manifest.precision,
-            one.worker.info.device,
-            figures.size(one.worker.memory_bytes()),
-        )
-        models.append(f"{one.name}  {', '.join(facts)}")
-    others = len({model.path for model in core.models.stored()} - {one.model.path for one in loaded})
-    if others:
-        more = " more" if loaded else ""
-        models.append(f"{others}{more} stored; each is loaded at its first request")
+    listing = core.models.listing()
+    named = {core.models.find(name).path for name in settings.models}
+    models = [
+        f"{one.name}  {one.task}, {one.precision}, {figures.size(one.bytes)}"
+        for one in listing
+        if one.model.path in named
+    ]
+    if others := sum(one.model.path not in named for one in listing):
+        models.append(f"{others}{' more' if named else ''} stored; each is loaded at its first request")
     if not models:
         models.append(
             "none stored; " + ("requests pull them" if settings.allow_pull else "`gpux pull org/name` adds one")
         )
+    lines = [click.style(f"gpux serves on {url}", bold=True), ""]
     lines += _labelled("models", models)
     lines += _labelled("APIs", [f"{api.name:<8} {url}{api.prefix}" for api in APIS if api.prefix.strip("/")])
     keys = "needed: Authorization: Bearer KEY" if settings.api_keys else "none needed; only this machine can connect"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gpux.errors import GpuxError
-from gpux.server.api import legacy, openai, system
+from gpux.server.api import legacy, native, openai, system
 from gpux.server.api.endpoint import Api, not_found, routes, wrong_method
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
@@ -23,7 +23,7 @@ from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (openai.API, legacy.API, system.API)
+APIS: tuple[Api, ...] = (openai.API, legacy.API, native.API, system.API)
 
 
 def api_of(path: str) -> Api:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from gpux.server.commands import Commands
 from gpux.server.events import Events
 from gpux.server.models import Loaded, Models
 from gpux.server.observer import Observer
@@ -31,6 +32,7 @@ class Core:
         self.pulls = Pulls(settings.gpux, self.stats, self.events)
         self.models = Models(settings, self.stats, self.events, self.pulls, observer)
         self.registry = Registry(settings.gpux.home / FILE)
+        self.commands = Commands(settings.gpux)
         self.access = Access(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted

@@ -116,6 +116,7 @@ class _Server(uvicorn.Server):
         if not self._announced:
             self._announced = True
             self._core.events.publish("draining")
+            self._core.models.stop_accepting()
             with contextlib.suppress(OSError):  # the terminal was closed
                 self._callbacks.on_stop(running)
         if running and time.monotonic() >= self._deadline:

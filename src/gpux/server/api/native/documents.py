@@ -7,9 +7,9 @@ from typing import Any
 
 from gpux.errors import GpuxError
 from gpux.jobs import Job
+from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
 from gpux.server.models import State
-from gpux.server.names import Listed
 from gpux.store import Store
 
 #: Keys of documents whose values are places on this machine.
@@ -23,21 +23,32 @@ def without_places(value: Any) -> Any:
     return [without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def model_document(listed: Listed, state: str, store: Store) -> dict[str, Any]:
-    """One entry of the list of stored models."""
-    manifest = listed.model.manifest
+def model_document(
+    model: StoredModel, store: Store, *, name: str, state: str, default: bool, revision: str | None
+) -> dict[str, Any]:
+    """A stored model.
+
+    Args:
+        model: the variant.
+        store: that holds it.
+        name: the shortest one.
+        state: see :data:`gpux.server.models.Phase`.
+        default: whether the model's name without a precision stands for it.
+        revision: that the name contains.
+    """
+    manifest = model.manifest
     return {
-        "name": listed.name,
-        "task": listed.task,
-        "precision": listed.precision,
-        "bytes": listed.bytes,
+        "name": name,
+        "task": canonical(model.task),
+        "precision": manifest.precision,
+        "bytes": model.size,
         "commit": manifest.commit,
         "evidence": manifest.evidence,
-        "default": listed.default,
-        "revision": listed.revision,
-        "kept": store.pinned(listed.model),
-        "created": _time(listed.created) if listed.created else None,
-        "last_used": store.last_used(listed.model).isoformat(timespec="seconds"),
+        "default": default,
+        "revision": revision,
+        "kept": store.pinned(model),
+        "created": manifest.created or None,
+        "last_used": store.last_used(model).isoformat(timespec="seconds"),
         "state": state,
     }
 

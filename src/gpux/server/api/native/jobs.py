@@ -106,4 +106,9 @@ async def _events(core: Core, job: Job) -> AsyncGenerator[dict[str, Any], None]:
             yield one
     ended = await core.pulls.find(job.id)
     error = core.pulls.error_of(ended)
-    yield {"kind": "ended", "job": job.id, "status": ended.status, "error": None if error is None else error_document(error)}
+    yield {
+        "kind": "ended",
+        "job": job.id,
+        "status": ended.status,
+        "error": None if error is None else error_document(error),
+    }

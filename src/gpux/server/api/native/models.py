@@ -18,7 +18,6 @@ from gpux.server.api.endpoint import Call
 from gpux.server.api.native.documents import model_document, proof_document, state_document
 from gpux.server.http import json_response, until_disconnected
 from gpux.server.models import Models
-from gpux.server.names import Listed
 from gpux.server.pulls import check_ref
 from gpux.store import Store
 
@@ -59,7 +58,17 @@ async def list_models(call: Call) -> Response:
     models, store = call.core.models, _store(call)
     listing, doing = models.listing(), _doing(models)
     found = await asyncio.to_thread(
-        lambda: [model_document(one, doing.get(one.model.path, "stored"), store) for one in listing]
+        lambda: [
+            model_document(
+                one.model,
+                store,
+                name=one.name,
+                state=doing.get(one.model.path, "stored"),
+                default=one.default,
+                revision=one.revision,
+            )
+            for one in listing
+        ]
     )
     return json_response({"models": found})
 
@@ -69,13 +78,12 @@ async def get_model(call: Call) -> Response:
     models, store = call.core.models, _store(call)
     model = models.find(call.path["name"])
     listing = models.listing()
-    listed = next((one for one in listing if one.model.path == model.path), None) or Listed(
-        models.state(call.path["name"]).name, model.id, model.task, model.manifest.precision, model.size, 0, False, None,
-        model,
-    )  # fmt: skip
+    listed = next((one for one in listing if one.model.path == model.path), None)
+    default, revision = (listed.default, listed.revision) if listed is not None else (False, None)
+    state = models.state(call.path["name"])
     manifest = model.manifest
     document = {
-        **model_document(listed, _doing(models).get(model.path, "stored"), store),
+        **model_document(model, store, name=state.name, state=state.phase, default=default, revision=revision),
         "proof": proof_document(model),
         "recipe": str(manifest.recipe),
         "versions": dict(manifest.versions),

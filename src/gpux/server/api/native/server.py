@@ -22,7 +22,6 @@ from gpux.server.api.native.streams import live
 from gpux.server.core import Core
 from gpux.server.http import event_stream, json_response, until_disconnected
 from gpux.system.machine import available_memory
-
 from gpux.upkeep.inventory import usage
 
 
