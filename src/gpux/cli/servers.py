@@ -48,7 +48,7 @@ def ps_command(terminal: Terminal, url: str | None) -> None:
         terminal.table(HEADER, rows)
     else:
         for url, models in found:
-            terminal.say(f"{url}: {counted(len(models), 'model')}")
+            terminal.say(f"{url}: {counted(len(models), 'model') if models else 'no model'} loaded")
             if models:
                 terminal.table(
                     ("Model", "State", "Memory", "Requests", "Until"), map(_brief, models), right=(2,), whole=0

@@ -238,6 +238,10 @@ class Models:
         """Requests that wait or run, by model."""
         return {slot.name: slot.pending for slot in self._slots.values() if slot.pending}
 
+    def store_changed(self) -> None:
+        """See at once what this process has changed in the store."""
+        self._names.refresh()
+
     def find(self, name: str, tasks: Sequence[str] = ()) -> StoredModel:
         """The stored variant that a name stands for; see :meth:`Names.find`.
 

@@ -94,6 +94,11 @@ class Names:
                 self._listing = tuple(self._list())
             return self._listing
 
+    def refresh(self) -> None:
+        """Read the store now, after a change by this process."""
+        with self._lock:
+            self._refresh(force=True)
+
     def name_of(self, model: StoredModel) -> str:
         """The shortest name of a variant."""
         for listed in self.listing():

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -22,14 +23,17 @@ import psutil
 import uvicorn
 from starlette.applications import Starlette
 
+from gpux.model.units import format_bytes
 from gpux.server import records
 from gpux.server.address import listen, url_of
 from gpux.server.api.endpoint import stopping
 from gpux.server.app import create_app
 from gpux.server.core import Core
+from gpux.server.events import Event
 from gpux.server.logs import configure
 from gpux.server.settings import ServerSettings
 
+log = logging.getLogger(__name__)
 #: Seconds that responses have to write their last event after the deadline.
 _LAST_EVENTS = 2.0
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
@@ -96,7 +100,7 @@ class _Server(uvicorn.Server):
         self._main = asyncio.current_task()
         with self._signals():
             try:
-                async with self._app.router.lifespan_context(self._app):
+                async with self._app.router.lifespan_context(self._app), _logged_events(self._core):
                     await self._serve(sockets)
             except BaseException:
                 await self._core.close()
@@ -163,3 +167,42 @@ class _Server(uvicorn.Server):
         with contextlib.suppress(OSError):
             os.write(2, b"\n" if sys.stderr is not None and sys.stderr.isatty() else b"")
         os._exit(128 + number)
+
+
+@contextlib.asynccontextmanager
+async def _logged_events(core: Core) -> AsyncIterator[None]:
+    """Write what happens to models into the log."""
+
+    async def follow() -> None:
+        async with contextlib.aclosing(core.events.listen()) as events:
+            async for one in events:
+                if (line := _line(one)) is not None:
+                    log.log(logging.ERROR if "error" in one.details else logging.INFO, "%s", line)
+
+    task = asyncio.create_task(follow())
+    await asyncio.sleep(0)  # it listens before the first event
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _line(event: Event) -> str | None:
+    """The event as a sentence; None for one that says nothing new."""
+    details = event.details
+    because = f": {details['error']['message']}" if "error" in details else ""
+    match event.kind:
+        case "loaded":
+            return f"{event.model} is loaded: {format_bytes(details['bytes'])}, {details['seconds']:.1f} s"
+        case "load_failed":
+            return f"{event.model} cannot be loaded{because}"
+        case "unloaded" | "evicted":
+            return f"{event.model} is {event.kind}"
+        case "down":
+            return f"{event.model} stays down{because}"
+        case "pull_started":
+            return f"{event.model} is pulled by job {details['job']}"
+        case "pull_ended":
+            return f"the pull of {event.model} has ended{because}"
+    return None

@@ -103,6 +103,7 @@ async def remove_model(call: Call) -> Response:
     await call.core.models.unload(call.path["name"])
     store = _store(call)
     freed = await asyncio.to_thread(lambda: store.removal_plan([model]).execute())
+    call.core.models.store_changed()
     return json_response({"removed": call.path["name"], "freed": freed})
 
 
@@ -153,6 +154,7 @@ async def choose_default(call: Call) -> Response:
         raise UsageError(f"{body.model!r} names no precision", hint="Name one: org/name:int8", param="model")
     ref = ModelRef(model.manifest.scheme, model.id)
     await asyncio.to_thread(_store(call).choose_precision, ref, None if body.clear else model.manifest.precision)
+    call.core.models.store_changed()
     found = call.core.models.find(str(replace(written, precision=None)))
     return json_response({"model": str(replace(written, precision=None)), "precision": found.manifest.precision})
 
