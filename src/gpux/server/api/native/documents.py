@@ -9,7 +9,7 @@ from gpux.errors import GpuxError
 from gpux.jobs import Job
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
-from gpux.server.models import State
+from gpux.server.models import ModelState
 from gpux.store import Store
 
 #: Keys of documents whose values are places on this machine.
@@ -76,7 +76,7 @@ def proof_document(model: StoredModel) -> dict[str, Any]:
     }
 
 
-def state_document(state: State) -> dict[str, Any]:
+def state_document(state: ModelState) -> dict[str, Any]:
     """What a model is doing; the fields of a process are null unless it is loaded."""
     loaded = state.loaded
     worker = None if loaded is None else loaded.worker
