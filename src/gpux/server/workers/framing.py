@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gpux.errors import UsageError
 from gpux.server.workers.messages import FromWorker, ToWorker
 
 #: Bytes of one message at most: the vectors of a request of the largest size fit.
@@ -20,7 +21,8 @@ _from_worker = msgspec.msgpack.Decoder(FromWorker)
 def encoder(plain: Callable[[Any], Any] | None = None) -> Callable[[Any], bytes]:
     """A function of a message to its bytes, with their length before them.
 
-    The function raises ``ValueError`` for a message that is larger than :data:`LARGEST`.
+    The function raises ``ValueError`` for a message that is larger than :data:`LARGEST`, and ``UsageError`` for a
+    number that MessagePack does not have.
 
     Args:
         plain: of a value that MessagePack does not know to one that it knows.
@@ -29,7 +31,10 @@ def encoder(plain: Callable[[Any], Any] | None = None) -> Callable[[Any], bytes]
 
     def encoded(message: Any) -> bytes:
         buffer = bytearray(HEADER)
-        writer.encode_into(message, buffer, HEADER)
+        try:
+            writer.encode_into(message, buffer, HEADER)
+        except OverflowError:
+            raise UsageError("a whole number has more than 64 bits", hint="Give a smaller one.") from None
         size = len(buffer) - HEADER
         if size > LARGEST:
             raise ValueError(f"a message of {size} bytes")

@@ -29,7 +29,7 @@ class CompletionRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
     ]
     max_tokens: Annotated[Count | None, supported("16 by default, as in OpenAI's API")] = None
     echo: Annotated[bool | None, supported("put the prompt before its answer; not with `logprobs`")] = None
-    logprobs: Annotated[Alternatives | None, supported("0 to 20, of the model's own distribution")] = None
+    logprobs: Annotated[Alternatives | None, supported("of the model's own distribution")] = None
     logit_bias: Annotated[Bias | None, supported("ids are those of the model's own tokenizer")] = None
     best_of: Annotated[Copies | None, supported("only the value of `n`: every answer is returned")] = None
 

@@ -65,6 +65,10 @@ async def embeddings(call: Call) -> Response:
     except InputError as error:
         more = {"param": "input", **error.details}
         raise InputError(error.message, hint="Shorten the text, or send truncate: true.", **more) from error
+    except UsageError as error:
+        if body.prompt_name is not None:  # the only option whose values depend on the model
+            error.details.setdefault("param", "prompt_name")
+        raise
     _check_dimensions(body.dimensions, found.vectors.shape[1])
     vectors = _encoded(found.vectors) if body.encoding_format == "base64" else _numbers(found.vectors)
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]

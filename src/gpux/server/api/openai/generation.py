@@ -13,7 +13,7 @@ from starlette.responses import Response
 from gpux.errors import GpuxError, UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.api.openai.errors import error_body, status_of
-from gpux.server.api.openai.parameters import Bias, Sampling
+from gpux.server.api.openai.parameters import Bias, Sampling, check
 from gpux.server.api.openai.replies import Replies
 from gpux.server.http import event, event_stream, json_response, until_disconnected
 from gpux.server.models import Loaded
@@ -76,8 +76,10 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
         UsageError: parameters contradict each other.
         GpuxError: nothing was generated.
     """
-    if body.stream_options is not None and not body.stream:
-        raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
+    if body.stream_options is not None:
+        check(body.stream_options, "stream_options.")
+        if not body.stream:
+            raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
     count = len(request.inputs) * (body.n or 1)
     replies = Replies(call.core, body.model, tasks, request, _prepared, shape.param)
     streams = False
@@ -175,7 +177,7 @@ def options_of(body: Sampling, *, most: int | None, logprobs: int | None, bias: 
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
         "seed": None if body.seed is None else body.seed % _LARGEST_SEED,
-        "stop": body.stop or None,
+        "stop": ([body.stop] if isinstance(body.stop, str) else body.stop) or None,
         "logprobs": logprobs,
         "logit_bias": _bias(bias),
     }

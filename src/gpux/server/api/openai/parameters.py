@@ -65,8 +65,8 @@ def parameters(body: type[msgspec.Struct]) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
-def check(body: msgspec.Struct) -> None:
-    """Refuse what a request must not contain.
+def check(body: msgspec.Struct, place: str = "") -> None:
+    """Refuse what a request, or the object at a place of it, must not contain.
 
     Raises:
         UsageError: a parameter is refused, or has a value that is; ``param`` names it.
@@ -75,17 +75,13 @@ def check(body: msgspec.Struct) -> None:
         value = getattr(body, parameter.name)
         if value is None or _is_one_of(value, parameter.values):
             continue
+        name = place + parameter.name
         if parameter.status == "refused":
-            raise UsageError(
-                f"{parameter.name} is not supported", hint=f"{parameter.text.capitalize()}.", param=parameter.name
-            )
+            hint = f"{parameter.text[0].upper()}{parameter.text[1:]}."
+            raise UsageError(f"{name} is not supported", hint=hint, param=name)
         if parameter.values:
             accepted = " or ".join(msgspec.json.encode(one).decode() for one in parameter.values)
-            raise UsageError(
-                f"{parameter.name} has no effect here, and may only be {accepted}",
-                hint="Omit it.",
-                param=parameter.name,
-            )
+            raise UsageError(f"{name} has no effect, and may only be {accepted}", hint="Omit it.", param=name)
 
 
 @cache
@@ -100,9 +96,11 @@ def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
 
 # Types that several requests use
 
+_MOST = (1 << 31) - 1
 Text = Annotated[str, Meta(min_length=1)]
 Stop = Text | list[Text]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=_MOST)]
+Whole = Annotated[int, Meta(ge=0, le=_MOST)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Copies = Annotated[int, Meta(ge=1, le=128)]
@@ -131,7 +129,8 @@ class Sampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ] = None
     top_p: Annotated[Share | None, supported("0 leaves the most likely token only")] = None
     seed: Annotated[
-        int | None, supported("samples; the same seed gives the same tokens, whatever runs at the same time")
+        Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None,
+        supported("samples; the same seed gives the same tokens, whatever runs at the same time"),
     ] = None
     stop: Annotated[Stop | None, supported("any number of texts, not only four; they are not part of the answer")] = (
         None
@@ -144,7 +143,7 @@ class Sampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     # Not of OpenAI's API
     top_k: Annotated[
-        Annotated[int, Meta(ge=-1)] | None, extension("sample among this number of tokens; 0 and -1: all")
+        Annotated[int, Meta(ge=-1, le=_MOST)] | None, extension("sample among this number of tokens; 0 and -1: all")
     ] = None
     min_p: Annotated[
         Share | None, extension("sample among tokens with at least this share of the highest probability")
@@ -158,6 +157,6 @@ class Sampling(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         extension("above 1, tokens of the prompt and the answer become less likely"),
     ] = None
     no_repeat_ngram_size: Annotated[
-        Annotated[int, Meta(ge=0)] | None, extension("sequences of this many tokens occur only once; 0: off")
+        Whole | None, extension("sequences of this many tokens occur only once; 0: off")
     ] = None
-    min_tokens: Annotated[Annotated[int, Meta(ge=0)] | None, extension("tokens before which no answer ends")] = None
+    min_tokens: Annotated[Whole | None, extension("tokens before which no answer ends")] = None
