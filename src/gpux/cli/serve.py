@@ -71,6 +71,12 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
 @click.option("--allow-pull", is_flag=True, help="Pull a model that a request names and that is not stored.")
 @click.option("--offline", is_flag=True, help="Make no request to the Hub.")
 @click.option(
+    "--restore/--no-restore",
+    default=True,
+    show_default=True,
+    help="Load the models again that were loaded when the server at this port ended.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(["text", "json", "none"]),
     default="text",
