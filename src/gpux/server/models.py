@@ -252,6 +252,10 @@ class Models:
         """
         return self._names.find(name, tasks)
 
+    def get(self, name: str) -> StoredModel | None:
+        """The stored variant that a name stands for, or None; for lists of many names. Safe to use from any thread."""
+        return self._names.get(name)
+
     # What happens to them
 
     @asynccontextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from gpux.errors import CorruptFileError, InvalidReferenceError, ModelNotFoundError, UnsupportedTaskError
+from gpux.errors import CorruptFileError, GpuxError, InvalidReferenceError, ModelNotFoundError, UnsupportedTaskError
 from gpux.model.precisions import AUTO, preference
 from gpux.model.reference import ModelRef
 from gpux.model.tasks import canonical
@@ -134,6 +134,17 @@ class Names:
                 self._found.clear()
             self._found[key] = found
             return found
+
+    def get(self, name: str) -> StoredModel | None:
+        """The stored variant that a name stands for, where :meth:`find` would give one; cheap for unknown names."""
+        with self._lock:
+            self._refresh()
+            if (known := self._found.get((name, ()))) is not None:
+                return known
+            try:
+                return self._find(name, ())
+            except GpuxError:  # it is damaged
+                return None
 
     def _find(self, name: str, tasks: Sequence[str]) -> StoredModel | None:
         try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from starlette.responses import Response
 
 from gpux.server.api.endpoint import Call
 from gpux.server.api.legacy import opened
-from gpux.server.api.legacy.shapes import loaded_models, not_found
+from gpux.server.api.legacy.shapes import not_found, states_of
 from gpux.server.http import json_response
 from gpux.server.registry import iso
 
@@ -39,10 +41,10 @@ class MessageAnswer(msgspec.Struct):
 async def get_cache(call: Call) -> Response:
     """Every loaded model: under each id that it is registered by, else under the name that it was loaded by."""
     types = {model.model_id: model.model_type for model in (await call.core.registry.contents()).models}
-    named = await loaded_models(call, types)
-    entries = list(named.items())
-    known = {id(one) for one in named.values()}
-    entries += [(one.name, one) for one in call.core.models.loaded() if id(one) not in known]
+    states = await states_of(call, types)
+    entries = [(name, state.loaded) for name, state in states.items() if state.loaded is not None]
+    known = {one for _, one in entries}
+    entries += [(one.name, one) for one in call.core.models.loaded() if one not in known]
     models = {
         name: CachedModel(iso(one.loaded_at), one.worker.info.device, types.get(name, one.task))
         for name, one in entries
@@ -52,15 +54,14 @@ async def get_cache(call: Call) -> Response:
 
 
 async def clear_cache(call: Call) -> Response:
-    """Unload every model, or the one of ``model_id``."""
+    """Unload every model, or the one of ``model_id``, after the requests that run on it."""
+    models = call.core.models
     model_id = call.query.get("model_id")
     if model_id is None:
-        for one in call.core.models.loaded():
-            await call.core.models.unload(one.name)
+        await asyncio.gather(*(models.unload(one.name) for one in models.loaded()))
         return json_response(MessageAnswer("All caches cleared"))
-    loaded = {one.name: one for one in call.core.models.loaded()} | await loaded_models(call, [model_id])
-    if model_id in loaded:
-        await call.core.models.unload(loaded[model_id].name)
+    if models.get(model_id) is not None:
+        await models.unload(model_id)
     elif await call.core.registry.get(model_id) is None:
         raise not_found(model_id)
     return json_response(MessageAnswer(f"Cache cleared for model '{model_id}'"))

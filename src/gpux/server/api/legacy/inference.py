@@ -160,7 +160,7 @@ async def _run(call: Call, model: Registered, work: Callable[[], Awaitable[T]]) 
     Raises:
         UsageError: the model is not stored.
     """
-    with stored(model):
+    with stored(call, model):
         result = await until_disconnected(call.request, work())
     try:
         await call.core.registry.used(model.model_id)

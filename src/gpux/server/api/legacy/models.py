@@ -175,7 +175,7 @@ async def load_model(call: Call) -> Response:
     content = await read_body(call.request, call.core.settings)
     body = decode_json(content, LoadBody) if content.strip() else LoadBody()
     found = await registered(call, model_id)
-    with stored(found):
+    with stored(call, found):
         if body.force_reload:
             await call.core.models.unload(model_id)
         loaded = await call.core.models.load(model_id)

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta
 
-from gpux.errors import GpuxError, ModelNotFoundError, NotStoredError, UsageError
+from gpux.errors import ModelNotFoundError, NotStoredError, UsageError
 from gpux.server.api.endpoint import Call
-from gpux.server.models import Loaded
+from gpux.server.models import ModelState
 from gpux.server.registry import Registered
 
+#: Phase of a model -> the status of a registered model; of others it is ``available``.
+_STATUS = {"waiting": "loading", "loading": "loading", "loaded": "loaded", "failed": "error", "down": "error"}
 #: Values of the documented parameters of generation.
 MaxNewTokens = Annotated[int, Meta(ge=1, le=1 << 31)]
 Temperature = Annotated[float, Meta(ge=0, le=1e6)]
@@ -79,16 +81,17 @@ def not_found(model_id: str) -> NotStoredError:
 
 
 @contextmanager
-def stored(model: Registered) -> Iterator[None]:
-    """Name what is missing where a registered model is not stored: 404 would say that it has to be registered.
+def stored(call: Call, model: Registered) -> Iterator[None]:
+    """Say what is missing where a registered model is not stored: 404 would say that it has to be registered.
 
     Raises:
-        UsageError: with the command that stores it.
+        UsageError: with the command that stores it, or why the pull failed.
     """
     try:
         yield
     except ModelNotFoundError as error:
-        raise UsageError(f"Model '{model.model_id}' is registered, but not stored here", hint=error.hint) from error
+        what = f"and cannot be pulled: {error.message}" if call.core.settings.allow_pull else "but not stored here"
+        raise UsageError(f"Model '{model.model_id}' is registered, {what}", hint=error.hint) from error
 
 
 def require(body: Any, *fields: str) -> None:
@@ -120,7 +123,7 @@ def check_parameters(parameters: Mapping[str, Any] | None) -> None:
 async def shown(call: Call, models: Iterable[Registered]) -> list[Model]:
     """Registered models as answers show them."""
     found = list(models)
-    loaded = await loaded_models(call, (one.model_id for one in found))
+    states = await states_of(call, (one.model_id for one in found))
     return [
         Model(
             one.model_id,
@@ -131,27 +134,21 @@ async def shown(call: Call, models: Iterable[Registered]) -> list[Model]:
             one.added_date,
             one.last_used,
             one.usage_count,
-            "loaded" if one.model_id in loaded else "available",
+            _STATUS.get(states[one.model_id].phase, "available") if one.model_id in states else "available",
         )
         for one in found
     ]
 
 
-async def loaded_models(call: Call, model_ids: Iterable[str]) -> dict[str, Loaded]:
-    """Those of the ids whose models are loaded."""
+async def states_of(call: Call, model_ids: Iterable[str]) -> dict[str, ModelState]:
+    """What the models of these ids are doing; without those that are neither loaded nor in the course of it."""
     models = call.core.models
-    loaded = {str(one.model.path): one for one in models.loaded()}
-    ids = list(model_ids) if loaded else []
+    states = {str(one.model.path): one for one in models.states() if one.model is not None}
+    ids = list(model_ids) if states else []
 
-    def find() -> dict[str, Loaded]:
-        found = {}
-        for model_id in ids:
-            try:
-                path = str(models.find(model_id).path)
-            except GpuxError:  # it is not stored
-                continue
-            if path in loaded:
-                found[model_id] = loaded[path]
-        return found
+    def find() -> dict[str, ModelState]:
+        stored = ((model_id, models.get(model_id)) for model_id in ids)
+        paths = {model_id: str(model.path) for model_id, model in stored if model is not None}
+        return {model_id: states[path] for model_id, path in paths.items() if path in states}
 
     return await asyncio.to_thread(find) if ids else {}
