@@ -122,18 +122,20 @@ def _help(command: click.Command, title: str) -> str:
 
 
 def errors() -> str:
-    """The tree, and a table of codes and exit codes."""
+    """The tree, and a table of codes, exit codes and HTTP statuses."""
     tree = inspect.getdoc(sys.modules["gpux.errors"]) or ""
     drawing = tree.split("::\n\n", 1)[1].split("\n\n``code``", 1)[0]
     rows = [
-        f"| `{code}` | `{kind.__name__}` | {kind.exit_code} | {(inspect.getdoc(kind) or '').splitlines()[0]} |"
+        f"| `{code}` | `{kind.__name__}` | {kind.exit_code} | {kind.http_status} | "
+        f"{(inspect.getdoc(kind) or '').splitlines()[0]} |"
         for code, kind in sorted(error_types().items(), key=lambda item: (item[1].exit_code, item[0]))
     ]
     return (
         f"{NOTE}# Errors\n\nEvery error is a `gpux.errors.GpuxError`, with a stable `code`, a `hint` (the next thing "
         "to do) and `to_dict()`.\nThe command line ends with the exit code; with `--json` it prints "
-        f'`{{"error": …}}` on stdout.\n\n```text\n{drawing}\n```\n\n'
-        "| code | class | exit code | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        f'`{{"error": …}}` on stdout. `gpux serve` answers with the '
+        f"status, unless an API has another one for the error.\n\n```text\n{drawing}\n```\n\n"
+        "| code | class | exit code | status | meaning |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -31,6 +31,7 @@ EXIT_CODES = {
         *["RunError", "SessionError"],
         *["AddressError", "BusyError", "DeadlineError", "DoesNotFitError", "ForbiddenError", "OverloadedError"],
         *["ServerError", "SlowReaderError", "TooLargeError", "UnauthorizedError", "WorkerDiedError"],
+        *["HostError", "MediaTypeError", "MethodError", "PathNotFoundError", "SlowClientError", "TooManyAttemptsError"],
     ],
     130: ["CancelledError"],
 }

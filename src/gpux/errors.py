@@ -47,8 +47,14 @@
     │   └── NumericError           the outputs of the model are NaN
     ├── ServerError                a request to `gpux serve`, or the server itself
     │   ├── UnauthorizedError      no key, or an unknown one
-    │   ├── ForbiddenError         the key, the origin or the host does not allow the request
+    │   ├── ForbiddenError         the key or the origin does not allow the request
+    │   ├── HostError              the ``Host`` header names a host that the server does not answer for
+    │   ├── PathNotFoundError
+    │   ├── MethodError            the path has no such method
+    │   ├── MediaTypeError         a body of a type or an encoding that the path does not take
     │   ├── TooLargeError          a body or one of its parts
+    │   ├── SlowClientError        a body did not arrive in time
+    │   ├── TooManyAttemptsError   an address sent too many wrong keys
     │   ├── BusyError              the model's queue, or the memory of its KV caches, is full
     │   ├── OverloadedError        the machine cannot take the model now
     │   ├── DoesNotFitError        the machine can never take the model
@@ -87,6 +93,7 @@ __all__ = [
     "ForbiddenError",
     "GatedModelError",
     "GpuxError",
+    "HostError",
     "HubServerError",
     "InputError",
     "InvalidReferenceError",
@@ -94,6 +101,8 @@ __all__ = [
     "JobNotFoundError",
     "ManagerError",
     "ManifestError",
+    "MediaTypeError",
+    "MethodError",
     "ModelNotFoundError",
     "NetworkError",
     "NoWeightsError",
@@ -103,15 +112,18 @@ __all__ = [
     "OfflineError",
     "OutOfMemoryError",
     "OverloadedError",
+    "PathNotFoundError",
     "ProofError",
     "RateLimitError",
     "RevisionNotFoundError",
     "RunError",
     "ServerError",
     "SessionError",
+    "SlowClientError",
     "SlowReaderError",
     "StorageError",
     "TooLargeError",
+    "TooManyAttemptsError",
     "ToolchainError",
     "ToolchainMissingError",
     "UnauthorizedError",
@@ -506,6 +518,48 @@ class ForbiddenError(ServerError):
 
     code = "forbidden"
     http_status = 403
+
+
+class HostError(ServerError):
+    """The ``Host`` header is missing, or names a host that the server does not answer for."""
+
+    code = "host"
+    http_status = 421
+
+
+class PathNotFoundError(ServerError):
+    """No API has this path."""
+
+    code = "path_not_found"
+    http_status = 404
+
+
+class MethodError(ServerError):
+    """The path has no such method; ``details["allow"]`` has those that it has."""
+
+    code = "method"
+    http_status = 405
+
+
+class MediaTypeError(ServerError):
+    """The body has a type, a charset or an encoding that the path does not take."""
+
+    code = "media_type"
+    http_status = 415
+
+
+class SlowClientError(ServerError):
+    """The body of a request did not arrive in time."""
+
+    code = "slow_client"
+    http_status = 408
+
+
+class TooManyAttemptsError(ServerError):
+    """An address sent too many wrong keys; ``details`` has ``retry_after`` in seconds."""
+
+    code = "too_many_attempts"
+    http_status = 429
 
 
 class TooLargeError(ServerError):

@@ -94,7 +94,7 @@ def test_every_command_has_its_help(name: str, capsys: Captured) -> None:
     assert capsys.readouterr().out.startswith(f"Usage: gpux {name} ")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("toolchain", "auth", "completion")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("toolchain", "auth", "completion", "keys")])
 def test_every_command_that_prints_data_prints_json(name: str, capsys: Captured) -> None:
     run([name, "--help"])
     shown = capsys.readouterr().out
@@ -372,7 +372,7 @@ def test_the_group_lists_its_commands() -> None:
     assert gpux.list_commands(context) == list(COMMANDS)
     assert gpux.get_command(context, "pulll") is None
     groups = {name for name in COMMANDS if isinstance(gpux.get_command(context, name), click.Group)}
-    assert groups == {"toolchain", "auth", "jobs", "catalog"}
+    assert groups == {"toolchain", "auth", "jobs", "catalog", "keys"}
 
 
 # Figures

@@ -28,6 +28,7 @@ COMMANDS = {
     "load": "Load a model into the running server.",
     "unload": "Unload models of the running server.",
     "stop": "Stop the running server.",
+    "keys": "Create, list and revoke keys of the server.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",
     "import": "Add models to the catalog: their metadata, without weights.",

@@ -11,19 +11,21 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from gpux.errors import GpuxError
-from gpux.server.api import legacy, native, openai, system
-from gpux.server.api.endpoint import Api, not_found, routes, wrong_method
+from gpux.server.api import legacy, native, openai, session, system
+from gpux.server.api.endpoint import Api, method_not_allowed, not_found, routes
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
 from gpux.server.middleware import Observed
 from gpux.server.openapi import document
+from gpux.server.security.guard import Guard
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (openai.API, legacy.API, native.API, system.API)
+APIS: tuple[Api, ...] = (openai.API, legacy.API, native.API, session.API, system.API)
 
 
 def api_of(path: str) -> Api:
@@ -54,9 +56,12 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
         path = request.scope["path"]
         return not_found(api_of(path), path)
 
-    async def other_method(request: Request, error: Exception) -> Response:
-        path = request.scope["path"]
-        return wrong_method(api_of(path), request.method, path)
+    async def wrong_method(request: Request, error: Exception) -> Response:
+        fitting = [
+            one for one in app.routes if isinstance(one, Route) and one.matches(request.scope)[0] == Match.PARTIAL
+        ]
+        allow = ", ".join(sorted({method for one in fitting for method in one.methods or ()}))
+        return method_not_allowed(api_of(request.scope["path"]), request.method, allow)
 
     def respond(path: str, error: GpuxError) -> Response:
         return api_of(path).respond(error)
@@ -65,9 +70,14 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
         routes=[route for api in APIS for route in routes(api, core)],
         lifespan=lifespan,
         # The first one is the outermost: what the others refuse has an id, a line in the log and a count too.
-        middleware=[Middleware(Observed, metrics=metrics, respond=respond)],
-        exception_handlers={404: unknown, 405: other_method},
+        middleware=[
+            Middleware(Observed, metrics=metrics, respond=respond),
+            Middleware(Guard, settings=core.settings, refuse=respond),
+        ],
+        exception_handlers={404: unknown, 405: wrong_method},
     )
+    app.router.redirect_slashes = False  # the address of a redirection would be made of the Host header
+    Guard(app, core.settings, respond)  # an invalid setting is an error now, and not at the first request
     app.state.core = core
     app.state.metrics = metrics
     app.state.openapi = cache(lambda: msgspec.json.encode(document(APIS)))  # written at the first request for it

@@ -31,6 +31,8 @@ from gpux.server.app import create_app
 from gpux.server.core import Core
 from gpux.server.events import Event
 from gpux.server.logs import configure
+from gpux.server.security.connections import uvicorn_arguments
+from gpux.server.security.hosts import check_bind
 from gpux.server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ def serve(settings: ServerSettings, callbacks: Callbacks | None = None) -> None:
         GpuxError: a model of the settings cannot be loaded.
         KeyboardInterrupt: a signal arrived before the server was ready.
     """
+    check_bind(settings)
     configure(settings.access_log)
     app = create_app(settings)
     sockets = listen(settings.host, settings.port, settings.gpux)
@@ -83,6 +86,7 @@ class _Server(uvicorn.Server):
             server_header=False,
             date_header=False,
             lifespan="off",
+            **uvicorn_arguments(app.state.core.settings),
             timeout_graceful_shutdown=round(_LAST_EVENTS),
         )
         super().__init__(config)

@@ -40,6 +40,10 @@ class ServerSettings:
     cache_bytes: int | None = None  #: of the KV caches of one model; None: by the memory that is available
     max_body: int = 32 << 20  #: of a request
     body_timeout: float = 30.0  #: for a request's body to arrive
+    send_timeout: float = 60.0  #: for a client to read a part of an answer
+    max_connections: int = 1000  #: at the same time; more are answered with 503
+    max_inputs: int = 2048  #: texts, prompts or files of a request
+    max_text: int = 4 << 20  #: characters of one text
     request_timeout: float | None = None  #: of one answer; None: no limit
     reader_pieces: int = 2048  #: of one answer that the client has not read, each a token or a few
     reader_seconds: float = 10.0  #: with more unread pieces until the answer is ended
@@ -48,7 +52,8 @@ class ServerSettings:
     gpux: Settings = field(default_factory=Settings.from_env)  #: folders, token, offline
 
     def __post_init__(self) -> None:
-        for name in ("max_queue", "max_loads", "max_rows", "max_body", "reader_pieces"):
+        at_least_one = ("max_queue", "max_loads", "max_rows", "max_body", "reader_pieces")
+        for name in (*at_least_one, "max_connections", "max_inputs", "max_text"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1")
         for name in ("max_memory", "max_models", "cache_bytes"):

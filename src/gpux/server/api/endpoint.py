@@ -17,9 +17,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gpux.errors import GpuxError, InputError, OverloadedError, RunError
+from gpux.errors import GpuxError, MethodError, OverloadedError, PathNotFoundError, RunError, SlowClientError
 from gpux.server.core import Core
 from gpux.server.http import read_json
+from gpux.server.security.redaction import public
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,6 +28,8 @@ T = TypeVar("T")
 #: What a key allows: ``read`` lists and describes, ``infer`` runs models, ``manage`` loads, pulls and removes them.
 #: ``open`` needs no key.
 Scope = Literal["open", "read", "infer", "manage"]
+#: Status in logs of a request whose client left before the answer; it is not sent.
+CLIENT_LEFT = 499
 #: (error, its HTTP status) -> the body of the response
 ErrorBody = Callable[[GpuxError, int], Mapping[str, Any]]
 
@@ -63,6 +66,11 @@ class Endpoint:
     query: Mapping[str, str] | None = None  #: parameter of the query -> description
     summary: str = ""
 
+    def __post_init__(self) -> None:
+        # A page of another site can make a browser send GET requests.
+        if self.method == "GET" and self.scope not in ("open", "read"):
+            raise ValueError(f"GET {self.path} changes nothing, so that its scope is open or read")
+
 
 @dataclass(frozen=True)
 class Api:
@@ -71,11 +79,15 @@ class Api:
     name: str
     prefix: str  #: paths that begin with it and match no endpoint are 404 in this API's shape
     endpoints: tuple[Endpoint, ...]
-    error_body: ErrorBody
+    shape: ErrorBody  #: of its errors; :meth:`error_body` is what callers use
     #: status of an error in this API, where it differs from the error's own
     statuses: Callable[[GpuxError], int] = lambda error: error.http_status
     #: further headers of the response for an error
     headers: Callable[[GpuxError], Mapping[str, str]] = lambda error: {}
+
+    def error_body(self, error: GpuxError, status: int) -> Mapping[str, Any]:
+        """What a client gets of an error, in this API's shape; see :func:`gpux.server.security.redaction.public`."""
+        return self.shape(public(error), status)
 
     def respond(self, error: GpuxError) -> Response:
         """The response for an error."""
@@ -83,7 +95,11 @@ class Api:
         headers = dict(self.headers(error))
         if (seconds := error.details.get("retry_after")) is not None:
             headers["retry-after"] = str(max(1, round(seconds)))
-        if error.details.get("stopping"):
+        if status == 401:
+            headers["www-authenticate"] = "Bearer"
+        if (methods := error.details.get("allow")) is not None:
+            headers["allow"] = methods
+        if isinstance(error, SlowClientError) or error.details.get("stopping"):
             headers["connection"] = "close"
         body = msgspec.json.encode(self.error_body(error, status))
         return Response(body, status, headers, media_type="application/json")
@@ -109,11 +125,11 @@ def _endpoint(api: Api, endpoint: Endpoint, core: Core) -> Callable[[Request], A
             return await endpoint.handler(Call(request, core, body))
         except GpuxError as error:
             return api.respond(error)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_LEFT)  # nobody reads it
         except asyncio.CancelledError:
             if core.draining:  # the deadline of running requests has passed
                 return api.respond(stopping())
-            raise
-        except ClientDisconnect:
             raise
         except Exception:
             log.exception("%s %s failed", endpoint.method, endpoint.path)
@@ -134,15 +150,16 @@ def stopping() -> GpuxError:
 
 def not_found(api: Api, path: str) -> Response:
     """The response for a path that is not of the API."""
-    response = api.respond(InputError(f"no such path: {path}", hint="The documentation lists the paths of each API."))
-    response.status_code = 404
-    return response
+    error = PathNotFoundError(f"no such path: {path}", hint="The documentation lists the paths of each API.")
+    return api.respond(error)
 
 
-def wrong_method(api: Api, method: str, path: str) -> Response:
-    """The response for a path of the API that takes other methods."""
-    response = api.respond(
-        InputError(f"{path} does not take {method}", hint="The documentation lists the methods of each path.")
-    )
-    response.status_code = 405
-    return response
+def method_not_allowed(api: Api, method: str, allow: str) -> Response:
+    """The response for a method that a path does not have.
+
+    Args:
+        api: of the path.
+        method: of the request.
+        allow: those that the path has, separated by commas.
+    """
+    return api.respond(MethodError(f"this path has no method {method}", hint=f"Use {allow}.", allow=allow))

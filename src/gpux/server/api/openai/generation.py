@@ -17,6 +17,7 @@ from gpux.server.api.openai.parameters import Bias, Sampling, check
 from gpux.server.api.openai.replies import Replies
 from gpux.server.http import event, event_stream, json_response, until_disconnected
 from gpux.server.models import Loaded
+from gpux.server.security.redaction import public
 from gpux.server.workers import messages
 from gpux.server.workers.messages import Generate, Generated, Piece
 
@@ -128,7 +129,7 @@ async def _events(replies: Replies, count: int, body: Sampling, shape: Shape) ->
                     yield event({**head, "choices": [], "usage": usage(reply, body.n or 1)})
         yield b"data: [DONE]\n\n"
     except GpuxError as error:
-        yield event(error_body(error, status_of(error)))
+        yield event(error_body(public(error), status_of(error)))
 
 
 def _head(body: Sampling, kind: str) -> dict[str, Any]:
