@@ -16,7 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.pipelines.writer import writer
 from tests.server import running
+
+from gpux.store import Store
 
 ROOT = Path(__file__).parent.parent
 CLIENTS = ROOT / "tests" / "clients"
@@ -72,6 +75,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
         "GPUX_CLASSIFIER": running.CLASSIFIER,
         "GPUX_MASKS": running.MASKS,
         "GPUX_SMALL": arguments.small,
+        "GPUX_LEGACY_DOCUMENT": str(ROOT / "tests" / "server" / "api" / "legacy" / "integration.md"),
     }
     inherited = {**os.environ, "NO_PROXY": "127.0.0.1,localhost", "PYTHONPATH": str(CLIENTS)}
     if arguments.url:
@@ -79,7 +83,9 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
         return
     with tempfile.TemporaryDirectory(prefix="gpux-clients-") as name:
         home = Path(name)
-        running.fill(home)
+        settings = running.fill(home)
+        with tempfile.TemporaryDirectory() as folder:  # under the id that the document of the legacy API names
+            running.put(Store(settings.store), writer(Path(folder)), "gpt2")
         names["GPUX_SMALL"] = _pull_small(home)
         with running.serving(home) as server:
             yield {**inherited, **names, "GPUX_URL": server.url}
