@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 from starlette.responses import Response
 
-from gpux.describe.fitting import gpus
 from gpux.server.api.endpoint import Call
 from gpux.server.http import json_response
 
@@ -102,6 +101,8 @@ async def dependencies(call: Call) -> Response:
 
 @cache
 def _dependencies() -> Dependencies:
+    from gpux.describe.fitting import gpus  # deferred, for the time of the start
+
     runs = find_spec("onnxruntime")
     places = [] if runs is None else list(runs.submodule_search_locations or ())
     cuda = any(list(Path(place, "capi").glob("*onnxruntime_providers_cuda.*")) for place in places)

@@ -22,7 +22,6 @@ from gpux.server.api.native.streams import live
 from gpux.server.core import Core
 from gpux.server.http import event_stream, json_response, until_disconnected
 from gpux.system.machine import available_memory
-from gpux.upkeep.inventory import usage
 
 
 async def get_server(call: Call) -> Response:
@@ -59,6 +58,8 @@ async def get_server(call: Call) -> Response:
 
 async def disk(call: Call) -> Response:
     """Disk usage of the store and of the source cache, in bytes."""
+    from gpux.upkeep.inventory import usage  # deferred, for the time of the start
+
     settings = call.core.settings.gpux
     found = await asyncio.to_thread(lambda: usage(settings=settings))
     return json_response(without_places(found.to_dict()))
