@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import click
 from gpux.cli.quantities import Duration, Size
 from gpux.cli.references import complete
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import UnsupportedError, UsageError
+from gpux.errors import GpuxError, UnsupportedError, UsageError
 from gpux.model.reference import ModelRef
+from gpux.model.units import format_duration
 from gpux.system.words import counted
 
 if TYPE_CHECKING:
@@ -59,6 +61,20 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
 @click.option("--max-rows", type=click.IntRange(min=1), default=8, show_default=True, help="Texts generated at once.")
 @click.option("--cache-memory", type=Size(), help="Memory of the KV caches of one model. Default: what is available.")
 @click.option("--max-queue", type=click.IntRange(min=1), default=512, show_default=True, help="Requests of one model.")
+@click.option(
+    "--batch-wait",
+    type=Duration(),
+    default="3ms",
+    show_default=True,
+    help="Time that a request waits for others to share its batch.",
+)
+@click.option(
+    "--load-timeout",
+    type=Duration(),
+    default="1m",
+    show_default=True,
+    help="Time that a request waits for memory for its model.",
+)
 @click.option("--max-body", type=Size(), default="32MiB", show_default=True, help="Size of one request.")
 @click.option("--request-timeout", type=Duration(), help="End a request after this time. Default: no limit.")
 @click.option(
@@ -170,10 +186,12 @@ def _serve(terminal: Terminal, settings: ServerSettings) -> None:
             terminal.say(line)
 
     def stopping(running: int) -> None:
+        over = "\r" if sys.stderr.isatty() else ""  # the terminal has written ^C
         if running:
-            terminal.say(f"Stopping when {counted(running, 'request')} ended. Ctrl-C again stops at once.")
+            limit = format_duration(settings.drain_timeout)
+            terminal.say(f"{over}Stopping: {counted(running, 'request')} may run for {limit}. Ctrl-C again stops at once.")
         else:
-            terminal.say("Stopped.")
+            terminal.say(f"{over}Stopped.")
 
     serve(settings, Callbacks(started, stopping))
 
@@ -185,7 +203,10 @@ def _screen(url: str, core: Core) -> list[str]:
 
     settings = core.settings
     listing = core.models.listing()
-    named = {core.models.find(name).path for name in settings.models}
+    named = set()
+    for name in settings.models:
+        with suppress(GpuxError):  # the log has the error
+            named.add(core.models.find(name).path)
     models = [
         f"{one.name}  {one.task}, {one.precision}, {figures.size(one.bytes)}"
         for one in listing
