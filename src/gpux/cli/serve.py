@@ -189,7 +189,9 @@ def _serve(terminal: Terminal, settings: ServerSettings) -> None:
         over = "\r" if sys.stderr.isatty() else ""  # the terminal has written ^C
         if running:
             limit = format_duration(settings.drain_timeout)
-            terminal.say(f"{over}Stopping: {counted(running, 'request')} may run for {limit}. Ctrl-C again stops at once.")
+            terminal.say(
+                f"{over}Stopping: {counted(running, 'request')} may run for {limit}. Ctrl-C again stops at once."
+            )
         else:
             terminal.say(f"{over}Stopped.")
 
