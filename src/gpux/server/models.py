@@ -31,7 +31,7 @@ from gpux.errors import (
 from gpux.model.tasks import canonical
 from gpux.model.units import format_bytes
 from gpux.model.variant import StoredModel
-from gpux.server import context
+from gpux.server import context, memory
 from gpux.server.cores import Cores
 from gpux.server.events import Events
 from gpux.server.names import Listed, Names
@@ -47,10 +47,6 @@ from gpux.system.machine import available_memory, cpu_threads, memory_limit
 
 log = logging.getLogger(__name__)
 
-#: Bytes of a worker process without a model.
-PROCESS = 100 << 20
-#: Loaded bytes for each byte of weights, before the first load of a model has been measured.
-FACTOR = 1.2
 #: Seconds between two looks at the memory of loaded models.
 LOOK = 10.0
 #: Deaths within :data:`DEATHS_WITHIN` seconds after which a model stays down until it is loaded explicitly.
@@ -224,11 +220,15 @@ class Models:
         """
         return self._state_of(self._slot(self.find(name)))
 
-    def ready(self) -> bool:
-        """Whether every model that was named at the start has been loaded."""
-        return all(
-            isinstance(one, _Slot) and one.load_seconds > 0 and one.phase != "down" for one in self._preloads.values()
-        )
+    def unready(self) -> dict[str, str]:
+        """The models named at the start that have not been loaded, or died too often: name -> what is the matter."""
+        found = {}
+        for name, preload in self._preloads.items():
+            if not isinstance(preload, _Slot):
+                found[name] = "is not loaded yet" if preload is None else "could not be loaded"
+            elif preload.phase == "down" or not preload.load_seconds:
+                found[name] = "is not loaded yet" if preload.error is None else "could not be loaded"
+        return found
 
     def queued(self) -> int:
         """Models that wait for memory."""
@@ -282,11 +282,12 @@ class Models:
         self._admit(slot)
         slot.pending += 1
         try:
+            began = time.monotonic()
             loaded = await self._open(slot)
             if keep is not None:
                 slot.keep_alive = loaded.keep_alive = keep
             loaded.answering += 1
-            self._stats.requests[slot.name] += 1
+            self._stats.granted(slot.name, time.monotonic() - began)
             if (request := context.current()) is not None:
                 request.model = slot.name
             try:
@@ -635,8 +636,8 @@ class Models:
                 slot.wanted, slot.keep_alive = True, math.inf
                 await self._open(slot)
             except GpuxError as error:
-                log.error("%s was not loaded: %s", name, error.message)  # noqa: TRY400 - a typed error has its reason
                 if not isinstance(self._preloads[name], _Slot):
+                    log.error("%s was not loaded: %s", name, error.message)  # noqa: TRY400 - its reason is known
                     self._preloads[name] = error
         for kept in list(self._kept):
             try:
@@ -658,14 +659,6 @@ class Models:
 
     # Memory
 
-    def _estimate(self, slot: _Slot) -> int:
-        """Bytes that the process will take."""
-        if slot.measured:
-            return slot.measured
-        weights = sum(file.size for file in slot.model.manifest.files)
-        cache = self._settings.cache_bytes or 0 if canonical(slot.model.task).endswith("generation") else 0
-        return int(PROCESS + FACTOR * weights + cache)
-
     async def _make_room(self, slot: _Slot) -> None:
         """Reserve memory for a model, and unload others for it where that is needed.
 
@@ -673,7 +666,7 @@ class Models:
             DoesNotFitError: it is larger than what there can be.
             OverloadedError: none became free in time, or too many models wait.
         """
-        needed = self._estimate(slot)
+        needed = slot.measured or memory.estimate(slot.model, self._settings.cache_bytes)
         self._refuse_too_large(slot, needed)
         if len(self._queue) >= self._settings.max_loads:
             raise self._overloaded(slot, f"{len(self._queue)} models wait for memory already")
@@ -719,7 +712,9 @@ class Models:
             )
 
     async def _try_room(self, slot: _Slot, needed: int) -> bool:
-        victims = self._victims(needed)
+        settings = self._settings
+        limits = memory.Limits(settings.max_models, settings.max_memory, available_memory())
+        victims = memory.victims(needed, self._held(), limits)
         if victims is None:
             return False
         slot.reserved = needed  # counted for every other load from here on
@@ -728,29 +723,17 @@ class Models:
             await asyncio.wait(ends)
         return True
 
-    def _victims(self, needed: int) -> list[_Slot] | None:
-        """The models to unload so that ``needed`` bytes fit, the least recently used first; None: it cannot be done."""
-        settings = self._settings
-        held = [slot for slot in self._slots.values() if slot.loaded is not None or slot.reserved]
-        sizes = {id(slot): self._size(slot) for slot in held}
-        used, available = sum(sizes.values()), available_memory()
-        growing = sum(max(0, slot.reserved - self._measured(slot)) for slot in held if slot.loaded is None)
-
-        def fits(victims: list[_Slot]) -> bool:
-            freed = sum(sizes[id(slot)] for slot in victims)
-            if settings.max_models is not None and len(held) - len(victims) + 1 > settings.max_models:
-                return False
-            if settings.max_memory is not None and used - freed + needed > settings.max_memory:
-                return False
-            return available is None or needed + growing <= available + freed
-
-        idle = [slot for slot in held if self._is_evictable(slot)]
-        victims: list[_Slot] = []
-        for candidate in sorted(idle, key=lambda slot: slot.loaded.used_at if slot.loaded is not None else 0.0):
-            if fits(victims):
-                break
-            victims.append(candidate)
-        return victims if fits(victims) else None
+    def _held(self) -> list[memory.Held[_Slot]]:
+        """The models that take memory."""
+        held = []
+        for slot in self._slots.values():
+            if slot.loaded is None and not slot.reserved:
+                continue
+            measured = self._measured(slot)
+            used_at = slot.loaded.used_at if slot.loaded is not None else 0.0
+            growth = max(0, slot.reserved - measured)
+            held.append(memory.Held(slot, max(slot.reserved, measured), self._is_evictable(slot), used_at, growth))
+        return held
 
     def _is_evictable(self, slot: _Slot) -> bool:
         loaded = slot.loaded
@@ -759,9 +742,6 @@ class Models:
     def _measured(self, slot: _Slot) -> int:
         worker = slot.loaded.worker if slot.loaded is not None else slot.starting
         return worker.memory_bytes() if worker is not None else 0
-
-    def _size(self, slot: _Slot) -> int:
-        return max(slot.reserved, self._measured(slot))
 
     # Unloading
 
@@ -822,16 +802,9 @@ class Models:
 
     def _shrink(self) -> None:
         """Unload idle models while all of them together take more than ``max_memory``: KV caches grow in use."""
-        limit = self._settings.max_memory
-        held = [slot for slot in self._slots.values() if slot.loaded is not None or slot.reserved]
-        sizes = {id(slot): self._size(slot) for slot in held}
-        total = sum(sizes.values())
-        idle = [slot for slot in held if self._is_evictable(slot)]
-        for slot in sorted(idle, key=lambda one: one.loaded.used_at if one.loaded is not None else 0.0):
-            if limit is None or total <= limit or len(held) == 1:
-                return
-            total -= sizes[id(slot)]
-            self._begin_end(slot, "evicted", 0.0)
+        if self._settings.max_memory is not None:
+            for slot in memory.surplus(self._held(), self._settings.max_memory):
+                self._begin_end(slot, "evicted", 0.0)
 
     # Bookkeeping
 

@@ -208,12 +208,15 @@ class Names:
         near = self._near(name[:LONGEST_NAME])
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
         try:
-            pull = f"`gpux pull {ModelRef.parse(name)}` stores it"
+            ref = ModelRef.parse(name)
         except InvalidReferenceError:
-            pull = "`gpux pull` stores models"
+            hint += "The list of models shows the names."
+        else:
+            hint += f"`gpux pull {ref}` stores it"
+            hint += ", and so does a server that runs with --allow-pull." if ref.scheme == "hf" else "."
         return ModelNotFoundError(
             f"the model {name[:LONGEST_NAME]!r} is not stored on this server",
-            hint=f"{hint}{pull}; a server that runs with --allow-pull does so by itself.",
+            hint=hint,
             model=name[:LONGEST_NAME],
             near=near,
         )

@@ -11,6 +11,7 @@ class Stats:
     """Counts since the start, by the name of the model; only names of stored models occur."""
 
     requests: Counter[str] = field(default_factory=Counter)  #: leases that were granted
+    wait_seconds: dict[str, float] = field(default_factory=dict)  #: sum over the requests, until the model was loaded
     loads: Counter[str] = field(default_factory=Counter)  #: that succeeded
     load_seconds: dict[str, float] = field(default_factory=dict)  #: sum over the loads
     load_failures: Counter[str] = field(default_factory=Counter)
@@ -24,3 +25,8 @@ class Stats:
     slow_readers: Counter[str] = field(default_factory=Counter)  #: requests whose client did not read
     overloaded: int = 0  #: requests that were refused since no memory became free
     pulls: int = 0  #: started for requests or by the API
+
+    def granted(self, model: str, waited: float) -> None:
+        """A request has the model after so many seconds."""
+        self.requests[model] += 1
+        self.wait_seconds[model] = self.wait_seconds.get(model, 0.0) + waited

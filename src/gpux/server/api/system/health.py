@@ -73,15 +73,7 @@ async def ready(call: Call) -> Response:
 def reasons(core: Core) -> list[str]:
     """Why the server does not answer every request as its settings want it."""
     found = ["the server is stopping"] if core.draining else []
-    loaded = {str(one.model.path): one for one in core.models.loaded() if one.worker.alive}
-    for number, name in enumerate(core.settings.models, 1):
-        try:
-            model = core.models.find(name)
-        except GpuxError:
-            found.append(f"model {number} of the start is not stored")
-            continue
-        if str(model.path) not in loaded:
-            found.append(f"{name} is not loaded")
+    found += [f"{name} {state}" for name, state in core.models.unready().items()]
     return found
 
 
