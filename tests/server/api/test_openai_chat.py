@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.pipelines.writer import LIMIT, expected
-from tests.server.running import CLASSIFIER, WRITER, Running
+from tests.server.running import CLASSIFIER, TURNS, WRITER, Running
 
 CHAT = [{"role": "user", "content": "abc"}]
 PROMPT = "<user>abc<assistant>"
@@ -86,6 +86,37 @@ def test_an_answer_ends_before_a_stop_text(server: Running) -> None:
     choice = chat(server, stop=["nowhere", whole[3:5], "a b", "x y", "z z"])["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == (whole[: whole.index(whole[3:5])], "stop")
     assert chat(server, stop=whole[3:5])["choices"][0] == choice
+
+
+def test_several_answers_are_streamed_with_their_numbers(server: Running) -> None:
+    more = {"n": 3, "seed": 7, "temperature": 1.5}
+    whole = chat(server, **more)
+    texts = [choice["message"]["content"] for choice in whole["choices"]]
+    assert len(set(texts)) == 3
+    assert whole["usage"]["prompt_tokens"] == 5
+    pieces, roles, ends = ["", "", ""], [0, 0, 0], [0, 0, 0]
+    for chunk in events(server, "/v1/chat/completions", {**BODY, **more}):
+        for choice in chunk["choices"]:
+            index = choice["index"]
+            pieces[index] += choice["delta"].get("content", "")
+            roles[index] += "role" in choice["delta"]
+            ends[index] += choice["finish_reason"] is not None
+    assert (pieces, roles, ends) == (texts, [1, 1, 1], [1, 1, 1])
+
+
+@pytest.mark.parametrize("model", [WRITER, TURNS])
+def test_log_probabilities_are_those_of_the_tokens(server: Running, model: str) -> None:
+    more = {"model": model, "logprobs": True, "top_logprobs": 2}
+    content = chat(server, **more)["choices"][0]["logprobs"]["content"]
+    assert "".join(one["token"] for one in content) == expected(PROMPT, 9)
+    for one in content:
+        best, second = one["top_logprobs"]
+        assert (best["token"], best["logprob"]) == (one["token"], one["logprob"])
+        assert second["logprob"] <= best["logprob"] <= 0
+        assert bytes(one["bytes"]).decode() == one["token"]
+    chunks = events(server, "/v1/chat/completions", {**BODY, **more})
+    logs = [choice["logprobs"] for chunk in chunks for choice in chunk["choices"]]
+    assert [one for log in logs if log is not None for one in log["content"]] == content
 
 
 def test_sampling_follows_the_seed_and_biases(server: Running) -> None:

@@ -62,6 +62,18 @@ def test_a_stream_has_the_pieces_of_every_prompt(server: Running) -> None:
     assert (chunks[-1]["choices"], chunks[-1]["usage"]["completion_tokens"]) == ([], 18)
 
 
+def test_log_probabilities_have_the_place_of_each_token(server: Running) -> None:
+    choice = complete(server, logprobs=2)["choices"][0]
+    logs = choice["logprobs"]
+    assert "".join(logs["tokens"]) == choice["text"]
+    assert logs["text_offset"] == list(range(9))
+    for token, logprob, top in zip(logs["tokens"], logs["token_logprobs"], logs["top_logprobs"], strict=True):
+        assert (len(top), top[token]) == (2, logprob)
+    chunks = [one["choices"][0]["logprobs"] for one in events(server, "/v1/completions", {**BODY, "logprobs": 2})]
+    assert [place for one in chunks if one is not None for place in one["text_offset"]] == list(range(9))
+    assert complete(server, logprobs=0)["choices"][0]["logprobs"]["top_logprobs"] is None
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [

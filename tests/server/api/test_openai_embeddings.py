@@ -55,6 +55,11 @@ def test_fewer_dimensions_have_the_length_one(server: Running, vectors: Any) -> 
     np.testing.assert_allclose(found, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-5)
 
 
+def test_tokens_are_counted(server: Running) -> None:
+    answer = server.post("/v1/embeddings", {"model": EMBEDDER, "input": ["a", "a a"]}).json()
+    assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] == 7
+
+
 def test_a_long_text_is_cut_only_on_request(server: Running) -> None:
     long = "a " * 200
     answer = server.post("/v1/embeddings", {"model": EMBEDDER, "input": ["a", long]})
