@@ -16,11 +16,13 @@ from gpux.errors import (
     ModelNotFoundError,
     OfflineError,
 )
+from gpux.server import models as module
 from gpux.server.events import Events
 from gpux.server.models import Models
 from gpux.server.pulls import Pulls, public
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
+from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.hub import Fault, HubServer
 
@@ -30,11 +32,15 @@ def gpux_settings(hub: HubServer, settings: Settings, tmp_path: Path) -> Setting
     return settings.with_overrides(home=tmp_path / "home", hf_cache=tmp_path / "hub")
 
 
-def test_a_request_pulls_its_model_once_and_gets_the_errors_of_the_hub(gpux_settings: Settings) -> None:
+def test_a_request_pulls_its_model_once_and_gets_the_errors_of_the_hub(
+    gpux_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.05)
     stats = Stats()
 
     async def scenario() -> None:
         models = Models(ServerSettings(port=0, gpux=gpux_settings, allow_pull=True), stats)
+        await models.start()
 
         async def request(name: str) -> str:
             async with models.lease(name, ("feature-extraction",)) as loaded:
@@ -51,6 +57,9 @@ def test_a_request_pulls_its_model_once_and_gets_the_errors_of_the_hub(gpux_sett
             for name in ("./folder", "https://example.org/a/b", "ollama:llama3"):
                 with pytest.raises(ModelNotFoundError):
                     await request(name)
+            Store(gpux_settings.store).removal_plan(models.stored()).execute()  # as gpux rm does in another process
+            while models.loaded() or models.listing():
+                await asyncio.sleep(0.01)
         finally:
             await models.close()
 

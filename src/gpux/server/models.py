@@ -56,7 +56,7 @@ DEATHS_WITHIN = 60.0
 BACKOFF = 0.5
 #: Seconds between two events of the progress of a load.
 PROGRESS = 0.25
-#: Most seconds that a client is told to wait.
+#: Most seconds for a client to wait, as an answer states it.
 LONGEST_WAIT = 600.0
 #: Seconds between two records of a model's use in the store.
 TOUCH = 60.0

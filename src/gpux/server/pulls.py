@@ -87,7 +87,7 @@ class Pulls:
         """One job.
 
         Raises:
-            JobNotFoundError: there is none with this id.
+            JobNotFoundError: no job has this id.
         """
         return await asyncio.to_thread(jobs.find, id, self._settings)
 
@@ -95,7 +95,7 @@ class Pulls:
         """Cancel a job; what was downloaded is kept. An ended job is returned unchanged.
 
         Raises:
-            JobNotFoundError: there is none with this id.
+            JobNotFoundError: no job has this id.
         """
         return await asyncio.to_thread(jobs.cancel, await self.find(id))
 
@@ -106,7 +106,7 @@ class Pulls:
         ``time``. Close the iterator to stop following: the job continues.
 
         Raises:
-            JobNotFoundError: there is none with this id, or it was removed meanwhile.
+            JobNotFoundError: no job has this id, or it was removed meanwhile.
         """
         job = await self.find(id)
         reader = EventReader(JobFolder(job.folder).events)
