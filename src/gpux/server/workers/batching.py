@@ -268,7 +268,7 @@ class Batcher:
         A session of one thread for each run is opened when it pays, which many small requests show only together.
         """
         first = self._pipeline.budget.one_thread_from
-        if first is not None and self._crowded >= 2 * first * self._pipeline.session.threads:
+        if first is not None and self._crowded >= first * self._pipeline.session.threads:
             units = max(units, first * self._pipeline.session.threads)
         session, runs, budget = self._pipeline.concurrency(units)
         return session, max(1, min(runs, self.cores)), budget
