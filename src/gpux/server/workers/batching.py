@@ -265,11 +265,12 @@ class Batcher:
     def _place(self, units: int) -> tuple[Session, int, int]:
         """The session for so many units, batches at once, and units of one batch; see ``Pipeline.concurrency``.
 
-        A session of one thread for each run is opened when it pays, which many small requests show only together.
+        A session of one thread for each run is opened when it pays, which many small requests show only together; and
+        when other models take cores, see ``use_cores`` of :mod:`gpux.server.workers.program`.
         """
-        first = self._pipeline.budget.one_thread_from
-        if first is not None and self._crowded >= first * self._pipeline.session.threads:
-            units = max(units, first * self._pipeline.session.threads)
+        first, threads = self._pipeline.budget.one_thread_from, self._pipeline.session.threads
+        if first is not None and (self._crowded >= first * threads or self.cores < threads):
+            units = max(units, first * threads)
         session, runs, budget = self._pipeline.concurrency(units)
         return session, max(1, min(runs, self.cores)), budget
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gpux.server.workers import framing
 from gpux.server.workers.messages import Cancel, Close, Failed, Open, UseCores
+from gpux.system.machine import core_groups
 
 if TYPE_CHECKING:
     from gpux.server.workers.engine import Engine
@@ -110,7 +111,7 @@ def _serve(incoming: queue.SimpleQueue[Any], engine: Engine) -> None:
             engine.cancel(message.id)
         elif isinstance(message, UseCores):
             use_cores(message.cores)
-            engine.use_cores(len(message.cores))
+            engine.use_cores(sum(not set(message.cores).isdisjoint(group) for group in core_groups()))
         elif not isinstance(message, Open):
             engine.submit(message)
 
@@ -132,7 +133,12 @@ def _limit_threads(threads: int) -> None:
 
 
 def use_cores(cores: list[int]) -> None:
-    """Run every thread of this process on these logical processors, where the system can do that."""
+    """Run every thread of this process on these logical processors, where the system can do that.
+
+    Of two busy workers on two cores, one core for each costs nothing against two cores for both: 71 and 72 texts of
+    all-MiniLM-L6-v2 a second of the processor, with two threads that sleep while they wait, where one worker alone has
+    77. With one thread it is 84, so that batches then run on one (:mod:`gpux.server.workers.batching`).
+    """
     if not hasattr(os, "sched_setaffinity"):
         return
     for task in Path("/proc/self/task").iterdir():
