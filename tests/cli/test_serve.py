@@ -181,3 +181,18 @@ def test_unload_needs_a_model_or_all() -> None:
 
     ended = CliRunner().invoke(unload_command, [])
     assert "either a model or --all" in str(ended.exception)
+
+
+def test_a_server_with_keys_is_managed_with_the_key_in_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    created = gpux(
+        tmp_path, "keys", "create", "ops", "--scope", "read", "--scope", "manage", "--file", str(file), "--json"
+    )
+    key = json.loads(created.stdout)["key"]
+    with serving(tmp_path, ["--api-key-file", str(file)]) as running:
+        refused = gpux(tmp_path, "ps")
+        assert refused.returncode == 10
+        assert "Set GPUX_API_KEY" in refused.stderr
+        assert gpux(tmp_path, "ps", GPUX_API_KEY=key).returncode == 0
+        assert "has stopped" in gpux(tmp_path, "stop", GPUX_API_KEY=key).stderr
+        assert running.process.wait() == 0

@@ -135,3 +135,10 @@ def test_a_host_that_is_not_of_this_machine_is_an_error(tmp_path: Path) -> None:
     error = json.loads(serve(tmp_path, "--host", "no-such-host.invalid").stdout)["error"]
     assert error["code"] == "address"
     assert "--host 127.0.0.1" in error["hint"]
+
+
+def test_an_address_that_other_machines_reach_needs_keys(tmp_path: Path) -> None:
+    ended = serve(tmp_path, "--host", "0.0.0.0", "--port", "0")
+    error = json.loads(ended.stdout)["error"]
+    assert (ended.returncode, error["code"]) == (2, "usage")
+    assert "gpux keys create" in error["hint"]
