@@ -113,14 +113,16 @@ def check_depth(body: bytes) -> None:
     if len(brackets) > 2 * MOST_NESTED:
         raise UsageError(f"the body has more than {MOST_NESTED} arrays and objects", hint="Send fewer inputs at once.")
     brackets = brackets.translate(_ONE_KIND)
-    # Each round removes the innermost level. What is not balanced is left, and refused by the decoder.
+    # Each round removes the innermost level. What is not balanced stays, and is no JSON.
     for _ in range(DEEPEST):
         inner = brackets.replace(b"[]", b"")
         if len(inner) == len(brackets):
             break
         brackets = inner
-    if len(brackets) > DEEPEST:
-        raise UsageError(f"the values of the body are nested deeper than {DEEPEST} levels", hint="Send flatter JSON.")
+    if brackets:
+        raise UsageError(
+            f"the body is not valid JSON, or nested deeper than {DEEPEST} levels", hint="Send a flat JSON object."
+        )
 
 
 def _param(message: str) -> str | None:

@@ -29,7 +29,6 @@ FOR_CLIENTS: tuple[type[GpuxError], ...] = (
     errors.GatedModelError,
     errors.NotStoredError,
     errors.JobNotFoundError,
-    errors.DeviceError,
     errors.InputError,
     errors.CacheMemoryError,
     errors.ServerError,
@@ -56,9 +55,9 @@ SENTENCES: dict[type[GpuxError], str] = {
     errors.OutOfMemoryError: "the server has too little memory to convert the model",
     errors.ProofError: "the converted model answers differently from the original",
     errors.RunError: "the model could not answer",
+    errors.DeviceError: "the device of the server cannot run the model",
     errors.SessionError: "onnxruntime failed to run the model",
     errors.NumericError: "the model computed no numbers: its outputs are NaN",
-    errors.AddressError: "the server cannot listen on its address",
 }
 #: Details that clients get: numbers, and names that they have sent themselves or can list.
 DETAILS = frozenset(
@@ -75,6 +74,10 @@ _PATHS = re.compile(
     r"(?<![\w:/.])(?:~|/(?:bin|boot|data|dev|etc|home|lib|lib64|media|mnt|opt|private|proc|root|run|sbin|snap|srv|sys|tmp"
     r"|usr|var|workspace|Users|Applications|Library|System|Volumes))/[^\s'\"`,;:)\]}>]*"
     r"|(?<!\w)[A-Za-z]:\\[^\s'\"`,;)\]}>]*"
+)
+#: What decoders of pictures, sounds and numbers say: it may hold addresses (CVE-2026-22778).
+_DECODERS = re.compile(
+    r"\b(cannot be (?:read|opened)(?: as a sound)?|is not valid base64|is not an array of numbers): .*", re.DOTALL
 )
 
 
@@ -93,10 +96,10 @@ def public(error: GpuxError) -> GpuxError:
 
 
 def clean(text: str) -> str:
-    """A text without paths of this machine, memory addresses and tokens."""
+    """A text without paths of this machine, memory addresses, tokens and reasons of decoders."""
     for folder in _own_folders():
         text = text.replace(folder, "…")
-    return _PATHS.sub("…", _SECRETS.sub("…", text))
+    return _PATHS.sub("…", _SECRETS.sub("…", _DECODERS.sub(r"\1", text)))
 
 
 def _detail(value: Any) -> Any:

@@ -14,6 +14,7 @@ from gpux.errors import ModelNotFoundError, NotStoredError, UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.models import ModelState
 from gpux.server.registry import Registered
+from gpux.server.security.redaction import public
 
 #: Phase of a model -> the status of a registered model; of others it is ``available``.
 _STATUS = {"waiting": "loading", "loading": "loading", "loaded": "loaded", "failed": "error", "down": "error"}
@@ -90,7 +91,9 @@ def stored(call: Call, model: Registered) -> Iterator[None]:
     try:
         yield
     except ModelNotFoundError as error:
-        what = f"and cannot be pulled: {error.message}" if call.core.settings.allow_pull else "but not stored here"
+        what = (
+            f"and cannot be pulled: {public(error).message}" if call.core.settings.allow_pull else "but not stored here"
+        )
         raise UsageError(f"Model '{model.model_id}' is registered, {what}", hint=error.hint) from error
 
 
