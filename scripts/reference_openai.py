@@ -77,7 +77,8 @@ A generation that the server ends because it stops is an error with the code `ca
 ## Usage
 
 `usage` counts the tokens of each prompt once, also with `n` above 1. `prompt_tokens_details.cached_tokens` are tokens
-of prompts whose keys and values were kept from an earlier request. Generated tokens include an end token.
+of prompts whose keys and values were kept from an earlier request. Generated tokens include an end token and those of a
+stop text, and so do log probabilities.
 
 ## Streams
 
@@ -87,7 +88,7 @@ a chat has the role, the last one the `finish_reason` and an empty `delta`. With
 `usage: null`. The last event is `data: [DONE]`.
 
 An error before the first text has its HTTP status. A later one is the event `data: {"error": {…}}`, after which the
-stream ends without `[DONE]`. While a model computes for longer than 15 seconds, comments (`: waiting`) keep the
+stream ends without `[DONE]`. While a model computes for longer than 15 seconds, comments (`: keep-alive`) keep the
 connection open. When the client leaves, the generation ends within two tokens.
 
 ## Errors

@@ -158,6 +158,7 @@ def test_sampling_follows_the_seed_and_biases(server: Running) -> None:
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"logit_bias": {"999": 1}}, "logit_bias"),
         ({"logit_bias": {"1": 101}}, "logit_bias[...]"),
         ({"stream": False, "stream_options": {"include_usage": True}}, "stream_options"),
         ({"chat_template_kwargs": {"a": 10**30}}, None),
@@ -188,3 +189,18 @@ def test_an_error_before_the_stream_has_its_own_status(server: Running) -> None:
     long = [{"role": "user", "content": "a" * LIMIT}]
     answer = server.post("/v1/chat/completions", {**BODY, "messages": long, "stream": True})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+@pytest.mark.parametrize("model", [WRITER, TURNS])
+def test_an_error_within_a_stream_is_its_last_event(server: Running, model: str) -> None:
+    # Each token may come once, so that all are forbidden before the answer may end.
+    more = {"model": model, "no_repeat_ngram_size": 1, "min_tokens": 55, "max_tokens": 58, "stream": True}
+    answer = server.post("/v1/chat/completions", {**BODY, **more})
+    assert answer.status_code == 200
+    *pieces, last, end = answer.text.split("\n\n")
+    assert len(pieces) > 20
+    assert end == ""
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert (error["type"], set(error)) == ("invalid_request_error", {"message", "type", "param", "code"})
+    assert "every next token is forbidden" in error["message"]
+    assert server.post("/v1/chat/completions", {**BODY, **more, "stream": False}).status_code == 400

@@ -21,8 +21,8 @@ from gpux.server.security.redaction import public
 from gpux.server.workers import messages
 from gpux.server.workers.messages import Generate, Generated, Piece
 
-#: Seconds without an event after which a stream sends a comment, so that no proxy closes it.
-KEEP_ALIVE = 15.0
+#: Seconds that a stream waits for its first text, so that an error before has an HTTP status.
+BEGIN = 15.0
 #: Tokens of an answer to a chat at most, where neither the request nor the context sets a smaller number.
 DEFAULT_TOKENS = 2048
 #: The least ``top_p`` of the model, which leaves the most likely token.
@@ -82,14 +82,14 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
         if not body.stream:
             raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
     count = len(request.inputs) * (body.n or 1)
-    replies = Replies(call.core, body.model, tasks, request, _prepared, shape.param)
+    replies = Replies(call.core, body.model, tasks, request, _prepared, shape.param, body.__struct_fields__)
     streams = False
     try:
         if not body.stream:
             return await until_disconnected(call.request, _whole(replies, count, body, shape))
-        await until_disconnected(call.request, replies.begin(KEEP_ALIVE))
+        await until_disconnected(call.request, replies.begin(BEGIN))
         streams = True
-        return event_stream(_events(replies, count, body, shape), replies.close)
+        return event_stream(_events(replies, count, body, shape), replies.close, on_error=_error_event)
     finally:
         if not streams:
             replies.close()
@@ -97,15 +97,14 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
 
 async def _whole(replies: Replies, count: int, body: Sampling, shape: Shape) -> Response:
     logs = [TokenLog() for _ in range(count)]
-    async for reply in replies.every(KEEP_ALIVE):
+    async for reply in replies:
         if isinstance(reply, Piece):
             logs[reply.number].add(reply)
-        elif isinstance(reply, Generated):
-            choices = [
-                shape.whole(index, one.text, finish_reason(one), logs[index])
-                for index, one in enumerate(reply.sequences)
-            ]
-            return json_response({**_head(body, shape.object), "choices": choices, "usage": usage(reply, body.n or 1)})
+            continue
+        choices = [
+            shape.whole(index, one.text, finish_reason(one), logs[index]) for index, one in enumerate(reply.sequences)
+        ]
+        return json_response({**_head(body, shape.object), "choices": choices, "usage": usage(reply, body.n or 1)})
     raise AssertionError("the replies ended before the result")
 
 
@@ -113,23 +112,22 @@ async def _events(replies: Replies, count: int, body: Sampling, shape: Shape) ->
     options = body.stream_options
     counts = options is not None and bool(options.include_usage)
     head = {**_head(body, shape.chunk), **({"usage": None} if counts else {})}
-    try:
-        for index in range(count):
-            if (first := shape.first(index)) is not None:
-                yield event({**head, "choices": [first]})
-        async for reply in replies.every(KEEP_ALIVE):
-            if reply is None:
-                yield b": waiting\n\n"
-            elif isinstance(reply, Piece):
-                yield event({**head, "choices": [shape.piece(reply)]})
-            else:
-                for index, one in enumerate(reply.sequences):
-                    yield event({**head, "choices": [shape.last(index, finish_reason(one))]})
-                if counts:
-                    yield event({**head, "choices": [], "usage": usage(reply, body.n or 1)})
-        yield b"data: [DONE]\n\n"
-    except GpuxError as error:
-        yield event(error_body(public(error), status_of(error)))
+    for index in range(count):
+        if (first := shape.first(index)) is not None:
+            yield event({**head, "choices": [first]})
+    async for reply in replies:
+        if isinstance(reply, Piece):
+            yield event({**head, "choices": [shape.piece(reply)]})
+            continue
+        for index, one in enumerate(reply.sequences):
+            yield event({**head, "choices": [shape.last(index, finish_reason(one))]})
+        if counts:
+            yield event({**head, "choices": [], "usage": usage(reply, body.n or 1)})
+    yield b"data: [DONE]\n\n"
+
+
+def _error_event(error: GpuxError) -> bytes:
+    return event(error_body(public(error), status_of(error)))
 
 
 def _head(body: Sampling, kind: str) -> dict[str, Any]:

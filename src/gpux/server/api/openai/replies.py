@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 
-from gpux.errors import CancelledError, ContextLengthError, GpuxError, InputError, RunError
+from gpux.errors import CancelledError, ContextLengthError, GpuxError, InputError, RunError, UsageError
 from gpux.server.core import Core
 from gpux.server.models import Loaded
 from gpux.server.workers.messages import Generate, Generated, Piece
 
 log = logging.getLogger(__name__)
+#: Replies that are held for a reader; those of a slower one wait in the worker's own queue, which has a limit.
+_AHEAD = 64
 
 
 class Replies:
@@ -29,6 +31,7 @@ class Replies:
         request: for its worker.
         prepare: completes the request by what is known of the loaded model.
         param: the parameter with the input, which errors of inputs name.
+        names: all parameters; an error of an option begins with its name.
     """
 
     def __init__(
@@ -39,10 +42,11 @@ class Replies:
         request: Generate,
         prepare: Callable[[Loaded, Generate], None],
         param: str,
+        names: Collection[str],
     ) -> None:
         self._core, self._model, self._tasks, self._request = core, model, tasks, request
-        self._prepare, self._param = prepare, param
-        self._arrived: asyncio.Queue[Piece | Generated | GpuxError] = asyncio.Queue()
+        self._prepare, self._param, self._names = prepare, param, names
+        self._arrived: asyncio.Queue[Piece | Generated | GpuxError] = asyncio.Queue(_AHEAD)
         self._first: Piece | Generated | None = None
         self._leased = asyncio.Event()
         self._task = asyncio.create_task(self._read())
@@ -54,16 +58,18 @@ class Replies:
             GpuxError: the first reply is an error, which still has an HTTP status of its own.
         """
         await self._leased.wait()
-        self._first = await self._next(seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                self._first = await self._next()
 
-    async def every(self, seconds: float) -> AsyncIterator[Piece | Generated | None]:
-        """Each reply; None when none arrived for this many seconds.
+    async def __aiter__(self) -> AsyncIterator[Piece | Generated]:
+        """Each reply.
 
         Raises:
             GpuxError: the request failed.
         """
         while True:
-            reply, self._first = self._first or await self._next(seconds), None
+            reply, self._first = self._first or await self._next(), None
             yield reply
             if isinstance(reply, Generated):
                 return
@@ -72,12 +78,8 @@ class Replies:
         """End the request, if it has not ended. May be called twice."""
         self._task.cancel()
 
-    async def _next(self, seconds: float) -> Piece | Generated | None:
-        try:
-            async with asyncio.timeout(seconds):
-                reply = await self._arrived.get()
-        except TimeoutError:
-            return None
+    async def _next(self) -> Piece | Generated:
+        reply = await self._arrived.get()
         if isinstance(reply, GpuxError):
             raise reply
         if isinstance(reply, Generated) and any(one.finish_reason == "cancelled" for one in reply.sequences):
@@ -91,21 +93,23 @@ class Replies:
                 self._leased.set()
                 async with aclosing(self._core.generate(loaded, self._request)) as replies:
                     async for reply in replies:
-                        self._arrived.put_nowait(reply)
+                        await self._arrived.put(reply)
         except GpuxError as error:
-            self._arrived.put_nowait(_of_request(error, self._param))
+            await self._arrived.put(self._of_request(error))
         except Exception:
             log.exception("a generation of %s failed", self._model)
-            self._arrived.put_nowait(RunError("the server failed to answer", hint="Its log has the reason."))
+            await self._arrived.put(RunError("the server failed to answer", hint="Its log has the reason."))
         finally:
             self._leased.set()
 
-
-def _of_request(error: GpuxError, param: str) -> GpuxError:
-    """An error of the pipeline in the words of a request."""
-    if not isinstance(error, InputError):
-        return error
-    hint = error.hint
-    if isinstance(error, ContextLengthError):  # its own hint names an option of the pipeline
-        hint = "Shorten it, or name a model with a longer context."
-    return type(error)(error.message, hint=hint, **{"param": param, **error.details})
+    def _of_request(self, error: GpuxError) -> GpuxError:
+        """An error of the pipeline in the words of the request."""
+        param, hint = None, error.hint
+        if isinstance(error, InputError):
+            param = self._param
+        elif isinstance(error, UsageError):
+            first = error.message.partition(" ")[0]
+            param = first if first in self._names else None
+        if isinstance(error, ContextLengthError):  # its own hint names an option of the pipeline
+            hint = "Shorten it, or name a model with a longer context."
+        return error if param is None else type(error)(error.message, hint=hint, **{"param": param, **error.details})
