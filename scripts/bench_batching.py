@@ -41,7 +41,8 @@ BETWEEN = 1.3  #: p95 of the time between two tokens of a stream, in steps of th
 OVERHEAD = 0.3  #: ms of a step outside onnxruntime, at most
 HEADER = (
     "| model | tokens/s of 1 stream | of 8 streams | of the static batch | 8 streams / 1 | goal | 8 streams / static "
-    "| goal | p95 between tokens / static step | goal | p95 of the worst stream | outside onnxruntime | goal |"
+    "| goal | p95 between tokens / static step | goal | of the worst stream | of the static batch itself "
+    "| outside onnxruntime | goal |"
 )
 
 
@@ -51,13 +52,16 @@ class Run:
 
     tokens: int
     seconds: float
-    step: float = 0.0  #: mean seconds of a step of the static batch
     between: list[list[float]] = field(default_factory=list)  #: seconds between the tokens of each stream
 
     @property
     def speed(self) -> float:
         """Tokens per second of all rows, from the call to the last token."""
         return self.tokens / self.seconds
+
+    def step(self) -> float:
+        """The median seconds between tokens."""
+        return float(np.median(np.concatenate(self.between)))
 
     def percentile(self) -> float:
         """The 95th percentile of the time between tokens, of all streams together."""
@@ -81,12 +85,20 @@ class Contenders:
         self.options: dict[str, Any] = {"max_new_tokens": NEW, "eos_token_id": (), "reuse_prefix": False}
 
     def static(self, rows: int) -> Run:
-        """The engine's static batch."""
+        """The engine's static batch, as ``pipe.generate`` runs it; the moment of each step is that of its first row."""
+        stamps: list[float] = []
         began = time.perf_counter()
-        found = self.pipe.generate(prompts(rows), batch_size=rows, **self.options)
+        call = self.pipe.resolve({**self.options, "batch_size": rows})
+        read = self.pipe.preprocess(prompts(rows), call)
+        writing = self.pipe._written(read, range(rows), call)
+        try:
+            while True:
+                if (piece := next(writing)).number == 0:
+                    stamps += [time.perf_counter()] * len(piece.tokens[:1])
+        except StopIteration as end:
+            found = end.value
         seconds = time.perf_counter() - began
-        timings = found[0][0].timings
-        return Run(sum(len(one.tokens) for each in found for one in each), seconds, timings.decode / timings.steps)
+        return Run(sum(len(one.tokens) for one in found), seconds, between=[np.diff(stamps).tolist()])
 
     def streams(self, rows: int) -> Run:
         """Streams that are requested at once; each token's moment is noted in the scheduler's thread."""
@@ -173,8 +185,9 @@ def _line(name: str, precision: str, found: dict[str, list[Run]], outside: float
     one, streams, static = found["one"], found["streams"], found["static"]
     gain = _ratio([run.speed for run in streams], [run.speed for run in one])
     held = _ratio([run.speed for run in streams], [run.speed for run in static])
-    between = _ratio([run.percentile() for run in streams], [run.step for run in static])
-    worst = _ratio([run.worst() for run in streams], [run.step for run in static])
+    between = _ratio([run.percentile() for run in streams], [run.step() for run in static])
+    worst = _ratio([run.worst() for run in streams], [run.step() for run in static])
+    own = _ratio([run.percentile() for run in static], [run.step() for run in static])
     speeds = (f"{statistics.median(run.speed for run in runs):.0f}" for runs in (one, streams, static))
     cells = (
         f"{name}, {precision}",
@@ -186,6 +199,7 @@ def _line(name: str, precision: str, found: dict[str, list[Run]], outside: float
         str(between),
         _goal("≤", BETWEEN, between.median <= BETWEEN),
         str(worst),
+        str(own),
         f"{outside:.2f} ms",
         _goal("≤", OVERHEAD, outside <= OVERHEAD),
     )

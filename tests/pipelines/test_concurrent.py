@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,33 @@ def test_closing_ends_what_waits_and_what_runs(pipe: TextGenerationPipeline) -> 
     generator.close()
     with pytest.raises(SessionError, match="closed"):
         submit(generator, "a cat")
+
+
+def test_a_generator_that_is_forgotten_ends_its_threads(pipe: TextGenerationPipeline) -> None:
+    generator = pipe.concurrent()
+    generator.generate(["a cat"], max_new_tokens=3)
+    generator.generate(["a cat"], max_new_tokens=3, num_beams=2)
+    loops = generator._finalizer.peek()[2][0]  # type: ignore[index]
+    threads = [loop._thread for loop in loops if loop._thread is not None]
+    assert len(threads) == 2 + generator.batches
+    del generator
+    wait_until(lambda: not any(thread.is_alive() for thread in threads))
+
+
+def test_a_generator_is_closed_by_a_callback(pipe: TextGenerationPipeline) -> None:
+    generator = pipe.concurrent()
+    every = [Replies() for _ in range(3)]
+
+    def closing(result: tuple[Generation, ...] | GpuxError) -> None:
+        generator.close()
+        every[0].done(result)
+
+    generator.submit("a cat", on_piece=every[0].pieces.append, on_done=closing, max_new_tokens=3)
+    for replies in every[1:]:
+        with suppress(SessionError):
+            generator.submit("b", on_piece=replies.pieces.append, on_done=replies.done, max_new_tokens=50)
+            replies.wait()
+    every[0].wait()
 
 
 def test_closing_a_stream_ends_its_request(generator: ConcurrentGenerator) -> None:

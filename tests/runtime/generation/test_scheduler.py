@@ -12,6 +12,7 @@ import pytest
 from gpux.errors import CacheMemoryError, ContextLengthError, GpuxError, RunError, UsageError
 from gpux.runtime.generation.choose.row import Emitted
 from gpux.runtime.generation.engine import calls
+from gpux.runtime.generation.engine.cache import CacheTensor
 from gpux.runtime.generation.engine.decoder import Decoder
 from gpux.runtime.generation.loops.request import DecodeRequest
 from gpux.runtime.generation.options import GenerationOptions
@@ -19,6 +20,7 @@ from gpux.runtime.generation.results import Timings
 from gpux.runtime.generation.scheduler.job import Job
 from gpux.runtime.generation.scheduler.prefixes import Prefixes
 from gpux.runtime.generation.scheduler.scheduler import Scheduler, bucket
+from gpux.runtime.generation.scheduler.slots import Slots
 from gpux.system.cancel import CancelToken
 from tests.runtime.generation.tiny_decoders import Opened, expected, written
 from tests.runtime.generation.tiny_graphs import POSITIONS, VOCABULARY, Kind, greedy
@@ -389,6 +391,46 @@ def test_closing_ends_everything(made: Opened) -> None:
     assert [answer.reasons for answer in answers] == [["cancelled"]] * 3
     assert all(isinstance(answer.result, Timings) for answer in answers)
     assert to.cache_bytes == to.prefix_bytes == 0
+
+
+class Device:
+    """Memory that the host reads and writes as a whole."""
+
+    device = "cuda"
+
+    def __init__(self, nbytes: int, device: str) -> None:
+        self.nbytes = nbytes
+        self._held = np.zeros(nbytes, np.uint8)
+
+    def read(self) -> Any:
+        return self._held.copy()
+
+    def write(self, data: Any) -> None:
+        self._held[: data.size] = data
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("axis", [2, 3])
+def test_slots_are_copied_kept_and_laid_out_again(device: str, axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if device == "cuda":
+        monkeypatch.setattr("gpux.runtime.generation.scheduler.slots.Buffer", Device)
+    shape = ("batch", 2, "past", 3) if axis == 2 else ("batch", 2, 3, "past")
+    tensors = [CacheTensor(name, name, dtype, shape, axis) for name, dtype in (("k", "float32"), ("v", "bfloat16"))]
+    slots = Slots(tensors, device)
+    slots.arrange(2, 4, {})
+    assert (slots.unit, slots.nbytes) == (6 * 4 + 6 * 2, 2 * 4 * 36)
+    given = [np.arange(18).reshape(3, 2, 3).astype(kind) for kind in (np.float32, np.uint16)]
+    slots.write(0, given, 3)
+    slots.copy(0, [0, 1], 2)
+    slots.arrange(5, 6, {0: 3, 1: 2})
+    slots.copy(1, [4], 2)
+    for slot, length in ((0, 3), (1, 2), (4, 2)):
+        for found, wanted in zip(slots.read(slot, length), given, strict=True):
+            np.testing.assert_array_equal(found, wanted[:length])
+    assert not any(part.any() for part in slots.read(2, 6))
+    assert slots.moves is False
+    slots.close()
+    assert slots.nbytes == 0
 
 
 @pytest.mark.parametrize("tokens", [1, 64, 65, 100, 129, 513, 1000, 4097, 100_000])

@@ -12,7 +12,6 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
@@ -88,13 +87,13 @@ class ConcurrentGenerator:
         self._pipe, self._scheduler = pipe, scheduler
         self._turns = _Turns()
         self._batch = None if scheduler is None else _Batch(scheduler)
-        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="gpux-prepare")
+        self._preparing = _Preparing()
         self._open = 0  # requests whose on_done was not called
         self._closed = False
         self._reported: Counter[int] = Counter()
         self._lock = threading.Lock()
-        loops = [loop for loop in (self._batch, self._turns) if loop is not None]
-        self._finalizer = weakref.finalize(self, _close, self._preparing, loops)
+        loops = [loop for loop in (self._preparing, self._batch, self._turns) if loop is not None]
+        self._finalizer = weakref.finalize(self, _close, loops)  # also at the end of the program
 
     def submit(
         self, item: Any, *, on_piece: OnPiece, on_done: OnDone, cancel: CancelToken | None = None, **options: Any
@@ -120,7 +119,8 @@ class ConcurrentGenerator:
             if self._closed:
                 raise SessionError("this generator is closed", hint="Make another one with concurrent().")
             self._open += 1
-            self._preparing.submit(self._prepare, item, options, cancel or CancelToken(), on_piece, on_done, submitted)
+            arguments = (item, options, cancel or CancelToken(), on_piece, on_done, submitted)
+            self._preparing.put(lambda: self._prepare(*arguments))
 
     def stream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> TextStreamer:
         """Generate the answer to one input, in pieces; leaving or closing the stream ends the request.
@@ -294,7 +294,13 @@ class _Loop:
         self.closed = False
 
     def _start(self) -> None:
-        """Start the thread, or wake it; the caller holds the lock."""
+        """Start the thread, or wake it; the caller holds the lock.
+
+        Raises:
+            SessionError: the loop is closed, and its thread may have ended.
+        """
+        if self.closed:
+            raise SessionError("this generator is closed", hint="Make another one with concurrent().")
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="gpux-generate", daemon=True)
             self._thread.start()
@@ -312,6 +318,31 @@ class _Loop:
             self._thread.join()
 
 
+class _Preparing(_Loop):
+    """The thread that prepares requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def put(self, prepare: Callable[[], None]) -> None:
+        """Queue a request."""
+        with self._changed:
+            self._start()
+            self._waiting.append(prepare)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._waiting or self.closed):
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                prepare = self._waiting.popleft()
+            prepare()
+            del prepare  # it refers to the generator, which may be forgotten while this thread waits
+
+
 class _Batch(_Loop):
     """The thread that runs a scheduler."""
 
@@ -323,8 +354,8 @@ class _Batch(_Loop):
     def put(self, job: Job) -> None:
         """Queue a job."""
         with self._changed:
-            self._arrived.append(job)
             self._start()
+            self._arrived.append(job)
 
     def close(self) -> None:
         """Cancel all jobs and free the cache."""
@@ -365,8 +396,8 @@ class _Turns(_Loop):
     def put(self, turn: _Turn) -> None:
         """Queue a request."""
         with self._changed:
-            self._waiting.append(turn)
             self._start()
+            self._waiting.append(turn)
 
     def close(self) -> None:
         """Cancel all requests."""
@@ -388,6 +419,7 @@ class _Turns(_Loop):
             else:
                 self._answer(turn)
             self._current = None
+            del turn  # it refers to the generator, as above
 
     def _answer(self, turn: _Turn) -> None:
         begun = time.monotonic()
@@ -458,8 +490,7 @@ def default_cache_bytes(decoder: Decoder) -> int:
     return max(int((available_memory() or 0) * _SHARE), row)
 
 
-def _close(preparing: ThreadPoolExecutor, loops: Sequence[_Loop]) -> None:
-    preparing.shutdown(wait=True)
+def _close(loops: Sequence[_Loop]) -> None:
     for loop in loops:
         loop.close()
 

@@ -87,6 +87,7 @@ class Scheduler:
         self._waiting: deque[Job] = deque()
         self._reading: _Reading | None = None
         self._active: list[_Active] = []
+        self._jobs: list[Job] = []  # those of the active rows
         self._refused: Job | None = None  # the first waiting job, if it did not fit and no row has left since
         self.steps = 0  #: decoding steps since the start
         self.batch_sizes: Counter[int] = Counter()  #: sequences of a step -> number of steps
@@ -104,7 +105,7 @@ class Scheduler:
     @property
     def running(self) -> int:
         """Jobs that are read or decoded."""
-        return len({id(active.job) for active in list(self._active)}) + (self._reading is not None)
+        return len(self._jobs) + (self._reading is not None)
 
     @property
     def cache_bytes(self) -> int:
@@ -165,7 +166,7 @@ class Scheduler:
         """End every job with an error."""
         reading = [] if self._reading is None else [self._reading.job]
         self._reading = None
-        for job in [*self._jobs(), *reading, *self._waiting]:
+        for job in [*self._jobs, *reading, *self._waiting]:
             self._fail(job, error)
         self._waiting.clear()
 
@@ -278,6 +279,7 @@ class Scheduler:
         places = range(first, first + len(job.rows))
         self._slots.copy(reading.slot, places, length)
         self._active += [_Active(job, row, length) for row in job.rows]
+        self._jobs.append(job)
         self._stepper.prepared = False
         self._choose(places, np.broadcast_to(scores, (len(places), scores.shape[1])))
 
@@ -297,14 +299,14 @@ class Scheduler:
             mask = width if even else (np.arange(width) <= lengths[:, None]).astype(np.int64)
             scores = stepper.step(tokens, mask, lengths)
         except Exception as error:  # noqa: BLE001 - the graph cannot run: every row fails
-            for job in self._jobs():
+            for job in list(self._jobs):
                 self._fail(job, error)
             return
         self.steps += 1
         self.batch_sizes[len(active)] += 1
         for one in active:
             one.length += 1
-        for job in self._jobs():
+        for job in self._jobs:
             job.steps += 1
         self._choose(range(len(active)), scores)
 
@@ -345,7 +347,6 @@ class Scheduler:
             if one.job.reuse and one.row.number == 0:
                 self._keep(place, one)
             self._remove(place)
-            one.job.open -= 1
             if not one.job.open:
                 self._end(one.job)
 
@@ -354,19 +355,18 @@ class Scheduler:
         self._prefixes.keep(one.row.ids[: one.length], nbytes, lambda: self._slots.read(place, one.length))
 
     def _remove(self, place: int) -> None:
-        last = len(self._active) - 1
-        if place != last:
-            self._slots.copy(last, [place], self._active[last].length)
-            self._active[place] = self._active[last]
-        self._active.pop()
+        job = self._active[place].job
+        last = self._active.pop()
+        if place < len(self._active):
+            self._slots.copy(len(self._active), [place], last.length)
+            self._active[place] = last
+        job.open -= 1
+        if not job.open:
+            self._jobs.remove(job)
         self._stepper.prepared = False
         self._refused = None
 
     # Ends
-
-    def _jobs(self) -> list[Job]:
-        """The jobs of the active rows."""
-        return list(dict.fromkeys(active.job for active in self._active))
 
     def _end_interrupted(self) -> None:
         """End the jobs that were cancelled, or are past their deadline."""
@@ -376,7 +376,7 @@ class Scheduler:
         if self._reading is not None and (reason := self._reading.job.request.interrupted()):
             job, self._reading = self._reading.job, None
             self._end_waiting(job, reason)
-        for job in self._jobs():
+        for job in list(self._jobs):
             if reason := job.request.interrupted():
                 self._end_active(job, reason)
 
@@ -387,14 +387,13 @@ class Scheduler:
         if self._reading is not None:
             job, self._reading = self._reading.job, None
             self._end_waiting(job, reason)
-        for job in self._jobs():
+        for job in list(self._jobs):
             self._end_active(job, reason)
 
     def _end_waiting(self, job: Job, reason: FinishReason) -> None:
         """End a job whose sequences have no tokens yet."""
         self._refused = None
         if self._emit_ends(job, job.rows, reason):
-            job.open = 0
             self._end(job)
 
     def _end_active(self, job: Job, reason: FinishReason) -> None:

@@ -28,6 +28,8 @@ class Slots:
         self.tensors = tuple(tensors)
         self.count = self.capacity = 0
         self.unit = sum(tensor.unit for tensor in self.tensors)  #: bytes of one token of one slot
+        #: Whether it has to be bound for every call: host memory, of a device that copies its inputs.
+        self.moves = False
         self._device = device
         self._buffers: list[Buffer] = []
 
@@ -35,11 +37,6 @@ class Slots:
     def nbytes(self) -> int:
         """Bytes of the buffers."""
         return self.count * self.capacity * self.unit
-
-    @property
-    def moves(self) -> bool:
-        """Whether it has to be bound for every call: host memory, of a device that copies its inputs."""
-        return any(buffer.device != self._device.partition(":")[0] for buffer in self._buffers)
 
     def bind(self, binding: Binding, first: int, rows: int) -> None:
         """Bind ``rows`` slots from ``first`` on as past and present."""
@@ -65,6 +62,7 @@ class Slots:
                 _written(buffer, new, tensor)
             buffers.append(buffer)
         self._buffers, self.count, self.capacity = buffers, count, capacity
+        self.moves = any(buffer.device != self._device.partition(":")[0] for buffer in buffers)
 
     def copy(self, source: int, targets: Iterable[int], length: int) -> None:
         """Copy the first ``length`` tokens of a slot to others."""
