@@ -42,6 +42,7 @@ def play(home: Path, scenario: Scenario, **changes: Any) -> Stats:
             await scenario(models)
         finally:
             await models.close()
+        await until(lambda: len(asyncio.all_tasks()) == 1)  # nothing is left behind
 
     asyncio.run(whole())
     return stats

@@ -378,6 +378,7 @@ class Worker:
                 await asyncio.wait_for(self._process.wait(), GRACE)
             self._kill()
             await self._process.wait()
+            self._outgoing.put_nowait(None)  # the writer ends too
             self._fail_all(self._end or self._died())
 
     def _fail_all(self, error: GpuxError) -> None:
