@@ -62,7 +62,8 @@ def error_headers(error: GpuxError) -> Mapping[str, str]:
     found = {}
     if error.details.get("retry_after") is not None:
         found["retry-after-ms"] = str(max(1, round(error.details["retry_after"] * 1000)))
-    if status_of(error) >= 500 and not isinstance(error, _PASSING):
+    passing = isinstance(error, _PASSING) and error.details.get("should_retry", True)
+    if status_of(error) >= 500 and not passing:
         found["x-should-retry"] = "false"
     return found
 
