@@ -113,7 +113,7 @@ def check_depth(body: bytes) -> None:
     if len(brackets) > 2 * MOST_NESTED:
         raise UsageError(f"the body has more than {MOST_NESTED} arrays and objects", hint="Send fewer inputs at once.")
     brackets = brackets.translate(_ONE_KIND)
-    # Each round removes the innermost level. What is not balanced stays, and is no JSON.
+    # Each round removes the innermost level. Brackets without a partner stay.
     for _ in range(DEEPEST):
         inner = brackets.replace(b"[]", b"")
         if len(inner) == len(brackets):

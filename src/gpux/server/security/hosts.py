@@ -98,7 +98,7 @@ class Hosts:
         """The value of the ``Host`` headers.
 
         Raises:
-            HostError: there is none or more than one, or the server does not answer for it.
+            HostError: the header is missing, occurs twice, or names a host that the server does not answer for.
         """
         if len(values) != 1 or (authority := parse_authority(values[0].decode("latin-1"))) is None:
             raise HostError("the Host header is missing or invalid", hint="Send one Host header: host or host:port.")
