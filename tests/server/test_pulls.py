@@ -15,6 +15,7 @@ from gpux.errors import (
     JobNotFoundError,
     ModelNotFoundError,
     OfflineError,
+    OverloadedError,
 )
 from gpux.server import models as module
 from gpux.server.events import Events
@@ -67,7 +68,10 @@ def test_a_request_pulls_its_model_once_and_gets_the_errors_of_the_hub(
     assert (stats.pulls, stats.loads) == (3, {"tiny/embed": 1})
 
 
-def test_a_job_is_followed_by_its_events_and_cancelled(hub: HubServer, gpux_settings: Settings) -> None:
+def test_a_job_is_followed_by_its_events_and_cancelled(
+    hub: HubServer, gpux_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpux.server.pulls.MOST", 1)
     hub.add_fault(Fault("throttle", path="tokenizer.json", times=None, rate=20))
     events = Events()
 
@@ -83,6 +87,8 @@ def test_a_job_is_followed_by_its_events_and_cancelled(hub: HubServer, gpux_sett
         await asyncio.sleep(0)
         job = await pulls.start("tiny/embed", revision="v1")
         assert (await pulls.start("tiny/embed@v1")).id == job.id
+        with pytest.raises(OverloadedError):
+            await pulls.start("tiny/fill")
         assert [one.id for one in await pulls.jobs()] == [job.id]
         kinds = []
         async for event in pulls.events(job.id):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 from gpux import jobs
-from gpux.errors import CancelledError, ForbiddenError, GpuxError, OfflineError, UsageError
+from gpux.errors import CancelledError, ForbiddenError, GpuxError, OfflineError, OverloadedError, UsageError
 from gpux.jobs import Job
 from gpux.jobs.events import EventReader, without_outdated_counts
 from gpux.jobs.job import JobFolder, read_job
@@ -21,6 +21,8 @@ from gpux.system.settings import Settings
 
 #: Seconds between two reads of a job's events.
 POLL = 0.2
+#: Pulls that run at the same time, those of the command line included; each takes memory, disk and connections.
+MOST = 8
 
 
 class Pulls:
@@ -55,6 +57,7 @@ class Pulls:
             UsageError: the reference or an argument is invalid.
             ForbiddenError: the reference does not name a model of the Hub.
             OfflineError: the server is offline.
+            OverloadedError: too many pulls run already.
             StorageError: the job cannot be stored.
         """
         model = check_ref(ref)
@@ -68,9 +71,14 @@ class Pulls:
             command += ["--task", task]
         command += ["--force"] if force else []
         async with self._lock:  # two requests at once find the same job
-            running = await asyncio.to_thread(self._running, command)
-            if running is not None:
-                return running
+            running = await asyncio.to_thread(self._running)
+            for one in running:
+                if one.arguments == tuple(command):
+                    return one
+            if len(running) >= MOST:
+                raise OverloadedError(
+                    f"{len(running)} pulls run already", hint="Start it when one has ended.", retry_after=30.0
+                )
             job = await asyncio.to_thread(jobs.start, command, self._settings, models=[str(model)])
         self._stats.pulls += 1
         self._events.publish("pull_started", str(model), job=job.id)
@@ -154,9 +162,8 @@ class Pulls:
             task.cancel()
         await asyncio.gather(*self._waiting, return_exceptions=True)
 
-    def _running(self, command: Sequence[str]) -> Job | None:
-        found = (job for job in jobs.jobs(self._settings) if job.running and job.arguments == tuple(command))
-        return next(found, None)
+    def _running(self) -> list[Job]:
+        return [job for job in jobs.jobs(self._settings) if job.running and job.arguments[:1] == ("pull",)]
 
     async def _announce_end(self, job: Job) -> None:
         try:
