@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from prometheus_client import ProcessCollector
+from prometheus_client.metrics import MetricWrapperBase
 
 from gpux.cli.main import COMMANDS, gpux
 from gpux.errors import error_types
@@ -17,7 +19,9 @@ from gpux.pipelines.registry import pipeline_class
 from gpux.pipelines.tasks import tasks
 from gpux.runtime.generation.options import option_infos, option_names
 from gpux.server.app import APIS
+from gpux.server.metrics import Metrics
 from gpux.server.openapi import document
+from gpux.server.stats import Stats
 from scripts.reference_openai import openai_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -31,6 +35,7 @@ def main(arguments: list[str]) -> int:
         "errors.md": errors(),
         "generation-options.md": generation_options(),
         "http/openai.md": openai_api(NOTE),
+        "http/metrics.md": metrics(),
         "http/openapi.json": openapi(),
         "pipeline-options.md": pipeline_options(),
     }
@@ -83,6 +88,52 @@ def openapi() -> str:
     found = document(APIS)
     found["info"]["version"] = "unreleased"
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+#: Metrics of llama.cpp, vLLM, and text-embeddings-inference that a dashboard may have in place of ours.
+OTHERS = {
+    "gpux_requests_running": "`llamacpp:requests_processing`, `vllm:num_requests_running`",
+    "gpux_requests_queued": "`llamacpp:requests_deferred`, `vllm:num_requests_waiting`, `te_queue_size`",
+    "gpux_requests_total": "`vllm:request_success_total`, `te_request_count`",
+    "gpux_request_seconds": "`vllm:e2e_request_latency_seconds`, `te_request_duration`",
+    "gpux_queue_seconds": "`vllm:request_queue_time_seconds`, `te_request_queue_duration`",
+    "gpux_prefill_seconds": "`vllm:request_prefill_time_seconds`, `llamacpp:prompt_seconds_total`",
+    "gpux_decode_seconds": "`vllm:request_decode_time_seconds`, `llamacpp:tokens_predicted_seconds_total`",
+    "gpux_run_seconds": "`te_request_inference_duration`",
+    "gpux_time_to_first_token_seconds": "`vllm:time_to_first_token_seconds`",
+    "gpux_time_between_tokens_seconds": "`vllm:inter_token_latency_seconds`",
+    "gpux_prompt_tokens_total": "`vllm:prompt_tokens_total`, `llamacpp:prompt_tokens_total`",
+    "gpux_cached_prompt_tokens_total": "`vllm:prefix_cache_hits`",
+    "gpux_generated_tokens_total": "`vllm:generation_tokens_total`, `llamacpp:tokens_predicted_total`",
+    "gpux_batch_size": "`te_batch_next_size`, `llamacpp:n_busy_slots_per_decode`",
+    "gpux_sequences_total": "`vllm:request_success_total{finished_reason}`",
+}
+
+
+def metrics() -> str:
+    """Every metric of the server: its type, labels and meaning, and those of other servers that match it."""
+    registry = Metrics(lambda: (), Stats()).registry
+    lines = [
+        f"{NOTE}# Metrics\n",
+        "What `GET /metrics` of `gpux serve` shows, in the text format of Prometheus; with `Accept:",
+        "application/openmetrics-text` in that of OpenMetrics. [Monitor a server](../../how-to/monitor.md) says how to use",
+        "them. `process_*` are the usual metrics of the server's own process, without those of the models. The last column",
+        "has the metrics of llama.cpp, vLLM and text-embeddings-inference that measure the same.\n",
+        "| metric | type | labels | meaning | elsewhere |",
+        "|---|---|---|---|---|",
+    ]
+    found = {}
+    for collector in registry._collector_to_names:
+        if isinstance(collector, MetricWrapperBase):
+            found[collector._name] = (collector._type, collector._labelnames, collector._documentation)
+        elif not isinstance(collector, ProcessCollector):
+            for family in collector.collect():
+                found[family.name] = (family.type, getattr(family, "_labelnames", ()), family.documentation)
+    for name, (kind, labels, meaning) in sorted(found.items()):
+        shown = {"counter": f"{name}_total", "info": f"{name}_info"}.get(kind, name)
+        labelled = ", ".join(f"`{label}`" for label in labels)
+        lines.append(f"| `{shown}` | {kind} | {labelled} | {meaning} | {OTHERS.get(shown, '')} |")
+    return "\n".join([*lines, ""])
 
 
 def pipeline_options() -> str:
