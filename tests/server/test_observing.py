@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.running import WRITER, Running
+from gpux.server.logs import JsonFormatter, TextFormatter
+from tests.server.running import WRITER, Running, serving
+from tests.waiting import wait_until
 
 CHAT = {"model": WRITER, "messages": [{"role": "user", "content": "abc"}], "max_tokens": 9}
 
@@ -58,6 +63,28 @@ def test_unknown_paths_and_models_add_no_label(server: Running) -> None:
     text = server.get("/metrics").text
     assert "7f3c" not in text
     assert "BREW" not in text
+
+
+def test_the_log_has_neither_queries_nor_bodies(server: Running) -> None:
+    server.get("/v1/models?key=hidden-in-the-query", headers={"x-request-id": "seen-in-the-log"})
+    server.post("/v1/chat/completions", {**CHAT, "messages": [{"role": "user", "content": "hidden-in-the-body"}]})
+    wait_until(lambda: "seen-in-the-log" in server.log.read_text())
+    assert "hidden" not in server.log.read_text()
+
+
+def test_a_path_cannot_add_lines_to_the_log() -> None:
+    record = logging.makeLogRecord({"msg": "GET %s", "args": ("/a\n2026 error /b\x1b[2J",), "levelname": "INFO"})
+    assert "\n" not in TextFormatter().format(record)
+    assert "\x1b" not in TextFormatter().format(record)
+    assert json.loads(JsonFormatter().format(record))["message"] == record.getMessage()
+
+
+def test_a_server_is_ready_when_the_models_of_the_start_are_loaded(filled_home: Path) -> None:
+    with serving(filled_home, [WRITER, "--log-format", "json"]) as server:
+        wait_until(lambda: server.get("/readyz").status_code == 200)
+        assert [one["model"] for one in server.get("/health").json()["models"]] == [WRITER]
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        assert {"/readyz"} <= {line.get("path") for line in lines}
 
 
 def test_a_request_id_is_returned_and_made_where_it_is_missing_or_strange(server: Running) -> None:

@@ -85,13 +85,17 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
 
 
 def _states(core: Core) -> Iterator[State]:
+    pending = core.models.pending()
     for one in core.models.loaded():
         load = one.worker.load
+        running = max(0, one.worker.requests - load.waiting)
         yield State(
             name=one.name,
-            running=max(0, one.worker.requests - load.waiting),
-            queued=load.waiting,
+            running=running,
+            queued=max(0, pending.pop(one.name, 0) - running),
             rows=load.rows,
             cache_bytes=load.cache_bytes,
             memory_bytes=one.worker.memory_bytes(),
         )
+    for name, queued in pending.items():  # models that are being loaded
+        yield State(name=name, running=0, queued=queued, rows=0, cache_bytes=0, memory_bytes=0)

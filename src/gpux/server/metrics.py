@@ -232,5 +232,6 @@ class _Models(Collector):
             "gpux_requests_overloaded", "Requests for which no memory became free", value=self._stats.overloaded
         )
         yield CounterMetricFamily("gpux_pulls", "Pulls that the server started", value=self._stats.pulls)
-        yield GaugeMetricFamily("gpux_models_loaded", "Loaded models", value=len(states))
+        loaded = sum(bool(state.memory_bytes) for state in states)
+        yield GaugeMetricFamily("gpux_models_loaded", "Loaded models", value=loaded)
         yield InfoMetricFamily("gpux_server", "The server", value={"version": __version__})

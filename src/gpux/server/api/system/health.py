@@ -11,7 +11,6 @@ from starlette.responses import Response
 from gpux import __version__
 from gpux.errors import GpuxError, OverloadedError
 from gpux.server.api.endpoint import Call
-from gpux.server.core import Core
 from gpux.server.http import json_response
 
 
@@ -43,7 +42,7 @@ class Readiness(msgspec.Struct):
 async def get_health(call: Call) -> Response:
     """Always 200: a server that answers is alive."""
     core = call.core
-    found = reasons(core)
+    found = [*reasons(call), *failures(call)]
     status: Literal["ok", "degraded", "stopping"] = "stopping" if core.draining else "degraded" if found else "ok"
     models = None
     if _may_read(call):
@@ -65,16 +64,29 @@ async def ready(call: Call) -> Response:
     Raises:
         OverloadedError: the server is not ready; the message has the reasons.
     """
-    if found := reasons(call.core):
+    if found := reasons(call):
         raise OverloadedError(f"not ready: {'; '.join(found)}", hint="Wait, or see the server's log.")
     return json_response(Readiness())
 
 
-def reasons(core: Core) -> list[str]:
-    """Why the server does not answer every request as its settings want it."""
+def reasons(call: Call) -> list[str]:
+    """Why the server is not ready; models have names for callers who may read, and are counted for others."""
+    core = call.core
     found = ["the server is stopping"] if core.draining else []
-    found += [f"{name} {state}" for name, state in core.models.unready().items()]
+    unready = core.models.unready()
+    if _may_read(call):
+        found += [f"{name} {why}" for name, why in unready.items()]
+    elif unready:
+        found.append(f"{len(unready)} of the models of the start are not loaded")
     return found
+
+
+def failures(call: Call) -> list[str]:
+    """Models that are not answered because their last load failed or their process died too often."""
+    failed = {state.name: state.phase for state in call.core.models.states() if state.phase in ("failed", "down")}
+    if not _may_read(call):
+        return [f"{len(failed)} models have failed"] if failed else []
+    return [f"{name} is {phase}" for name, phase in failed.items()]
 
 
 def _may_read(call: Call) -> bool:
