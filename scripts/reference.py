@@ -117,8 +117,8 @@ def metrics() -> str:
         f"{NOTE}# Metrics\n",
         "What `GET /metrics` of `gpux serve` shows, in the text format of Prometheus; with `Accept:",
         "application/openmetrics-text` in that of OpenMetrics. [Monitor a server](../../how-to/monitor.md) says how to",
-        "use them. `process_*` are the usual metrics of the server's own process, without those of the models. The last",
-        "column has the metrics of llama.cpp, vLLM and text-embeddings-inference that measure the same.\n",
+        "use them. `process_*` are the usual metrics of the server's own process, without those of the models. The",
+        "last column has the metrics of llama.cpp, vLLM and text-embeddings-inference that measure the same.\n",
         "| metric | type | labels | meaning | elsewhere |",
         "|---|---|---|---|---|",
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,8 +23,8 @@ from tests.server import running
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 #: Requests in the whole session at least.
 REQUESTS = 5000
-#: They would end the server, or never end themselves.
-LEFT_OUT = ("/gpux/v1/shutdown", "/gpux/v1/events", "/gpux/v1/jobs/{id}/events")
+#: They would end the server, never end themselves, need the Hub, or remove the models.
+LEFT_OUT = ("/gpux/v1/shutdown", "/gpux/v1/events", "/gpux/v1/jobs/{id}/events", "/gpux/v1/pull", "/gpux/v1/search")
 #: Fields and parameters for the name of a model.
 NAMES = ("model", "model_id", "id", "name")
 MODELS = [running.WRITER, running.TURNS, running.EMBEDDER, running.CLASSIFIER, running.MASKS, "no/such"]
@@ -45,6 +46,7 @@ def main() -> int:
             operations = sum(len(path) for path in document["paths"].values())
             schema = home / "openapi.json"
             document["paths"] = {path: one for path, one in document["paths"].items() if path not in LEFT_OUT}
+            document["paths"].get("/gpux/v1/models/{name}", {}).pop("delete", None)
             schema.write_text(json.dumps(_with_models(document)), encoding="utf-8")
             status, count = _schemathesis(server.url, schema, -(-arguments.requests // operations), arguments.seed)
             print(f"{count} requests to {operations} operations")
@@ -60,18 +62,19 @@ def main() -> int:
     return int(bool(problems))
 
 
-def _with_models(value: Any) -> Any:
-    """The document with the names of stored models and of one other as the values of every field for a model."""
-    if isinstance(value, list):
-        return [_with_models(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    found = {key: _with_models(one) for key, one in value.items()}
-    if value.get("in") == "path" and value.get("name") in NAMES:
-        found["schema"] = {"type": "string", "enum": MODELS}
-    if isinstance(fields := found.get("properties"), dict):
-        fields.update({name: {"type": "string", "enum": MODELS} for name in NAMES if _is_text(fields.get(name))})
-    return found
+def _with_models(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the names of stored models, and of another one, as the values of what requests name."""
+    schemas = document["components"]["schemas"]
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] in NAMES:
+                    parameter["schema"] = {"type": "string", "enum": MODELS}
+            for name in re.findall(r"schemas/(\w+)", json.dumps(operation.get("requestBody", {}))):
+                fields = schemas[name].get("properties", {})
+                texts = [field for field in NAMES if _is_text(fields.get(field))]
+                fields.update({field: {"type": "string", "enum": MODELS} for field in texts})
+    return document
 
 
 def _is_text(schema: Any) -> bool:

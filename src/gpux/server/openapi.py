@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from gpux import __version__
-from gpux.errors import GpuxError, InputError
+from gpux.errors import InputError
 from gpux.server.api.endpoint import Api, Endpoint
 
 _PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
@@ -65,7 +65,7 @@ def _operation(api: Api, endpoint: Endpoint, body: Any, answer: Any) -> dict[str
         "tags": [api.name],
         "summary": endpoint.summary,
         "security": [] if endpoint.scope == "open" else [{name: [endpoint.scope]} for name in _SCHEMES],
-        "responses": {"200": done, "default": {"description": "An error", "content": {"application/json": failed}}},
+        "responses": {"2XX": done, "default": {"description": "An error", "content": {"application/json": failed}}},
     }
     if (about := inspect.getdoc(endpoint.handler)) is not None:
         operation["description"] = about
@@ -95,7 +95,8 @@ def _error_name(api: Api) -> str:
 def _error_schema(api: Api) -> dict[str, Any]:
     """The shape of an API's errors, by what it answers for an error with all details and for one without any."""
     full = InputError("message", hint="hint", param="param", model="model", field="field")
-    shapes = [_shape(msgspec.to_builtins(api.error_body(one, 400))) for one in (full, GpuxError("message"))]
+    samples = (full, InputError("message"))
+    shapes = [_shape(msgspec.to_builtins(api.error_body(one, 400))) for one in samples]
     return _merged(*shapes)
 
 
