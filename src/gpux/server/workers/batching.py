@@ -3,8 +3,9 @@
 A request prepares its inputs in a thread of its own and waits in :meth:`Batcher.run` for their outputs, as a pipeline's
 ``runner``; answers are made from outputs by each request again, so that requests with different options share a batch.
 
-Rows are chosen in rounds, one row of each request at a time, up to a window of some batches. A window is sorted by
-size, so that little is padded. A request that arrives beside one with thousands of texts thus waits for one window.
+Rows are chosen in the order of requests, some rows of each in a round, up to a window of some batches. A window is
+sorted by size, so that little is padded. Small requests thus end in their order, and one that arrives beside a request
+with thousands of texts waits for one window.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from gpux.server.workers.account import Account, current
 
 #: Batches of one window for each of the runs at once.
 _WINDOW = 4
+#: Rows of one request until it is the turn of the next one.
+_ROUND = 32
 #: Seconds for which the number of requests of the last batch says how many to expect.
 _RECENT = 0.05
 
@@ -239,18 +242,21 @@ class Batcher:
         units, room = 0, _WINDOW * budget * runs
         while jobs and units < room:
             job = jobs.popleft()
-            if job.left:
+            taken = 0
+            while job.left and taken < _ROUND and units < room:
                 place = job.left.popleft()
                 chosen.append((job, place))
                 used.add(job)
                 units += job.sizes[place]
-            if job.left:
+                taken += 1
+            if job.left and taken < _ROUND:
+                jobs.appendleft(job)  # the window is full
+            elif job.left:
+                job.arrived = time.monotonic()  # after those that came since, with this key or another
                 jobs.append(job)
         self._units -= units
         if jobs:
-            self._waiting[key] = jobs  # after the other keys
-            for job in jobs:
-                job.arrived = time.monotonic()
+            self._waiting[key] = jobs
         if not chosen:
             return
         self._last = len(used)
