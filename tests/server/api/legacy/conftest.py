@@ -10,11 +10,15 @@ import pytest
 
 from gpux.store import Store
 from gpux.system.settings import Settings
+from tests.pipelines.picture_models import classifier
 from tests.pipelines.writer import writer
 from tests.server.running import Running, put, serving
 
 #: Ids of the documentation that stand for tiny models here.
 DOCUMENTED = ("gpt2", "microsoft/DialoGPT-medium")
+
+
+PICTURES = "tests/pictures"  #: a classifier of pictures
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +30,7 @@ def legacy_home(filled_home: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     model = writer(tmp_path_factory.mktemp("writer"))
     for id in DOCUMENTED:
         put(Store(settings.store), model, id)
+    put(Store(settings.store), classifier(tmp_path_factory.mktemp("pictures")), PICTURES)
     return home
 
 

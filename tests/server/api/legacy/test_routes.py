@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import io
 import re
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 
 from tests.pipelines.writer import expected
+from tests.server.api.legacy.conftest import PICTURES
 from tests.server.running import CLASSIFIER, EMBEDDER, MASKS, WRITER, Running
 
 BASE = "/api/huggingface"
@@ -349,6 +353,27 @@ def test_results_have_the_shape_of_transformers(
     answer = ask(client, "POST", "/pipeline", {"model_id": id, "task": task, "inputs": inputs, **options})
     assert answer.status_code == 200, answer.text
     fits(answer.json()["results"], shape)
+
+
+def test_a_picture_is_its_file_in_base64_and_never_a_path(client: httpx2.Client, legacy: Running) -> None:
+    register(client, PICTURES)
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(stream, "PNG")
+    content = base64.b64encode(stream.getvalue()).decode()
+    path = legacy.home / "picture.png"
+    path.write_bytes(stream.getvalue())
+
+    def answer(inputs: Any) -> httpx2.Response:
+        body = {"model_id": PICTURES, "task": "image-classification", "inputs": inputs}
+        return ask(client, "POST", "/pipeline", body)
+
+    found = answer(content)
+    assert found.status_code == 200, found.text
+    fits(found.json()["results"], [{"label": str, "score": float}])
+    assert found.json()["results"][0]["label"] == "red"
+    assert answer(f"data:image/png;base64,{content}").json()["results"] == found.json()["results"]
+    for other in (str(path), f"file://{path}", "http://localhost/picture.png", 5, {"image": str(path)}):
+        assert "base64" in failed(answer(other), 400)
 
 
 def test_unknown_tasks_and_options_are_refused_with_a_list(client: httpx2.Client) -> None:
