@@ -70,9 +70,10 @@ _ANSWERS = """## Finish reasons
 | `finish_reason` | the answer ended by |
 |---|---|
 | `stop` | an end token, a text of `stop`, or the end of the format of `response_format` |
-| `length` | the limit of tokens, the end of the model's context, or the time limit of the server |
+| `length` | the limit of tokens, the end of the model's context, or a time limit of the model's own files |
 
-A generation that the server ends because it stops is an error with the code `cancelled` and status 503.
+A generation that the server ends is an error: code `deadline` and status 504 after the time limit of the server,
+code `cancelled` and status 503 when the server stops.
 
 ## Usage
 
@@ -104,6 +105,7 @@ connection open. When the client leaves, the generation ends within two tokens.
 | 403 | `permission_error` | the key does not have the scope |
 | 404 | `not_found_error` | an unknown path; an unknown model, with the code `model_not_found` |
 | 429 | `rate_limit_error` | the model's queue is full; with `retry-after` and `retry-after-ms` |
+| 413, 415, 421 | `invalid_request_error` | a body that is too large or not JSON, a host that the server does not have |
 | 503 | `service_unavailable` | the machine cannot take the model now, or the server stops |
 | other | `server_error` | the model failed |
 
