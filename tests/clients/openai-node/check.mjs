@@ -102,4 +102,4 @@ check('a_stream_can_be_left', async () => {
   assert((await client.chat.completions.create(body)).choices.length)
 })
 
-await main('openai (JavaScript)', JSON.parse(readFileSync('node_modules/openai/package.json')).version)
+await main('openai (JavaScript)', JSON.parse(readFileSync(new URL('node_modules/openai/package.json', import.meta.url))).version)
