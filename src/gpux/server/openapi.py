@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -95,9 +96,9 @@ def _error_name(api: Api) -> str:
 def _error_schema(api: Api) -> dict[str, Any]:
     """The shape of an API's errors, by what it answers for an error with all details and for one without any."""
     full = InputError("message", hint="hint", param="param", model="model", field="field")
-    samples = (full, InputError("message"))
+    samples = (full, InputError("message"), InputError("message", param=None))
     shapes = [_shape(msgspec.to_builtins(api.error_body(one, 400))) for one in samples]
-    return _merged(*shapes)
+    return reduce(_merged, shapes)
 
 
 def _shape(value: Any) -> dict[str, Any]:
@@ -110,12 +111,15 @@ def _shape(value: Any) -> dict[str, Any]:
     return {"type": "null"}
 
 
+def _names(kind: str | list[str]) -> list[str]:
+    return [kind] if isinstance(kind, str) else kind
+
+
 def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """A shape that both values have."""
-    if one["type"] != other["type"]:
-        return {"type": sorted({one["type"], other["type"]})}
-    if one["type"] != "object":
-        return one
+    if one["type"] != "object" or other["type"] != "object":
+        names = sorted({*_names(one["type"]), *_names(other["type"])})
+        return {"type": names[0] if len(names) == 1 else names}
     mine, theirs = one["properties"], other["properties"]
     fields = {
         name: _merged(mine[name], theirs[name]) if name in mine and name in theirs else mine.get(name, theirs.get(name))
