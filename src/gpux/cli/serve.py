@@ -145,11 +145,14 @@ def _settings(terminal: Terminal, refs: tuple[str, ...], options: dict[str, Any]
 
 
 def _pull_missing(terminal: Terminal, refs: Sequence[str]) -> int:
-    """Pull what is not stored, in a process of its own, so that the server's stays small; its exit code."""
-    from gpux.store import Store
+    """Pull what is not stored, in a process of its own, so that the server's stays small; its exit code.
 
-    store = Store(terminal.settings.store)
-    missing = [ref for ref in dict.fromkeys(refs) if store.find_ref(ModelRef.parse(ref)) is None]
+    A model in a local folder is pulled again, which converts it where its files have changed.
+    """
+    from gpux.server.names import Names
+
+    names = Names(terminal.settings.store)
+    missing = [ref for ref in dict.fromkeys(refs) if names.get(ref) is None or ModelRef.parse(ref).scheme == "local"]
     if not missing:
         return 0
     options = [*(["--quiet"] if terminal.quiet else []), *(["--json"] if terminal.as_json else [])]
