@@ -8,7 +8,7 @@ they pass, since clocks of two processes differ.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,6 +38,14 @@ class Open(Message, tag="open"):
     settings: dict[str, Any]  #: of the engine: max_rows, cache_bytes, batch_wait
 
 
+class Parsing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How answers to chats are taken apart; the tools are ``options["tools"]`` of the request."""
+
+    choice: str = "auto"  #: ``none``, ``auto``, ``required`` or ``function``
+    function: str | None = None  #: the tool that must be called, with ``function``
+    parallel: bool = True  #: an answer may have several calls
+
+
 class Generate(Message, tag="generate"):
     """Generate texts; the replies are :class:`Piece` in any order of the sequences, then :class:`Generated`.
 
@@ -48,6 +56,8 @@ class Generate(Message, tag="generate"):
     inputs: list[Any]  #: each a text, a list of messages, or a list of token ids
     options: dict[str, Any]  #: of the pipeline's call; ``None`` values stand for the model's defaults
     echo_tokens: bool = False  #: whether pieces carry token ids and log probabilities
+    #: take reasoning and tool calls out of the texts, into ``Piece.parts``, ``Sequence.reasoning`` and ``.calls``
+    parsing: Parsing | None = None
 
 
 class Answer(Message, tag="answer"):
@@ -147,6 +157,24 @@ class Ready(Message, tag="ready"):
     outputs: dict[str, Any] = {}
 
 
+class Part(msgspec.Struct, omit_defaults=True):
+    """A part of an answer; see :mod:`gpux.pipelines.chat.tools.events`, whose events have the same meaning."""
+
+    kind: Literal["content", "reasoning", "call", "arguments", "end"]
+    text: str = ""  #: of content, reasoning and arguments
+    index: int = 0  #: of the call in its answer
+    id: str = ""  #: of a call that begins
+    name: str = ""  #: of the tool of a call that begins
+
+
+class ToolCall(msgspec.Struct, omit_defaults=True):
+    """A call of a tool in an answer."""
+
+    id: str
+    name: str
+    arguments: str  #: JSON text of an object
+
+
 class Piece(Message, tag="piece"):
     """The next text of one sequence."""
 
@@ -156,6 +184,8 @@ class Piece(Message, tag="piece"):
     tokens: list[int] = []  #: with ``echo_tokens``
     scores: list[Any] = []  #: of each token, ``TokenScore`` as [token, logprob, [[token, logprob], ...]]
     names: list[str] = []  #: text of each token, then of each alternative, in order of ``scores``
+    #: with ``parsing``: what the text is, in order; ``text`` is then that of the content alone
+    parts: list[Part] = []
 
 
 class Timing(msgspec.Struct, omit_defaults=True):
@@ -177,6 +207,9 @@ class Sequence(msgspec.Struct, omit_defaults=True):
     prompt_tokens: int
     cached_tokens: int = 0  #: of the prompt, that were not read again
     stopped_by: str | None = None
+    #: with ``parsing``, apart from ``text``
+    reasoning: str = ""
+    calls: list[ToolCall] = []
 
 
 class Generated(Message, tag="generated"):
