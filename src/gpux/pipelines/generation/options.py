@@ -52,6 +52,7 @@ class GenerationKeywords(TypedDict, total=False):
     decoder_start_token_id: int | None
     stop: str | Sequence[str] | None
     stop_strings: str | Sequence[str] | None
+    keep_special_tokens: str | Sequence[str] | None
     num_return_sequences: int | None
     num_beams: int | None
     length_penalty: float | None

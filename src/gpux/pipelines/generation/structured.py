@@ -1,7 +1,8 @@
 """Structured output: JSON by a schema, any JSON object, or a regular expression, enforced token by token.
 
 llguidance (extra ``structured``) decides which tokens are allowed; this is its only importer. The formats are those of
-``response_format`` in OpenAI's API, and ``{"type": "regex", "pattern": …}``.
+``response_format`` in OpenAI's API, ``{"type": "regex", "pattern": …}``, and ``{"type": "lark", "grammar": …}``, a
+grammar in llguidance's variant of Lark.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 Scores = NDArray[np.float32]
 _FORMS = (
-    'Give a JSON schema, {"type": "json_schema", "json_schema": {"schema": …}}, {"type": "json_object"} or '
-    '{"type": "regex", "pattern": …}.'
+    'Give a JSON schema, {"type": "json_schema", "json_schema": {"schema": …}}, {"type": "json_object"}, '
+    '{"type": "regex", "pattern": …} or {"type": "lark", "grammar": …}.'
 )
 #: A schema's own ``x-guidance`` may not change these. Whitespace in JSON is limited to a space, or a new line with
 #: its indent, since an uncertain model could generate whitespace forever. Parts of a schema that the library cannot
@@ -95,8 +96,8 @@ def answer_format(
 
     Args:
         tokenizer: the model's own; its vocabulary in llguidance's form is kept as long as it lives.
-        response_format: ``{"type": "text" | "json_object" | "json_schema" | "regex", …}``, a JSON schema, or a class
-            with ``model_json_schema()``, such as a pydantic model.
+        response_format: ``{"type": "text" | "json_object" | "json_schema" | "regex" | "lark", …}``, a JSON schema, or
+            a class with ``model_json_schema()``, such as a pydantic model.
         end_tokens: ids of the tokens that end an answer.
 
     Raises:
@@ -145,6 +146,8 @@ def _grammar(response_format: Any) -> tuple[str, str] | None:
         if not isinstance(schema, Mapping):
             raise UsageError('response_format has no schema at ["json_schema"]["schema"]', hint=_FORMS)
         return _of_schema(schema)
+    if kind == "lark":
+        return _of_grammar(response_format.get("grammar"))
     return _of_pattern(response_format.get("pattern")) if kind == "regex" else _of_schema(response_format)
 
 
@@ -160,6 +163,12 @@ def _of_pattern(pattern: Any) -> tuple[str, str]:
     if not isinstance(pattern, str) or not pattern:
         raise UsageError("response_format of the type regex has no pattern", hint=_FORMS)
     return "the pattern", _matcher_class().grammar_from_regex(pattern)
+
+
+def _of_grammar(grammar: Any) -> tuple[str, str]:
+    if not isinstance(grammar, str) or not grammar:
+        raise UsageError("response_format of the type lark has no grammar", hint=_FORMS)
+    return "the grammar", _matcher_class().grammar_from_lark(grammar)
 
 
 def _matcher_class() -> Any:

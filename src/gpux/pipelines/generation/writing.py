@@ -126,7 +126,13 @@ def _sequences(request: DecodeRequest, tokenizer: tokenizers.Tokenizer) -> list[
     context = request.prompts if request.text_context is None else request.text_context
     return [
         _Sequence(
-            TextStream(tokenizer, request.options.stop, context[number], stop_strings=request.options.stop_strings),
+            TextStream(
+                tokenizer,
+                request.options.stop,
+                context[number],
+                keep_special_tokens=request.options.keep_special_tokens,
+                stop_strings=request.options.stop_strings,
+            ),
             len(prompt),
         )
         for number, prompt in enumerate(request.prompts)

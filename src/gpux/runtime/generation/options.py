@@ -380,6 +380,10 @@ class GenerationOptions(Value):
         default=(),
         metadata=_metadata(Texts(), "a text after which the answer ends, with the token that completes it"),
     )
+    keep_special_tokens: tuple[str, ...] = field(
+        default=(),
+        metadata=_metadata(Texts(), "a special token that stays in the text of an answer", published=False),
+    )
     num_return_sequences: int = field(
         default=1, metadata=_metadata(_ONE_OR_MORE, "answers to each input", published=False)
     )

@@ -43,6 +43,7 @@ class TextStream:
             token stands for that token, too.
         prompt: the tokens before, which decide whether the first token begins with a space.
         skip_special_tokens: omit special tokens from the text.
+        keep_special_tokens: names of those that stay nevertheless.
         stop_strings: texts that end the generation and are returned, with the rest of the token that completes them,
             as transformers' ``stop_strings``. They may begin in the prompt.
     """
@@ -54,9 +55,10 @@ class TextStream:
         prompt: Sequence[int] = (),
         *,
         skip_special_tokens: bool = True,
+        keep_special_tokens: Sequence[str] = (),
         stop_strings: Sequence[str] = (),
     ) -> None:
-        self._text = _Decoded(tokenizer, prompt, skip_special_tokens)
+        self._text = _Decoded(tokenizer, prompt, skip_special_tokens, keep_special_tokens)
         self._stops = tuple(stop for stop in stops if stop)
         self._kept_stops = _KeptStops(tokenizer, stop_strings, prompt, self._text.is_byte) if stop_strings else None
         self._held = ""
@@ -138,11 +140,15 @@ class _Decoded:
     fails after bytes that are not a character.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special_tokens: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special_tokens: bool, keep_special_tokens: Sequence[str]
+    ) -> None:
         self._tokenizer = tokenizer
-        self._skips = skip_special_tokens
         added = tokenizer.get_added_tokens_decoder()
         self.special = {token: known.content for token, known in added.items() if known.special}
+        kept = {token for token, name in self.special.items() if name in keep_special_tokens}
+        self._skipped = self.special.keys() - kept if skip_special_tokens else set()
+        self._skips = skip_special_tokens and not kept  # those that are skipped are not among the decoded tokens
         decoder = tokenizer.decoder
         self._has_bytes = decoder is not None and decoder.decode(["<0x41>"]) == "A"
         self._tokens = self._ending(prompt)
@@ -151,7 +157,7 @@ class _Decoded:
 
     def push(self, token: int) -> str:
         """Add a token; returns the text that is certain now."""
-        if (self._skips and token in self.special) or self._tokenizer.id_to_token(token) is None:
+        if token in self._skipped or self._tokenizer.id_to_token(token) is None:
             return ""  # a model may have more tokens than its tokenizer, without a text
         self._tokens.append(token)
         if self.is_byte(token):  # an invalid byte also turns the bytes before it into replacement characters
@@ -179,7 +185,7 @@ class _Decoded:
 
     def _ending(self, prompt: Sequence[int]) -> list[int]:
         """The last tokens of the prompt; a sequence of byte tokens as a whole, with the token before it."""
-        shown = [token for token in prompt if not (self._skips and token in self.special)]
+        shown = [token for token in prompt if token not in self._skipped]
         begin = max(len(shown) - _CONTEXT, 0)
         while begin > 0 and self.is_byte(shown[begin]):
             begin -= 1

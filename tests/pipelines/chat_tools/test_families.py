@@ -1,0 +1,182 @@
+"""For each family: calls that its grammar wrote are parsed back, however the text is cut."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from gpux.errors import UsageError
+from gpux.pipelines.chat.tools import styles
+from gpux.pipelines.chat.tools.chosen import Parts, names_of
+from gpux.pipelines.chat.tools.events import Answer, Event
+from gpux.pipelines.chat.tools.grammar import call_format
+from gpux.pipelines.chat.tools.parser import Parser
+
+THINK = styles.ReasoningStyle("<think>", "</think>")
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "minLength": 1, "maxLength": 8},
+                    "days": {"type": "integer", "minimum": 0, "maximum": 16},
+                    "units": {"enum": ["°C", "°F", "{", "</tool_call>"]},
+                },
+                "required": ["city", "days", "units"],
+                "additionalProperties": False,
+            },
+        },
+    },
+    {
+        "type": "function",
+        "function": {
+            "name": "note-it",
+            "parameters": {
+                "type": "object",
+                "properties": {"tags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}},
+                "required": ["tags"],
+                "additionalProperties": False,
+            },
+        },
+    },
+]
+FAMILIES = {
+    "hermes": Parts(styles.HERMES, THINK),
+    "llama": Parts(styles.LLAMA, None),
+    "mistral": Parts(styles.MISTRAL, None),
+    "mistral-named": Parts(styles.MISTRAL_NAMED, None),
+    "phi": Parts(styles.PHI, None),
+    "phi-functools": Parts(styles.PHI_FUNCTOOLS, None),
+    "gemma": Parts(styles.GEMMA, None),
+    "harmony": Parts(styles.HARMONY, None, True),
+}
+
+
+def byte_tokenizer(special: tuple[str, ...]) -> Tokenizer:
+    """One token for each byte, and the special tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_special_tokens([AddedToken(name, special=True) for name in ("<eos>", *special)])
+    return made
+
+
+def read(parser: Parser, text: str, cuts: list[int]) -> Answer:
+    events: list[Event] = []
+    places = [0, *sorted(cuts), len(text)]
+    for begin, end in pairwise(places):
+        events += parser.feed(text[begin:end])
+    return Answer.of([*events, *parser.finish()])
+
+
+def facts(answer: Answer) -> tuple[Any, ...]:
+    return answer.content, answer.reasoning, [(call.name, call.arguments, call.complete) for call in answer.calls]
+
+
+@pytest.mark.parametrize("marks_are_special", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_calls_that_the_grammar_wrote_are_parsed_back(family: str, marks_are_special: bool) -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed (extra `structured`)")
+    from gpux.pipelines.generation.structured import answer_format
+
+    parts = FAMILIES[family]
+    special = tuple(mark for mark in parts.marks if mark[0] in "<[") if marks_are_special else ()
+    tokenizer = byte_tokenizer(special)
+    end = tokenizer.token_to_id("<eos>")
+    ends = [end] + [tokenizer.token_to_id("<|end|>")] * ("<|end|>" in special)
+    wanted = call_format(parts, TOOLS, lambda name: tokenizer.token_to_id(name) if name in special else None)
+    build = answer_format(tokenizer, wanted, (end,))
+    assert build is not None
+    for seed in range(15):
+        random, constraint, ids = np.random.default_rng(seed), build(), []
+        while not constraint.finished and len(ids) < 900:
+            scores = random.normal(size=tokenizer.get_vocab_size()).astype(np.float32)
+            scores[ends] += 4
+            token = int(constraint.mask(scores).argmax())
+            if token == end:
+                break
+            ids.append(token)
+            constraint.accept(token)
+        text = tokenizer.decode(ids, skip_special_tokens=False)
+        whole = read(_parser(parts), text, [])
+        assert whole.calls and whole.content == "", text
+        for call in whole.calls:
+            assert call.complete
+            keys = ["city", "days", "units"] if call.name == "get_weather" else ["tags"]
+            assert list(json.loads(call.arguments)) == keys
+        assert facts(read(_parser(parts), text, list(range(1, len(text))))) == facts(whole)
+        cuts = sorted(int(cut) for cut in random.integers(0, len(text), 6))
+        assert facts(read(_parser(parts), text, cuts)) == facts(whole)
+
+
+def _parser(parts: Parts) -> Parser:
+    made = parts.parser("", names_of(TOOLS))
+    assert made is not None
+    return made
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+_ARGUMENTS = st.dictionaries(
+    st.text(max_size=4) | st.sampled_from(["name", "arguments", "parameters"]), _JSON, max_size=3
+)
+
+
+def written(family: str, name: str, arguments: dict[str, Any]) -> str:
+    """A call as a model of the family writes it."""
+    text = json.dumps(arguments, ensure_ascii=False)
+    pair = f'{{"name": "{name}", "arguments": {text}}}'
+    return {
+        "hermes": f"<tool_call>\n{pair}\n</tool_call>",
+        "llama": f'<|python_tag|>{{"name": "{name}", "parameters": {text}}}',
+        "mistral": f"[TOOL_CALLS] [{pair}]",
+        "mistral-named": f"[TOOL_CALLS]{name}[ARGS]{text}",
+        "phi": f"<|tool_call|>[{pair}]<|/tool_call|>",
+        "phi-functools": f"functools[{pair}]",
+        "gemma": f"```tool_code\n{pair}\n```",
+        "harmony": f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>{text}<|call|>",
+    }[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_arguments_survive_any_cut(family: str, data: st.DataObject) -> None:
+    arguments = data.draw(_ARGUMENTS)
+    text = written(family, "note-it", arguments)
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=8))
+    found = read(_parser(FAMILIES[family]), text, cuts)
+    assert [call.name for call in found.calls] == ["note-it"]
+    assert json.loads(found.calls[0].arguments) == arguments
+    assert (found.content, found.reasoning) == ("", "")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_broken_answers_read_the_same_in_any_pieces(family: str, data: st.DataObject) -> None:
+    call = written(family, "note-it", {"a": [1, "}"]})
+    pieces = st.sampled_from(
+        [call[:9], call[9:], call, " ", "x", "<think>", "</think>", "{", "]", "```", "<|end|>", '"']
+    )
+    text = "".join(data.draw(st.lists(pieces, max_size=6)))
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=8))
+    assert facts(read(_parser(FAMILIES[family]), text, cuts)) == facts(read(_parser(FAMILIES[family]), text, []))
+
+
+def test_a_grammar_names_a_tool_that_exists() -> None:
+    with pytest.raises(UsageError, match="not among the tools"):
+        call_format(FAMILIES["hermes"], TOOLS, lambda name: None, function="other")
