@@ -73,8 +73,8 @@ def test_every_answer_is_that_of_the_request_alone(
     pipe: TextGenerationPipeline, generator: ConcurrentGenerator, kind: Kind, options: dict[str, Any]
 ) -> None:
     alone = [pipe.generate([one], max_new_tokens=15, reuse_prefix=False, **options)[0] for one in PROMPTS]
-    together = generator.generate(PROMPTS, max_new_tokens=15, **options)
-    assert [facts(answers) for answers in together] == [facts(answers) for answers in alone]
+    together = [submit(generator, one, max_new_tokens=15, **options) for one in PROMPTS]
+    assert [facts(one.wait()) for one in together] == [facts(answers) for answers in alone]
     assert generator.batches is (kind == "shared")
 
 
@@ -111,6 +111,16 @@ def test_pieces_have_the_text_tokens_and_scores_of_each_sequence(generator: Conc
         assert tuple(token for piece in own for token in piece.tokens) == one.tokens
         assert tuple(score for piece in own for score in piece.scores) == one.scores
     assert {piece.number for piece in replies.pieces} == {0, 1, 2}
+
+
+def test_inputs_of_one_call_draw_what_they_draw_in_one_batch(
+    pipe: TextGenerationPipeline, generator: ConcurrentGenerator
+) -> None:
+    options = {"seed": 4, "num_return_sequences": 2, "max_new_tokens": 12, "temperature": 3.0}
+    inputs = ["a cat", "a cat", "b"]
+    found = generator.generate(inputs, **options)
+    assert [facts(one) for one in found] == [facts(one) for one in pipe.generate(inputs, **options)]
+    assert found[0][0].text != found[1][0].text
 
 
 def test_sequences_of_a_graph_of_one_row_have_their_numbers(tmp_path: Path) -> None:

@@ -156,8 +156,14 @@ class GenerationPipeline(Pipeline):
         check_sizes(max_rows, cache_bytes, prefix_bytes)
         return ConcurrentGenerator(self)
 
-    def prepare(self, item: Any, options: Mapping[str, Any], cancel: CancelToken) -> Prepared:
+    def prepare(self, item: Any, options: Mapping[str, Any], cancel: CancelToken, *, place: int = 0) -> Prepared:
         """Check the options of a request and tokenize its prompt, for a :class:`ConcurrentGenerator`.
+
+        Args:
+            item: an input.
+            options: of the call.
+            cancel: ends the request.
+            place: of the input among those of one call; see :meth:`ConcurrentGenerator.submit`.
 
         Raises:
             GpuxError: see :meth:`generate`.
@@ -165,9 +171,10 @@ class GenerationPipeline(Pipeline):
         call = self._call(options, cancel)
         prompt = self._prompt(item, call)
         self._check_length(prompt)
-        request = self._request([prompt], range(call.options.num_return_sequences), call)
+        count = call.options.num_return_sequences
+        request = self._request([prompt], range(place * count, (place + 1) * count), call)
         reuse = bool(call.chosen.get("reuse_prefix", True))
-        return Prepared(request, reuse, lambda: self._written([prompt], [0], call))
+        return Prepared(request, reuse, lambda: self._written([prompt], [place], call))
 
     @classmethod
     def options(cls) -> list[OptionSpec]:

@@ -96,7 +96,14 @@ class ConcurrentGenerator:
         self._finalizer = weakref.finalize(self, _close, loops)  # also at the end of the program
 
     def submit(
-        self, item: Any, *, on_piece: OnPiece, on_done: OnDone, cancel: CancelToken | None = None, **options: Any
+        self,
+        item: Any,
+        *,
+        on_piece: OnPiece,
+        on_done: OnDone,
+        cancel: CancelToken | None = None,
+        place: int = 0,
+        **options: Any,
     ) -> None:
         """Queue a request and return at once.
 
@@ -109,6 +116,7 @@ class ConcurrentGenerator:
             on_done: called once, at the end: with the sequences in order, or with the error of this request. A
                 cancelled request has the text so far, with the finish reason ``cancelled``.
             cancel: ends the request within two steps; may be set from any thread.
+            place: of the input among those of one call, which with a seed decides the random numbers it draws.
             options: see the pipeline's call; ``timeout`` includes the time in the queue.
 
         Raises:
@@ -119,7 +127,7 @@ class ConcurrentGenerator:
             if self._closed:
                 raise SessionError("this generator is closed", hint="Make another one with concurrent().")
             self._open += 1
-            arguments = (item, options, cancel or CancelToken(), on_piece, on_done, submitted)
+            arguments = (item, options, cancel or CancelToken(), on_piece, on_done, place, submitted)
             self._preparing.put(lambda: self._prepare(*arguments))
 
     def stream(self, item: Any, *, cancel: CancelToken | None = None, **options: Any) -> TextStreamer:
@@ -168,7 +176,7 @@ class ConcurrentGenerator:
         failed: GpuxError | None = None
         try:
             for number, item in enumerate(items):
-                self.submit(item, on_piece=_ignore, on_done=done(number), cancel=token, **options)
+                self.submit(item, on_piece=_ignore, on_done=done(number), cancel=token, place=number, **options)
             for _ in items:
                 number, result = replies.get()
                 if not isinstance(result, GpuxError):
@@ -225,6 +233,7 @@ class ConcurrentGenerator:
         cancel: CancelToken,
         on_piece: OnPiece,
         on_done: OnDone,
+        place: int,
         submitted: float,
     ) -> None:
         """Prepare a request and hand it to the thread that decodes it."""
@@ -236,7 +245,7 @@ class ConcurrentGenerator:
 
         try:
             token = cancel.child()
-            prepared = self._pipe.prepare(item, options, token)
+            prepared = self._pipe.prepare(item, options, token, place=place)
             texts = Texts(prepared.request, self._pipe.tokenizer.backend)
             if self._scheduler is not None and self._batch is not None and shares_batch(prepared.request):
                 answer = _Answer(texts, on_piece, done)

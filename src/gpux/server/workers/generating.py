@@ -85,6 +85,7 @@ class Generating:
                 on_piece=partial(self._piece, place),
                 on_done=partial(self._done, place),
                 cancel=self._account.cancel,
+                place=place,
                 **self._options,
             )
 
