@@ -138,6 +138,8 @@ def test_a_failed_load_gives_its_error_to_everyone_who_waits_and_is_tried_again(
             async with models.lease("org/broken"):
                 raise AssertionError
 
+        await until(lambda: phase(models, "org/broken") == "failed")  # the load of the start
+        assert models.unready() == {"org/broken": "could not be loaded: onnxruntime failed to run the model"}
         errors = await asyncio.gather(request(), request(), return_exceptions=True)
         assert all(isinstance(error, GpuxError) for error in errors)
         assert errors[0] is not errors[1] and str(errors[0]) == str(errors[1])
@@ -145,7 +147,7 @@ def test_a_failed_load_gives_its_error_to_everyone_who_waits_and_is_tried_again(
         with pytest.raises(GpuxError):
             await request()
 
-    assert play(tmp_path, scenario).load_failures["org/broken"] == 2
+    assert play(tmp_path, scenario, models=("org/broken",)).load_failures["org/broken"] == 3
 
 
 def test_a_process_that_dies_ends_its_requests_and_comes_back_until_it_died_too_often(

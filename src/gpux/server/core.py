@@ -13,7 +13,6 @@ from gpux.server.observer import Observer
 from gpux.server.pulls import Pulls
 from gpux.server.registry import FILE, Registry
 from gpux.server.security.access import Access
-from gpux.server.security.limits import check_request
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 from gpux.server.workers.messages import Answer, Answered, Embed, Embedded, Generate, Generated, Piece
@@ -49,7 +48,6 @@ class Core:
 
     async def generate(self, loaded: Loaded, request: Generate) -> AsyncGenerator[Piece | Generated, None]:
         """The pieces of the answers, then :class:`Generated`; cancelled when the iterator is closed early."""
-        check_request(request, self.settings)
         async with aclosing(loaded.worker.replies(request)) as replies:
             async for reply in replies:
                 assert isinstance(reply, (Piece, Generated))
@@ -57,14 +55,12 @@ class Core:
 
     async def answer(self, loaded: Loaded, request: Answer) -> Answered:
         """The answers to inputs of any task."""
-        check_request(request, self.settings)
         reply = await loaded.worker.ask(request)
         assert isinstance(reply, Answered)
         return reply
 
     async def embed(self, loaded: Loaded, request: Embed) -> Embedded:
         """Vectors of texts."""
-        check_request(request, self.settings)
         reply = await loaded.worker.ask(request)
         assert isinstance(reply, Embedded)
         return reply

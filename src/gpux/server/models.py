@@ -37,6 +37,8 @@ from gpux.server.events import Events
 from gpux.server.names import Listed, Names
 from gpux.server.observer import Observer
 from gpux.server.pulls import Pulls, check_ref
+from gpux.server.security.limits import check_request
+from gpux.server.security.redaction import shown
 from gpux.server.settings import ServerSettings
 from gpux.server.state import Kept, StateFile
 from gpux.server.stats import Stats
@@ -225,9 +227,9 @@ class Models:
         found = {}
         for name, preload in self._preloads.items():
             if not isinstance(preload, _Slot):
-                found[name] = "is not loaded yet" if preload is None else "could not be loaded"
+                found[name] = _unready(preload)
             elif preload.phase == "down" or not preload.load_seconds:
-                found[name] = "is not loaded yet" if preload.error is None else "could not be loaded"
+                found[name] = _unready(preload.error)
         return found
 
     def queued(self) -> int:
@@ -565,6 +567,7 @@ class Models:
             timeout=settings.request_timeout,
             limits=ReaderLimits(settings.reader_pieces, seconds=settings.reader_seconds),
             observer=self._observer,
+            check=lambda request: check_request(request, settings),
         )
         slot.starting = worker
         progress = asyncio.create_task(self._report_progress(slot))
@@ -899,3 +902,7 @@ def _down(slot: _Slot, error: WorkerDiedError) -> WorkerDiedError:
         exit_status=error.details.get("exit_status"),
         should_retry=False,
     )
+
+
+def _unready(error: GpuxError | None) -> str:
+    return "is not loaded yet" if error is None else f"could not be loaded: {shown(error).message}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,8 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.system.disk import disk_errors
+
+log = logging.getLogger(__name__)
 
 FILE = "server.db"  #: in the home folder
 WAIT = 10.0  #: seconds to wait for another process that writes
@@ -292,7 +295,12 @@ class Registry:
             raise  # a bug in gpux
         except sqlite3.Error as error:
             self._disconnect()
-            raise self._typed(error) from error
+            typed = self._typed(error)
+            log.error("%s: %s; %s %s", self.path, error, typed.message, typed.hint)  # noqa: TRY400 - the reason is in it
+            raise typed from error
+        except CorruptFileError as error:
+            log.error("%s: %s %s", self.path, error.message, error.hint)  # noqa: TRY400 - the reason is in it
+            raise
 
     def _typed(self, error: sqlite3.Error) -> GpuxError:
         """The typed error by SQLite's primary result code (https://sqlite.org/rescode.html)."""

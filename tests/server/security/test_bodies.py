@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.responses import Response
 
-from gpux.errors import UsageError
+from gpux.errors import TooLargeError, UsageError
 from gpux.server.api import endpoint
 from gpux.server.api.endpoint import Api, Call, Endpoint
 from gpux.server.api.session import error_body
 from gpux.server.http import DEEPEST, MOST_NESTED, check_depth, decode_json, json_response, read_form
-from tests.server.running import EMBEDDER, WRITER
+from gpux.server.security.limits import check_request
+from gpux.server.workers.messages import Answer, Count, Embed, Generate, Rank, Tokenize
+from tests.server.running import EMBEDDER
 from tests.server.security.conftest import LISTED, Keys
 from tests.server.security.serving import Local, local, settings, status_of
 
@@ -175,13 +178,27 @@ def test_more_inputs_or_longer_texts_than_allowed_are_a_413(filled_home: Path) -
         def embed(texts: list[str]) -> int:
             return server.request("POST", "/v1/embeddings", json={"model": EMBEDDER, "input": texts}).status_code
 
-        def chat(text: str) -> int:
-            messages = [{"role": "user", "content": text}]
-            body = {"model": WRITER, "messages": messages, "max_tokens": 1}
-            return server.request("POST", CHAT, json=body).status_code
-
         assert (embed(["a"] * 4), embed(["a"] * 5), embed(["a" * 51])) == (200, 413, 413)
-        assert (chat("a" * 20), chat("a" * 51)) == (200, 413)
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda texts: Generate(0, [[{"role": "user", "content": text}] for text in texts], {}),
+        lambda texts: Answer(0, [{"text": text} for text in texts], {}),
+        lambda texts: Embed(0, texts, {}),
+        lambda texts: Rank(0, "a", texts, {}),
+        lambda texts: Rank(0, texts[0], ["a"] * len(texts), {}),
+        lambda texts: Tokenize(0, texts),
+        lambda texts: Count(0, texts),
+    ],
+)
+def test_requests_of_every_kind_have_limits(tmp_path: Path, request_of: Callable[[list[str]], Any]) -> None:
+    limits = settings(tmp_path, max_inputs=4, max_text=50)
+    check_request(request_of(["a" * 50] * 4), limits)
+    for texts in (["a"] * 5, ["a" * 51] * 4):
+        with pytest.raises(TooLargeError):
+            check_request(request_of(texts), limits)
 
 
 # Forms

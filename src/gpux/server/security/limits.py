@@ -45,7 +45,7 @@ def inputs_of(request: Request) -> Any:
     if isinstance(request, Count):
         return request.inputs
     assert isinstance(request, (Tokenize, Detokenize))
-    return request.texts if isinstance(request, Tokenize) else []
+    return request.texts if isinstance(request, Tokenize) else request.ids
 
 
 def longest_text(value: Any) -> int:

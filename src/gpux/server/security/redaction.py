@@ -82,12 +82,18 @@ _DECODERS = re.compile(
 
 
 def public(error: GpuxError) -> GpuxError:
-    """The same error as a client may see it, of the same class."""
+    """The same error as a client may see it, of the same class; the log has what it may not see."""
+    if not isinstance(error, FOR_CLIENTS):
+        log.warning("%s: %s", error.code, f"{error.message} {error.hint or ''}".rstrip())
+    return shown(error)
+
+
+def shown(error: GpuxError) -> GpuxError:
+    """The same as :func:`public`, without an entry in the log: for an error that is shown again and again."""
     if isinstance(error, FOR_CLIENTS):
         message = clean(error.message)
     else:
         message = next(SENTENCES[kind] for kind in type(error).__mro__ if kind in SENTENCES)
-        log.warning("%s: %s", error.code, error.message)
     hint = None if error.hint is None else clean(error.hint)
     if hint is not None and hint != error.hint:
         hint = _HINT

@@ -97,6 +97,7 @@ class Worker:
         timeout: seconds that one answer may take.
         limits: of readers.
         observer: is given what the process does.
+        check: raises an error for a request that is not sent; called with each one.
     """
 
     def __init__(
@@ -107,9 +108,11 @@ class Worker:
         timeout: float | None = None,
         limits: ReaderLimits | None = None,
         observer: Observer | None = None,
+        check: Callable[[Request], None] | None = None,
     ) -> None:
         self.name = name
         self._observer = observer or Observer()
+        self._check_request = check
         self.load = Load()  #: the last report of what it is doing
         self.cores: list[int] | None = None  #: the last :class:`UseCores`
         self.service = 0.0  #: seconds that the last requests took in the worker, without waiting; a moving average
@@ -140,6 +143,7 @@ class Worker:
         timeout: float | None = None,
         limits: ReaderLimits | None = None,
         observer: Observer | None = None,
+        check: Callable[[Request], None] | None = None,
     ) -> Self:
         """Start a process and open the model in it.
 
@@ -147,7 +151,9 @@ class Worker:
             GpuxError: the model cannot be opened.
             WorkerDiedError: the process ended before the model was open.
         """
-        worker = await cls.launch(opening, name, log=log, timeout=timeout, limits=limits, observer=observer)
+        worker = await cls.launch(
+            opening, name, log=log, timeout=timeout, limits=limits, observer=observer, check=check
+        )
         await worker.ready()
         return worker
 
@@ -161,6 +167,7 @@ class Worker:
         timeout: float | None = None,
         limits: ReaderLimits | None = None,
         observer: Observer | None = None,
+        check: Callable[[Request], None] | None = None,
     ) -> Self:
         """Start a process that opens the model; :meth:`ready` waits for it.
 
@@ -183,7 +190,7 @@ class Worker:
             except OSError as error:
                 hint = "The machine may have too little memory or too many processes."
                 raise RunError(f"the process of {name} cannot be started", hint=hint) from error
-        worker = cls(process, name, timeout=timeout, limits=limits, observer=observer)
+        worker = cls(process, name, timeout=timeout, limits=limits, observer=observer, check=check)
         worker._send(opening)
         return worker
 
@@ -237,11 +244,13 @@ class Worker:
         """Send a request and yield its replies; the request is cancelled when the iterator is closed early.
 
         Raises:
-            GpuxError: the request failed.
+            GpuxError: the request failed, or is refused before it is sent.
             DeadlineError: it took longer than the timeout.
             SlowReaderError: the pieces were not read in time.
             WorkerDiedError: the process ended.
         """
+        if self._check_request is not None:
+            self._check_request(request)
         request.id = next(self._ids)
         reader = _Reader()
         ended = False

@@ -91,6 +91,7 @@ def test_a_damaged_registry_is_an_error_that_says_what_to_do(home: Path) -> None
         for answer in (server.get(f"{BASE}/models"), server.post(f"{BASE}/models", BODY)):
             assert (answer.status_code, answer.json()["success"]) == (500, False)
             assert "is damaged" in answer.json()["error"] and str(home) not in answer.text
+        assert f"{home / FILE}: " in server.log.read_text() and "move the file elsewhere" in server.log.read_text()
         assert server.get("/v1/models").status_code == 200  # the other APIs go on
         for part in home.glob(f"{FILE}*"):
             part.rename(home / f"aside-{part.name}")

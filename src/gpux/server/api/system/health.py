@@ -12,6 +12,7 @@ from gpux import __version__
 from gpux.errors import GpuxError, OverloadedError
 from gpux.server.api.endpoint import Call
 from gpux.server.http import json_response
+from gpux.server.security.redaction import shown
 
 
 class LoadedModel(msgspec.Struct):
@@ -83,10 +84,15 @@ def reasons(call: Call) -> list[str]:
 
 def failures(call: Call) -> list[str]:
     """Models that are not answered because their last load failed or their process died too often."""
-    failed = {state.name: state.phase for state in call.core.models.states() if state.phase in ("failed", "down")}
+    failed = [state for state in call.core.models.states() if state.phase in ("failed", "down")]
     if not _may_read(call):
         return [f"{len(failed)} models have failed"] if failed else []
-    return [f"{name} is {phase}" for name, phase in failed.items()]
+    return [
+        f"{state.name} is {state.phase}"
+        if state.error is None
+        else f"{state.name} is {state.phase}: {shown(state.error).message}"
+        for state in failed
+    ]
 
 
 def _may_read(call: Call) -> bool:
