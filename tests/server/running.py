@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import httpx2
+import msgspec
+from starlette.routing import compile_path
 
 from gpux.model.variant import CallSpec, StoredModel
+from gpux.server.api.endpoint import Endpoint
+from gpux.server.app import APIS
 from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.models.bert import bert_repository
@@ -44,11 +50,26 @@ class Running:
 
     def get(self, path: str, **arguments: object) -> httpx2.Response:
         with self.client() as client:
-            return client.get(path, **arguments)  # type: ignore[arg-type]
+            return documented(client.get(path, **arguments))  # type: ignore[arg-type]
 
     def post(self, path: str, body: object = None, **arguments: object) -> httpx2.Response:
         with self.client() as client:
-            return client.post(path, json=body, **arguments)  # type: ignore[arg-type]
+            return documented(client.post(path, json=body, **arguments))  # type: ignore[arg-type]
+
+
+def documented(response: httpx2.Response) -> httpx2.Response:
+    """The response, after a comparison of an answer with the type that the OpenAPI document has for it."""
+    if response.is_success and response.headers.get("content-type") == "application/json":
+        method, path = response.request.method, response.request.url.path
+        found = next((one for one, pattern in _patterns() if one.method == method and pattern.match(path)), None)
+        if found is not None and found.answer is not None:
+            msgspec.json.decode(response.content, type=found.answer)
+    return response
+
+
+@cache
+def _patterns() -> list[tuple[Endpoint, re.Pattern[str]]]:
+    return [(one, compile_path(one.path)[0]) for api in APIS for one in api.endpoints]
 
 
 def fill(home: Path) -> Settings:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from gpux.server.api import native
 from gpux.server.app import APIS
 from gpux.server.openapi import document
 from tests.server.running import Running
@@ -28,6 +29,12 @@ def test_every_endpoint_is_an_operation_with_the_scope_that_it_needs() -> None:
         operation = found[endpoint.method, re.sub(r":\w+}", "}", endpoint.path)]
         scopes = [scope for scheme in operation["security"] for scopes in scheme.values() for scope in scopes]
         assert set(scopes) == ({endpoint.scope} - {"open"})
+
+
+def test_every_answer_of_the_native_api_has_a_type() -> None:
+    """Which each answer of the tests has; see :func:`tests.server.running.documented`."""
+    streams = {"/gpux/v1/events", "/gpux/v1/jobs/{id}/events"}
+    assert {one.path for one in native.API.endpoints if one.answer is None} == streams
 
 
 def test_every_reference_of_the_document_is_in_it() -> None:

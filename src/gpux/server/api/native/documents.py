@@ -10,6 +10,7 @@ from gpux.jobs import Job
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
 from gpux.server.models import ModelState
+from gpux.server.security.redaction import clean
 from gpux.store import Store
 
 #: Keys of documents whose values are places on this machine.
@@ -21,6 +22,15 @@ def without_places(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_places(item) for key, item in value.items() if key not in _PLACES}
     return [without_places(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def cleaned(value: Any) -> Any:
+    """Nested values without paths of this machine in their texts."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {key: cleaned(item) for key, item in value.items()}
+    return [cleaned(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def model_document(

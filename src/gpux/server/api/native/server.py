@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from gpux import __version__
 from gpux.server.api.endpoint import Call
-from gpux.server.api.native.documents import without_places
+from gpux.server.api.native.documents import cleaned, without_places
 from gpux.server.api.native.streams import live
 from gpux.server.core import Core
 from gpux.server.http import event_stream, json_response, until_disconnected
@@ -67,7 +67,7 @@ async def disk(call: Call) -> Response:
 
 async def doctor(call: Call) -> Response:
     """Which devices and tools of this machine gpux can use; computed in a process of its own."""
-    return json_response(await until_disconnected(call.request, call.core.commands.run(["doctor"])))
+    return json_response(cleaned(await until_disconnected(call.request, call.core.commands.run(["doctor"]))))
 
 
 async def events(call: Call) -> Response:
