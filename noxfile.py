@@ -144,10 +144,11 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def server_fuzz(session: nox.Session) -> None:
-    """Send thousands of requests written from the OpenAPI document by schemathesis, and 5,000 of any bytes."""
+    """Send requests written from the OpenAPI document by schemathesis, 5,000 of any bytes and 500 of any JSON."""
     session.install("-e", ".", *_group("test"), *_group("fuzz"))
     session.run("python", "-m", "scripts.server_fuzz", *session.posargs)
     session.run("pytest", "-q", "tests/server/security/test_fuzz.py", env={"GPUX_FUZZ": "5000"})
+    session.run("pytest", "-q", "tests/server/api/legacy/test_any_body.py", env={"GPUX_FUZZ": "500"})
 
 
 @nox.session

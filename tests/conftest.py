@@ -32,6 +32,8 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
     no_proxy="127.0.0.1,localhost",
 )
+# Child processes then compile gpux's modules once, and not each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Generated inputs: the same in every run, and no limit on the time of one example, which depends on the machine's load.
 hypothesis.settings.register_profile(
     "gpux", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]

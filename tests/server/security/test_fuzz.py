@@ -20,7 +20,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Local]:
 
 
 @examples(
-    max_examples=int(os.environ.get("GPUX_FUZZ", "300")),
+    max_examples=int(os.environ.get("GPUX_FUZZ", "60")),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
