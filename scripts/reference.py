@@ -22,6 +22,7 @@ from gpux.server.app import APIS
 from gpux.server.metrics import Metrics
 from gpux.server.openapi import document
 from gpux.server.stats import Stats
+from scripts.reference_ollama import ollama_api
 from scripts.reference_openai import openai_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> int:
         "cli.md": command_line(),
         "errors.md": errors(),
         "generation-options.md": generation_options(),
+        "http/ollama.md": ollama_api(NOTE),
         "http/openai.md": openai_api(NOTE),
         "http/metrics.md": metrics(),
         "http/openapi.json": openapi(),

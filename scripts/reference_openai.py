@@ -118,12 +118,13 @@ def openai_api(note: str) -> str:
     """The page; ``note`` is its first line."""
     parts = [note + _INTRODUCTION]
     for text, body in ((_CHAT, ChatRequest), (_COMPLETIONS, CompletionRequest), (_EMBEDDINGS, EmbeddingRequest)):
-        parts += [text, _table(body)]
-    parts += ["## `stream_options`\n", _table(StreamOptions), _ANSWERS]
+        parts += [text, table(body)]
+    parts += ["## `stream_options`\n", table(StreamOptions), _ANSWERS]
     return "\n".join(parts)
 
 
-def _table(body: type[msgspec.Struct]) -> str:
+def table(body: type[msgspec.Struct]) -> str:
+    """The parameters of a request."""
     lines = ["| parameter | | values | meaning |", "|---|---|---|---|"]
     order = ("supported", "extension", "without effect", "refused")
     for one in sorted(parameters(body), key=lambda one: order.index(one.status)):

@@ -32,6 +32,7 @@ EXIT_CODES = {
         *["AddressError", "BusyError", "DeadlineError", "DoesNotFitError", "ForbiddenError", "OverloadedError"],
         *["ServerError", "SlowReaderError", "TooLargeError", "UnauthorizedError", "WorkerDiedError"],
         *["HostError", "MediaTypeError", "MethodError", "PathNotFoundError", "SlowClientError", "TooManyAttemptsError"],
+        "UnsupportedOperationError",
     ],
     130: ["CancelledError"],
 }

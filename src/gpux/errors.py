@@ -51,6 +51,7 @@
     │   ├── HostError              the ``Host`` header names a host that the server does not answer for
     │   ├── PathNotFoundError
     │   ├── MethodError            the path has no such method
+    │   ├── UnsupportedOperationError  the path is of an API, and gpux has no such operation
     │   ├── MediaTypeError         a body of a type or an encoding that the path does not take
     │   ├── TooLargeError          a body or one of its parts
     │   ├── SlowClientError        a body did not arrive in time
@@ -131,6 +132,7 @@ __all__ = [
     "UnsafePathError",
     "UnsupportedArchitectureError",
     "UnsupportedError",
+    "UnsupportedOperationError",
     "UnsupportedTaskError",
     "UsageError",
     "WorkerCrashedError",
@@ -539,6 +541,13 @@ class MethodError(ServerError):
 
     code = "method"
     http_status = 405
+
+
+class UnsupportedOperationError(ServerError):
+    """The path is of an API that the server has, and gpux does not offer what it does."""
+
+    code = "unsupported_operation"
+    http_status = 501
 
 
 class MediaTypeError(ServerError):

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from gpux.errors import GpuxError
-from gpux.server.api import legacy, native, openai, session, system
+from gpux.server.api import legacy, native, ollama, openai, session, system
 from gpux.server.api.endpoint import Api, method_not_allowed, not_found, routes
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
@@ -25,7 +25,7 @@ from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (openai.API, legacy.API, native.API, session.API, system.API)
+APIS: tuple[Api, ...] = (openai.API, ollama.API, legacy.API, native.API, session.API, system.API)
 
 
 def api_of(path: str) -> Api:

@@ -56,7 +56,7 @@ def document(apis: Iterable[Api]) -> dict[str, Any]:
 def _operation(api: Api, endpoint: Endpoint, body: Any, answer: Any) -> dict[str, Any]:
     content: dict[str, Any] = {} if answer is None else {"application/json": {"schema": answer}}
     if endpoint.body is not None and "stream" in getattr(endpoint.body, "__struct_fields__", ()):
-        content = {"application/json": {"schema": answer or {}}, "text/event-stream": {}}
+        content = {"application/json": {"schema": answer or {}}, endpoint.stream: {}}
     failed = {"schema": {"$ref": f"#/components/schemas/{_error_name(api)}"}}
     done: dict[str, Any] = {"description": endpoint.summary or "Done"}
     if content:

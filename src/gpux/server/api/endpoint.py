@@ -57,7 +57,7 @@ class Call:
 class Endpoint:
     """One operation of an API."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
     path: str  #: with parameters in braces: ``/v1/models/{id:path}``
     handler: Callable[[Call], Awaitable[Response]]
     scope: Scope
@@ -65,11 +65,12 @@ class Endpoint:
     answer: type[Any] | None = None  #: of the OpenAPI document
     query: Mapping[str, str] | None = None  #: parameter of the query -> description
     summary: str = ""
+    stream: str = "text/event-stream"  #: media type of the answer to a body with ``stream: true``
 
     def __post_init__(self) -> None:
         # A page of another site can make a browser send GET requests.
-        if self.method == "GET" and self.scope not in ("open", "read"):
-            raise ValueError(f"GET {self.path} changes nothing, so that its scope is open or read")
+        if self.method in ("GET", "HEAD") and self.scope not in ("open", "read"):
+            raise ValueError(f"{self.method} {self.path} changes nothing, so that its scope is open or read")
 
 
 @dataclass(frozen=True)

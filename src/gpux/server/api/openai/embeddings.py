@@ -70,7 +70,7 @@ async def embeddings(call: Call) -> Response:
             error.details.setdefault("param", "prompt_name")
         raise
     _check_dimensions(body.dimensions, found.vectors.shape[1])
-    vectors = _encoded(found.vectors) if body.encoding_format == "base64" else _numbers(found.vectors)
+    vectors = _encoded(found.vectors) if body.encoding_format == "base64" else numbers(found.vectors)
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
     return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
@@ -105,7 +105,8 @@ def _encoded(vectors: Tensor) -> list[str]:
     return [b64encode(row).decode() for row in _rows(vectors)]
 
 
-def _numbers(vectors: Tensor) -> list[list[float]]:
+def numbers(vectors: Tensor) -> list[list[float]]:
+    """The numbers of each vector."""
     found = []
     for row in _rows(vectors):
         numbers = array("f", row)

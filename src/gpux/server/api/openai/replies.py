@@ -32,6 +32,7 @@ class Replies:
         prepare: completes the request by what is known of the loaded model.
         param: the parameter with the input, which errors of inputs name.
         names: all parameters; an error of an option begins with its name.
+        keep_alive: see :meth:`gpux.server.models.Models.lease`.
     """
 
     def __init__(
@@ -43,9 +44,12 @@ class Replies:
         prepare: Callable[[Loaded, Generate], None],
         param: str,
         names: Collection[str],
+        *,
+        keep_alive: float | None = None,
     ) -> None:
         self._core, self._model, self._tasks, self._request = core, model, tasks, request
         self._prepare, self._param, self._names = prepare, param, names
+        self._keep_alive = keep_alive
         self._arrived: asyncio.Queue[Piece | Generated | GpuxError] = asyncio.Queue(_AHEAD)
         self._first: Piece | Generated | None = None
         self._leased = asyncio.Event()
@@ -88,7 +92,7 @@ class Replies:
 
     async def _read(self) -> None:
         try:
-            async with self._core.models.lease(self._model, self._tasks) as loaded:
+            async with self._core.models.lease(self._model, self._tasks, keep_alive=self._keep_alive) as loaded:
                 self._prepare(loaded, self._request)
                 self._leased.set()
                 async with aclosing(self._core.generate(loaded, self._request)) as replies:
