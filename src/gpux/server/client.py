@@ -39,8 +39,10 @@ class ServerClient:
             raise UsageError(f"the value of {KEY} is not a key", hint=f"Copy the key again, or unset {KEY}.")
         self.url = f"{parts.scheme}://{parts.netloc}"
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
-        # Proxies of the environment do not reach this machine.
-        self._client = httpx2.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False)
+        # Proxies of the environment do not reach this machine. Without TLS, no certificates of authorities are read.
+        self._client = httpx2.Client(
+            base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False, verify=parts.scheme == "https"
+        )
 
     def __enter__(self) -> Self:
         return self
