@@ -91,7 +91,7 @@ def _left(server: Running) -> dict[str, float]:
     raise AssertionError
 
 
-def kill(home: Path, kind: str, instant: float, *, seed: int, clients: int = 8) -> list[str]:
+def kill(home: Path, kind: str, instant: float, *, seed: int, clients: int = 8, rest: float = 1.0) -> list[str]:
     """SIGKILL to the server, or to one of its workers, amid requests: what is damaged afterwards.
 
     Args:
@@ -100,6 +100,7 @@ def kill(home: Path, kind: str, instant: float, *, seed: int, clients: int = 8) 
         instant: seconds after the first request.
         seed: of the requests.
         clients: that send requests.
+        rest: seconds after the kill until the last request.
     """
     problems: list[str] = []
     with running.serving(home) as server:
@@ -107,7 +108,7 @@ def kill(home: Path, kind: str, instant: float, *, seed: int, clients: int = 8) 
         before = server_load.uses(server)
         killer = threading.Timer(instant, _kill, (server, kind, random.Random(seed)))
         killer.start()
-        outcome = asyncio.run(server_load.run(server, clients, instant + 1.0, seed))
+        outcome = asyncio.run(server_load.run(server, clients, instant + rest, seed))
         killer.join()
         if kind == "worker":
             problems += outcome.wrong

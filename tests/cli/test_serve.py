@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from gpux.cli.quantities import Duration, Size
 from gpux.model.units import format_duration, parse_duration
+from gpux.server.security.keys import create_key
 from tests.server.conftest import filled_home as filled_home
 from tests.server.conftest import server as server
 from tests.server.running import WRITER, Running, serving
@@ -185,10 +186,7 @@ def test_unload_needs_a_model_or_all() -> None:
 
 def test_a_server_with_keys_is_managed_with_the_key_in_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    created = gpux(
-        tmp_path, "keys", "create", "ops", "--scope", "read", "--scope", "manage", "--file", str(file), "--json"
-    )
-    key = json.loads(created.stdout)["key"]
+    key = create_key(file, "ops", scopes=["read", "manage"])[0]
     with serving(tmp_path, ["--api-key-file", str(file)]) as running:
         refused = gpux(tmp_path, "ps")
         assert refused.returncode == 10

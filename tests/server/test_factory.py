@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx2
 
+from tests.server.running import NO_TLS
 from tests.waiting import wait_until
 
 
@@ -25,18 +26,18 @@ def test_uvicorn_runs_the_application_and_ends_it(filled_home: Path, tmp_path: P
 
     def answers() -> bool:
         try:
-            return httpx2.get(f"{url}/livez", trust_env=False).is_success
+            return httpx2.get(f"{url}/livez", trust_env=False, verify=NO_TLS).is_success
         except httpx2.TransportError:
             assert process.poll() is None
             return False
 
     try:
         wait_until(answers)
-        assert httpx2.get(f"{url}/gpux/v1/server", trust_env=False).json()["pid"] == process.pid
+        assert httpx2.get(f"{url}/gpux/v1/server", trust_env=False, verify=NO_TLS).json()["pid"] == process.pid
         assert httpx2.post(
-            f"{url}/gpux/v1/load", json={"model": "tests/writer"}, timeout=60, trust_env=False
+            f"{url}/gpux/v1/load", json={"model": "tests/writer"}, timeout=60, trust_env=False, verify=NO_TLS
         ).is_success
-        assert httpx2.post(f"{url}/gpux/v1/shutdown", trust_env=False).status_code == 202
+        assert httpx2.post(f"{url}/gpux/v1/shutdown", trust_env=False, verify=NO_TLS).status_code == 202
         assert process.wait() in (0, -signal.SIGTERM)  # uvicorn raises the signal again
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""A small version of scripts/server_stress.py: kills amid requests, and many requests at once."""
+"""A small version of scripts/server_stress.py: a kill amid requests, and many requests at once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ def home(filled_home: Path, tmp_path: Path) -> Path:
 
 
 def test_no_request_is_lost_and_nothing_runs_at_the_end(home: Path) -> None:
-    assert under_load(home, clients=12, seconds=1.5, seed=5, flat=False) == []
+    assert under_load(home, clients=8, seconds=0.5, seed=5, flat=False) == []
 
 
-@pytest.mark.parametrize("kind", ["server", "worker"])
-def test_a_kill_amid_requests_damages_nothing(home: Path, kind: str) -> None:
-    assert kill(home, kind, 0.4, seed=6, clients=4) == []
+def test_a_kill_of_a_worker_amid_requests_damages_nothing(home: Path) -> None:
+    assert kill(home, "worker", 0.3, seed=6, clients=4, rest=0.3) == []

@@ -19,6 +19,7 @@ from gpux.server.core import Core
 from gpux.server.security.connections import uvicorn_arguments
 from gpux.server.settings import ServerSettings
 from gpux.system.settings import Settings
+from tests.server.running import NO_TLS
 from tests.waiting import wait_until
 
 
@@ -39,7 +40,7 @@ class Local:
         return f"http://127.0.0.1:{self.port}"
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
-        with httpx2.Client(base_url=self.url, trust_env=False, timeout=60.0) as client:
+        with httpx2.Client(base_url=self.url, trust_env=False, timeout=60.0, verify=NO_TLS) as client:
             return client.request(method, path, **arguments)
 
     def raw(self, data: bytes, *, end: bool = True) -> bytes:
