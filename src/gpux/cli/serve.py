@@ -37,6 +37,14 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
 )
 @click.option("--device", default="auto", show_default=True, help="Device that models run on: cpu, cuda, coreml …")
 @click.option(
+    "--tei-model",
+    "tei_models",
+    multiple=True,
+    metavar="REF",
+    shell_complete=complete,
+    help="Model for requests to /embed, /predict, /rerank … that name none; one for each task.",
+)
+@click.option(
     "--api-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the keys that requests need; required unless only this machine can connect.",

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from gpux.errors import GpuxError
-from gpux.server.api import legacy, native, ollama, openai, session, system
+from gpux.server.api import huggingface, legacy, native, ollama, openai, rerank, session, system, tei
 from gpux.server.api.endpoint import Api, method_not_allowed, not_found, routes
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
@@ -25,13 +25,24 @@ from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (openai.API, ollama.API, legacy.API, native.API, session.API, system.API)
+APIS: tuple[Api, ...] = (
+    openai.API,
+    ollama.API,
+    legacy.API,
+    native.API,
+    session.API,
+    system.API,
+    huggingface.CHAT,
+    huggingface.API,
+    tei.API,
+    rerank.API,
+)
 
 
 def api_of(path: str) -> Api:
     """The API that shapes the errors of a path."""
-    fitting = [api for api in APIS if path.startswith(api.prefix)]
-    return max(fitting, key=lambda api: len(api.prefix), default=system.API)
+    best = max(APIS, key=lambda api: api.match(path))
+    return best if best.match(path) else system.API
 
 
 def create_app(settings: ServerSettings | None = None) -> Starlette:

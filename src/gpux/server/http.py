@@ -90,6 +90,36 @@ def check_json_type(request: Request) -> None:
         )
 
 
+#: Types that clients send for any body, since they set none themselves.
+_UNKNOWN_TYPES = ("", "application/x-www-form-urlencoded", "application/octet-stream")
+
+
+async def read_content(request: Request, settings: ServerSettings) -> tuple[bytes, bool]:
+    """A body that is JSON or the content of a file, and whether it is JSON.
+
+    A body whose type says nothing is JSON if it begins with a brace or bracket, as no picture, sound or video does.
+
+    Raises:
+        MediaTypeError: it is a form.
+        ForbiddenError: a page of another origin sent a file, and no key is needed: browsers ask no permission for a
+            body without a type.
+        TooLargeError, SlowClientError: see :func:`read_body`.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        check_json_type(request)
+        return await read_body(request, settings), True
+    if kind.startswith(("multipart/", "text/")):
+        raise MediaTypeError(
+            f"a body of the type {kind} is not read",
+            hint="Send JSON, or the content of a picture or sound with its own type.",
+        )
+    if request.scope.get(FOREIGN) and settings.api_keys is None:
+        raise ForbiddenError("pages of other origins can send JSON only", hint="Start the server with keys.")
+    body = await read_body(request, settings)
+    return body, kind in _UNKNOWN_TYPES and body.lstrip()[:1] in (b"{", b"[")
+
+
 def decode_json(body: bytes, kind: type[T]) -> T:
     """See :func:`read_json`. Of keys that occur twice, the last one counts."""
     check_depth(body)

@@ -260,6 +260,27 @@ class Models:
 
     # What happens to them
 
+    async def found(self, name: str, tasks: Sequence[str] = ()) -> StoredModel:
+        """As :meth:`find`; a model that is not stored is pulled where the settings allow that.
+
+        Raises:
+            GpuxError: see :meth:`find`; it cannot be pulled.
+        """
+        try:
+            return self._names.find(name, tasks)
+        except ModelNotFoundError:
+            if not self._settings.allow_pull or self._settings.gpux.offline:
+                raise
+            try:
+                ref = check_ref(name)
+            except GpuxError:
+                ref = None
+            if ref is None:
+                raise
+        job = await self._pulls.start(str(ref))
+        await self._pulls.wait(job.id)
+        return self._names.find(name, tasks)
+
     @asynccontextmanager
     async def lease(
         self, name: str, tasks: Sequence[str] = (), *, keep_alive: float | None = None
@@ -280,7 +301,7 @@ class Models:
         """
         self._check_open()
         keep = None if keep_alive is None else checked_keep_alive(keep_alive)
-        slot = self._slot(await self._found(name, tasks))
+        slot = self._slot(await self.found(name, tasks))
         self._admit(slot)
         slot.pending += 1
         try:
@@ -329,7 +350,7 @@ class Models:
         """
         self._check_open()
         keep = None if keep_alive is None else checked_keep_alive(keep_alive)
-        slot = self._slot(await self._found(name, tasks))
+        slot = self._slot(await self.found(name, tasks))
         loaded = await self._open(slot, explicit=True)
         if keep is not None:
             slot.keep_alive = loaded.keep_alive = keep
@@ -429,23 +450,6 @@ class Models:
             self._state.close()
 
     # Loading
-
-    async def _found(self, name: str, tasks: Sequence[str]) -> StoredModel:
-        """As :meth:`find`; a model that is not stored is pulled where the settings allow that."""
-        try:
-            return self._names.find(name, tasks)
-        except ModelNotFoundError:
-            if not self._settings.allow_pull or self._settings.gpux.offline:
-                raise
-            try:
-                ref = check_ref(name)
-            except GpuxError:
-                ref = None
-            if ref is None:
-                raise
-        job = await self._pulls.start(str(ref))
-        await self._pulls.wait(job.id)
-        return self._names.find(name, tasks)
 
     def _slot(self, model: StoredModel) -> _Slot:
         key = str(model.path)
@@ -634,7 +638,7 @@ class Models:
         """Load the models of the settings, then those of the last run, one after the other."""
         for name in list(self._preloads):
             try:
-                slot = self._slot(await self._found(name, ()))
+                slot = self._slot(await self.found(name, ()))
                 self._preloads[name] = slot
                 slot.wanted, slot.keep_alive = True, math.inf
                 await self._open(slot)

@@ -24,6 +24,8 @@ class ServerSettings:
     port: int = PORT  #: 0: any free one
     models: tuple[str, ...] = ()  #: references that are loaded at the start, and that ``/readyz`` waits for
     device: str | int = "auto"
+    #: references of models that answer the paths of text-embeddings-inference, the first one of the task each
+    tei_models: tuple[str, ...] = ()
     api_keys: Path | None = None  #: file of hashed keys; without it, no key is needed, and only loopback is bound
     allowed_hosts: tuple[str, ...] = ()  #: values of ``Host`` besides IP addresses and ``localhost``
     allowed_origins: tuple[str, ...] = ()  #: values of ``Origin`` besides the server's own

@@ -85,6 +85,11 @@ class Api:
     statuses: Callable[[GpuxError], int] = lambda error: error.http_status
     #: further headers of the response for an error
     headers: Callable[[GpuxError], Mapping[str, str]] = lambda error: {}
+    more_prefixes: tuple[str, ...] = ()  #: see ``prefix``
+
+    def match(self, path: str) -> int:
+        """The length of the longest prefix that a path has; 0: it has none."""
+        return max((len(one) for one in (self.prefix, *self.more_prefixes) if path.startswith(one)), default=0)
 
     def error_body(self, error: GpuxError, status: int) -> Mapping[str, Any]:
         """What a client gets of an error, in this API's shape; see :func:`gpux.server.security.redaction.public`."""

@@ -23,6 +23,7 @@ from gpux.pipelines.generation.base import GenerationPipeline
 from gpux.pipelines.generation.concurrent import ConcurrentGenerator
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.pipelines.text.encoding import EncodingPipeline
+from gpux.pipelines.text.sentence import read_modules
 from gpux.pull.open import pipeline
 from gpux.runtime.generation.results import Generation
 from gpux.server.workers.account import Account, current, set_current
@@ -346,6 +347,7 @@ def _outputs(pipe: Pipeline) -> dict[str, Any]:
             found["max_length"] = pipe.max_seq_length
             found["prompts"] = sorted(pipe.sentence.prompts or {})
             found["similarity"] = pipe.similarity_fn_name
+            found["whole_texts"] = bool(read_modules(pipe.model))
         except UnsupportedError:  # the vectors of its tokens are available
             found.pop("dimensions", None)
     elif (limit := getattr(getattr(pipe, "tokenizer", None), "limit", None)) is not None:

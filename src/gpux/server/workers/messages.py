@@ -153,7 +153,8 @@ class Ready(Message, tag="ready"):
     chat: bool = False  #: there is a chat template
     #: what else the model can do: ``generate``, ``embed``, ``rank``, ``tokenize``, ``tools``, ``images``, ``sounds``
     capabilities: list[str] = []
-    #: what else APIs want to know: ``dimensions`` of vectors, ``labels``, ``prompts``, ``max_length`` of a text
+    #: what else APIs want to know: ``dimensions`` of vectors, ``labels``, ``prompts``, ``max_length`` of a text,
+    #: ``whole_texts``: the repository is one of sentence-transformers
     outputs: dict[str, Any] = {}
 
 
