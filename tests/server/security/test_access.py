@@ -55,7 +55,7 @@ def test_every_route_needs_the_scope_that_it_names(keyed_server: Local, keys: Ke
             for scope in {"read", "infer", "manage"} - {one.scope}:
                 answer = keyed_server.request(one.method, path, headers=keys.header(scope))
                 assert answer.status_code == 403
-                assert f"needs {one.scope}" in answer.text
+                assert one.method == "HEAD" or f"needs {one.scope}" in answer.text
 
 
 def test_nothing_is_changed_by_get() -> None:
