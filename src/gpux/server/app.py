@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from gpux.errors import GpuxError
-from gpux.server.api import huggingface, legacy, native, ollama, openai, rerank, session, system, tei
+from gpux.server.api import anthropic, huggingface, legacy, native, ollama, openai, rerank, session, system, tei
 from gpux.server.api.endpoint import Api, method_not_allowed, not_found, routes
 from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
@@ -27,6 +27,7 @@ from gpux.server.stats import Stats
 #: Every API; of two prefixes that match a path, the longer one shapes its errors.
 APIS: tuple[Api, ...] = (
     openai.API,
+    anthropic.API,
     ollama.API,
     legacy.API,
     native.API,

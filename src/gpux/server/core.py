@@ -15,7 +15,7 @@ from gpux.server.registry import FILE, Registry
 from gpux.server.security.access import Access
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
-from gpux.server.workers.messages import Answer, Answered, Embed, Embedded, Generate, Generated, Piece
+from gpux.server.workers.messages import Answer, Answered, Count, Counted, Embed, Embedded, Generate, Generated, Piece
 
 #: Tasks whose models continue a prompt or answer a chat.
 TEXT_TASKS = ("text-generation", "text2text-generation", "summarization", "translation")
@@ -63,4 +63,10 @@ class Core:
         """Vectors of texts."""
         reply = await loaded.worker.ask(request)
         assert isinstance(reply, Embedded)
+        return reply
+
+    async def count(self, loaded: Loaded, request: Count) -> Counted:
+        """Tokens of prompts."""
+        reply = await loaded.worker.ask(request)
+        assert isinstance(reply, Counted)
         return reply

@@ -131,6 +131,25 @@ def decode_json(body: bytes, kind: type[T]) -> T:
         raise UsageError("the body is not valid JSON", hint="Send a JSON object.") from error
 
 
+def convert(value: Any, kind: type[T], place: str) -> T:
+    """A decoded part of a body as a value of a type.
+
+    Args:
+        value: of JSON.
+        kind: the type.
+        place: of the value in the body: ``input[0]``.
+
+    Raises:
+        UsageError: a field is missing, unknown or of another type; ``param`` names it.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        field = _param(str(error))
+        param = place if field is None else f"{place}{'' if field.startswith('[') else '.'}{field}"
+        raise UsageError(f"invalid request: {error}".replace("`$", f"`$.{place}"), param=param) from error
+
+
 def check_depth(body: bytes) -> None:
     """Refuse JSON whose values are nested deeper than :data:`DEEPEST`, without a loop over its characters.
 

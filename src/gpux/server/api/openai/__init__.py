@@ -8,6 +8,7 @@ from gpux.server.api.openai.completions import CompletionRequest, completions
 from gpux.server.api.openai.embeddings import EmbeddingRequest, embeddings
 from gpux.server.api.openai.errors import error_body, error_headers, status_of
 from gpux.server.api.openai.models import get_model, list_models
+from gpux.server.api.openai.responses import InputTokensRequest, ResponseRequest, input_tokens, responses
 
 API = Api(
     "openai",
@@ -18,6 +19,15 @@ API = Api(
         Endpoint("POST", "/v1/chat/completions", chat_completions, "infer", ChatRequest, summary="Answer a chat"),
         Endpoint("POST", "/v1/completions", completions, "infer", CompletionRequest, summary="Continue prompts"),
         Endpoint("POST", "/v1/embeddings", embeddings, "infer", EmbeddingRequest, summary="Vectors of texts"),
+        Endpoint("POST", "/v1/responses", responses, "infer", ResponseRequest, summary="Answer a conversation"),
+        Endpoint(
+            "POST",
+            "/v1/responses/input_tokens",
+            input_tokens,
+            "infer",
+            InputTokensRequest,
+            summary="Count the tokens of a conversation",
+        ),
     ),
     error_body,
     status_of,

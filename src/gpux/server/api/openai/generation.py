@@ -82,7 +82,7 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
         if not body.stream:
             raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
     count = len(request.inputs) * (body.n or 1)
-    replies = Replies(call.core, body.model, tasks, request, _prepared, shape.param, body.__struct_fields__)
+    replies = Replies(call.core, body.model, tasks, request, prepared, shape.param, body.__struct_fields__)
     streams = False
     try:
         if not body.stream:
@@ -196,7 +196,7 @@ def _bias(bias: Bias | None) -> dict[int, float] | None:
         ) from None
 
 
-def _prepared(loaded: Loaded, request: Generate) -> None:
+def prepared(loaded: Loaded, request: Generate) -> None:
     """Complete a request by what is known of its model."""
     if "max_new_tokens" not in request.options:
         context = loaded.worker.info.context_length

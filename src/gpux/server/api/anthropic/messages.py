@@ -1,0 +1,235 @@
+"""``/v1/messages``."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from gpux.errors import GpuxError, UsageError
+from gpux.server.api.anthropic.content import InputMessage, TextBlock, conversation
+from gpux.server.api.anthropic.counts import counted
+from gpux.server.api.anthropic.errors import REQUEST_ID, error_body, request_id, status_of
+from gpux.server.api.endpoint import Call
+from gpux.server.api.openai.chat import TASKS
+from gpux.server.api.openai.generation import BEGIN, options_of, prepared
+from gpux.server.api.openai.messages import plain
+from gpux.server.api.openai.parameters import (
+    Count,
+    Sampling,
+    Share,
+    Text,
+    Whole,
+    check,
+    extension,
+    ignored,
+    refused,
+    supported,
+)
+from gpux.server.api.openai.replies import Replies
+from gpux.server.http import event_stream, json_response, until_disconnected
+from gpux.server.security.redaction import public
+from gpux.server.workers import messages as worker
+from gpux.server.workers.messages import Generate, Piece
+
+_NO_TOOLS = "describe the tools in a message, and request their arguments by `output_config.format`"
+
+
+class Thinking(msgspec.Struct):
+    """``thinking``."""
+
+    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+
+
+class OutputFormat(msgspec.Struct, forbid_unknown_fields=True):
+    """``output_config.format``."""
+
+    type: Literal["json_schema"]
+    schema: dict[str, Any]
+
+
+class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """``output_config``."""
+
+    format: Annotated[OutputFormat | None, supported("a JSON schema, enforced token by token")] = None
+    effort: Annotated[str | None, ignored("set what the template knows with `chat_template_kwargs`", "high")] = None
+    task_budget: Annotated[Any, refused("set `max_tokens`")] = None
+
+
+class MessagesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of a request; see :mod:`gpux.server.api.openai.parameters`."""
+
+    model: Annotated[str, supported("reference of a stored model, such as `org/name` or `org/name:int4`")]
+    messages: Annotated[
+        Annotated[list[InputMessage], Meta(min_length=1)],
+        supported("blocks `text`, `thinking`, `tool_use` and `tool_result`; a last one of the assistant is continued"),
+    ]
+    max_tokens: Annotated[Count, supported("required, as in Anthropic's API")]
+    system: Annotated[str | list[TextBlock] | None, supported("a text or blocks")] = None
+    stop_sequences: Annotated[list[Text] | None, supported("any number of texts; not part of the answer")] = None
+    temperature: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        supported("0: always the most likely token; null: as the model's `generation_config.json` says"),
+    ] = None
+    top_p: Annotated[Share | None, supported("0 leaves the most likely token only")] = None
+    top_k: Annotated[Whole | None, supported("sample among this number of tokens; 0: all")] = None
+    stream: Annotated[bool | None, supported("server-sent events; see [Events](#events)")] = None
+    output_config: Annotated[OutputConfig | None, supported("`format`: a JSON schema, enforced token by token")] = None
+
+    metadata: Annotated[Any, ignored("not stored")] = None
+    service_tier: Annotated[str | None, ignored("there is one tier", "auto", "standard_only")] = None
+    speed: Annotated[str | None, ignored("there is one speed", "standard")] = None
+    cache_control: Annotated[Any, ignored("prompts that begin alike are found without it")] = None
+    inference_geo: Annotated[Any, ignored("the server's machine answers")] = None
+    diagnostics: Annotated[Any, ignored("answers have none")] = None
+    user_profile_id: Annotated[str | None, ignored("not stored")] = None
+    workspace_id: Annotated[str | None, ignored("not stored")] = None
+    thinking: Annotated[Thinking | None, ignored("only `disabled` is accepted")] = None
+
+    container: Annotated[Any, refused("no tool runs on the server")] = None
+    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
+    tool_choice: Annotated[Any, refused(_NO_TOOLS, {"type": "none"}, {"type": "auto"})] = None
+
+    # Not of Anthropic's API
+    seed: Annotated[Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None, extension("as of chats")] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None, extension("variables of the model's chat template, such as `enable_thinking`")
+    ] = None
+
+
+async def messages(call: Call) -> Response:
+    """Answer a conversation."""
+    body: MessagesRequest = call.body
+    check(body)
+    if body.thinking is not None and body.thinking.type != "disabled":
+        raise UsageError(
+            "thinking is not supported", hint="Set what the template knows with chat_template_kwargs.", param="thinking"
+        )
+    prompt = plain(conversation(body.system, body.messages))
+    request = Generate(0, [prompt], _options(body))
+    replies = Replies(call.core, body.model, TASKS, request, prepared, "messages", body.__struct_fields__)
+    answer = _Answer(body)
+    streams = False
+    try:
+        if not body.stream:
+            response = await until_disconnected(call.request, _whole(replies, answer))
+        else:
+            await until_disconnected(call.request, replies.begin(BEGIN))
+            # The first event has the tokens of the prompt, and replies have them at their end.
+            kept = body.chat_template_kwargs
+            read = await until_disconnected(call.request, counted(call.core, body.model, prompt, kept))
+            streams = True
+            response = event_stream(_events(replies, answer, read), replies.close, on_error=_error_event)
+        response.headers[REQUEST_ID] = request_id()
+        return response
+    finally:
+        if not streams:
+            replies.close()
+
+
+def _options(body: MessagesRequest) -> dict[str, Any]:
+    sampling = Sampling(
+        model=body.model,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        seed=body.seed,
+        stop=body.stop_sequences,
+    )
+    options = options_of(sampling, most=body.max_tokens, logprobs=None, bias=None)
+    if body.output_config is not None:
+        check(body.output_config, "output_config.")
+        if body.output_config.format is not None:
+            schema = body.output_config.format.schema
+            options["response_format"] = {"type": "json_schema", "json_schema": {"schema": schema}}
+    if body.chat_template_kwargs:
+        options["chat_template_kwargs"] = body.chat_template_kwargs
+    return options
+
+
+async def _whole(replies: Replies, answer: _Answer) -> Response:
+    async for reply in replies:
+        if not isinstance(reply, Piece):
+            return json_response(answer.whole(reply.sequences[0]))
+    raise AssertionError("the replies ended before the result")
+
+
+async def _events(replies: Replies, answer: _Answer, read: int) -> AsyncIterator[bytes]:
+    yield _sent({"type": "message_start", "message": answer.message([], _usage(read, 0))})
+    yield _sent({"type": "content_block_start", "index": 0, "content_block": _block("")})
+    yield _sent({"type": "ping"})
+    async for reply in replies:
+        if isinstance(reply, Piece):
+            delta = {"type": "text_delta", "text": reply.text}
+            yield _sent({"type": "content_block_delta", "index": 0, "delta": delta})
+            continue
+        [one] = reply.sequences
+        yield _sent({"type": "content_block_stop", "index": 0})
+        yield _sent({"type": "message_delta", "delta": answer.stopped(one), "usage": _usage_of(one)})
+        yield _sent({"type": "message_stop"})
+
+
+class _Answer:
+    """The message that answers a request."""
+
+    def __init__(self, body: MessagesRequest) -> None:
+        self._body = body
+        self._id = f"msg_{secrets.token_hex(12)}"
+
+    def whole(self, one: worker.Sequence) -> dict[str, Any]:
+        """The message after its end."""
+        content = [_block(one.text)] if one.text else []
+        return {**self.message(content, _usage_of(one)), **self.stopped(one)}
+
+    def message(self, content: list[Any], usage: dict[str, Any]) -> dict[str, Any]:
+        """The message before its end."""
+        return {
+            "id": self._id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._body.model,
+            "content": content,
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+
+    def stopped(self, one: worker.Sequence) -> dict[str, Any]:
+        """Why the message ended."""
+        reason, text = "end_turn", None
+        if one.finish_reason in ("length", "deadline"):
+            full = one.finish_reason == "length" and one.tokens < self._body.max_tokens
+            reason = "model_context_window_exceeded" if full else "max_tokens"
+        elif one.finish_reason == "stop" and one.stopped_by in (self._body.stop_sequences or ()):
+            reason, text = "stop_sequence", one.stopped_by
+        return {"stop_reason": reason, "stop_sequence": text}
+
+
+def _block(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _usage_of(one: worker.Sequence) -> dict[str, Any]:
+    return _usage(one.prompt_tokens, one.tokens, one.cached_tokens)
+
+
+def _usage(read: int, written: int, cached: int = 0) -> dict[str, Any]:
+    """Anthropic's API counts the tokens that were not read again apart from the others."""
+    return {
+        "input_tokens": read - cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": written,
+    }
+
+
+def _sent(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\n".encode() + b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def _error_event(error: GpuxError) -> bytes:
+    return _sent(dict(error_body(public(error), status_of(error))))

@@ -1,0 +1,307 @@
+"""``/v1/responses`` and ``/v1/responses/input_tokens``. Nothing is stored: a request has the whole conversation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from gpux.errors import UsageError
+from gpux.server.api.endpoint import Call
+from gpux.server.api.openai.chat import TASKS
+from gpux.server.api.openai.generation import BEGIN, options_of, prepared
+from gpux.server.api.openai.messages import plain
+from gpux.server.api.openai.parameters import (
+    Alternatives,
+    Penalty,
+    Sampling,
+    Share,
+    Stop,
+    Whole,
+    check,
+    extension,
+    ignored,
+    refused,
+    supported,
+)
+from gpux.server.api.openai.parameters import Count as Tokens
+from gpux.server.api.openai.replies import Replies
+from gpux.server.api.openai.responses_input import conversation
+from gpux.server.api.openai.responses_output import Answer, sent
+from gpux.server.http import event_stream, json_response, until_disconnected
+from gpux.server.workers.messages import Count, Generate, Piece
+
+_LOGPROBS = "message.output_text.logprobs"
+#: What else of ``include`` is accepted: a client that stores nothing sends it, and reasoning is never encrypted here.
+_INCLUDED = (_LOGPROBS, "reasoning.encrypted_content")
+_NO_TOOLS = "describe the tools in a message, and request their arguments by `text.format`"
+_STORED = "nothing is stored: send the earlier items in `input`"
+
+
+class TextFormat(msgspec.Struct, forbid_unknown_fields=True):
+    """``text.format``."""
+
+    type: Literal["text", "json_object", "json_schema", "regex"]
+    name: Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,64}$")] | None = None
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+    pattern: str | None = None
+
+
+class TextConfig(msgspec.Struct, forbid_unknown_fields=True):
+    """``text``."""
+
+    format: Annotated[TextFormat | None, supported("`text`, `json_object`, `json_schema`, and `regex`")] = None
+    verbosity: Annotated[str | None, ignored("say it in a message", "medium")] = None
+
+
+class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
+    """``reasoning``."""
+
+    effort: Annotated[Any, refused("set what the model's template knows with `chat_template_kwargs`", "none")] = None
+    summary: Annotated[str | None, ignored("reasoning is never summarized")] = None
+    generate_summary: Annotated[str | None, ignored("reasoning is never summarized")] = None
+    context: Annotated[str | None, ignored("the template decides which reasoning it reads", "auto")] = None
+    mode: Annotated[Any, refused("set what the model's template knows with `chat_template_kwargs`", "standard")] = None
+
+
+class ResponseStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """``stream_options`` of a response."""
+
+    include_obfuscation: Annotated[bool | None, ignored("events are never padded", False)] = None
+
+
+class ResponseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of a request; see :mod:`gpux.server.api.openai.parameters`."""
+
+    model: Annotated[str, supported("reference of a stored model, such as `org/name` or `org/name:int4`")]
+    input: Annotated[
+        str | Annotated[list[dict[str, Any]], Meta(min_length=1)],
+        supported(
+            "a text, or the items of a conversation: `message`, `function_call`, `function_call_output`, `reasoning`"
+        ),
+    ]
+    instructions: Annotated[str | None, supported("the first system message")] = None
+    max_output_tokens: Annotated[Tokens | None, supported("without it, what the context leaves, and at most 2,048")] = (
+        None
+    )
+    temperature: Annotated[
+        Annotated[float, Meta(ge=0, le=2)] | None,
+        supported("0: always the most likely token; null: as the model's `generation_config.json` says"),
+    ] = None
+    top_p: Annotated[Share | None, supported("0 leaves the most likely token only")] = None
+    text: Annotated[
+        TextConfig | None, supported("`format`, enforced token by token: `json_object`, `json_schema` and `regex`")
+    ] = None
+    stream: Annotated[bool | None, supported("server-sent events; see [Events](#events)")] = None
+    include: Annotated[
+        list[str] | None,
+        supported(
+            "`message.output_text.logprobs`; `reasoning.encrypted_content` has no effect; other values are refused"
+        ),
+    ] = None
+    top_logprobs: Annotated[Alternatives | None, supported("of each token of the answer")] = None
+
+    store: Annotated[bool | None, ignored("nothing is stored, and answers have `store: false`")] = None
+    metadata: Annotated[dict[str, str] | None, ignored("returned with the answer")] = None
+    stream_options: Annotated[ResponseStreamOptions | None, ignored("events are never padded")] = None
+    service_tier: Annotated[str | None, ignored("there is one tier", "auto", "default")] = None
+    truncation: Annotated[str | None, ignored("a conversation is never cut", "disabled")] = None
+    parallel_tool_calls: Annotated[bool | None, ignored("without tools it means nothing")] = None
+    max_tool_calls: Annotated[Whole | None, ignored("no tool runs on the server")] = None
+    safety_identifier: Annotated[str | None, ignored("not stored")] = None
+    user: Annotated[str | None, ignored("not stored")] = None
+    prompt_cache_key: Annotated[str | None, ignored("prompts that begin alike are found without it")] = None
+    prompt_cache_retention: Annotated[str | None, ignored("prompts are kept in memory", "in_memory")] = None
+    reasoning: Annotated[Reasoning | None, ignored("`summary` is accepted, `effort` refused")] = None
+
+    previous_response_id: Annotated[Any, refused(_STORED)] = None
+    conversation: Annotated[Any, refused(_STORED)] = None
+    background: Annotated[Any, refused("wait for the answer, or stream it", False)] = None
+    background_options: Annotated[Any, refused("wait for the answer, or stream it")] = None
+    prompt: Annotated[Any, refused("send the text of the prompt in `input`")] = None
+    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
+    tool_choice: Annotated[Any, refused(_NO_TOOLS, "none", "auto")] = None
+    context_management: Annotated[Any, refused("send the items that the model shall read", [])] = None
+    image: Annotated[Any, refused("answers are texts")] = None
+    moderation: Annotated[Any, refused("classify texts with a model of text-classification")] = None
+    prompt_cache_options: Annotated[Any, refused("prompts that begin alike are found without it")] = None
+    access_programs: Annotated[Any, refused("omit it")] = None
+
+    # Not of OpenAI's API
+    presence_penalty: Annotated[Penalty | None, extension("as of chats")] = None
+    frequency_penalty: Annotated[Penalty | None, extension("as of chats")] = None
+    seed: Annotated[Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None, extension("as of chats")] = None
+    stop: Annotated[Stop | None, extension("as of chats")] = None
+    top_k: Annotated[Annotated[int, Meta(ge=-1, le=(1 << 31) - 1)] | None, extension("as of chats")] = None
+    min_p: Annotated[Share | None, extension("as of chats")] = None
+    repetition_penalty: Annotated[Annotated[float, Meta(gt=0)] | None, extension("as of chats")] = None
+    no_repeat_ngram_size: Annotated[Whole | None, extension("as of chats")] = None
+    min_tokens: Annotated[Whole | None, extension("tokens before which no answer ends")] = None
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None, extension("variables of the model's chat template, such as `enable_thinking`")
+    ] = None
+
+
+class InputTokensRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of a count: the parameters of :class:`ResponseRequest` that decide about the prompt."""
+
+    model: Annotated[str, supported("reference of a stored model")]
+    input: Annotated[str | Annotated[list[dict[str, Any]], Meta(min_length=1)], supported("as of a response")]
+    instructions: Annotated[str | None, supported("the first system message")] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, extension("as of a response")] = None
+    text: Annotated[TextConfig | None, ignored("a format is not part of the prompt")] = None
+    reasoning: Annotated[Reasoning | None, ignored("`summary` is accepted, `effort` refused")] = None
+    truncation: Annotated[str | None, ignored("a conversation is never cut", "disabled")] = None
+    parallel_tool_calls: Annotated[bool | None, ignored("without tools it means nothing")] = None
+    personality: Annotated[Any, refused("say it in `instructions`")] = None
+    previous_response_id: Annotated[Any, refused(_STORED)] = None
+    conversation: Annotated[Any, refused(_STORED)] = None
+    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
+    tool_choice: Annotated[Any, refused(_NO_TOOLS, "none", "auto")] = None
+
+
+async def responses(call: Call) -> Response:
+    """Answer a conversation."""
+    body: ResponseRequest = call.body
+    logs = _check(body)
+    options = options_of(
+        _sampling(body),
+        most=body.max_output_tokens,
+        logprobs=(body.top_logprobs or 0) if logs else None,
+        bias=None,
+    )
+    if body.text is not None and body.text.format is not None:
+        options["response_format"] = _format(body.text.format)
+    if body.chat_template_kwargs:
+        options["chat_template_kwargs"] = body.chat_template_kwargs
+    messages = plain(conversation(body.input, body.instructions))
+    request = Generate(0, [messages], options, echo_tokens=logs)
+    answer = Answer(_echo(body), logs)
+    replies = Replies(call.core, body.model, TASKS, request, prepared, "input", body.__struct_fields__)
+    streams = False
+    try:
+        if not body.stream:
+            return await until_disconnected(call.request, _whole(replies, answer))
+        await until_disconnected(call.request, replies.begin(BEGIN))
+        streams = True
+        return event_stream(_events(replies, answer), replies.close, on_error=answer.failed)
+    finally:
+        if not streams:
+            replies.close()
+
+
+async def input_tokens(call: Call) -> Response:
+    """Count the tokens of a conversation."""
+    body: InputTokensRequest = call.body
+    check(body)
+    if body.reasoning is not None:
+        check(body.reasoning, "reasoning.")
+    options = {} if body.chat_template_kwargs is None else {"chat_template_kwargs": body.chat_template_kwargs}
+    request = Count(0, [plain(conversation(body.input, body.instructions))], options)
+    async with call.core.models.lease(body.model, TASKS) as loaded:
+        found = await call.core.count(loaded, request)
+    return json_response({"object": "response.input_tokens", "input_tokens": found.tokens[0]})
+
+
+async def _whole(replies: Replies, answer: Answer) -> Response:
+    answer.begin()
+    async for reply in replies:
+        if isinstance(reply, Piece):
+            answer.add(reply)
+        else:
+            answer.end(reply)
+    return json_response(answer.response())
+
+
+async def _events(replies: Replies, answer: Answer) -> AsyncIterator[bytes]:
+    yield sent(answer.begin())
+    async for reply in replies:
+        yield sent(answer.add(reply) if isinstance(reply, Piece) else answer.end(reply))
+    yield b"data: [DONE]\n\n"
+
+
+def _check(body: ResponseRequest) -> bool:
+    """Refuse what a request must not contain; whether log probabilities are requested."""
+    check(body)
+    if body.text is not None:
+        check(body.text, "text.")
+    if body.reasoning is not None:
+        check(body.reasoning, "reasoning.")
+    if body.stream_options is not None:
+        check(body.stream_options, "stream_options.")
+        if not body.stream:
+            raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
+    for number, name in enumerate(body.include or ()):
+        if name not in _INCLUDED:
+            raise UsageError(
+                f"include[{number}] is not supported", hint=f"Only {_LOGPROBS} is.", param=f"include[{number}]"
+            )
+    return body.top_logprobs is not None or _LOGPROBS in (body.include or ())
+
+
+def _sampling(body: ResponseRequest) -> Sampling:
+    """What decides about tokens, in the class that chats have for it."""
+    names = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "stop", "top_k", "min_p")
+    more = ("repetition_penalty", "no_repeat_ngram_size", "min_tokens")
+    return Sampling(model=body.model, **{name: getattr(body, name) for name in names + more})
+
+
+def _format(wanted: TextFormat) -> dict[str, Any]:
+    """As the pipeline takes it.
+
+    Raises:
+        UsageError: the part that the type needs is missing.
+    """
+    needed = {"json_schema": "schema", "regex": "pattern"}.get(wanted.type)
+    for part in ("schema", "pattern"):
+        given = getattr(wanted, part) is not None
+        if given != (part == needed):
+            raise UsageError(
+                f"text.format of the type {wanted.type} {'has' if given else 'needs'} {part}",
+                hint="Remove it." if given else "Add it.",
+                param=f"text.format.{part}",
+            )
+    if wanted.schema is not None:
+        return {"type": "json_schema", "json_schema": {"schema": wanted.schema}}
+    return {"type": wanted.type, **({} if wanted.pattern is None else {"pattern": wanted.pattern})}
+
+
+def _echo(body: ResponseRequest) -> dict[str, Any]:
+    """The parameters that a response repeats. Types of clients need numbers where the request has none."""
+    wanted = None if body.text is None else body.text.format
+    form: dict[str, Any] = {"type": "text"}
+    if wanted is not None:
+        form = {key: value for key, value in msgspec.structs.asdict(wanted).items() if value is not None}
+        if wanted.type == "json_schema":
+            absent = {"name": wanted.name or "answer", "description": None, "strict": False}
+            form = absent | form
+    return {
+        "model": body.model,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": body.max_tool_calls,
+        "temperature": 1.0 if body.temperature is None else body.temperature,
+        "top_p": 1.0 if body.top_p is None else body.top_p,
+        "presence_penalty": body.presence_penalty or 0.0,
+        "frequency_penalty": body.frequency_penalty or 0.0,
+        "top_logprobs": body.top_logprobs or 0,
+        "text": {"format": form, "verbosity": "medium"},
+        "tools": [],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True if body.parallel_tool_calls is None else body.parallel_tool_calls,
+        "reasoning": {"effort": None, "summary": None},
+        "truncation": "disabled",
+        "store": False,
+        "background": False,
+        "service_tier": "default",
+        "previous_response_id": None,
+        "metadata": body.metadata or {},
+        "safety_identifier": body.safety_identifier,
+        "prompt_cache_key": body.prompt_cache_key,
+        "user": body.user,
+    }
