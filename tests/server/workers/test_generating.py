@@ -62,6 +62,15 @@ def test_a_request_may_have_several_inputs_and_copies(writer: Shared) -> None:
     }
 
 
+def test_inputs_of_one_request_draw_what_they_draw_in_one_call(writer: Shared) -> None:
+    options: dict[str, Any] = {"max_new_tokens": 12, "num_return_sequences": 2, "temperature": 3.0, "seed": 1}
+    (reply,) = writer.ask(Generate(0, ["abc", "abc"], options))
+    with pipeline("text-generation", writer.model, device="cpu") as pipe:
+        texts = [one.text for written in pipe.generate(["abc", "abc"], **options) for one in written]
+    assert [one.text for one in reply.sequences] == texts
+    assert len(set(texts)) == 4
+
+
 def test_pieces_carry_tokens_with_scores_and_names(writer: Shared) -> None:
     request = Generate(0, ["abc"], {"max_new_tokens": 5, "logprobs": 2}, echo_tokens=True)
     found, end = writer.run(lambda worker: pieces(worker, request))
