@@ -15,7 +15,7 @@ class Answer(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Limits(Answer):
-    """Limits of the server; null where there is none."""
+    """Limits of the server; null stands for no limit."""
 
     memory: int | None
     models: int | None
