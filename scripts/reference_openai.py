@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gpux.server.api.openai.audio import TranscriptionRequest, TranslationRequest
 from gpux.server.api.openai.chat import ChatRequest
 from gpux.server.api.openai.completions import CompletionRequest
 from gpux.server.api.openai.embeddings import EmbeddingRequest
@@ -33,6 +34,8 @@ answer = client.chat.completions.create(model="org/name", messages=[{"role": "us
 | `POST /v1/chat/completions` | infer | text-generation, with a chat template |
 | `POST /v1/completions` | infer | text-generation, text2text-generation, summarization, translation |
 | `POST /v1/embeddings` | infer | feature-extraction, sentence-similarity |
+| `POST /v1/audio/transcriptions` | infer | automatic-speech-recognition |
+| `POST /v1/audio/translations` | infer | automatic-speech-recognition: Whisper models of many languages |
 
 ## How parameters are treated
 
@@ -64,6 +67,32 @@ _EMBEDDINGS = """## Embeddings
 A text that is longer than the model reads is refused, as OpenAI's API does; `truncate` cuts it. Lists of token ids are
 refused, since they are ids of another tokenizer: LangChain's `OpenAIEmbeddings` sends them unless it is given
 `check_embedding_ctx_length=False`.
+"""
+_TRANSCRIPTIONS = """## Transcriptions
+
+The body is a form (`multipart/form-data`) with one file. Its name is not used, its format is found from its content.
+
+```console
+$ curl http://127.0.0.1:5000/v1/audio/transcriptions -F model=org/whisper -F file=@talk.flac -F response_format=srt
+```
+
+| `response_format` | answer |
+|---|---|
+| `json` | `{"text": "…"}` |
+| `text` | the text |
+| `srt`, `vtt` | subtitles, one for each segment |
+| `verbose_json` | `task language duration text`, `segments`, `words` where requested, and `usage` in seconds |
+
+A segment has `id seek start end text tokens temperature avg_logprob compression_ratio no_speech_prob`, a word
+`word start end`; times are in seconds. `compression_ratio` and `avg_logprob` are those of the segment's window of 30
+seconds. Models with a CTC output, and encoder-decoders other than Whisper, answer `json` and `text`.
+
+A Whisper model that knows English only takes `language=en` and no other one. A sound longer than `--max-seconds` is
+refused by its header, before it is decoded. When the client leaves, the transcription ends within two tokens.
+"""
+_TRANSLATIONS = """## Translations
+
+As a transcription, with English text. The model must have the task `translate`.
 """
 _ANSWERS = """## Finish reasons
 
@@ -114,10 +143,19 @@ Other codes are those of [gpux's errors](../errors.md). OpenAI's clients repeat 
 """
 
 
+_SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    (_CHAT, ChatRequest),
+    (_COMPLETIONS, CompletionRequest),
+    (_EMBEDDINGS, EmbeddingRequest),
+    (_TRANSCRIPTIONS, TranscriptionRequest),
+    (_TRANSLATIONS, TranslationRequest),
+)
+
+
 def openai_api(note: str) -> str:
     """The page; ``note`` is its first line."""
     parts = [note + _INTRODUCTION]
-    for text, body in ((_CHAT, ChatRequest), (_COMPLETIONS, CompletionRequest), (_EMBEDDINGS, EmbeddingRequest)):
+    for text, body in _SECTIONS:
         parts += [text, table(body)]
     parts += ["## `stream_options`\n", table(StreamOptions), _ANSWERS]
     return "\n".join(parts)

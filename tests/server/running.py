@@ -26,6 +26,7 @@ from gpux.server.app import APIS
 from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.models.bert import bert_repository
+from tests.models.digits_onnx import digits
 from tests.pipelines.conftest import stored
 from tests.pipelines.writer import writer
 
@@ -36,6 +37,7 @@ CLASSIFIER = "tests/classifier"
 MASKS = "tests/masks"
 #: Of clients: without it each one reads the certificates of all authorities, which takes 25 ms.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+SPEECH = "tests/digits"  #: transcribes spoken digits; see tests/models/digits
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def fill(home: Path) -> Settings:
         (_bert(scratch, "feature-extraction", bert), EMBEDDER),
         (_bert(scratch, "text-classification", bert), CLASSIFIER),
         (_bert(scratch, "fill-mask", bert), MASKS),
+        (digits(scratch / "digits"), SPEECH),
     ):
         put(store, model, id)
     shutil.rmtree(scratch)

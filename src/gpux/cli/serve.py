@@ -84,6 +84,11 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
     help="Time that a request waits for memory for its model.",
 )
 @click.option("--max-body", type=Size(), default="32MiB", show_default=True, help="Size of one request.")
+@click.option("--max-pixels", type=click.IntRange(min=1), default=64 << 20, show_default=True, help="Of one picture.")
+@click.option("--max-seconds", type=Duration(), default="1h", show_default=True, help="Length of one sound.")
+@click.option(
+    "--allow-media-urls", is_flag=True, help="Fetch pictures and sounds from public http(s) addresses in requests."
+)
 @click.option("--request-timeout", type=Duration(), help="End a request after this time. Default: no limit.")
 @click.option(
     "--drain-timeout",

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 from gpux.server.commands import Commands
 from gpux.server.events import Events
+from gpux.server.media.intake import Media
 from gpux.server.models import Loaded, Models
 from gpux.server.observer import Observer
 from gpux.server.pulls import Pulls
@@ -34,6 +35,7 @@ class Core:
         self.registry = Registry(settings.gpux.home / FILE)
         self.commands = Commands(settings.gpux)
         self.access = Access(settings)
+        self.media = Media(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted
 

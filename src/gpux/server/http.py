@@ -174,6 +174,18 @@ def check_depth(body: bytes) -> None:
         )
 
 
+def convert_fields(fields: Mapping[str, Any], kind: type[T]) -> T:
+    """The fields of a form as a value of a type; texts are read as the numbers and booleans that it has.
+
+    Raises:
+        UsageError: see :func:`read_json`.
+    """
+    try:
+        return msgspec.convert(dict(fields), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"invalid request: {error}", param=_param(str(error))) from error
+
+
 def _param(message: str) -> str | None:
     """The field that a message of msgspec is about: ``messages[0].role``; None: the whole body."""
     problem, _, place = message.partition(" - at `$")
@@ -384,7 +396,7 @@ async def read_form(request: Request, settings: ServerSettings) -> Form:
         raise ForbiddenError("pages of other origins cannot send forms", hint="Start the server with keys.")
     try:
         async with request.form(
-            max_files=settings.max_inputs, max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD
+            max_files=min(settings.max_inputs, settings.max_files), max_fields=MOST_FIELDS, max_part_size=LARGEST_FIELD
         ) as form:
             fields: dict[str, list[str]] = {}
             files = []

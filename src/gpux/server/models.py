@@ -560,7 +560,14 @@ class Models:
             canonical(slot.model.task),
             settings.device,
             cpu_threads(),
-            {"max_rows": settings.max_rows, "cache_bytes": settings.cache_bytes, "batch_wait": settings.batch_wait},
+            {
+                "max_rows": settings.max_rows,
+                "cache_bytes": settings.cache_bytes,
+                "batch_wait": settings.batch_wait,
+                "max_pixels": settings.max_pixels,
+                "max_frames": settings.max_frames,
+                "max_seconds": settings.max_seconds,
+            },
         )
         folder = slot.model.path.parent
         file = f"{folder.parent.name}--{folder.name[:12]}--{slot.model.path.name}.log"

@@ -46,6 +46,13 @@ class ServerSettings:
     max_connections: int = 1000  #: at the same time; more are answered with 503
     max_inputs: int = 2048  #: texts, prompts or files of a request
     max_text: int = 4 << 20  #: characters of one text
+    max_media: int = 32 << 20  #: bytes of one picture or sound
+    max_files: int = 64  #: pictures and sounds of a request
+    max_pixels: int = 64 << 20  #: of one picture
+    max_frames: int = 1000  #: of one animated picture
+    max_seconds: float = 3600.0  #: of one sound
+    allow_media_urls: bool = False  #: fetch pictures and sounds from http(s) addresses in requests
+    media_timeout: float = 20.0  #: for one such picture or sound to arrive
     request_timeout: float | None = None  #: of one answer; None: no limit
     reader_pieces: int = 2048  #: of one answer that the client has not read, each a token or a few
     reader_seconds: float = 10.0  #: with more unread pieces until the answer is ended
@@ -55,7 +62,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         at_least_one = ("max_queue", "max_loads", "max_rows", "max_body", "reader_pieces")
-        for name in (*at_least_one, "max_connections", "max_inputs", "max_text"):
+        media = ("max_media", "max_files", "max_pixels", "max_frames", "max_seconds", "media_timeout")
+        for name in (*at_least_one, "max_connections", "max_inputs", "max_text", *media):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1")
         for name in ("max_memory", "max_models", "cache_bytes"):

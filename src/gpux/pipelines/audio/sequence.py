@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 #: ``_default_generation_config`` of transformers' automatic-speech-recognition.
 BEAMS = 5
 _TASK = "automatic-speech-recognition"
+#: Options of a call that Whisper models alone have.
+_WHISPER = frozenset({"language", "task", "translate", "prompt", "prompt_ids", "return_language", "return_segments"})
 ENCODER, DECODER, WITH_PAST = "encoder", "decoder", "decoder_with_past"
 
 
@@ -274,7 +276,7 @@ class TextDecoder:
             raise UsageError(
                 f"{self._pipeline.model.id} gives no timestamps", hint="Whisper models and those with CTC do."
             )
-        if left := sorted(set(given) & {"language", "task", "translate", "prompt", "prompt_ids", "return_language"}):
+        if left := sorted(set(given) & _WHISPER):
             raise UsageError(f"{self._pipeline.model.id} does not take {', '.join(left)}", hint="Whisper models do.")
         chosen = generation_options(given)
         if "temperature" in given:

@@ -64,6 +64,10 @@ class AutomaticSpeechRecognitionOptions(GenerationKeywords, CallOptions, total=F
         Literal["char", "word"] | bool | None,
         Option("seconds of each char (CTC), word, or segment (True: encoder-decoders)"),
     ]
+    return_segments: Annotated[
+        bool | None,
+        Option("Whisper: give the segments with their tokens, temperature, mean log probability and more"),
+    ]
 
 
 class AutomaticSpeechRecognitionArguments(AutomaticSpeechRecognitionOptions, AudioOpenOptions, total=False):

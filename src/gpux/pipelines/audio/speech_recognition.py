@@ -84,6 +84,13 @@ class AutomaticSpeechRecognitionPipeline(AudioPipeline):
         """Whether the model has a CTC output; a decoder has caches of its own."""
         return isinstance(self.decoder, CtcDecoder)
 
+    @property
+    def speech(self) -> dict[str, Any]:
+        """What a Whisper model can do: ``timestamps`` (segment, word), ``tasks``, ``multilingual``; else no times."""
+        if isinstance(self.decoder, WhisperDecoder):
+            return self.decoder.abilities
+        return {"timestamps": [], "tasks": ["transcribe"], "multilingual": True, "takes_language": False}
+
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Check the options, as far as the model has them."""
         return self.decoder.resolve(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from gpux.pipelines.audio.sequence import (
 from gpux.pipelines.audio.speech import strides
 from gpux.pipelines.audio.transcript import Transcript, WhisperVocabulary
 from gpux.pipelines.audio.whisper_settings import WhisperSettings
-from gpux.pipelines.audio.whisper_windows import Spoken, WhisperCall, WindowDecoder
+from gpux.pipelines.audio.whisper_windows import Spoken, SpokenSegment, WhisperCall, WindowDecoder
 from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.processors.audio.load import SoundInput
 from gpux.processors.audio.log_mel import WhisperExtractor
@@ -57,6 +58,18 @@ class WhisperDecoder:
         chunk = extractor.n_samples / extractor.sampling_rate
         self._precision = chunk / self._settings.places
 
+    @property
+    def abilities(self) -> dict[str, Any]:
+        """See :attr:`AutomaticSpeechRecognitionPipeline.speech`."""
+        settings = self._settings
+        timestamps = [] if settings.no_timestamps is None else ["segment"]
+        heads = {f"{ATTENTIONS}{layer}" for layer, _ in settings.heads or ()}
+        if timestamps and heads and heads <= set(self._model.attentions):
+            timestamps.append("word")
+        multilingual = settings.multilingual is not False
+        tasks = [*(settings.tasks or ())] if multilingual else ["transcribe"]
+        return {"timestamps": timestamps, "tasks": tasks, "multilingual": multilingual, "takes_language": True}
+
     def resolve(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """Check the options of a call; adds ``call`` and ``strides``."""
         given = {**self._settings.defaults, **with_generate_kwargs(options)}
@@ -73,7 +86,10 @@ class WhisperDecoder:
             if task not in (None, "translate"):
                 raise UsageError(f"translate and task={task!r} contradict each other", hint="Give one of them.")
             task = "translate"
-        self._settings.check(language=language, task=task, timestamps=bool(timestamps))
+        details = bool(given.get("return_segments"))
+        self._settings.check(language=language, task=task, timestamps=bool(timestamps) or details)
+        if details and given.get("chunk_length_s"):
+            raise UsageError("return_segments and chunk_length_s cannot be combined", hint="Remove chunk_length_s.")
         if given.get("no_speech_threshold") is not None and given.get("logprob_threshold") is None:
             raise UsageError("no_speech_threshold needs logprob_threshold", hint="Set logprob_threshold=-1.0.")
         timeout = given.get("timeout")
@@ -91,6 +107,7 @@ class WhisperDecoder:
             prompts_all=_prompts_all(given),
             cancel=(given.get("cancel") or CancelToken()).child(),
             deadline=None if timeout is None else time.monotonic() + timeout,
+            details=details,
         )
         return {**given, "call": call, "strides": strides(given), "voice_activity": voice_activity(given)}
 
@@ -108,18 +125,43 @@ class WhisperDecoder:
             window=self._extractor.n_samples / self._rate,
         )
         opened = open_sound(sound, self._rate, index, options)
+        spoken, duration = Spoken(), 0.0
         if opened.silent:
             pass
         elif options["strides"] is not None and options["strides"][0]:
             self._chunks(opened, options["strides"], call, transcript)
         else:
-            self._add(transcript, self._windows.decode(self._mel(opened), call))
+            mel = self._mel(opened)
+            spoken = self._windows.decode(mel, call)
+            self._add(transcript, spoken)
+            duration = mel.sounding * self._extractor.hop_length / self._rate
         text, chunks = transcript.finish()
-        return (
-            {"text": text}
-            if chunks is None
-            else {"text": text, "chunks": opened.original_times(chunks, words=call.timestamps == "word")}
-        )
+        found: dict[str, Any] = {"text": text}
+        if chunks is not None:
+            found["chunks"] = opened.original_times(chunks, words=call.timestamps == "word")
+        if call.details:
+            segments = [self._segment(one) for one in spoken.segments]
+            found["segments"] = opened.original_times([one for one in segments if one["text"].strip()], words=False)
+            found |= {"language": spoken.language, "duration": duration}
+        return found
+
+    def _segment(self, segment: SpokenSegment) -> dict[str, Any]:
+        """A segment in the words of OpenAI's ``verbose_json``; its times are ``timestamp``."""
+        text = self._text(segment.window).encode()
+        return {
+            "seek": segment.seek,
+            "timestamp": (round(segment.begin, 2), round(segment.end, 2)),
+            "text": self._text(segment.tokens),
+            "tokens": segment.tokens,
+            "temperature": segment.temperature,
+            "avg_logprob": segment.logprob,
+            "compression_ratio": len(text) / len(zlib.compress(text)),
+            "no_speech_prob": segment.no_speech,
+        }
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        words = self._vocabulary
+        return words.decode([token for token in tokens if token < words.first_timestamp and token not in words.special])
 
     def _mel(self, sound: OpenedSound) -> MelSource:
         """The features of a whole sound, padded to a window if it is shorter."""

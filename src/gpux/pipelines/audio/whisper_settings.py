@@ -100,6 +100,7 @@ class WhisperSettings:
             raise UsageError(
                 f"{self.model} transcribes English only, and takes no language and no task",
                 hint="Remove them, or take a multilingual model.",
+                param="language" if language is not None else None,
             )
         if language is not None:
             self.language_token(language)
@@ -126,7 +127,9 @@ class WhisperSettings:
             if name in known:
                 return known[name]
         names = ", ".join(LANGUAGES.get(token[2:-2], token[2:-2]) for token in known)
-        raise UsageError(f"{self.model} has no language {language!r}", hint=f"It has: {names or 'none'}.")
+        raise UsageError(
+            f"{self.model} has no language {language!r}", hint=f"It has: {names or 'none'}.", param="language"
+        )
 
     def language_name(self, token: int) -> str | None:
         """The name of a language's token."""

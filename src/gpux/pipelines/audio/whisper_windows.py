@@ -53,6 +53,21 @@ class WhisperCall:
     prompts_all: bool = False  #: give it to every window
     cancel: CancelToken = field(default_factory=CancelToken)
     deadline: float | None = None
+    details: bool = False  #: keep the segments, each with what is known of its window
+
+
+@dataclass(frozen=True)
+class SpokenSegment:
+    """A segment of a sound, and how its window was decoded."""
+
+    seek: int  #: frame of features where its window begins
+    begin: float  #: seconds
+    end: float
+    tokens: list[int]  #: text and timestamps
+    window: list[int]  #: all tokens of its window
+    temperature: float
+    logprob: float  #: mean log probability of the window's tokens
+    no_speech: float  #: probability of silence in the window
 
 
 @dataclass
@@ -62,6 +77,7 @@ class Spoken:
     tokens: list[int] = field(default_factory=list)  #: text and timestamps
     times: list[float] = field(default_factory=list)  #: for words: the end of each token in seconds
     language: str | None = None  #: its name
+    segments: list[SpokenSegment] = field(default_factory=list)  #: with ``details``
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,9 @@ class _Decoded:
     times: NDArray[np.float32]  #: seconds from the beginning of the window
     calm: bool  #: at a low temperature
     silent: bool  #: has no speech
+    temperature: float
+    logprob: float = 0.0  #: with ``details``: the mean of its tokens
+    no_speech: float = 0.0  #: with ``details``: probability of silence
 
 
 class WindowDecoder:
@@ -111,7 +130,7 @@ class _Sound:
     def decode(self, window: int) -> Spoken:
         """Decode one window after the other."""
         call, settings, seek = self._call, self._settings, 0
-        stamped = bool(call.timestamps) or self._mel.frames > window
+        stamped = bool(call.timestamps) or call.details or self._mel.frames > window
         if stamped and settings.no_timestamps is None:
             raise UsageError(
                 f"{settings.model} gives no timestamps, which a sound of more than 30 seconds needs",
@@ -172,7 +191,11 @@ class _Sound:
                 break
         times = self._times(review, prompt, made, sounding)
         tokens = made[:-1] if made and made[-1] == self._settings.end else made
-        return _Decoded(tokens, times, temperature < _CALM, silent)
+        logprob = no_speech = 0.0
+        if call.details and LOGITS in review:
+            logprob = self._mean_logprob(prompt, made, options, review[LOGITS][0])
+            no_speech = self._silence(prompt, review[LOGITS][0])
+        return _Decoded(tokens, times, temperature < _CALM, silent, temperature, logprob, no_speech)
 
     def _generate(self, hidden: NDArray[Any], prompt: list[int], options: GenerationOptions) -> list[int]:
         """Tokens after the prompt, with the end token."""
@@ -201,7 +224,7 @@ class _Sound:
     def _review(self, hidden: NDArray[Any], prompt: list[int], made: list[int]) -> dict[str, NDArray[Any]]:
         """Scores and cross-attention of all tokens, for what the call needs of them."""
         names: list[str] = []
-        if self._call.logprob_threshold is not None:
+        if self._call.logprob_threshold is not None or self._call.details:
             names.append(LOGITS)
         if self._call.timestamps == "word":
             names += sorted({f"{ATTENTIONS}{layer}" for layer, _ in self._settings.heads or ()})
@@ -218,12 +241,17 @@ class _Sound:
             return bad, False
         scores = review[LOGITS][0]
         unlikely = self._mean_logprob(prompt, made, options, scores) < call.logprob_threshold
-        if call.no_speech_threshold is not None and unlikely and self._settings.no_timestamps is not None:
-            place = len(prompt) - len(self._begin)
-            silence = softmax(scores[place].astype(np.float32))[self._settings.no_timestamps - 1]
-            if silence > call.no_speech_threshold:
-                return False, True
+        limit = call.no_speech_threshold
+        if limit is not None and unlikely and self._silence(prompt, scores) > limit:
+            return False, True
         return bad or unlikely, False
+
+    def _silence(self, prompt: list[int], scores: NDArray[Any]) -> float:
+        """The probability of silence: of the token before the one for no timestamps, at the start token."""
+        if self._settings.no_timestamps is None:
+            return 0.0
+        place = len(prompt) - len(self._begin)
+        return float(softmax(scores[place].astype(np.float32))[self._settings.no_timestamps - 1])
 
     def _mean_logprob(
         self, prompt: list[int], made: list[int], options: GenerationOptions, scores: NDArray[Any]
@@ -263,6 +291,19 @@ class _Sound:
             tokens = found.tokens[segment.places]
             self._spoken.tokens += tokens
             self._spoken.times += (found.times[segment.places] + offset).tolist()
+            if self._call.details:
+                self._spoken.segments.append(
+                    SpokenSegment(
+                        seek,
+                        segment.begin,
+                        segment.end,
+                        tokens,
+                        found.tokens,
+                        found.temperature,
+                        found.logprob,
+                        found.no_speech,
+                    )
+                )
             pair = len(tokens) > 2 and tokens[-2] >= self._settings.first_timestamp
             self._earlier += tokens[:-1] if pair else tokens
         return advance

@@ -23,6 +23,7 @@ from gpux.download.address import is_address, read_address
 from gpux.errors import InputError
 from gpux.processors.audio.containers import HEAD, container_blocks, is_container
 from gpux.processors.audio.prepared import Samples
+from gpux.processors.limits import media_limits
 
 
 class RawSound(TypedDict, total=False):
@@ -141,6 +142,7 @@ def _opened(sound: Any, name: str, index: int) -> _Sound:
     found.blocks = _decoded(opened, found)
     _check_rate(found.rate, name, index)
     _check_whole(opened, found)
+    _check_length(opened.frames / found.rate, found)
     return found
 
 
@@ -264,6 +266,15 @@ def _check_whole(opened: Any, sound: _Sound) -> None:
         )
 
 
+def _check_length(seconds: float, sound: _Sound) -> None:
+    """Refuse a sound beyond the limit of the process."""
+    most = media_limits().seconds
+    if most is not None and seconds > most:
+        raise sound.error(
+            f"is longer than {most:g} seconds, the most that are read here", hint="Send it in several parts."
+        )
+
+
 def _unreadable(name: str, index: int, exc: Any) -> InputError:
     reason = exc.error_string.strip().rstrip(".")
     return InputError(f"{name} cannot be read as a sound: {reason}", hint=_FORMATS, index=index)
@@ -276,6 +287,7 @@ def _blocks(sound: _Sound, rate: int) -> Iterator[Samples]:
     for block in sound.blocks:
         _check_finite(block, read, sound)
         read += len(block)
+        _check_length(read / sound.rate, sound)  # the header may be wrong
         # of samples beyond the range of float32, soxr and graphs would get infinite ones
         plain = np.ascontiguousarray(block, dtype=np.float32)
         made = plain if stream is None else stream.resample_chunk(plain)

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gpux.download.address import is_address, read_address
 from gpux.errors import GpuxError, InputError
+from gpux.processors.limits import media_limits
 
 #: What :func:`load_image` accepts. A text is a path, a ``data:`` URI or base64, and an http(s) address where asked for.
 #: An array is [height, width] or [height, width, 1 to 4 channels]: uint8, bool, uint16 (its high byte is used), or
@@ -192,7 +193,28 @@ def _identified(file: BinaryIO) -> Image.Image:
         raise InputError("is a PostScript program, which gpux does not run", hint="Convert it to PNG.")
     if opened.width * opened.height > MOST_PIXELS:
         raise InputError(f"({opened.width} x {opened.height}) {_TOO_LARGE}", hint=_TOO_LARGE_HINT)
+    _check_limits(opened)
     return opened
+
+
+def _check_limits(opened: Image.Image) -> None:
+    """Refuse a picture beyond the limits of the process, by its header."""
+    limits = media_limits()
+    if limits.pixels is not None and opened.width * opened.height > limits.pixels:
+        raise InputError(
+            f"({opened.width} x {opened.height}) has more than {limits.pixels:,} pixels, the most that are read here",
+            hint="Make it smaller.",
+        )
+    if limits.frames is not None and getattr(opened, "is_animated", False) and _frames(opened) > limits.frames:
+        raise InputError(
+            f"has more than {limits.frames} frames, the most that are read here",
+            hint="Send fewer frames, or a picture of one frame.",
+        )
+
+
+def _frames(opened: Image.Image) -> int:
+    """The number of frames, for which no frame is decoded."""
+    return int(getattr(opened, "n_frames", 1))
 
 
 def _check_file(path: Path) -> None:

@@ -25,6 +25,7 @@ def check_request(request: Request, settings: ServerSettings) -> None:
             hint=_HINT,
             limit=settings.max_inputs,
         )
+    _check_files(files_of(inputs), settings)
     longest = longest_text(inputs)
     if isinstance(request, Rank):
         longest = max(longest, len(request.query))
@@ -34,6 +35,32 @@ def check_request(request: Request, settings: ServerSettings) -> None:
             hint=_HINT,
             limit=settings.max_text,
         )
+
+
+def _check_files(sizes: Sequence[int], settings: ServerSettings) -> None:
+    if len(sizes) > settings.max_files:
+        raise TooLargeError(
+            f"the request has {len(sizes)} pictures and sounds, and the server takes {settings.max_files}",
+            hint="Send several requests.",
+            limit=settings.max_files,
+        )
+    if max(sizes, default=0) > settings.max_media:
+        raise TooLargeError(
+            f"a file has more than {settings.max_media} bytes, the most that the server takes",
+            hint="Make it smaller.",
+            limit=settings.max_media,
+        )
+
+
+def files_of(value: Any) -> list[int]:
+    """The sizes of all bytes within lists and objects."""
+    if isinstance(value, (bytes, bytearray)):
+        return [len(value)]
+    if isinstance(value, Mapping):
+        return [size for one in value.values() for size in files_of(one)]
+    if isinstance(value, (list, tuple)) and not (value and isinstance(value[0], (int, float))):
+        return [size for one in value for size in files_of(one)]
+    return []
 
 
 def inputs_of(request: Request) -> Any:

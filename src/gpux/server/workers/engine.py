@@ -24,6 +24,7 @@ from gpux.pipelines.generation.concurrent import ConcurrentGenerator
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.pipelines.text.encoding import EncodingPipeline
 from gpux.pipelines.text.sentence import read_modules
+from gpux.processors.limits import MediaLimits, set_media_limits
 from gpux.pull.open import pipeline
 from gpux.runtime.generation.results import Generation
 from gpux.server.workers.account import Account, current, set_current
@@ -63,6 +64,8 @@ def open_engine(opening: Open, send: Send) -> Engine:
     Raises:
         GpuxError: the model cannot be opened.
     """
+    limits = opening.settings
+    set_media_limits(MediaLimits(limits.get("max_pixels"), limits.get("max_frames"), limits.get("max_seconds")))
     folder = Path(opening.path)
     model = StoredModel(folder, read_manifest(folder / MANIFEST))
     pipe = pipeline(opening.task, model, device=opening.device, threads=opening.threads, spinning=False)
@@ -339,6 +342,8 @@ def _templates(pipe: Pipeline) -> list[str]:
 
 def _outputs(pipe: Pipeline) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    if (speech := getattr(pipe, "speech", None)) is not None:
+        found["speech"] = speech
     if labels := getattr(pipe, "labels", None):
         found["labels"] = list(labels)
     if isinstance(pipe, EncodingPipeline):

@@ -35,7 +35,7 @@ class Open(Message, tag="open"):
     task: str  #: of the pipeline
     device: str | int
     threads: int
-    settings: dict[str, Any]  #: of the engine: max_rows, cache_bytes, batch_wait
+    settings: dict[str, Any]  #: of the engine: max_rows, cache_bytes, batch_wait; max_pixels, max_frames, max_seconds
 
 
 class Parsing(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpux.server.api.endpoint import Api, Endpoint
+from gpux.server.api.openai.audio import transcriptions, translations
 from gpux.server.api.openai.chat import ChatRequest, chat_completions
 from gpux.server.api.openai.completions import CompletionRequest, completions
 from gpux.server.api.openai.embeddings import EmbeddingRequest, embeddings
@@ -28,6 +29,8 @@ API = Api(
             InputTokensRequest,
             summary="Count the tokens of a conversation",
         ),
+        Endpoint("POST", "/v1/audio/transcriptions", transcriptions, "infer", summary="Text of a sound"),
+        Endpoint("POST", "/v1/audio/translations", translations, "infer", summary="English text of a sound"),
     ),
     error_body,
     status_of,
