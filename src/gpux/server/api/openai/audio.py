@@ -59,8 +59,8 @@ class TranscriptionRequest(SpeechRequest, kw_only=True, forbid_unknown_fields=Tr
     include: Annotated[Any, refused("`verbose_json` has the mean log probability of each segment")] = None
     keywords: Annotated[Any, refused("write them into `prompt`")] = None
     languages: Annotated[Any, refused("name one as `language`, or none")] = None
-    known_speaker_names: Annotated[Any, refused("speakers are not told apart")] = None
-    known_speaker_references: Annotated[Any, refused("speakers are not told apart")] = None
+    known_speaker_names: Annotated[Any, refused("speakers are not distinguished")] = None
+    known_speaker_references: Annotated[Any, refused("speakers are not distinguished")] = None
 
 
 class TranslationRequest(SpeechRequest, kw_only=True, forbid_unknown_fields=True):
