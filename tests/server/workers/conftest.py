@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gpux import pipeline
@@ -58,7 +59,14 @@ class Shared:
         """The last reply to each request, sent at once; errors in their places."""
 
         async def work(worker: Worker) -> list[Any]:
-            return await asyncio.gather(*(worker.ask(one) for one in requests), return_exceptions=True)
+            process = psutil.Process(worker.pid)
+            process.suspend()  # until the requests are in the pipe, so that it reads them together
+            try:
+                asked = asyncio.gather(*(worker.ask(one) for one in requests), return_exceptions=True)
+                await asyncio.sleep(0.05 if len(requests) > 1 else 0)
+            finally:
+                process.resume()
+            return await asked
 
         found: list[Any] = self.run(work)
         return found
