@@ -65,7 +65,8 @@ def test_a_generation_has_its_tokens_with_details(server: Running) -> None:
 
 def test_the_tokens_of_a_stream_are_the_answer(server: Running) -> None:
     plain = client(server, WRITER).text_generation("abc", max_new_tokens=6)
-    assert "".join(client(server, WRITER).text_generation("abc", max_new_tokens=6, stream=True)) == plain
+    generator = client(server, WRITER)  # one that is freed closes its streams
+    assert "".join(generator.text_generation("abc", max_new_tokens=6, stream=True)) == plain
     body = {"inputs": "abc", "parameters": {"max_new_tokens": 6, "top_n_tokens": 2}, "stream": True}
     found = events(server.post(f"/models/{WRITER}", body).text)
     assert [one["index"] for one in found] == list(range(1, 8))

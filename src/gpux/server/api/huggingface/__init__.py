@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpux.server.api.endpoint import Api, Endpoint
-from gpux.server.api.huggingface.chat import chat
+from gpux.server.api.huggingface.chat import chat, complete
 from gpux.server.api.huggingface.errors import error_body, status_of
 from gpux.server.api.huggingface.inference import infer
 from gpux.server.api.huggingface.info import health, info, status
@@ -22,6 +22,9 @@ CHAT = Api(
     (
         Endpoint(
             "POST", "/models/{id:path}/v1/chat/completions", chat, "infer", dict[str, Any], summary="Answer a chat"
+        ),
+        Endpoint(
+            "POST", "/models/{id:path}/v1/completions", complete, "infer", dict[str, Any], summary="Continue prompts"
         ),
     ),
     openai.error_body,

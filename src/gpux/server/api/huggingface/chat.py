@@ -1,4 +1,4 @@
-"""``/models/{id}/v1/chat/completions``, which clients append to the address of a model."""
+"""``/v1/chat/completions`` and ``/v1/completions``, which clients append to the address of a model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gpux.server.api.endpoint import Call
 from gpux.server.api.openai.chat import ChatRequest, chat_completions
+from gpux.server.api.openai.completions import CompletionRequest, completions
 from gpux.server.http import decode_json
 
 
@@ -23,3 +24,9 @@ async def chat(call: Call) -> Response:
     if isinstance(shape, dict) and "value" in shape:  # as huggingface_hub writes a JSON schema
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": shape["value"]}}
     return await chat_completions(replace(call, body=decode_json(msgspec.json.encode(body), ChatRequest)))
+
+
+async def complete(call: Call) -> Response:
+    """Continue prompts by the model of the path, as ``@huggingface/inference`` generates texts."""
+    body = {**call.body, "model": call.path["id"]}
+    return await completions(replace(call, body=decode_json(msgspec.json.encode(body), CompletionRequest)))

@@ -36,6 +36,8 @@ _REFUSED: Mapping[str, tuple[Any, ...]] = {
     "watermark": (False,),
 }
 _REASONS = {"eos": "eos_token", "stop": "stop_sequence"}
+#: Parameters that turn sampling on.
+_SAMPLING = ("temperature", "top_k", "top_p", "typical_p")
 _OWN = ("details", "return_full_text", "top_n_tokens", "grammar", "stop", "stop_sequences", *_REFUSED)
 
 
@@ -57,6 +59,8 @@ class Wanted:
         self.inputs, self.several = _inputs(request)
         self.options: dict[str, Any] = {"max_new_tokens": DEFAULT_TOKENS}
         self.options |= {name: value for name, value in given.items() if name not in _OWN}
+        if self.options.get("do_sample") is False and any(name in given for name in _SAMPLING):
+            del self.options["do_sample"]  # as there, where clients send it beside a temperature
         self.copies = given.get("num_return_sequences", 1)
         if stop := given.get("stop", given.get("stop_sequences")):
             self.options["stop_strings"] = stop  # the text is part of the answer
