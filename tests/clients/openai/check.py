@@ -12,6 +12,7 @@ import openai
 from checks import CHAT, CLASSIFIER, EMBEDDER, SMALL, TURNS, URL, Skip, check, main
 from openai.types import CompletionCreateParams, EmbeddingCreateParams
 from openai.types.chat import CompletionCreateParams as ChatCreateParams
+from openai.types.responses import ResponseCreateParams
 from pydantic import BaseModel
 
 client = openai.OpenAI(
@@ -200,12 +201,48 @@ def embeds_texts_in_both_formats() -> None:
 
 
 @check
+def answers_and_streams_responses() -> None:
+    whole = client.responses.create(model=CHAT, input="abc", max_output_tokens=9)
+    assert len(whole.output_text) == 9
+    assert (whole.status, whole.usage and whole.usage.output_tokens) == ("incomplete", 9)
+    stop = {"stop": whole.output_text[3:6]}
+    with client.responses.stream(model=CHAT, input="abc", extra_body=stop) as stream:
+        pieces = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+    assert "".join(pieces) == final.output_text == whole.output_text[:3]
+    more: list[Any] = [{"role": "user", "content": "abc"}, *whole.output, {"role": "user", "content": "b"}]
+    assert client.responses.create(model=CHAT, input=more, max_output_tokens=3).output_text
+    counted = client.responses.input_tokens.count(model=CHAT, input="abc")
+    assert whole.usage and counted.input_tokens == whole.usage.input_tokens
+    assert (
+        refusal(client.responses.create, model=CHAT, input="a", previous_response_id="b").param
+        == "previous_response_id"
+    )
+
+
+@check
+def parses_structured_responses() -> None:
+    if not SMALL:
+        raise Skip("the small model is not stored")
+    for extra in ({"temperature": 0}, {"extra_body": {"seed": 3}}):
+        answer = client.responses.parse(
+            model=SMALL, input="Describe a dog.", text_format=Animal, max_output_tokens=200, **extra
+        )
+        if answer.status == "completed":
+            assert isinstance(answer.output_parsed, Animal)
+            return
+    raise AssertionError("no answer ended")
+
+
+@check
 def knows_every_parameter_of_this_release() -> None:
     chat = {name for kind in ChatCreateParams.__args__ for name in kind.__annotations__}  # type: ignore[attr-defined]
     plain = {name for kind in CompletionCreateParams.__args__ for name in kind.__annotations__}  # type: ignore[attr-defined]
+    responses = {name for kind in ResponseCreateParams.__args__ for name in kind.__annotations__}  # type: ignore[attr-defined]
     for call, names, given in (
         (client.chat.completions.create, chat, {"model": CHAT, "messages": MESSAGES, "max_tokens": 2}),
         (client.completions.create, plain, {"model": CHAT, "prompt": "a", "max_tokens": 2}),
+        (client.responses.create, responses, {"model": CHAT, "input": "a", "max_output_tokens": 2}),
         (client.embeddings.create, set(EmbeddingCreateParams.__annotations__), {"model": EMBEDDER, "input": "a"}),
     ):
         call(**given, extra_body=dict.fromkeys(names - set(given)))  # type: ignore[operator]
