@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ class LabelNames:
 
     def __getitem__(self, index: int) -> str:
         return self._named.get(int(index), f"LABEL_{int(index)}")
+
+    def __iter__(self) -> Iterator[str]:  # without it, Python would count up for ever, as no index is missing
+        """The names of the classes that have one, in the order of their numbers."""
+        return iter([self._named[number] for number in sorted(self._named)])
 
 
 def corners(boxes: Floats, size: tuple[float, float]) -> Floats:
