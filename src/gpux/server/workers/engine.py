@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gpux.errors import CancelledError, GpuxError, InputError, RunError, UnsupportedError
+from gpux.errors import CancelledError, ChatTemplateError, GpuxError, InputError, RunError, UnsupportedError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
+from gpux.pipelines.chat.tools.chosen import Parts
 from gpux.pipelines.generation.base import GenerationPipeline
 from gpux.pipelines.generation.concurrent import ConcurrentGenerator
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
@@ -43,6 +44,7 @@ from gpux.server.workers.messages import (
     Request,
 )
 from gpux.server.workers.operations import reply_to
+from gpux.server.workers.parsing import parts_of
 from gpux.server.workers.reports import Reports
 from gpux.server.workers.tasks import Tasks
 from gpux.store.manifest import MANIFEST, read_manifest
@@ -330,9 +332,22 @@ def _capabilities(pipe: Pipeline) -> list[str]:
         found.append("rank")
     if hasattr(pipe, "tokenizer"):
         found.append("tokenize")
-    if any("tools" in source for source in _templates(pipe)):
+    parts = _parts(pipe)
+    if parts is not None and parts.tools is not None:
         found.append("tools")
+    if parts is not None and parts.reasons:
+        found.append("reasoning")
     return found
+
+
+def _parts(pipe: Pipeline) -> Parts | None:
+    """How answers to chats with tools are taken apart; None where there are none."""
+    if not isinstance(pipe, TextGenerationPipeline) or not pipe.chat_template.templates:
+        return None
+    try:
+        return parts_of(pipe, tools=True)
+    except ChatTemplateError:  # several, and no default
+        return None
 
 
 def _templates(pipe: Pipeline) -> list[str]:
@@ -344,6 +359,8 @@ def _outputs(pipe: Pipeline) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if (speech := getattr(pipe, "speech", None)) is not None:
         found["speech"] = speech
+    if (parts := _parts(pipe)) is not None and parts.tools is not None:
+        found["tools"] = parts.tools.family
     if labels := getattr(pipe, "labels", None):
         found["labels"] = list(labels)
     if isinstance(pipe, EncodingPipeline):

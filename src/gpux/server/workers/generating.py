@@ -18,6 +18,7 @@ from gpux.server.workers import messages
 from gpux.server.workers.account import Account
 from gpux.server.workers.calls import checked_options
 from gpux.server.workers.messages import Generate, Generated, Piece
+from gpux.server.workers.parsing import Parsed
 
 
 def generator_of(pipe: Pipeline) -> GenerationPipeline:
@@ -70,13 +71,18 @@ class Generating:
         self._names = names if self._request.echo_tokens else None
         self._options = generation_options(pipe, self._request)
         self._copies = int(self._options.get("num_return_sequences") or pipe.defaults.num_return_sequences)
+        self._parsed: Parsed | None = None
+        self._inputs = self._request.inputs
+        if self._request.parsing is not None:
+            self._parsed = Parsed(pipe, self._request, self._options, self._copies)
+            self._inputs, self._options = self._parsed.inputs, self._parsed.options
         self._lock = threading.Lock()
         self._found: dict[int, tuple[Generation, ...]] = {}
         self._ended = False
 
     def start(self) -> None:
         """Queue each input; returns at once."""
-        inputs = self._request.inputs
+        inputs = self._inputs
         if not inputs:
             self._finish(Generated(self._request.id, [], self._account.timing))
         for place, item in enumerate(inputs):
@@ -93,15 +99,25 @@ class Generating:
         self._account.waits = False
         number = place * self._copies + piece.number
         if self._names is not None:
-            self._send(self._names.piece(self._request.id, number, piece.text, piece.tokens, piece.scores))
+            found = self._names.piece(self._request.id, number, piece.text, piece.tokens, piece.scores)
         elif piece.text:
-            self._send(Piece(self._request.id, number, piece.text))
+            found = Piece(self._request.id, number, piece.text)
+        else:
+            return
+        if self._parsed is not None:
+            found = self._parsed.piece(found)
+            if not found.parts and self._names is None:
+                return
+        self._send(found)
 
     def _done(self, place: int, result: tuple[Generation, ...] | GpuxError) -> None:
         if isinstance(result, GpuxError):
             self._account.cancel.cancel()  # of the other inputs
             self._finish(placed(result, place) if len(self._request.inputs) > 1 else result)
             return
+        if self._parsed is not None:
+            for piece in self._parsed.last(self._request.id, place):
+                self._send(piece)
         with self._lock:
             self._found[place] = result
             if len(self._found) < len(self._request.inputs):
@@ -111,7 +127,10 @@ class Generating:
         timing.queue = min(one.timings.queue for one in written)
         timing.prefill = max(one.timings.prefill for one in written)
         timing.decode = max(one.timings.decode for one in written)
-        self._finish(Generated(self._request.id, [ended(one) for one in written], timing))
+        sequences = [ended(one) for one in written]
+        if self._parsed is not None:
+            sequences = [self._parsed.ended(number, one) for number, one in enumerate(sequences)]
+        self._finish(Generated(self._request.id, sequences, timing))
 
     def _finish(self, result: Generated | GpuxError) -> None:
         with self._lock:

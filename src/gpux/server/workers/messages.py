@@ -151,10 +151,12 @@ class Ready(Message, tag="ready"):
     batches: bool  #: requests at the same time share a batch
     context_length: int | None = None  #: tokens of prompt and answer
     chat: bool = False  #: there is a chat template
-    #: what else the model can do: ``generate``, ``embed``, ``rank``, ``tokenize``, ``tools``, ``images``, ``sounds``
+    #: what else the model can do: ``generate``, ``embed``, ``rank``, ``tokenize``, ``tools``, ``reasoning``,
+    #: ``images``, ``sounds``
     capabilities: list[str] = []
     #: what else APIs want to know: ``dimensions`` of vectors, ``labels``, ``prompts``, ``max_length`` of a text,
-    #: ``whole_texts``: the repository is one of sentence-transformers
+    #: ``whole_texts``: the repository is one of sentence-transformers; the family of ``tools``: ``hermes``, ``llama``,
+    #: ``mistral``, ``phi``, ``gemma`` or ``harmony``
     outputs: dict[str, Any] = {}
 
 

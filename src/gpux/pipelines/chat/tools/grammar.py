@@ -25,6 +25,7 @@ def call_format(
     function: str | None = None,
     parallel: bool = True,
     in_reasoning: bool = False,
+    otherwise: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The ``response_format`` of an answer that calls one of the tools, in the style of the model's chat template.
 
@@ -35,6 +36,7 @@ def call_format(
         function: name of the tool that is called, once.
         parallel: several calls are allowed, where the style has them.
         in_reasoning: the answer begins within reasoning, which may end first.
+        otherwise: ``response_format`` of an answer that is no call; None: an answer is one.
 
     Raises:
         UsageError: no tool has the name, or the chat template has no style of calls.
@@ -57,8 +59,13 @@ def call_format(
         rules.append(f"args_{number}: %json {json.dumps(schema)}")
     if parts.harmony:
         calls = _harmony(described, mark)
+        if otherwise is not None:
+            raise UsageError("response_format cannot be combined with tools of this model", hint="Omit one of them.")
     else:
         calls = _calls(parts.tools, described, mark, parallel and function is None)
+        if otherwise is not None:
+            calls = f"answer | {calls}"
+            rules.append(f"answer: %json {json.dumps({'x-guidance': _OPTIONS, **_schema(otherwise)})}")
         if in_reasoning and parts.reasoning is not None:
             closes = parts.reasoning.closes
             plain = special(closes) is None
@@ -68,6 +75,17 @@ def call_format(
 
 
 _HINT = "Name one of the functions in tools."
+
+
+def _schema(wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON schema of a ``response_format``."""
+    kind = wanted.get("type")
+    if kind == "json_object":
+        return {"type": "object"}
+    if kind == "json_schema" and isinstance(named := wanted.get("json_schema"), Mapping) and "schema" in named:
+        schema: Mapping[str, Any] = named["schema"]
+        return schema
+    raise UsageError(f"response_format of the type {kind} cannot be combined with tools", hint="Omit one of them.")
 
 
 def _calls(style: ToolStyle, described: Sequence[Mapping[str, Any]], mark: Callable[[str], str], parallel: bool) -> str:

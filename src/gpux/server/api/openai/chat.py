@@ -24,10 +24,10 @@ from gpux.server.api.openai.parameters import (
     refused,
     supported,
 )
-from gpux.server.workers.messages import Generate, Piece
+from gpux.server.workers.messages import Generate, Parsing, Part, Piece, Sequence
 
 TASKS = ("text-generation",)
-_NO_TOOLS = "describe the tools in a message, and request their arguments by `response_format`"
+FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_.-]{1,64}$")]
 
 
 class JsonSchema(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,6 +45,35 @@ class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["text", "json_object", "json_schema", "regex"]
     json_schema: JsonSchema | None = None
     pattern: str | None = None
+
+
+class Function(msgspec.Struct, forbid_unknown_fields=True):
+    """``tools[].function``."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(msgspec.Struct, forbid_unknown_fields=True):
+    """One of ``tools``."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenFunction(msgspec.Struct, forbid_unknown_fields=True):
+    """``tool_choice.function``."""
+
+    name: FunctionName
+
+
+class NamedChoice(msgspec.Struct, forbid_unknown_fields=True):
+    """``tool_choice`` that names a function."""
+
+    type: Literal["function"]
+    function: ChosenFunction
 
 
 class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +100,17 @@ class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
             'and `{"type": "regex", "pattern": …}`'
         ),
     ] = None
+    tools: Annotated[
+        list[FunctionTool] | None,
+        supported("functions, for models whose chat template has tools; `strict` enforces nothing by itself"),
+    ] = None
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | NamedChoice | None,
+        supported("`required` and a named function are enforced token by token; `none` hides the tools from the model"),
+    ] = None
+    parallel_tool_calls: Annotated[
+        bool | None, supported("`false` limits calls that `tool_choice` enforces to one; Llama 3 always writes one")
+    ] = None
 
     metadata: Annotated[dict[str, str] | None, ignored("not stored")] = None
     store: Annotated[bool | None, ignored("nothing is stored", False)] = None
@@ -80,12 +120,9 @@ class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
     safety_identifier: Annotated[str | None, ignored("not stored")] = None
     prompt_cache_key: Annotated[str | None, ignored("prompts that begin alike are found without it")] = None
     prompt_cache_retention: Annotated[str | None, ignored("prompts are kept in memory", "in_memory")] = None
-    parallel_tool_calls: Annotated[bool | None, ignored("without tools it means nothing")] = None
 
-    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
-    tool_choice: Annotated[Any, refused(_NO_TOOLS, "none", "auto")] = None
-    functions: Annotated[Any, refused(_NO_TOOLS, [])] = None
-    function_call: Annotated[Any, refused(_NO_TOOLS, "none", "auto")] = None
+    functions: Annotated[Any, refused("send `tools`", [])] = None
+    function_call: Annotated[Any, refused("send `tool_choice`", "none", "auto")] = None
     reasoning_effort: Annotated[Any, refused("set what the model's template knows with `chat_template_kwargs`")] = None
     audio: Annotated[Any, refused("answers are texts")] = None
     prediction: Annotated[Any, refused("omit it; the answer is the same without it")] = None
@@ -119,8 +156,46 @@ async def chat_completions(call: Call) -> Response:
         options["chat_template_kwargs"] = body.chat_template_kwargs
     if body.continue_final_message is not None:
         options["continue_final_message"] = body.continue_final_message
-    request = Generate(0, [plain(body.messages)], options, echo_tokens=bool(body.logprobs))
-    return await respond(call, body, request, TASKS, _Chat(bool(body.logprobs)))
+    if body.tools:
+        options["tools"] = [_described(tool.function) for tool in body.tools]
+    parsing = _parsing(body)
+    request = Generate(0, [plain(body.messages)], options, echo_tokens=bool(body.logprobs), parsing=parsing)
+    calls = bool(body.tools) and parsing.choice != "none"
+    return await respond(call, body, request, TASKS, _Chat(bool(body.logprobs), calls))
+
+
+def _described(function: Function) -> dict[str, Any]:
+    """A tool as chat templates read it."""
+    found: dict[str, Any] = {"name": function.name, "description": function.description or ""}
+    found["parameters"] = function.parameters or {"type": "object", "properties": {}}
+    return {"type": "function", "function": found}
+
+
+def _parsing(body: ChatRequest) -> Parsing:
+    """How the answer is taken apart.
+
+    Raises:
+        UsageError: two tools have a name, or ``tool_choice`` names none of them.
+    """
+    names = [tool.function.name for tool in body.tools or ()]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise UsageError(
+                f"two tools have the name {name}", hint="Rename one.", param=f"tools[{place}].function.name"
+            )
+    choice = body.tool_choice or "auto"
+    if choice not in ("none", "auto") and not names:
+        raise UsageError("tool_choice needs tools", hint="Add them, or omit it.", param="tool_choice")
+    parallel = body.parallel_tool_calls is not False
+    if isinstance(choice, str):
+        return Parsing(choice, None, parallel)
+    if choice.function.name not in names:
+        raise UsageError(
+            f"tool_choice names {choice.function.name}, which is not among the tools",
+            hint=f"The tools are {', '.join(names)}.",
+            param="tool_choice.function.name",
+        )
+    return Parsing("function", choice.function.name, parallel)
 
 
 class _Chat:
@@ -130,27 +205,55 @@ class _Chat:
     chunk = "chat.completion.chunk"
     param = "messages"
 
-    def __init__(self, logs: bool) -> None:
-        self._logs = logs
+    def __init__(self, logs: bool, calls: bool) -> None:
+        self._logs, self._calls = logs, calls
 
-    def whole(self, index: int, text: str, finish: str, log: TokenLog) -> dict[str, Any]:
+    def whole(self, index: int, one: Sequence, finish: str, log: TokenLog) -> dict[str, Any]:
         """See :class:`Shape`."""
         found = logprobs.of_chat(log.scores, log.names) if self._logs else None
-        message = {"role": "assistant", "content": text, "refusal": None}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if one.calls and not one.text else one.text,
+            "refusal": None,
+        }
+        if one.reasoning:
+            message["reasoning_content"] = one.reasoning
+        if one.calls:
+            message["tool_calls"] = [
+                {"id": made.id, "type": "function", "function": {"name": made.name, "arguments": made.arguments}}
+                for made in one.calls
+            ]
         return {"index": index, "message": message, "finish_reason": finish, "logprobs": found}
 
     def first(self, index: int) -> dict[str, Any]:
         """See :class:`Shape`."""
-        return _delta(index, {"role": "assistant", "content": ""})
+        return _delta(index, {"role": "assistant", "content": None if self._calls else ""})
 
-    def piece(self, piece: Piece) -> dict[str, Any]:
+    def pieces(self, piece: Piece) -> list[dict[str, Any]]:
         """See :class:`Shape`."""
-        found = logprobs.of_chat(piece.scores, piece.names) if self._logs else None
-        return {**_delta(piece.number, {"content": piece.text}), "logprobs": found}
+        found = [_delta(piece.number, delta) for part in piece.parts if (delta := _of_part(part)) is not None]
+        if self._logs and piece.scores:
+            found = found or [_delta(piece.number, {"content": ""})]
+            found[0]["logprobs"] = logprobs.of_chat(piece.scores, piece.names)
+        return found
 
     def last(self, index: int, finish: str) -> dict[str, Any]:
         """See :class:`Shape`."""
         return {**_delta(index, {}), "finish_reason": finish}
+
+
+def _of_part(part: Part) -> dict[str, Any] | None:
+    """The delta of a part, if it has one."""
+    if part.kind == "content":
+        return {"content": part.text}
+    if part.kind == "reasoning":
+        return {"reasoning_content": part.text}
+    if part.kind == "call":
+        function = {"name": part.name, "arguments": ""}
+        return {"tool_calls": [{"index": part.index, "id": part.id, "type": "function", "function": function}]}
+    if part.kind == "arguments":
+        return {"tool_calls": [{"index": part.index, "function": {"arguments": part.text}}]}
+    return None
 
 
 def _delta(index: int, delta: dict[str, Any]) -> dict[str, Any]:

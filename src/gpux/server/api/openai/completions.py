@@ -13,7 +13,7 @@ from gpux.server.api.openai import logprobs
 from gpux.server.api.openai.generation import TokenLog, options_of, respond
 from gpux.server.api.openai.parameters import Alternatives, Bias, Copies, Count, Sampling, check, refused, supported
 from gpux.server.core import TEXT_TASKS
-from gpux.server.workers.messages import Generate, Piece
+from gpux.server.workers.messages import Generate, Piece, Sequence
 
 #: Tokens of an answer, as OpenAI's API has it.
 DEFAULT_TOKENS = 16
@@ -69,20 +69,20 @@ class _Completion:
         self._echoed, self._alternatives = echoed, alternatives
         self._offsets: dict[int, int] = {}
 
-    def whole(self, index: int, text: str, finish: str, log: TokenLog) -> dict[str, Any]:
+    def whole(self, index: int, one: Sequence, finish: str, log: TokenLog) -> dict[str, Any]:
         """See :class:`Shape`."""
         before = "" if self._echoed is None else self._echoed[index]
-        return {**_choice(index, before + text, finish), "logprobs": self._log(log.scores, log.names, 0)}
+        return {**_choice(index, before + one.text, finish), "logprobs": self._log(log.scores, log.names, 0)}
 
     def first(self, index: int) -> dict[str, Any] | None:
         """See :class:`Shape`."""
         return None if self._echoed is None else _choice(index, self._echoed[index])
 
-    def piece(self, piece: Piece) -> dict[str, Any]:
+    def pieces(self, piece: Piece) -> list[dict[str, Any]]:
         """See :class:`Shape`."""
         offset = self._offsets.get(piece.number, 0)
         self._offsets[piece.number] = offset + len(piece.text)
-        return {**_choice(piece.number, piece.text), "logprobs": self._log(piece.scores, piece.names, offset)}
+        return [{**_choice(piece.number, piece.text), "logprobs": self._log(piece.scores, piece.names, offset)}]
 
     def last(self, index: int, finish: str) -> dict[str, Any]:
         """See :class:`Shape`."""

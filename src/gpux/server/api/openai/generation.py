@@ -50,14 +50,14 @@ class Shape(Protocol):
     chunk: str  #: of a chunk
     param: str  #: the parameter with the input
 
-    def whole(self, index: int, text: str, finish: str, log: TokenLog) -> dict[str, Any]:
+    def whole(self, index: int, one: messages.Sequence, finish: str, log: TokenLog) -> dict[str, Any]:
         """The choice of an answer."""
 
     def first(self, index: int) -> dict[str, Any] | None:
         """The choice that begins a stream, if there is one."""
 
-    def piece(self, piece: Piece) -> dict[str, Any]:
-        """The choice of a chunk with more text."""
+    def pieces(self, piece: Piece) -> list[dict[str, Any]]:
+        """The choices of chunks with more text; one for each of its parts."""
 
     def last(self, index: int, finish: str) -> dict[str, Any]:
         """The choice of the chunk that ends a sequence."""
@@ -102,7 +102,7 @@ async def _whole(replies: Replies, count: int, body: Sampling, shape: Shape) -> 
             logs[reply.number].add(reply)
             continue
         choices = [
-            shape.whole(index, one.text, finish_reason(one), logs[index]) for index, one in enumerate(reply.sequences)
+            shape.whole(index, one, finish_reason(one), logs[index]) for index, one in enumerate(reply.sequences)
         ]
         return json_response({**_head(body, shape.object), "choices": choices, "usage": usage(reply, body.n or 1)})
     raise AssertionError("the replies ended before the result")
@@ -117,7 +117,8 @@ async def _events(replies: Replies, count: int, body: Sampling, shape: Shape) ->
             yield event({**head, "choices": [first]})
     async for reply in replies:
         if isinstance(reply, Piece):
-            yield event({**head, "choices": [shape.piece(reply)]})
+            for choice in shape.pieces(reply):
+                yield event({**head, "choices": [choice]})
             continue
         for index, one in enumerate(reply.sequences):
             yield event({**head, "choices": [shape.last(index, finish_reason(one))]})
@@ -204,8 +205,10 @@ def prepared(loaded: Loaded, request: Generate) -> None:
 
 
 def finish_reason(one: messages.Sequence) -> str:
-    """``length`` for an answer that its length, the context or a time limit ended, else ``stop``."""
-    return "length" if one.finish_reason in ("length", "deadline") else "stop"
+    """``length`` for an answer that its length, the context or a time limit ended; ``tool_calls``, or ``stop``."""
+    if one.finish_reason in ("length", "deadline"):
+        return "length"
+    return "tool_calls" if one.calls else "stop"
 
 
 def usage(found: Generated, copies: int) -> Mapping[str, Any]:
