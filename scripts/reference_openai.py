@@ -54,6 +54,9 @@ _CHAT = """## Chat completions
 Messages have the roles `system`, `developer` (which templates get as `system`), `user`, `assistant` and `tool`. Text
 parts are joined by line breaks; a part of another type, such as `image_url`, is refused by its place.
 
+Calls of tools are `tool_calls`, and reasoning is `reasoning_content`, of the message and of the deltas of a stream;
+[Let a model call tools](../../how-to/tools.md) says for which models.
+
 A chat without `temperature` follows the model's `generation_config.json`, and takes the most likely token where that
 does not sample. OpenAI's API samples with temperature 1 there. `seed`, `top_p`, `top_k`, `min_p`, `typical_p` and
 `n` above 1 turn sampling on.

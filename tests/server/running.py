@@ -27,11 +27,13 @@ from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.models.bert import bert_repository
 from tests.models.digits_onnx import digits
+from tests.pipelines.caller import caller
 from tests.pipelines.conftest import stored
 from tests.pipelines.writer import writer
 
 WRITER = "tests/writer"  #: continues texts and chats, one character a token; see tests/pipelines/writer.py
 TURNS = "tests/turns"  #: the same weights, in a graph whose cache grows, so that requests take turns
+CALLER = "tests/caller"  #: random bytes, and calls of tools where they are enforced; see tests/pipelines/caller.py
 EMBEDDER = "tests/embedder"
 CLASSIFIER = "tests/classifier"
 MASKS = "tests/masks"
@@ -86,6 +88,7 @@ def fill(home: Path) -> Settings:
     for model, id in (
         (writer(scratch / "writer"), WRITER),
         (writer(scratch / "turns", "growing"), TURNS),
+        (caller(scratch / "caller"), CALLER),
         (_bert(scratch, "feature-extraction", bert), EMBEDDER),
         (_bert(scratch, "text-classification", bert), CLASSIFIER),
         (_bert(scratch, "fill-mask", bert), MASKS),

@@ -16,7 +16,7 @@ from gpux.errors import UsageError
 from gpux.pipelines.chat.tools import styles
 from gpux.pipelines.chat.tools.chosen import Parts, names_of
 from gpux.pipelines.chat.tools.events import Answer, Event
-from gpux.pipelines.chat.tools.grammar import call_format
+from gpux.pipelines.chat.tools.grammar import call_format, closed
 from gpux.pipelines.chat.tools.parser import Parser
 
 THINK = styles.ReasoningStyle("<think>", "</think>")
@@ -180,3 +180,15 @@ def test_broken_answers_read_the_same_in_any_pieces(family: str, data: st.DataOb
 def test_a_grammar_names_a_tool_that_exists() -> None:
     with pytest.raises(UsageError, match="not among the tools"):
         call_format(FAMILIES["hermes"], TOOLS, lambda name: None, function="other")
+
+
+def test_arguments_have_no_other_properties_unless_the_schema_says_so() -> None:
+    inner = {"type": "object", "properties": {"properties": {"type": "string"}}}
+    schema = {"properties": {"a": inner, "b": {"items": inner}, "c": {"properties": {}, "additionalProperties": True}}}
+    shut = {**inner, "additionalProperties": False}
+    assert closed(schema) == {
+        "properties": {"a": shut, "b": {"items": shut}, "c": schema["properties"]["c"]},
+        "additionalProperties": False,
+    }
+    assert closed({"allOf": [inner]}) == {"allOf": [inner]}
+    assert closed(True) is True

@@ -55,7 +55,7 @@ def call_format(
 
     rules = []
     for number, one in enumerate(described):
-        schema = {"x-guidance": _OPTIONS, "type": "object", **(one.get("parameters") or {})}
+        schema = {"x-guidance": _OPTIONS, "type": "object", **closed(one.get("parameters") or {"properties": {}})}
         rules.append(f"args_{number}: %json {json.dumps(schema)}")
     if parts.harmony:
         calls = _harmony(described, mark)
@@ -75,6 +75,34 @@ def call_format(
 
 
 _HINT = "Name one of the functions in tools."
+
+
+def closed(schema: Any) -> Any:
+    """A JSON schema whose objects have no other properties than theirs, unless it says that they may.
+
+    JSON Schema allows others by default, which a function does not take, and which an uncertain model would write.
+    Below ``allOf``, where a schema has only some of the properties, nothing is changed.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    found = dict(schema)
+    for key in ("properties", "$defs", "definitions"):
+        if isinstance(named := found.get(key), Mapping):
+            found[key] = {name: closed(inner) for name, inner in named.items()}
+    for key in ("anyOf", "oneOf", "prefixItems"):
+        if isinstance(several := found.get(key), list):
+            found[key] = [closed(inner) for inner in several]
+    if "items" in found:
+        found["items"] = closed(found["items"])
+    if isinstance(found.get("properties"), Mapping) and not _OPEN.intersection(found):
+        found["additionalProperties"] = False
+    return found
+
+
+#: Keys of an object's schema that decide about further properties.
+_OPEN = frozenset(
+    {"additionalProperties", "unevaluatedProperties", "patternProperties", "allOf", "anyOf", "oneOf", "$ref"}
+)
 
 
 def _schema(wanted: Mapping[str, Any]) -> Mapping[str, Any]:

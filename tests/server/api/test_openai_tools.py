@@ -1,0 +1,182 @@
+"""Tool calls and reasoning in ``/v1/chat/completions``, of a model whose calls a grammar enforces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpux.server.workers.messages import Ready
+from tests.server.api.test_openai_chat import events
+from tests.server.running import CALLER, WRITER, Running
+from tests.server.workers.conftest import started, stored_model
+
+PATH = "/v1/chat/completions"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "minLength": 2, "maxLength": 8},
+                "days": {"type": "integer", "minimum": 1, "maximum": 9},
+            },
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+BODY: dict[str, Any] = {
+    "model": CALLER,
+    "messages": [{"role": "user", "content": "Rain?"}],
+    "tools": [WEATHER, CLOCK],
+    "tool_choice": {"type": "function", "function": {"name": "get_weather"}},
+    "max_tokens": 400,
+}
+
+
+@pytest.fixture(autouse=True)
+def library() -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed (extra `structured`)")
+
+
+def answered(server: Running, **more: Any) -> dict[str, Any]:
+    """The choice of an answer."""
+    answer = server.post(PATH, {**BODY, **more})
+    assert answer.status_code == 200, answer.text
+    choice: dict[str, Any] = answer.json()["choices"][0]
+    return choice
+
+
+def test_a_named_function_is_called(server: Running) -> None:
+    choice = answered(server)
+    assert choice["finish_reason"] == "tool_calls"
+    message = choice["message"]
+    assert (message["role"], message["content"], message["refusal"]) == ("assistant", None, None)
+    [call] = message["tool_calls"]
+    assert (call["type"], call["function"]["name"], call["id"][:5]) == ("function", "get_weather", "call_")
+    arguments = json.loads(call["function"]["arguments"])
+    assert list(arguments) == ["city", "days"]
+    assert 2 <= len(arguments["city"]) <= 8 and 1 <= arguments["days"] <= 9
+
+
+def test_a_call_is_streamed_in_pieces(server: Running) -> None:
+    whole = answered(server)["message"]["tool_calls"][0]["function"]
+    choices = [choice for chunk in events(server, PATH, BODY) for choice in chunk["choices"]]
+    assert choices[0]["delta"] == {"role": "assistant", "content": None}
+    deltas = [choice["delta"]["tool_calls"] for choice in choices[1:-1]]
+    assert all(len(delta) == 1 and delta[0]["index"] == 0 for delta in deltas)
+    first, *rest = [delta[0] for delta in deltas]
+    assert (first["type"], first["function"]) == ("function", {"name": whole["name"], "arguments": ""})
+    assert first["id"]
+    assert all(set(delta) == {"index", "function"} and set(delta["function"]) == {"arguments"} for delta in rest)
+    assert len(rest) > 3
+    assert "".join(delta["function"]["arguments"] for delta in rest) == whole["arguments"]
+    assert (choices[-1]["delta"], choices[-1]["finish_reason"]) == ({}, "tool_calls")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_required_call_is_one_of_the_tools(server: Running, seed: int) -> None:
+    more = {"tool_choice": "required", "seed": seed, "temperature": 2.0}
+    calls = answered(server, **more, parallel_tool_calls=False)["message"]["tool_calls"]
+    assert [call["function"]["name"] in ("get_weather", "get_time") for call in calls] == [True]
+    json.loads(calls[0]["function"]["arguments"])
+
+
+def test_an_answer_is_in_its_format_or_calls(server: Running) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    for seed in range(6):
+        more = {"tool_choice": "auto", "response_format": form, "seed": seed, "temperature": 2.0}
+        choice = answered(server, **more, parallel_tool_calls=False)
+        if choice["finish_reason"] == "stop":
+            assert set(json.loads(choice["message"]["content"])) == {"a"}
+            assert "tool_calls" not in choice["message"]
+        elif choice["finish_reason"] == "tool_calls":
+            assert choice["message"]["tool_calls"]
+
+
+def test_a_call_that_is_cut_has_its_arguments_so_far(server: Running) -> None:
+    choice = answered(server, max_tokens=48)
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"].startswith('{"')
+
+
+def test_a_hidden_tool_is_not_in_the_prompt(server: Running) -> None:
+    plain = {"model": CALLER, "messages": BODY["messages"], "max_tokens": 5}
+    lengths = [
+        server.post(PATH, body).json()["usage"]["prompt_tokens"]
+        for body in (plain, {**BODY, "max_tokens": 5, "tool_choice": "none"}, {**BODY, "max_tokens": 5})
+    ]
+    assert lengths[0] == lengths[1] < lengths[2]
+
+
+def test_the_results_of_calls_reach_the_template(server: Running) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
+    messages = [
+        *BODY["messages"],
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "dry"},
+    ]
+    body = {"model": CALLER, "messages": messages, "max_tokens": 1}
+    prompt = "#user:Rain?#assistant:#get_weatherOslo##tool:dry=get_weather#assistant:"  # one token for each special one
+    assert server.post(PATH, body).json()["usage"]["prompt_tokens"] == len(prompt)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_reasoning_is_apart_from_the_answer(server: Running, opened: bool) -> None:
+    pattern = ("" if opened else "<think>\\n") + "[ab]{3}\\n</think>\\n\\n[cd]{4}"
+    more = {"response_format": {"type": "regex", "pattern": pattern}, "chat_template_kwargs": {"think": opened}}
+    body = {**BODY, "tools": None, "tool_choice": None, **more}
+    message = server.post(PATH, body).json()["choices"][0]["message"]
+    assert set(message["reasoning_content"]) <= set("ab") and len(message["reasoning_content"]) == 3
+    assert set(message["content"]) <= set("cd") and len(message["content"]) == 4
+    deltas = [choice["delta"] for chunk in events(server, PATH, body) for choice in chunk["choices"]]
+    for name in ("reasoning_content", "content"):
+        assert "".join(delta.get(name) or "" for delta in deltas) == message[name]
+
+
+def test_a_worker_says_which_calls_its_model_writes(filled_home: Path) -> None:
+    async def info() -> Ready:
+        async with started(stored_model(filled_home, CALLER)) as worker:
+            return worker.info
+
+    found = asyncio.run(info())
+    assert {"tools", "reasoning"} <= set(found.capabilities)
+    assert found.outputs["tools"] == "hermes"
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"model": WRITER, "tool_choice": "auto"}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [{"type": "custom", "custom": {"name": "a"}}]}, "tools[0].type"),
+        ({"tools": [WEATHER, WEATHER]}, "tools[1].function.name"),
+        ({"tools": []}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice.function.name"),
+        ({"tool_choice": "any"}, "tool_choice"),
+        ({"functions": [{"name": "a"}]}, "functions"),
+    ],
+)
+def test_an_invalid_tool_is_named(server: Running, more: dict[str, Any], param: str) -> None:
+    error = server.post(PATH, {**BODY, **more}).json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", param), error
+
+
+def test_a_schema_that_cannot_be_enforced_is_named(server: Running) -> None:
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": 1}}}
+    answer = server.post(PATH, {**BODY, "tools": [tool]})
+    assert answer.status_code == 400, answer.text
