@@ -207,8 +207,8 @@ def _alternatives(given: Any) -> int:
         return 0
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= _MOST_ALTERNATIVES:
         raise UsageError(
-            "top_n_tokens is no whole number in its range",
-            hint=f"Send 0 to {_MOST_ALTERNATIVES}.",
+            f"top_n_tokens must be an integer between 0 and {_MOST_ALTERNATIVES}",
+            hint="Omit it for no alternatives.",
             param="top_n_tokens",
         )
     return given
