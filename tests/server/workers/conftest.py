@@ -29,7 +29,8 @@ SETTINGS = {"max_rows": 8, "cache_bytes": None, "batch_wait": 0.25}
 async def started(model: StoredModel, *, task: str | None = None, **settings: Any) -> AsyncIterator[Worker]:
     """A worker with a model; closed at the end of the block."""
     opening = Open(str(model.path), task or model.task, "cpu", 2, {**SETTINGS, **settings})
-    worker = await Worker.start(opening, model.id, log=model.path.parent.with_suffix(".log"))
+    worker = await Worker.launch(opening, model.id, log=model.path.parent.with_suffix(".log"))
+    await worker.ready()
     try:
         yield worker
     finally:

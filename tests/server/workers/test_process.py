@@ -62,6 +62,6 @@ def test_a_model_that_cannot_be_opened_says_why(filled_home: Path) -> None:
     async def work() -> None:
         opening = Open(str(model.path), "fill-mask", "cpu", 2, SETTINGS)
         with pytest.raises(GpuxError, match="fill-mask"):
-            await Worker.start(opening, model.id, log=filled_home / "logs" / "worker.log")
+            await (await Worker.launch(opening, model.id, log=filled_home / "logs" / "worker.log")).ready()
 
     asyncio.run(work())

@@ -134,30 +134,6 @@ class Worker:
         self.info: Ready
 
     @classmethod
-    async def start(
-        cls,
-        opening: Open,
-        name: str,
-        *,
-        log: Path,
-        timeout: float | None = None,
-        limits: ReaderLimits | None = None,
-        observer: Observer | None = None,
-        check: Callable[[Request], None] | None = None,
-    ) -> Self:
-        """Start a process and open the model in it.
-
-        Raises:
-            GpuxError: the model cannot be opened.
-            WorkerDiedError: the process ended before the model was open.
-        """
-        worker = await cls.launch(
-            opening, name, log=log, timeout=timeout, limits=limits, observer=observer, check=check
-        )
-        await worker.ready()
-        return worker
-
-    @classmethod
     async def launch(
         cls,
         opening: Open,
