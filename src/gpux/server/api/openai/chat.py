@@ -11,7 +11,7 @@ from starlette.responses import Response
 from gpux.errors import UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.api.openai import logprobs
-from gpux.server.api.openai.generation import TokenLog, options_of, respond
+from gpux.server.api.openai.generation import TokenLog, answer_form, options_of, respond
 from gpux.server.api.openai.messages import ChatMessage, plain
 from gpux.server.api.openai.parameters import (
     Alternatives,
@@ -269,20 +269,5 @@ def _most(body: ChatRequest) -> int | None:
 
 
 def _format(wanted: ResponseFormat) -> dict[str, Any]:
-    """As the pipeline takes it.
-
-    Raises:
-        UsageError: the part that the type needs is missing.
-    """
-    needed = {"json_schema": "json_schema", "regex": "pattern"}.get(wanted.type)
-    for part in ("json_schema", "pattern"):
-        given = getattr(wanted, part) is not None
-        if given != (part == needed):
-            raise UsageError(
-                f"response_format of the type {wanted.type} {'has' if given else 'needs'} {part}",
-                hint="Remove it." if given else "Add it.",
-                param=f"response_format.{part}",
-            )
-    if wanted.json_schema is not None:
-        return {"type": "json_schema", "json_schema": {"schema": wanted.json_schema.schema}}
-    return {"type": wanted.type, **({} if wanted.pattern is None else {"pattern": wanted.pattern})}
+    schema = None if wanted.json_schema is None else wanted.json_schema.schema
+    return answer_form("response_format", wanted.type, schema, wanted.pattern, schema_name="json_schema")

@@ -222,3 +222,31 @@ def usage(found: Generated, copies: int) -> Mapping[str, Any]:
         "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in prompts)},
     }
+
+
+def answer_form(
+    param: str, kind: str, schema: Mapping[str, Any] | None, pattern: str | None, *, schema_name: str
+) -> dict[str, Any]:
+    """The form of an answer as the pipeline takes it.
+
+    Args:
+        param: name of the parameter in the request.
+        kind: ``text``, ``json_object``, ``json_schema`` or ``regex``.
+        schema: a JSON schema, for the kind ``json_schema``.
+        pattern: a regular expression, for the kind ``regex``.
+        schema_name: name of the part of ``param`` that has the schema.
+
+    Raises:
+        UsageError: the part that the kind needs is missing, or there is one that it does not take.
+    """
+    needed = {"json_schema": schema_name, "regex": "pattern"}.get(kind)
+    for part, value in ((schema_name, schema), ("pattern", pattern)):
+        if (value is not None) != (part == needed):
+            raise UsageError(
+                f"{param} of the type {kind} {'needs' if value is None else 'has'} {part}",
+                hint="Add it." if value is None else "Remove it.",
+                param=f"{param}.{part}",
+            )
+    if schema is not None:
+        return {"type": "json_schema", "json_schema": {"schema": schema}}
+    return {"type": kind, **({} if pattern is None else {"pattern": pattern})}

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gpux.errors import UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.api.openai.chat import TASKS
-from gpux.server.api.openai.generation import BEGIN, options_of, prepared
+from gpux.server.api.openai.generation import BEGIN, answer_form, options_of, prepared
 from gpux.server.api.openai.messages import plain
 from gpux.server.api.openai.parameters import (
     Alternatives,
@@ -252,23 +252,7 @@ def _sampling(body: ResponseRequest) -> Sampling:
 
 
 def _format(wanted: TextFormat) -> dict[str, Any]:
-    """As the pipeline takes it.
-
-    Raises:
-        UsageError: the part that the type needs is missing.
-    """
-    needed = {"json_schema": "schema", "regex": "pattern"}.get(wanted.type)
-    for part in ("schema", "pattern"):
-        given = getattr(wanted, part) is not None
-        if given != (part == needed):
-            raise UsageError(
-                f"text.format of the type {wanted.type} {'has' if given else 'needs'} {part}",
-                hint="Remove it." if given else "Add it.",
-                param=f"text.format.{part}",
-            )
-    if wanted.schema is not None:
-        return {"type": "json_schema", "json_schema": {"schema": wanted.schema}}
-    return {"type": wanted.type, **({} if wanted.pattern is None else {"pattern": wanted.pattern})}
+    return answer_form("text.format", wanted.type, wanted.schema, wanted.pattern, schema_name="schema")
 
 
 def _echo(body: ResponseRequest) -> dict[str, Any]:
