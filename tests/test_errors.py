@@ -18,11 +18,20 @@ every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name
 
 EXIT_CODES = {
     1: ["GpuxError"],
-    2: ["InvalidReferenceError", "UsageError", "WrongKindError"],
-    3: ["EntryNotFoundError", "JobNotFoundError", "ModelNotFoundError", "NotStoredError", "RevisionNotFoundError"],
-    4: ["AccessError", "DisabledModelError", "GatedModelError", "InvalidTokenError"],
-    5: ["HubServerError", "ManagerError", "NetworkError", "OfflineError", "RateLimitError", "UnavailableError"],
-    6: ["CorruptFileError", "DiskFullError", "ManifestError", "NotWritableError", "StorageError", "UnsafePathError"],
+    2: ["ConfigurationError", "InvalidReferenceError", "UsageError", "WrongKindError"],
+    3: [
+        *["EntryNotFoundError", "JobNotFoundError", "ModelNotFoundError", "NotStoredError", "RevisionNotFoundError"],
+        *["ConversationNotFoundError", "ProviderNotFoundError"],
+    ],
+    4: ["AccessError", "ConversationAccessError", "DisabledModelError", "GatedModelError", "InvalidTokenError"],
+    5: [
+        *["HubServerError", "ManagerError", "NetworkError", "OfflineError", "RateLimitError", "UnavailableError"],
+        *["ProviderError", "ProviderUnavailableError"],
+    ],
+    6: [
+        *["CorruptFileError", "DiskFullError", "ManifestError", "NotWritableError", "StorageError", "UnsafePathError"],
+        *["DatabaseError", "SchemaVersionError"],
+    ],
     7: ["NoWeightsError", "UnsupportedArchitectureError", "UnsupportedError", "UnsupportedTaskError"],
     8: ["ConversionError", "OutOfMemoryError", "ToolchainError", "ToolchainMissingError", "WorkerCrashedError"],
     9: ["ProofError"],
@@ -32,7 +41,7 @@ EXIT_CODES = {
         *["AddressError", "BusyError", "DeadlineError", "DoesNotFitError", "ForbiddenError", "OverloadedError"],
         *["ServerError", "SlowReaderError", "TooLargeError", "UnauthorizedError", "WorkerDiedError"],
         *["HostError", "MediaTypeError", "MethodError", "PathNotFoundError", "SlowClientError", "TooManyAttemptsError"],
-        "UnsupportedOperationError",
+        *["ChatError", "UnsupportedOperationError"],
     ],
     130: ["CancelledError"],
 }

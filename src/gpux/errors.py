@@ -63,6 +63,15 @@
     │   ├── SlowReaderError        the client did not read the pieces of its answer
     │   ├── WorkerDiedError        the process of a model ended
     │   └── AddressError           the server cannot listen on its address
+    ├── ChatError                  a conversation, or what answers it
+    │   ├── ConfigurationError     the file or a variable of the configuration is invalid
+    │   ├── ProviderNotFoundError  no chat provider has this name or prefix, or it is switched off
+    │   ├── ProviderError          the server behind a chat provider answered with an error
+    │   │   └── ProviderUnavailableError  it cannot be reached, or did not answer in time
+    │   ├── ConversationNotFoundError
+    │   ├── ConversationAccessError  the conversation is private, and the password is missing or wrong
+    │   └── DatabaseError          the database of conversations cannot be used
+    │       └── SchemaVersionError  a newer version of gpux has written it
     └── CancelledError             the cancel token of the caller was set
 
 ``code`` is stable, and the same in the library, in ``--json`` and over HTTP. ``exit_code`` is the exit status of the
@@ -81,10 +90,15 @@ __all__ = [
     "BusyError",
     "CacheMemoryError",
     "CancelledError",
+    "ChatError",
     "ChatTemplateError",
+    "ConfigurationError",
     "ContextLengthError",
+    "ConversationAccessError",
+    "ConversationNotFoundError",
     "ConversionError",
     "CorruptFileError",
+    "DatabaseError",
     "DeadlineError",
     "DeviceError",
     "DisabledModelError",
@@ -115,9 +129,13 @@ __all__ = [
     "OverloadedError",
     "PathNotFoundError",
     "ProofError",
+    "ProviderError",
+    "ProviderNotFoundError",
+    "ProviderUnavailableError",
     "RateLimitError",
     "RevisionNotFoundError",
     "RunError",
+    "SchemaVersionError",
     "ServerError",
     "SessionError",
     "SlowClientError",
@@ -626,3 +644,71 @@ class AddressError(ServerError):
     """The server cannot listen on its address: it is in use, or not of this machine."""
 
     code = "address"
+
+
+class ChatError(GpuxError):
+    """A conversation could not be answered, read or stored."""
+
+    code = "chat"
+    exit_code = 10
+
+
+class ConfigurationError(ChatError):
+    """A value of the configuration is invalid; ``details`` has ``source`` (a file or a variable), ``line``, ``key``."""
+
+    code = "configuration"
+    exit_code = 2
+    http_status = 400
+
+
+class ProviderNotFoundError(ChatError):
+    """No chat provider has this name or prefix, or it is switched off in the configuration."""
+
+    code = "provider_not_found"
+    exit_code = 3
+    http_status = 404
+
+
+class ProviderError(ChatError):
+    """The server behind a chat provider answered with an error; ``details`` has ``provider`` and its ``status``."""
+
+    code = "provider"
+    exit_code = 5
+    http_status = 502
+
+
+class ProviderUnavailableError(ProviderError):
+    """The server behind a chat provider cannot be reached, or did not answer in time."""
+
+    code = "provider_unavailable"
+    http_status = 503
+
+
+class ConversationNotFoundError(ChatError):
+    """No conversation, or no message, has this id."""
+
+    code = "conversation_not_found"
+    exit_code = 3
+    http_status = 404
+
+
+class ConversationAccessError(ChatError):
+    """The conversation is private, and the password is missing or wrong."""
+
+    code = "conversation_access"
+    exit_code = 4
+    http_status = 403
+
+
+class DatabaseError(ChatError):
+    """The database of conversations cannot be opened, read or written."""
+
+    code = "database"
+    exit_code = 6
+    http_status = 503
+
+
+class SchemaVersionError(DatabaseError):
+    """The tables of the database were written by a newer version of gpux."""
+
+    code = "schema_version"

@@ -20,6 +20,7 @@ from gpux.server.core import Core
 from gpux.server.metrics import Metrics, State
 from gpux.server.middleware import Observed
 from gpux.server.openapi import document
+from gpux.server.parts import parts
 from gpux.server.security.guard import Guard
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
@@ -37,6 +38,7 @@ APIS: tuple[Api, ...] = (
     huggingface.API,
     tei.API,
     rerank.API,
+    *(api for part in parts() for api in part.apis),
 )
 
 

@@ -11,6 +11,7 @@ from gpux.server.events import Events
 from gpux.server.media.intake import Media
 from gpux.server.models import Loaded, Models
 from gpux.server.observer import Observer
+from gpux.server.parts import Service, parts
 from gpux.server.pulls import Pulls
 from gpux.server.registry import FILE, Registry
 from gpux.server.security.access import Access
@@ -38,13 +39,18 @@ class Core:
         self.media = Media(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted
+        self.services: dict[str, Service] = {part.name: part.service(self) for part in parts()}
 
     async def start(self) -> None:
-        """Begin to load the models that the settings name, and those of the last run."""
+        """Begin to load the models that the settings name, and those of the last run; start the parts' services."""
         await self.models.start()
+        for service in self.services.values():
+            await service.start()
 
     async def close(self) -> None:
         """End all processes; requests that run fail."""
+        for service in self.services.values():
+            await service.close()
         await self.models.close()
         await self.registry.close()
 

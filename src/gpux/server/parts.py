@@ -1,0 +1,46 @@
+"""What packages above the server add to it, from the entry point group ``gpux.server_parts``.
+
+A part brings APIs with their routes, and a service that starts and ends with the server. By entry points, the server
+needs to know none of them, and a third party's package can add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from gpux.system.plugins import registered
+
+if TYPE_CHECKING:  # the core holds the services of the parts
+    from gpux.server.api.endpoint import Api
+    from gpux.server.core import Core
+
+
+class Service(Protocol):
+    """What a part does while the server runs, beside its endpoints."""
+
+    async def start(self) -> None:
+        """Called once the core has started. What takes long belongs into a task."""
+
+    async def close(self) -> None:
+        """Called before the core ends, also where :meth:`start` failed."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """APIs and a service; see the module.
+
+    Its module is imported at every start of a server, so that heavy libraries are to be imported by the service.
+    """
+
+    name: str  #: key of the service in :attr:`Core.services`
+    apis: tuple[Api, ...]
+    service: Callable[[Core], Service]  #: makes the service of one server
+
+
+@cache
+def parts() -> tuple[Part, ...]:
+    """The parts of all installed packages, by the names of their entry points."""
+    return tuple(point.load() for _, point in sorted(registered("gpux.server_parts", "part of the server").items()))
