@@ -1,7 +1,8 @@
 """The metrics of a server, in the format of Prometheus, in a registry of their own.
 
 Times of requests are measured in the worker and sent as durations, since clocks of two processes differ; the times to
-the first token and between tokens are those at which pieces of text reach the server, as its clients see them.
+the first token and between tokens are those at which pieces of text reach the server, as its clients see them. Of an
+answer that is sent whole there are no pieces: its first token counts with the time of the worker.
 """
 
 from __future__ import annotations

@@ -12,7 +12,17 @@ import pytest
 
 from gpux import pipeline
 from gpux.errors import InputError, UnsupportedTaskError, UsageError
-from gpux.server.workers.messages import Answer, Answered, Count, Detokenize, Generate, Generated, Piece, Tokenize
+from gpux.server.workers.messages import (
+    Answer,
+    Answered,
+    Count,
+    Detokenize,
+    Generate,
+    Generated,
+    Parsing,
+    Piece,
+    Tokenize,
+)
 from gpux.server.workers.worker import Worker
 from tests.pipelines.writer import expected
 from tests.server.running import TURNS, WRITER
@@ -81,6 +91,16 @@ def test_pieces_carry_tokens_with_scores_and_names(writer: Shared) -> None:
     assert [score[0] for score in scores] == tokens
     assert len(names) == sum(1 + len(top) for _, _, top in scores) == 15
     assert "".join(names[::3]) == end.sequences[0].text
+
+
+@pytest.mark.parametrize("parsing", [None, Parsing()])
+def test_an_answer_that_is_sent_whole_has_no_pieces(writer: Shared, parsing: Parsing | None) -> None:
+    request = Generate(0, [CHAT], {"max_new_tokens": 6}, pieces=False, parsing=parsing)
+    found, end = writer.run(lambda worker: pieces(worker, request))
+    streamed, same = writer.run(lambda worker: pieces(worker, Generate(0, [CHAT], {"max_new_tokens": 6})))
+    assert not found
+    assert streamed
+    assert end.sequences[0].text == same.sequences[0].text
 
 
 def test_a_closed_stream_ends_its_row_only(writer: Shared) -> None:

@@ -9,13 +9,14 @@ import base64
 import binascii
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from gpux.errors import InputError, UsageError
 from gpux.pipelines.base import Pipeline
-from gpux.pipelines.options import described, fits
+from gpux.pipelines.options import OptionSpec, described, fits
 
 #: Options that name a file of this machine, or a program that it runs.
 _LOCAL_OPTIONS = frozenset({"vad", "chat_template"})
@@ -30,7 +31,7 @@ def checked_options(pipe: Pipeline, options: Mapping[str, Any]) -> dict[str, Any
         UsageError: the pipeline does not have an option, its value has another type or is out of its range, or it names
             a file of this machine; ``param`` is the name of the option.
     """
-    specs = {spec.name: spec for spec in pipe.options() if spec.name not in _LOCAL_OPTIONS}
+    specs = _specs(type(pipe))
     found = {}
     inner = options.get("generate_kwargs")
     for name in [*options, *(_LOCAL_OPTIONS.intersection(inner) if isinstance(inner, Mapping) else ())]:
@@ -50,6 +51,12 @@ def checked_options(pipe: Pipeline, options: Mapping[str, Any]) -> dict[str, Any
                 f"{name} of {pipe.task} has an invalid value", hint=f"It must be {described(schema)}.", param=name
             )
     return found
+
+
+@cache
+def _specs(kind: type[Pipeline]) -> dict[str, OptionSpec]:
+    """The options that a request may set, by name."""
+    return {spec.name: spec for spec in kind.options() if spec.name not in _LOCAL_OPTIONS}
 
 
 def received(pipe: Pipeline, inputs: Any) -> Any:

@@ -108,7 +108,8 @@ class Generating:
             found = self._parsed.piece(found)
             if not found.parts and self._names is None:
                 return
-        self._send(found)
+        if self._request.pieces:
+            self._send(found)
 
     def _done(self, place: int, result: tuple[Generation, ...] | GpuxError) -> None:
         if isinstance(result, GpuxError):
@@ -117,7 +118,8 @@ class Generating:
             return
         if self._parsed is not None:
             for piece in self._parsed.last(self._request.id, place):
-                self._send(piece)
+                if self._request.pieces:
+                    self._send(piece)
         with self._lock:
             self._found[place] = result
             if len(self._found) < len(self._request.inputs):

@@ -49,6 +49,9 @@ class Parsing(msgspec.Struct, frozen=True, omit_defaults=True):
 class Generate(Message, tag="generate"):
     """Generate texts; the replies are :class:`Piece` in any order of the sequences, then :class:`Generated`.
 
+    Without ``pieces`` there are none, which saves both processes a message for each token of an answer that is sent
+    whole.
+
     Sequence ``number`` is input number times ``num_return_sequences`` plus copy number.
     """
 
@@ -56,6 +59,7 @@ class Generate(Message, tag="generate"):
     inputs: list[Any]  #: each a text, a list of messages, or a list of token ids
     options: dict[str, Any]  #: of the pipeline's call; ``None`` values stand for the model's defaults
     echo_tokens: bool = False  #: whether pieces carry token ids and log probabilities
+    pieces: bool = True
     #: take reasoning and tool calls out of the texts, into ``Piece.parts``, ``Sequence.reasoning`` and ``.calls``
     parsing: Parsing | None = None
 

@@ -119,7 +119,7 @@ async def generate(call: Call) -> Response:
 
     async def answer() -> str:
         async with call.core.models.lease(model_id, TEXT_TASKS) as loaded:
-            request = Generate(0, [prompt], options)
+            request = Generate(0, [prompt], options, pieces=False)
             async with aclosing(call.core.generate(loaded, request)) as replies:
                 async for reply in replies:
                     last = reply

@@ -82,6 +82,7 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
         if not body.stream:
             raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
     count = len(request.inputs) * (body.n or 1)
+    request.pieces = bool(body.stream) or request.echo_tokens
     replies = Replies(call.core, body.model, tasks, request, prepared, shape.param, body.__struct_fields__)
     streams = False
     try:
