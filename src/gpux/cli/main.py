@@ -29,6 +29,7 @@ COMMANDS = {
     "unload": "Unload models of the running server.",
     "stop": "Stop the running server.",
     "keys": "Create, list and revoke keys of the server.",
+    "bench": "Measure how fast a server answers.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",
     "import": "Add models to the catalog: their metadata, without weights.",

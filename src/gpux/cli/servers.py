@@ -67,7 +67,7 @@ def ps_command(terminal: Terminal, url: str | None) -> None:
 def load_command(terminal: Terminal, ref: str, pin: bool, keep_alive: float | None, url: str | None) -> None:
     """Load a stored model into the running server, and wait until it is loaded."""
     body = {"model": ref, "pin": pin, "keep_alive": _sent(keep_alive)}
-    with _one(terminal, url) as client:
+    with only_server(terminal, url) as client:
         found = client.post("/load", body, timeout=None)
     if terminal.as_json:
         terminal.data(found)
@@ -86,7 +86,7 @@ def unload_command(terminal: Terminal, ref: str | None, every: bool, force: bool
     if (ref is None) is not every:
         raise UsageError("name either a model or --all", hint="`gpux ps` shows the loaded models.")
     body = {"all": True, "force": force} if ref is None else {"model": ref, "force": force}
-    with _one(terminal, url) as client:
+    with only_server(terminal, url) as client:
         found = client.post("/unload", body, timeout=None)
     if terminal.as_json:
         terminal.data(found)
@@ -104,7 +104,7 @@ def stop_command(terminal: Terminal, url: str | None, every: bool) -> None:
     """Stop the running server when its running requests have ended, and wait for its end."""
     from gpux.server.client import clients
 
-    found = clients(terminal.settings, [url] if url else []) if every else [_one(terminal, url)]
+    found = clients(terminal.settings, [url] if url else []) if every else [only_server(terminal, url)]
     stopped = []
     for client in found:
         with client:
@@ -116,7 +116,7 @@ def stop_command(terminal: Terminal, url: str | None, every: bool) -> None:
         terminal.data(stopped)
 
 
-def _one(terminal: Terminal, url: str | None) -> ServerClient:
+def only_server(terminal: Terminal, url: str | None) -> ServerClient:
     """The server at an address, or the only one that runs."""
     from gpux.server.client import clients
 

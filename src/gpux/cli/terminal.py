@@ -153,14 +153,19 @@ class Terminal:
                 yield display
 
     @contextmanager
-    def rows_progress(self, total: int) -> Iterator[Callable[[int, int], None]]:
-        """A callback with the number of rows that are done, and of those that failed: a bar on a terminal."""
+    def rows_progress(self, total: int | None, noun: str = "rows") -> Iterator[Callable[[int, int], None]]:
+        """A callback with the number of rows that are done, and of those that failed: a bar on a terminal.
+
+        Args:
+            total: number of rows; None: unknown.
+            noun: what they are, in the plural.
+        """
         if self.quiet or not self.console(stderr=True).is_terminal:
             yield lambda done, failed: None
             return
         from gpux.system.progress_display import RowsDisplay
 
-        with RowsDisplay(self.console(stderr=True), total) as display:
+        with RowsDisplay(self.console(stderr=True), total, noun) as display:
             yield display
 
     def confirm(self, question: str, *, yes: bool) -> bool:

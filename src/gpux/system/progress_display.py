@@ -133,22 +133,27 @@ class PullsDisplay:
 class _RateColumn(ProgressColumn):
     """Rows per second of the last half minute."""
 
+    def __init__(self, noun: str) -> None:
+        super().__init__()
+        self._noun = noun
+
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(
-            "" if speed is None else f"{speed:,.{1 if speed < 100 else 0}f} rows/s", style="progress.data.speed"
+            "" if speed is None else f"{speed:,.{1 if speed < 100 else 0}f} {self._noun}/s",
+            style="progress.data.speed",
         )
 
 
 class RowsDisplay:
-    """The rows of a file that are answered: a bar with their number, rate, remaining time and failures."""
+    """Rows or requests that are answered: a bar with their number, rate, remaining time and failures."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, total: int | None, noun: str = "rows") -> None:
         self._progress = Progress(
             SpinnerColumn(),
             BarColumn(),
             MofNCompleteColumn(),
-            _RateColumn(),
+            _RateColumn(noun),
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=console,
