@@ -71,6 +71,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
     names = {
         "GPUX_CHAT": running.WRITER,
         "GPUX_TURNS": running.TURNS,
+        "GPUX_RECITER": running.RECITER,
         "GPUX_EMBEDDER": running.EMBEDDER,
         "GPUX_CLASSIFIER": running.CLASSIFIER,
         "GPUX_MASKS": running.MASKS,

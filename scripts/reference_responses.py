@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpux.server.api.anthropic.messages import MessagesRequest, OutputConfig
-from gpux.server.api.openai.responses import Reasoning, ResponseRequest, TextConfig
+from gpux.server.api.openai.responses import FunctionTool, Reasoning, ResponseRequest, TextConfig
 from scripts.reference_openai import table
 
 _RESPONSES = """# OpenAI's Responses API
@@ -38,8 +38,8 @@ _ITEMS = """## Items
 |---|---|
 | `message` | a message of its role; the type may be missing, and `developer` is `system` for the template |
 | `reasoning` | the reasoning of the next message of the assistant, from `content` |
-| `function_call` | a call of the assistant's message before it |
-| `function_call_output` | a message of the role `tool` |
+| `function_call` | a call of the assistant's message before it; `arguments` must be JSON of an object |
+| `function_call_output` | a message of the role `tool`; a call before it must have its `call_id` |
 
 Parts of the types `input_text`, `output_text`, `refusal` and `reasoning_text` are joined by line breaks.
 `input_image`, `input_file` and `input_audio` are refused by their place. A system or developer message at the
@@ -47,6 +47,11 @@ beginning is joined to `instructions`. Further fields of items are not read, so 
 sent back as they are.
 
 ## Responses
+
+The output has the items `reasoning`, `message` and `function_call` in the order in which the model writes them. The text
+of the reasoning is in its `content`, and its `summary` is empty. [Let a model call tools](../../how-to/tools.md) says
+which models write calls. A call whose arguments were cut by a limit, or are not JSON, has the `status` `incomplete`.
+`usage.output_tokens_details.reasoning_tokens` are the tokens up to the end of the reasoning.
 
 `status` is `completed`, or `incomplete` with `incomplete_details.reason` `max_output_tokens` after the limit of
 tokens, the end of the context or a time limit of the model's own files. `temperature` and `top_p` are those of the
@@ -61,8 +66,11 @@ Each event has a line `event:` with its type, and `data:` with a `sequence_numbe
 |---|---|
 | `response.created`, `response.in_progress` | at the first text |
 | `response.output_item.added`, `response.content_part.added` | an item, and its text, begin |
-| `response.output_text.delta` | more text |
-| `response.output_text.done`, `response.content_part.done`, `response.output_item.done` | the item has ended |
+| `response.output_text.delta`, `response.reasoning_text.delta` | more text |
+| `response.function_call_arguments.delta` | more of a call's arguments |
+| `response.output_text.done`, `response.reasoning_text.done`, `response.content_part.done` | the text has ended |
+| `response.function_call_arguments.done` | the arguments have ended |
+| `response.output_item.done` | the item has ended |
 | `response.completed`, `response.incomplete` | the whole response, with its usage; then `data: [DONE]` |
 | `error`, `response.failed` | the model failed; the stream ends |
 
@@ -143,7 +151,7 @@ The header `request-id` has the id, as `x-request-id`. The headers `x-should-ret
 def responses_api(note: str) -> str:
     """The page of the Responses API; ``note`` is its first line."""
     parts = [note + _RESPONSES, table(ResponseRequest), "### `text`\n", table(TextConfig)]
-    parts += ["### `reasoning`\n", table(Reasoning), _ITEMS]
+    parts += ["### `tools`\n", table(FunctionTool), "### `reasoning`\n", table(Reasoning), _ITEMS]
     return "\n".join(parts)
 
 

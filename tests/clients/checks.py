@@ -10,6 +10,7 @@ from collections.abc import Callable
 URL = os.environ["GPUX_URL"]
 CHAT = os.environ["GPUX_CHAT"]
 TURNS = os.environ["GPUX_TURNS"]
+RECITER = os.environ["GPUX_RECITER"]
 EMBEDDER = os.environ["GPUX_EMBEDDER"]
 CLASSIFIER = os.environ["GPUX_CLASSIFIER"]
 MASKS = os.environ["GPUX_MASKS"]

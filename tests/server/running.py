@@ -29,11 +29,13 @@ from tests.models.bert import bert_repository
 from tests.models.digits_onnx import digits
 from tests.pipelines.caller import caller
 from tests.pipelines.conftest import stored
+from tests.pipelines.reciter import reciter
 from tests.pipelines.writer import writer
 
 WRITER = "tests/writer"  #: continues texts and chats, one character a token; see tests/pipelines/writer.py
 TURNS = "tests/turns"  #: the same weights, in a graph whose cache grows, so that requests take turns
 CALLER = "tests/caller"  #: random bytes, and calls of tools where they are enforced; see tests/pipelines/caller.py
+RECITER = "tests/reciter"  #: reasons, calls a tool and talks; see tests/pipelines/reciter.py
 EMBEDDER = "tests/embedder"
 CLASSIFIER = "tests/classifier"
 MASKS = "tests/masks"
@@ -89,6 +91,7 @@ def fill(home: Path) -> Settings:
         (writer(scratch / "writer"), WRITER),
         (writer(scratch / "turns", "growing"), TURNS),
         (caller(scratch / "caller"), CALLER),
+        (reciter(scratch / "reciter"), RECITER),
         (_bert(scratch, "feature-extraction", bert), EMBEDDER),
         (_bert(scratch, "text-classification", bert), CLASSIFIER),
         (_bert(scratch, "fill-mask", bert), MASKS),

@@ -9,7 +9,7 @@ import struct
 from typing import Any
 
 import openai
-from checks import CHAT, CLASSIFIER, EMBEDDER, SMALL, TURNS, URL, Skip, check, main
+from checks import CHAT, CLASSIFIER, EMBEDDER, RECITER, SMALL, TURNS, URL, Skip, check, main
 from openai.types import CompletionCreateParams, EmbeddingCreateParams
 from openai.types.chat import CompletionCreateParams as ChatCreateParams
 from openai.types.responses import ResponseCreateParams
@@ -24,12 +24,21 @@ lenient = openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0, tim
 MESSAGES: list[Any] = [{"role": "user", "content": "abc"}]
 
 
+PLACE = {"location": "San Francisco"}
+
+
 class Animal(BaseModel):
     """What the structured answers are."""
 
     name: str
     legs: int
     tame: bool
+
+
+class get_weather(BaseModel):  # noqa: N801 - the name of the tool
+    """The weather of a city."""
+
+    location: str
 
 
 def refusal(call: Any, **arguments: Any) -> openai.APIStatusError:
@@ -232,6 +241,40 @@ def parses_structured_responses() -> None:
             assert isinstance(answer.output_parsed, Animal)
             return
     raise AssertionError("no answer ended")
+
+
+@check
+def calls_tools_and_reads_their_results() -> None:
+    tools: Any = [openai.pydantic_function_tool(get_weather)]
+    question: list[Any] = [{"role": "user", "content": "Rain?"}]
+    answer = client.chat.completions.create(model=RECITER, messages=question, tools=tools)
+    [call] = answer.choices[0].message.tool_calls or []
+    assert call.type == "function" and json.loads(call.function.arguments) == PLACE
+    with client.chat.completions.stream(model=RECITER, messages=question, tools=tools) as stream:
+        events = [event.type for event in stream]
+        [streamed] = stream.get_final_completion().choices[0].message.tool_calls or []
+    assert events.count("tool_calls.function.arguments.delta") > 2
+    assert streamed.type == "function" and streamed.function.parsed_arguments == get_weather(**PLACE)
+    result = {"role": "tool", "tool_call_id": call.id, "content": "dry"}
+    more = [*question, answer.choices[0].message, result]
+    last = client.chat.completions.create(model=RECITER, messages=more, tools=tools)
+    assert last.choices[0].message.content == "It is dry."
+
+
+@check
+def responses_call_tools_and_reason() -> None:
+    tools: Any = [openai.pydantic_function_tool(get_weather)["function"] | {"type": "function"}]
+    question: list[Any] = [{"role": "user", "content": "Rain?"}]
+    with client.responses.stream(model=RECITER, input=question, tools=tools) as stream:
+        events = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert {"response.reasoning_text.delta", "response.function_call_arguments.delta"} <= set(events)
+    thought, call = final.output
+    assert thought.type == "reasoning" and thought.content and thought.content[0].text == "I need the weather."
+    assert call.type == "function_call" and json.loads(call.arguments) == PLACE
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "dry"}
+    last = client.responses.create(model=RECITER, input=[*question, *final.output, result], tools=tools)
+    assert last.output_text == "It is dry."
 
 
 @check

@@ -98,7 +98,7 @@ def test_blocks_are_the_messages_of_a_chat(server: Running) -> None:
     messages = [
         {"role": "system", "content": "x\ny"},
         {"role": "user", "content": "a\nc"},
-        {"role": "assistant", "content": "d"},
+        {"role": "assistant", "content": "d", "tool_calls": [{"id": "toolu_1", "function": {"name": "f"}}]},
         {"role": "tool", "content": "e", "tool_call_id": "toolu_1"},
         {"role": "user", "content": "abc"},
     ]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.pipelines.reciter import ARGUMENTS
 from tests.pipelines.writer import LIMIT, expected
-from tests.server.running import CLASSIFIER, TURNS, WRITER, Running
+from tests.server.running import CALLER, CLASSIFIER, RECITER, TURNS, WRITER, Running
 
 PATH = "/v1/responses"
 BODY = {"model": WRITER, "input": "abc", "max_output_tokens": 9}
@@ -177,3 +178,117 @@ def test_an_error_before_the_stream_has_its_own_status(server: Running) -> None:
     answer = server.post(PATH, {**BODY, "model": "no/such", "stream": True})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     assert server.get(f"{PATH}/resp_1").status_code == 404
+
+
+WEATHER = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {"location": {}}}}
+CALL = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": '{"location": "Oslo"}'}
+RESULT = {"type": "function_call_output", "call_id": "call_1", "output": "dry"}
+WORDS = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 5}}, "required": ["city"]}
+
+
+def test_reasoning_and_calls_are_items_of_their_own(server: Running) -> None:
+    found = respond(server, model=RECITER, tools=[WEATHER], max_output_tokens=None)
+    thought, call = found["output"]
+    assert (found["status"], thought["type"], thought["summary"]) == ("completed", "reasoning", [])
+    assert thought["content"] == [{"type": "reasoning_text", "text": "I need the weather."}]
+    assert (call["type"], call["name"], call["status"]) == ("function_call", "get_weather", "completed")
+    assert json.loads(call["arguments"]) == ARGUMENTS
+    assert [tool["name"] for tool in found["tools"]] == ["get_weather"]
+    assert 0 < found["usage"]["output_tokens_details"]["reasoning_tokens"] < found["usage"]["output_tokens"]
+    talk = respond(server, model=RECITER, max_output_tokens=None)
+    assert [one["type"] for one in talk["output"]] == ["reasoning", "message"]
+    assert talk["output"][1]["content"][0]["text"] == "Hello there, you."
+
+
+def test_the_events_of_a_call_build_the_response(server: Running) -> None:
+    more = {"model": RECITER, "tools": [WEATHER], "max_output_tokens": None}
+    found = events(server, **more)
+    names = [one["type"].removeprefix("response.") for one in found]
+    assert list(dict.fromkeys(names)) == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "completed",
+    ]
+    thought, call = found[-1]["response"]["output"]
+    for kind, item, text in (
+        ("reasoning_text", thought, thought["content"][0]["text"]),
+        ("function_call_arguments", call, call["arguments"]),
+    ):
+        deltas = [one for one in found if one["type"] == f"response.{kind}.delta"]
+        assert len(deltas) > 1 and {one["item_id"] for one in deltas} == {item["id"]}
+        assert "".join(one["delta"] for one in deltas) == text
+    added = [one["item"] for one in found if one["type"] == "response.output_item.added"]
+    assert [(one["id"], one["status"]) for one in added] == [(one["id"], "in_progress") for one in (thought, call)]
+    assert added[1]["arguments"] == ""
+    done = [one["item"] for one in found if one["type"] == "response.output_item.done"]
+    assert done == [thought, call]
+    whole = respond(server, **more)
+    assert {**found[-1]["response"], **VOLATILE} == {**whole, **VOLATILE}
+
+
+def test_the_items_of_a_call_and_its_result_are_sent_back(server: Running) -> None:
+    first = respond(server, model=RECITER, tools=[WEATHER], max_output_tokens=None)
+    [*_, call] = first["output"]
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "dry"}
+    items = [{"role": "user", "content": "Rain?"}, *first["output"], result]
+    found = respond(server, model=RECITER, input=items, tools=[WEATHER], max_output_tokens=None)
+    assert written(found) == "It is dry."
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "get_weather"}])
+def test_a_chosen_function_is_called(server: Running, choice: Any) -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed (extra `structured`)")
+    more = {"tools": [{**WEATHER, "parameters": WORDS}], "tool_choice": choice, "parallel_tool_calls": False}
+    found = respond(server, model=CALLER, **more, max_output_tokens=400)
+    [call] = found["output"]
+    assert (call["type"], call["name"]) == ("function_call", "get_weather")
+    assert set(json.loads(call["arguments"])) == {"city"}
+    assert found["tool_choice"] == choice
+    cut = respond(server, model=CALLER, **more, max_output_tokens=45)
+    assert (cut["status"], cut["output"][0]["status"]) == ("incomplete", "incomplete")
+
+
+def test_tools_are_part_of_the_prompt_unless_they_are_hidden(server: Running) -> None:
+    counts = [
+        server.post(f"{PATH}/input_tokens", {"model": RECITER, "input": "abc", **more}).json()["input_tokens"]
+        for more in ({}, {"tools": [WEATHER], "tool_choice": "none"}, {"tools": [WEATHER]})
+    ]
+    assert counts[0] == counts[1] < counts[2]
+    found = respond(server, model=RECITER, tools=[WEATHER], max_output_tokens=None)
+    assert found["usage"]["input_tokens"] == counts[2]
+    hidden = respond(server, model=RECITER, tools=[WEATHER], tool_choice="none", max_output_tokens=None)
+    assert [one["type"] for one in hidden["output"]] == ["reasoning", "message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"model": WRITER}, "tools"),
+        ({"tools": [WEATHER, WEATHER]}, "tools[1].name"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{**WEATHER, "name": "a b"}]}, "tools[0].name"),
+        ({"tools": [{**WEATHER, "defer_loading": True}]}, "tools[0].defer_loading"),
+        ({"tools": [], "tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "name": "other"}}, "tool_choice.name"),
+        ({"tool_choice": {"type": "web_search"}}, "tool_choice.type"),
+        ({"input": [RESULT]}, "input[0].call_id"),
+        ({"input": [CALL, {**RESULT, "call_id": "call_2"}]}, "input[1].call_id"),
+        ({"input": [{**CALL, "arguments": '{"location": '}]}, "input[0].arguments"),
+        ({"input": [{**CALL, "arguments": "[]"}]}, "input[0].arguments"),
+    ],
+)
+def test_an_invalid_tool_is_named(server: Running, more: dict[str, Any], param: str) -> None:
+    for path in (PATH, f"{PATH}/input_tokens"):
+        if (path, param) == (f"{PATH}/input_tokens", "tools"):
+            continue  # a template that reads no tools counts none
+        answer = server.post(path, {"model": RECITER, "input": "abc", "tools": [WEATHER], **more})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param), error

@@ -176,6 +176,34 @@ def test_an_invalid_tool_is_named(server: Running, more: dict[str, Any], param: 
     assert (error["type"], error["param"]) == ("invalid_request_error", param), error
 
 
+CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "dry"}
+
+
+@pytest.mark.parametrize(
+    ("calls", "result", "param"),
+    [
+        ([], RESULT, "messages[2].tool_call_id"),
+        ([CALL], {**RESULT, "tool_call_id": "call_2"}, "messages[2].tool_call_id"),
+        (
+            [{**CALL, "function": {"name": "f", "arguments": '{"a": '}}],
+            RESULT,
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        (
+            [{**CALL, "function": {"name": "f", "arguments": "[]"}}],
+            RESULT,
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        ([{"id": "call_1"}], RESULT, "messages[1].tool_calls[0].function"),
+    ],
+)
+def test_a_broken_call_or_result_is_named(server: Running, calls: Any, result: Any, param: str) -> None:
+    messages = [*BODY["messages"], {"role": "assistant", "content": "a", "tool_calls": calls}, result]
+    error = server.post(PATH, {**BODY, "messages": messages}).json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", param), error
+
+
 def test_a_schema_that_cannot_be_enforced_is_named(server: Running) -> None:
     tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object", "properties": 1}}}
     answer = server.post(PATH, {**BODY, "tools": [tool]})

@@ -98,6 +98,8 @@ class Generating:
     def _piece(self, place: int, piece: writing.Piece) -> None:
         self._account.waits = False
         number = place * self._copies + piece.number
+        if self._parsed is not None:
+            self._parsed.read(number, len(piece.tokens))
         if self._names is not None:
             found = self._names.piece(self._request.id, number, piece.text, piece.tokens, piece.scores)
         elif piece.text:

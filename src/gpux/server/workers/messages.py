@@ -168,10 +168,11 @@ class Part(msgspec.Struct, omit_defaults=True):
     """A part of an answer; see :mod:`gpux.pipelines.chat.tools.events`, whose events have the same meaning."""
 
     kind: Literal["content", "reasoning", "call", "arguments", "end"]
-    text: str = ""  #: of content, reasoning and arguments
+    text: str = ""  #: of content, reasoning and arguments; of a call that ends incomplete, as the model wrote it
     index: int = 0  #: of the call in its answer
     id: str = ""  #: of a call that begins
     name: str = ""  #: of the tool of a call that begins
+    complete: bool = True  #: of a call that ends: its arguments are a whole JSON object
 
 
 class ToolCall(msgspec.Struct, omit_defaults=True):
@@ -216,6 +217,7 @@ class Sequence(msgspec.Struct, omit_defaults=True):
     stopped_by: str | None = None
     #: with ``parsing``, apart from ``text``
     reasoning: str = ""
+    reasoning_tokens: int = 0  #: tokens up to the end of the reasoning
     calls: list[ToolCall] = []
 
 

@@ -47,6 +47,8 @@ class Parsed:
         self.inputs, self.options, self._copies = list(request.inputs), dict(options), copies
         self._parsers: dict[int, Parser | None] = {}
         self._events: dict[int, list[Event]] = {}
+        self._tokens: dict[int, int] = {}  #: so far
+        self._thought: dict[int, int] = {}  #: up to the end of the reasoning
         if not isinstance(pipe, TextGenerationPipeline) or not all(isinstance(item, list) for item in self.inputs):
             return
         if parsing.choice == "none":
@@ -100,6 +102,10 @@ class Parsed:
                 otherwise=None if forced else wanted,
             )
 
+    def read(self, number: int, tokens: int) -> None:
+        """Count tokens of a sequence, before the piece that they are part of."""
+        self._tokens[number] = self._tokens.get(number, 0) + tokens
+
     def piece(self, piece: Piece) -> Piece:
         """A piece with its parts, and the text of its content."""
         parser = self._parsers.get(piece.number)
@@ -120,11 +126,14 @@ class Parsed:
             return one
         answer = Answer.of(self._events.get(number, ()), truncated=one.finish_reason in _CUT)
         one.text, one.reasoning = answer.content, answer.reasoning
+        one.reasoning_tokens = self._thought.get(number, 0)
         one.calls = [ToolCall(call.id, call.name, call.arguments) for call in answer.calls]
         return one
 
     def _with(self, piece: Piece, events: list[Event]) -> Piece:
         self._events.setdefault(piece.number, []).extend(events)
+        if any(isinstance(event, Reasoning) for event in events):
+            self._thought[piece.number] = self._tokens.get(piece.number, 0)
         piece.parts = [_part(event) for event in events]
         piece.text = "".join(part.text for part in piece.parts if part.kind == "content")
         return piece
@@ -140,8 +149,8 @@ def _part(event: Event) -> Part:
             return Part("call", index=index, id=id, name=name)
         case CallArguments(index, text):
             return Part("arguments", text, index)
-        case CallEnded(index):
-            return Part("end", index=index)
+        case CallEnded(index, complete, raw):
+            return Part("end", raw, index, complete=complete)
 
 
 def _special(pipe: TextGenerationPipeline) -> dict[str, int]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from gpux.errors import UsageError
-from gpux.server.api.openai.messages import Assistant, ChatMessage, System, Tool, User
+from gpux.server.api.openai.messages import Assistant, CalledFunction, ChatMessage, MadeCall, System, Tool, User
+from gpux.server.api.openai.tools import Calls
 
 
 class TextBlock(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -89,20 +90,21 @@ def conversation(system: str | Sequence[TextBlock] | None, messages: Sequence[In
     their turn.
 
     Raises:
-        UsageError: a block is not a text; the message names it.
+        UsageError: a block is not a text, or a result has no call; the message names it.
     """
     found: list[ChatMessage] = []
+    calls = Calls()
     if system:
         found.append(System(system if isinstance(system, str) else "\n".join(block.text for block in system)))
     for number, message in enumerate(messages):
-        found += _turns(message, f"messages[{number}].content")
+        found += _turns(message, f"messages[{number}].content", calls)
     return found
 
 
-def _turns(message: InputMessage, place: str) -> list[ChatMessage]:
+def _turns(message: InputMessage, place: str, conversation: Calls) -> list[ChatMessage]:
     texts: list[str] = []
     thoughts: list[str] = []
-    calls: list[dict[str, Any]] = []
+    calls: list[MadeCall] = []
     results: list[ChatMessage] = []
     blocks = [TextBlock(message.content)] if isinstance(message.content, str) else message.content
     for number, block in enumerate(blocks):
@@ -113,16 +115,15 @@ def _turns(message: InputMessage, place: str) -> list[ChatMessage]:
             raise _refused(block, here)
         elif isinstance(block, ToolResultBlock):
             _only(message, "user", block, here)
+            conversation.answered(block.tool_use_id, f"{here}.tool_use_id")
             results.append(Tool(_result(block, here), block.tool_use_id))
         else:
             _only(message, "assistant", block, here)
             if isinstance(block, ThinkingBlock):
                 thoughts.append(block.thinking)
             elif isinstance(block, ToolUseBlock):
-                arguments = msgspec.json.encode(block.input).decode()
-                calls.append(
-                    {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
-                )
+                conversation.made(block.id, block.input, f"{here}.input")
+                calls.append(MadeCall(CalledFunction(block.name, block.input), block.id))
     text = "\n".join(texts)
     if message.role == "assistant":
         thought = "\n".join(thoughts) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,10 +25,11 @@ from gpux.server.api.openai.parameters import (
     refused,
     supported,
 )
-from gpux.server.workers.messages import Generate, Parsing, Part, Piece, Sequence
+from gpux.server.api.openai.tools import FunctionName, Tool, parsing_of
+from gpux.server.workers import messages as worker
+from gpux.server.workers.messages import Generate, Parsing, Part, Piece
 
 TASKS = ("text-generation",)
-FunctionName = Annotated[str, Meta(pattern="^[a-zA-Z0-9_.-]{1,64}$")]
 
 
 class JsonSchema(msgspec.Struct, forbid_unknown_fields=True):
@@ -156,46 +158,32 @@ async def chat_completions(call: Call) -> Response:
         options["chat_template_kwargs"] = body.chat_template_kwargs
     if body.continue_final_message is not None:
         options["continue_final_message"] = body.continue_final_message
-    if body.tools:
-        options["tools"] = [_described(tool.function) for tool in body.tools]
-    parsing = _parsing(body)
+    tools = _tools(body)
+    if tools:
+        options["tools"] = [tool.described for tool in tools]
+    parsing = _parsing(body, tools)
     request = Generate(0, [plain(body.messages)], options, echo_tokens=bool(body.logprobs), parsing=parsing)
-    calls = bool(body.tools) and parsing.choice != "none"
+    calls = bool(tools) and parsing.choice != "none"
     return await respond(call, body, request, TASKS, _Chat(bool(body.logprobs), calls))
 
 
-def _described(function: Function) -> dict[str, Any]:
-    """A tool as chat templates read it."""
-    found: dict[str, Any] = {"name": function.name, "description": function.description or ""}
-    found["parameters"] = function.parameters or {"type": "object", "properties": {}}
-    return {"type": "function", "function": found}
+def _tools(body: ChatRequest) -> list[Tool]:
+    return [
+        Tool(one.function.name, one.function.description, one.function.parameters, f"tools[{place}].function.name")
+        for place, one in enumerate(body.tools or ())
+    ]
 
 
-def _parsing(body: ChatRequest) -> Parsing:
-    """How the answer is taken apart.
-
-    Raises:
-        UsageError: two tools have a name, or ``tool_choice`` names none of them.
-    """
-    names = [tool.function.name for tool in body.tools or ()]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            raise UsageError(
-                f"two tools have the name {name}", hint="Rename one.", param=f"tools[{place}].function.name"
-            )
-    choice = body.tool_choice or "auto"
-    if choice not in ("none", "auto") and not names:
-        raise UsageError("tool_choice needs tools", hint="Add them, or omit it.", param="tool_choice")
-    parallel = body.parallel_tool_calls is not False
-    if isinstance(choice, str):
-        return Parsing(choice, None, parallel)
-    if choice.function.name not in names:
-        raise UsageError(
-            f"tool_choice names {choice.function.name}, which is not among the tools",
-            hint=f"The tools are {', '.join(names)}.",
-            param="tool_choice.function.name",
-        )
-    return Parsing("function", choice.function.name, parallel)
+def _parsing(body: ChatRequest, tools: Sequence[Tool]) -> Parsing:
+    choice = body.tool_choice
+    named = choice.function.name if isinstance(choice, NamedChoice) else None
+    return parsing_of(
+        tools,
+        "function" if isinstance(choice, NamedChoice) else choice,
+        named,
+        parallel=body.parallel_tool_calls,
+        param="tool_choice.function.name",
+    )
 
 
 class _Chat:
@@ -208,7 +196,7 @@ class _Chat:
     def __init__(self, logs: bool, calls: bool) -> None:
         self._logs, self._calls = logs, calls
 
-    def whole(self, index: int, one: Sequence, finish: str, log: TokenLog) -> dict[str, Any]:
+    def whole(self, index: int, one: worker.Sequence, finish: str, log: TokenLog) -> dict[str, Any]:
         """See :class:`Shape`."""
         found = logprobs.of_chat(log.scores, log.names) if self._logs else None
         message: dict[str, Any] = {

@@ -222,6 +222,7 @@ def usage(found: Generated, copies: int) -> Mapping[str, Any]:
         "completion_tokens": written,
         "total_tokens": read + written,
         "prompt_tokens_details": {"cached_tokens": sum(one.cached_tokens for one in prompts)},
+        "completion_tokens_details": {"reasoning_tokens": sum(one.reasoning_tokens for one in found.sequences)},
     }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from gpux.errors import UsageError
+from gpux.server.api.openai.tools import Calls
 
 
 class TextPart(msgspec.Struct, tag_field="type", tag="text", forbid_unknown_fields=True):
@@ -59,13 +60,28 @@ class User(msgspec.Struct, tag_field="role", tag="user", forbid_unknown_fields=T
     name: str | None = None
 
 
+class CalledFunction(msgspec.Struct):
+    """``tool_calls[].function``; some clients send the arguments as an object."""
+
+    name: str
+    arguments: str | dict[str, Any] = "{}"
+
+
+class MadeCall(msgspec.Struct):
+    """One of ``tool_calls``; further fields of clients are not read."""
+
+    function: CalledFunction
+    id: str | None = None
+    type: Literal["function"] = "function"
+
+
 class Assistant(msgspec.Struct, tag_field="role", tag="assistant", forbid_unknown_fields=True):
     """A turn of the model, as clients send an earlier answer back."""
 
     content: Content | None = None
     name: str | None = None
     refusal: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[MadeCall] | None = None
     reasoning_content: str | None = None
     annotations: list[Any] | None = None
     audio: None = None
@@ -88,26 +104,42 @@ def plain(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     Text parts are joined by line breaks, and ``developer`` becomes ``system``, since templates know no other name.
 
     Raises:
-        UsageError: a part is not a text; ``param`` names it.
+        UsageError: a part is not a text, the arguments of a call are not an object, or a result has no call; ``param``
+            names it.
     """
-    return [_plain(message, f"messages[{number}]") for number, message in enumerate(messages)]
+    calls = Calls()
+    return [_plain(message, f"messages[{number}]", calls) for number, message in enumerate(messages)]
 
 
-def _plain(message: ChatMessage, place: str) -> dict[str, Any]:
+def _plain(message: ChatMessage, place: str, calls: Calls) -> dict[str, Any]:
     role = "system" if isinstance(message, Developer) else str(message.__struct_config__.tag)
     content = message.content
     if content is not None and not isinstance(content, str):
         content = "\n".join(_text(part, f"{place}.content[{number}]") for number, part in enumerate(content))
     if isinstance(message, Assistant):
-        calls, refusal = message.tool_calls or None, message.refusal
-        if content is None and calls is None and refusal is None:
+        made = _made(message.tool_calls or (), f"{place}.tool_calls", calls)
+        if content is None and made is None and message.refusal is None:
             raise UsageError("a message of the assistant has no content", hint="Add it.", param=f"{place}.content")
-        found: dict[str, Any] = {"role": role, "content": refusal if content is None and calls is None else content}
-        more = {"name": message.name, "tool_calls": calls, "reasoning_content": message.reasoning_content}
+        found: dict[str, Any] = {
+            "role": role,
+            "content": message.refusal if content is None and made is None else content,
+        }
+        more = {"name": message.name, "tool_calls": made, "reasoning_content": message.reasoning_content}
+    elif isinstance(message, Tool):
+        calls.answered(message.tool_call_id, f"{place}.tool_call_id")
+        found, more = {"role": role, "content": content}, {"tool_call_id": message.tool_call_id}
     else:
-        found = {"role": role, "content": content}
-        more = {"tool_call_id": message.tool_call_id} if isinstance(message, Tool) else {"name": message.name}
+        found, more = {"role": role, "content": content}, {"name": message.name}
     return found | {key: value for key, value in more.items() if value is not None}
+
+
+def _made(given: Sequence[MadeCall], place: str, calls: Calls) -> list[dict[str, Any]] | None:
+    found = []
+    for number, one in enumerate(given):
+        arguments = calls.made(one.id, one.function.arguments, f"{place}[{number}].function.arguments")
+        id = {} if one.id is None else {"id": one.id}
+        found.append({**id, "type": "function", "function": {"name": one.function.name, "arguments": arguments}})
+    return found or None
 
 
 def _text(part: Part, place: str) -> str:

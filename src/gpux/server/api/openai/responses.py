@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -31,13 +31,15 @@ from gpux.server.api.openai.parameters import Count as Tokens
 from gpux.server.api.openai.replies import Replies
 from gpux.server.api.openai.responses_input import conversation
 from gpux.server.api.openai.responses_output import Answer, sent
+from gpux.server.api.openai.tools import FunctionName, Tool, parsing_of
 from gpux.server.http import event_stream, json_response, until_disconnected
-from gpux.server.workers.messages import Count, Generate, Piece
+from gpux.server.workers.messages import Count, Generate, Parsing, Piece
 
 _LOGPROBS = "message.output_text.logprobs"
 #: What else of ``include`` is accepted: a client that stores nothing sends it, and reasoning is never encrypted here.
 _INCLUDED = (_LOGPROBS, "reasoning.encrypted_content")
-_NO_TOOLS = "describe the tools in a message, and request their arguments by `text.format`"
+_TOOLS = "functions, for models whose chat template has tools; with `strict`, calls have the arguments of the schema"
+_CHOICE = "`required` and a named function are enforced token by token; `none` hides the tools from the model"
 _STORED = "nothing is stored: send the earlier items in `input`"
 
 
@@ -67,6 +69,29 @@ class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
     generate_summary: Annotated[str | None, ignored("reasoning is never summarized")] = None
     context: Annotated[str | None, ignored("the template decides which reasoning it reads", "auto")] = None
     mode: Annotated[Any, refused("set what the model's template knows with `chat_template_kwargs`", "standard")] = None
+
+
+class FunctionTool(msgspec.Struct, forbid_unknown_fields=True):
+    """One of ``tools``."""
+
+    type: Annotated[Literal["function"], supported("tools that run on a server are refused")]
+    name: Annotated[FunctionName, supported("letters, digits, `_`, `-` and `.`")]
+    description: Annotated[str | None, supported("what the tool does")] = None
+    parameters: Annotated[dict[str, Any] | None, supported("JSON schema of the arguments")] = None
+    strict: Annotated[bool | None, supported("calls have the arguments of the schema, also with `auto`")] = None
+    allowed_callers: Annotated[list[str] | None, ignored("the client runs the tools", ["direct"])] = None
+    defer_loading: Annotated[bool | None, ignored("the model reads all tools", False)] = None
+    output_schema: Annotated[dict[str, Any] | None, ignored("results are texts")] = None
+
+
+class NamedChoice(msgspec.Struct, forbid_unknown_fields=True):
+    """``tool_choice`` that names a function."""
+
+    type: Literal["function"]
+    name: FunctionName
+
+
+Choice = Literal["none", "auto", "required"] | NamedChoice
 
 
 class ResponseStreamOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,13 +130,17 @@ class ResponseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = None
     top_logprobs: Annotated[Alternatives | None, supported("of each token of the answer")] = None
+    tools: Annotated[list[FunctionTool] | None, supported(_TOOLS)] = None
+    tool_choice: Annotated[Choice | None, supported(_CHOICE)] = None
+    parallel_tool_calls: Annotated[
+        bool | None, supported("`false` limits calls that are enforced to one; Llama 3 always writes one")
+    ] = None
 
     store: Annotated[bool | None, ignored("nothing is stored, and answers have `store: false`")] = None
     metadata: Annotated[dict[str, str] | None, ignored("returned with the answer")] = None
     stream_options: Annotated[ResponseStreamOptions | None, ignored("events are never padded")] = None
     service_tier: Annotated[str | None, ignored("there is one tier", "auto", "default")] = None
     truncation: Annotated[str | None, ignored("a conversation is never cut", "disabled")] = None
-    parallel_tool_calls: Annotated[bool | None, ignored("without tools it means nothing")] = None
     max_tool_calls: Annotated[Whole | None, ignored("no tool runs on the server")] = None
     safety_identifier: Annotated[str | None, ignored("not stored")] = None
     user: Annotated[str | None, ignored("not stored")] = None
@@ -124,8 +153,6 @@ class ResponseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     background: Annotated[Any, refused("wait for the answer, or stream it", False)] = None
     background_options: Annotated[Any, refused("wait for the answer, or stream it")] = None
     prompt: Annotated[Any, refused("send the text of the prompt in `input`")] = None
-    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
-    tool_choice: Annotated[Any, refused(_NO_TOOLS, "none", "auto")] = None
     context_management: Annotated[Any, refused("send the items that the model shall read", [])] = None
     image: Annotated[Any, refused("answers are texts")] = None
     moderation: Annotated[Any, refused("classify texts with a model of text-classification")] = None
@@ -157,12 +184,12 @@ class InputTokensRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     text: Annotated[TextConfig | None, ignored("a format is not part of the prompt")] = None
     reasoning: Annotated[Reasoning | None, ignored("`summary` is accepted, `effort` refused")] = None
     truncation: Annotated[str | None, ignored("a conversation is never cut", "disabled")] = None
-    parallel_tool_calls: Annotated[bool | None, ignored("without tools it means nothing")] = None
+    parallel_tool_calls: Annotated[bool | None, ignored("it is not part of the prompt")] = None
     personality: Annotated[Any, refused("say it in `instructions`")] = None
     previous_response_id: Annotated[Any, refused(_STORED)] = None
     conversation: Annotated[Any, refused(_STORED)] = None
-    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
-    tool_choice: Annotated[Any, refused(_NO_TOOLS, "none", "auto")] = None
+    tools: Annotated[list[FunctionTool] | None, supported("as of a response")] = None
+    tool_choice: Annotated[Choice | None, supported("`none` hides the tools from the model")] = None
 
 
 async def responses(call: Call) -> Response:
@@ -180,7 +207,11 @@ async def responses(call: Call) -> Response:
     if body.chat_template_kwargs:
         options["chat_template_kwargs"] = body.chat_template_kwargs
     messages = plain(conversation(body.input, body.instructions))
-    request = Generate(0, [messages], options, echo_tokens=logs)
+    tools = _tools(body)
+    if tools:
+        options["tools"] = [tool.described for tool in tools]
+    parsing = _parsing(body, tools)
+    request = Generate(0, [messages], options, echo_tokens=logs, parsing=parsing)
     answer = Answer(_echo(body), logs)
     replies = Replies(call.core, body.model, TASKS, request, prepared, "input", body.__struct_fields__)
     streams = False
@@ -201,7 +232,12 @@ async def input_tokens(call: Call) -> Response:
     check(body)
     if body.reasoning is not None:
         check(body.reasoning, "reasoning.")
-    options = {} if body.chat_template_kwargs is None else {"chat_template_kwargs": body.chat_template_kwargs}
+    options: dict[str, Any] = {}
+    if body.chat_template_kwargs is not None:
+        options["chat_template_kwargs"] = body.chat_template_kwargs
+    tools = _tools(body)
+    if _parsing(body, tools).choice != "none" and tools:
+        options["tools"] = [tool.described for tool in tools]
     request = Count(0, [plain(conversation(body.input, body.instructions))], options)
     async with call.core.models.lease(body.model, TASKS) as loaded:
         found = await call.core.count(loaded, request)
@@ -221,8 +257,29 @@ async def _whole(replies: Replies, answer: Answer) -> Response:
 async def _events(replies: Replies, answer: Answer) -> AsyncIterator[bytes]:
     yield sent(answer.begin())
     async for reply in replies:
-        yield sent(answer.add(reply) if isinstance(reply, Piece) else answer.end(reply))
+        if found := answer.add(reply) if isinstance(reply, Piece) else answer.end(reply):
+            yield sent(found)
     yield b"data: [DONE]\n\n"
+
+
+def _tools(body: ResponseRequest | InputTokensRequest) -> list[Tool]:
+    """The tools of a request.
+
+    Raises:
+        UsageError: one has what is not supported.
+    """
+    found = []
+    for number, one in enumerate(body.tools or ()):
+        check(one, f"tools[{number}].")
+        found.append(Tool(one.name, one.description, one.parameters, f"tools[{number}].name"))
+    return found
+
+
+def _parsing(body: ResponseRequest | InputTokensRequest, tools: Sequence[Tool]) -> Parsing:
+    choice, param = body.tool_choice, "tool_choice.name"
+    if isinstance(choice, NamedChoice):
+        return parsing_of(tools, "function", choice.name, parallel=body.parallel_tool_calls, param=param)
+    return parsing_of(tools, choice, parallel=body.parallel_tool_calls, param=param)
 
 
 def _check(body: ResponseRequest) -> bool:
@@ -275,8 +332,8 @@ def _echo(body: ResponseRequest) -> dict[str, Any]:
         "frequency_penalty": body.frequency_penalty or 0.0,
         "top_logprobs": body.top_logprobs or 0,
         "text": {"format": form, "verbosity": "medium"},
-        "tools": [],
-        "tool_choice": "auto",
+        "tools": [_echoed(tool) for tool in body.tools or ()],
+        "tool_choice": body.tool_choice or "auto",
         "parallel_tool_calls": True if body.parallel_tool_calls is None else body.parallel_tool_calls,
         "reasoning": {"effort": None, "summary": None},
         "truncation": "disabled",
@@ -289,3 +346,8 @@ def _echo(body: ResponseRequest) -> dict[str, Any]:
         "prompt_cache_key": body.prompt_cache_key,
         "user": body.user,
     }
+
+
+def _echoed(tool: FunctionTool) -> dict[str, Any]:
+    names = ("type", "name", "description", "parameters", "strict")
+    return {name: getattr(tool, name) for name in names}

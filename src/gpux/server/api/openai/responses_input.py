@@ -11,7 +11,17 @@ from typing import Any, Literal
 import msgspec
 
 from gpux.errors import UsageError
-from gpux.server.api.openai.messages import Assistant, ChatMessage, Developer, System, Tool, User
+from gpux.server.api.openai.messages import (
+    Assistant,
+    CalledFunction,
+    ChatMessage,
+    Developer,
+    MadeCall,
+    System,
+    Tool,
+    User,
+)
+from gpux.server.api.openai.tools import Calls
 from gpux.server.http import convert
 
 
@@ -98,8 +108,10 @@ def conversation(given: str | Sequence[Mapping[str, Any]], instructions: str | N
     the calls after it are one message of the assistant.
 
     Raises:
-        UsageError: an item is of another type, or has no text; ``param`` names it.
+        UsageError: an item is of another type, or has no text, the arguments of a call are not an object, or a result
+            has no call; ``param`` names it.
     """
+    calls = Calls()
     items = [MessageItem("user", given)] if isinstance(given, str) else [_item(*one) for one in enumerate(given)]
     found: list[ChatMessage] = [] if instructions is None else [System(instructions)]
     thought: str | None = None
@@ -108,8 +120,8 @@ def conversation(given: str | Sequence[Mapping[str, Any]], instructions: str | N
         if isinstance(item, ReasoningItem):
             thought = _text(item.content or [], f"{place}.content") or None
         elif isinstance(item, CallItem):
-            function = {"name": item.name, "arguments": item.arguments}
-            call = {"id": item.call_id, "type": "function", "function": function}
+            arguments = calls.made(item.call_id, item.arguments, f"{place}.arguments")
+            call = MadeCall(CalledFunction(item.name, arguments), item.call_id)
             turn = found[-1] if found else None
             if not isinstance(turn, Assistant):
                 turn = Assistant(reasoning_content=thought)
@@ -117,6 +129,7 @@ def conversation(given: str | Sequence[Mapping[str, Any]], instructions: str | N
             turn.tool_calls = [*(turn.tool_calls or ()), call]
             thought = None
         elif isinstance(item, OutputItem):
+            calls.answered(item.call_id, f"{place}.call_id")
             found.append(Tool(_text(item.output, f"{place}.output"), item.call_id))
         else:
             text = _text(item.content, f"{place}.content")
