@@ -373,7 +373,7 @@ def test_the_group_lists_its_commands() -> None:
     assert gpux.list_commands(context) == list(COMMANDS)
     assert gpux.get_command(context, "pulll") is None
     groups = {name for name in COMMANDS if isinstance(gpux.get_command(context, name), click.Group)}
-    assert groups == {"toolchain", "auth", "jobs", "catalog", "keys"}
+    assert groups == {"toolchain", "auth", "jobs", "catalog", "keys", "bench"}
 
 
 # Figures
