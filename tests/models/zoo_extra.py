@@ -270,7 +270,13 @@ add(
     HF,
     _clap,
     "roberta",
-    {"feature_extractor_type": "ClapFeatureExtractor", "feature_size": 16, "sampling_rate": 16000},
+    {
+        "feature_extractor_type": "ClapFeatureExtractor",
+        "feature_size": 16,
+        "sampling_rate": 16000,
+        "max_length_s": 7,  # 234 frames, which the model stretches to its 256
+        "truncation": "rand_trunc",  # as of models without fusion
+    },
     group="extra",
 )
 add(

@@ -114,6 +114,18 @@ def same_picture(folder: Path) -> StoredModel:
     return stored(folder, "image-to-image", nodes, [PIXELS], outputs, {}, {"model_type": "swin2sr"})
 
 
+def videos(folder: Path) -> StoredModel:
+    """Labels of videos of three frames: red, green and blue, by the mean of each channel over the frames."""
+    nodes = [helper.make_node("ReduceMean", ["pixel_values", "axes"], ["logits"], keepdims=0)]
+    inputs = [("pixel_values", FLOAT, ["batch", 3, 3, "height", "width"])]
+    config = {"model_type": "videomae", "num_frames": 3, "id2label": {"0": "red", "1": "green", "2": "blue"}}
+    outputs, weights = [("logits", FLOAT, ["batch", 3])], {"axes": np.array([1, 3, 4])}
+    made = stored(folder, "video-classification", nodes, inputs, outputs, weights, config)
+    settings = {"image_processor_type": "VideoMAEImageProcessor", "size": 8, "crop_size": 8}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return made
+
+
 def stored(
     folder: Path,
     task: str,

@@ -21,6 +21,7 @@ from gpux import pipeline
 from gpux.errors import InputError
 from gpux.model.variant import StoredModel
 from tests.pipelines.conftest import stored
+from tests.pipelines.picture_models import videos
 
 
 def _png(color: tuple[int, int, int], size: tuple[int, int] = (9, 7)) -> bytes:
@@ -77,23 +78,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def moving(tmp_path: Path) -> StoredModel:
-    """Labels of videos of three frames: red, green and blue, by the mean of each channel over the frames."""
-    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 3, 4])
-    mean = helper.make_node("ReduceMean", ["pixel_values", "axes"], ["logits"], keepdims=0)
-    shape = ["batch", 3, 3, "height", "width"]
-    pixels = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, shape)
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
-    graph = helper.make_graph([mean], "mean", [pixels], [logits], [axes])
-    folder = tmp_path / "moving"
-    (folder / "onnx").mkdir(parents=True)
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "onnx/model.onnx"
-    )
-    config = {"model_type": "videomae", "num_frames": 3, "id2label": {"0": "red", "1": "green", "2": "blue"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    settings = {"image_processor_type": "VideoMAEImageProcessor", "size": 8, "crop_size": 8}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    return stored(folder, "video-classification")
+    return videos(tmp_path / "moving")
 
 
 def test_videos_are_frames_from_the_start(moving: StoredModel, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def put(store: Store, model: StoredModel, id: str) -> StoredModel:
     """Commit a model's folder to a store, under an id that then resolves."""
     with store.staging() as staging:
         shutil.copytree(model.path, staging.path, dirs_exist_ok=True)
-        made = staging.commit(replace(model.manifest, id=id))
+        made = staging.commit(replace(model.manifest, scheme="hf", id=id))
     store.record_ref("hf", id, id, None, made.commit)
     return made
 

@@ -17,6 +17,7 @@ ALIASES = {
     "sentence-embeddings": "feature-extraction",
     "sentence-similarity": "feature-extraction",
     "image-feature-extraction": "feature-extraction",
+    "audio-feature-extraction": "feature-extraction",
     "late-interaction": "feature-extraction",
     "masked-lm": "fill-mask",
     "sparse-embedding": "fill-mask",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from gpux.model.html import facts
 from gpux.model.json_file import read_json
+from gpux.model.tasks import canonical, task_by_inputs
 from gpux.model.transfer import TransferReport
 from gpux.model.units import format_bytes
 from gpux.model.values import Value
@@ -244,6 +245,11 @@ class StoredModel(Value):
     def task(self) -> str:
         """The Hub's name of the task."""
         return self.manifest.task
+
+    @property
+    def pipeline_task(self) -> str:
+        """The task of the model's own pipeline; see :func:`gpux.model.tasks.task_by_inputs`."""
+        return task_by_inputs(canonical(self.task), [spec.name for spec in self.manifest.graphs[0].inputs])
 
     @property
     def size(self) -> int:

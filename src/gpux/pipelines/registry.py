@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 
 from gpux.errors import UnsupportedError, UnsupportedTaskError
-from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, task_by_inputs, tasks_by_inputs, translation_pair
+from gpux.model.tasks import ALIASES, HUB_TASKS, canonical, tasks_by_inputs, translation_pair
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.system.plugins import registered
@@ -62,7 +62,7 @@ def pipeline_of(model: StoredModel) -> type[Pipeline]:
     Raises:
         UnsupportedTaskError, UnsupportedError: as :func:`pipeline_class`.
     """
-    return pipeline_class(_task_of(model))
+    return pipeline_class(model.pipeline_task)
 
 
 def check_reads(kind: type[Pipeline], model: StoredModel) -> None:
@@ -71,7 +71,7 @@ def check_reads(kind: type[Pipeline], model: StoredModel) -> None:
     Raises:
         UnsupportedTaskError: the graph reads something else than the pipeline gives it.
     """
-    found = _task_of(model)
+    found = model.pipeline_task
     if kind.task == found or not {kind.task, found} <= tasks_by_inputs(canonical(model.task)):
         return
     raise UnsupportedTaskError(
@@ -79,10 +79,6 @@ def check_reads(kind: type[Pipeline], model: StoredModel) -> None:
         hint=f'Open it for its own task: pipeline("{found}", model="{model.id}").',
         task=kind.task,
     )
-
-
-def _task_of(model: StoredModel) -> str:
-    return task_by_inputs(canonical(model.task), [spec.name for spec in model.manifest.graphs[0].inputs])
 
 
 def _hint(task: str, known: Iterable[str]) -> str:

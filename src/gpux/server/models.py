@@ -557,7 +557,7 @@ class Models:
         settings = self._settings
         opening = Open(
             str(slot.model.path),
-            canonical(slot.model.task),
+            slot.model.pipeline_task,
             settings.device,
             cpu_threads(),
             {

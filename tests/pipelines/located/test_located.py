@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from gpux.convert.answer_case import AnswerCase, read_answers
 from gpux.errors import InputError, UnsupportedError, UsageError
-from gpux.model.variant import StoredModel
 from gpux.pipelines.answerer import PipelineAnswerer
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.registry import pipeline_class
 from gpux.pipelines.vision.interpolation import bands, bilinear
 from gpux.proof.answers import compare_answers
-from tests.pipelines.conftest import stored
-from tests.pipelines.located.cases import CASES, NAMES, SIZE, Case, questions
+from tests.pipelines.located.cases import CASES, SIZE, Case, questions
+from tests.pipelines.located.models import model_of
 
 Open = Callable[..., Pipeline]
 ANSWERS = read_answers(Path(__file__).parent)
@@ -53,29 +51,6 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     yield make
     for pipe in pipes:
         pipe.close()
-
-
-def model_of(
-    case: Case, folder: Path, inputs: dict[str, Any] | None = None, *, outputs: Any = None, processor: str | None = None
-) -> StoredModel:
-    """A stored model whose graph has the outputs of a case, whatever the picture."""
-    (folder / "onnx").mkdir(parents=True)
-    settings = {"image_processor_type": processor or case.processor, **(case.settings or {})}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
-    (folder / "config.json").write_text(json.dumps({"id2label": dict(enumerate(NAMES))}))
-    float32 = onnx.TensorProto.FLOAT
-    shapes = inputs or {"pixel_values": ["batch", 3, "height", "width"]}
-    values = case.outputs() if outputs is None else outputs
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", [f"{name}.value"], [name]) for name in values],
-        "located",
-        [onnx.helper.make_tensor_value_info(name, float32, shape) for name, shape in shapes.items()],
-        [onnx.helper.make_tensor_value_info(name, float32, value.shape) for name, value in values.items()],
-        [onnx.numpy_helper.from_array(value, f"{name}.value") for name, value in values.items()],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, folder / "onnx" / "model.onnx")
-    return stored(folder, case.task)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

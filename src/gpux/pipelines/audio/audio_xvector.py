@@ -65,7 +65,7 @@ class AudioXVectorPipeline(AudioPipeline):
 
     def to_json(self, answer: Any) -> Any:
         """A list."""
-        return np.asarray(answer).tolist()
+        return answer.tolist() if isinstance(answer, np.ndarray) else answer
 
     def render(self, answer: Any) -> list[AnswerRow]:
         """The length and the first numbers."""

@@ -111,7 +111,7 @@ class FeatureExtractionPipeline(EncodingPipeline):
 
     def to_json(self, answer: Any) -> Any:
         """Nested lists."""
-        return np.asarray(answer).tolist()
+        return answer.tolist() if isinstance(answer, np.ndarray) else answer
 
     @property
     def _answers_sentences(self) -> bool:

@@ -344,6 +344,13 @@ def maxsim(queries: Sequence[Floats], documents: Sequence[Floats]) -> Floats:
     return scores
 
 
+def is_late_interaction(model: StoredModel) -> bool:
+    """Whether a repository has the files of stanford-futuredata/ColBERT, or PyLate's settings."""
+    if any((model.path / name).is_file() for name in (HEAD, METADATA)):
+        return True
+    return bool(model.read_json("config_sentence_transformers.json").get("similarity_fn_name") == "MaxSim")
+
+
 def read_colbert_config(model: StoredModel) -> ColbertConfig:
     """Markers, lengths and skipped words.
 

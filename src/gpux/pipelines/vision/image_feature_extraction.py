@@ -86,7 +86,7 @@ class ImageFeatureExtractionPipeline(ImagePipeline):
 
     def to_json(self, answer: Any) -> Any:
         """Nested lists."""
-        return np.asarray(answer).tolist()
+        return answer.tolist() if isinstance(answer, np.ndarray) else answer
 
     def render(self, answer: Any) -> list[AnswerRow]:
         """The shape and the first numbers."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from gpux.errors import UsageError
-from gpux.model.tasks import canonical, task_by_inputs
+from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
 from gpux.server.api.endpoint import Call
 
@@ -18,8 +18,7 @@ _SHOWN = 8
 
 def reads_texts(model: StoredModel) -> bool:
     """Whether a model for vectors reads texts, as those for pictures and sounds are stored for the same task."""
-    task = canonical(model.task)
-    return task_by_inputs(task, [spec.name for spec in model.manifest.graphs[0].inputs]) == task
+    return model.pipeline_task == canonical(model.task)
 
 
 def ranks(model: StoredModel) -> bool:

@@ -12,7 +12,7 @@ from gpux.pipelines.base import Pipeline
 from gpux.pipelines.generation.base import GenerationPipeline
 from gpux.pipelines.options import check_names, option_specs
 from gpux.pipelines.text.encoding import EncodeOptions, EncodingPipeline
-from gpux.pipelines.text.late_interaction import LateInteractionPipeline
+from gpux.pipelines.text.late_interaction import LateInteractionPipeline, is_late_interaction
 from gpux.pipelines.text.text_ranking import TextRankingPipeline
 from gpux.pipelines.text.tokenization import Tokenizer, check_unicode
 from gpux.server.workers.account import Account
@@ -65,8 +65,15 @@ def _answer(tasks: Tasks, request: Answer, account: Account) -> Answered:
     inputs = received(pipe, request.inputs)
     if pipe.task == "automatic-speech-recognition" and not pipe.shares_batches:
         options["generate_kwargs"] = {**(options.get("generate_kwargs") or {}), "cancel": account.cancel}
-    answers = pipe(inputs, **options) if request.as_call else pipe.answers(inputs, options)
+    answers = _called(pipe, inputs, options) if request.as_call else pipe.answers(inputs, options)
     return Answered(request.id, answers, account.timing, account.tokens)
+
+
+def _called(pipe: Pipeline, inputs: Any, options: dict[str, Any]) -> Any:
+    """What a call of the pipeline answers, as JSON."""
+    found = pipe(inputs, **options)
+    several = isinstance(inputs, (list, tuple)) and isinstance(found, list)
+    return [pipe.to_json(one) for one in found] if several else pipe.to_json(found)
 
 
 def _embed(tasks: Tasks, request: Embed, account: Account) -> Embedded:
@@ -91,7 +98,7 @@ def _rank(tasks: Tasks, request: Rank, account: Account) -> Ranked:
 
 
 def _scores(tasks: Tasks, request: Rank, options: dict[str, Any]) -> list[float]:
-    pipe = tasks.opened
+    pipe = tasks.of("late-interaction") if is_late_interaction(tasks.opened.model) else tasks.opened
     if isinstance(pipe, LateInteractionPipeline):
         found = pipe.rank(request.query, request.texts, **checked_options(pipe, options))
         by_place = {one["corpus_id"]: one["score"] for one in found}

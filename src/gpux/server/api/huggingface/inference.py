@@ -13,7 +13,7 @@ from gpux.server.api.endpoint import Call
 from gpux.server.api.huggingface.answers import response_of
 from gpux.server.api.huggingface.generation import generate
 from gpux.server.api.huggingface.requests import Inference, read_inference
-from gpux.server.api.huggingface.tasks import meant_task, options_of, pipeline_task, task_of
+from gpux.server.api.huggingface.tasks import meant_task, options_of, pipeline_task
 from gpux.server.api.vectors import rows
 from gpux.server.http import json_response, until_disconnected
 from gpux.server.models import Loaded
@@ -45,7 +45,7 @@ async def _stored_task(call: Call, name: str, task: str | None) -> str:
 
 async def _answer(call: Call, name: str, named: str | None, request: Inference) -> Response:
     async with call.core.models.lease(name, () if named is None else (canonical(named),)) as loaded:
-        task = named or meant_task(task_of(loaded.model), request)
+        task = named or meant_task(loaded.model.pipeline_task, request)
         if task == "feature-extraction" and _wants_whole_texts(loaded, request):
             return await _vectors(call, loaded, request)
         parameters = dict(request.parameters)

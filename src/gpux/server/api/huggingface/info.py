@@ -7,7 +7,6 @@ from starlette.responses import Response
 from gpux import __version__
 from gpux.model.variant import StoredModel
 from gpux.server.api.endpoint import Call
-from gpux.server.api.huggingface.tasks import task_of
 from gpux.server.http import json_response
 from gpux.server.models import Loaded
 
@@ -28,8 +27,8 @@ async def info(call: Call) -> Response:
             "sha": model.commit,
             "model_dtype": model.manifest.precision,
             "model_device_type": None if loaded is None else loaded.worker.info.device,
-            "pipeline_tag": task_of(model),
-            "model_pipeline_tag": task_of(model),
+            "pipeline_tag": model.pipeline_task,
+            "model_pipeline_tag": model.pipeline_task,
             "max_total_tokens": context,
             "max_client_batch_size": call.core.settings.max_inputs,
             "version": __version__,

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpux.errors import UnsupportedTaskError, UsageError
-from gpux.model.tasks import canonical, task_by_inputs, translation_pair
-from gpux.model.variant import StoredModel
+from gpux.model.tasks import canonical, translation_pair
 from gpux.server.api.huggingface.requests import Inference
 from gpux.system.plugins import registered
 
@@ -45,11 +44,6 @@ def pipeline_task(name: str) -> str:
             param="task",
         )
     return found
-
-
-def task_of(model: StoredModel) -> str:
-    """The task of a stored model's own pipeline."""
-    return task_by_inputs(canonical(model.task), [spec.name for spec in model.manifest.graphs[0].inputs])
 
 
 def meant_task(task: str, request: Inference) -> str:

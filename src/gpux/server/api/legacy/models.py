@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from gpux.errors import UsageError
 from gpux.model.reference import ModelRef
-from gpux.model.tasks import task_named
+from gpux.model.tasks import canonical, task_named
 from gpux.server.api.endpoint import Call
 from gpux.server.api.legacy.shapes import (
     Model,
@@ -24,8 +24,9 @@ from gpux.server.api.legacy.shapes import (
     stored,
 )
 from gpux.server.http import decode_json, json_response, read_body
+from gpux.system.plugins import registered as plugins
 
-#: The types that the API documents; a model may have any other task of the Hub too.
+#: The types that the API documents; a model may have any other task too.
 MODEL_TYPES = (
     "text-generation",
     "conversational",
@@ -184,9 +185,9 @@ async def load_model(call: Call) -> Response:
 
 
 def _check_type(model_type: str) -> None:
-    if task_named(model_type) is None:
+    if task_named(model_type) is None and canonical(model_type) not in plugins("gpux.pipelines", "task"):
         raise UsageError(
             f"{model_type!r} is not a model type",
-            hint=f"Types are {', '.join(MODEL_TYPES)}, and every other task of the Hub.",
+            hint=f"Types are {', '.join(MODEL_TYPES)}, and every other task of the Hub or of `gpux tasks`.",
             param="model_type",
         )
