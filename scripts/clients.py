@@ -75,6 +75,8 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
         "GPUX_EMBEDDER": running.EMBEDDER,
         "GPUX_CLASSIFIER": running.CLASSIFIER,
         "GPUX_MASKS": running.MASKS,
+        "GPUX_SPEECH": running.SPEECH,
+        "GPUX_SOUND": str(ROOT / "docs" / "notebooks" / "digits.flac"),
         "GPUX_SMALL": arguments.small,
         "GPUX_LEGACY_DOCUMENT": str(ROOT / "tests" / "server" / "api" / "legacy" / "integration.md"),
     }

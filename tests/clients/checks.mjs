@@ -5,6 +5,9 @@ export const TURNS = process.env.GPUX_TURNS
 export const EMBEDDER = process.env.GPUX_EMBEDDER
 export const CLASSIFIER = process.env.GPUX_CLASSIFIER
 export const MASKS = process.env.GPUX_MASKS
+export const SPEECH = process.env.GPUX_SPEECH
+export const SOUND = process.env.GPUX_SOUND // path of a flac file in which SPOKEN is said
+export const SPOKEN = 'three one four one five'
 export const SMALL = process.env.GPUX_SMALL ?? '' // empty: no trained model is at hand
 
 export class Skip extends Error {}

@@ -14,6 +14,9 @@ RECITER = os.environ["GPUX_RECITER"]
 EMBEDDER = os.environ["GPUX_EMBEDDER"]
 CLASSIFIER = os.environ["GPUX_CLASSIFIER"]
 MASKS = os.environ["GPUX_MASKS"]
+SPEECH = os.environ["GPUX_SPEECH"]
+SOUND = os.environ["GPUX_SOUND"]  #: path of a flac file in which :data:`SPOKEN` is said
+SPOKEN = "three one four one five"
 SMALL = os.environ.get("GPUX_SMALL", "")  #: empty: no trained model is at hand
 
 _checks: list[Callable[[], None]] = []

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 
-from checks import CHAT, URL, check, main
+from checks import CHAT, SOUND, SPEECH, SPOKEN, URL, check, main
 
 JSON = ("-H", "Content-Type: application/json")
 BODY = json.dumps({"model": CHAT, "messages": [{"role": "user", "content": "abc"}], "max_tokens": 8})
@@ -31,6 +31,20 @@ def answers_a_chat() -> None:
 def streams_events() -> None:
     events = curl("-N", f"{URL}/v1/chat/completions", *JSON, "-d", json.dumps({**json.loads(BODY), "stream": True}))
     assert events.endswith("data: [DONE]\n\n")
+
+
+@check
+def transcribes_a_file() -> None:
+    def upload(*fields: str) -> str:
+        form = [part for field in (f"file=@{SOUND}", f"model={SPEECH}", *fields) for part in ("-F", field)]
+        return curl(f"{URL}/v1/audio/transcriptions", *form)
+
+    assert json.loads(upload()) == {"text": SPOKEN}
+    assert upload("response_format=text").strip() == SPOKEN
+    assert upload("response_format=srt").splitlines()[2] == SPOKEN
+    assert upload("response_format=vtt").splitlines()[0] == "WEBVTT"
+    words = json.loads(upload("response_format=verbose_json", "timestamp_granularities[]=word"))["words"]
+    assert [one["word"] for one in words] == SPOKEN.split()
 
 
 @check

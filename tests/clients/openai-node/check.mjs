@@ -1,10 +1,10 @@
 // openai for JavaScript.
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import OpenAI from 'openai'
 import { zodResponseFormat } from 'openai/helpers/zod'
 import { z } from 'zod'
-import { CHAT, EMBEDDER, SMALL, Skip, URL_BASE, check, main } from './checks.mjs'
+import { CHAT, EMBEDDER, SMALL, SOUND, SPEECH, SPOKEN, Skip, URL_BASE, check, main } from './checks.mjs'
 
 const client = new OpenAI({ baseURL: `${URL_BASE}/v1`, apiKey: 'none', maxRetries: 0, timeout: 60_000 })
 const messages = [{ role: 'user', content: 'abc' }]
@@ -79,6 +79,14 @@ check('embeds_texts_in_both_formats', async () => {
     assert.equal(one.embedding.length, 32)
     assert.deepEqual(Array.from(one.embedding), plain.data[index].embedding.map(Math.fround))
   }
+})
+
+check('transcribes_a_sound', async () => {
+  const found = await client.audio.transcriptions.create({ model: SPEECH, file: createReadStream(SOUND) })
+  assert.equal(found.text, SPOKEN)
+  const more = { model: SPEECH, file: createReadStream(SOUND), response_format: 'verbose_json' }
+  const { words } = await client.audio.transcriptions.create({ ...more, timestamp_granularities: ['word'] })
+  assert.deepEqual(words.map((one) => one.word), SPOKEN.split(' '))
 })
 
 check('errors_have_their_classes', async () => {

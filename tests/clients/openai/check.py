@@ -6,10 +6,25 @@ import base64
 import json
 import math
 import struct
+from pathlib import Path
 from typing import Any
 
 import openai
-from checks import CHAT, CLASSIFIER, EMBEDDER, RECITER, SMALL, TURNS, URL, Skip, check, main
+from checks import (
+    CHAT,
+    CLASSIFIER,
+    EMBEDDER,
+    RECITER,
+    SMALL,
+    SOUND,
+    SPEECH,
+    SPOKEN,
+    TURNS,
+    URL,
+    Skip,
+    check,
+    main,
+)
 from openai.types import CompletionCreateParams, EmbeddingCreateParams
 from openai.types.chat import CompletionCreateParams as ChatCreateParams
 from openai.types.responses import ResponseCreateParams
@@ -275,6 +290,28 @@ def responses_call_tools_and_reason() -> None:
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "dry"}
     last = client.responses.create(model=RECITER, input=[*question, *final.output, result], tools=tools)
     assert last.output_text == "It is dry."
+
+
+@check
+def transcribes_a_sound_in_every_format() -> None:
+    create = client.audio.transcriptions.create
+    with open(SOUND, "rb") as sound:  # noqa: PTH123 - as the documentation of the client does
+        assert create(model=SPEECH, file=sound).text == SPOKEN
+    file = Path(SOUND)
+    assert create(model=SPEECH, file=file, response_format="text").strip() == SPOKEN
+    assert create(model=SPEECH, file=file, response_format="srt").startswith("1\n00:00:00,000 --> 00:00:0")
+    assert create(model=SPEECH, file=file, response_format="vtt").startswith("WEBVTT\n\n00:00:00.000 --> ")
+    found = create(model=SPEECH, file=file, response_format="verbose_json", timestamp_granularities=["segment", "word"])
+    assert (found.text, found.language, round(found.duration)) == (SPOKEN, "english", 4)
+    [segment] = found.segments or []
+    assert segment.text.strip() == SPOKEN
+    assert segment.start < segment.end
+    words = found.words or []
+    assert [word.word for word in words] == SPOKEN.split()
+    assert all(word.start <= word.end for word in words)
+    other = refusal(create, model=SPEECH, file=("a.wav", b"not a sound"))
+    assert isinstance(other, openai.BadRequestError) and other.param == "file", other
+    assert refusal(create, model=CHAT, file=file).param == "model"
 
 
 @check
