@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "unlisted":
             self._error(404, "no such path", "path")
         else:
-            names = [MODEL, "other/model"] if kind == "several" else [MODEL]
+            names = {"several": [MODEL, "other/model"], "alias": ["other/model"]}.get(kind, [MODEL])
             self._json(200, {"object": "list", "data": [{"id": name} for name in names]})
 
     def do_POST(self) -> None:
@@ -110,6 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"<html>no such page</html>", "text/html")
         elif kind == "moved":
             self._send(307, b"", "text/html", location="https://elsewhere.example/v1")
+        elif kind == "alias":
+            self._error(400, "the prompt is too long", None)
         elif kind == "not-a-stream":
             self._json(200, {"choices": []})
         elif kind == "no-options" and "stream_options" in body:

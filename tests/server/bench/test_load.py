@@ -213,6 +213,12 @@ def test_an_unknown_model_is_named_with_those_that_there_are(other: Partner, kin
     assert "no/such" in error.message
 
 
+def test_another_error_of_a_name_that_is_not_listed_is_not_about_the_model(other: Partner) -> None:
+    error = refusal(Endpoint(other.url("alias"), MODEL))
+    assert type(error) is ServerError
+    assert "the prompt is too long" in error.message
+
+
 @pytest.mark.parametrize("kind", ["page", "moved", "not-a-stream"])
 def test_what_has_another_api_is_said_to(other: Partner, kind: str) -> None:
     error = refusal(Endpoint(other.url(kind), MODEL))

@@ -255,7 +255,9 @@ async def _refusal(endpoint: Endpoint, connection: Connection, sample: Sample) -
         )
     if sample.status in (400, 404, 422) and sample.message:
         known = await endpoint.models(connection)
-        if sample.code == "model_not_found" or (known is not None and endpoint.model not in known):
+        # A server may accept names that it does not list, so that the message of another error has to have the name.
+        about_it = sample.status == 404 or endpoint.model in sample.message
+        if sample.code == "model_not_found" or (known is not None and endpoint.model not in known and about_it):
             return _no_such_model(endpoint, known)
     if sample.message and sample.error and sample.status != 404 and sample.error.startswith(("HTTP 4", "HTTP 5")):
         return ServerError(
