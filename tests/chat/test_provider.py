@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from gpux.chat.provider import ModelProvider, ProviderSetup, checked_options
+from gpux.chat.provider import History, ModelProvider, ProviderSetup, checked_options
 from gpux.chat.values import (
     ChatConfiguration,
     ChatOptions,
@@ -135,7 +135,7 @@ def test_closing_the_stream_ends_the_generation(parrot: Parrot) -> None:
 
 
 def test_history_and_options_may_be_mappings(parrot: Parrot) -> None:
-    history = [{"role": "system", "content": "Be brief."}, Message(role="user", content="Hi")]
+    history: History = [{"role": "system", "content": "Be brief."}, Message(role="user", content="Hi")]
     answer = parrot.generate_response("grey", "yes", history, {"maxTokens": 5, "top_p": 0.5})
     assert asyncio.run(answer) == "yes"
     assert [one.role for one in parrot.requests[0].messages] == ["system", "user", "user"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from gpux.chat.values import (
     Finished,
     Image,
     Message,
+    ModelDetails,
     ModelInfo,
     ProviderConfig,
 )
@@ -63,6 +64,9 @@ class ModelProvider(ABC):
         self.setup = setup
         self._initialized = False
         self._starting = asyncio.Lock()
+        self._holders = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # What a provider implements
 
@@ -97,6 +101,10 @@ class ModelProvider(ABC):
         """One model; overridden where that is cheaper than the list."""
         return next((one for one in await self._models() if one.name == f"{self.prefix}{model}"), None)
 
+    async def _details(self, model: str) -> dict[str, Any]:
+        """What only this provider knows of a model, JSON-able."""
+        return {}
+
     # What callers use
 
     @property
@@ -129,6 +137,22 @@ class ModelProvider(ABC):
         async with self._starting:
             self._initialized = False
             await self._close()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While this is entered, a provider that the configuration has replaced is not closed."""
+        self._holders += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if not self._holders:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Wait until no answer runs."""
+        await self._idle.wait()
 
     async def health_check(self) -> bool:
         """Whether the provider can answer now. Never raises."""
@@ -171,6 +195,11 @@ class ModelProvider(ABC):
                 hint="`gpux config models` lists those of all chat providers.",
             )
         return found
+
+    async def model_details(self, model_name: str) -> ModelDetails:
+        """One model, with what only its provider knows; errors as those of :meth:`model_info`."""
+        info = await self.model_info(model_name)
+        return ModelDetails(info=info, details=await self._details(self.bare(model_name)))
 
     async def check_model_exists(self, model_name: str) -> bool:
         """Whether there is such a model, by its name with or without the prefix."""
@@ -249,6 +278,14 @@ class ModelProvider(ABC):
             InputError: a message has images, and the model does not read them.
             GpuxError: as :meth:`generate_response`.
         """
+        with self.held():
+            async with aclosing(self._answer(request, termination_check)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _answer(
+        self, request: ChatRequest, termination_check: TerminationCheck | None
+    ) -> AsyncGenerator[Delta | Finished]:
         await self.initialize()
         request = msgspec.structs.replace(request, model=self.bare(request.model))
         if any(one.images for one in request.messages) and not await self.supports_vision(request.model):
@@ -260,8 +297,8 @@ class ModelProvider(ABC):
                 async for piece in pieces:
                     yield piece
             return
-        async with aclosing(self._stream(request)) as pieces:
-            async for piece in _until(pieces, termination_check):
+        async with aclosing(self._stream(request)) as pieces, aclosing(_until(pieces, termination_check)) as checked:
+            async for piece in checked:
                 yield piece
 
     def bare(self, model_name: str) -> str:
@@ -271,20 +308,21 @@ class ModelProvider(ABC):
 
 async def _until(
     pieces: AsyncGenerator[Delta | Finished], termination_check: TerminationCheck
-) -> AsyncIterator[Delta | Finished]:
+) -> AsyncGenerator[Delta | Finished]:
     """The pieces until the check returns True, which is also asked while the next piece does not arrive."""
     while not termination_check():
         task = asyncio.ensure_future(anext(pieces, None))
         try:
-            while not (await asyncio.wait({task}, timeout=TERMINATION_POLL))[0]:
-                if termination_check():
-                    yield Finished(reason="terminated")
-                    return
+            while not (await asyncio.wait({task}, timeout=TERMINATION_POLL))[0] and not termination_check():
+                pass
         finally:
-            if not task.done():
+            stopped = not task.done()
+            if stopped:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, GpuxError):
                     await task
+        if stopped:
+            break
         piece = task.result()
         if piece is None:
             return

@@ -138,6 +138,13 @@ class ModelInfo(Value, frozen=True, kw_only=True):
     metadata: ModelMetadata = ModelMetadata()
 
 
+class ModelDetails(Value, frozen=True, kw_only=True):
+    """One model with what only its provider knows."""
+
+    info: ModelInfo
+    details: dict[str, Any] = {}  #: JSON-able; its keys are the provider's own
+
+
 # Configuration
 
 
