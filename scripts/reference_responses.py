@@ -48,10 +48,10 @@ sent back as they are.
 
 ## Responses
 
-The output has the items `reasoning`, `message` and `function_call` in the order in which the model writes them. The text
-of the reasoning is in its `content`, and its `summary` is empty. [Let a model call tools](../../how-to/tools.md) says
-which models write calls. A call whose arguments were cut by a limit, or are not JSON, has the `status` `incomplete`.
-`usage.output_tokens_details.reasoning_tokens` are the tokens up to the end of the reasoning.
+The output has the items `reasoning`, `message` and `function_call` in the order in which the model writes them. The
+text of the reasoning is in its `content`, and its `summary` is empty. [Let a model call tools](../../how-to/tools.md)
+says which models write calls. A call whose arguments were cut by a limit, or are not JSON, has the `status`
+`incomplete`. `usage.output_tokens_details.reasoning_tokens` are the tokens up to the end of the reasoning.
 
 `status` is `completed`, or `incomplete` with `incomplete_details.reason` `max_output_tokens` after the limit of
 tokens, the end of the context or a time limit of the model's own files. `temperature` and `top_p` are those of the
