@@ -157,7 +157,7 @@ class ModelProviderRegistry:
         """The provider of this name.
 
         Raises:
-            ProviderNotFoundError: there is none, or it is switched off.
+            ProviderNotFoundError: no provider has this name, or it is switched off.
         """
         if name not in self._entries:
             raise self._no_provider(f"there is no chat provider {name!r}", name)
