@@ -1,0 +1,30 @@
+"""Conversations, their answers, and what is known of chat providers, in SQLite or PostgreSQL.
+
+:func:`open_database` opens it. The values (:mod:`gpux.chat.database.values`) need no library of the extra ``chat``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpux.errors import UnsupportedOperationError
+from gpux.system.settings import Settings
+
+if TYPE_CHECKING:
+    from gpux.chat.database.database import Database
+
+
+async def open_database(url: str | None, settings: Settings, *, flush_ms: int = 250) -> Database:
+    """:meth:`~gpux.chat.database.database.Database.open`, with its libraries imported here.
+
+    Raises:
+        UnsupportedOperationError: they are not installed.
+        GpuxError: as ``Database.open``.
+    """
+    try:
+        from gpux.chat.database.database import Database  # deferred: the libraries are optional
+    except ImportError as exc:
+        raise UnsupportedOperationError(
+            f"the database of conversations needs SQLAlchemy and aiosqlite: {exc}", hint="pip install 'gpux[chat]'"
+        ) from exc
+    return await Database.open(url, settings, flush_ms=flush_ms)
