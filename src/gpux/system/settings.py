@@ -1,5 +1,7 @@
 """Settings from environment variables, which are read in this module only; settings are passed on, never global.
 
+Packages above with variables of their own, such as those of chat providers, read them by :func:`variables`.
+
 Names and precedence are those of huggingface_hub (its page "Environment variables"), so that both use the same cache
 and token. White space around a value and one pair of quotes, which Docker's ``--env-file`` and batch files leave in it,
 are removed; a value that is empty then counts as not set.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -58,6 +60,7 @@ class SettingsOverrides(TypedDict, total=False):
     torch_index: str | None
     max_cache: int | None
     job_events: Path | None
+    chat_config: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Settings(Value):
     torch_index: str | None = None  #: extra package index from which pip installs torch into a toolchain
     max_cache: int | None = None  #: most bytes of all variants in the store; a pull evicts the least recently used
     job_events: Path | None = None  #: file for the progress events of a background job, set by its parent
+    chat_config: Path | None = None  #: file with the configuration of chat providers; None: ``chat.toml`` in ``home``
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Unpack[SettingsOverrides]) -> Self:
@@ -101,6 +105,7 @@ class Settings(Value):
             torch_index=env.get("GPUX_TORCH_INDEX"),
             max_cache=parse_bytes("GPUX_MAX_CACHE", env["GPUX_MAX_CACHE"]) if "GPUX_MAX_CACHE" in env else None,
             job_events=_path(env, "GPUX_JOB_EVENTS"),
+            chat_config=_path(env, "GPUX_CONFIG"),
         )
         return settings.with_overrides(**overrides)
 
@@ -132,6 +137,7 @@ class Settings(Value):
             "GPUX_TORCH_INDEX": self.torch_index,
             "GPUX_MAX_CACHE": self.max_cache,
             "GPUX_JOB_EVENTS": self.job_events,
+            "GPUX_CONFIG": self.chat_config and self.chat_config.absolute(),
         }
         return {
             "GPUX_HOME": str(self.home.absolute()),
@@ -153,6 +159,17 @@ class Settings(Value):
     def logs(self) -> Path:
         """Folder of the logs of converters."""
         return self.home / "logs"
+
+
+def variables(names: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Those of the variables that are set, with clean values, for a package that has settings of its own.
+
+    Args:
+        names: of the variables.
+        environ: in place of the environment of the process.
+    """
+    env = _clean_values(environ)
+    return {name: env[name] for name in names if name in env}
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> Proxies:
@@ -319,10 +336,15 @@ def checked_endpoint(name: str, value: str) -> str:
 def _path(env: Mapping[str, str], name: str) -> Path | None:
     """The path in a variable, with ``~`` and ``$NAME`` expanded; None where it is not set."""
     value = env.get(name)
-    return _expanded(name, value) if value else None
+    return expanded(name, value) if value else None
 
 
-def _expanded(name: str, value: str) -> Path:
+def expanded(name: str, value: str) -> Path:
+    """A path with ``~`` and ``$NAME`` replaced.
+
+    Raises:
+        UsageError: ``~name`` stands for a user who does not exist; ``name`` is that of the variable or option.
+    """
     try:
         return Path(os.path.expandvars(value)).expanduser()
     except RuntimeError as exc:  # ~name, and there is no such user
@@ -365,5 +387,7 @@ _CHECKS: dict[str, Callable[[str, str], Any]] = {
     "timeout": _seconds,
     "max_cache": parse_bytes,
     "token": lambda name, value: value.strip(),
-    **dict.fromkeys(("home", "toolchains", "hf_cache", "token_path", "ca_bundle", "job_events"), _expanded),
+    **dict.fromkeys(
+        ("home", "toolchains", "hf_cache", "token_path", "ca_bundle", "job_events", "chat_config"), expanded
+    ),
 }
