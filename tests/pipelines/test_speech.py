@@ -19,6 +19,7 @@ from gpux.errors import UnsupportedError, UsageError
 from gpux.pipelines.audio.alignment import median_filter, token_times, warp
 from gpux.pipelines.audio.mel import LongMel, PaddedMel
 from gpux.pipelines.audio.sequence import OpenedSound
+from gpux.pipelines.audio.speech_recognition import AutomaticSpeechRecognitionPipeline
 from gpux.pipelines.audio.transcript import Transcript, WhisperVocabulary
 from gpux.pipelines.audio.voice_activity import OriginalTimes, Span, VadOptions, VoiceActivity, _Finder, kept
 from gpux.pipelines.audio.whisper_rules import split, timestamp_rules
@@ -28,6 +29,7 @@ from gpux.pipelines.text.tokenization import Tokenizer
 from gpux.processors.audio.extractor import build as build_extractor
 from gpux.processors.audio.load import load_sound
 from gpux.processors.audio.log_mel import WhisperExtractor
+from tests.models.digits_onnx import digits
 from tests.models.whisper import save_tokenizer
 from tests.pipelines.conftest import Build, stored
 
@@ -103,6 +105,18 @@ def cheapest(costs: NDArray[np.float64]) -> float:
             before = min(total[row - 1, column - 1], total[row - 1, column], total[row, column - 1])
             total[row, column] = costs[row - 1, column - 1] + before
     return float(total[-1, -1])
+
+
+def test_words_have_times_where_the_closing_timestamp_takes_the_whole_sound(tmp_path: Path) -> None:
+    """transformers gives (0.0, 0.0) for every word of this model."""
+    sound = Path(__file__).parents[2] / "docs" / "notebooks" / "digits.flac"
+    with AutomaticSpeechRecognitionPipeline(digits(tmp_path / "digits")) as transcribe:
+        words = transcribe(str(sound), return_timestamps="word")["chunks"]
+    assert [word["text"].strip() for word in words] == ["three", "one", "four", "one", "five"]
+    spoken = (0.6, 1.35, 2.0, 2.7, 3.4)  # the middle of each word, by the energy of the sound
+    for word, middle in zip(words, spoken, strict=True):
+        begin, end = word["timestamp"]
+        assert begin < middle < end
 
 
 def test_tokens_begin_where_their_attention_is() -> None:

@@ -84,6 +84,15 @@ def test_verbose_json_has_segments_and_words_as_requested(server: Running) -> No
     assert words["words"] == both["words"]
 
 
+def test_words_have_the_times_at_which_they_are_spoken(server: Running) -> None:
+    words = post(server, **VERBOSE, timestamp_granularities__=["word"]).json()["words"]
+    heard = ((0.45, 0.8), (1.15, 1.55), (1.8, 2.2), (2.5, 2.9), (3.2, 3.55))  # by the energy of the sound
+    for word, (begin, end) in zip(words, heard, strict=True):
+        middle = (begin + end) / 2
+        assert word["start"] < middle < word["end"], word
+    assert [one["end"] for one in words[:-1]] == [one["start"] for one in words[1:]]
+
+
 def test_a_sound_of_several_windows_has_segments_in_order(server: Running) -> None:
     samples, rate = soundfile.read(io.BytesIO(SOUND))
     found = post(server, sound=wav(np.tile(samples, 3), rate), **VERBOSE).json()

@@ -276,12 +276,21 @@ class _Sound:
     def _times(
         self, review: dict[str, NDArray[Any]], prompt: list[int], made: list[int], sounding: int
     ) -> NDArray[np.float32]:
-        """When each token begins, which is when the one before it ends; the last one has no weights of its own."""
+        """When each token begins, which is when the one before it ends; the last one has no weights of its own.
+
+        As transformers, except where the closing timestamp, which listens to no place of the sound, takes the whole of
+        it, so that every token would begin at its start: then that row is left out, as OpenAI's ``whisper/timing.py``
+        aligns words without it.
+        """
         if self._call.timestamps != "word" or len(made) < 2:
             return np.zeros(len(made), np.float32)
         weights = [review[f"{ATTENTIONS}{layer}"][0, head, len(prompt) :] for layer, head in self._settings.heads or ()]
-        found = token_times(weights, sounding // FRAMES, self._settings.filter_width)
-        return np.append(found, found[-1]).astype(np.float32)
+        frames = sounding // FRAMES
+        found = token_times(weights, frames, self._settings.filter_width)
+        closed = len(made) > 3 and made[-2] >= self._settings.first_timestamp
+        if closed and not np.ptp(found):
+            found = token_times([head[:-1] for head in weights], frames, self._settings.filter_width)
+        return np.append(found, [found[-1]] * (len(made) - len(found))).astype(np.float32)
 
     def _take(self, found: _Decoded, seek: int, frames: int) -> int:
         """Keep the segments of a window; returns by how many frames to advance."""
