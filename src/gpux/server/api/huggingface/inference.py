@@ -24,7 +24,7 @@ _OF_WHOLE_TEXTS = ("normalize", "prompt_name", "dimensions", "encoding_format")
 
 
 async def infer(call: Call) -> Response:
-    """Answer inputs: JSON with inputs and parameters, or the content of a picture, sound or video."""
+    """Answer inputs: JSON with inputs and parameters, or the content of a picture, sound or video, also in a form."""
     request = await read_inference(call)
     _check_numbers(request)
     name = call.path["id"]
@@ -51,7 +51,8 @@ async def _answer(call: Call, name: str, named: str | None, request: Inference) 
         parameters = dict(request.parameters)
         if task == "feature-extraction" and "truncate" in parameters:
             parameters["truncation"] = parameters.pop("truncate")
-        message = Answer(0, request.inputs, options_of(task, parameters), as_call=True, task=task)
+        inputs = await call.core.read_inputs(loaded, request.inputs)
+        message = Answer(0, inputs, options_of(task, parameters), as_call=True, task=task)
         found = await call.core.answer(loaded, message)
     # A list of turns or of objects is one input of no task but text generation.
     several = isinstance(request.inputs, list)
