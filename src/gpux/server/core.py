@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 from gpux.server.commands import Commands
 from gpux.server.events import Events
@@ -66,6 +67,17 @@ class Core:
         reply = await loaded.worker.ask(request)
         assert isinstance(reply, Answered)
         return reply
+
+    async def read_inputs(self, loaded: Loaded, inputs: Any, param: str = "inputs") -> Any:
+        """The inputs of a call as :class:`Answer` takes them: of pictures, sounds and videos, their bytes.
+
+        Raises:
+            GpuxError: see :meth:`gpux.server.media.intake.Media.read_inputs`. A model of texts gets no files, and
+                nothing is fetched for it.
+        """
+        if "texts" in loaded.worker.info.capabilities:
+            return inputs
+        return await self.media.read_inputs(inputs, param)
 
     async def embed(self, loaded: Loaded, request: Embed) -> Embedded:
         """Vectors of texts."""

@@ -380,6 +380,11 @@ class Form:
         return values[0] if values else None
 
 
+def is_form(request: Request) -> bool:
+    """Whether the body is of the type ``multipart/form-data``."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
+
+
 async def read_form(request: Request, settings: ServerSettings) -> Form:
     """The parts of a body of the type ``multipart/form-data``.
 
@@ -389,8 +394,8 @@ async def read_form(request: Request, settings: ServerSettings) -> Form:
         UsageError: it is not a form, or has too many parts.
         TooLargeError, SlowClientError: see :func:`read_body`.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
+    if not is_form(request):
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         raise MediaTypeError(f"a body of the type {kind or 'none'} is not read", hint="Send multipart/form-data.")
     if request.scope.get(FOREIGN) and settings.api_keys is None:
         raise ForbiddenError("pages of other origins cannot send forms", hint="Start the server with keys.")

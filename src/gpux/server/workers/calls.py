@@ -1,12 +1,11 @@
 """Inputs and options of a call that came over HTTP.
 
-A text from a client is never taken for the path of a file: pictures and sounds are bytes, or a text in base64.
+A text from a client is never taken for the path of a file: pictures and sounds are bytes, into which the server has
+turned base64 and addresses (:meth:`gpux.server.media.intake.Media.read_inputs`).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -89,18 +88,9 @@ def _check_texts(inputs: Any, task: str, *, depth: int, index: int | None = None
 def _file(given: Any, pipe: Pipeline, index: int) -> Any:
     if isinstance(given, bytes):
         return given
-    if isinstance(given, str):
-        try:
-            data = base64.b64decode(
-                given.partition(";base64,")[2] if given.startswith("data:") else given, validate=True
-            )
-        except (binascii.Error, ValueError):
-            data = b""
-        if data:
-            return data
-    elif isinstance(given, Mapping) and "image" in given and pipe.takes == "image":
+    if isinstance(given, Mapping) and "image" in given and pipe.takes == "image":
         return {**given, "image": _file(given["image"], pipe, index)}
-    elif pipe.takes == "audio" and isinstance(given, Mapping) and set(given) <= _SOUND_KEYS:
+    if pipe.takes == "audio" and isinstance(given, Mapping) and set(given) <= _SOUND_KEYS:
         return {key: _numbers(value, index) if isinstance(value, list) else value for key, value in given.items()}
     raise InputError(
         f"an input of {pipe.task} must be the content of a file in base64",
