@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from gpux.model.tasks import canonical, tasks_by_inputs
 from gpux.server.commands import Commands
 from gpux.server.events import Events
 from gpux.server.media.intake import Media
@@ -68,16 +69,24 @@ class Core:
         assert isinstance(reply, Answered)
         return reply
 
-    async def read_inputs(self, loaded: Loaded, inputs: Any, param: str = "inputs") -> Any:
+    async def read_inputs(self, loaded: Loaded, task: str, inputs: Any) -> Any:
         """The inputs of a call as :class:`Answer` takes them: of pictures, sounds and videos, their bytes.
 
+        Nothing is fetched for a model of texts, nor for a task that reads something else than the model: its process
+        refuses that.
+
+        Args:
+            loaded: the model.
+            task: of the call.
+            inputs: of the request.
+
         Raises:
-            GpuxError: see :meth:`gpux.server.media.intake.Media.read_inputs`. A model of texts gets no files, and
-                nothing is fetched for it.
+            GpuxError: see :meth:`gpux.server.media.intake.Media.read_inputs`.
         """
-        if "texts" in loaded.worker.info.capabilities:
+        others = tasks_by_inputs(canonical(loaded.model.task)) - {loaded.model.pipeline_task}
+        if "texts" in loaded.worker.info.capabilities or task in others:
             return inputs
-        return await self.media.read_inputs(inputs, param)
+        return await self.media.read_inputs(inputs)
 
     async def embed(self, loaded: Loaded, request: Embed) -> Embedded:
         """Vectors of texts."""

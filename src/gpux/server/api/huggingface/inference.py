@@ -51,7 +51,7 @@ async def _answer(call: Call, name: str, named: str | None, request: Inference) 
         parameters = dict(request.parameters)
         if task == "feature-extraction" and "truncate" in parameters:
             parameters["truncation"] = parameters.pop("truncate")
-        inputs = await call.core.read_inputs(loaded, request.inputs)
+        inputs = await call.core.read_inputs(loaded, task, request.inputs)
         message = Answer(0, inputs, options_of(task, parameters), as_call=True, task=task)
         found = await call.core.answer(loaded, message)
     # A list of turns or of objects is one input of no task but text generation.

@@ -146,7 +146,7 @@ async def pipeline(call: Call) -> Response:
 
     async def answer() -> Any:
         async with call.core.models.lease(model_id, (canonical(task),)) as loaded:
-            inputs = await call.core.read_inputs(loaded, head.inputs)
+            inputs = await call.core.read_inputs(loaded, task, head.inputs)
             found = await call.core.answer(loaded, Answer(0, inputs, options, as_call=True, task=task))
             opened.note(loaded.worker, task)
             return found.answers
