@@ -72,6 +72,12 @@ def surplus(held: Sequence[Held[T]], memory: int | None) -> list[T]:
     return chosen
 
 
+def in_excess(held: Sequence[Held[T]], models: int) -> list[T]:
+    """The models to unload, the least recently used first, so that at most ``models`` stay."""
+    evictable = sorted((one for one in held if one.evictable), key=lambda one: one.used_at)
+    return [one.key for one in evictable[: max(0, len(held) - models)]]
+
+
 def _fits(needed: int, held: Sequence[Held[T]], without: Sequence[Held[T]], limits: Limits) -> bool:
     freed = sum(one.size for one in without)
     if limits.models is not None and len(held) - len(without) + 1 > limits.models:

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from gpux.errors import (
@@ -132,6 +132,7 @@ class _Slot:
     model: StoredModel
     keep_alive: float
     pinned: bool = False
+    device: str | int | None = None  #: of the next load; None: that of the settings
     wanted: bool = False  #: named at the start: started again at once when it dies
     phase: Phase = "stored"
     since: float = field(default_factory=time.time)
@@ -189,6 +190,7 @@ class Models:
         self._kept: list[Kept] = []  # of the last run, not loaded again yet
         self._preloads: dict[str, GpuxError | _Slot | None] = {}
         self._stopping: GpuxError | None = None
+        self._limits = memory.Limits(settings.max_models, settings.max_memory)
 
     # What there is
 
@@ -283,7 +285,12 @@ class Models:
 
     @asynccontextmanager
     async def lease(
-        self, name: str, tasks: Sequence[str] = (), *, keep_alive: float | None = None
+        self,
+        name: str,
+        tasks: Sequence[str] = (),
+        *,
+        keep_alive: float | None = None,
+        device: str | int | None = None,
     ) -> AsyncIterator[Loaded]:
         """A loaded model for one request; it is loaded first if it is not, and not unloaded within the block.
 
@@ -291,6 +298,7 @@ class Models:
             name: see :meth:`find`.
             tasks: tasks that the caller can use; empty: any.
             keep_alive: seconds after this request until the model is unloaded; 0: at once, negative or infinite: never.
+            device: where the model is loaded, if it is not; None: by the settings.
 
         Raises:
             ModelNotFoundError, UnsupportedTaskError, CorruptFileError: see :meth:`find`.
@@ -303,6 +311,7 @@ class Models:
         keep = None if keep_alive is None else checked_keep_alive(keep_alive)
         slot = self._slot(await self.found(name, tasks))
         self._admit(slot)
+        slot.device = device
         slot.pending += 1
         try:
             began = time.monotonic()
@@ -335,7 +344,13 @@ class Models:
             self._moved.set()
 
     async def load(
-        self, name: str, tasks: Sequence[str] = (), *, keep_alive: float | None = None, pin: bool = False
+        self,
+        name: str,
+        tasks: Sequence[str] = (),
+        *,
+        keep_alive: float | None = None,
+        pin: bool = False,
+        device: str | int | None = None,
     ) -> Loaded:
         """Load a model, unless it is loaded; a model that is down is tried again.
 
@@ -344,6 +359,7 @@ class Models:
             tasks: see :meth:`find`.
             keep_alive: see :meth:`lease`; None keeps what holds.
             pin: keep it until :meth:`unpin` or :meth:`unload`.
+            device: see :meth:`lease`.
 
         Raises:
             GpuxError: see :meth:`lease`.
@@ -351,6 +367,7 @@ class Models:
         self._check_open()
         keep = None if keep_alive is None else checked_keep_alive(keep_alive)
         slot = self._slot(await self.found(name, tasks))
+        slot.device = device
         loaded = await self._open(slot, explicit=True)
         if keep is not None:
             slot.keep_alive = loaded.keep_alive = keep
@@ -411,6 +428,22 @@ class Models:
             self._changed()
             self._save()
         return pinned
+
+    @property
+    def limits(self) -> memory.Limits:
+        """What the loaded models may take, without what is available on the machine."""
+        return self._limits
+
+    def limit(self, *, models: int | None = None, memory_bytes: int | None = None) -> None:
+        """Set limits beside those of the settings, of which the smaller ones count; they replace those set before.
+
+        Args:
+            models: loaded at the same time; None: by the settings.
+            memory_bytes: of all models together; None: by the settings.
+        """
+        settings = self._settings
+        self._limits = memory.Limits(_least(settings.max_models, models), _least(settings.max_memory, memory_bytes))
+        self._changed()
 
     # The server's start and end
 
@@ -558,7 +591,7 @@ class Models:
         opening = Open(
             str(slot.model.path),
             slot.model.pipeline_task,
-            settings.device,
+            settings.device if slot.device is None else slot.device,
             cpu_threads(),
             {
                 "max_rows": settings.max_rows,
@@ -715,7 +748,7 @@ class Models:
         return OverloadedError(message, hint=hint, retry_after=min(waits, default=5.0), model=slot.name)
 
     def _refuse_too_large(self, slot: _Slot, needed: int) -> None:
-        limits = [limit for limit in (self._settings.max_memory, memory_limit()) if limit is not None]
+        limits = [limit for limit in (self._limits.memory, memory_limit()) if limit is not None]
         if limits and needed > min(limits):
             raise DoesNotFitError(
                 f"{slot.name} needs about {format_bytes(needed)}, and this server has {format_bytes(min(limits))}",
@@ -726,8 +759,7 @@ class Models:
             )
 
     async def _try_room(self, slot: _Slot, needed: int) -> bool:
-        settings = self._settings
-        limits = memory.Limits(settings.max_models, settings.max_memory, available_memory())
+        limits = replace(self._limits, available=available_memory())
         victims = memory.victims(needed, self._held(), limits)
         if victims is None:
             return False
@@ -815,9 +847,13 @@ class Models:
         return time.monotonic() >= loaded.used_at + loaded.keep_alive or not slot.model.path.exists()
 
     def _shrink(self) -> None:
-        """Unload idle models while all of them together take more than ``max_memory``: KV caches grow in use."""
-        if self._settings.max_memory is not None:
-            for slot in memory.surplus(self._held(), self._settings.max_memory):
+        """Unload idle models while there are more than allowed: KV caches grow in use, and limits change."""
+        held = self._held()
+        if self._limits.memory is not None:
+            for slot in memory.surplus(held, self._limits.memory):
+                self._begin_end(slot, "evicted", 0.0)
+        if self._limits.models is not None:
+            for slot in memory.in_excess([one for one in held if one.key.closing is None], self._limits.models):
                 self._begin_end(slot, "evicted", 0.0)
 
     # Bookkeeping
@@ -870,6 +906,10 @@ class Models:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def checked_keep_alive(seconds: float) -> float:
