@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from gpux.errors import GpuxError
 from gpux.model.tasks import canonical, tasks_by_inputs
 from gpux.server.commands import Commands
 from gpux.server.events import Events
@@ -48,6 +49,13 @@ class Core:
         await self.models.start()
         for service in self.services.values():
             await service.start()
+
+    def end_requests(self, error: GpuxError) -> None:
+        """End what runs with an error: the time that it had after the server began to stop has passed."""
+        for loaded in self.models.loaded():
+            loaded.worker.fail_requests(error)
+        for service in self.services.values():
+            service.end_requests(error)
 
     async def close(self) -> None:
         """End all processes; requests that run fail."""

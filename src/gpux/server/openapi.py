@@ -66,7 +66,7 @@ def _operation(api: Api, endpoint: Endpoint, body: Any, answer: Any) -> dict[str
         "tags": [api.name],
         "summary": endpoint.summary,
         "security": [] if endpoint.scope == "open" else [{name: [endpoint.scope]} for name in _SCHEMES],
-        "responses": {"2XX": done, "default": {"description": "An error", "content": {"application/json": failed}}},
+        "responses": {"2XX": done, "default": {"description": "An error", "content": {api.error_type: failed}}},
     }
     if (about := inspect.getdoc(endpoint.handler)) is not None:
         operation["description"] = about

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
+from gpux.errors import GpuxError
 from gpux.system.plugins import registered
 
 if TYPE_CHECKING:  # the core holds the services of the parts
@@ -23,6 +24,9 @@ class Service(Protocol):
 
     async def start(self) -> None:
         """Called once the core has started. What takes long belongs into a task."""
+
+    def end_requests(self, error: GpuxError) -> None:
+        """End requests that still run with an error, since the server does not wait for them any longer."""
 
     async def close(self) -> None:
         """Called before the core ends, also where :meth:`start` failed."""

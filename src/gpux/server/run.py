@@ -131,8 +131,7 @@ class _Server(uvicorn.Server):
             if self._cut:
                 return time.monotonic() >= self._deadline + _LAST_EVENTS
             self._cut = True
-            for loaded in self._core.models.loaded():
-                loaded.worker.fail_requests(stopping())
+            self._core.end_requests(stopping())
         return not running
 
     def forget(self) -> None:

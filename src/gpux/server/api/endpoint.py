@@ -86,6 +86,8 @@ class Api:
     #: further headers of the response for an error
     headers: Callable[[GpuxError], Mapping[str, str]] = lambda error: {}
     more_prefixes: tuple[str, ...] = ()  #: see ``prefix``
+    error_type: str = "application/json"  #: media type of errors
+    encode: Callable[[Mapping[str, Any]], bytes] = msgspec.json.encode  #: an error's body as ``error_type``
 
     def match(self, path: str) -> int:
         """The length of the longest prefix that a path has; 0: it has none."""
@@ -107,8 +109,8 @@ class Api:
             headers["allow"] = methods
         if isinstance(error, SlowClientError) or error.details.get("stopping"):
             headers["connection"] = "close"
-        body = msgspec.json.encode(self.error_body(error, status))
-        return Response(body, status, headers, media_type="application/json")
+        headers["content-type"] = self.error_type
+        return Response(self.encode(self.error_body(error, status)), status, headers)
 
 
 def routes(api: Api, core: Core) -> list[Route]:

@@ -102,6 +102,19 @@ class Access:
             raise UnauthorizedError("a key in the address is not read, as addresses are logged", hint=_HINT)
         raise UnauthorizedError("this server needs a key", hint=_HINT)
 
+    def key_id(self, request: Request) -> str | None:
+        """The id of the key that a request is made with, or that its session began with; None where no key is needed.
+
+        Raises:
+            UnauthorizedError, TooManyAttemptsError: see :meth:`check`.
+        """
+        if self._file is None:
+            return None
+        if (sent := sent_key(request)) is not None:
+            return self.find(sent, request).id
+        session = self.session(request)
+        return None if session is None else session.key
+
     def find(self, text: str, request: Request) -> Key:
         """The key of a text.
 

@@ -33,6 +33,11 @@ FOR_CLIENTS: tuple[type[GpuxError], ...] = (
     errors.CacheMemoryError,
     errors.ServerError,
     errors.CancelledError,
+    errors.ConfigurationError,
+    errors.ProviderNotFoundError,
+    errors.ProviderError,
+    errors.ConversationNotFoundError,
+    errors.ConversationAccessError,
 )
 #: class -> what clients get in place of its message; the nearest class counts
 SENTENCES: dict[type[GpuxError], str] = {
@@ -58,13 +63,16 @@ SENTENCES: dict[type[GpuxError], str] = {
     errors.DeviceError: "the device of the server cannot run the model",
     errors.SessionError: "onnxruntime failed to run the model",
     errors.NumericError: "the model computed no numbers: its outputs are NaN",
+    errors.ChatError: "the conversation could not be answered",
+    errors.DatabaseError: "the database of conversations cannot be read or written now",
+    errors.SchemaVersionError: "the database of conversations is of a newer version of gpux",
 }
 #: Details that clients get: numbers, and names that they have sent themselves or can list.
 DETAILS = frozenset(
     {
         *("param", "model", "task", "scope", "allow", "retry_after", "should_retry", "stopping", "tokens", "limit"),
         "needed",
-        *("available", "free", "index", "job", "kind", "option", "status"),
+        *("available", "free", "index", "job", "kind", "option", "status", "provider"),
     }
 )
 _HINT = "The server's log has the reason."

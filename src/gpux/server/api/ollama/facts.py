@@ -69,7 +69,7 @@ def model_info(model: StoredModel, context_length: int | None) -> dict[str, Any]
     """
     family, config = architecture(model), _config(model.path)
     sizes = {key: _number(config, names) for key, names in _SIZES.items()}
-    sizes["context_length"] = context_length or _context(model, sizes["context_length"])
+    sizes["context_length"] = context_length or context_of(model)
     found = {
         "general.architecture": family,
         "general.basename": model.id.rpartition("/")[2],
@@ -96,7 +96,9 @@ def parameter_count(model: StoredModel) -> int | None:
     return _count(model.path)
 
 
-def _context(model: StoredModel, found: int | None) -> int | None:
+def context_of(model: StoredModel) -> int | None:
+    """Tokens of prompt and answer, as the model's files say; None where they do not."""
+    found = _number(_config(model.path), _SIZES["context_length"])
     limits = [one for one in (found, model.manifest.call_spec.max_length) if one]
     return min(limits, default=None)
 
