@@ -105,6 +105,13 @@ class ModelProvider(ABC):
         """What only this provider knows of a model, JSON-able."""
         return {}
 
+    async def _load(self, model: str) -> None:  # noqa: B027 - optional
+        """Prepare a model for its first answer, where it does not prepare itself."""
+
+    async def _loaded(self) -> list[str]:
+        """Models that are in memory now, with the prefix; empty where that is not known."""
+        return []
+
     # What callers use
 
     @property
@@ -149,6 +156,11 @@ class ModelProvider(ABC):
             self._holders -= 1
             if not self._holders:
                 self._idle.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no answer runs."""
+        return not self._holders
 
     async def idle(self) -> None:
         """Wait until no answer runs."""
@@ -195,6 +207,25 @@ class ModelProvider(ABC):
                 hint="`gpux config models` lists those of all chat providers.",
             )
         return found
+
+    async def load_model(self, model_name: str) -> None:
+        """Prepare a model, so that its first answer begins sooner; a provider may have nothing to prepare.
+
+        Raises:
+            ModelNotFoundError: there is no such model.
+            GpuxError: it cannot be loaded.
+        """
+        await self.initialize()
+        await self._load(self.bare(model_name))
+
+    async def loaded_models(self) -> list[str]:
+        """Names of the models that are in memory now, with the prefix; empty where the provider does not know that.
+
+        Raises:
+            ProviderError: that is not known now.
+        """
+        await self.initialize()
+        return await self._loaded()
 
     async def model_details(self, model_name: str) -> ModelDetails:
         """One model, with what only its provider knows; errors as those of :meth:`model_info`."""

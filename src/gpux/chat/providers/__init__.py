@@ -1,1 +1,1 @@
-"""The built-in chat providers, registered as entry points like those of third parties."""
+"""The built-in chat providers."""
