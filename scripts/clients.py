@@ -1,12 +1,14 @@
 """Run real clients against a running server, each in an environment of its own. ``./dev clients`` runs it.
 
-tests/clients/README.md says what a folder of a client has.
+tests/clients/README.md says what a folder of a client has. The programs of the pages in docs/how-to that name a client
+(``<!-- client: openai -->`` above the block) are run in its environment too, with names of models of that server.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,8 +26,47 @@ from gpux.store import Store
 ROOT = Path(__file__).parent.parent
 CLIENTS = ROOT / "tests" / "clients"
 SMALL = ROOT / "tests" / "models" / "small"
+PAGES = ROOT / "docs" / "how-to"
 #: Seconds for one client.
 LIMIT = 600
+_BLOCK = re.compile(r"^<!-- client: (\S+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: What pages write -> the variable of the environment with what is at hand.
+WRITTEN = {
+    "http://127.0.0.1:5000": "GPUX_URL",
+    "127.0.0.1:5000": "GPUX_HOST",
+    "org/chat-model": "GPUX_CHAT_OF_PAGES",
+    "org/embedder": "GPUX_EMBEDDER",
+    "org/whisper": "GPUX_SPEECH",
+    "talk.flac": "GPUX_SOUND",
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A program of a page, which its client's environment runs."""
+
+    client: str  #: folder of tests/clients
+    language: str  #: ``python``, ``javascript``, or ``console``: commands of a shell after ``$``
+    text: str
+    place: str  #: page and line
+
+    def program(self, environment: Mapping[str, str]) -> str:
+        """What is run: the text with the address and the models of the server."""
+        text = self.text
+        for written, variable in WRITTEN.items():
+            text = text.replace(written, environment[variable])
+        return re.sub(r"^\$ ", "", text, flags=re.MULTILINE) if self.language == "console" else text
+
+
+def blocks() -> list[Block]:
+    """The programs of all pages."""
+    found = []
+    for page in sorted(PAGES.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for match in _BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start(3)) + 1
+            found.append(Block(match[1], match[2], match[3], f"{page.name}:{line}"))
+    return found
 
 
 @dataclass
@@ -82,7 +123,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
     }
     inherited = {**os.environ, "NO_PROXY": "127.0.0.1,localhost", "PYTHONPATH": str(CLIENTS)}
     if arguments.url:
-        yield {**inherited, **names, "GPUX_URL": arguments.url.rstrip("/")}
+        yield inherited | _located(names, arguments.url.rstrip("/"))
         return
     with tempfile.TemporaryDirectory(prefix="gpux-clients-") as name:
         home = Path(name)
@@ -91,7 +132,13 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
             running.put(Store(settings.store), writer(Path(folder)), "gpt2")
         names["GPUX_SMALL"] = _pull_small(home)
         with running.serving(home) as server:
-            yield {**inherited, **names, "GPUX_URL": server.url}
+            yield inherited | _located(names, server.url)
+
+
+def _located(names: dict[str, str], url: str) -> dict[str, str]:
+    """The variables with the address of the server."""
+    chat = names["GPUX_SMALL"] or names["GPUX_CHAT"]
+    return {**names, "GPUX_CHAT_OF_PAGES": chat, "GPUX_URL": url, "GPUX_HOST": url.partition("//")[2]}
 
 
 def _pull_small(home: Path) -> str:
@@ -101,7 +148,7 @@ def _pull_small(home: Path) -> str:
     print("Storing the small model", flush=True)
     command = [sys.executable, "-P", "-m", "gpux", "pull", str(SMALL), "--yes"]
     subprocess.run(command, check=True, env={**os.environ, "GPUX_HOME": str(home), "HF_HOME": str(home / "hf")})
-    return str(SMALL)
+    return SMALL.name
 
 
 def _check(folder: Path, environments: Path, environment: Mapping[str, str]) -> Result:
@@ -124,7 +171,49 @@ def _check(folder: Path, environments: Path, environment: Mapping[str, str]) -> 
             {"ok": result.passed, "skipped": result.skipped, "failed": result.failed}[kind].append(text)
     if done.returncode and not result.failed:
         result.failed.append(f"exit status {done.returncode}")
+    if result.passed:
+        for block in blocks():
+            if block.client == folder.name:
+                _run(block, home, environment, result)
     return result
+
+
+def _run(block: Block, home: Path, environment: Mapping[str, str], result: Result) -> None:
+    """Run a program of a page; it passes where it prints something and ends with 0."""
+    program = block.program(environment)
+    binaries = (home / ("Scripts" if os.name == "nt" else "bin")).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        if block.language == "python":
+            command = [str(binaries / "python"), "-c", program]
+        elif block.language == "javascript":
+            script = home / "page.mjs"  # node resolves packages beside the script
+            script.write_text(program, encoding="utf-8")
+            command = [shutil.which("node") or "node", str(script.resolve())]
+        else:
+            command = ["bash", "-euc", program]
+        # An error of the server ends curl with a status.
+        Path(folder, ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n", encoding="utf-8")
+        given = {
+            **environment,
+            "CURL_HOME": folder,
+            "PATH": os.pathsep.join((str(binaries), environment["PATH"])),
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else litellm loads a table from the network
+            "LLM_USER_PATH": folder,
+        }
+        try:
+            done = subprocess.run(
+                command, env=given, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT
+            )
+        except (subprocess.SubprocessError, OSError) as error:
+            result.failed.append(f"{block.place}: {error}")
+            return
+    failed = done.returncode != 0 or not done.stdout.strip()
+    print(f"{'failed' if failed else 'ok'}: {block.place}", flush=True)
+    if failed:
+        print(f"{program}\n{done.stdout}\n{done.stderr}", file=sys.stderr)
+        result.failed.append(f"{block.place} ends with {done.returncode}")
+    else:
+        result.passed.append(block.place)
 
 
 def _python(folder: Path, home: Path) -> list[str]:

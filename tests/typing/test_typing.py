@@ -26,7 +26,7 @@ PAGES = (
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
     *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
 )
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(<!-- client: \S+ -->\n+)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK_OF_NAMES = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: What stands before a page's first block: names that the page does not repeat, and the reader's own variables.
 BEFORE = """\
@@ -60,11 +60,11 @@ TYPES = {
 def blocks(page: Path) -> list[str]:
     """The Python of a page, without programs that gpux's environment cannot check.
 
-    Those run in a toolchain, or use the client library of a server (tests/clients runs such programs).
+    Those run in a toolchain, or use a client of a server: ``./dev clients`` runs those below ``<!-- client: NAME -->``.
     """
-    others = ("gpux.system.worker_protocol", "gpux.convert.worker", "from openai import", "import requests")
+    others = ("gpux.system.worker_protocol", "gpux.convert.worker", "from openai import")
     found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [block for block in found if not any(other in block for other in others)]
+    return [block for client, block in found if not client and not any(other in block for other in others)]
 
 
 @pytest.fixture
