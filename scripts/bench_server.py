@@ -371,8 +371,10 @@ def peer(home: Path, arguments: argparse.Namespace, models: dict[str, str]) -> I
     clients, size = 64, 16
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [arguments.infinity, "-m", "infinity_emb.infinity_server", "v2", "--model-id", models["minilm"]]
+    command = [str(Path(arguments.infinity).parent / "infinity_emb"), "v2", "--model-id", models["minilm"]]
     command += [
+        "--served-model-name",
+        "minilm",
         "--port",
         str(port),
         "--host",
@@ -389,7 +391,7 @@ def peer(home: Path, arguments: argparse.Namespace, models: dict[str, str]) -> I
         try:
             texts = bench.texts(clients * size)
             parts = [texts[start : start + size] for start in range(0, len(texts), size)]
-            bodies = [encoded({"model": models["minilm"], "input": part}) for part in parts]
+            bodies = [encoded({"model": "minilm", "input": part}) for part in parts]
             bodies_of_ours = [encoded({"model": bench.minilm, "input": part}) for part in parts]
             _until_it_answers(url, bodies[0], other)
 
