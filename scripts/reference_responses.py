@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpux.server.api.anthropic.messages import MessagesRequest, OutputConfig
+from gpux.server.api.anthropic.tools import Thinking, Tool
 from gpux.server.api.openai.responses import FunctionTool, Reasoning, ResponseRequest, TextConfig
 from scripts.reference_openai import table
 
@@ -103,15 +104,21 @@ They are treated as those of [OpenAI's API](openai.md#how-parameters-are-treated
 _BLOCKS = """## Blocks
 
 Blocks of the type `text` are joined by line breaks. `thinking` is the reasoning of an earlier answer, which the
-template may read; `redacted_thinking` is not read. A `tool_use` is a call of the assistant, and each `tool_result` a
-message of the role `tool`. `image`, `document` and `search_result` are refused by their place, such as
-`messages[0].content[1]`. `cache_control` has no effect: prompts that begin alike are found without it.
+template may read; `redacted_thinking` is not read, and signatures are not checked. A `tool_use` is a call of the
+assistant, and each `tool_result` a message of the role `tool`, whose call must be in an earlier message; `is_error` is
+not read. `image`, `document` and `search_result` are refused by their place, such as `messages[0].content[1]`.
+`cache_control` has no effect: prompts that begin alike are found without it.
+
+An answer has a block `thinking` before the others where the model reasons, with an empty `signature`, and a block
+`tool_use` for each call. [Let a model call tools](../../how-to/tools.md) says which models write calls. The `input` of
+a call that the limit of tokens has cut is empty; a stream has the part of it that was written.
 
 ## Answers
 
 | `stop_reason` | the answer ended by |
 |---|---|
 | `end_turn` | an end token, or the end of the format |
+| `tool_use` | calls of tools |
 | `stop_sequence` | a text of `stop_sequences`, which `stop_sequence` names |
 | `max_tokens` | the limit of tokens, or a time limit of the model's own files |
 | `model_context_window_exceeded` | the end of the model's context |
@@ -121,9 +128,10 @@ message of the role `tool`. `image`, `document` and `search_result` are refused 
 
 ## Events
 
-`message_start`, `content_block_start`, `ping`, `content_block_delta` with each text, `content_block_stop`,
-`message_delta` with the stop reason and the usage, `message_stop`. An error before the first text has its HTTP
-status; a later one is the event `error`, which ends the stream.
+`message_start`, `ping`; for each block `content_block_start`, `content_block_delta` with a `thinking_delta`,
+`text_delta` or `input_json_delta`, `content_block_stop`; `message_delta` with the stop reason and the usage,
+`message_stop`. An error before the first text has its HTTP status; a later one is the event `error`, which ends the
+stream.
 
 ## Errors
 
@@ -157,5 +165,6 @@ def responses_api(note: str) -> str:
 
 def anthropic_api(note: str) -> str:
     """The page of Anthropic's API; ``note`` is its first line."""
-    parts = [note + _MESSAGES, table(MessagesRequest), "### `output_config`\n", table(OutputConfig), _BLOCKS]
+    parts = [note + _MESSAGES, table(MessagesRequest), "### `output_config`\n", table(OutputConfig)]
+    parts += ["### `tools`\n", table(Tool), "### `thinking`\n", table(Thinking), _BLOCKS]
     return "\n".join(parts)

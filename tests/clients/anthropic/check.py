@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import anthropic
-from anthropic.types import MessageParam
-from checks import CHAT, CLASSIFIER, SMALL, TURNS, URL, Skip, check, main
+from anthropic.types import MessageParam, ToolParam
+from checks import CHAT, CLASSIFIER, RECITER, SMALL, TURNS, URL, Skip, check, main
 
 client = anthropic.Anthropic(base_url=URL, api_key="none", max_retries=0, timeout=60, _strict_response_validation=True)
 MESSAGES: list[MessageParam] = [{"role": "user", "content": "abc"}]
+
+
+TOOLS: list[ToolParam] = [
+    {
+        "name": "get_weather",
+        "description": "The weather of a city.",
+        "input_schema": {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]},
+    }
+]
 
 
 def refusal(**arguments: Any) -> anthropic.APIStatusError:
@@ -86,6 +95,34 @@ def answers_in_a_schema() -> None:
     )
     block = answer.content[0]
     assert block.type == "text" and block.text.replace(" ", "").startswith('{"a":'), block
+
+
+@check
+def thinks_calls_a_tool_and_reads_its_result() -> None:
+    kinds = []
+    with client.messages.stream(model=RECITER, messages=MESSAGES, max_tokens=100, tools=TOOLS) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_message()
+    assert {"thinking", "input_json"} <= set(kinds)
+    thought, call = final.content
+    assert thought.type == "thinking" and thought.thinking == "I need the weather."
+    assert call.type == "tool_use" and call.input == {"location": "San Francisco"}
+    assert final.stop_reason == "tool_use"
+    chosen = client.messages.create(
+        model=RECITER, messages=MESSAGES, max_tokens=100, tools=TOOLS, tool_choice={"type": "any"}
+    )
+    assert [block.type for block in chosen.content] == ["tool_use"]
+    more: list[MessageParam] = [
+        *MESSAGES,
+        {"role": "assistant", "content": final.content},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "dry"}]},
+    ]
+    last = client.messages.create(model=RECITER, messages=more, max_tokens=100, tools=TOOLS).content[0]
+    assert last.type == "text" and last.text == "It is dry."
+    quiet = client.messages.create(model=RECITER, messages=MESSAGES, max_tokens=100, thinking={"type": "disabled"})
+    assert [block.type for block in quiet.content] == ["text"]
+    counts = [client.messages.count_tokens(model=RECITER, messages=MESSAGES, tools=tools) for tools in ([], TOOLS)]
+    assert counts[0].input_tokens < counts[1].input_tokens
 
 
 @check

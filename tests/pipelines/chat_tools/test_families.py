@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from gpux.errors import UsageError
-from gpux.pipelines.chat.tools import styles
+from gpux.inspect import chat_styles as styles
 from gpux.pipelines.chat.tools.chosen import Parts, names_of
 from gpux.pipelines.chat.tools.events import Answer, Event
 from gpux.pipelines.chat.tools.grammar import call_format, closed
@@ -62,12 +62,13 @@ FAMILIES = {
 }
 
 
-def byte_tokenizer(special: tuple[str, ...]) -> Tokenizer:
-    """One token for each byte, and the special tokens."""
+def byte_tokenizer(special: tuple[str, ...], added: tuple[str, ...] = ()) -> Tokenizer:
+    """One token for each byte, the special tokens, and added ones that are not special, as those of Qwen."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     made = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made.add_special_tokens([AddedToken(name, special=True) for name in ("<eos>", *special)])
+    made.add_tokens([AddedToken(name, special=False) for name in added])
     return made
 
 
@@ -83,18 +84,18 @@ def facts(answer: Answer) -> tuple[Any, ...]:
     return answer.content, answer.reasoning, [(call.name, call.arguments, call.complete) for call in answer.calls]
 
 
-@pytest.mark.parametrize("marks_are_special", [True, False])
+@pytest.mark.parametrize("marks", ["special", "added", "text"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_calls_that_the_grammar_wrote_are_parsed_back(family: str, marks_are_special: bool) -> None:
+def test_calls_that_the_grammar_wrote_are_parsed_back(family: str, marks: str) -> None:
     pytest.importorskip("llguidance", reason="llguidance is not installed (extra `structured`)")
-    from gpux.pipelines.generation.structured import answer_format
+    from gpux.pipelines.generation.structured import answer_format, special_tokens
 
     parts = FAMILIES[family]
-    special = tuple(mark for mark in parts.marks if mark[0] in "<[") if marks_are_special else ()
-    tokenizer = byte_tokenizer(special)
+    tokens = tuple(mark for mark in parts.marks if mark[0] in "<[")
+    tokenizer = byte_tokenizer(tokens if marks == "special" else (), tokens if marks == "added" else ())
     end = tokenizer.token_to_id("<eos>")
-    ends = [end] + [tokenizer.token_to_id("<|end|>")] * ("<|end|>" in special)
-    wanted = call_format(parts, TOOLS, lambda name: tokenizer.token_to_id(name) if name in special else None)
+    ends = [end] + [tokenizer.token_to_id("<|end|>")] * ("<|end|>" in tokens and marks != "text")
+    wanted = call_format(parts, TOOLS, special_tokens(tokenizer, (end,)).get)
     build = answer_format(tokenizer, wanted, (end,))
     assert build is not None
     for seed in range(15):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpux.pipelines.chat.tools import styles
+from gpux.inspect import chat_styles as styles
 from gpux.pipelines.chat.tools.chosen import Parts
 from gpux.pipelines.chat.tools.events import Answer, CallArguments, CallBegun, Content, Event, Reasoning
 from gpux.pipelines.chat.tools.harmony import HarmonyParser
@@ -135,3 +135,21 @@ def test_a_family_is_read_from_the_template(template: str, family: str | None, r
 def test_an_answer_of_text_alone_needs_no_parser() -> None:
     assert Parts(styles.HERMES, None).parser("", ()) is None
     assert Parts(None, None).parser("", NAMES) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "variable"),
+    [
+        ("{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}", "enable_thinking"),
+        ("{% if not thinking is defined %}{% set thinking = false %}{% endif %}{{ thinking }}", "thinking"),
+        ("{%- if tools %}{%- elif thinking %}Think!{%- endif %}", "thinking"),
+        ("{{ 'high' if reasoning_effort == 'high' else '' }}", "reasoning_effort"),
+        ("{% if message.thinking %}{{ message.thinking }}{% endif %}", None),
+        ("{% set thinking = message.content %}{{ thinking }}", None),
+        ("{% if 'thinking' in message %}is thinking{{ ' and thinking' }}{% endif %}", None),
+    ],
+)
+def test_the_switch_of_thinking_is_read_from_the_template(template: str, variable: str | None) -> None:
+    found = styles.thinking_switch(template)
+    assert (found and found.variable) == variable
+    assert found is None or bool(found.levels) == (variable == "reasoning_effort")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.pipelines.reciter import ARGUMENTS
 from tests.pipelines.writer import LIMIT, expected
-from tests.server.running import CLASSIFIER, TURNS, WRITER, Running
+from tests.server.running import CALLER, CLASSIFIER, RECITER, TURNS, WRITER, Running
 
 PATH = "/v1/messages"
 BODY = {"model": WRITER, "max_tokens": 9, "messages": [{"role": "user", "content": "abc"}]}
@@ -57,7 +58,7 @@ def test_the_events_of_a_stream_build_the_message(server: Running, model: str) -
     found = events(server, model=model)
     names = [one["type"] for one in found]
     deltas = ["content_block_delta"] * names.count("content_block_delta")
-    before = ["message_start", "content_block_start", "ping"]
+    before = ["message_start", "ping", "content_block_start"]
     assert names == [*before, *deltas, "content_block_stop", "message_delta", "message_stop"]
     assert "".join(one["delta"]["text"] for one in found[3:-3]) == TEXT
     start, end = found[0]["message"], found[-2]
@@ -122,7 +123,12 @@ def test_blocks_are_the_messages_of_a_chat(server: Running) -> None:
         ),
         ({"messages": [{"role": "user", "content": "a" * LIMIT}]}, "messages"),
         ({"temperature": 1.5}, "temperature"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+            "thinking: 'tests/writer' does not support thinking",
+        ),
+        ({"thinking": {"type": "enabled", "display": "omitted"}}, "thinking.display"),
+        ({"thinking": {"type": "often"}}, "thinking.type"),
         ({"model": CLASSIFIER}, "text-classification"),
         ({"container": "c"}, "container"),
         ({"unheard_of": 1}, "unheard_of"),
@@ -142,3 +148,109 @@ def test_errors_have_the_types_of_the_api(server: Running) -> None:
         found = server.post(f"{PATH}{path}", {**BODY, "model": "no/such"}, headers=HEADERS)
         assert (found.status_code, found.json()["error"]["type"]) == (status, kind)
     assert server.get(PATH).json()["type"] == "error"
+
+
+WEATHER = {"name": "get_weather", "input_schema": {"type": "object", "properties": {"location": {"type": "string"}}}}
+RECITED = {"model": RECITER, "max_tokens": 100}
+USE = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {}}
+RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "dry"}
+
+
+def test_thinking_and_calls_are_blocks_of_their_own(server: Running) -> None:
+    found = answer(server, **RECITED, tools=[WEATHER])
+    thought, call = found["content"]
+    assert thought == {"type": "thinking", "thinking": "I need the weather.", "signature": ""}
+    assert (call["type"], call["name"], call["input"], call["id"][:6]) == (
+        "tool_use",
+        "get_weather",
+        ARGUMENTS,
+        "toolu_",
+    )
+    assert found["stop_reason"] == "tool_use"
+    assert 0 < found["usage"]["output_tokens_details"]["thinking_tokens"] < found["usage"]["output_tokens"]
+    assert [one["type"] for one in answer(server, **RECITED)["content"]] == ["thinking", "text"]
+
+
+def test_the_events_of_a_call_build_the_message(server: Running) -> None:
+    found = events(server, **RECITED, tools=[WEATHER])
+    starts = [one for one in found if one["type"] == "content_block_start"]
+    assert [(one["index"], one["content_block"]["type"]) for one in starts] == [(0, "thinking"), (1, "tool_use")]
+    assert starts[1]["content_block"]["input"] == {}
+    assert [one["index"] for one in found if one["type"] == "content_block_stop"] == [0, 1]
+    deltas = [one for one in found if one["type"] == "content_block_delta"]
+    kinds = [(one["index"], one["delta"]["type"]) for one in deltas]
+    assert list(dict.fromkeys(kinds)) == [(0, "thinking_delta"), (1, "input_json_delta")]
+    assert "".join(one["delta"].get("thinking", "") for one in deltas) == "I need the weather."
+    assert json.loads("".join(one["delta"].get("partial_json", "") for one in deltas)) == ARGUMENTS
+    assert kinds.count((1, "input_json_delta")) > 1
+    assert found[-2]["delta"]["stop_reason"] == "tool_use"
+    counted = server.post(f"{PATH}/count_tokens", {"model": RECITER, "messages": BODY["messages"], "tools": [WEATHER]})
+    assert counted.json()["input_tokens"] == found[0]["message"]["usage"]["input_tokens"]
+
+
+def test_a_result_is_read(server: Running) -> None:
+    first = answer(server, **RECITED, tools=[WEATHER])["content"]
+    results = [{"type": "tool_result", "tool_use_id": first[1]["id"], "content": "dry"}]
+    turns = [*BODY["messages"], {"role": "assistant", "content": first}, {"role": "user", "content": results}]
+    assert answer(server, **RECITED, tools=[WEATHER], messages=turns)["content"] == [
+        {"type": "text", "text": "It is dry."}
+    ]
+
+
+@pytest.mark.parametrize(
+    "choice", [{"type": "any", "disable_parallel_tool_use": True}, {"type": "tool", "name": "get_weather"}]
+)
+def test_a_chosen_tool_is_called(server: Running, choice: Any) -> None:
+    pytest.importorskip("llguidance", reason="llguidance is not installed (extra `structured`)")
+    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 5}}, "required": ["city"]}
+    more = {"model": CALLER, "tools": [{**WEATHER, "input_schema": schema}], "tool_choice": choice}
+    found = answer(server, **more, max_tokens=400)
+    assert [(one["type"], set(one["input"])) for one in found["content"]] == [("tool_use", {"city"})]
+    cut = answer(server, **more, max_tokens=45)
+    assert (cut["stop_reason"], cut["content"][0]["input"]) == ("max_tokens", {})
+
+
+def test_tools_are_part_of_the_prompt_unless_they_are_hidden(server: Running) -> None:
+    counts = [
+        server.post(f"{PATH}/count_tokens", {"model": RECITER, "messages": BODY["messages"], **more}).json()[
+            "input_tokens"
+        ]
+        for more in ({}, {"tools": [WEATHER], "tool_choice": {"type": "none"}}, {"tools": [WEATHER]})
+    ]
+    assert counts[0] == counts[1] < counts[2]
+
+
+def test_thinking_is_chosen_by_the_variable_of_the_template(server: Running) -> None:
+    for given, kinds in (("enabled", ["thinking", "text"]), ("adaptive", ["thinking", "text"]), ("disabled", ["text"])):
+        thinking = {"type": given, **({"budget_tokens": 1024} if given == "enabled" else {})}
+        assert [one["type"] for one in answer(server, **RECITED, thinking=thinking)["content"]] == kinds
+    assert answer(server, thinking={"type": "disabled"})["content"] == [{"type": "text", "text": TEXT}]
+    always = server.post(PATH, {**BODY, "model": CALLER, "thinking": {"type": "disabled"}}, headers=HEADERS)
+    assert always.json()["error"]["message"].startswith("thinking: 'tests/caller' always thinks")
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"model": WRITER}, "tools"),
+        ({"tools": [WEATHER, WEATHER]}, "tools[1].name"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),
+        ({"tools": [{**WEATHER, "name": "a b"}]}, "tools[0].name"),
+        ({"tools": [{"name": "a"}]}, "tools[0].input_schema"),
+        ({"tools": [], "tool_choice": {"type": "any"}}, "tool_choice needs tools"),
+        ({"tool_choice": {"type": "tool", "name": "other"}}, "tool_choice names other"),
+        ({"tool_choice": {"type": "tool"}}, "tool_choice of the type tool needs a name"),
+        ({"tool_choice": {"type": "any", "name": "get_weather"}}, "tool_choice of the type any has a name"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"messages": [{"role": "user", "content": [RESULT]}]}, "messages[0].content[0].tool_use_id"),
+        ({"messages": [{"role": "assistant", "content": [{**USE, "input": "{"}]}]}, "messages[0].content[0].input"),
+    ],
+)
+def test_an_invalid_tool_is_named(server: Running, more: dict[str, Any], named: str) -> None:
+    body = {**BODY, **RECITED, "tools": [WEATHER], **more}
+    for path in (PATH, f"{PATH}/count_tokens"):
+        if path != PATH:
+            body = {name: value for name, value in body.items() if name != "max_tokens"}
+        found = server.post(path, body, headers=HEADERS)
+        assert (found.status_code, found.json()["error"]["type"]) == (400, "invalid_request_error")
+        assert named in found.json()["error"]["message"]

@@ -287,8 +287,6 @@ def test_tools_are_part_of_the_prompt_unless_they_are_hidden(server: Running) ->
 )
 def test_an_invalid_tool_is_named(server: Running, more: dict[str, Any], param: str) -> None:
     for path in (PATH, f"{PATH}/input_tokens"):
-        if (path, param) == (f"{PATH}/input_tokens", "tools"):
-            continue  # a template that reads no tools counts none
         answer = server.post(path, {"model": RECITER, "input": "abc", "tools": [WEATHER], **more})
         error = answer.json()["error"]
         assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request_error", param), error

@@ -1,26 +1,24 @@
 """Messages to a prompt, by the model's chat template.
 
-Places of templates, as transformers' tokenizers and processors write them: ``chat_template.jinja`` beside
-``additional_chat_templates/NAME.jinja``, else ``chat_template`` in ``tokenizer_config.json`` (a text, or a list of
-``{"name", "template"}``), else ``chat_template.json``. The tokenizer's special tokens, with the defaults of its class,
-are variables of the template.
+:mod:`gpux.inspect.chat_template` has the places of templates. The tokenizer's special tokens, with the defaults of its
+class, are variables of the template.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from gpux.errors import ChatTemplateError, CorruptFileError, UsageError
+from gpux.errors import ChatTemplateError, UsageError
+from gpux.inspect.chat_template import chat_templates, chosen
 from gpux.model.effective import is_effective
 from gpux.model.json_file import read_json, read_optional_json
 from gpux.pipelines.chat.environment import render
 from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, schemas, shows
 from gpux.pipelines.text.effective import TokenizerFiles, special_tokens
 
-_FOLDERS = ("chat_templates", "additional_chat_templates")
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _MARK = "THEANSWERGOESONHERE"  #: put at the end of a message that is continued
 
@@ -45,9 +43,7 @@ class ChatTemplate:
             CorruptFileError: a file is not JSON, or not UTF-8.
         """
         config = read_json(folder / "tokenizer_config.json")
-        found = _from_json(read_optional_json(folder / "chat_template.json").get("chat_template"))
-        found |= _from_json(config.get("chat_template"))
-        found |= dict(_files(folder))
+        found = chat_templates(folder)
         files = TokenizerFiles.find([folder])
         if files is not None:
             return cls(found, special_tokens(files, finished=is_effective(files.config)))
@@ -67,9 +63,8 @@ class ChatTemplate:
         """
         if template is not None:
             return self._named(template)
-        for name in ("tool_use", "default") if tools else ("default",):
-            if name in self.templates:
-                return self.templates[name]
+        if (found := chosen(self.templates, tools=tools)) is not None:
+            return found
         if not self.templates:
             raise ChatTemplateError(
                 "this model has no chat template: it was not trained for chat",
@@ -180,32 +175,6 @@ def _continued(text: str, last: Message) -> str:
             hint="Omit continue_final_message.",
         )
     return before if after.startswith(" ") else before.rstrip()
-
-
-def _from_json(found: Any) -> dict[str, str]:
-    """Templates of a JSON value: a text, a dict, or a list of names and templates."""
-    if isinstance(found, str):
-        return {"default": found}
-    if isinstance(found, list):
-        found = {item.get("name"): item.get("template") for item in found if isinstance(item, dict)}
-    if not isinstance(found, dict):
-        return {}
-    return {name: text for name, text in found.items() if isinstance(name, str) and isinstance(text, str)}
-
-
-def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    for name in _FOLDERS:
-        for file in sorted((folder / name).glob("*.jinja")):
-            yield file.stem, _read(file)
-    if (folder / "chat_template.jinja").is_file():
-        yield "default", _read(folder / "chat_template.jinja")
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as exc:
-        raise CorruptFileError(f"{file} is not UTF-8 text", hint="Run `gpux verify`.", path=file) from exc
 
 
 def _tokens(config: Mapping[str, Any]) -> dict[str, Any]:

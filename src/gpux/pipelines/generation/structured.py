@@ -117,6 +117,24 @@ def answer_format(
     return lambda: GrammarConstraint(first.deep_copy())
 
 
+def special_tokens(tokenizer: tokenizers.Tokenizer, end_tokens: Sequence[int] = ()) -> dict[str, int]:
+    """Name -> id of the tokens that a grammar names by ``<[id]>``, as it does not read them as text.
+
+    These are special tokens, and further added ones whose names look like special tokens: ``<tool_call>`` of Qwen.
+
+    Args:
+        tokenizer: of the model.
+        end_tokens: ids of the tokens that end an answer.
+
+    Raises:
+        UnsupportedError: llguidance is not installed, or does not support this tokenizer.
+    """
+    _matcher_class()
+    vocabulary = _vocabulary(tokenizer, tuple(end_tokens))
+    added = tokenizer.get_added_tokens_decoder()
+    return {token.content: id for id, token in added.items() if vocabulary.is_special_token(id)}
+
+
 def json_constraint(tokenizer: tokenizers.Tokenizer, schema: Any, end_tokens: Sequence[int] = ()) -> Constraint:
     """The constraint of one answer; see :func:`answer_format`.
 

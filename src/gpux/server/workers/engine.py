@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gpux.errors import CancelledError, ChatTemplateError, GpuxError, InputError, RunError, UnsupportedError
+from gpux.inspect.chat_styles import ThinkingSwitch, thinking_switch
+from gpux.inspect.chat_template import chosen
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.chat.tools.chosen import Parts
@@ -350,6 +352,14 @@ def _parts(pipe: Pipeline) -> Parts | None:
         return None
 
 
+def _switch(pipe: Pipeline) -> ThinkingSwitch | None:
+    """The variable of the chat template that decides about reasoning."""
+    if not isinstance(pipe, TextGenerationPipeline):
+        return None
+    source = chosen(pipe.chat_template.templates, tools=True)
+    return None if source is None else thinking_switch(source)
+
+
 def _templates(pipe: Pipeline) -> list[str]:
     """The sources of the chat templates."""
     return list(pipe.chat_template.templates.values()) if isinstance(pipe, TextGenerationPipeline) else []
@@ -361,6 +371,8 @@ def _outputs(pipe: Pipeline) -> dict[str, Any]:
         found["speech"] = speech
     if (parts := _parts(pipe)) is not None and parts.tools is not None:
         found["tools"] = parts.tools.family
+    if (switch := _switch(pipe)) is not None:
+        found["thinking"] = {"variable": switch.variable, "levels": list(switch.levels)}
     if labels := getattr(pipe, "labels", None):
         found["labels"] = list(labels)
     if isinstance(pipe, EncodingPipeline):

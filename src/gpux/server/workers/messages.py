@@ -160,7 +160,8 @@ class Ready(Message, tag="ready"):
     capabilities: list[str] = []
     #: what else APIs want to know: ``dimensions`` of vectors, ``labels``, ``prompts``, ``max_length`` of a text,
     #: ``whole_texts``: the repository is one of sentence-transformers; the family of ``tools``: ``hermes``, ``llama``,
-    #: ``mistral``, ``phi``, ``gemma`` or ``harmony``
+    #: ``mistral``, ``phi``, ``gemma`` or ``harmony``; of ``thinking`` the ``variable`` of the chat template that
+    #: decides about it, and its ``levels``
     outputs: dict[str, Any] = {}
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 from gpux.errors import InputError, UnsupportedTaskError, UsageError
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.generation.base import GenerationPipeline
+from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.pipelines.options import check_names, option_specs
 from gpux.pipelines.text.encoding import EncodeOptions, EncodingPipeline
 from gpux.pipelines.text.late_interaction import LateInteractionPipeline, is_late_interaction
@@ -33,6 +34,7 @@ from gpux.server.workers.messages import (
     Tokenize,
     Tokenized,
 )
+from gpux.server.workers.parsing import for_template
 from gpux.server.workers.tasks import Tasks, needs
 
 
@@ -162,8 +164,10 @@ def _detokenize(tasks: Tasks, request: Detokenize, account: Account) -> Detokeni
 def _count(tasks: Tasks, request: Count, account: Account) -> Counted:
     pipe = tasks.opened
     if isinstance(pipe, GenerationPipeline):
-        call = pipe.resolve(checked_options(pipe, request.options))
-        counts = [len(prompt.ids) for prompt in pipe.preprocess(request.inputs, call)]
+        options, inputs = checked_options(pipe, request.options), request.inputs
+        if isinstance(pipe, TextGenerationPipeline) and all(isinstance(item, list) for item in inputs):
+            inputs, _, _ = for_template(pipe, inputs, options)
+        counts = [len(prompt.ids) for prompt in pipe.preprocess(inputs, pipe.resolve(options))]
     else:
         texts = [_as_text(item, index) for index, item in enumerate(request.inputs)]
         tokenizer = _tokenizer(pipe)

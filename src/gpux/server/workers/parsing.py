@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from gpux.errors import InputError, UsageError
+from gpux.inspect.chat_styles import opened
 from gpux.pipelines.chat.messages import schemas
 from gpux.pipelines.chat.tools.chosen import Parts, names_of
 from gpux.pipelines.chat.tools.events import Answer, CallArguments, CallBegun, CallEnded, Content, Event, Reasoning
 from gpux.pipelines.chat.tools.grammar import call_format
 from gpux.pipelines.chat.tools.parser import Parser
-from gpux.pipelines.chat.tools.styles import opened
 from gpux.pipelines.generation.base import GenerationPipeline
+from gpux.pipelines.generation.structured import special_tokens
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
-from gpux.server.workers.messages import Generate, Parsing, Part, Piece, Sequence, ToolCall
+from gpux.server.workers import messages
+from gpux.server.workers.messages import Generate, Parsing, Part, Piece, ToolCall
 
 #: Length of the ids of calls that Mistral's templates accept.
 _MISTRAL_ID = 9
@@ -27,6 +29,32 @@ def parts_of(pipe: TextGenerationPipeline, template: str | None = None, *, tools
     """How the answers of a pipeline are taken apart."""
     added = pipe.tokenizer.backend.get_added_tokens_decoder().values()
     return Parts.of(pipe.chat_template.choose(template, tools=tools), {token.content for token in added})
+
+
+def for_template(
+    pipe: TextGenerationPipeline, inputs: Sequence[Any], options: Mapping[str, Any]
+) -> tuple[list[Any], list[dict[str, Any]], Parts]:
+    """Chats as the template reads them, their tools, and how the answers are taken apart.
+
+    Args:
+        pipe: the model's.
+        inputs: lists of messages.
+        options: of the pipeline's call, with ``tools``.
+
+    Raises:
+        UsageError: the model's chat template reads no tools.
+    """
+    tools = schemas(options.get("tools")) or []
+    parts = parts_of(pipe, tools=bool(tools))
+    if tools and parts.tools is None:
+        raise UsageError(
+            "tools are not read by this model's chat template",
+            hint="Describe them in a message, or use a model whose chat template has tools.",
+            param="tools",
+        )
+    if not tools:
+        parts = replace(parts, tools=None)
+    return [_with_names(item, parts) for item in inputs], tools, parts
 
 
 class Parsed:
@@ -53,25 +81,14 @@ class Parsed:
             return
         if parsing.choice == "none":
             self.options.pop("tools", None)
-        tools = schemas(self.options.get("tools")) or []
-        parts = parts_of(pipe, tools=bool(tools))
-        if tools and parts.tools is None:
-            raise UsageError(
-                "tools are not read by this model's chat template",
-                hint="Describe them in a message, or use a model whose chat template has tools.",
-                param="tools",
-            )
-        if not tools:
-            if parsing.choice in ("required", "function"):
-                raise UsageError("tool_choice needs tools", hint="Add them, or omit it.", param="tool_choice")
-            parts = replace(parts, tools=None)
-        self.inputs = [_for_template(item, parts) for item in self.inputs]
+        self.inputs, tools, parts = for_template(pipe, self.inputs, self.options)
+        if not tools and parsing.choice in ("required", "function"):
+            raise UsageError("tool_choice needs tools", hint="Add them, or omit it.", param="tool_choice")
         prompts = [
             pipe.prompt_text(item, **self.options) if parts.reasoning is not None else "" for item in self.inputs
         ]
-        special = _special(pipe)
         if tools:
-            self._constrain(parts, tools, parsing, special, opened(prompts[0], parts.reasoning) if prompts else False)
+            self._constrain(pipe, parts, tools, parsing, bool(prompts) and opened(prompts[0], parts.reasoning))
         names = names_of(tools)
         for place, prompt in enumerate(prompts):
             for number in range(place * copies, (place + 1) * copies):
@@ -82,20 +99,21 @@ class Parsed:
 
     def _constrain(
         self,
+        pipe: TextGenerationPipeline,
         parts: Parts,
         tools: list[dict[str, Any]],
         parsing: Parsing,
-        special: Mapping[str, int],
         in_reasoning: bool,
     ) -> None:
         """Enforce calls where one is required; and where an answer has a format, either that or calls."""
         wanted = self.options.get("response_format")
         forced = parsing.choice in ("required", "function")
         if forced or (isinstance(wanted, Mapping) and wanted.get("type") != "text"):
+            ends = pipe.resolve(self.options).options.eos_token_ids
             self.options["response_format"] = call_format(
                 parts,
                 tools,
-                special.get,
+                special_tokens(pipe.tokenizer.backend, ends).get,
                 function=parsing.function if parsing.choice == "function" else None,
                 parallel=parsing.parallel,
                 in_reasoning=in_reasoning,
@@ -120,7 +138,7 @@ class Parsed:
             if (parser := self._parsers.get(number)) is not None and (events := parser.finish()):
                 yield self._with(Piece(id, number, ""), events)
 
-    def ended(self, number: int, one: Sequence) -> Sequence:
+    def ended(self, number: int, one: messages.Sequence) -> messages.Sequence:
         """A sequence with its parts."""
         if self._parsers.get(number) is None:
             return one
@@ -153,17 +171,12 @@ def _part(event: Event) -> Part:
             return Part("end", raw, index, complete=complete)
 
 
-def _special(pipe: TextGenerationPipeline) -> dict[str, int]:
-    added = pipe.tokenizer.backend.get_added_tokens_decoder()
-    return {token.content: id for id, token in added.items() if token.special}
-
-
-def _for_template(messages: list[Any], parts: Parts) -> list[Any]:
+def _with_names(chat: list[Any], parts: Parts) -> list[Any]:
     """Messages with what templates read besides: the name of a result's tool, and Mistral's ids of calls."""
     names: dict[str, str] = {}
     found = []
     short = parts.tools is not None and parts.tools.family == "mistral"
-    for place, message in enumerate(messages):
+    for place, message in enumerate(chat):
         if not isinstance(message, dict):
             raise InputError(f"message {place} is not a dict", index=place)
         one = dict(message)

@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpux.pipelines.chat.tools.harmony import HarmonyParser
-from gpux.pipelines.chat.tools.parser import AnswerParser, Parser
-from gpux.pipelines.chat.tools.styles import (
+from gpux.inspect.chat_styles import (
     HARMONY,
     ReasoningStyle,
     ToolStyle,
@@ -17,6 +15,8 @@ from gpux.pipelines.chat.tools.styles import (
     reasoning_style,
     tool_style,
 )
+from gpux.pipelines.chat.tools.harmony import HarmonyParser
+from gpux.pipelines.chat.tools.parser import AnswerParser, Parser
 
 
 @dataclass(frozen=True)

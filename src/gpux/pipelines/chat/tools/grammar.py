@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpux.errors import UsageError
+from gpux.inspect.chat_styles import ToolStyle
 from gpux.pipelines.chat.tools.chosen import Parts
-from gpux.pipelines.chat.tools.styles import ToolStyle
 
 #: Calls of one answer at most; an uncertain model could begin calls forever.
 MOST_CALLS = 16

@@ -13,6 +13,7 @@ import string
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+from gpux.inspect.chat_styles import GEMMA, ReasoningStyle, ToolStyle
 from gpux.pipelines.chat.tools.events import (
     CallArguments,
     CallBegun,
@@ -23,7 +24,6 @@ from gpux.pipelines.chat.tools.events import (
 )
 from gpux.pipelines.chat.tools.python_calls import python_calls
 from gpux.pipelines.chat.tools.scanning import CallReader, JsonScanner
-from gpux.pipelines.chat.tools.styles import GEMMA, ReasoningStyle, ToolStyle
 
 _NAME = re.compile(r"[\w.\-]+")
 _MISTRAL_HEAD = re.compile(r"([\w.\-]+)\s*(?:\[CALL_ID\]\s*\w+\s*)?(?:\[ARGS\])?\s*(?=\{)")

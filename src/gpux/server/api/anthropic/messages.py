@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from gpux.errors import GpuxError, UsageError
+from gpux.errors import GpuxError
 from gpux.server.api.anthropic.content import InputMessage, TextBlock, conversation
 from gpux.server.api.anthropic.counts import counted
 from gpux.server.api.anthropic.errors import REQUEST_ID, error_body, request_id, status_of
+from gpux.server.api.anthropic.tools import CHOICE, TOOLS, Thinking, Tool, ToolChoice, put_tools, wanted_thinking
 from gpux.server.api.endpoint import Call
 from gpux.server.api.openai.chat import TASKS
 from gpux.server.api.openai.generation import BEGIN, options_of, prepared
@@ -31,18 +32,12 @@ from gpux.server.api.openai.parameters import (
     supported,
 )
 from gpux.server.api.openai.replies import Replies
+from gpux.server.api.openai.thinking import think
 from gpux.server.http import event_stream, json_response, until_disconnected
+from gpux.server.models import Loaded
 from gpux.server.security.redaction import public
 from gpux.server.workers import messages as worker
-from gpux.server.workers.messages import Generate, Piece
-
-_NO_TOOLS = "describe the tools in a message, and request their arguments by `output_config.format`"
-
-
-class Thinking(msgspec.Struct):
-    """``thinking``."""
-
-    type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+from gpux.server.workers.messages import Generate, Part, Piece
 
 
 class OutputFormat(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,6 +74,9 @@ class MessagesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     top_k: Annotated[Whole | None, supported("sample among this number of tokens; 0: all")] = None
     stream: Annotated[bool | None, supported("server-sent events; see [Events](#events)")] = None
     output_config: Annotated[OutputConfig | None, supported("`format`: a JSON schema, enforced token by token")] = None
+    tools: Annotated[list[Tool] | None, supported(TOOLS)] = None
+    tool_choice: Annotated[ToolChoice | None, supported(CHOICE)] = None
+    thinking: Annotated[Thinking | None, supported("see below; by default as the chat template has it")] = None
 
     metadata: Annotated[Any, ignored("not stored")] = None
     service_tier: Annotated[str | None, ignored("there is one tier", "auto", "standard_only")] = None
@@ -88,11 +86,8 @@ class MessagesRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     diagnostics: Annotated[Any, ignored("answers have none")] = None
     user_profile_id: Annotated[str | None, ignored("not stored")] = None
     workspace_id: Annotated[str | None, ignored("not stored")] = None
-    thinking: Annotated[Thinking | None, ignored("only `disabled` is accepted")] = None
 
     container: Annotated[Any, refused("no tool runs on the server")] = None
-    tools: Annotated[Any, refused(_NO_TOOLS, [])] = None
-    tool_choice: Annotated[Any, refused(_NO_TOOLS, {"type": "none"}, {"type": "auto"})] = None
 
     # Not of Anthropic's API
     seed: Annotated[Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None, extension("as of chats")] = None
@@ -105,13 +100,17 @@ async def messages(call: Call) -> Response:
     """Answer a conversation."""
     body: MessagesRequest = call.body
     check(body)
-    if body.thinking is not None and body.thinking.type != "disabled":
-        raise UsageError(
-            "thinking is not supported", hint="Set what the template knows with chat_template_kwargs.", param="thinking"
-        )
-    prompt = plain(conversation(body.system, body.messages))
-    request = Generate(0, [prompt], _options(body))
-    replies = Replies(call.core, body.model, TASKS, request, prepared, "messages", body.__struct_fields__)
+    prompt, options = plain(conversation(body.system, body.messages)), _options(body)
+    parsing = put_tools(options, body.tools, body.tool_choice)
+    wanted = wanted_thinking(body.thinking)
+
+    def prepare(loaded: Loaded, request: Generate) -> None:
+        prepared(loaded, request)
+        if wanted is not None:
+            think(loaded, request.options, wanted, param="thinking")
+
+    request = Generate(0, [prompt], options, parsing=parsing)
+    replies = Replies(call.core, body.model, TASKS, request, prepare, "messages", body.__struct_fields__)
     answer = _Answer(body)
     streams = False
     try:
@@ -120,8 +119,9 @@ async def messages(call: Call) -> Response:
         else:
             await until_disconnected(call.request, replies.begin(BEGIN))
             # The first event has the tokens of the prompt, and replies have them at their end.
-            kept = body.chat_template_kwargs
-            read = await until_disconnected(call.request, counted(call.core, body.model, prompt, kept))
+            read = await until_disconnected(
+                call.request, counted(call.core, body.model, prompt, request.options, parsing)
+            )
             streams = True
             response = event_stream(_events(replies, answer, read), replies.close, on_error=_error_event)
         response.headers[REQUEST_ID] = request_id()
@@ -160,17 +160,58 @@ async def _whole(replies: Replies, answer: _Answer) -> Response:
 
 async def _events(replies: Replies, answer: _Answer, read: int) -> AsyncIterator[bytes]:
     yield _sent({"type": "message_start", "message": answer.message([], _usage(read, 0))})
-    yield _sent({"type": "content_block_start", "index": 0, "content_block": _block("")})
     yield _sent({"type": "ping"})
+    blocks = _Blocks()
     async for reply in replies:
         if isinstance(reply, Piece):
-            delta = {"type": "text_delta", "text": reply.text}
-            yield _sent({"type": "content_block_delta", "index": 0, "delta": delta})
+            found = b"".join(_sent(event) for part in reply.parts for event in blocks.add(part))
+            if found:
+                yield found
             continue
         [one] = reply.sequences
-        yield _sent({"type": "content_block_stop", "index": 0})
+        for event in blocks.end():
+            yield _sent(event)
         yield _sent({"type": "message_delta", "delta": answer.stopped(one), "usage": _usage_of(one)})
         yield _sent({"type": "message_stop"})
+
+
+class _Blocks:
+    """The events of the blocks of a message; one block is open at a time."""
+
+    def __init__(self) -> None:
+        self._index = -1  #: of the last block
+        self._kind: str | None = None  #: of the open one
+
+    def add(self, part: Part) -> Iterator[dict[str, Any]]:
+        """More of the answer."""
+        if part.kind == "call":
+            yield from self._begin("tool_use", _use(part.id, part.name, {}))
+        elif part.kind == "arguments":
+            yield self._delta({"type": "input_json_delta", "partial_json": part.text})
+        elif part.kind == "end":
+            yield from self.end()
+        elif part.kind == "reasoning":
+            if self._kind != "thinking":
+                yield from self._begin("thinking", _thought(""))
+            yield self._delta({"type": "thinking_delta", "thinking": part.text})
+        else:
+            if self._kind != "text":
+                yield from self._begin("text", _block(""))
+            yield self._delta({"type": "text_delta", "text": part.text})
+
+    def end(self) -> Iterator[dict[str, Any]]:
+        """The open block, if there is one, has ended."""
+        if self._kind is not None:
+            self._kind = None
+            yield {"type": "content_block_stop", "index": self._index}
+
+    def _begin(self, kind: str, block: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from self.end()
+        self._kind, self._index = kind, self._index + 1
+        yield {"type": "content_block_start", "index": self._index, "content_block": block}
+
+    def _delta(self, delta: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
 
 class _Answer:
@@ -182,7 +223,9 @@ class _Answer:
 
     def whole(self, one: worker.Sequence) -> dict[str, Any]:
         """The message after its end."""
-        content = [_block(one.text)] if one.text else []
+        content = [_thought(one.reasoning)] if one.reasoning else []
+        content += [_block(one.text)] if one.text else []
+        content += [_use(made.id, made.name, _object(made.arguments)) for made in one.calls]
         return {**self.message(content, _usage_of(one)), **self.stopped(one)}
 
     def message(self, content: list[Any], usage: dict[str, Any]) -> dict[str, Any]:
@@ -204,6 +247,8 @@ class _Answer:
         if one.finish_reason in ("length", "deadline"):
             full = one.finish_reason == "length" and one.tokens < self._body.max_tokens
             reason = "model_context_window_exceeded" if full else "max_tokens"
+        elif one.calls:
+            reason = "tool_use"
         elif one.finish_reason == "stop" and one.stopped_by in (self._body.stop_sequences or ()):
             reason, text = "stop_sequence", one.stopped_by
         return {"stop_reason": reason, "stop_sequence": text}
@@ -213,8 +258,27 @@ def _block(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
+def _thought(text: str) -> dict[str, Any]:
+    """Reasoning, without a signature, as nothing is checked when it is sent back."""
+    return {"type": "thinking", "thinking": text, "signature": ""}
+
+
+def _use(id: str, name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A call, with an id as clients know them."""
+    return {"type": "tool_use", "id": f"toolu_{id.removeprefix('call_')}", "name": name, "input": value}
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    """The input of a call; empty where the limit of tokens has cut it."""
+    try:
+        return msgspec.json.decode(arguments, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
 def _usage_of(one: worker.Sequence) -> dict[str, Any]:
-    return _usage(one.prompt_tokens, one.tokens, one.cached_tokens)
+    details = {"thinking_tokens": one.reasoning_tokens}
+    return _usage(one.prompt_tokens, one.tokens, one.cached_tokens) | {"output_tokens_details": details}
 
 
 def _usage(read: int, written: int, cached: int = 0) -> dict[str, Any]:

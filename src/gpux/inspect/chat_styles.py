@@ -94,6 +94,40 @@ def is_harmony(template: str) -> bool:
     return "<|channel|>" in template
 
 
+@dataclass(frozen=True)
+class ThinkingSwitch:
+    """The variable of a chat template that decides about reasoning."""
+
+    variable: str
+    levels: tuple[str, ...] = ()  #: its values; none: it is a bool
+
+
+_SWITCHES = ("enable_thinking", "thinking", "reasoning")
+_LEVELS = ThinkingSwitch("reasoning_effort", ("low", "medium", "high"))
+_CODE = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
+_TEXTS = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+
+
+def thinking_switch(template: str) -> ThinkingSwitch | None:
+    """The switch of a template; None if it has none.
+
+    Args:
+        template: jinja2 source.
+    """
+    code = " ; ".join(_TEXTS.sub("''", block) for block in _CODE.findall(template))
+    for name in _SWITCHES:
+        if _is_given(code, name):
+            return ThinkingSwitch(name)
+    return _LEVELS if _is_given(code, _LEVELS.variable) else None
+
+
+def _is_given(code: str, name: str) -> bool:
+    """Whether code reads a variable that it does not set itself, unless where nobody else has."""
+    if not re.search(rf"(?<![\w.]){name}\b(?!\s*=[^=])", code):
+        return False
+    return re.search(rf"\bset\s+{name}\b", code) is None or re.search(rf"\b{name}\s+is\s", code) is not None
+
+
 def opened(prompt: str, style: ReasoningStyle | None) -> bool:
     """Whether a prompt ends within reasoning, so that the answer begins there."""
     return style is not None and prompt.rstrip().endswith(style.opens)
