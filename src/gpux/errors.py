@@ -59,7 +59,7 @@
     │   ├── BusyError              the model's queue, or the memory of its KV caches, is full
     │   ├── OverloadedError        the machine cannot take the model now
     │   ├── DoesNotFitError        the machine can never take the model
-    │   ├── DeadlineError          the answer took longer than the server allows
+    │   ├── DeadlineError          an answer, or a load, took longer than the server allows
     │   ├── SlowReaderError        the client did not read the pieces of its answer
     │   ├── WorkerDiedError        the process of a model ended
     │   └── AddressError           the server cannot listen on its address
@@ -618,7 +618,7 @@ class DoesNotFitError(ServerError):
 
 
 class DeadlineError(ServerError):
-    """The answer was not complete within the server's ``request_timeout``."""
+    """The answer was not complete, or the model not open, within the limits of the server."""
 
     code = "deadline"
     http_status = 504

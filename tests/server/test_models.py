@@ -13,7 +13,15 @@ from typing import Any
 import psutil
 import pytest
 
-from gpux.errors import BusyError, DoesNotFitError, GpuxError, OverloadedError, UsageError, WorkerDiedError
+from gpux.errors import (
+    BusyError,
+    DeadlineError,
+    DoesNotFitError,
+    GpuxError,
+    OverloadedError,
+    UsageError,
+    WorkerDiedError,
+)
 from gpux.server import models as module
 from gpux.server.models import Loaded, Models
 from gpux.server.settings import ServerSettings
@@ -148,6 +156,26 @@ def test_a_failed_load_gives_its_error_to_everyone_who_waits_and_is_tried_again(
             await request()
 
     assert play(tmp_path, scenario, models=("org/broken",)).load_failures["org/broken"] == 3
+
+
+def test_a_load_that_hangs_is_ended_with_its_process_and_can_be_tried_again(filled_home: Path) -> None:
+    async def scenario(models: Models) -> None:
+        slot = models._slot(models.find(EMBEDDER))
+        loads = [spawn(models.load(EMBEDDER)) for _ in range(2)]
+        await until(lambda: slot.starting is not None)
+        pid = slot.starting.pid if slot.starting is not None else 0
+        os.kill(pid, signal.SIGSTOP)
+        for load in loads:
+            with pytest.raises(DeadlineError, match=r"tests/embedder was not open within 0\.5 s") as caught:
+                await load
+        assert "--open-timeout" in (caught.value.hint or "")
+        assert phase(models, EMBEDDER) == "failed" and not psutil.pid_exists(pid)
+        object.__setattr__(models._settings, "open_timeout", math.inf)
+        await models.load(EMBEDDER)
+        assert phase(models, EMBEDDER) == "loaded"
+
+    stats = play(filled_home, scenario, open_timeout=0.5)
+    assert (stats.load_failures[EMBEDDER], stats.loads[EMBEDDER]) == (1, 1)
 
 
 def test_a_process_that_dies_ends_its_requests_and_comes_back_until_it_died_too_often(

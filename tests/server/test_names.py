@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import replace
@@ -66,8 +67,9 @@ def test_a_local_model_is_found_by_its_path_and_by_the_name_of_its_folder(
         assert names.find(name) == model
     assert [one.name for one in names.listing()] == ["small"]
     other = put(tmp_path, str(tmp_path / "other" / "small"), scheme="local")
-    with pytest.raises(ModelNotFoundError):
+    with pytest.raises(ModelNotFoundError, match="2 stored models are in folders that are named 'small'") as caught:
         names.find("small")
+    assert caught.value.details["near"] == [model.id, other.id]
     assert names.find("./other/small") == other
     assert [one.name for one in names.listing()] == [str(tmp_path / "models/small"), str(tmp_path / "other/small")]
 
@@ -139,6 +141,27 @@ def test_a_new_model_is_found_although_the_store_was_just_read(tmp_path: Path) -
     names = Names(tmp_path)
     names.listing()
     model = put(tmp_path, "org/name")
+    assert names.find("org/name") == model
+
+
+def test_an_entry_of_the_list_is_found_although_the_store_was_just_read(tmp_path: Path) -> None:
+    names = Names(tmp_path)
+    names.listing()
+    model = put(tmp_path, str(tmp_path / "small"), scheme="local")
+    assert (names.listed("small").name, names.listed("small").model) == ("small", model)
+
+
+def test_two_records_in_the_same_moment_are_both_seen(names: Names, tmp_path: Path) -> None:
+    """The second one, of what the name stands for, leaves the folder with the time of the first."""
+    model = put(tmp_path, "org/name")
+    (folder,) = (tmp_path / "refs/hf").iterdir()
+    (folder / "default.json").rename(tmp_path / "kept.json")
+    moment = time.time_ns()
+    os.utime(folder, ns=(moment, moment))
+    assert [one.default for one in names.listing()] == [False]
+    (tmp_path / "kept.json").rename(folder / "default.json")
+    os.utime(folder, ns=(moment, moment))
+    assert [one.default for one in names.listing()] == [True]
     assert names.find("org/name") == model
 
 

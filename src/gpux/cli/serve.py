@@ -83,6 +83,13 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
     show_default=True,
     help="Time that a request waits for memory for its model.",
 )
+@click.option(
+    "--open-timeout",
+    type=Duration(never=True),
+    default="10m",
+    show_default=True,
+    help="Time that a model has to open before its process is ended; -1: no limit.",
+)
 @click.option("--max-body", type=Size(), default="32MiB", show_default=True, help="Size of one request.")
 @click.option("--max-pixels", type=click.IntRange(min=1), default=64 << 20, show_default=True, help="Of one picture.")
 @click.option("--max-seconds", type=Duration(), default="1h", show_default=True, help="Length of one sound.")

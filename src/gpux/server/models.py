@@ -256,6 +256,14 @@ class Models:
         """
         return self._names.find(name, tasks)
 
+    def listed(self, name: str) -> Listed:
+        """The entry of the list for the variant that a name stands for. Safe to use from any thread.
+
+        Raises:
+            ModelNotFoundError, CorruptFileError: see :meth:`find`.
+        """
+        return self._names.listed(name)
+
     def get(self, name: str) -> StoredModel | None:
         """The stored variant that a name stands for, or None; for lists of many names. Safe to use from any thread."""
         return self._names.get(name)
@@ -616,7 +624,15 @@ class Models:
         slot.starting = worker
         progress = asyncio.create_task(self._report_progress(slot))
         try:
-            await worker.ready()
+            async with asyncio.timeout(None if math.isinf(settings.open_timeout) else settings.open_timeout):
+                await worker.ready()
+        except TimeoutError:
+            raise DeadlineError(
+                f"{slot.name} was not open within {settings.open_timeout:g} s",
+                hint="Open it with `gpux run` on the server's machine, or give the server a longer --open-timeout.",
+                model=slot.name,
+                should_retry=False,
+            ) from None
         finally:
             progress.cancel()
         slot.load_seconds = time.monotonic() - began

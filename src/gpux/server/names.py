@@ -135,6 +135,17 @@ class Names:
             self._found[key] = found
             return found
 
+    def listed(self, name: str) -> Listed:
+        """The entry of the list for the variant that a name stands for.
+
+        Raises:
+            ModelNotFoundError, CorruptFileError: see :meth:`find`.
+        """
+        with self._lock:
+            found = self.find(name)
+            entry = next((one for one in self.listing() if one.model.path == found.path), None)
+            return entry or _listed(self.name_of(found), found, False, None)  # it has just been replaced or removed
+
     def get(self, name: str) -> StoredModel | None:
         """The stored variant that a name stands for, where :meth:`find` would give one; cheap for unknown names."""
         with self._lock:
@@ -168,11 +179,16 @@ class Names:
     def _readings(self, ref: ModelRef) -> Iterator[ModelRef]:
         """The reference, then the local model whose folder has the name."""
         yield ref
-        if ref.scheme == "hf" and "/" not in ref.id:
-            ids = {model.id for model in self._models_read() if model.manifest.scheme == "local"}
-            named = [id for id in ids if Path(id).name == ref.id]
-            if len(named) == 1:
-                yield replace(ref, scheme="local", id=named[0])
+        named = self._folders_named(ref)
+        if len(named) == 1:
+            yield replace(ref, scheme="local", id=named[0])
+
+    def _folders_named(self, ref: ModelRef) -> list[str]:
+        """The ids of local models whose folder has the name."""
+        if ref.scheme != "hf" or "/" in ref.id:
+            return []
+        ids = {model.id for model in self._models_read() if model.manifest.scheme == "local"}
+        return sorted(id for id in ids if Path(id).name == ref.id)
 
     def _of_task(self, name: str, models: list[StoredModel], ref: ModelRef, tasks: Sequence[str]) -> StoredModel:
         wanted = {canonical(task) for task in tasks}
@@ -212,6 +228,13 @@ class Names:
         except InvalidReferenceError:
             hint += "The list of models shows the names."
         else:
+            if len(folders := self._folders_named(ref)) > 1:
+                return ModelNotFoundError(
+                    f"{len(folders)} stored models are in folders that are named {ref.id!r}",
+                    hint="Name one by its path, as the list of models has it.",
+                    model=name,
+                    near=folders,
+                )
             hint += f"`gpux pull {ref}` stores it"
             hint += ", and so does a server that runs with --allow-pull." if ref.scheme == "hf" else "."
         return ModelNotFoundError(
@@ -290,7 +313,8 @@ class Names:
         refs = [path for path in self._reference_folders() if path is not None]
         for path in refs:
             if (changed := _changed(path)) is not None:
-                new[path] = _Folder(changed)
+                settled = _settled(changed)
+                new[path] = _Folder(settled if settled >= 0 else -time.time_ns())  # equal to no other time
         self._checked = now
         if new == old:
             return

@@ -37,6 +37,7 @@ class ServerSettings:
     max_queue: int = 512  #: requests of one model that wait or run
     max_loads: int = 64  #: models that wait for memory at the same time
     load_timeout: float = 60.0  #: for memory to become free for a model
+    open_timeout: float = 600.0  #: for a model's process to open it; infinity: no limit
     batch_wait: float = 0.003  #: that a request waits for others to share its batch
     max_rows: int = 8  #: sequences of one model that are generated at the same time
     cache_bytes: int | None = None  #: of the KV caches of one model; None: by the memory that is available

@@ -37,8 +37,8 @@ def _found(models: Models, name: str) -> dict[str, Any]:
     names = _names(models)
     if name in names:
         return _model(name, names[name])
-    path = models.find(name).path
-    return next(_model(listed, names[listed]) for listed in names if names[listed].model.path == path)
+    listed = models.listed(name)
+    return _model(listed.name, listed)
 
 
 def _model(name: str, listed: Listed) -> dict[str, Any]:
