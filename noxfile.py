@@ -143,6 +143,13 @@ def clients(session: nox.Session) -> None:
 
 
 @nox.session
+def postgres(session: nox.Session) -> None:
+    """The tests of the database of conversations on a PostgreSQL server of Debian's package, started for them."""
+    session.install("-e", ".[postgres]", *_group("test"))
+    session.run("pytest", "-m", "not sqlite", "tests/chat/database", *session.posargs, env={"GPUX_TEST_POSTGRES": "1"})
+
+
+@nox.session
 def server_fuzz(session: nox.Session) -> None:
     """Send requests written from the OpenAPI document by schemathesis, 5,000 of any bytes and 500 of any JSON."""
     session.install("-e", ".", *_group("test"), *_group("fuzz"))

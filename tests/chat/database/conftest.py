@@ -1,28 +1,34 @@
-"""A database of its own for each test: a file of SQLite, or one on the PostgreSQL server of ``GPUX_TEST_POSTGRES``."""
+"""A database of its own for each test: a file of SQLite, or on a PostgreSQL server."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from gpux.chat.database import open_database
 from gpux.chat.database.database import Database
 from gpux.system.settings import Settings
+from tests.chat.database.access import opened
+from tests.chat.database.postgresql import PostgresServer
 
-#: URL of the server's database ``postgres``, whose user may create databases.
-SERVER = "GPUX_TEST_POSTGRES"
+#: Set by `./dev postgres`: the databases are on a PostgreSQL server, which is started for the tests.
+ON_SERVER = "GPUX_TEST_POSTGRES"
 
 
-async def _on_server(statement: str) -> None:
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    with PostgresServer() as running:
+        yield running
+
+
+async def on_server(server: PostgresServer, statement: str) -> None:
     import asyncpg
 
-    connection = await asyncpg.connect(os.environ[SERVER])
+    connection = await asyncpg.connect(server.url)
     try:
         await connection.execute(statement)
     finally:
@@ -35,29 +41,24 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
+def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """Of an empty database."""
-    if SERVER not in os.environ:
+    if ON_SERVER not in os.environ:
         yield f"sqlite:///{tmp_path / 'test.db'}"
         return
+    server: PostgresServer = request.getfixturevalue("server")
     name = f"gpux_{secrets.token_hex(6)}"
-    asyncio.run(_on_server(f"CREATE DATABASE {name}"))
-    yield os.environ[SERVER].rpartition("/")[0] + f"/{name}"
-    asyncio.run(_on_server(f"DROP DATABASE {name} WITH (FORCE)"))
+    asyncio.run(on_server(server, f"CREATE DATABASE {name}"))
+    yield server.url.removesuffix("postgres") + name
+    asyncio.run(on_server(server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-@asynccontextmanager
-async def opened(url: str, settings: Settings, flush_ms: int = 250) -> AsyncIterator[Database]:
-    database = await open_database(url, settings, flush_ms=flush_ms)
-    try:
-        yield database
-    finally:
-        await database.aclose()
+Using = Callable[[Callable[[Database], Awaitable[None]]], None]
 
 
 @pytest.fixture
-def using(url: str, settings: Settings) -> Callable[[Callable[[Database], Awaitable[None]]], None]:
-    """Runs a test's coroutine with the database."""
+def using(url: str, settings: Settings) -> Using:
+    """Runs a test's coroutine with the database, which waits a moment only for locks."""
 
     def run(test: Callable[[Database], Awaitable[None]]) -> None:
         async def main() -> None:

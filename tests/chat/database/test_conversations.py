@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 
 from gpux.chat.database.database import Database
 from gpux.chat.values import Image
 from gpux.errors import ConversationAccessError, ConversationNotFoundError, InputError, UsageError
+from tests.chat.database.conftest import Using
 
-Using = Callable[[Callable[[Database], Awaitable[None]]], None]
 PNG = Image(data=b"\x89PNG\r\n\x1a\n" + bytes(range(256)), media_type="image/png")
 GIF = Image(data=b"GIF89a", media_type="image/gif")
 

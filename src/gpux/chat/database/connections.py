@@ -27,13 +27,13 @@ class Connections:
     """The connections to one database, of one event loop.
 
     Readers see the last committed state and wait for nobody. SQLite allows one writer: writers of this process wait for
-    each other here, in their order, and for those of other processes up to :data:`~gpux.chat.database.failures.WAIT`
-    seconds.
+    each other here, in their order, and for those of other processes up to ``wait`` seconds.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, wait: float = WAIT) -> None:
         self.address = address
-        self._engine = _engine(address)
+        self._wait = wait
+        self._engine = _engine(address, wait)
         self._writing = self._engine.execution_options(**{_WRITES: True})
         self._writer = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -49,7 +49,7 @@ class Connections:
         Raises:
             DatabaseError: the database cannot be read.
         """
-        with database_errors(self.address):
+        with database_errors(self.address, self._wait):
             async with self._engine.connect() as connection:
                 return await connection.run_sync(work)
 
@@ -68,7 +68,7 @@ class Connections:
         return await asyncio.shield(task)
 
     async def _write(self, work: Work[T]) -> T:
-        with database_errors(self.address):
+        with database_errors(self.address, self._wait):
             if not self.is_sqlite:
                 return await self._transaction(work)
             async with self._writer:
@@ -95,6 +95,12 @@ def insert_into(connection: Connection, table: Table) -> Any:
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
+def lock_table(connection: Connection, table: Table) -> None:
+    """Let no other transaction write the table before this one ends; SQLite's transactions of writers do that alone."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+
+
 def create_file(address: Address) -> None:
     """Create the file of SQLite, readable for this user only: it has private conversations.
 
@@ -114,17 +120,17 @@ def create_file(address: Address) -> None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _engine(address: Address) -> AsyncEngine:
+def _engine(address: Address, wait: float) -> AsyncEngine:
     if address.path is None:
-        return _postgresql_engine(address)
-    made = create_async_engine(address.url, pool_size=4, max_overflow=4, connect_args={"timeout": WAIT})
+        return _postgresql_engine(address, wait)
+    made = create_async_engine(address.url, pool_size=4, max_overflow=4, connect_args={"timeout": wait})
     event.listen(made.sync_engine, "connect", _prepare_sqlite)
     event.listen(made.sync_engine, "begin", _begin_sqlite)
     return made
 
 
-def _postgresql_engine(address: Address) -> AsyncEngine:
-    limits = {"application_name": "gpux", "lock_timeout": f"{WAIT * 1000:.0f}"}
+def _postgresql_engine(address: Address, wait: float) -> AsyncEngine:
+    limits = {"application_name": "gpux", "lock_timeout": f"{wait * 1000:.0f}"}
     try:
         return create_async_engine(
             address.url,

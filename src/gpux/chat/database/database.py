@@ -7,6 +7,7 @@ from gpux.chat.database.answers import Answers
 from gpux.chat.database.connections import Connections, create_file
 from gpux.chat.database.conversations import Conversations
 from gpux.chat.database.export import to_json, to_markdown
+from gpux.chat.database.failures import WAIT
 from gpux.chat.database.images import Images
 from gpux.chat.database.model_records import ModelRecords
 from gpux.chat.database.provider_configs import ProviderConfigs
@@ -30,13 +31,14 @@ class Database:
         self.retention = Retention(connections)
 
     @classmethod
-    async def open(cls, url: str | None, settings: Settings, *, flush_ms: int = 250) -> Database:
+    async def open(cls, url: str | None, settings: Settings, *, flush_ms: int = 250, wait: float = WAIT) -> Database:
         """Open a database; create or migrate its tables where that is needed.
 
         Args:
             url: ``sqlite:///path``, ``postgresql://…``, or None for ``conversations.db`` in gpux's folder.
             settings: they have that folder.
             flush_ms: milliseconds between two writes of answers in progress.
+            wait: seconds to wait for another program that locks the database.
 
         Raises:
             UsageError: the URL is invalid.
@@ -48,7 +50,7 @@ class Database:
         """
         address = read_address(url, settings)
         create_file(address)
-        connections = Connections(address)
+        connections = Connections(address, wait)
         try:
             await prepare(connections)
         except BaseException:

@@ -15,17 +15,19 @@ from gpux.system.disk import free_bytes
 
 WAIT = 5.0  #: seconds to wait for a lock of another process
 _NEAR_FULL = 1 << 20  #: bytes; an error of writing on a disk with less is caused by that
-_OTHER = "Name another database, or repair this one."
+_LOCKED = "another program locked it for more than {:g} s"
+_OTHER = "Name another database, or restore this one from a copy."
 _REFUSED = "Make the file and its folder writable, or name another database."
 #: Class or whole SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html) -> what happened, hint.
 _STATES = {
     "25006": ("it is read-only", "Name the primary server of the database."),
     "28": ("it refuses the user or the password", "Correct the URL of the database, or set PGPASSWORD."),
     "3D": ("there is no such database", "Create it: createdb NAME"),
+    "42": ("its tables are not as gpux made them", _OTHER),
     "42501": ("the user may not do that", "GRANT ALL ON SCHEMA public TO the user of the URL."),
     "53300": ("it has too many connections", "Raise max_connections of the server, or close other programs."),
     "53": ("the server lacks memory or another resource", "Free it on the server, and try again."),
-    "55P03": (f"another program locked it for more than {WAIT:g} s", "Try again when that program has finished."),
+    "55P03": (_LOCKED, "Try again when that program has finished."),
     "57": ("the server ended the request", "Try again when the server runs."),
     "08": ("the connection broke", "Try again when the server runs."),
 }
@@ -33,8 +35,10 @@ _UNREACHABLE = "Start the server, or correct the URL of the database."
 
 
 @contextmanager
-def database_errors(address: Address) -> Iterator[None]:
+def database_errors(address: Address, wait: float = WAIT) -> Iterator[None]:
     """Map the errors of a block that uses the database; gpux errors and faults of the program pass unchanged.
+
+    ``wait`` is the number of seconds for which the connections wait for locks.
 
     Raises:
         DatabaseError: it is locked, read-only, damaged or not reachable.
@@ -45,18 +49,18 @@ def database_errors(address: Address) -> Iterator[None]:
     except GpuxError:
         raise
     except Exception as exc:
-        error = _typed(exc, address)
+        error = _typed(exc, address, wait)
         if error is None:
             raise
         raise error from exc
 
 
-def _typed(exc: Exception, address: Address) -> GpuxError | None:
+def _typed(exc: Exception, address: Address, wait: float) -> GpuxError | None:
     for cause in _causes(exc):
         if isinstance(cause, sqlite3.Error):
-            return _of_sqlite(cause, address)
+            return _of_sqlite(cause, address, wait)
         if isinstance(state := getattr(cause, "sqlstate", None), str):
-            return _of_postgresql(cause, state, address)
+            return _of_postgresql(cause, state, address, wait)
     if isinstance(exc, NoFreeConnectionError):
         return _error("all connections are in use", "Try again later.", address)
     if isinstance(exc, (OSError, InterfaceError, OperationalError)):
@@ -74,12 +78,12 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
         found = getattr(found, "orig", None) or found.__cause__
 
 
-def _of_sqlite(exc: sqlite3.Error, address: Address) -> GpuxError | None:
+def _of_sqlite(exc: sqlite3.Error, address: Address, wait: float) -> GpuxError | None:
     """By the primary result code (https://sqlite.org/rescode.html)."""
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         hint = "Try again when the other program has finished."
-        return _error(f"another program locked it for more than {WAIT:g} s", hint, address)
+        return _error(_LOCKED.format(wait), hint, address)
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return _error(f"it cannot be opened or written: {exc}", _REFUSED, address)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -89,17 +93,19 @@ def _of_sqlite(exc: sqlite3.Error, address: Address) -> GpuxError | None:
         return _full(exc, address)
     if code == sqlite3.SQLITE_IOERR:
         return _error(f"its disk fails: {exc}", _OTHER, address)
-    return None if code in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, 0) else _error(str(exc), _OTHER, address)
+    if code == sqlite3.SQLITE_ERROR:
+        return _error(f"its tables are not as gpux made them: {exc}", _OTHER, address)
+    return None if code in (sqlite3.SQLITE_CONSTRAINT, 0) else _error(str(exc), _OTHER, address)
 
 
-def _of_postgresql(exc: BaseException, state: str, address: Address) -> GpuxError | None:
+def _of_postgresql(exc: BaseException, state: str, address: Address, wait: float) -> GpuxError | None:
     if state == "53100":
         return _full(exc, address)
     for known in (state, state[:2]):
         if known in _STATES:
             what, hint = _STATES[known]
-            return _error(f"{what}: {_line(exc)}", hint, address, sqlstate=state)
-    return None if state[:2] in ("22", "23", "42") else _error(_line(exc), _OTHER, address, sqlstate=state)
+            return _error(f"{what.format(wait)}: {_line(exc)}", hint, address, sqlstate=state)
+    return None if state[:2] in ("22", "23") else _error(_line(exc), _OTHER, address, sqlstate=state)
 
 
 def _near_full(address: Address) -> bool:

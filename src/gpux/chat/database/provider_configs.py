@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select
 
-from gpux.chat.database.connections import Connections, insert_into
+from gpux.chat.database.connections import Connections, insert_into, lock_table
 from gpux.chat.database.tables import provider_config_history, provider_configs
 from gpux.chat.database.values import ProviderConfigVersion
 from gpux.chat.values import ProviderConfig
@@ -26,16 +26,14 @@ class ProviderConfigs:
         values = msgspec.structs.asdict(config) | {"default_models": list(config.default_models)}
 
         def work(connection: Connection) -> ProviderConfigVersion:
+            lock_table(connection, provider_configs)  # where there is no row yet, none can be locked
             by_name = provider_configs.c.name == config.name
-            present = connection.execute(select(provider_configs).where(by_name).with_for_update()).first()
-            known = None if present is None else _version(present)
-            if known is not None and known.config == config:
+            present = connection.execute(select(provider_configs).where(by_name)).first()
+            if present is not None and (known := _version(present)).config == config:
                 return known
-            stored = {
-                **values,
-                "version": 1 if known is None else known.version + 1,
-                "updated_at": datetime.now(UTC),
-            }
+            of_it = provider_config_history.c.name == config.name
+            newest = connection.execute(select(func.max(provider_config_history.c.version)).where(of_it)).scalar()
+            stored = {**values, "version": (newest or 0) + 1, "updated_at": datetime.now(UTC)}
             inserted = insert_into(connection, provider_configs).values(stored)
             connection.execute(inserted.on_conflict_do_update(index_elements=["name"], set_=stored))
             connection.execute(insert(provider_config_history).values(stored))
