@@ -112,6 +112,7 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
     show_default=True,
     help="Load the models again that were loaded when the server at this port ended.",
 )
+@click.option("--no-chat", is_flag=True, help="Serve no conversations: no chat providers, and no database of them.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json", "none"]),
@@ -154,11 +155,13 @@ def _settings(terminal: Terminal, refs: tuple[str, ...], options: dict[str, Any]
             f"the server needs {exc.name}, which is not installed", hint="Run `pip install 'gpux[server]'`."
         ) from exc
     format = options.pop("log_format")
+    without = frozenset({"chat"} if options.pop("no_chat") else ())
     return ServerSettings(
         models=refs,
         api_keys=options.pop("api_key_file"),
         cache_bytes=options.pop("cache_memory"),
         access_log=None if format == "none" else format,
+        without=without,
         gpux=terminal.settings,
         **options,
     )
@@ -224,7 +227,7 @@ def _serve(terminal: Terminal, settings: ServerSettings) -> None:
 def _screen(url: str, core: Core) -> list[str]:
     """What a person sees when the server has started."""
     from gpux.cli import figures
-    from gpux.server.app import APIS
+    from gpux.server.app import apis
 
     settings = core.settings
     listing = core.models.listing()
@@ -245,7 +248,9 @@ def _screen(url: str, core: Core) -> list[str]:
         )
     lines = [click.style(f"gpux serves on {url}", bold=True), ""]
     lines += _labelled("models", models)
-    lines += _labelled("APIs", [f"{api.name:<8} {url}{api.prefix}" for api in APIS if api.prefix.strip("/")])
+    shown = [api for api in apis(settings.without) if api.prefix.strip("/")]
+    width = max(len(api.name) for api in shown)
+    lines += _labelled("APIs", [f"{api.name:<{width}} {url}{api.prefix}" for api in shown])
     keys = "needed: Authorization: Bearer KEY" if settings.api_keys else "none needed; only this machine can connect"
     lines += _labelled("keys", [keys])
     lines += _labelled("try", [f"curl {url}/v1/models", "gpux ps"])

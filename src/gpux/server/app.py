@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 
@@ -25,8 +25,7 @@ from gpux.server.security.guard import Guard
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 
-#: Every API; of two prefixes that match a path, the longer one shapes its errors.
-APIS: tuple[Api, ...] = (
+_OWN: tuple[Api, ...] = (
     openai.API,
     anthropic.API,
     ollama.API,
@@ -38,13 +37,25 @@ APIS: tuple[Api, ...] = (
     huggingface.API,
     tei.API,
     rerank.API,
-    *(api for part in parts() for api in part.apis),
 )
 
 
-def api_of(path: str) -> Api:
+def apis(without: frozenset[str] = frozenset()) -> tuple[Api, ...]:
+    """Every API; of two prefixes that match a path, the longer one shapes its errors.
+
+    Args:
+        without: names of parts whose APIs are left out.
+    """
+    return (*_OWN, *(api for part in parts(without) for api in part.apis))
+
+
+#: Every API of a server with all parts.
+APIS: tuple[Api, ...] = apis()
+
+
+def api_of(path: str, among: Sequence[Api]) -> Api:
     """The API that shapes the errors of a path."""
-    best = max(APIS, key=lambda api: api.match(path))
+    best = max(among, key=lambda api: api.match(path))
     return best if best.match(path) else system.API
 
 
@@ -54,9 +65,11 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
     Args:
         settings: by default from the environment.
     """
+    settings = settings or ServerSettings()
+    served = apis(settings.without)
     stats = Stats()
     metrics = Metrics(lambda: _states(core), stats)
-    core = Core(settings or ServerSettings(), stats, metrics)
+    core = Core(settings, stats, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -68,20 +81,20 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
 
     async def unknown(request: Request, error: Exception) -> Response:
         path = request.scope["path"]
-        return not_found(api_of(path), path)
+        return not_found(api_of(path, served), path)
 
     async def wrong_method(request: Request, error: Exception) -> Response:
         fitting = [
             one for one in app.routes if isinstance(one, Route) and one.matches(request.scope)[0] == Match.PARTIAL
         ]
         allow = ", ".join(sorted({method for one in fitting for method in one.methods or ()}))
-        return method_not_allowed(api_of(request.scope["path"]), request.method, allow)
+        return method_not_allowed(api_of(request.scope["path"], served), request.method, allow)
 
     def respond(path: str, error: GpuxError) -> Response:
-        return api_of(path).respond(error)
+        return api_of(path, served).respond(error)
 
     app = Starlette(
-        routes=[route for api in APIS for route in routes(api, core)],
+        routes=[route for api in served for route in routes(api, core)],
         lifespan=lifespan,
         # The first one is the outermost: what the others refuse has an id, a line in the log and a count too.
         middleware=[
@@ -94,7 +107,7 @@ def create_app(settings: ServerSettings | None = None) -> Starlette:
     Guard(app, core.settings, respond)  # an invalid setting is an error now, and not at the first request
     app.state.core = core
     app.state.metrics = metrics
-    app.state.openapi = cache(lambda: msgspec.json.encode(document(APIS)))  # written at the first request for it
+    app.state.openapi = cache(lambda: msgspec.json.encode(document(served)))  # written at the first request for it
     return app
 
 

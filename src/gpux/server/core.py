@@ -42,7 +42,7 @@ class Core:
         self.media = Media(settings)
         self.started = time.time()
         self.draining = False  #: no new request is accepted
-        self.services: dict[str, Service] = {part.name: part.service(self) for part in parts()}
+        self.services: dict[str, Service] = {part.name: part.service(self) for part in parts(settings.without)}
 
     async def start(self) -> None:
         """Begin to load the models that the settings name, and those of the last run; start the parts' services."""

@@ -39,12 +39,17 @@ class Part:
     Its module is imported at every start of a server, so that heavy libraries are to be imported by the service.
     """
 
-    name: str  #: key of the service in :attr:`Core.services`
+    name: str  #: that of its entry point, and key of the service in :attr:`Core.services`
     apis: tuple[Api, ...]
     service: Callable[[Core], Service]  #: makes the service of one server
 
 
 @cache
-def parts() -> tuple[Part, ...]:
-    """The parts of all installed packages, by the names of their entry points."""
-    return tuple(point.load() for _, point in sorted(registered("gpux.server_parts", "part of the server").items()))
+def parts(without: frozenset[str] = frozenset()) -> tuple[Part, ...]:
+    """The parts of all installed packages, by the names of their entry points.
+
+    Args:
+        without: names of parts that are left out.
+    """
+    points = registered("gpux.server_parts", "part of the server")
+    return tuple(points[name].load() for name in sorted(points) if name not in without)

@@ -58,6 +58,7 @@ class ServerSettings:
     reader_pieces: int = 2048  #: of one answer that the client has not read, each a token or a few
     reader_seconds: float = 10.0  #: with more unread pieces until the answer is ended
     drain_timeout: float = 30.0  #: for running requests to end when the server stops
+    without: frozenset[str] = frozenset()  #: names of parts (:mod:`gpux.server.parts`) that are not served
     access_log: str | None = "text"  #: ``text``, ``json`` or None
     gpux: Settings = field(default_factory=Settings.from_env)  #: folders, token, offline
 
