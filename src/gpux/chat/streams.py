@@ -276,6 +276,7 @@ class Session:
         self._events: asyncio.Queue[Event] = asyncio.Queue(AHEAD)
         self._generating: asyncio.Task[None]
         self._answer: OpenAnswer | None = None
+        self._stores = conversation is not None or asked.history is None
         self._early: list[str] = []  # text that came before the row of the answer
         self._reason: FinishReason | None = None
         self._terminated = self._left = False
@@ -405,7 +406,7 @@ class Session:
         """Store the next text, at the next flush."""
         if self._first_token is None:
             self._first_token = time.monotonic() - self._begun_at
-        if self._conversation is None:
+        if not self._stores:
             return
         if self.answer_id is None:
             self._early.append(text)
@@ -413,7 +414,7 @@ class Session:
             self._chat.database.answers.append(self.answer_id, text)
 
     async def _store_question(self) -> None:
-        if self._conversation is None and self.asked.history is not None:
+        if not self._stores:
             return
         conversations = self._chat.database.conversations
         if self._conversation is None:
