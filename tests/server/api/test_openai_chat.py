@@ -167,6 +167,8 @@ def test_sampling_follows_the_seed_and_biases(server: Running) -> None:
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"response_format": {"type": "json_object", "pattern": "a"}}, "response_format.pattern"),
+        ({"response_format": {"type": "json_object", "value": {}, "pattern": "a"}}, "response_format.pattern"),
+        ({"response_format": {"type": "text", "value": {}}}, "response_format.value"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
             "response_format.json_schema.name",

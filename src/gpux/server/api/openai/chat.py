@@ -47,6 +47,7 @@ class ResponseFormat(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["text", "json_object", "json_schema", "regex"]
     json_schema: JsonSchema | None = None
     pattern: str | None = None
+    value: dict[str, Any] | None = None  #: the schema of a ``json_object``, as huggingface_hub writes a ``json_schema``
 
 
 class Function(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,7 +100,7 @@ class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
         ResponseFormat | None,
         supported(
             "`text`, `json_object` and `json_schema`, enforced token by token with and without `strict`; "
-            'and `{"type": "regex", "pattern": …}`'
+            'and `{"type": "regex", "pattern": …}`; `json_object` may have a schema as `value`'
         ),
     ] = None
     tools: Annotated[
@@ -257,5 +258,11 @@ def _most(body: ChatRequest) -> int | None:
 
 
 def _format(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.value is not None:
+        if wanted.type != "json_object" or wanted.json_schema is not None:
+            raise UsageError(
+                f"response_format of the type {wanted.type} has value", hint="Remove it.", param="response_format.value"
+            )
+        return answer_form("response_format", "json_schema", wanted.value, wanted.pattern, schema_name="value")
     schema = None if wanted.json_schema is None else wanted.json_schema.schema
     return answer_form("response_format", wanted.type, schema, wanted.pattern, schema_name="json_schema")
