@@ -111,7 +111,7 @@ def question_of(task: str) -> Question:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def task_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("every-task")
     store = Store(Settings.from_env({"GPUX_HOME": str(folder)}).store)
     for name, (make, _) in SMALL.items():
@@ -120,9 +120,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tasks(home: Path) -> Iterator[Running]:
+def tasks(task_home: Path) -> Iterator[Running]:
     """A server with the small models, of which few are loaded at the same time."""
-    with serving(home, ["--max-models", "3"]) as running:
+    with serving(task_home, ["--max-models", "3"]) as running:
         yield running
 
 
@@ -150,9 +150,9 @@ def test_every_task_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("name", "task"), [(name, task) for name, (_, asked) in SMALL.items() for task in asked])
-def test_a_small_model_answers_as_in_this_process(tasks: Running, home: Path, name: str, task: str) -> None:
+def test_a_small_model_answers_as_in_this_process(tasks: Running, task_home: Path, name: str, task: str) -> None:
     question = question_of(task)
-    expected = alone(stored_in(home, name), question)
+    expected = alone(stored_in(task_home, name), question)
     found = served(tasks, f"tests/{name}", question)
     assert difference(found, in_the_shape_of_clients(question, expected)) is None
     if task != "text-generation":
@@ -169,10 +169,10 @@ def test_a_converted_model_answers_as_in_this_process(converted: Running, name: 
 
 
 @pytest.mark.parametrize("name", ["colbert", "colbert-pylate"])
-def test_a_colbert_ranks_by_the_vectors_of_tokens(tasks: Running, home: Path, name: str) -> None:
+def test_a_colbert_ranks_by_the_vectors_of_tokens(tasks: Running, task_home: Path, name: str) -> None:
     """And not by the mean of these vectors, of which it has none that means anything."""
     documents = ["the dog", "a cat in june", "mat"]
-    with LateInteractionPipeline(stored_in(home, name)) as pipe:
+    with LateInteractionPipeline(stored_in(task_home, name)) as pipe:
         expected = pipe.rank("a cat", documents)
     answer = tasks.post("/v1/rerank", {"model": f"tests/{name}", "query": "a cat", "documents": documents})
     found = [{"corpus_id": one["index"], "score": one["relevance_score"]} for one in answer.json()["results"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -18,6 +19,7 @@ from gpux.errors import (
     DeadlineError,
     DoesNotFitError,
     GpuxError,
+    ModelNotFoundError,
     OverloadedError,
     UsageError,
     WorkerDiedError,
@@ -27,6 +29,8 @@ from gpux.server.models import Loaded, Models
 from gpux.server.settings import ServerSettings
 from gpux.server.stats import Stats
 from gpux.server.workers.messages import Embed, Generate
+from gpux.store import Store
+from gpux.system import files
 from gpux.system.settings import Settings
 from tests.server.running import CLASSIFIER, EMBEDDER, MASKS, WRITER
 from tests.server.test_names import put
@@ -242,6 +246,31 @@ def test_a_late_answer_and_an_unread_one_end_their_request_alone(filled_home: Pa
             assert not loaded.idle
 
     assert play(filled_home, scenario, reader_pieces=2, reader_seconds=0.05).deadlines == {WRITER: 1}
+
+
+def test_a_loaded_model_counts_as_used_and_ends_when_it_is_removed_although_it_is_pinned(
+    filled_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.05)
+    monkeypatch.setattr(module, "TOUCH", 0.0)
+    home = Path(shutil.copytree(filled_home, tmp_path / "own", symlinks=True))
+    store = Store(settings_of(home).gpux.store)
+
+    async def scenario(models: Models) -> None:
+        loaded = await models.pin(EMBEDDER)
+        other = models.find(CLASSIFIER)
+        store.touch(other)
+        for one in (loaded.model, other):
+            os.utime(one.path.with_name(one.path.name + ".used"), (1.0, 1.0))
+        await until(lambda: store.last_used(loaded.model) > store.last_used(other))
+        total = sum(files.size_of(one.path) for one in store.models())
+        assert loaded.model.path not in {one.path for one in store.eviction_plan(total - 1).removals}
+        store.removal_plan([loaded.model]).execute()  # as gpux rm in another process
+        await until(lambda: not models.loaded())
+        with pytest.raises(ModelNotFoundError):
+            await models.load(EMBEDDER)
+
+    assert play(home, scenario).unloads == {EMBEDDER: 1}
 
 
 def test_a_keep_alive_that_is_not_a_number_is_refused(filled_home: Path) -> None:

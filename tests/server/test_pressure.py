@@ -67,14 +67,14 @@ def code_of(body: Any) -> str | None:
 
 
 @pytest.fixture
-def home(filled_home: Path, tmp_path: Path) -> Path:
+def own_home(filled_home: Path, tmp_path: Path) -> Path:
     """Stored models, and nothing of servers that ran before."""
     ignored = shutil.ignore_patterns("*.log", "*.db*", "server")
-    return Path(shutil.copytree(filled_home, tmp_path / "home", symlinks=True, ignore=ignored))
+    return Path(shutil.copytree(filled_home, tmp_path / "own", symlinks=True, ignore=ignored))
 
 
-def test_a_full_queue_is_refused_with_the_seconds_to_wait(home: Path) -> None:
-    with serving(home, [WRITER, "--max-queue", "2"]) as server, ThreadPoolExecutor(2) as threads:
+def test_a_full_queue_is_refused_with_the_seconds_to_wait(own_home: Path) -> None:
+    with serving(own_home, [WRITER, "--max-queue", "2"]) as server, ThreadPoolExecutor(2) as threads:
         (worker,) = ready(server)
         worker.suspend()  # what is sent to it waits
         try:
@@ -100,10 +100,10 @@ def test_a_full_queue_is_refused_with_the_seconds_to_wait(home: Path) -> None:
         assert server.post("/api/huggingface/generate", TEXTS["/api/huggingface/generate"]).status_code == 200
 
 
-def test_a_killed_worker_ends_its_requests_and_is_started_again(home: Path) -> None:
+def test_a_killed_worker_ends_its_requests_and_is_started_again(own_home: Path) -> None:
     """The status says that the server has failed, and not that it is busy: what was sent may have been the reason."""
     embed = {"model": EMBEDDER, "inputs": "a"}
-    with serving(home, [WRITER, EMBEDDER]) as server, ThreadPoolExecutor(8) as threads:
+    with serving(own_home, [WRITER, EMBEDDER]) as server, ThreadPoolExecutor(8) as threads:
         workers = ready(server)
         for worker in workers:
             worker.suspend()
@@ -122,8 +122,8 @@ def test_a_killed_worker_ends_its_requests_and_is_started_again(home: Path) -> N
         assert server.post("/embed", embed).status_code == 200
 
 
-def test_a_stream_whose_worker_is_killed_ends_with_an_error(home: Path) -> None:
-    with serving(home, [WRITER]) as server, server.client() as client:
+def test_a_stream_whose_worker_is_killed_ends_with_an_error(own_home: Path) -> None:
+    with serving(own_home, [WRITER]) as server, server.client() as client:
         lines: list[str] = ["data: [DONE]"]
         while "data: [DONE]" in lines:  # the answer was complete before the worker could be stopped
             (worker,) = ready(server)
@@ -144,13 +144,13 @@ def test_a_stream_whose_worker_is_killed_ends_with_an_error(home: Path) -> None:
         assert server.post("/v1/chat/completions", CHAT).status_code == 200
 
 
-def test_a_model_makes_room_for_another_one_within_the_memory_of_the_server(home: Path) -> None:
+def test_a_model_makes_room_for_another_one_within_the_memory_of_the_server(own_home: Path) -> None:
     embed, classify = {"model": EMBEDDER, "input": "a"}, {"inputs": "a"}
-    with serving(home, [EMBEDDER]) as server:
+    with serving(own_home, [EMBEDDER]) as server:
         ready(server)
         size = int(states(server)[EMBEDDER]["bytes"])
     room = max(size * 3 // 2, 120 << 20)
-    with serving(home, ["--max-memory", str(room), "--load-timeout", "200ms"]) as server:
+    with serving(own_home, ["--max-memory", str(room), "--load-timeout", "200ms"]) as server:
         assert server.post("/v1/embeddings", embed).status_code == 200
         assert server.post(f"/models/{CLASSIFIER}", classify).status_code == 200
         assert list(states(server)) == [CLASSIFIER]
@@ -162,22 +162,22 @@ def test_a_model_makes_room_for_another_one_within_the_memory_of_the_server(home
         assert server.post("/gpux/v1/unpin", {"model": CLASSIFIER}).status_code == 200
         assert server.post("/v1/embeddings", embed).status_code == 200
         assert list(states(server)) == [EMBEDDER]
-    with serving(home, ["--max-memory", "50MB"]) as server:
+    with serving(own_home, ["--max-memory", "50MB"]) as server:
         refused = server.post("/v1/embeddings", embed)
         assert (refused.status_code, code_of(refused.json())) == (400, "does_not_fit")
         assert refused.headers.get("retry-after") is None
 
 
-def test_models_are_not_loaded_again_where_that_is_switched_off(home: Path) -> None:
+def test_models_are_not_loaded_again_where_that_is_switched_off(own_home: Path) -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = ["--port", str(one.getsockname()[1])]
-    with serving(home, port) as server:
+    with serving(own_home, port) as server:
         assert server.post("/v1/embeddings", {"model": EMBEDDER, "input": "a"}).status_code == 200
-    with serving(home, [CLASSIFIER, *port, "--no-restore"]) as server:
+    with serving(own_home, [CLASSIFIER, *port, "--no-restore"]) as server:
         ready(server)
         assert list(states(server)) == [CLASSIFIER]
-    with serving(home, [CLASSIFIER, *port]) as server:  # the record was neither read nor changed
+    with serving(own_home, [CLASSIFIER, *port]) as server:  # the record was neither read nor changed
         wait_until(lambda: set(states(server)) == {CLASSIFIER, EMBEDDER})
 
 

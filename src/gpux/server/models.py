@@ -844,6 +844,8 @@ class Models:
         while True:
             self._due.clear()
             for slot in list(self._slots.values()):
+                if slot.loaded is not None:
+                    self._look_at_the_store(slot)
                 if self._is_expired(slot):
                     self._begin_end(slot, "unloaded", 0.0)
             self._shrink()
@@ -855,6 +857,17 @@ class Models:
                     await self._due.wait()
             except TimeoutError:
                 continue
+
+    def _look_at_the_store(self, slot: _Slot) -> None:
+        """Count a loaded model as used, so that pulls evict others first; end the pin of one that was removed."""
+        if slot.model.path.exists():
+            self._touch(slot)
+        elif slot.pinned or slot.wanted:
+            slot.pinned = slot.wanted = False
+            if slot.loaded is not None:
+                slot.loaded.pinned = False
+            self._events.publish("unpinned", slot.name)
+            self._save()
 
     def _is_expired(self, slot: _Slot) -> bool:
         loaded = slot.loaded
