@@ -110,6 +110,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"<html>no such page</html>", "text/html")
         elif kind == "moved":
             self._send(307, b"", "text/html", location="https://elsewhere.example/v1")
+        elif kind == "fastapi":
+            self._json(422, {"detail": "a field is missing"})
+        elif kind == "gateway":
+            self._send(502, b"<html>bad gateway</html>", "text/html")
+        elif kind == "text":
+            self._send(500, b"Internal Server Error", "text/plain")
         elif kind == "alias":
             self._error(400, "the prompt is too long", None)
         elif kind == "not-a-stream":

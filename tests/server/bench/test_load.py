@@ -226,6 +226,20 @@ def test_what_has_another_api_is_said_to(other: Partner, kind: str) -> None:
     assert "address" in str(error.hint)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message", "hint"),
+    [
+        ("fastapi", "status 422: a field is missing", "--extra-body"),
+        ("gateway", "status 502: without a message", "try again later"),
+        ("text", "status 500: Internal Server Error", "log of the server"),
+    ],
+)
+def test_an_error_in_another_form_is_shown(other: Partner, kind: str, message: str, hint: str) -> None:
+    error = refusal(Endpoint(other.url(kind), MODEL))
+    assert message in error.message
+    assert hint in str(error.hint)
+
+
 def test_a_server_without_http_is_said_to_close_the_connection() -> None:
     async def against() -> GpuxError:
         async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -33,6 +33,8 @@ PATHS: Mapping[Kind, str] = {
 }
 #: Bytes of an error's body that are read.
 _MOST_OF_AN_ERROR = 64 << 10
+#: Characters of an error that is a plain text; a longer one is a page.
+_LONGEST_TEXT = 300
 
 # Kinds of errors, as reports count them; responses with a status have ``HTTP 429``.
 NO_CONNECTION = "no connection"
@@ -300,18 +302,21 @@ async def _read_error(response: httpx2.Response, sample: Sample) -> None:
 
 
 def _described(body: bytes) -> tuple[str, str]:
-    """The message and the code of an error in the form of OpenAI, or of an older vLLM or Ollama."""
+    """The message and the code of an error in the form of OpenAI, of Ollama, or of FastAPI; a short plain text too."""
     try:
         found = json.loads(body)
     except ValueError:
+        text = body.decode("utf-8", "replace").strip()
+        return ("", "") if text.startswith("<") or len(text) > _LONGEST_TEXT else (text, "")
+    if not isinstance(found, dict):
         return "", ""
-    fields = found.get("error", found) if isinstance(found, dict) else None
+    fields = found.get("error", found)
     if isinstance(fields, str):
         return fields, ""
-    if not isinstance(fields, dict) or not isinstance(fields.get("message"), str):
+    if not isinstance(fields, dict):
         return "", ""
-    code = fields.get("code")
-    return fields["message"], code if isinstance(code, str) else ""
+    message, code = fields.get("message", fields.get("detail")), fields.get("code")
+    return message if isinstance(message, str) else "", code if isinstance(code, str) else ""
 
 
 def _read_vectors(body: bytes, sample: Sample) -> None:

@@ -259,9 +259,9 @@ async def _refusal(endpoint: Endpoint, connection: Connection, sample: Sample) -
         about_it = sample.status == 404 or endpoint.model in sample.message
         if sample.code == "model_not_found" or (known is not None and endpoint.model not in known and about_it):
             return _no_such_model(endpoint, known)
-    if sample.message and sample.error and sample.status != 404 and sample.error.startswith(("HTTP 4", "HTTP 5")):
+    if sample.status >= 500 or (sample.status >= 400 and sample.status not in (404, 405) and sample.message):
         return ServerError(
-            f"{endpoint.address} answers with status {sample.status}: {sample.message}",
+            f"{endpoint.address} answers with status {sample.status}: {sample.message or 'without a message'}",
             hint=_hint(sample),
             status=sample.status,
         )
@@ -305,6 +305,8 @@ def _listed(known: list[str]) -> str:
 
 
 def _hint(sample: Sample) -> str:
-    if sample.status in (429, 503):
+    if sample.status in (429, 502, 503, 504):
         return "The server is busy or loads the model: try again later."
+    if sample.status is not None and sample.status >= 500:
+        return "The log of the server has the reason."
     return "Check --endpoint, --prompt-tokens, --max-tokens and --extra-body."
