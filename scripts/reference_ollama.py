@@ -66,6 +66,18 @@ When the client leaves, the generation ends within two tokens. An error is `{{"e
 model that is not stored is 404 with `model 'org/name' not found`. An error after the first line is a line
 `{{"error": "…"}}`, which ends the stream.
 
+## Tools and thinking
+
+A call is a line of its own, with its arguments as an object: `"tool_calls": [{{"id": …, "function": {{"index": 0,
+"name": …, "arguments": {{…}}}}}}]`; `done_reason` is `stop`. A call that a limit has cut, or whose arguments are not
+JSON, is text. The result is a message of the role `tool` with `tool_name`, or with the `tool_call_id` of the call;
+without both, it belongs to the first call that has none. A result without a call is refused. [Let a model call
+tools](../../how-to/tools.md) says which models write calls.
+
+`thinking` has the reasoning of `message`, or beside `response`. `think` sets the variable of the chat template that
+decides about it (`enable_thinking`, `thinking`, `reasoning`), and a level `reasoning_effort`. What the model cannot
+do is refused: `true` where it never reasons, `false` where it always does, and levels that it does not have.
+
 ## Loading and unloading
 
 A request without `messages` or `prompt` loads the model; `done_reason` is `load`. With `keep_alive: 0` it unloads it,
@@ -87,10 +99,10 @@ are `temperature: 0.8`, `top_k: 40`, `top_p: 0.9` and `repeat_penalty: 1.1`.
 _MORE = """## Describing models
 
 `/api/show` reads the model's own files. `model_info` has `general.architecture`, which is the model type of
-transformers, `general.parameter_count` by the formula of the architecture, and sizes such as `llama.context_length` and
-`llama.embedding_length`. `parameters` has a line for each default of `generation_config.json`. `capabilities` are
-`completion` and `embedding`. `template` is a placeholder, since models have Jinja templates and Ollama's are Go
-templates. `details.format` is `onnx`, and `quantization_level` is the precision.
+transformers, `general.parameter_count` by the formula of the architecture, and sizes such as `llama.context_length`
+and `llama.embedding_length`. `parameters` has a line for each default of `generation_config.json`. `capabilities` are
+`completion`, `embedding`, and, by the chat template, `tools` and `thinking`. `template` is the chat template, in
+Jinja's notation; Ollama's are Go templates. `details.format` is `onnx`, and `quantization_level` is the precision.
 
 ## Pulling
 
@@ -104,7 +116,7 @@ templates. `details.format` is `onnx`, and `quantization_level` is the precision
 
 | client | release | checks |
 |---|---|---|
-| ollama (Python) | 0.6.3 | 11 |
+| ollama (Python) | 0.6.3 | 13 |
 | ollama (JavaScript) | 0.6.4 | 8 |
 | langchain-ollama | 1.1.0 | 7 |
 | llama-index-llms-ollama, llama-index-embeddings-ollama | 0.11.0 | 5 |

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from importlib.metadata import version
+from typing import Any
 
-from checks import CHAT, CLASSIFIER, EMBEDDER, SMALL, URL, Skip, check, main
+from checks import CHAT, CLASSIFIER, EMBEDDER, RECITER, SMALL, URL, Skip, check, main
 from ollama import AsyncClient, Client, ResponseError
 
 client = Client(host=URL, timeout=60)
@@ -82,6 +83,46 @@ def gives_structured_output() -> None:
             assert isinstance(json.loads(found.message.content)["legs"], int)
             return
     raise AssertionError("no answer ended")
+
+
+def get_weather(location: str) -> str:
+    """The weather of a city.
+
+    Args:
+        location: the city
+    """
+    return "dry" if location == "San Francisco" else "wet"
+
+
+@check
+def thinks_calls_a_tool_and_reads_its_result() -> None:
+    assert client.show(RECITER).capabilities == ["completion", "tools", "thinking"]
+    messages: list[Any] = [{"role": "user", "content": "Rain?"}]
+    pieces = list(client.chat(RECITER, messages, tools=[get_weather], stream=True))
+    assert "".join(piece.message.thinking or "" for piece in pieces) == "I need the weather."
+    [streamed] = [call for piece in pieces for call in piece.message.tool_calls or []]
+    answer = client.chat(RECITER, messages, tools=[get_weather])
+    [call] = answer.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("get_weather", {"location": "San Francisco"})
+    assert streamed.function == call.function and answer.done_reason == "stop"
+    result = {"role": "tool", "content": get_weather(**call.function.arguments), "tool_name": call.function.name}
+    last = client.chat(RECITER, [*messages, answer.message, result], tools=[get_weather])
+    assert last.message.content == "It is dry."
+
+
+@check
+def thinks_or_not() -> None:
+    for think in (None, True, False):
+        answer = client.chat(RECITER, MESSAGES, think=think).message
+        whole = client.generate(RECITER, "abc", think=think)
+        assert answer.content == whole.response == "Hello there, you."
+        assert answer.thinking == whole.thinking == (None if think is False else "A greeting.")
+    try:
+        client.chat(CHAT, MESSAGES, think=True)
+    except ResponseError as error:
+        assert (error.status_code, "does not support thinking" in error.error) == (400, True)
+    else:
+        raise AssertionError
 
 
 @check

@@ -11,12 +11,22 @@ import pytest
 
 from gpux.errors import InputError
 from gpux.server.api.ollama.generation import error_line
+from tests.pipelines.reciter import ARGUMENTS
 from tests.pipelines.writer import LIMIT, expected
-from tests.server.running import CLASSIFIER, EMBEDDER, WRITER, Running, serving
+from tests.server.running import CALLER, CLASSIFIER, EMBEDDER, RECITER, WRITER, Running, serving
 
 CHAT = [{"role": "user", "content": "abc"}]
 PROMPT = "<user>abc<assistant>"
 BODY = {"model": WRITER, "messages": CHAT, "options": {"num_predict": 9}}
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"location": {"type": "string"}}},
+    },
+}
+RECITED: dict[str, Any] = {"model": RECITER, "options": {"num_predict": 100}}
+CALL = {"function": {"name": "get_weather", "arguments": {"location": "Oslo"}}}
 COUNTS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
 
@@ -115,6 +125,18 @@ def test_messages_may_have_what_clients_send_without_a_value(server: Running) ->
         ("chat", {"messages": [{"role": "user"}]}, "messages[0] has no content"),
         ("chat", {"messages": [{"role": "user", "content": "a", "images": ["aaaa"]}]}, "messages[0].images"),
         ("chat", {"messages": [{"role": "user", "content": "a" * LIMIT}]}, "context"),
+        ("chat", {"tools": [WEATHER]}, "tools are not read by this model's chat template"),
+        ("chat", {"model": RECITER, "tools": [WEATHER, WEATHER]}, "two tools have the name get_weather"),
+        ("chat", {"model": RECITER, "tools": [{"function": {}}]}, "name"),
+        ("chat", {"messages": [{"role": "tool", "content": "a"}]}, "messages[0] is a result of a tool"),
+        (
+            "chat",
+            {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}]},
+            "messages[0].tool_calls[0].function.arguments",
+        ),
+        ("chat", {"think": True}, "does not support thinking"),
+        ("chat", {"model": CALLER, "think": False}, "always thinks"),
+        ("chat", {"model": RECITER, "think": "high"}, "no level of thinking 'high'"),
         ("chat", {"options": {"num_predict": "9"}}, "options.num_predict"),
         ("chat", {"options": {"temperature": -1}}, "options.temperature"),
         ("chat", {"options": {"mirostat": 1}}, "options.mirostat is not supported"),
@@ -140,6 +162,55 @@ def test_an_invalid_request_is_named_in_a_text(server: Running, path: str, more:
         assert answer.status_code == 400, answer.text
         assert set(answer.json()) == {"error"}
         assert words in answer.json()["error"]
+
+
+def test_a_call_is_a_line_after_the_thinking(server: Running) -> None:
+    *pieces, last = lines(server, "/api/chat", {**BODY, **RECITED, "tools": [WEATHER]})
+    messages = [one["message"] for one in pieces]
+    assert "".join(one.get("thinking", "") for one in messages) == "I need the weather."
+    assert [one["content"] for one in messages] == [""] * len(messages)
+    assert [set(one) for one in messages[:2]] == [{"role", "content", "thinking"}] * 2
+    [call] = [call for one in messages for call in one.get("tool_calls", [])]
+    assert call.pop("id").startswith("call_")
+    assert call == {"function": {"index": 0, "name": "get_weather", "arguments": ARGUMENTS}}
+    assert (last["done_reason"], last["message"]) == ("stop", {"role": "assistant", "content": ""})
+    found = whole(server, **RECITED, tools=[WEATHER])
+    assert found["message"]["thinking"] == "I need the weather."
+    assert [one["function"] for one in found["message"]["tool_calls"]] == [call["function"]]
+    assert (found["message"]["content"], found["done_reason"]) == ("", "stop")
+
+
+def test_a_call_that_is_cut_is_text(server: Running) -> None:
+    cut = {**RECITED, "options": {"num_predict": 9}}
+    text = '<tool_call>\n{"name": "get_weather", "arguments": {"location": '
+    found = whole(server, **cut, tools=[WEATHER])
+    *pieces, last = lines(server, "/api/chat", {**BODY, **cut, "tools": [WEATHER]})
+    assert found["done_reason"] == last["done_reason"] == "length"
+    assert "".join(one["message"]["content"] for one in pieces) == text
+    assert found["message"]["content"] == text
+    assert "tool_calls" not in found["message"]
+
+
+@pytest.mark.parametrize("more", [{}, {"tool_name": "get_weather"}, {"tool_call_id": "7"}])
+def test_a_result_is_read(server: Running, more: dict[str, str]) -> None:
+    call = {**CALL, "id": "7"} if "tool_call_id" in more else CALL
+    messages = [*CHAT, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "dry", **more}]
+    found = whole(server, **RECITED, messages=messages, tools=[WEATHER])
+    assert found["message"] == {"role": "assistant", "content": "It is dry."}
+    named = [*messages[:-1], {**messages[-1], "tool_name": "get_weather"}]
+    assert found["prompt_eval_count"] == whole(server, **RECITED, messages=named, tools=[WEATHER])["prompt_eval_count"]
+
+
+def test_thinking_is_apart_and_chosen_by_the_variable_of_the_template(server: Running) -> None:
+    for path, of in (("chat", lambda one: one["message"]), ("generate", lambda one: one)):
+        text = "content" if path == "chat" else "response"
+        for more in ({}, {"think": True}):
+            found = of(whole(server, path, **RECITED, **more))
+            assert (found["thinking"], found[text]) == ("A greeting.", "Hello there, you.")
+        quiet = of(whole(server, path, **RECITED, think=False))
+        assert (quiet[text], "thinking" in quiet) == ("Hello there, you.", False)
+    body = {**RECITED, "prompt": "abc"}
+    assert "".join(one.get("thinking", "") for one in lines(server, "/api/generate", body)) == "A greeting."
 
 
 @pytest.mark.parametrize("path", ["chat", "generate", "embed", "embeddings", "show"])

@@ -10,7 +10,8 @@ import pytest
 
 from gpux.system.settings import Settings
 from tests.hub import HubServer
-from tests.server.running import CLASSIFIER, EMBEDDER, WRITER, Running, serving
+from tests.pipelines.reciter import TEMPLATE
+from tests.server.running import CLASSIFIER, EMBEDDER, RECITER, WRITER, Running, serving
 
 
 def test_the_stored_models_have_names_with_tags(server: Running) -> None:
@@ -57,6 +58,13 @@ def test_a_model_of_vectors_says_so(server: Running) -> None:
     found = server.post("/api/show", {"model": EMBEDDER}).json()
     assert found["capabilities"] == ["embedding"]
     assert found["model_info"]["bert.embedding_length"] == 32
+
+
+def test_what_a_chat_template_can_do_is_shown(server: Running) -> None:
+    found = server.post("/api/show", {"model": RECITER}).json()
+    assert found["capabilities"] == ["completion", "tools", "thinking"]
+    assert found["template"] == TEMPLATE
+    assert server.post("/api/show", {"model": CLASSIFIER}).json()["capabilities"] == []
 
 
 def test_texts_become_vectors_of_length_one(server: Running) -> None:

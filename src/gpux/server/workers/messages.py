@@ -182,6 +182,8 @@ class ToolCall(msgspec.Struct, omit_defaults=True):
     id: str
     name: str
     arguments: str  #: JSON text of an object
+    complete: bool = True  #: else the answer was cut within the arguments
+    raw: str = ""  #: of a call that is not complete, as the model wrote it
 
 
 class Piece(Message, tag="piece"):
@@ -220,6 +222,17 @@ class Sequence(msgspec.Struct, omit_defaults=True):
     reasoning: str = ""
     reasoning_tokens: int = 0  #: tokens up to the end of the reasoning
     calls: list[ToolCall] = []
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of the answer, as pieces have them: its reasoning, its content, then its calls."""
+        found = [Part("reasoning", self.reasoning)] if self.reasoning else []
+        found += [Part("content", self.text)] if self.text else []
+        for index, call in enumerate(self.calls):
+            found.append(Part("call", index=index, id=call.id, name=call.name))
+            found += [Part("arguments", call.arguments, index)] if call.arguments else []
+            found.append(Part("end", call.raw, index, complete=call.complete))
+        return found
 
 
 class Generated(Message, tag="generated"):

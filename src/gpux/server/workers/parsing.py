@@ -145,7 +145,7 @@ class Parsed:
         answer = Answer.of(self._events.get(number, ()), truncated=one.finish_reason in _CUT)
         one.text, one.reasoning = answer.content, answer.reasoning
         one.reasoning_tokens = self._thought.get(number, 0)
-        one.calls = [ToolCall(call.id, call.name, call.arguments) for call in answer.calls]
+        one.calls = [ToolCall(call.id, call.name, call.arguments, call.complete, call.raw) for call in answer.calls]
         return one
 
     def _with(self, piece: Piece, events: list[Event]) -> Piece:

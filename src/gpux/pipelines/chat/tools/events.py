@@ -57,6 +57,7 @@ class ToolCall:
     name: str
     arguments: str = ""  #: JSON text of an object
     complete: bool = False
+    raw: str = ""  #: of a call that is not complete, as the model wrote it
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Answer:
             elif isinstance(event, CallArguments):
                 by_index[event.index].arguments += event.text
             else:
-                by_index[event.index].complete = event.complete
+                by_index[event.index].complete, by_index[event.index].raw = event.complete, event.raw
                 if not event.complete and not truncated:
                     del by_index[event.index]
                     found.content += event.raw

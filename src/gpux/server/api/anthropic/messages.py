@@ -109,7 +109,7 @@ async def messages(call: Call) -> Response:
         if wanted is not None:
             think(loaded, request.options, wanted, param="thinking")
 
-    request = Generate(0, [prompt], options, parsing=parsing)
+    request = Generate(0, [prompt], options, pieces=bool(body.stream), parsing=parsing)
     replies = Replies(call.core, body.model, TASKS, request, prepare, "messages", body.__struct_fields__)
     answer = _Answer(body)
     streams = False

@@ -9,7 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from gpux.errors import GpuxError
 from gpux.inspect.architecture import count_parameters
+from gpux.inspect.chat_styles import is_harmony, reasoning_style, thinking_switch, tool_style
+from gpux.inspect.chat_template import chat_templates, chosen
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
 from gpux.server.core import EMBEDDING_TASKS, TEXT_TASKS
@@ -86,6 +89,22 @@ def defaults(model: StoredModel) -> str:
     return "\n".join(f"{key:<30} {value}" for key, value in values.items() if _is_number(value))
 
 
+def capabilities(model: StoredModel) -> list[str]:
+    """What the model does in this API."""
+    task = canonical(model.task)
+    if task in EMBEDDING_TASKS:
+        return ["embedding"]
+    if task not in TEXT_TASKS:
+        return []
+    tools, thinking = _writes(model.path) if task == "text-generation" else (False, False)
+    return ["completion", *(["tools"] if tools else []), *(["thinking"] if thinking else [])]
+
+
+def template(model: StoredModel) -> str:
+    """The chat template, jinja2 source; ``{{ .Prompt }}``, which is Ollama's notation, for a model without one."""
+    return _template(model.path) or "{{ .Prompt }}"
+
+
 def architecture(model: StoredModel) -> str:
     """The model type of transformers."""
     return model.manifest.model_type or str(_config(model.path).get("model_type") or "unknown")
@@ -101,6 +120,26 @@ def context_of(model: StoredModel) -> int | None:
     found = _number(_config(model.path), _SIZES["context_length"])
     limits = [one for one in (found, model.manifest.call_spec.max_length) if one]
     return min(limits, default=None)
+
+
+@lru_cache(512)
+def _writes(folder: Path) -> tuple[bool, bool]:
+    """Whether the model writes calls of tools, and reasoning."""
+    source = _template(folder)
+    if source is None:
+        return False, False
+    added = _read(folder / "tokenizer.json").get("added_tokens")
+    special = {str(one.get("content")) for one in added or () if isinstance(one, dict)}
+    reasons = is_harmony(source) or reasoning_style(source, special) is not None
+    return tool_style(source, special) is not None, reasons or thinking_switch(source) is not None
+
+
+@lru_cache(64)
+def _template(folder: Path) -> str | None:
+    try:
+        return chosen(chat_templates(folder), tools=True)
+    except GpuxError:  # a damaged file is for `gpux verify`
+        return None
 
 
 @lru_cache(512)

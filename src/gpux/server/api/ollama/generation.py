@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
-from gpux.errors import GpuxError, UsageError
+from gpux.errors import GpuxError
 from gpux.server.api.endpoint import Call
 from gpux.server.api.ollama.errors import error_body, status_of
+from gpux.server.api.ollama.options import Asked, Think, keep_alive_seconds
 from gpux.server.api.openai import logprobs
 from gpux.server.api.openai.generation import BEGIN, DEFAULT_TOKENS, finish_reason
 from gpux.server.api.openai.replies import Replies
+from gpux.server.api.openai.thinking import think
 from gpux.server.http import json_response, line, line_stream, until_disconnected
 from gpux.server.models import Loaded
 from gpux.server.security.redaction import public
-from gpux.server.workers.messages import Generate, Generated, Piece
+from gpux.server.workers import messages
+from gpux.server.workers.messages import Generate, Generated, Part, Piece
 
 _NANO = 1_000_000_000
+
+
+@dataclass
+class Said:
+    """A part of an answer."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: list[dict[str, Any]] = field(default_factory=list)  #: as ``tool_calls``
 
 
 @dataclass
@@ -31,27 +44,47 @@ class Exchange:
 
     Args:
         model: its name in the request, which the answers repeat.
-        content: the part of an answer, or of a line, with this text.
+        content: what an answer, or a line, has for a part of the answer.
         param: the parameter with the input.
         stream: answer in lines.
         keep_alive: seconds; None: the server's setting.
         logs: report log probabilities.
+        think: whether the model reasons, or how much; None: as its chat template has it.
         prepare: completes the request by what is known of its model.
     """
 
     model: str
-    content: Callable[[str], dict[str, Any]]
+    content: Callable[[Said], dict[str, Any]]
     param: str
     stream: bool
     keep_alive: float | None
     logs: bool = False
+    think: Think | None = None
     prepare: Callable[[Loaded, Generate], None] | None = None
     began: float = field(default_factory=time.monotonic)
     leased: float | None = None
 
-    def head(self, text: str) -> dict[str, Any]:
+    @classmethod
+    def of(
+        cls,
+        body: Asked,
+        content: Callable[[Said], dict[str, Any]],
+        param: str,
+        *,
+        prepare: Callable[[Loaded, Generate], None] | None = None,
+    ) -> Exchange:
+        """The exchange of a request.
+
+        Raises:
+            UsageError: ``keep_alive`` is not a duration.
+        """
+        keep_alive = keep_alive_seconds(body.keep_alive)
+        stream = body.stream is not False
+        return cls(body.model, content, param, stream, keep_alive, bool(body.logprobs), body.think, prepare)
+
+    def head(self, said: Said) -> dict[str, Any]:
         """What every line begins with."""
-        return {"model": self.model, "created_at": now(), **self.content(text)}
+        return {"model": self.model, "created_at": now(), **self.content(said)}
 
     def end(self, reason: str, found: Generated) -> dict[str, Any]:
         """What ends the answer; durations in nanoseconds. None is 0, since clients divide by them."""
@@ -74,6 +107,8 @@ class Exchange:
         context = loaded.worker.info.context_length or DEFAULT_TOKENS
         most = request.options.get("max_new_tokens", min(context, DEFAULT_TOKENS))
         request.options["max_new_tokens"] = context if most == math.inf else most
+        if self.think is not None:
+            think(loaded, request.options, self.think, param="think")
         if self.prepare is not None:
             self.prepare(loaded, request)
 
@@ -84,6 +119,7 @@ async def respond(call: Call, exchange: Exchange, request: Generate, tasks: Sequ
     Raises:
         GpuxError: nothing was generated.
     """
+    request.pieces = exchange.stream or exchange.logs
     replies = Replies(
         call.core, exchange.model, tasks, request, exchange.prepared, exchange.param, (), keep_alive=exchange.keep_alive
     )
@@ -115,7 +151,7 @@ async def load_or_unload(call: Call, exchange: Exchange, tasks: Sequence[str]) -
         reason = "unload"
     else:
         await until_disconnected(call.request, models.load(exchange.model, tasks, keep_alive=exchange.keep_alive))
-    return json_response({**exchange.head(""), "done": True, "done_reason": reason})
+    return json_response({**exchange.head(Said()), "done": True, "done_reason": reason})
 
 
 async def _whole(replies: Replies, exchange: Exchange) -> Response:
@@ -127,33 +163,62 @@ async def _whole(replies: Replies, exchange: Exchange) -> Response:
             names += reply.names
             continue
         [one] = reply.sequences
-        answer = {**exchange.head(one.text), **exchange.end(finish_reason(one), reply)}
+        said = Said()
+        for found in _Reading().read(one.parts):
+            said = Said(said.text + found.text, said.thinking + found.thinking, said.calls + found.calls)
+        answer = {**exchange.head(said), **exchange.end(_reason(one), reply)}
         return json_response(answer | _logs(exchange, scores, names))
     raise AssertionError("the replies ended before the result")
 
 
 async def _lines(replies: Replies, exchange: Exchange) -> AsyncIterator[bytes]:
+    reading = _Reading()
     async for reply in replies:
         if isinstance(reply, Piece):
-            yield line({**exchange.head(reply.text), "done": False} | _logs(exchange, reply.scores, reply.names))
+            found = list(reading.read(reply.parts))
+            if not found and exchange.logs:
+                found = [Said()]
+            for place, said in enumerate(found):
+                logs = _logs(exchange, reply.scores, reply.names) if place == 0 else {}
+                yield line({**exchange.head(said), "done": False} | logs)
             continue
         [one] = reply.sequences
-        yield line({**exchange.head(""), **exchange.end(finish_reason(one), reply)})
+        yield line({**exchange.head(Said()), **exchange.end(_reason(one), reply)})
+
+
+class _Reading:
+    """Puts the calls of an answer together, which this API sends whole; one that is not JSON is text."""
+
+    def __init__(self) -> None:
+        self._call: Part | None = None
+        self._arguments = ""
+
+    def read(self, parts: Sequence[Part]) -> Iterator[Said]:
+        """What a line says, for each part that makes one."""
+        for part in parts:
+            if part.kind == "content":
+                yield Said(part.text)
+            elif part.kind == "reasoning":
+                yield Said(thinking=part.text)
+            elif part.kind == "call":
+                self._call, self._arguments = part, ""
+            elif part.kind == "arguments":
+                self._arguments += part.text
+            elif not part.complete:
+                yield Said(part.text)
+            elif self._call is not None:
+                arguments = msgspec.json.decode(self._arguments or "{}")
+                function = {"index": part.index, "name": self._call.name, "arguments": arguments}
+                yield Said(calls=[{"id": self._call.id, "function": function}])
+
+
+def _reason(one: messages.Sequence) -> str:
+    """``length`` or ``stop``, also after calls."""
+    return "length" if finish_reason(one) == "length" else "stop"
 
 
 def _logs(exchange: Exchange, scores: list[Any], names: list[str]) -> dict[str, Any]:
     return {"logprobs": logprobs.of_chat(scores, names)["content"]} if exchange.logs else {}
-
-
-def log_options(wanted: bool | None, alternatives: int | None) -> dict[str, Any]:
-    """The options of the pipeline's call for ``logprobs`` and ``top_logprobs``.
-
-    Raises:
-        UsageError: alternatives are wanted without log probabilities.
-    """
-    if alternatives and not wanted:
-        raise UsageError("top_logprobs needs logprobs: true", hint="Set it, or omit both.", param="top_logprobs")
-    return {"logprobs": alternatives or 0} if wanted else {}
 
 
 def error_line(error: GpuxError) -> bytes:

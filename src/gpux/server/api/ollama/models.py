@@ -9,13 +9,11 @@ from typing import Any
 from starlette.responses import Response
 
 from gpux import __version__
-from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
 from gpux.server.api.endpoint import Call
-from gpux.server.api.ollama.facts import defaults, details, digest, model_info, usable
+from gpux.server.api.ollama.facts import capabilities, defaults, details, digest, model_info, template, usable
 from gpux.server.api.ollama.generation import timestamp
 from gpux.server.api.ollama.names import Named, name_of_listed, name_of_loaded
-from gpux.server.core import EMBEDDING_TASKS, TEXT_TASKS
 from gpux.server.http import json_response
 from gpux.server.models import Loaded
 from gpux.server.names import Listed
@@ -25,7 +23,6 @@ from gpux.store import Store
 API_VERSION = "0.33.0"
 #: When a model is unloaded that never is; Ollama's own largest duration ends in this year.
 _NEVER = "2318-01-01T00:00:00Z"
-_PLAIN = "{{ .Prompt }}"
 
 
 class ShowRequest(Named, kw_only=True):
@@ -115,19 +112,13 @@ def _shown(model: StoredModel, name: str, context: int | None) -> dict[str, Any]
     return {
         "modelfile": f"FROM {name}\n{parameters}",
         "parameters": lines,
-        "template": _PLAIN,
+        "template": template(model),
         "license": manifest.license or "",
         "details": details(model),
         "model_info": model_info(model, context),
         "capabilities": capabilities(model),
         "modified_at": _modified(manifest.created),
     }
-
-
-def capabilities(model: StoredModel) -> list[str]:
-    """What the model does in this API."""
-    task = canonical(model.task)
-    return (["completion"] if task in TEXT_TASKS else []) + (["embedding"] if task in EMBEDDING_TASKS else [])
 
 
 def _modified(created: str) -> str:

@@ -1,4 +1,4 @@
-"""What requests of Ollama's API have in common: the table of their ``options``, ``keep_alive`` and ``format``.
+"""What requests of Ollama's API have in common: their parameters, and the table of their ``options``.
 
 Each option is supported, accepted without effect, or refused; see :mod:`gpux.server.api.openai.parameters`.
 """
@@ -6,14 +6,15 @@ Each option is supported, accepted without effect, or refused; see :mod:`gpux.se
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from gpux.errors import UsageError
 from gpux.model.units import parse_duration
-from gpux.server.api.openai.parameters import Penalty, Share, ignored, refused, supported
+from gpux.server.api.ollama.names import Name, required
+from gpux.server.api.openai.parameters import Alternatives, Penalty, Share, check, ignored, refused, supported
 from gpux.server.models import checked_keep_alive
 
 #: The least ``top_p`` of the model, which leaves the most likely token.
@@ -27,6 +28,7 @@ Whole = Annotated[int, Meta(ge=-_MOST, le=_MOST)]
 Number = Annotated[float, Meta(ge=0)]
 KeepAlive = float | str | None
 Format = str | dict[str, Any] | None
+Think = bool | Literal["low", "medium", "high", "max"]
 
 
 class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +90,48 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     mirostat_eta: Annotated[float | None, ignored("it is of mirostat")] = None
     mirostat: Annotated[Any, refused("use `min_p` or `typical_p`", 0)] = None
     tfs_z: Annotated[Any, refused("use `min_p` or `typical_p`", 1, 1.0)] = None
+
+
+class Asked(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What ``/api/chat`` and ``/api/generate`` have in common."""
+
+    model: Annotated[Name, supported("reference of a stored model, such as `org/name:int4`")]
+    stream: Annotated[bool | None, supported("true by default")] = None
+    format: Annotated[Format, supported("`json` or a JSON schema, enforced token by token")] = None
+    options: Annotated[Options | None, supported("see below")] = None
+    keep_alive: Annotated[
+        KeepAlive, supported("seconds, or `5m`; -1: for ever; 0: unload after the answer; by default `--keep-alive`")
+    ] = None
+    think: Annotated[
+        Think | None,
+        supported(
+            "whether the model reasons, or how much, where its chat template has a variable for it; else refused"
+        ),
+    ] = None
+    logprobs: Annotated[bool | None, supported("of the model's own distribution")] = None
+    top_logprobs: Annotated[Alternatives | None, supported("needs `logprobs: true`")] = None
+    truncate: Annotated[Any, refused("a prompt that does not fit into the context is refused", False)] = None
+    shift: Annotated[Any, refused("an answer ends at the end of the context", False)] = None
+
+
+def checked(body: Asked) -> dict[str, Any]:
+    """The options of the pipeline's call.
+
+    Raises:
+        UsageError: a parameter is not supported, or contradicts another.
+    """
+    check(body)
+    if body.options is not None:
+        check(body.options, "options.")
+    required(body.model)
+    if body.top_logprobs and not body.logprobs:
+        raise UsageError("top_logprobs needs logprobs: true", hint="Set it, or omit both.", param="top_logprobs")
+    found = call_options(body.options)
+    if body.logprobs:
+        found["logprobs"] = body.top_logprobs or 0
+    if (wanted := response_format(body.format)) is not None:
+        found["response_format"] = wanted
+    return found
 
 
 def call_options(given: Options | None) -> dict[str, Any]:

@@ -211,13 +211,14 @@ async def responses(call: Call) -> Response:
     if tools:
         options["tools"] = [tool.described for tool in tools]
     parsing = _parsing(body, tools)
-    request = Generate(0, [messages], options, echo_tokens=logs, parsing=parsing)
+    pieces = bool(body.stream) or logs
+    request = Generate(0, [messages], options, echo_tokens=logs, pieces=pieces, parsing=parsing)
     answer = Answer(_echo(body), logs)
     replies = Replies(call.core, body.model, TASKS, request, prepared, "input", body.__struct_fields__)
     streams = False
     try:
         if not body.stream:
-            return await until_disconnected(call.request, _whole(replies, answer))
+            return await until_disconnected(call.request, _whole(replies, answer, logs))
         await until_disconnected(call.request, replies.begin(BEGIN))
         streams = True
         return event_stream(_events(replies, answer), replies.close, on_error=answer.failed)
@@ -244,13 +245,15 @@ async def input_tokens(call: Call) -> Response:
     return json_response({"object": "response.input_tokens", "input_tokens": found.tokens[0]})
 
 
-async def _whole(replies: Replies, answer: Answer) -> Response:
+async def _whole(replies: Replies, answer: Answer, logs: bool) -> Response:
     answer.begin()
     async for reply in replies:
         if isinstance(reply, Piece):
             answer.add(reply)
-        else:
-            answer.end(reply)
+            continue
+        if not logs:
+            answer.add_parts(reply.sequences[0].parts)
+        answer.end(reply)
     return json_response(answer.response())
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ class Answer:
     """One response. Each method returns the events of its step; :meth:`response` is the state after them.
 
     The items of the output are the reasoning, a message and calls of tools, in the order in which the model writes
-    them; one of them is open at a time. A call whose arguments are not JSON, or were cut, is an ``incomplete`` item.
+    them; one of them is open at a time. A call whose arguments were cut, or are not JSON, is an ``incomplete`` item.
 
     Args:
         echo: the parameters of the request that a response repeats.
@@ -69,7 +69,11 @@ class Answer:
         """More of the answer."""
         if self._logs:
             self._scores += logprobs.of_chat(piece.scores, piece.names)["content"]
-        return [event for part in piece.parts for event in self._part(part)]
+        return self.add_parts(piece.parts)
+
+    def add_parts(self, parts: Sequence[Part]) -> list[Event]:
+        """More of the answer, without log probabilities."""
+        return [event for part in parts for event in self._part(part)]
 
     def end(self, found: Generated) -> list[Event]:
         """The answer has ended."""
