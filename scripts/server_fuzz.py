@@ -70,7 +70,7 @@ def _with_models(document: dict[str, Any]) -> dict[str, Any]:
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path" and parameter["name"] in NAMES:
                     parameter["schema"] = {"type": "string", "enum": MODELS}
-            for name in re.findall(r"schemas/(\w+)", json.dumps(operation.get("requestBody", {}))):
+            for name in re.findall(r"schemas/([\w.]+)", json.dumps(operation.get("requestBody", {}))):
                 fields = schemas[name].get("properties", {})
                 texts = [field for field in NAMES if _is_text(fields.get(field))]
                 fields.update({field: {"type": "string", "enum": MODELS} for field in texts})
