@@ -192,7 +192,7 @@ def test_killed_writers_leave_an_intact_catalog(own: Settings) -> None:
 
 def test_a_later_schema_is_refused(kept: Catalog) -> None:
     connection = sqlite3.connect(kept.path)
-    connection.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA.version + 1}")
     connection.commit()
     connection.close()
     for action in (kept.records, lambda: kept.put(record("a/three"))):

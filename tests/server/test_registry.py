@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 from gpux.errors import CorruptFileError, NotWritableError, StorageError, UsageError
-from gpux.server.registry import APPLICATION, FILE, SCHEMA, Registry
+from gpux.server.registry import FILE, SCHEMA, Registry
 from tests.read_only import read_only
 
 T = TypeVar("T")
@@ -151,8 +151,8 @@ def test_a_later_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / FILE
     with closing(sqlite3.connect(path)) as later, later:
         later.execute("CREATE TABLE models (a)")
-        later.execute(f"PRAGMA application_id = {APPLICATION}")
-        later.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+        later.execute(f"PRAGMA application_id = {SCHEMA.application}")
+        later.execute(f"PRAGMA user_version = {SCHEMA.version + 1}")
     with pytest.raises(StorageError, match="later gpux") as caught:
         add(path)
     assert "Update gpux" in str(caught.value.hint)

@@ -21,40 +21,41 @@ from gpux.catalog.rules import SETTABLE, current_name, reported
 from gpux.errors import CorruptFileError, DiskFullError, NotWritableError, StorageError
 from gpux.model.values import to_jsonable
 from gpux.system.disk import disk_errors
+from gpux.system.sqlite import Schema
 
 WAIT = 30.0  #: seconds to wait for other processes
-APPLICATION = 0x67707578  #: "gpux", in the header of the file
 _HINT = "Make the folder writable, or name another catalog."
-#: Statements that lead from each schema to the next; a released schema is never changed.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+SCHEMA = Schema(
+    0x67707578,  # "gpux"
     (
-        """CREATE TABLE records (
-            reference TEXT PRIMARY KEY NOT NULL,
-            scheme TEXT NOT NULL,
-            id TEXT NOT NULL,
-            revision TEXT,
-            file TEXT,
-            endpoint TEXT,
-            commit_id TEXT NOT NULL,
-            aliases TEXT NOT NULL CHECK (json_valid(aliases)),
-            told TEXT NOT NULL CHECK (json_valid(told)),
-            overrides TEXT NOT NULL CHECK (json_valid(overrides)),
-            unknown TEXT NOT NULL CHECK (json_valid(unknown)),
-            notes TEXT NOT NULL CHECK (json_valid(notes)),
-            partial INTEGER NOT NULL CHECK (partial IN (0, 1)),
-            added TEXT NOT NULL,
-            described TEXT NOT NULL,
-            status TEXT NOT NULL CHECK (status IN ('new', 'pulled', 'failed', 'gone')),
-            reason TEXT,
-            uses INTEGER NOT NULL CHECK (uses >= 0),
-            last_used TEXT,
-            details TEXT NOT NULL CHECK (json_valid(details))
-        )""",
-        "CREATE INDEX records_by_id ON records (scheme, id)",
-        "CREATE TABLE events (day TEXT PRIMARY KEY NOT NULL, taken INTEGER NOT NULL)",
+        (
+            """CREATE TABLE records (
+                reference TEXT PRIMARY KEY NOT NULL,
+                scheme TEXT NOT NULL,
+                id TEXT NOT NULL,
+                revision TEXT,
+                file TEXT,
+                endpoint TEXT,
+                commit_id TEXT NOT NULL,
+                aliases TEXT NOT NULL CHECK (json_valid(aliases)),
+                told TEXT NOT NULL CHECK (json_valid(told)),
+                overrides TEXT NOT NULL CHECK (json_valid(overrides)),
+                unknown TEXT NOT NULL CHECK (json_valid(unknown)),
+                notes TEXT NOT NULL CHECK (json_valid(notes)),
+                partial INTEGER NOT NULL CHECK (partial IN (0, 1)),
+                added TEXT NOT NULL,
+                described TEXT NOT NULL,
+                status TEXT NOT NULL CHECK (status IN ('new', 'pulled', 'failed', 'gone')),
+                reason TEXT,
+                uses INTEGER NOT NULL CHECK (uses >= 0),
+                last_used TEXT,
+                details TEXT NOT NULL CHECK (json_valid(details))
+            )""",
+            "CREATE INDEX records_by_id ON records (scheme, id)",
+            "CREATE TABLE events (day TEXT PRIMARY KEY NOT NULL, taken INTEGER NOT NULL)",
+        ),
     ),
 )
-SCHEMA = len(MIGRATIONS)
 
 
 class Database:
@@ -94,7 +95,7 @@ class Database:
         with self._errors(), closing(self._connect()) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                self._upgrade(connection)
+                SCHEMA.upgrade(connection, self._version(connection))
                 finished = apply_events(connection, events_folder(self.path))
                 yield connection
                 connection.execute("COMMIT")
@@ -110,7 +111,7 @@ class Database:
         """Apply pending events and migrations; writes nothing if there are none."""
         with self._errors(), closing(self._connect()) as connection:
             version = self._version(connection)
-            current = version == SCHEMA and not has_pending(events_folder(self.path), applied_bytes(connection))
+            current = version == SCHEMA.version and not has_pending(events_folder(self.path), applied_bytes(connection))
         if version and not current:
             with self.writing():
                 pass
@@ -131,24 +132,13 @@ class Database:
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The schema version of the file; 0 for an empty file."""
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if owner != APPLICATION and objects:
+        version = SCHEMA.version_of(connection)
+        if version is None:
             raise CorruptFileError(f"{self.path} is another program's database", hint="Name another catalog.")
-        if version > SCHEMA:
-            message = f"{self.path} has schema {version}, and this gpux reads up to {SCHEMA}"
+        if version > SCHEMA.version:
+            message = f"{self.path} has schema {version}, and this gpux reads up to {SCHEMA.version}"
             raise StorageError(message, hint="Update gpux, or name another catalog.", schema=version)
-        return int(version)
-
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        version = self._version(connection)
-        for step in MIGRATIONS[version:]:
-            for statement in step:
-                connection.execute(statement)
-        if version < SCHEMA:
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        return version
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -50,4 +50,4 @@ def write_whole(path: Path, text: str) -> None:
 def _document(records: Iterable[Record]) -> dict[str, Any]:
     """The document, copied through JSON so that YAML writes equal parts out instead of as anchors."""
     models = json.loads(json.dumps([record.to_dict() for record in records]))
-    return {"schema": SCHEMA, "gpux": __version__, "exported": timestamp(), "models": models}
+    return {"schema": SCHEMA.version, "gpux": __version__, "exported": timestamp(), "models": models}

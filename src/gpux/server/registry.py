@@ -30,30 +30,31 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.system.disk import disk_errors
+from gpux.system.sqlite import Schema
 
 log = logging.getLogger(__name__)
 
 FILE = "server.db"  #: in the home folder
 WAIT = 10.0  #: seconds to wait for another process that writes
-APPLICATION = 0x67707872  #: "gpxr", in the header of the file
-#: Statements that lead from each schema to the next; a released schema is never changed.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+SCHEMA = Schema(
+    0x67707872,  # "gpxr"
     (
-        """CREATE TABLE models (
-            number INTEGER PRIMARY KEY,
-            model_id TEXT NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            model_type TEXT NOT NULL,
-            description TEXT NOT NULL,
-            parameters TEXT NOT NULL CHECK (json_valid(parameters)),
-            added_date TEXT NOT NULL,
-            last_used TEXT,
-            usage_count INTEGER NOT NULL DEFAULT 0 CHECK (usage_count >= 0)
-        )""",
-        "CREATE TABLE changes (number INTEGER PRIMARY KEY CHECK (number = 1), at TEXT NOT NULL)",
+        (
+            """CREATE TABLE models (
+                number INTEGER PRIMARY KEY,
+                model_id TEXT NOT NULL UNIQUE,
+                name TEXT NOT NULL,
+                model_type TEXT NOT NULL,
+                description TEXT NOT NULL,
+                parameters TEXT NOT NULL CHECK (json_valid(parameters)),
+                added_date TEXT NOT NULL,
+                last_used TEXT,
+                usage_count INTEGER NOT NULL DEFAULT 0 CHECK (usage_count >= 0)
+            )""",
+            "CREATE TABLE changes (number INTEGER PRIMARY KEY CHECK (number = 1), at TEXT NOT NULL)",
+        ),
     ),
 )
-SCHEMA = len(MIGRATIONS)
 _COLUMNS = "model_id, name, model_type, description, parameters, added_date, last_used, usage_count"
 _SELECT = f"SELECT {_COLUMNS} FROM models"  # noqa: S608 - column names only
 _HINT = f"Make GPUX_HOME and its file {FILE} writable, or set GPUX_HOME to another folder."
@@ -208,7 +209,7 @@ class Registry:
         with self._errors():
             connection = self._writer()
             with _transaction(connection):
-                self._upgrade(connection)
+                SCHEMA.upgrade(connection, self._version(connection))
                 made = work(connection)
                 connection.execute(
                     "INSERT INTO changes VALUES (1, ?) ON CONFLICT (number) DO UPDATE SET at = excluded.at", (now(),)
@@ -221,7 +222,7 @@ class Registry:
             self._disconnect()
             return None
         connection = self._connect()
-        return connection if self._version(connection) == SCHEMA else None
+        return connection if self._version(connection) == SCHEMA.version else None
 
     def _writer(self) -> sqlite3.Connection:
         if not self.path.exists():
@@ -261,31 +262,20 @@ class Registry:
 
     def _version(self, connection: sqlite3.Connection) -> int:
         """The schema of the file; 0 for an empty file."""
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if owner != APPLICATION and objects:
+        version = SCHEMA.version_of(connection)
+        if version is None:
             raise CorruptFileError(
                 f"the registry of models, {FILE} in GPUX_HOME, is another program's database",
                 hint="Move the file elsewhere; the next model that is registered creates a new one.",
             )
-        if version > SCHEMA:
+        if version > SCHEMA.version:
             raise StorageError(
                 f"the registry of models, {FILE} in GPUX_HOME, was written by a later gpux: it has schema {version}, "
-                f"and this gpux reads up to {SCHEMA}",
+                f"and this gpux reads up to {SCHEMA.version}",
                 hint="Update gpux, or set GPUX_HOME to another folder.",
                 schema=version,
             )
-        return int(version)
-
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        version = self._version(connection)
-        for step in MIGRATIONS[version:]:
-            for statement in step:
-                connection.execute(statement)
-        if version < SCHEMA:
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        return version
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
