@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from gpux.server.api.endpoint import Api, Endpoint
+from gpux.server.api.openai.answers import (
+    ChatCompletion,
+    Embeddings,
+    InputTokens,
+    ModelObject,
+    ModelObjects,
+    ResponseObject,
+    TextCompletion,
+)
 from gpux.server.api.openai.audio import transcriptions, translations
 from gpux.server.api.openai.chat import ChatRequest, chat_completions
 from gpux.server.api.openai.completions import CompletionRequest, completions
@@ -15,18 +24,45 @@ API = Api(
     "openai",
     "/v1",
     (
-        Endpoint("GET", "/v1/models", list_models, "read", summary="List models"),
-        Endpoint("GET", "/v1/models/{id:path}", get_model, "read", summary="One model"),
-        Endpoint("POST", "/v1/chat/completions", chat_completions, "infer", ChatRequest, summary="Answer a chat"),
-        Endpoint("POST", "/v1/completions", completions, "infer", CompletionRequest, summary="Continue prompts"),
-        Endpoint("POST", "/v1/embeddings", embeddings, "infer", EmbeddingRequest, summary="Vectors of texts"),
-        Endpoint("POST", "/v1/responses", responses, "infer", ResponseRequest, summary="Answer a conversation"),
+        Endpoint("GET", "/v1/models", list_models, "read", answer=ModelObjects, summary="List models"),
+        Endpoint("GET", "/v1/models/{id:path}", get_model, "read", answer=ModelObject, summary="One model"),
+        Endpoint(
+            "POST",
+            "/v1/chat/completions",
+            chat_completions,
+            "infer",
+            ChatRequest,
+            ChatCompletion,
+            summary="Answer a chat",
+        ),
+        Endpoint(
+            "POST",
+            "/v1/completions",
+            completions,
+            "infer",
+            CompletionRequest,
+            TextCompletion,
+            summary="Continue prompts",
+        ),
+        Endpoint(
+            "POST", "/v1/embeddings", embeddings, "infer", EmbeddingRequest, Embeddings, summary="Vectors of texts"
+        ),
+        Endpoint(
+            "POST",
+            "/v1/responses",
+            responses,
+            "infer",
+            ResponseRequest,
+            ResponseObject,
+            summary="Answer a conversation",
+        ),
         Endpoint(
             "POST",
             "/v1/responses/input_tokens",
             input_tokens,
             "infer",
             InputTokensRequest,
+            InputTokens,
             summary="Count the tokens of a conversation",
         ),
         Endpoint("POST", "/v1/audio/transcriptions", transcriptions, "infer", summary="Text of a sound"),
