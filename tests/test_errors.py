@@ -23,7 +23,10 @@ EXIT_CODES = {
         *["EntryNotFoundError", "JobNotFoundError", "ModelNotFoundError", "NotStoredError", "RevisionNotFoundError"],
         *["ConversationNotFoundError", "ProviderNotFoundError"],
     ],
-    4: ["AccessError", "ConversationAccessError", "DisabledModelError", "GatedModelError", "InvalidTokenError"],
+    4: [
+        *["AccessError", "ConversationAccessError", "DisabledModelError", "GatedModelError", "InvalidTokenError"],
+        "ProviderAccessError",
+    ],
     5: [
         *["HubServerError", "ManagerError", "NetworkError", "OfflineError", "RateLimitError", "UnavailableError"],
         *["ProviderError", "ProviderUnavailableError"],

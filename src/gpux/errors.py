@@ -67,6 +67,7 @@
     │   ├── ConfigurationError     the file or a variable of the configuration is invalid
     │   ├── ProviderNotFoundError  no chat provider has this name or prefix, or it is switched off
     │   ├── ProviderError          the server behind a chat provider answered with an error
+    │   │   ├── ProviderAccessError  it refused the key
     │   │   └── ProviderUnavailableError  it cannot be reached, or did not answer in time
     │   ├── ConversationNotFoundError
     │   ├── ConversationAccessError  the conversation is private, and the password is missing or wrong
@@ -129,6 +130,7 @@ __all__ = [
     "OverloadedError",
     "PathNotFoundError",
     "ProofError",
+    "ProviderAccessError",
     "ProviderError",
     "ProviderNotFoundError",
     "ProviderUnavailableError",
@@ -675,6 +677,13 @@ class ProviderError(ChatError):
     code = "provider"
     exit_code = 5
     http_status = 502
+
+
+class ProviderAccessError(ProviderError):
+    """The server behind a chat provider refused the key, or needs one."""
+
+    code = "provider_access"
+    exit_code = 4
 
 
 class ProviderUnavailableError(ProviderError):

@@ -78,7 +78,7 @@ class HubHttp:
         # The HTTP libraries quote an invalid header in their error, token included.
         self._token = None if token is None else hub_errors.check_token(token)
         self._connections = Connections()
-        transport = _Routes(proxies or environment.proxies(), _trusted(ca_bundle))
+        transport = _Routes(proxies or environment.proxies(), trusted(ca_bundle))
         self._http = httpx2.Client(
             transport=transport,
             timeout=timeout,
@@ -390,8 +390,8 @@ def _reason(exc: Exception) -> str:
     return re.sub(r"//[^/@\s]+@", "//***@", str(exc)) or type(exc).__name__
 
 
-def _trusted(bundle: Path | None) -> ssl.SSLContext:
-    """The context of an explicit bundle, else of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else of the system."""
+def trusted(bundle: Path | None) -> ssl.SSLContext:
+    """The certificates of an explicit bundle, else of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else of the system."""
     if bundle is not None:
         return _trust("REQUESTS_CA_BUNDLE", bundle)
     named = environment.certificates()

@@ -1,7 +1,7 @@
-"""The system's key store (macOS Keychain, Windows Credential Locker, Secret Service) for the Hugging Face token.
+"""The system's key store (macOS Keychain, Windows Credential Locker, Secret Service) for tokens and keys.
 
 The only importer of keyring (https://keyring.readthedocs.io), which the extra ``keyring`` installs. An empty file
-beside the token file marks that the key store is in use; without the file, keyring is not imported.
+beside the Hugging Face token file marks that the key store is in use; without the file, keyring is not imported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from gpux.errors import NotWritableError, StorageError
 from gpux.system.disk import disk_errors
 
 SERVICE = "gpux: Hugging Face token"  #: name of the entry in the key store; its account is the path of the token file
+ENTRIES = "gpux"  #: name, in the key store, of keys that the user stored with `keyring set gpux NAME`
 INSTALL_HINT = "Install it with `pip install 'gpux[keyring]'`."
 
 
@@ -39,6 +40,17 @@ def read(token_path: Path) -> str | None:
     """
     with _key_store_errors(StorageError, "did not return the token") as keyring:
         found: str | None = keyring.get_password(SERVICE, str(token_path))
+        return found
+
+
+def read_entry(name: str) -> str | None:
+    """The key that the user stored as ``name`` below :data:`ENTRIES`; None if there is no such entry.
+
+    Raises:
+        StorageError: the key store is locked or missing, or keyring is not installed.
+    """
+    with _key_store_errors(StorageError, "did not return the key") as keyring:
+        found: str | None = keyring.get_password(ENTRIES, name)
         return found
 
 
@@ -98,5 +110,5 @@ def _key_store_errors(kind: type[StorageError], what: str) -> Iterator[ModuleTyp
     except keyring.errors.KeyringError as exc:
         raise kind(
             f"the system's key store {what}: {exc or type(exc).__name__}",
-            hint="Unlock it, or use the token file: `gpux auth login` without --keyring.",
+            hint="Unlock it, or use the token file (`gpux auth login` without --keyring), or a variable for a key.",
         ) from exc
