@@ -99,8 +99,12 @@ class Fixed:
         self.current = current
 
     def get_model_config(self, model_name: str) -> ModelConfig:
-        found = self.current.models.get(model_name)
-        return found or ModelConfig(model_name=model_name, provider="", **self.current.model_defaults)
+        defaults = {
+            "timeout_ms": self.current.stream_timeout_ms,
+            "retry_attempts": self.current.retry_attempts,
+            **self.current.model_defaults,
+        }
+        return self.current.models.get(model_name) or ModelConfig(model_name=model_name, provider="", **defaults)
 
 
 async def registry_of(

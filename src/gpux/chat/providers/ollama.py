@@ -111,28 +111,9 @@ class OllamaProvider(ModelProvider):
         self._shown: dict[str, _Shown] = {}  #: by digest
         self._describing: asyncio.Task[None] | None = None
 
-    # Loaded models
-
-    async def loaded_models(self) -> list[str]:
-        """Names of the models in Ollama's memory, with the prefix.
-
-        Raises:
-            ProviderError: the list is not available.
-        """
-        return [f"{self.prefix}{one.model or one.name}" for one in await self._tags(await self._ready(), "/api/ps")]
-
-    async def load_model(self, model_name: str) -> None:
-        """Have Ollama load a model.
-
-        Raises:
-            ModelNotFoundError: there is no such model.
-            ProviderError: Ollama could not load it.
-        """
-        await self._keep(model_name, {})
-
     async def unload_model(self, model_name: str) -> None:
         """Have Ollama remove a model from its memory; errors as those of :meth:`load_model`."""
-        await self._keep(model_name, {"keep_alive": 0})
+        await self._keep(self.bare(model_name), {"keep_alive": 0})
 
     # What a provider implements
 
@@ -166,6 +147,12 @@ class OllamaProvider(ModelProvider):
     async def _details(self, model: str) -> dict[str, Any]:
         found = await self._show(await self._ready(), model)
         return {} if found is None else {"capabilities": found.capabilities or [], "parameters": found.parameters}
+
+    async def _load(self, model: str) -> None:
+        await self._keep(model, {})
+
+    async def _loaded(self) -> list[str]:
+        return [f"{self.prefix}{one.model or one.name}" for one in await self._tags(await self._ready(), "/api/ps")]
 
     async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
         body: dict[str, Any] = {"model": request.model, "messages": [_message(one) for one in request.messages]}
@@ -216,8 +203,8 @@ class OllamaProvider(ModelProvider):
         except ModelNotFoundError:
             return None
 
-    async def _keep(self, model_name: str, how: Mapping[str, Any]) -> None:
-        model = self.bare(model_name)
+    async def _keep(self, model: str, how: Mapping[str, Any]) -> None:
+        """A chat without messages loads its model, or removes it from memory."""
         body = {"model": model, "messages": [], "stream": False, **how}
         async with (await self._ready()).stream("/api/chat", body, self._refusal(model)) as (_, lines):
             async for _line in lines:

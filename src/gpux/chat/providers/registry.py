@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic as clock
 from typing import Any, Final, TypeVar
 
+from gpux.chat.configuration.types import prefix_of
 from gpux.chat.provider import ModelProvider, ProviderSetup
 from gpux.chat.values import ChatConfiguration, ModelInfo, ProviderConfig
 from gpux.errors import (
@@ -27,8 +28,6 @@ from gpux.system.settings import Settings
 _T = TypeVar("_T")
 
 GROUP: Final = "gpux.chat_providers"
-#: Prefixes of types that are not as their name, known without the import of a provider that is switched off.
-PREFIXES: Final = {"huggingface": "hf:"}
 #: Seconds in which a list is answered from memory.
 FRESH: Final = 5.0
 #: Seconds in which an older list is still answered at once, while the new one is read; after that it is waited for.
@@ -323,8 +322,7 @@ class ModelProviderRegistry:
             if model_name.startswith(entry.provider.prefix):
                 return entry.provider
         for config in self.configuration.providers.values():
-            kind = config.type or config.name
-            if not config.enabled and model_name.startswith(config.prefix or PREFIXES.get(kind, f"{kind}:")):
+            if not config.enabled and model_name.startswith(_prefix(config)):
                 raise self._no_provider(f"the chat provider {config.name} is switched off", config.name)
         default = self.configuration.default_provider
         if default is not None:
@@ -486,6 +484,15 @@ def _closed(provider: ModelProvider) -> ProviderUnavailableError:
 
 def _enabled(configuration: ChatConfiguration) -> list[ProviderConfig]:
     return [config for config in configuration.providers.values() if config.enabled]
+
+
+def _prefix(config: ProviderConfig) -> str:
+    """The prefix of a provider that is switched off, and may not even be installed."""
+    try:
+        found = prefix_of(config)
+    except ImportError:
+        found = None
+    return found or f"{config.name}:"
 
 
 def _check_conflicts(provider: ModelProvider, others: list[ModelProvider]) -> None:

@@ -21,6 +21,7 @@ from gpux.chat.provider import (
     history,
 )
 from gpux.chat.providers.registry import ModelProviderRegistry, Route, typed
+from gpux.chat.retry import LONGEST
 from gpux.chat.values import (
     ChatConfiguration,
     ChatOptions,
@@ -51,8 +52,6 @@ _T = TypeVar("_T")
 
 #: Errors that another model would answer with too, so that no fallback is tried.
 FAULTS_OF_THE_REQUEST = (UsageError, InputError, ProviderNotFoundError)
-#: The most seconds between two tries.
-LONGEST_DELAY = 30.0
 #: What is answered about a model whose provider has not said it yet.
 UNKNOWN = ModelCapabilities(supports_vision=False, supports_streaming=True)
 TIME_HINT = "Set STREAM_TIMEOUT_MS, or `timeout_ms` of the model in the configuration."
@@ -209,7 +208,8 @@ class StreamMessageRouter:
         begun = time.monotonic()
         route = await self._registry.route(request.model)
         config = self._configuration.get_model_config(route.model)
-        call = _Call(self._registry, self._configuration, request, termination_check, begun, self._limit(route, config))
+        limit = config.timeout_ms / 1000
+        call = _Call(self._registry, self._configuration, request, termination_check, begun, limit)
         said = [f"{name} did not answer: {error}" for name, error in route.skipped.items()]
         try:
             return await call.open(route, config, said)
@@ -239,12 +239,6 @@ class StreamMessageRouter:
         return [one.name for one in self._registry.get_all_providers()]
 
     # Inside
-
-    def _limit(self, route: Route, config: ModelConfig) -> float:
-        """Seconds for one answer: what is configured for the model, else for all."""
-        current = self._configuration.current
-        own = route.model in current.models or "timeout_ms" in current.model_defaults
-        return (config.timeout_ms if own else current.stream_timeout_ms) / 1000
 
     async def _in_its_place(
         self, call: _Call, route: Route, config: ModelConfig, failed: GpuxError, said: list[str]
@@ -315,9 +309,8 @@ class _Call:
         self, provider: ModelProvider, request: ChatRequest, config: ModelConfig
     ) -> AsyncGenerator[Delta | Finished]:
         """The pieces; a request that was not answered at all is sent again."""
-        current = self.configuration.current
-        delay = current.retry_delay_ms / 1000
-        left = config.retry_attempts if config.model_name in current.models else current.retry_attempts
+        delay = self.configuration.current.retry_delay_ms / 1000
+        left = config.retry_attempts
         while True:
             answered = False
             try:
@@ -333,7 +326,7 @@ class _Call:
             if await self._pause(delay):
                 yield Finished(reason="terminated")
                 return
-            delay = min(2 * delay, LONGEST_DELAY)
+            delay = min(2 * delay, LONGEST)
 
     async def _pause(self, seconds: float) -> bool:
         """Wait; True: the answer is to end."""
