@@ -75,6 +75,11 @@ def _words(text: str) -> Iterator[str]:
 def main() -> None:
     """`gpux chat` with this partner; the terminal on standard input becomes the controlling one, for Ctrl-C."""
     os.close(os.open(os.ttyname(0), os.O_RDWR))
+    piped()
+
+
+def piped() -> None:
+    """`gpux chat` with this partner."""
     from gpux.cli.main import run
     from gpux.pull import open as opening
 

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ from gpux.cli.generating import (
     print_piece,
     stopped_by_interrupt,
 )
-from gpux.cli.references import reference_argument
+from gpux.cli.references import complete
+from gpux.cli.saved_chat import SavedChat, database_options, open_saved_chat, password_option
 from gpux.cli.terminal import Terminal, command
 from gpux.cli.toolchain import with_toolchain
 from gpux.errors import GpuxError, InputError, UsageError
 from gpux.model.json_file import parse_json
+from gpux.model.reference import ModelRef, local_path
 from gpux.model.variant import StoredModel
 from gpux.system.cancel import CancelToken
 from gpux.system.files import write_atomic
@@ -152,6 +155,7 @@ class Chat:
         system: the system message, if any.
         stats: say after each answer how fast it was.
         lines: where messages come from; by default standard input.
+        saved: the conversation that it is stored in, and that it continues; None: it is not stored.
 
     Raises:
         ChatTemplateError: the model has no chat template, and none was given.
@@ -166,12 +170,14 @@ class Chat:
         system: str | None = None,
         stats: bool = False,
         lines: Lines | None = None,
+        saved: SavedChat | None = None,
     ) -> None:
         pipe.chat_template.choose(options.get("chat_template"))  # fails before the chat begins
         self._terminal, self._pipe, self._options, self._stats = terminal, pipe, options, stats
         self._lines = lines or Lines(terminal)
         self._system = system
-        self._messages: list[dict[str, Any]] = []
+        self._saved = saved
+        self._messages: list[dict[str, Any]] = [] if saved is None else saved.messages()
         self._last: Generation | None = None
         self._retries = 0
         self._interrupted = False  # Ctrl-C was pressed since the last message
@@ -216,6 +222,8 @@ class Chat:
                 return text
 
     def _answer_to(self, text: str) -> None:
+        if self._saved is not None:
+            self._saved.ask(text)
         self._messages.append({"role": "user", "content": text})
         self._retries = 0
         self._answer()
@@ -224,14 +232,20 @@ class Chat:
         """Answer the last message; remove it where the answer fails or is stopped before its first word."""
         try:
             result = self._written()
-        except BaseException:
+        except BaseException as exc:
             self._messages.pop()
+            if self._saved is not None:
+                self._saved.fail(exc)
             raise
         self._last = result
         if result.text or result.finish_reason != "cancelled":
             self._messages.append({"role": "assistant", "content": result.text})
+            if self._saved is not None:
+                self._saved.finish(result)
         else:
             self._messages.pop()
+            if self._saved is not None:
+                self._saved.withdraw()
             self._terminal.say("Stopped before the first word; your message was removed from the chat.")
         if self._stats:
             self._terminal.say(described(result))
@@ -242,6 +256,8 @@ class Chat:
             for piece in stream:
                 if not whole:
                     print_piece(piece)
+                if self._saved is not None:
+                    self._saved.piece(piece)
             result = stream.result
         if whole:
             self._terminal.data({"role": "assistant", "content": result.text, **figures(result)}, compact=True)
@@ -300,18 +316,24 @@ class Chat:
 
     def _clear(self, _: str) -> None:
         self._messages.clear()
+        if self._saved is not None:
+            self._saved.restart(system=self._system)
         self._terminal.say(
             "The messages were removed" + ("." if self._system is None else "; the system message stays.")
         )
 
     def _set_system(self, text: str) -> None:
         if text:
+            if self._saved is not None:
+                self._saved.change_system(text)
             self._system = text
         self._terminal.say(f"System message: {self._system}" if self._system else "There is no system message.")
 
     def _retry(self, _: str) -> None:
         if not self._messages:
             raise UsageError("there is no message to answer again")
+        if self._saved is not None:
+            self._saved.ask_again()
         kept = list(self._messages)
         if self._messages[-1]["role"] == "assistant":
             self._messages.pop()
@@ -339,6 +361,8 @@ class Chat:
         found = read_messages(path)
         self._system = found.pop(0)["content"] if found[0]["role"] == "system" else None
         self._messages = found
+        if self._saved is not None:
+            self._saved.restart(found, self._system)
         self._terminal.say(f"{len(found)} messages from {path}.")
 
 
@@ -374,10 +398,16 @@ _TOKENS = 1024  #: default of --max-new-tokens in a chat
 
 
 @command("chat")
-@reference_argument
+@click.argument("ref", required=False, shell_complete=complete)
 @click.option("--system", help="The system message.")
 @click.option("--template", help="Name of one of the model's chat templates, or a template file.")
 @click.option("--stats", is_flag=True, help="Print the speed after each answer.")
+@click.option("--save", is_flag=True, help="Store the chat as a conversation; see `gpux conversations`.")
+@click.option(
+    "--conversation", metavar="ID", help="Continue a stored conversation, with its model unless REF is given."
+)
+@database_options
+@password_option
 @click.option("--revision", help="Branch, tag, refs/pr/N or commit.")
 @click.option("--precision", metavar="NAME", help="int8, int4 …, or auto for the device; as REF:int8.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, coreml … or auto.")
@@ -386,15 +416,12 @@ _TOKENS = 1024  #: default of --max-new-tokens in a chat
 @generation_options
 def chat_command(
     terminal: Terminal,
-    ref: str,
-    system: str | None,
-    template: str | None,
-    stats: bool,
-    revision: str | None,
-    precision: str | None,
-    device: str,
+    ref: str | None,
+    save: bool,
+    conversation: str | None,
+    url: str | None,
+    password_file: Path | None,
     offline: bool,
-    yes: bool,
     **options: Any,
 ) -> None:
     """Chat with a model; pulls it first if it is not stored.
@@ -402,9 +429,34 @@ def chat_command(
     On a terminal, /help lists the commands, Ctrl-C stops an answer, Ctrl-D exits. In a pipe, each line of standard
     input is a message of one chat, and answers go to standard output; with --json, one JSON object per line.
     """
+    terminal.override(offline=offline or None)
+    if save or conversation is not None:
+        with open_saved_chat(terminal, url, conversation, password_file) as saved:
+            _chat(terminal, ref or saved.ref, saved, **options)
+        return
+    if url is not None or password_file is not None:
+        raise UsageError("--database and --password-file are for chats that are stored", hint="Add --save.")
+    _chat(terminal, ref, None, **options)
+
+
+def _chat(
+    terminal: Terminal,
+    ref: str | None,
+    saved: SavedChat | None,
+    *,
+    system: str | None,
+    template: str | None,
+    stats: bool,
+    revision: str | None,
+    precision: str | None,
+    device: str,
+    yes: bool,
+    **options: Any,
+) -> None:
     from gpux.pull.open import open_model, pipeline
 
-    terminal.override(offline=offline or None)
+    if ref is None:
+        raise UsageError("no model is named", hint="gpux chat org/name")
 
     def opened() -> StoredModel:
         with terminal.progress() as progress:
@@ -424,7 +476,18 @@ def chat_command(
         chosen = {"max_new_tokens": _TOKENS, **chosen_options(**options)}
         if template is not None:
             chosen["chat_template"] = _template(template)
-        Chat(terminal, pipe, chosen, system=system, stats=stats).run()
+        if saved is not None:
+            system = saved.system if system is None else system
+            saved.use(_named(ref, revision, precision), system)
+        Chat(terminal, pipe, chosen, system=system, stats=stats, saved=saved).run()
+
+
+def _named(ref: str, revision: str | None, precision: str | None) -> str:
+    """The reference with its revision and precision, as it can be typed again in any folder."""
+    named = ModelRef.parse(ref).at(revision).in_precision(precision)
+    if named.scheme == "local":
+        named = replace(named, id=str(local_path(named.id).absolute()))
+    return str(named)
 
 
 def _template(given: str) -> str:

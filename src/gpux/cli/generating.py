@@ -85,8 +85,12 @@ def print_text(terminal: Terminal, pipe: GenerationPipeline, text: str) -> None:
 
 def print_piece(piece: str) -> None:
     """Print a part of a text: without control characters on a terminal, unchanged elsewhere."""
-    text = _CONTROLS.sub("", piece) if sys.stdout.isatty() else piece
-    click.echo(text, nl=False, color=True)  # without it click would remove escape sequences from a pipe
+    click.echo(printable(piece), nl=False, color=True)  # without it click would remove escape sequences from a pipe
+
+
+def printable(text: str) -> str:
+    """The text for standard output: without control characters on a terminal, unchanged elsewhere."""
+    return _CONTROLS.sub("", text) if sys.stdout.isatty() else text
 
 
 def figures(result: Generation) -> dict[str, Any]:

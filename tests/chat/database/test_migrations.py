@@ -15,27 +15,17 @@ from sqlalchemy import Connection
 
 from gpux.chat.database import open_database
 from gpux.chat.database.address import read_address
-from gpux.chat.database.connections import Connections, create_file
+from gpux.chat.database.connections import Connections
+from gpux.chat.database.database import Database
 from gpux.chat.database.migrations.run import revisions
-from gpux.chat.database.schema import HEAD, VERSION_TABLE, migrate
+from gpux.chat.database.schema import HEAD, VERSION_TABLE
 from gpux.chat.database.tables import metadata
-from gpux.errors import DatabaseError, SchemaVersionError
+from gpux.errors import DatabaseError, SchemaVersionError, UsageError
 from gpux.system.settings import Settings
 from tests.chat.database.access import is_sqlite, opened, statement
 from tests.chat.database.test_conversations import PNG
 
 TIME = "2024-05-06 07:08:09.123456"
-
-
-async def migrated(url: str, settings: Settings, revision: str) -> None:
-    """Migrate a database up or down."""
-    address = read_address(url, settings)
-    create_file(address)
-    connections = Connections(address)
-    try:
-        await migrate(connections, revision)
-    finally:
-        await connections.aclose()
 
 
 async def tables(url: str) -> set[str]:
@@ -55,7 +45,7 @@ def test_the_history_makes_the_tables_of_the_program(url: str, settings: Setting
         return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
 
     async def main() -> None:
-        await migrated(url, settings, HEAD)
+        await Database.migrate(url, settings, HEAD)
         connections = Connections(read_address(url, settings))
         try:
             assert await connections.read(differences) == []
@@ -67,7 +57,7 @@ def test_the_history_makes_the_tables_of_the_program(url: str, settings: Setting
 
 def test_conversations_of_the_first_revision_are_kept(url: str, settings: Settings) -> None:
     async def main() -> None:
-        await migrated(url, settings, "0001")
+        await Database.migrate(url, settings, "0001")
         assert "model_usage_stats" not in await tables(url)
         for id, model in (("a", "'llama3:8b'"), ("b", "'hf:org/name'"), ("c", "'openai:gpt'"), ("d", "NULL")):
             values = f"'{id}', 'Title {id}', {model}, false, '{TIME}', '{TIME}'"
@@ -107,7 +97,7 @@ def test_down_and_up_again_keeps_what_the_first_revision_knows(url: str, setting
             await database.answers.finish(answer, completion_tokens=2)
             await database.usage.record("mine", "hf:x", total_ms=1)
             before = await database.conversations.messages(chat.id)
-        await migrated(url, settings, "0001")
+        await Database.migrate(url, settings, "0001")
         assert await tables(url) == {"conversations", "messages", "images", VERSION_TABLE}
         async with opened(url, settings) as database:
             assert (await database.conversations.get("a", "pw")).model_provider == "huggingface"
@@ -123,9 +113,14 @@ def test_down_and_up_again_keeps_what_the_first_revision_knows(url: str, setting
     asyncio.run(main())
 
 
+def test_a_revision_that_does_not_exist(url: str, settings: Settings) -> None:
+    with pytest.raises(UsageError, match="0042"):
+        asyncio.run(Database.migrate(url, settings, "0042"))
+
+
 def test_a_newer_schema_is_refused_and_left_alone(url: str, settings: Settings) -> None:
     async def main() -> None:
-        await migrated(url, settings, HEAD)
+        await Database.migrate(url, settings, HEAD)
         await statement(url, f"UPDATE {VERSION_TABLE} SET version_num = '0999'")
         with pytest.raises(SchemaVersionError) as caught:
             await open_database(url, settings)
@@ -148,7 +143,7 @@ def test_another_programs_tables_are_left_alone(url: str, settings: Settings) ->
 
 def test_a_migration_that_fails_changes_nothing(url: str, settings: Settings) -> None:
     async def main() -> None:
-        await migrated(url, settings, "0001")
+        await Database.migrate(url, settings, "0001")
         await statement(url, "CREATE TABLE provider_configs (name text)")  # is in the way of the second revision
         with pytest.raises(DatabaseError) as caught:
             await open_database(url, settings)

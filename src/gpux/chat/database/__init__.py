@@ -21,10 +21,24 @@ async def open_database(url: str | None, settings: Settings, *, flush_ms: int = 
         UnsupportedOperationError: they are not installed.
         GpuxError: as ``Database.open``.
     """
+    return await _database().open(url, settings, flush_ms=flush_ms)
+
+
+async def migrate_database(url: str | None, settings: Settings, revision: str) -> None:
+    """:meth:`~gpux.chat.database.database.Database.migrate`, with its libraries imported here.
+
+    Raises:
+        UnsupportedOperationError: they are not installed.
+        GpuxError: as ``Database.migrate``.
+    """
+    await _database().migrate(url, settings, revision)
+
+
+def _database() -> type[Database]:
     try:
         from gpux.chat.database.database import Database  # deferred: the libraries are optional
     except ImportError as exc:
         raise UnsupportedOperationError(
             f"the database of conversations needs SQLAlchemy and aiosqlite: {exc}", hint="pip install 'gpux[chat]'"
         ) from exc
-    return await Database.open(url, settings, flush_ms=flush_ms)
+    return Database

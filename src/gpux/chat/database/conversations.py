@@ -64,7 +64,7 @@ class Conversations:
         """
         now = datetime.now(UTC)
         row = {
-            "id": secrets.token_urlsafe(12) if id is None else _checked_id(id),
+            "id": secrets.token_hex(12) if id is None else _checked_id(id),
             "tab_name": _checked_title(tab_name),
             "llm_model": _storable("llm_model", llm_model),
             "model_provider": _storable("model_provider", model_provider),
@@ -217,6 +217,21 @@ class Conversations:
         }
         return await self._connections.write(lambda connection: append_message(connection, values, images))
 
+    async def delete_message(self, conversation_id: str, message_id: int) -> None:
+        """Delete one message, as an answer in whose place there is another one.
+
+        Raises:
+            ConversationNotFoundError: the conversation has no such message.
+        """
+        of_it = (messages.c.conversation_id == conversation_id) & (messages.c.id == message_id)
+
+        def work(connection: Connection) -> None:
+            if not 0 < message_id <= _LARGEST or not connection.execute(delete(messages).where(of_it)).rowcount:
+                raise _no_message(conversation_id, message_id)
+            touch(connection, conversation_id)
+
+        await self._connections.write(work)
+
     async def delete_messages_after(self, conversation_id: str, message_id: int, *, inclusive: bool = False) -> int:
         """Delete the messages after one, to answer it again; the number of those that were deleted.
 
@@ -234,10 +249,7 @@ class Conversations:
         def work(connection: Connection) -> int:
             known = select(messages.c.id).where(of_it, messages.c.id == message_id)
             if not 0 < message_id <= _LARGEST or connection.execute(known).first() is None:
-                raise ConversationNotFoundError(
-                    f"the conversation {conversation_id!r} has no message {message_id}",
-                    hint="Read the ids of its messages.",
-                )
+                raise _no_message(conversation_id, message_id)
             touch(connection, conversation_id)
             return int(connection.execute(delete(messages).where(of_it, later)).rowcount)
 
@@ -331,6 +343,12 @@ def _count() -> Any:
 
 def _not_found(id: str) -> ConversationNotFoundError:
     return ConversationNotFoundError(f"there is no conversation {id!r}", hint="gpux conversations list")
+
+
+def _no_message(conversation_id: str, message_id: int) -> ConversationNotFoundError:
+    return ConversationNotFoundError(
+        f"the conversation {conversation_id!r} has no message {message_id}", hint="Read the ids of its messages."
+    )
 
 
 def _checked_id(id: str) -> str:

@@ -12,7 +12,7 @@ from gpux.chat.database.images import Images
 from gpux.chat.database.model_records import ModelRecords
 from gpux.chat.database.provider_configs import ProviderConfigs
 from gpux.chat.database.retention import Retention
-from gpux.chat.database.schema import prepare
+from gpux.chat.database.schema import migrate, prepare
 from gpux.chat.database.usage import Usage
 from gpux.system.settings import Settings
 
@@ -57,6 +57,27 @@ class Database:
             await connections.aclose()
             raise
         return cls(connections, flush_ms)
+
+    @staticmethod
+    async def migrate(url: str | None, settings: Settings, revision: str) -> None:
+        """Change the tables to a revision, also to an earlier one, for an older gpux; what it does not know is lost.
+
+        Args:
+            url: as of :meth:`open`.
+            settings: as of :meth:`open`.
+            revision: ``0001`` …
+
+        Raises:
+            UsageError: there is no such revision, or the URL is invalid.
+            GpuxError: as :meth:`open`.
+        """
+        address = read_address(url, settings)
+        create_file(address)
+        connections = Connections(address)
+        try:
+            await migrate(connections, revision)
+        finally:
+            await connections.aclose()
 
     @property
     def address(self) -> Address:

@@ -25,8 +25,7 @@ class Retention:
         Raises:
             UsageError: ``days`` is not between 1 and 36500.
         """
-        before = _before(days)
-        statement = delete(conversations).where(conversations.c.updated_at < before)
+        statement = delete(conversations).where(conversations.c.updated_at < before(days))
         return await self._connections.write(lambda connection: int(connection.execute(statement).rowcount))
 
     async def count(self, days: int) -> int:
@@ -35,11 +34,16 @@ class Retention:
         Raises:
             UsageError: as :meth:`purge`.
         """
-        statement = select(func.count()).where(conversations.c.updated_at < _before(days))
+        statement = select(func.count()).where(conversations.c.updated_at < before(days))
         return await self._connections.read(lambda connection: int(connection.execute(statement).scalar_one()))
 
 
-def _before(days: int) -> datetime:
+def before(days: int) -> datetime:
+    """The time before which the last change was more than ``days`` days ago.
+
+    Raises:
+        UsageError: ``days`` is not between 1 and 36500.
+    """
     if not 1 <= days <= _MOST_DAYS:
         raise UsageError(f"days is {days}, and must be between 1 and {_MOST_DAYS}", param="days")
     return datetime.now(UTC) - timedelta(days=days)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect, text
 
 from gpux.chat.database.connections import Connections
 from gpux.chat.database.tables import metadata
-from gpux.errors import DatabaseError, SchemaVersionError
+from gpux.errors import DatabaseError, SchemaVersionError, UsageError
 
 HEAD = "0002"  #: newest revision of :mod:`gpux.chat.database.migrations`; a test compares both
 VERSION_TABLE = "gpux_schema_version"
@@ -28,6 +28,7 @@ async def migrate(connections: Connections, revision: str) -> None:
     """Migrate the tables to a revision, up or down, in one transaction.
 
     Raises:
+        UsageError: there is no such revision.
         SchemaVersionError: a newer version of gpux wrote them.
         DatabaseError: the database cannot be used, or is another program's.
     """
@@ -37,8 +38,11 @@ async def migrate(connections: Connections, revision: str) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         version = checked_version(connection, connections)  # another process may have migrated in the meantime
         if version != revision:
-            from gpux.chat.database.migrations.run import migrate_tables  # deferred: Alembic is needed here only
+            from gpux.chat.database.migrations.run import migrate_tables, revisions  # deferred: Alembic is slow
 
+            known = sorted(one.revision for one in revisions().walk_revisions())
+            if revision not in known:
+                raise UsageError(f"there is no revision {revision!r}", hint=f"One of {', '.join(known)}.")
             migrate_tables(connection, version, revision, VERSION_TABLE)
 
     await connections.write(work)
