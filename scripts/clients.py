@@ -7,6 +7,7 @@ tests/clients/README.md says what a folder of a client has. The programs of the 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.pipelines.writer import writer
-from tests.server import running
+from tests.server import running, senses
 
 from gpux.store import Store
 
@@ -118,6 +119,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
         "GPUX_MASKS": running.MASKS,
         "GPUX_SPEECH": running.SPEECH,
         "GPUX_SOUND": str(ROOT / "docs" / "notebooks" / "digits.flac"),
+        "GPUX_TASKS": json.dumps(senses.TASKS),
         "GPUX_SMALL": arguments.small,
         "GPUX_LEGACY_DOCUMENT": str(ROOT / "tests" / "server" / "api" / "legacy" / "integration.md"),
     }
@@ -128,6 +130,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="gpux-clients-") as name:
         home = Path(name)
         settings = running.fill(home)
+        senses.fill_senses(home)
         with tempfile.TemporaryDirectory() as folder:  # under the id that the document of the legacy API names
             running.put(Store(settings.store), writer(Path(folder)), "gpt2")
         names["GPUX_SMALL"] = _pull_small(home)

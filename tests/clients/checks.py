@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ CLASSIFIER = os.environ["GPUX_CLASSIFIER"]
 MASKS = os.environ["GPUX_MASKS"]
 SPEECH = os.environ["GPUX_SPEECH"]
 SOUND = os.environ["GPUX_SOUND"]  #: path of a flac file in which :data:`SPOKEN` is said
+TASKS: dict[str, str] = json.loads(os.environ["GPUX_TASKS"])  #: task -> its model
 SPOKEN = "three one four one five"
 SMALL = os.environ.get("GPUX_SMALL", "")  #: empty: no trained model is at hand
 

@@ -142,6 +142,8 @@ def in_the_shape_of_clients(question: Question, answer: Any) -> Any:
             for one in each
         ]
         return pairs if isinstance(answer, list) else pairs[0]
+    if question.task == "image-segmentation":
+        return [{name: value for name, value in segment.items() if value is not None} for segment in answer]
     return answer
 
 

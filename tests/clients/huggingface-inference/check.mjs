@@ -4,7 +4,9 @@ import { readFileSync } from "node:fs";
 
 import { InferenceClient } from "@huggingface/inference";
 
-import { CHAT, CLASSIFIER, EMBEDDER, MASKS, URL_BASE, check, main } from "./checks.mjs";
+import {
+  CHAT, CLASSIFIER, EMBEDDER, MASKS, SOUND, SPEECH, SPOKEN, TASKS, URL_BASE, check, main,
+} from "./checks.mjs";
 
 const at = (model) => new InferenceClient("none").endpoint(`${URL_BASE}/models/${model}`);
 
@@ -43,6 +45,63 @@ check("chats and streams the same answer", async () => {
   let text = "";
   for await (const part of at(CHAT).chatCompletionStream(request)) text += part.choices[0]?.delta.content ?? "";
   assert(whole.length > 0 && text === whole, `${text} is not ${whole}`);
+});
+
+const of = (task) => at(TASKS[task]);
+const PNG = // 8 x 8 pixels of one red
+  "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGM8wcXFgA0wYRUdtBIAse4A7AgtPbsAAAAASUVORK5CYII=";
+const red = () => new Blob([Buffer.from(PNG, "base64")], { type: "image/png" });
+const sound = () => new Blob([readFileSync(SOUND)], { type: "audio/flac" });
+
+check("classifies texts by labels of the request", async () => {
+  const request = { inputs: "the cat", parameters: { candidate_labels: ["cats", "dogs"] } };
+  const found = await at(CLASSIFIER).zeroShotClassification(request);
+  assert(JSON.stringify(found).includes("cats"), JSON.stringify(found));
+});
+
+check("classifies tokens and answers questions", async () => {
+  const tokens = await of("token-classification").tokenClassification({ inputs: "the cat sat" });
+  assert(Array.isArray(tokens), JSON.stringify(tokens));
+  const inputs = { question: "who", context: "the cat sat" };
+  const found = await of("question-answering").questionAnswering({ inputs });
+  assert("the cat sat".includes(found.answer), JSON.stringify(found));
+});
+
+check("summarizes and translates", async () => {
+  const request = { inputs: "a bbb c", parameters: { max_new_tokens: 3 } };
+  assert.equal((await of("summarization").summarization(request)).summary_text, "bbb");
+  assert.equal((await of("translation").translation(request)).translation_text, "bbb");
+});
+
+check("classifies pictures", async () => {
+  const found = await of("image-classification").imageClassification({ data: red() });
+  assert.equal(found[0].label, "red");
+  const again = await of("image-classification").imageClassification({ inputs: red() });
+  assert.equal(again[0].label, "red");
+  const request = { inputs: { image: red() }, parameters: { candidate_labels: ["green", "red"] } };
+  const compared = await of("zero-shot-image-classification").zeroShotImageClassification(request);
+  assert.equal(compared[0].label, "red");
+});
+
+check("finds objects and segments", async () => {
+  const boxes = await of("object-detection").objectDetection({ data: red() });
+  assert(boxes.every((one) => one.box.xmax >= one.box.xmin), JSON.stringify(boxes));
+  const segments = await of("image-segmentation").imageSegmentation({ inputs: red() });
+  assert(segments.length > 0 && segments[0].mask.length > 0, JSON.stringify(segments));
+});
+
+check("turns pictures into texts and pictures", async () => {
+  const text = await of("image-to-text").imageToText({ data: red() });
+  assert.equal(text.generated_text, "a photo of red");
+  const picture = await of("image-to-image").imageToImage({ inputs: red() });
+  assert(picture instanceof Blob && picture.size > 0, "no picture");
+});
+
+check("classifies and transcribes sounds", async () => {
+  const labels = await of("audio-classification").audioClassification({ data: sound() });
+  assert.equal(labels.length, 4);
+  const found = await at(SPEECH).automaticSpeechRecognition({ data: sound() });
+  assert.equal(found.text.trim(), SPOKEN);
 });
 
 check("raises an error with the reason", async () => {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import InferenceClient
+from huggingface_hub.errors import BadRequestError
 from PIL import Image
 
 from tests.server.api.test_openai_audio import SOUND, TEXT
@@ -88,6 +89,10 @@ def test_pictures_have_labels_boxes_segments_and_texts(senses: Running) -> None:
     assert boxes[0].box.xmax > boxes[0].box.xmin
     segments = at(senses, SEGMENTS).image_segmentation(PICTURE, subtask="semantic")
     assert {segment.mask.size for segment in segments} == {(8, 8)}  # type: ignore[attr-defined]
+    assert all(segment.score is None for segment in segments)
+    sent = {"content": PICTURE, "headers": {"content-type": "image/png", "user-agent": "@huggingface/inference/4 Node"}}
+    assert senses.post(f"/models/{CAPTIONS}", **sent).json() == {"generated_text": "a photo of red"}
+    assert "score" not in senses.post(f"/models/{SEGMENTS}", {"inputs": base64.b64encode(PICTURE).decode()}).json()[0]
     assert at(senses, CAPTIONS).image_to_text(PICTURE).generated_text == "a photo of red"
     brighter = at(senses, BRIGHTER).image_to_image(PICTURE)
     assert brighter.size == (4, 4)
@@ -153,3 +158,25 @@ def test_a_form_that_is_not_read_is_refused(senses: Running, files: Any, data: A
     answer = senses.post(f"/models/{PICTURES}", files=files, data=data)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        *("audio-to-audio", "document-question-answering", "image-to-video", "table-question-answering"),
+        *("tabular-classification", "tabular-regression", "text-to-image", "text-to-speech", "text-to-video"),
+        "visual-question-answering",
+    ],
+)
+def test_tasks_without_a_pipeline_are_refused_with_those_that_have_one(senses: Running, task: str) -> None:
+    answer = senses.post(f"/models/{CAPTIONS}/pipeline/{task}", {"inputs": "a"})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "validation")
+    assert "no pipeline for the task" in answer.json()["error"]
+    assert "image-to-text" in answer.json()["error"]
+
+
+def test_a_question_about_a_picture_is_refused_by_name(senses: Running) -> None:
+    with pytest.raises(BadRequestError, match=r"no option '(question|image)'"):
+        at(senses, CAPTIONS).visual_question_answering(PICTURE, "What is it?")
+    with pytest.raises(BadRequestError):
+        at(senses, CAPTIONS).document_question_answering(PICTURE, "What is it?")

@@ -56,7 +56,8 @@ async def _answer(call: Call, name: str, named: str | None, request: Inference) 
         found = await call.core.answer(loaded, message)
     # A list of turns or of objects is one input of no task but text generation.
     several = isinstance(request.inputs, list)
-    return response_of(task, found.answers, several=several, named=named is not None)
+    agent = call.request.headers.get("user-agent", "")
+    return response_of(task, found.answers, several=several, named=named is not None, agent=agent)
 
 
 def _wants_whole_texts(loaded: Loaded, request: Inference) -> bool:
