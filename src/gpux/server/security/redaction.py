@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +125,9 @@ def _own_folders() -> list[str]:
     """Folders of this process, the longest first, so that the name of an account is not left from a shorter one."""
     global _folders
     if _folders is None:
-        home = os.environ.get("GPUX_HOME"), os.environ.get("HF_HOME")
-        found = {sys.prefix, tempfile.gettempdir(), str(Path.home()), str(Path.cwd()), *(one for one in home if one)}
+        # Not by tempfile.gettempdir, which writes a file, and raises an error where the disk is full.
+        named = [os.environ.get(name) for name in ("GPUX_HOME", "HF_HOME", "TMPDIR", "TEMP", "TMP")]
+        found = {sys.prefix, str(Path.home()), str(Path.cwd()), *(one for one in named if one)}
         _folders = sorted((one for one in found if len(one) > 1), key=len, reverse=True)
     return _folders
 
