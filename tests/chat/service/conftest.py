@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat.service.talking import chatting
+from tests.chat.service.talking import chatting, endless
 from tests.server.running import Running, fill
 
 
@@ -15,7 +15,7 @@ from tests.server.running import Running, fill
 def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with stored models; only its store is used."""
     home = tmp_path_factory.mktemp("chat-models")
-    fill(home)
+    endless(home, fill(home))
     return home
 
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import psutil
 
-from tests.server.running import Running, serving
+from gpux.model.variant import CallSpec
+from gpux.store import Store
+from gpux.system.settings import Settings
+from tests.pipelines.writer import EOS, writer
+from tests.server.running import Running, put, serving
 
 PATH = "/api/stream-message"
 #: The configuration of a server with models of gpux alone.
 ALONE = "[providers.ollama]\nenabled = false\n"
+
+
+#: A model that does not end by itself, and writes some thousand tokens a second.
+ENDLESS = "tests/endless"
+_CONTEXT = 1 << 16
+
+
+def endless(home: Path, settings: Settings) -> None:
+    """Store :data:`ENDLESS` below a home folder."""
+    spec = CallSpec("left", _CONTEXT, chunks_after_cache=True)
+    model = writer(home / "scratch" / "endless", "rotary", call_spec=spec, generation_config={"suppress_tokens": [EOS]})
+    config = json.loads((model.path / "config.json").read_text())
+    (model.path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": _CONTEXT}))
+    put(Store(settings.store), model, ENDLESS)
 
 
 @dataclass(frozen=True)
@@ -99,3 +119,17 @@ def chatting(home: Path, configuration: str = ALONE, *arguments: str, **environm
     (home / "chat.toml").write_text(configuration)
     with serving(home, arguments, environment={"GPUX_CONFIG": str(home / "chat.toml"), **environment}) as running:
         yield running
+
+
+def stored(home: Path) -> list[tuple[str, str, bool, str | None]]:
+    """The messages of all conversations in a server's database: text, sender, partial, error."""
+    with closing(sqlite3.connect(home / "conversations.db")) as database:
+        rows = database.execute("SELECT text, sender, partial, error FROM messages ORDER BY id").fetchall()
+    return [(text, sender, bool(partial), error) for text, sender, partial, error in rows]
+
+
+def workers(server: Running) -> list[psutil.Process]:
+    """The processes of a server's models."""
+    return [
+        one for one in psutil.Process(server.process.pid).children() if "gpux.server.workers.program" in one.cmdline()
+    ]

@@ -240,7 +240,7 @@ class HuggingFaceProvider(ModelProvider):
             async with aclosing(self._core.generate(loaded, generate)) as replies:
                 async for reply in replies:
                     if isinstance(reply, Piece):
-                        for delta in _deltas(reply):
+                        for delta in deltas(reply):
                             yield delta
                     else:
                         yield _finished(reply)
@@ -271,7 +271,8 @@ def _call(options: ChatOptions) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _deltas(piece: Piece) -> list[Delta]:
+def deltas(piece: Piece) -> list[Delta]:
+    """The texts of a piece, thoughts apart from the answer; calls of tools do not occur."""
     if not piece.parts:
         return [Delta(text=piece.text)] if piece.text else []
     return [
