@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from gpux.chat.configuration.variables import names as chat_variables
 from gpux.system.launch import LAUNCHER
 from tests.warm_toolchain import warm
 
@@ -57,6 +58,7 @@ _FOREIGN = (
         "HF_HUB_CACHE",
     ),
     *("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH"),
+    *("GPUX_CONFIG", *chat_variables()),
 )
 
 

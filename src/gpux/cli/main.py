@@ -30,6 +30,7 @@ COMMANDS = {
     "unload": "Unload models of the running server.",
     "stop": "Stop the running server.",
     "keys": "Create, list and revoke keys of the server.",
+    "config": "Show, check and restore the configuration of the chat providers.",
     "bench": "Measure how fast a server answers.",
     "search": "Search the Hub for models.",
     "info": "Show metadata of a model.",

@@ -104,6 +104,12 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
     show_default=True,
     help="Time that running requests have to end when the server stops.",
 )
+@click.option(
+    "--config",
+    "chat_config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Configuration of the chat providers; default: GPUX_CONFIG, else chat.toml in GPUX_HOME.",
+)
 @click.option("--allow-pull", is_flag=True, help="Pull a model that a request names and that is not stored.")
 @click.option("--offline", is_flag=True, help="Make no request to the Hub.")
 @click.option(
@@ -120,7 +126,9 @@ _LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart",
     show_default=True,
     help="Format of the access log on stderr.",
 )
-def serve_command(terminal: Terminal, refs: tuple[str, ...], offline: bool, **options: Any) -> int:
+def serve_command(
+    terminal: Terminal, refs: tuple[str, ...], offline: bool, chat_config: Path | None, **options: Any
+) -> int:
     """Serve stored models over HTTP, in the APIs of OpenAI and others.
 
     Loads the models in REF at once, and every other stored model at its first request. A REF that is not stored is
@@ -128,7 +136,7 @@ def serve_command(terminal: Terminal, refs: tuple[str, ...], offline: bool, **op
 
     `gpux ps` shows the loaded models, `gpux stop` ends the server.
     """
-    terminal.override(offline=offline or None)
+    terminal.override(offline=offline or None, chat_config=chat_config)
     if options["allow_pull"] and terminal.settings.offline:
         raise UsageError("--allow-pull needs the Hub, and gpux is offline", hint="Remove one of the two.")
     settings = _settings(terminal, refs, options)

@@ -100,7 +100,7 @@ def _syntax_fault(message: str, text: str, source: str) -> Fault:
     match = _PLACE.fullmatch(message)
     if match is None:
         return Fault(f"the file is not valid TOML: {message}", source)
-    lines = text.split("\n")
+    lines = text.rstrip().split("\n")
     number = int(match["line"] or len(lines))
     at = lines[number - 1] if number <= len(lines) else ""
     key = at.partition("=")[0].strip() if "=" in at and not at.lstrip().startswith("#") else None

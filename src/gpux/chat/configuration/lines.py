@@ -39,6 +39,7 @@ class _Scanner:
         self._counted = 0  #: characters whose lines are counted
         self._line = 1
         self._lines: dict[Path, int] = {}
+        self._implied: dict[Path, int] = {}  #: tables that only the headers of their own tables name
         self._arrays: dict[Path, int] = {}  #: path of an array of tables -> number of its tables
 
     def scan(self) -> dict[Path, int]:
@@ -51,7 +52,7 @@ class _Scanner:
             else:
                 self._pair(table)
             self._skip(_SPACE)
-        return self._lines
+        return {**self._implied, **self._lines}
 
     def _skip(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self._text, self._at)
@@ -64,6 +65,8 @@ class _Scanner:
         self._line += self._text.count("\n", self._counted, at)
         self._counted = at
         self._lines.setdefault(path, self._line)
+        for length in range(1, len(path)):
+            self._implied.setdefault(path[:length], self._line)
 
     def _header(self) -> Path:
         start, brackets = self._at, 2 if self._text.startswith("[[", self._at) else 1

@@ -136,7 +136,9 @@ class _Resolver:
 
     def _fault_of_file(self, key: Key, message: str, hint: str | None = None) -> None:
         """Note a fault of the file, also where a variable takes precedence: one day it is not set."""
-        self.faults.append(self._in_file(key, message, hint))
+        fault = self._in_file(key, message, hint)
+        if fault not in self.faults:
+            self.faults.append(fault)
 
     def _warn(self, key: Key, message: str, hint: str | None = None) -> None:
         self.warnings.append(self._in_force(key, message, hint))
@@ -155,10 +157,11 @@ class _Resolver:
     def _table(self, key: Key) -> Mapping[str, Any]:
         """A table of the file; empty where it has none."""
         value: Any = self.document.values
-        for name in key:
+        for length, name in enumerate(key, 1):
             value = value.get(name, {})
             if not isinstance(value, dict):
-                self._fault_of_file(key, f"it is a table, and not {_kind(value)}", f"Write [{Document.dotted(key)}].")
+                hint = f"Write [{Document.dotted(key[:length])}]."
+                self._fault_of_file(key[:length], f"it is a table, and not {_kind(value)}", hint)
                 return {}
         found: Mapping[str, Any] = value
         return found
@@ -209,12 +212,11 @@ class _Resolver:
             if not keys.PROVIDER_NAME.fullmatch(name):
                 self._fault(key, f"{name!r} is not a name of a provider", "It has lower-case letters, digits, - and _.")
                 continue
-            values: dict[str, Any] = {
-                "priority": 100 * (place + 1),
-                "timeout_ms": configuration.model_load_timeout_ms,
-                "max_concurrent_models": configuration.max_concurrent_models,
-                "retry_attempts": configuration.retry_attempts,
-            }
+            values: dict[str, Any] = {"priority": 100 * (place + 1)}
+            for own, general in _GENERAL.items():
+                values[own] = getattr(configuration, general)
+                if (general,) in self.sources:
+                    self.sources[(*key, own)] = self.sources[general,]
             values |= self._values("provider", key, self._table(key))
             values |= self._of_variables("provider", key)
             found[name] = ProviderConfig(name=name, **values)
@@ -259,7 +261,7 @@ class _Resolver:
     def _check_providers(self, providers: Mapping[str, ProviderConfig]) -> None:
         types = provider_types()
         prefixes: dict[str, str] = {}
-        for one in providers.values():
+        for one in sorted(providers.values(), key=lambda one: one.prefix is not None):
             key: Key = ("providers", one.name)
             kind = one.type or one.name
             if kind not in types:
@@ -301,6 +303,9 @@ class _Resolver:
             self._fault(("default_provider",), f"there is no provider {default!r}", hint)
         elif default is not None and not providers[default].enabled:
             self._fault(("default_provider",), f"{default} is switched off", "Enable it, or name another provider.")
+        shared = variables_of(["HF_HUB_CACHE"], self.environ).get("HF_HUB_CACHE")
+        if configuration.cache_directory and shared and Path(shared) != Path(configuration.cache_directory):
+            self._warn(("cache_directory",), "it is not used, as HF_HUB_CACHE is set", "Unset one of the two.")
         self._check_pair(("model_defaults",), configuration.model_defaults)
         for name, model in configuration.models.items():
             if _is_local(configuration.providers[model.provider]):
@@ -324,6 +329,14 @@ class _Resolver:
         if device == "cpu" and precision == "float16":
             hint = "int8 is faster and smaller there, float32 exact."
             self._warn((*table, "precision"), "float16 is slower than float32 on a CPU", hint)
+
+
+#: Keys of a provider whose default is configured for all.
+_GENERAL = {
+    "timeout_ms": "model_load_timeout_ms",
+    "max_concurrent_models": "max_concurrent_models",
+    "retry_attempts": "retry_attempts",
+}
 
 
 def _known(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from gpux.chat.configuration import variables, watching
+from gpux.chat.configuration import variables, view, watching
 from gpux.chat.configuration.document import Document
 from gpux.chat.configuration.faults import Fault, error_of
 from gpux.chat.configuration.resolve import Resolved, model_config, provider_of, resolve
@@ -54,6 +54,7 @@ class ModelConfigurationService:
         self._environ = environ
         self._versions = Versions(self.path)
         self._resolved: Resolved | None = None
+        self._signature: watching.Signature = None  #: of the file that was read last
         self._lock = asyncio.Lock()
         self._followers: set[asyncio.Event] = set()
 
@@ -74,15 +75,17 @@ class ModelConfigurationService:
         return self._in_force.configuration
 
     @property
-    def sources(self) -> Mapping[tuple[str, ...], str]:
-        """Key -> where its value comes from: ``FILE:LINE``, or a variable. Keys with their default are missing."""
-        return self._in_force.sources
-
-    @property
     def _in_force(self) -> Resolved:
         if self._resolved is None:
             self._resolved, _ = self._read()
         return self._resolved
+
+    def document(self) -> dict[str, Any]:
+        """What is in force as JSON-able values without passwords, and where each value comes from.
+
+        See :func:`gpux.chat.configuration.view.document`.
+        """
+        return view.document(self._in_force)
 
     def get_model_config(self, name: str) -> ModelConfig:
         """How a model is run: as configured, or by the defaults.
@@ -117,7 +120,7 @@ class ModelConfigurationService:
         """
         async with self._lock:
             try:
-                resolved, document = await asyncio.to_thread(self._read)
+                resolved, document = await asyncio.to_thread(self._read_noted)
             except ConfigurationError as error:
                 self._resolved = await asyncio.to_thread(self._last_good, error)
                 self._degrade(error)
@@ -132,7 +135,7 @@ class ModelConfigurationService:
         """
         async with self._lock:
             try:
-                resolved, document = await asyncio.to_thread(self._read)
+                resolved, document = await asyncio.to_thread(self._read_noted)
             except ConfigurationError as error:
                 self._degrade(error)
                 raise
@@ -160,23 +163,27 @@ class ModelConfigurationService:
         changed = asyncio.Event()
         self._followers.add(changed)
         known = self.current
-        watcher = asyncio.create_task(watching.watch(self.path, self._reload_quietly))
+        watched = watching.Watched(self.path, lambda: self._signature, self._reload_quietly)
         try:
-            while True:
-                await changed.wait()
-                changed.clear()
-                before, known = known, self.current
-                if before != known:
-                    await _call(on_change, before, known)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(watching.watch(watched))
+                while True:
+                    await changed.wait()
+                    changed.clear()
+                    before, known = known, self.current
+                    if before != known:
+                        await _call(on_change, before, known)
         finally:
             self._followers.discard(changed)
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
 
     async def _reload_quietly(self) -> None:
         with suppress(ConfigurationError):  # it is logged, and in the state
             await self.reload_configurations()
+
+    def _read_noted(self) -> tuple[Resolved, Document]:
+        """The same as :meth:`_read`, and what is read is noted, so that a later change is seen."""
+        self._signature = watching.signature(self.path)
+        return self._read()
 
     def _read(self) -> tuple[Resolved, Document]:
         """The file and the variables as they are now."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -18,25 +19,39 @@ POLL_MS = 1500
 #: Seconds that a file may be missing or empty while an editor writes it.
 WRITING = 0.5
 
+#: What changes with the content of a file; None: it is missing.
 Signature = tuple[int, int, int, int] | None
-Changed = Callable[[], Awaitable[None]]
 
 
-async def watch(path: Path, changed: Changed) -> None:
-    """Call ``changed`` after each change of a file, until this is cancelled."""
-    known = _signature(path)
+@dataclass(frozen=True)
+class Watched:
+    """A file, and who reads it."""
+
+    path: Path
+    read: Callable[[], Signature]  #: of the content that was read last
+    changed: Callable[[], Awaitable[None]]  #: reads it again
+
+
+async def watch(watched: Watched) -> None:
+    """Have a file read again after each change, until this is cancelled."""
     while True:
+        path = watched.path
         folders = [folder for folder in dict.fromkeys((path.parent, path.resolve().parent)) if folder.is_dir()]
-        known = await _follow(path, folders, known, changed)
+        try:
+            await _follow(watched, folders)
+        except (OSError, RuntimeError) as error:  # a folder has vanished, or the system has no watches left
+            log.debug("cannot watch %s: %s", folders, error)
+            await asyncio.sleep(POLL_MS / 1000)
 
 
-async def _follow(path: Path, folders: list[Path], known: Signature, changed: Changed) -> Signature:
-    """Look at the file after each event, until its folders are others or cannot be watched."""
+async def _follow(watched: Watched, folders: list[Path]) -> None:
+    """Look at the file after each event, until other folders are to be watched."""
     from watchfiles import awatch  # optional: the extra `chat`
 
+    await _look(watched)
     if not folders:
         await asyncio.sleep(POLL_MS / 1000)
-        return await _look(path, known, changed)
+        return
     events = awatch(
         *folders,
         watch_filter=None,
@@ -46,32 +61,25 @@ async def _follow(path: Path, folders: list[Path], known: Signature, changed: Ch
         yield_on_timeout=True,
         recursive=False,
     )
-    try:
-        async with aclosing(events):
-            async for _ in events:
-                known = await _look(path, known, changed)
-                if not all(folder.is_dir() for folder in folders) or path.resolve().parent not in folders:
-                    return known
-    except (OSError, RuntimeError) as error:  # the folder has vanished, or the system has no watches left
-        log.debug("cannot watch %s: %s", folders, error)
-        await asyncio.sleep(POLL_MS / 1000)
-        known = await _look(path, known, changed)
-    return known
+    async with aclosing(events):
+        async for _ in events:
+            await _look(watched)
+            if not all(folder.is_dir() for folder in folders) or watched.path.resolve().parent not in folders:
+                return
 
 
-async def _look(path: Path, known: Signature, changed: Changed) -> Signature:
-    found = _signature(path)
-    if found == known:
-        return known
+async def _look(watched: Watched) -> None:
+    found = signature(watched.path)
+    if found == watched.read():
+        return
     if found is None or not found[2]:  # an editor may be about to write it
         await asyncio.sleep(WRITING)
-        found = _signature(path)
-    if found != known:
-        await changed()
-    return found
+        found = signature(watched.path)
+    if found != watched.read():
+        await watched.changed()
 
 
-def _signature(path: Path) -> Signature:
+def signature(path: Path) -> Signature:
     """What changes with the content of a file; None: it is missing."""
     try:
         status = path.stat()
