@@ -53,6 +53,7 @@ _CODES: dict[type[GpuxError], ErrorCode] = {
     errors.UnauthorizedError: "HF_AUTHENTICATION_ERROR",
     errors.ForbiddenError: "HF_AUTHENTICATION_ERROR",
     errors.ConversationAccessError: "HF_AUTHENTICATION_ERROR",
+    errors.ProviderAccessError: "HF_AUTHENTICATION_ERROR",
     errors.RateLimitError: "HF_RATE_LIMIT_ERROR",
     errors.BusyError: "HF_RATE_LIMIT_ERROR",
     errors.TooManyAttemptsError: "HF_RATE_LIMIT_ERROR",
