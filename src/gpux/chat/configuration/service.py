@@ -80,6 +80,11 @@ class ModelConfigurationService:
             self._resolved, _ = self._read()
         return self._resolved
 
+    @property
+    def sources(self) -> Mapping[tuple[str, ...], str]:
+        """Key -> where its value comes from: ``FILE:LINE``, or a variable. Keys with their default are missing."""
+        return self._in_force.sources
+
     def document(self) -> dict[str, Any]:
         """What is in force as JSON-able values without passwords, and where each value comes from.
 
