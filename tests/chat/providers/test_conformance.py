@@ -1,0 +1,195 @@
+"""The conformance suite on gpux's clients of other servers, on servers of two kinds; and that it finds faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from gpux.chat.conformance import ProviderConformance, setup
+from gpux.chat.provider import ModelProvider
+from gpux.chat.providers.ollama import OllamaProvider
+from gpux.chat.providers.openai_compatible import OpenAICompatibleProvider
+from gpux.chat.values import ChatRequest, Delta, Finished, ModelInfo
+from gpux.errors import ModelNotFoundError
+from tests.chat.providers.scripted import Scripted
+from tests.ollama.models import UNICODE
+from tests.ollama.running import RunningOllama, running_ollama
+from tests.server.running import RECITER, Running, fill, serving
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[RunningOllama]:
+    with running_ollama() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gpux_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    home = tmp_path_factory.mktemp("second-server")
+    fill(home)
+    with serving(home, ["--no-chat"]) as running:
+        yield running
+
+
+class TestOllama(ProviderConformance):
+    model = "letters"
+    exact_model = "unicode"
+    exact_text = UNICODE
+    vision_model = "seeing"
+
+    @pytest.fixture(autouse=True)
+    def _server(self, ollama: RunningOllama) -> None:
+        self.url = ollama.url
+
+    def make(self) -> ModelProvider:
+        return OllamaProvider(setup("ollama", base_url=self.url))
+
+
+class OnGpux(ProviderConformance):
+    """Shared by the two clients of gpux's own server."""
+
+    model = RECITER
+    message = "Count."
+
+    @pytest.fixture(autouse=True)
+    def _server(self, gpux_server: Running) -> None:
+        self.url = gpux_server.url
+
+
+class TestOllamaOnGpux(OnGpux):
+    def make(self) -> ModelProvider:
+        return OllamaProvider(setup("ollama", base_url=self.url))
+
+
+class TestOpenAIOnGpux(OnGpux):
+    def make(self) -> ModelProvider:
+        return OpenAICompatibleProvider(setup("local", base_url=f"{self.url}/v1", prefix="local:"))
+
+
+class Sound(Scripted):
+    """A provider without a fault, whose answers are the words of the last message."""
+
+    def __init__(self) -> None:
+        super().__init__("sound", ["model"], setup=setup("sound", prefix="sound:"))
+
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        if request.model != "model":
+            raise ModelNotFoundError(f"sound has no model {request.model}", hint="Use model.")
+        words = request.messages[-1].content.split(" ")
+        limit = request.options.max_tokens or len(words)
+        for word in words[:limit]:
+            await asyncio.sleep(0)
+            yield Delta(text=f"{word} ")
+        yield Finished(reason="length" if limit < len(words) else "stop")
+
+
+class TestSound(ProviderConformance):
+    model = "model"
+
+    def make(self) -> ModelProvider:
+        return Sound()
+
+
+class WithoutAnEnd(Sound):
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        async for piece in super()._stream(request):
+            if isinstance(piece, Delta):
+                yield piece
+
+
+class WithoutALimit(Sound):
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        for place in range(9):
+            yield Delta(text=str(place))
+        yield Finished(reason="stop")
+
+
+class WithoutPrefix(Sound):
+    async def _models(self) -> list[ModelInfo]:
+        return [msgspec.structs.replace(one, name="model") for one in await super()._models()]
+
+
+class AnswersForAnyModel(Sound):
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        async for piece in super()._stream(msgspec.structs.replace(request, model="model")):
+            yield piece
+
+
+class RaisesItsOwnErrors(Sound):
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        if request.model != "model":
+            raise KeyError(request.model)
+        async for piece in super()._stream(request):
+            yield piece
+
+
+class MixesAnswers(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Any = None
+
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        self.last = request
+        await asyncio.sleep(0.01)
+        async for piece in super()._stream(self.last):
+            yield piece
+
+
+class SplitsCharacters(Sound):
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        async for piece in super()._stream(request):
+            if isinstance(piece, Delta) and any(ord(one) > 0xFFFF for one in piece.text):
+                for half in piece.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le"):
+                    yield Delta(text=chr(0xD800 + (ord(half) - 0x10000 >> 10)) if ord(half) > 0xFFFF else half)
+            else:
+                yield piece
+
+
+class FailsAfterItsEnd(Sound):
+    async def _close(self) -> None:
+        if self.closed:
+            raise RuntimeError("closed twice")
+        await super()._close()
+
+
+class RemembersAnswersThatWereLeft(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rest = ""
+
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        if self.rest:
+            yield Delta(text=self.rest)
+        self.rest = "left "
+        async for piece in super()._stream(request):
+            yield piece
+        self.rest = ""
+
+
+@pytest.mark.parametrize(
+    ("faulty", "test"),
+    [
+        (WithoutAnEnd, "test_an_answer_is_pieces_and_an_end"),
+        (WithoutALimit, "test_the_number_of_tokens_is_limited"),
+        (WithoutPrefix, "test_its_names_have_its_prefix"),
+        (AnswersForAnyModel, "test_a_missing_model_is_typed"),
+        (RaisesItsOwnErrors, "test_a_missing_model_is_typed"),
+        (MixesAnswers, "test_answers_at_the_same_time_are_not_mixed"),
+        (SplitsCharacters, "test_unicode_is_exact"),
+        (FailsAfterItsEnd, "test_it_may_be_closed_at_any_time"),
+        (RemembersAnswersThatWereLeft, "test_an_answer_can_be_left"),
+    ],
+)
+def test_the_suite_finds_faults(faulty: type[Sound], test: str) -> None:
+    class Suite(ProviderConformance):
+        model = "model"
+
+        def make(self) -> ModelProvider:
+            return faulty()
+
+    with pytest.raises((AssertionError, KeyError, UnicodeEncodeError, RuntimeError)):
+        getattr(Suite(), test)()
