@@ -224,6 +224,8 @@ def bench_server(session: nox.Session) -> None:
     page = ["--append", "docs/benchmarks.md"] if "--write" in session.posargs else []
     given = [one for one in session.posargs if one != "--write"]
     session.run("python", "-m", "scripts.bench_server", f"--infinity={peer}", *given, *page, env=env)
+    if not given:
+        session.run("python", "-m", "scripts.bench_chat_database", *page, env=env)
 
 
 @nox.session
