@@ -4,10 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Family = Literal["hermes", "llama", "mistral", "phi", "gemma", "harmony"]
+Family = Literal[
+    "hermes", "llama", "mistral", "phi", "gemma", "harmony", "granite", "cohere", "command-r", "deepseek", "xml"
+]
+
+
+@dataclass(frozen=True)
+class XmlStyle:
+    """How a call is written as elements, whose values are texts, or JSON where the schema has another type.
+
+    Args:
+        before_name, after_name: texts around the name of the tool.
+        before_key, after_key: texts around the name of an argument.
+        after_value: text after the value of an argument.
+        end: text after the arguments; empty: ``closes``.
+        closes: mark that ends the call.
+    """
+
+    before_name: str
+    after_name: str
+    before_key: str
+    after_key: str
+    after_value: str
+    end: str = ""
+    closes: str = "</tool_call>"
+
+    @property
+    def lines(self) -> bool:
+        """Whether a line break before and one after a value belong to the format."""
+        return self.after_key.endswith("\n")
 
 
 @dataclass(frozen=True)
@@ -16,11 +44,13 @@ class ToolStyle:
 
     Args:
         family: its name.
-        opens: texts that begin calls; the longest that fits counts.
-        closes: texts that end them, if there are any.
+        opens: texts that begin calls; the longest that fits counts. The first one is written.
+        closes: texts that end them, if there are any; the first one is written.
         bare: an answer that begins with a JSON object is a call, if that has the name of a tool and arguments.
         arguments: name of the arguments in calls that are written under a grammar.
         named: the name of a tool comes before its arguments, and not within the same object.
+        drops: further marks that are not part of the answer.
+        xml: of a family that writes elements instead of JSON.
     """
 
     family: Family
@@ -29,14 +59,23 @@ class ToolStyle:
     bare: bool = False
     arguments: str = "arguments"
     named: bool = False
+    drops: tuple[str, ...] = ()
+    xml: XmlStyle | None = None
 
 
 @dataclass(frozen=True)
 class ReasoningStyle:
-    """What is around the reasoning of a model."""
+    """What is around the reasoning of a model.
+
+    Args:
+        opens: text that begins it.
+        closes: text that ends it.
+        drops: marks around the answer that follows, which are not part of it.
+    """
 
     opens: str
     closes: str
+    drops: tuple[str, ...] = ()
 
 
 HERMES = ToolStyle("hermes", ("<tool_call>",), ("</tool_call>",))
@@ -47,20 +86,63 @@ PHI = ToolStyle("phi", ("<|tool_call|>", "functools["), ("<|/tool_call|>",))
 PHI_FUNCTOOLS = ToolStyle("phi", ("functools[", "<|tool_call|>"), ("<|/tool_call|>",))
 GEMMA = ToolStyle("gemma", ("```tool_code", "```tool_call", "```json"), ("```",), bare=True, arguments="parameters")
 HARMONY = ToolStyle("harmony", ("<|channel|>", "<|start|>"), ("<|call|>", "<|end|>", "<|return|>"))
+GRANITE = ToolStyle("granite", ("<|tool_call|>", "<tool_call>"))
+COHERE = ToolStyle("cohere", ("<|START_ACTION|>",), ("<|END_ACTION|>",), arguments="parameters")
+COMMAND_R = ToolStyle("command-r", ("Action: ```json", "Action:\n```json", "Action:```json"), ("```",))
+DEEPSEEK = ToolStyle(
+    "deepseek",
+    ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
+    ("<｜tool▁call▁end｜>",),
+    named=True,
+    drops=("<｜tool▁calls▁end｜>",),
+)
+DEEPSEEK_FENCED = replace(DEEPSEEK, closes=("```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>"))
+_FUNCTION = XmlStyle("<function=", ">\n", "<parameter=", ">\n", "\n</parameter>\n", "</function>")
+_ARGUMENTS = XmlStyle("", "\n", "<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n")
+QWEN_CODER = replace(HERMES, family="xml", xml=_FUNCTION)
+GLM = replace(HERMES, family="xml", xml=_ARGUMENTS)
 
 #: In order: a template with the marks of several belongs to the first.
 _MARKS = (
     (HARMONY, ("<|channel|>",)),
+    (QWEN_CODER, ("<parameter=",)),
+    (GLM, ("<arg_key>",)),
     (HERMES, ("<tool_call>",)),
     (MISTRAL_NAMED, ("[ARGS]",)),
     (MISTRAL, ("[TOOL_CALLS]", "[AVAILABLE_TOOLS]")),
+    (COHERE, ("<|START_ACTION|>",)),
+    (COMMAND_R, ("Action:",)),
+    (DEEPSEEK_FENCED, ("```json",)),
+    (DEEPSEEK, ("<｜tool▁call▁begin｜>",)),
     (PHI_FUNCTOOLS, ("functools[",)),
+    (GRANITE, ("<|start_of_role|>",)),
     (PHI, ("<|tool_call|>", "<|/tool|>")),
     (GEMMA, ("tool_code", "<start_of_turn>")),
     (LLAMA, ("<|python_tag|>", "ipython")),
 )
+#: Texts that a template, or a tokenizer, must have besides one of the marks.
+_NEEDED = {
+    COMMAND_R.family: ("tool_name",),
+    DEEPSEEK.family: ("<｜tool▁call▁begin｜>",),
+    GRANITE.family: ("<|tool_call|>",),
+}
+#: Marks of calls that are not read.
+_UNREAD = (
+    "<|tool_call_start|>",
+    "<start_function_call>",
+    "<|tool_calls_section_begin|>",
+    "<minimax:tool_call>",
+    "<|tool_call>",
+)
 _BARE = re.compile(r"""["']parameters["']""")
-_REASONING = (ReasoningStyle("<think>", "</think>"), ReasoningStyle("[THINK]", "[/THINK]"))
+_ANSWERS = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
+_REASONING = (
+    ReasoningStyle("<think>", "</think>"),
+    ReasoningStyle("[THINK]", "[/THINK]"),
+    ReasoningStyle("<|START_THINKING|>", "<|END_THINKING|>", _ANSWERS),
+)
+#: As IBM's Granite writes it.
+_RESPONSE = ("<response>", "</response>")
 
 
 def tool_style(template: str, special_tokens: Collection[str] = ()) -> ToolStyle | None:
@@ -72,11 +154,16 @@ def tool_style(template: str, special_tokens: Collection[str] = ()) -> ToolStyle
     """
     if not re.search(r"\btools\b", template):
         return None
+    if any(mark in template for mark in _UNREAD):
+        return None
     for style, marks in _MARKS:
-        if any(mark in template for mark in marks):
+        needed = _NEEDED.get(style.family, ())
+        if any(mark in template for mark in marks) and all(
+            text in template or text in special_tokens for text in needed
+        ):
             return style
     for style, marks in _MARKS:
-        if any(mark in special_tokens for mark in marks):
+        if style.family not in _NEEDED and any(mark in special_tokens for mark in marks):
             return style
     return LLAMA if _BARE.search(template) else None
 
@@ -85,7 +172,7 @@ def reasoning_style(template: str, special_tokens: Collection[str] = ()) -> Reas
     """The marks around reasoning; None if the template and the tokenizer have none."""
     for style in _REASONING:
         if style.closes in template or style.closes in special_tokens:
-            return style
+            return replace(style, drops=_RESPONSE) if _RESPONSE[1] in template else style
     return None
 
 

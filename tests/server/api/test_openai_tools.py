@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gpux.server.workers.messages import Ready
+from tests.pipelines.reciter import ARGUMENTS
 from tests.server.api.test_openai_chat import events
-from tests.server.running import CALLER, WRITER, Running
+from tests.server.running import CALLER, RECITER, WRITER, Running
 from tests.server.workers.conftest import started, stored_model
 
 PATH = "/v1/chat/completions"
@@ -32,6 +33,11 @@ WEATHER = {
     },
 }
 CLOCK = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+COUNTED = [
+    {"role": "user", "content": "Rain?"},
+    {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "get_weather"}}]},
+    {"role": "tool", "tool_call_id": "1", "content": "dry"},
+]
 BODY: dict[str, Any] = {
     "model": CALLER,
     "messages": [{"role": "user", "content": "Rain?"}],
@@ -105,6 +111,19 @@ def test_an_answer_is_in_its_format_or_calls(server: Running) -> None:
             assert "tool_calls" not in choice["message"]
         elif choice["finish_reason"] == "tool_calls":
             assert choice["message"]["tool_calls"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_strict_tool_is_called_as_its_schema_says(server: Running, strict: bool) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 3}}, "required": ["city"]}
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": schema, "strict": strict}}
+    more = {"model": RECITER, "tools": [tool], "tool_choice": "auto"}
+    message = answered(server, **more)["message"]
+    assert message["reasoning_content"] == "I need the weather."
+    arguments = json.loads(message["tool_calls"][0]["function"]["arguments"])
+    assert (set(arguments) == {"city"}) is strict and (arguments == ARGUMENTS) is not strict
+    talk = answered(server, **more, chat_template_kwargs={"enable_thinking": False}, messages=COUNTED)
+    assert talk["message"]["content"] == "It is dry."
 
 
 def test_a_call_that_is_cut_has_its_arguments_so_far(server: Running) -> None:

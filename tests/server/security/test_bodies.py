@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import time
@@ -22,6 +23,7 @@ from gpux.server.workers.messages import Answer, Count, Embed, Generate, Rank, T
 from tests.server.running import EMBEDDER
 from tests.server.security.conftest import LISTED, Keys
 from tests.server.security.serving import Local, local, settings, status_of
+from tests.server.senses import PICTURES, png
 
 CHAT = "/v1/chat/completions"
 BODY = json.dumps({"model": "none/none", "messages": [{"role": "user", "content": "a"}]}).encode()
@@ -179,6 +181,17 @@ def test_more_inputs_or_longer_texts_than_allowed_are_a_413(filled_home: Path) -
             return server.request("POST", "/v1/embeddings", json={"model": EMBEDDER, "input": texts}).status_code
 
         assert (embed(["a"] * 4), embed(["a"] * 5), embed(["a" * 51])) == (200, 413, 413)
+
+
+def test_a_picture_in_base64_is_not_limited_as_a_text(senses_home: Path) -> None:
+    picture = base64.b64encode(png()).decode()
+    with local(settings(senses_home, max_text=len(picture) - 1)) as server:
+        for path, body in (
+            (f"/models/{PICTURES}", {"inputs": picture}),
+            (f"/models/{PICTURES}", {"inputs": f"data:image/png;base64,{picture}"}),
+        ):
+            answer = server.request("POST", path, json=body)
+            assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class Parsing(msgspec.Struct, frozen=True, omit_defaults=True):
     choice: str = "auto"  #: ``none``, ``auto``, ``required`` or ``function``
     function: str | None = None  #: the tool that must be called, with ``function``
     parallel: bool = True  #: an answer may have several calls
+    strict: tuple[str, ...] = ()  #: tools whose calls have the arguments of their schemas, also with ``auto``
 
 
 class Generate(Message, tag="generate"):

@@ -10,7 +10,7 @@ from typing import Any
 from gpux.errors import InputError, UsageError
 from gpux.inspect.chat_styles import opened
 from gpux.pipelines.chat.messages import schemas
-from gpux.pipelines.chat.tools.chosen import Parts, names_of
+from gpux.pipelines.chat.tools.chosen import Parts, schemas_of
 from gpux.pipelines.chat.tools.events import Answer, CallArguments, CallBegun, CallEnded, Content, Event, Reasoning
 from gpux.pipelines.chat.tools.grammar import call_format
 from gpux.pipelines.chat.tools.parser import Parser
@@ -89,10 +89,10 @@ class Parsed:
         ]
         if tools:
             self._constrain(pipe, parts, tools, parsing, bool(prompts) and opened(prompts[0], parts.reasoning))
-        names = names_of(tools)
+        known = schemas_of(tools)
         for place, prompt in enumerate(prompts):
             for number in range(place * copies, (place + 1) * copies):
-                self._parsers[number] = parts.parser(prompt, names)
+                self._parsers[number] = parts.parser(prompt, known)
         if any(parser is not None for parser in self._parsers.values()):
             kept = self.options.get("keep_special_tokens") or ()
             self.options["keep_special_tokens"] = [*([kept] if isinstance(kept, str) else kept), *parts.marks]
@@ -105,10 +105,11 @@ class Parsed:
         parsing: Parsing,
         in_reasoning: bool,
     ) -> None:
-        """Enforce calls where one is required; and where an answer has a format, either that or calls."""
+        """Enforce calls where one is required, a format or calls where there is one, and schemas of strict tools."""
         wanted = self.options.get("response_format")
         forced = parsing.choice in ("required", "function")
-        if forced or (isinstance(wanted, Mapping) and wanted.get("type") != "text"):
+        formed = isinstance(wanted, Mapping) and wanted.get("type") != "text"
+        if forced or formed or parsing.strict:
             ends = pipe.resolve(self.options).options.eos_token_ids
             self.options["response_format"] = call_format(
                 parts,
@@ -117,7 +118,8 @@ class Parsed:
                 function=parsing.function if parsing.choice == "function" else None,
                 parallel=parsing.parallel,
                 in_reasoning=in_reasoning,
-                otherwise=None if forced else wanted,
+                otherwise=wanted if formed and not forced else None,
+                strict=None if forced or formed else parsing.strict,
             )
 
     def read(self, number: int, tokens: int) -> None:

@@ -18,6 +18,9 @@ from gpux.inspect.chat_styles import (
 from gpux.pipelines.chat.tools.harmony import HarmonyParser
 from gpux.pipelines.chat.tools.parser import AnswerParser, Parser
 
+#: Marks within calls.
+_WITHIN = {"mistral": ("[ARGS]", "[CALL_ID]"), "deepseek": ("<｜tool▁call▁begin｜>", "<｜tool▁sep｜>")}
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -54,7 +57,7 @@ class Parts:
         if self.harmony:
             found += [*HARMONY.opens, *HARMONY.closes, "<|message|>", "<|constrain|>"]
         elif self.tools is not None:
-            found += [*self.tools.opens, *self.tools.closes, "[ARGS]", "[CALL_ID]"]
+            found += [*self.tools.opens, *self.tools.closes, *_WITHIN.get(self.tools.family, ())]
         if self.reasoning is not None:
             found += [self.reasoning.opens, self.reasoning.closes]
         return tuple(found)
@@ -64,7 +67,8 @@ class Parts:
 
         Args:
             prompt: as the template rendered it; its end says whether the answer begins within reasoning.
-            tools: names of the tools that may be called; none: no text is a call. None: any name is one.
+            tools: names of the tools that may be called, or :func:`schemas_of` them, by which values that are written
+                as texts are read; none: no text is a call. None: any name is one.
         """
         calls = tools is None or len(tools) > 0
         if self.harmony:
@@ -78,3 +82,9 @@ class Parts:
 def names_of(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The names of tools in the form of templates, ``{"type": "function", "function": {"name": …}}``."""
     return tuple(str(tool.get("function", tool)["name"]) for tool in tools)
+
+
+def schemas_of(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The names of tools, each with the JSON schema of its arguments."""
+    described = [tool.get("function", tool) for tool in tools]
+    return {str(one["name"]): one.get("parameters") for one in described}

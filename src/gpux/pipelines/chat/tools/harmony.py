@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
+from gpux.pipelines.chat.tools.elements import begun
 from gpux.pipelines.chat.tools.events import Event
-from gpux.pipelines.chat.tools.parser import Emitter, begun, call_id
+from gpux.pipelines.chat.tools.parser import Emitter, call_id
 from gpux.pipelines.chat.tools.scanning import JsonScanner
 
 _MESSAGE = "<|message|>"

@@ -10,10 +10,11 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from gpux.inspect.chat_styles import GEMMA, ReasoningStyle, ToolStyle
+from gpux.pipelines.chat.tools.elements import Elements, begun
 from gpux.pipelines.chat.tools.events import (
     CallArguments,
     CallBegun,
@@ -28,7 +29,12 @@ from gpux.pipelines.chat.tools.scanning import CallReader, JsonScanner
 _NAME = re.compile(r"[\w.\-]+")
 _MISTRAL_HEAD = re.compile(r"([\w.\-]+)\s*(?:\[CALL_ID\]\s*\w+\s*)?(?:\[ARGS\])?\s*(?=\{)")
 _MISTRAL_BEGUN = re.compile(r"[\w.\-]+\s*(?:\[CALL_ID\]\s*\w*\s*)?(?:\[(?:[A-Z_]*\]?)?)?\s*")
+_DEEPSEEK_HEAD = re.compile(r"(?:function<｜tool▁sep｜>([\w.\-]+)\s*```json\s*|([\w.\-]+)<｜tool▁sep｜>\s*)(?=\{)")
+_SEPARATOR = "<｜tool▁sep｜>"
+_DEEPSEEK_REST = re.compile(r"\s*|[\w.\-]*\s*(?:`{1,3}|```j(?:s(?:on?)?)?\s*)?")
+_DEEPSEEK_CALL = "<｜tool▁call▁begin｜>"
 _FENCE = "```"
+_LONGEST = 512  # characters of a head; a longer one is content
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -97,7 +103,8 @@ class AnswerParser:
     Args:
         tools: how calls are written; None: no text is a call.
         reasoning: marks around reasoning; None: no text is reasoning.
-        names: of the tools; a call of another name is content. None: any name.
+        names: of the tools, or their names with the JSON schemas of their arguments, by which values that are written
+            as texts are read; a call of another name is content. None: any name.
         in_reasoning: the prompt ends with the mark that begins reasoning.
     """
 
@@ -120,6 +127,8 @@ class AnswerParser:
         self._in_list = False
         self._bare = False
         self._after_reasoning = False
+        self._drops = (*(tools.drops if tools else ()), *(reasoning.drops if reasoning else ()))
+        self._elements: Elements | None = None  #: of a call in XML
         self._state: Callable[[bool], bool] = self._start
         if in_reasoning and reasoning is not None:
             self._state = self._before_reasoning
@@ -185,25 +194,24 @@ class AnswerParser:
         return False
 
     def _content(self, last: bool) -> bool:
-        if self._tools is None:
-            self._out.content(self._buffer)
-            self._buffer = ""
-            return False
-        opens = self._tools.opens
-        found = [(place, -len(mark), mark) for mark in opens if (place := self._buffer.find(mark)) >= 0]
+        opens = () if self._tools is None else self._tools.opens
+        marks = (*opens, *self._drops)
+        found = [(place, -len(mark), mark) for mark in marks if (place := self._buffer.find(mark)) >= 0]
         if found:
             place, _, mark = min(found)
             self._text(self._buffer[:place])
-            list_follows = mark.endswith("[")
-            self._raw = self._space + (mark[:-1] if list_follows else mark)
-            self._space = ""
-            self._buffer = ("[" if list_follows else "") + self._buffer[place + len(mark) :]
-            self._state = self._body
+            self._buffer = self._buffer[place + len(mark) :]
+            if mark not in self._drops:
+                list_follows = mark.endswith("[")
+                self._raw = self._space + (mark[:-1] if list_follows else mark)
+                self._space = ""
+                self._buffer = ("[" if list_follows else "") + self._buffer
+                self._state = self._body
             return True
-        held = 0 if last else begun(self._buffer, opens)
+        held = 0 if last else begun(self._buffer, marks)
         self._text(self._buffer[: len(self._buffer) - held])
         self._buffer = self._buffer[len(self._buffer) - held :]
-        if last and (self._out.calls == 0 or not self._after_call):
+        if self._tools is None or (last and (self._out.calls == 0 or not self._after_call)):
             self._out.content(self._space)
             self._space = ""
         return False
@@ -225,6 +233,11 @@ class AnswerParser:
         rest = self._skip()
         if not rest:
             return self._give_up() if last else False
+        if self._tools.xml is not None:
+            self._elements, self._state = Elements(self._tools.xml, self._names), self._in_elements
+            return True
+        if self._tools.family == "deepseek":
+            return self._named(rest, last)
         if rest[0] == "[" and not self._in_list and not (self._bare or self._is_python(rest)):
             self._consume(1)
             self._in_list, self._state = True, self._item
@@ -259,17 +272,38 @@ class AnswerParser:
         return True
 
     def _named(self, rest: str, last: bool) -> bool:
-        found = _MISTRAL_HEAD.match(rest)
+        """A name, and then arguments."""
+        deepseek = self._tools is not None and self._tools.family == "deepseek"
+        if deepseek and (rest.startswith(_DEEPSEEK_CALL) or (not last and _DEEPSEEK_CALL.startswith(rest))):
+            self._consume(len(_DEEPSEEK_CALL) if rest.startswith(_DEEPSEEK_CALL) else 0)
+            return rest.startswith(_DEEPSEEK_CALL)
+        found = (_DEEPSEEK_HEAD if deepseek else _MISTRAL_HEAD).match(rest)
         if found is None:
-            if not last and _MISTRAL_BEGUN.fullmatch(rest) and len(rest) < 512:
+            begins = _deepseek_begins(rest) if deepseek else bool(_MISTRAL_BEGUN.fullmatch(rest))
+            if not last and begins and len(rest) < _LONGEST:
                 return False
             return self._give_up()
-        if self._names is not None and found[1] not in self._names:
+        name = found[1] or found[found.lastindex or 1]
+        if self._names is not None and name not in self._names:
             return self._give_up()
         self._consume(found.end())
-        self._out.begin(found[1])
+        self._out.begin(name)
         self._begun, self._object, self._state = True, JsonScanner(), self._in_object
         return True
+
+    def _in_elements(self, last: bool) -> bool:
+        """A call in XML."""
+        elements = self._elements
+        assert elements is not None
+        used, given = elements.feed(self._buffer, last)
+        self._consume(used)
+        if elements.name is not None and not self._begun:
+            self._out.begin(elements.name)
+            self._begun = True
+        self._out.arguments(given)
+        if elements.done:
+            return self._done()
+        return self._give_up() if elements.failed else False
 
     def _python(self, rest: str, last: bool) -> bool:
         place = rest.find(_FENCE)
@@ -334,7 +368,7 @@ class AnswerParser:
     def _done(self) -> bool:
         self._out.end(True)
         self._raw, self._begun, self._after_call = "", False, True
-        self._call = self._object = None
+        self._call = self._object = self._elements = None
         self._state = self._after_item if self._in_list else self._between
         return True
 
@@ -386,7 +420,7 @@ class AnswerParser:
                 self._out.content(raw.rstrip() if not self._buffer else raw)
                 self._space = raw[len(raw.rstrip()) :] if not self._buffer else ""
                 self._after_call = False
-        self._call = self._object = None
+        self._call = self._object = self._elements = None
         self._begun = self._in_list = self._bare = False
         self._state = self._content
         return True
@@ -405,10 +439,10 @@ class AnswerParser:
         self._buffer = self._buffer[count:]
 
 
-def begun(text: str, marks: Sequence[str]) -> int:
-    """The characters at the end of a text that may be the beginning of a mark."""
-    longest = max((len(mark) for mark in marks), default=1) - 1
-    for size in range(min(longest, len(text)), 0, -1):
-        if any(mark.startswith(text[-size:]) for mark in marks):
-            return size
-    return 0
+def _deepseek_begins(text: str) -> bool:
+    """Whether a text may be the beginning of a call of DeepSeek: a name, a mark, and what comes before an object."""
+    name = _NAME.match(text)
+    rest = text[name.end() :] if name else text
+    if not rest.startswith(_SEPARATOR):
+        return _SEPARATOR.startswith(rest)
+    return _DEEPSEEK_REST.fullmatch(rest[len(_SEPARATOR) :]) is not None

@@ -11,7 +11,7 @@ _SCALAR = frozenset("+-.0123456789aeflnrstuE")
 _WHOLE_SCALAR = re.compile(r"true|false|null|-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 #: Names of the arguments in the formats of all families.
 ARGUMENTS = frozenset({"arguments", "parameters", "args"})
-_NAMES = frozenset({"name", "function"})
+_NAMES = frozenset({"name", "function", "tool_name"})
 
 
 class JsonScanner:

@@ -75,7 +75,8 @@ def put_tools(options: dict[str, Any], tools: Sequence[Tool] | None, choice: Too
     found = []
     for number, one in enumerate(tools or ()):
         check(one, f"tools[{number}].")
-        found.append(Function(one.name, one.description, one.input_schema, f"tools[{number}].name"))
+        place = f"tools[{number}].name"
+        found.append(Function(one.name, one.description, one.input_schema, place, bool(one.strict)))
     if found:
         options["tools"] = [one.described for one in found]
     if choice is None:

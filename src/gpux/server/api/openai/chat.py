@@ -105,7 +105,9 @@ class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
     ] = None
     tools: Annotated[
         list[FunctionTool] | None,
-        supported("functions, for models whose chat template has tools; `strict` enforces nothing by itself"),
+        supported(
+            "functions, for models whose chat template has tools; with `strict`, calls have the arguments of the schema"
+        ),
     ] = None
     tool_choice: Annotated[
         Literal["none", "auto", "required"] | NamedChoice | None,
@@ -169,10 +171,11 @@ async def chat_completions(call: Call) -> Response:
 
 
 def _tools(body: ChatRequest) -> list[Tool]:
-    return [
-        Tool(one.function.name, one.function.description, one.function.parameters, f"tools[{place}].function.name")
-        for place, one in enumerate(body.tools or ())
-    ]
+    found = []
+    for number, one in enumerate(tool.function for tool in body.tools or ()):
+        place = f"tools[{number}].function.name"
+        found.append(Tool(one.name, one.description, one.parameters, place, bool(one.strict)))
+    return found
 
 
 def _parsing(body: ChatRequest, tools: Sequence[Tool]) -> Parsing:

@@ -274,7 +274,7 @@ def _tools(body: ResponseRequest | InputTokensRequest) -> list[Tool]:
     found = []
     for number, one in enumerate(body.tools or ()):
         check(one, f"tools[{number}].")
-        found.append(Tool(one.name, one.description, one.parameters, f"tools[{number}].name"))
+        found.append(Tool(one.name, one.description, one.parameters, f"tools[{number}].name", bool(one.strict)))
     return found
 
 

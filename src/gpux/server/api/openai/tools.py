@@ -25,6 +25,7 @@ class Tool:
     description: str | None
     parameters: dict[str, Any] | None  #: JSON schema of its arguments, which are an object; None: it has none
     place: str  #: of its name in the request
+    strict: bool = False  #: calls have the arguments of the schema, also where the model decides whether it calls
 
     @property
     def described(self) -> dict[str, Any]:
@@ -67,7 +68,8 @@ def parsing_of(
             hint=f"The tools are {', '.join(names)}.",
             param=param,
         )
-    return Parsing(choice or "auto", function, parallel is not False)
+    strict = tuple(tool.name for tool in tools if tool.strict)
+    return Parsing(choice or "auto", function, parallel is not False, strict)
 
 
 class Calls:
