@@ -66,14 +66,16 @@ def test_images_are_stored_with_their_message(using: Using) -> None:
 
 def test_a_private_conversation_needs_its_password(using: Using) -> None:
     async def test(database: Database) -> None:
-        chat = await database.conversations.create(tab_name="secret", password="correct horse")
+        chat = await database.conversations.create(tab_name="secret", password="correct horse", system="Hidden.")
         assert chat.is_private
         assert (await database.conversations.get(chat.id, "correct horse")).tab_name == "secret"
         for wrong in (None, "", "Correct horse", "correct horse\x00", "x" * 5000, "\ud800"):
             with pytest.raises(ConversationAccessError) as caught:
                 await database.conversations.get(chat.id, wrong)
             assert "horse" not in str(caught.value)
-        assert "password" not in str((await database.conversations.list())[0].to_dict())
+        listed = str((await database.conversations.list())[0].to_dict())
+        assert "password" not in listed
+        assert "Hidden." not in listed
 
     using(test)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,25 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, settings: Settings, fro
     assert isinstance(error, DatabaseError)
     assert str(folder / "test.db") in str(error)
     assert isinstance(failure(f"sqlite:///{folder / 'other.db'}", settings), NotWritableError)
+
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be removed")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_removed_while_it_is_used(tmp_path: Path, settings: Settings, replaced: bool) -> None:
+    path = tmp_path / "test.db"
+
+    async def main() -> None:
+        async with opened(f"sqlite:///{path}", settings) as database:
+            await database.conversations.create(id="a")
+            path.rename(tmp_path / "moved.db")
+            if replaced:
+                path.touch()
+            for use in (database.conversations.create(id="b"), database.check()):
+                with pytest.raises(DatabaseError, match="removed"):
+                    await use
+
+    asyncio.run(main())
 
 
 @pytest.mark.sqlite

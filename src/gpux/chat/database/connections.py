@@ -36,6 +36,7 @@ class Connections:
         self._engine = _engine(address, wait)
         self._writing = self._engine.execution_options(**{_WRITES: True})
         self._writer = asyncio.Lock()
+        self._file = _file(address)
         self._running: set[asyncio.Task[Any]] = set()
 
     @property
@@ -72,11 +73,25 @@ class Connections:
             if not self.is_sqlite:
                 return await self._transaction(work)
             async with self._writer:
+                self.check_file()
                 return await self._transaction(work)
 
     async def _transaction(self, work: Work[T]) -> T:
         async with self._writing.begin() as connection:
             return await connection.run_sync(work)
+
+    def check_file(self) -> None:
+        """Refuse to write to a file that was removed: what is written there is lost when it is closed.
+
+        Raises:
+            DatabaseError: the file was removed or replaced.
+        """
+        if _file(self.address) != self._file:
+            raise DatabaseError(
+                f"the database {self.address.shown} was removed or replaced while it was in use",
+                hint="Restart gpux: it uses the file that is there now, or creates one.",
+                database=self.address.shown,
+            )
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -88,6 +103,15 @@ class Connections:
         while self._running:
             await asyncio.wait(self._running)
         await self._engine.dispose()
+
+
+def _file(address: Address) -> tuple[int, int] | None:
+    """What identifies the file; None: it is missing, or the database has no file."""
+    try:
+        found = address.path.stat() if address.path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def insert_into(connection: Connection, table: Table) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from gpux.chat.database.connections import Connections, insert_into
@@ -22,6 +23,7 @@ from gpux.errors import ConversationAccessError, ConversationNotFoundError, Inpu
 _ID = re.compile(r"[^\x00-\x20\x7f\ud800-\udfff]{1,200}")
 _LONGEST_TITLE = 500
 _LARGEST = 2**63 - 1
+_HASHES = 2  #: passwords that are hashed at the same time; each one takes 16 MB
 _LISTED = [column for column in conversations.columns if column.name != "password_hash"]
 _NOT_STORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
@@ -35,6 +37,7 @@ class Conversations:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        self._hashing = asyncio.Semaphore(_HASHES)
 
     async def create(
         self,
@@ -71,7 +74,7 @@ class Conversations:
             "system": _storable("system", system),
             "owner": owner,
             "is_private": password is not None,
-            "password_hash": None if password is None else await asyncio.to_thread(hash_password, password),
+            "password_hash": None if password is None else await self._hashed(password),
             "created_at": now,
             "updated_at": now,
         }
@@ -110,15 +113,25 @@ class Conversations:
             raise ConversationAccessError(
                 f"the conversation {id!r} belongs to another key", hint="Use the key that created it."
             )
-        if hashed is not None and not await _opens(password, hashed):
+        if hashed is not None and not await self._opens(password, hashed):
             raise ConversationAccessError(
                 f"the conversation {id!r} is private, and the password is {'wrong' if password else 'missing'}",
                 hint="Send the password of the conversation.",
             )
         return conversation
 
+    async def _hashed(self, password: str) -> str:
+        async with self._hashing:
+            return await asyncio.to_thread(hash_password, password)
+
+    async def _opens(self, password: str | None, hashed: str) -> bool:
+        if not password:
+            return False
+        async with self._hashing:
+            return await asyncio.to_thread(is_password, password, hashed)
+
     async def list(self, *, owner: str | None = None, limit: int | None = None, offset: int = 0) -> list[Conversation]:
-        """The conversations, the last changed first; private ones too, of which this shows the title.
+        """The conversations, the last changed first; private ones too, with their title and without system message.
 
         Args:
             owner: id of the caller's key: other keys' conversations are left out; None: all.
@@ -130,7 +143,8 @@ class Conversations:
             statement = statement.where(conversations.c.owner.is_(None) | (conversations.c.owner == owner))
         statement = statement.limit(limit).offset(offset) if limit is not None or offset else statement
         rows = await self._connections.read(lambda connection: connection.execute(statement).all())
-        return [_conversation(row) for row in rows]
+        found = [_conversation(row) for row in rows]
+        return [msgspec.structs.replace(one, system=None) if one.is_private else one for one in found]
 
     async def count(self, *, owner: str | None = None) -> int:
         """The number of conversations that :meth:`list` has."""
@@ -325,10 +339,6 @@ def checked_text(text: str) -> str:
 def storable(text: str) -> str:
     """A piece of an answer, with U+FFFD in place of characters that no database stores."""
     return _NOT_STORABLE.sub("\ufffd", text)
-
-
-async def _opens(password: str | None, hashed: str) -> bool:
-    return bool(password) and await asyncio.to_thread(is_password, password or "", hashed)
 
 
 def _conversation(row: Row[*tuple[Any, ...]]) -> Conversation:

@@ -85,11 +85,12 @@ class Database:
         return self._connections.address
 
     async def check(self) -> None:
-        """Read from it, for health checks.
+        """Read from it, and look whether it can still be written, for health checks.
 
         Raises:
-            DatabaseError: it cannot be read.
+            DatabaseError: it cannot be read, or its file was removed.
         """
+        self._connections.check_file()
         await self.conversations.count()
 
     async def export(self, id: str, password: str | None = None, *, owner: str | None = None) -> dict[str, object]:

@@ -23,6 +23,7 @@ _STATES = {
     "25006": ("it is read-only", "Name the primary server of the database."),
     "28": ("it refuses the user or the password", "Correct the URL of the database, or set PGPASSWORD."),
     "3D": ("there is no such database", "Create it: createdb NAME"),
+    "40": ("it ended the transaction in favor of another one", "Try again."),
     "42": ("its tables are not as gpux made them", _OTHER),
     "42501": ("the user may not do that", "GRANT ALL ON SCHEMA public TO the user of the URL."),
     "53300": ("it has too many connections", "Raise max_connections of the server, or close other programs."),
