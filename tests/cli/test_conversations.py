@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,25 @@ def shown(id: str) -> list[tuple[str, str, bool]]:
     return [(one["sender"], one["text"], one["partial"]) for one in found["messages"]]
 
 
-def talk(*lines: str | BaseException, id: str | None = None) -> Partner:
+class Acting(Typed):
+    """A person who also does something else between two lines."""
+
+    def _line(self, prompt: str) -> str:
+        line: Any = next(self._lines, EOFError())
+        while callable(line):
+            line()
+            line = next(self._lines, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return str(line)
+
+
+def talk(*lines: str | BaseException | Callable[[], None], id: str | None = None) -> Partner:
     """A chat on a terminal, stored."""
     partner, terminal = Partner(), Terminal(as_json=False, quiet=False)
     with SavedChat(terminal, None, id) as saved:
         saved.use("org/name:int4", saved.system)
-        Chat(terminal, partner, {}, system=saved.system, lines=Typed(*lines), saved=saved).run()  # type: ignore[arg-type]
+        Chat(terminal, partner, {}, system=saved.system, lines=Acting(*lines), saved=saved).run()  # type: ignore[arg-type]
     return partner
 
 
@@ -123,6 +137,33 @@ def test_a_retry_after_a_failure_answers_the_message_before() -> None:
     talk("one", "so far break", "/retry")
     (chat,) = listed()
     assert shown(chat["id"]) == [("user", "one", False), ("llm", "one", False)]
+
+
+def test_a_chat_goes_on_while_answers_cannot_be_stored(settings: Settings, capsys: Captured) -> None:
+    def change(statement: str) -> None:
+        with closing(sqlite3.connect(settings.home / "conversations.db")) as file, file:
+            file.execute(statement)
+
+    def refuse() -> None:
+        when = "BEFORE INSERT ON messages WHEN NEW.sender = 'llm'"
+        change(f"CREATE TRIGGER refuse {when} BEGIN INSERT INTO missing VALUES (1); END")
+
+    def refuse_ends() -> None:
+        when = "BEFORE UPDATE ON messages WHEN NEW.finish_reason IS NOT NULL"
+        change(f"CREATE TRIGGER refuse {when} BEGIN INSERT INTO missing VALUES (1); END")
+
+    def allow() -> None:
+        change("DROP TRIGGER refuse")
+
+    partner = talk("one", refuse, "two", allow, "/retry", "three", refuse_ends, "four", allow, "five")
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["one", "one", "three", "four", "five"]
+    assert said.err.count("error: the database") == 2
+    assert [one["content"] for one in partner.asked[1]] == ["one"], "the second message was not stored, and not sent"
+    (chat,) = listed()
+    messages = shown(chat["id"])
+    assert [text for _, text, _ in messages] == ["one", "one", "three", "three", "four", "four", "five", "five"]
+    assert not any(partial for _, _, partial in messages), "the end that was refused was written later"
 
 
 def test_a_cleared_chat_begins_another_conversation() -> None:

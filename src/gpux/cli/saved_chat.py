@@ -241,17 +241,24 @@ class SavedChat:
     async def _ask(self, text: str | None) -> None:
         conversation = self._conversation or await self._created(text)
         conversations = self._database.conversations
-        self._replaced = None
+        if text is None and self._failed is not None:
+            await conversations.delete_messages_after(conversation.id, self._failed, inclusive=True)
+        self._failed, self._replaced = None, self._answer if text is None else None
+        self._before = (self._question, self._answer)
         if text is not None:
-            self._before = (self._question, self._answer)
             self._question = (await conversations.add_message(conversation.id, text)).id
-        else:
-            if self._failed is not None:
-                await conversations.delete_messages_after(conversation.id, self._failed, inclusive=True)
-            self._replaced = self._answer
-        self._failed = None
         begin = self._database.answers.begin
-        self._answer = await begin(conversation.id, llm_model=self._model, model_provider=_PROVIDER)
+        try:
+            self._answer = await begin(conversation.id, llm_model=self._model, model_provider=_PROVIDER)
+        except BaseException:
+            self._forget_question()
+            raise
+
+    def _forget_question(self) -> None:
+        """Go back to the message before the last one, which the chat does not have any more."""
+        if self._replaced is None:
+            self._failed = self._question
+        self._question, self._answer = self._before
 
     async def _created(self, text: str | None) -> Conversation:
         words = text or next((str(one["content"]) for one in self._earlier if one["role"] == "user"), "")
@@ -293,8 +300,7 @@ class SavedChat:
         else:
             code = exc.code if isinstance(exc, GpuxError) else None
             self._reported(self._end("error" if isinstance(exc, Exception) else "terminated", code))
-            self._failed = self._question
-            self._question, self._answer = self._before
+            self._forget_question()
 
     def withdraw(self) -> None:
         """Delete the last message and its answer; of a retry, the second answer."""
