@@ -5,6 +5,7 @@ An error of this room has both: ``code``, which is stable and says most, and ``e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from gpux import errors
@@ -93,3 +94,8 @@ def error_document(error: GpuxError) -> dict[str, Any]:
         **error.details,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def error_body(error: GpuxError, status: int) -> Mapping[str, Any]:
+    """:func:`error_document`, as APIs of the server take it."""
+    return error_document(error)

@@ -125,7 +125,7 @@ class ChatService:
             current = self.configuration.current
             self.registry = await ModelProviderRegistry.open(current, self.core.settings.gpux, self.core)
         except ModuleNotFoundError as error:
-            raise _missing(error) from error
+            raise missing_library(error) from error
         self.router = StreamMessageRouter(self.registry, self.configuration)
         self.aggregator = ModelListAggregator(self.registry)
         await self._open_database()
@@ -147,7 +147,7 @@ class ChatService:
                     current.database_url, self.core.settings.gpux, flush_ms=current.flush_ms
                 )
             except ModuleNotFoundError as error:
-                self._database_error = _missing(error)
+                self._database_error = missing_library(error)
             except GpuxError as error:
                 if self._database_error is None or self._database_error.message != error.message:
                     log.error("conversations are not stored: %s", error)  # noqa: TRY400 - its reason is known
@@ -157,7 +157,7 @@ class ChatService:
         try:
             await self.configuration.follow(self._changed)
         except ModuleNotFoundError as error:
-            log.warning("changes of the configuration need a restart: %s", _missing(error))
+            log.warning("changes of the configuration need a restart: %s", missing_library(error))
         except Exception:
             log.exception("changes of the configuration are not followed any more")
 
@@ -204,7 +204,7 @@ async def chat_of(core: Core) -> ChatService:
     return service
 
 
-def _missing(error: ModuleNotFoundError) -> UnsupportedOperationError:
+def missing_library(error: ModuleNotFoundError) -> UnsupportedOperationError:
     """The error for a library that is not installed.
 
     Raises:

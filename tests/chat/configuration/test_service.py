@@ -458,8 +458,10 @@ def test_changes_by_the_service_itself_are_followed_too(made: Made, file: Path) 
     async def use() -> None:
         async with following(service) as changes:
             config = msgspec.structs.replace(service.get_provider_config("ollama"), timeout_ms=7)
+            await asyncio.sleep(0)
             await service.update_provider_config("ollama", config)
-            assert (await changes.get()).providers["ollama"].timeout_ms == 7
+            await service.applied()
+            assert changes.get_nowait().providers["ollama"].timeout_ms == 7
             await service.rollback()
             assert (await changes.get()).providers["ollama"].timeout_ms == 30_000
 

@@ -35,6 +35,15 @@ _HINT = "Make the folder of the configuration file writable."
 V = TypeVar("V", ModelConfig, ProviderConfig)
 
 
+class _Follower:
+    """One call of :meth:`ModelConfigurationService.follow`."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.idle = asyncio.Event()  #: it has followed all changes
+        self.idle.set()
+
+
 class ModelConfigurationService:
     """The configuration of chat providers. Used in one event loop; its values are frozen, and may be used anywhere.
 
@@ -56,7 +65,7 @@ class ModelConfigurationService:
         self._resolved: Resolved | None = None
         self._signature: watching.Signature = None  #: of the file that was read last
         self._lock = asyncio.Lock()
-        self._followers: set[asyncio.Event] = set()
+        self._followers: set[_Follower] = set()
 
     # What is in force
 
@@ -165,21 +174,29 @@ class ModelConfigurationService:
         Args:
             on_change: called after each change, also by another method of this service. What it raises is logged.
         """
-        changed = asyncio.Event()
-        self._followers.add(changed)
+        follower = _Follower()
+        self._followers.add(follower)
         known = self.current
         watched = watching.Watched(self.path, lambda: self._signature, self._reload_quietly)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(watching.watch(watched))
                 while True:
-                    await changed.wait()
-                    changed.clear()
+                    await follower.changed.wait()
+                    follower.changed.clear()
                     before, known = known, self.current
                     if before != known:
                         await _call(on_change, before, known)
+                    if not follower.changed.is_set():
+                        follower.idle.set()
         finally:
-            self._followers.discard(changed)
+            self._followers.discard(follower)
+            follower.idle.set()
+
+    async def applied(self) -> None:
+        """Wait until everything that follows the configuration has followed what is in force now."""
+        for follower in list(self._followers):
+            await follower.idle.wait()
 
     async def _reload_quietly(self) -> None:
         with suppress(ConfigurationError):  # it is logged, and in the state
@@ -241,7 +258,8 @@ class ModelConfigurationService:
 
     def _notify(self) -> None:
         for one in self._followers:
-            one.set()
+            one.idle.clear()
+            one.changed.set()
 
     # Writing
 

@@ -1,0 +1,1 @@
+"""The endpoints of chats beside the stream: GraphQL, health and configuration."""

@@ -1,0 +1,172 @@
+"""The configuration over HTTP, on a real server and its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gpux.chat.api.configuration import ModelChange, OptionsChange, ProviderChange
+from gpux.chat.values import ChatOptions, ModelConfig, ProviderConfig
+from gpux.server.security.keys import create_key
+from tests.chat.api.conftest import both
+from tests.chat.service.talking import ENDLESS, chatting, talk, talking
+from tests.ollama.running import RunningOllama
+from tests.server.running import WRITER, Running
+from tests.waiting import wait_until
+
+OLLAMA = "/api/providers/ollama/config"
+MODEL = f"/api/models/hf:{WRITER}/config"
+
+
+@pytest.mark.parametrize(
+    ("change", "of"), [(ProviderChange, ProviderConfig), (ModelChange, ModelConfig), (OptionsChange, ChatOptions)]
+)
+def test_every_field_can_be_changed(change: type[ProviderChange], of: type[ProviderConfig]) -> None:
+    assert change.__struct_fields__ == of.__struct_fields__
+
+
+def put(server: Running, path: str, body: object, key: str | None = None) -> tuple[int, dict[str, object]]:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with server.client() as client:
+        response = client.put(path, json=body, headers=headers)
+    return response.status_code, response.json()
+
+
+def test_what_is_in_force_is_read(server: Running, ollama: RunningOllama) -> None:
+    found = server.get(OLLAMA).json()
+    assert (found["name"], found["baseUrl"], found["timeoutMs"]) == ("ollama", ollama.url, 30_000)
+    model = server.get(MODEL).json()
+    assert (model["modelName"], model["provider"], model["precision"]) == (f"hf:{WRITER}", "huggingface", None)
+    missing = server.get("/api/providers/nobody/config")
+    assert (missing.status_code, missing.json()["code"]) == (404, "provider_not_found")
+    assert server.get("/api/models/anything/config").json()["modelName"] == "ollama:anything"
+
+
+def test_changes_are_written_in_force_at_once_and_rolled_back(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, both(ollama)) as server:
+        before = (home / "chat.toml").read_text()
+        status, found = put(server, OLLAMA, {"enabled": False})
+        assert (status, found["code"]) == (400, "configuration"), "it is the default provider"
+        status, found = put(server, OLLAMA, {"timeoutMs": 1234, "defaultModels": []})
+        assert (status, found["timeoutMs"]) == (200, 1234)
+        assert server.get(OLLAMA).json()["timeoutMs"] == 1234
+        written = (home / "chat.toml").read_text()
+        assert written == before + "timeout_ms = 1234\n"
+        status, found = put(server, MODEL, {"options": {"maxTokens": 3}, "timeoutMs": 60_000})
+        assert (status, found["options"]["maxTokens"]) == (200, 3)
+        answered = talk(server, {"model": f"hf:{WRITER}", "message": "hi"})
+        assert answered.end["tokenCount"] == 3, "in force for the next message"
+        state = server.post("/api/config/rollback").json()
+        assert (state["state"], state["version"]) == ("ok", 2)
+        assert (home / "chat.toml").read_text() == written
+        state = server.post("/api/config/rollback", {"version": 1}).json()
+        assert state["version"] == 1
+        assert (home / "chat.toml").read_text() == before
+        missing = server.post("/api/config/rollback", {"version": 9})
+        assert (missing.status_code, missing.json()["code"]) == (400, "configuration")
+        assert "2, 1" in missing.json()["hint"]
+
+
+def test_a_provider_is_added_and_answers(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, both(ollama)) as server:
+        body = {"type": "ollama", "prefix": "second:", "baseUrl": ollama.url}
+        status, _ = put(server, "/api/providers/second/config", body)
+        assert status == 200
+        answered = talk(server, {"model": "second:echo:latest", "message": "a b"})
+        assert (answered.text, answered.session["provider"]) == ("a b", "second")
+        assert put(server, "/api/providers/third/config", {**body, "prefix": "second:"})[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        (OLLAMA, {"timeoutMs": "soon"}, "Expected `int"),
+        (OLLAMA, {"timeout": 1}, "unknown field `timeout`"),
+        (OLLAMA, {"name": "other"}, "the configuration is of other"),
+        (OLLAMA, {"timeoutMs": 0}, "must be between 1 and"),
+        (OLLAMA, {"baseUrl": "ftp://x"}, "not an http or https URL"),
+        (OLLAMA, {"apiKeyEnv": "sk-secret"}, "not the name of a variable"),
+        (OLLAMA, [], "Expected `object`"),
+        ("/api/providers/Bad%20Name/config", {"type": "ollama", "prefix": "b:"}, "not a name of a provider"),
+        ("/api/models/ollama:echo/config", {"device": "cpu"}, "the server behind ollama decides that"),
+        (f"/api/models/hf:{WRITER}:int8/config", {"precision": "float32"}, "name says int8"),
+        (MODEL, {"device": "mps"}, "macOS"),
+        (MODEL, {"maxMemory": 4096}, "at least 16.0 MB"),
+        (MODEL, {"options": {"temperature": -1}}, "temperature is -1"),
+        (MODEL, {"options": {"tempreature": 1}}, "unknown field `tempreature`"),
+        (MODEL, {"fallbackModels": ["nobody"]}, "does not begin with the prefix"),
+        (MODEL, {"modelName": "hf:other"}, "the configuration is of hf:other"),
+    ],
+)
+def test_what_is_invalid_is_refused_and_not_written(
+    home: Path, server: Running, path: str, body: object, expected: str
+) -> None:
+    before = (server.home / "chat.toml").read_text()
+    status, found = put(server, path, body)
+    assert status == 400, found
+    assert expected in str(found["error"])
+    assert found["errorCode"] == "HF_CONFIGURATION_ERROR"
+    assert "sk-secret" not in str(found)
+    assert (server.home / "chat.toml").read_text() == before
+
+
+def test_a_reload_names_every_fault(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, both(ollama)) as server:
+        assert server.post("/api/config/reload").json()["state"] == "ok"
+        (home / "chat.toml").write_text("x = 1\nretry_atempts = 1\n")
+        response = server.post("/api/config/reload")
+        assert response.status_code == 400
+        faults = response.json()["faults"]
+        assert [(one["source"], one["line"], one["key"]) for one in faults] == [
+            ("chat.toml", 1, "x"),
+            ("chat.toml", 2, "retry_atempts"),
+        ]
+        assert faults[1]["hint"] == "Did you mean retry_attempts?"
+        assert str(home) not in response.text
+        assert server.get(OLLAMA).json()["baseUrl"] == ollama.url, "the old one stays in force"
+        (home / "chat.toml").write_text(both(ollama, "[model_defaults]\ndevice = 'cpu'\nprecision = 'float16'"))
+        state = server.post("/api/config/reload").json()
+        assert state["state"] == "ok"
+        assert state["warnings"][0]["key"] == "model_defaults.precision"
+
+
+def test_an_edit_while_an_answer_comes_changes_the_next_one(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, both(ollama)) as server:
+        body = {"model": f"hf:{ENDLESS}", "message": "go", "options": {"temperature": 0, "maxTokens": 3000}}
+        with talking(server, body) as events:
+            next(events)
+            next(events)
+            text = both(ollama, f'[models."hf:{WRITER}"]\noptions = {{ max_tokens = 2 }}')
+            (home / "next.toml").write_text(text)
+            (home / "next.toml").replace(home / "chat.toml")
+            wait_until(lambda: server.get(MODEL).json()["options"].get("maxTokens") == 2)
+            last = list(events)[-1]
+        assert (last.name, last.data["tokenCount"]) == ("end", 3000)
+        assert talk(server, {"model": f"hf:{WRITER}", "message": "hi"}).end["tokenCount"] == 2
+
+
+def test_usage(server: Running) -> None:
+    talk(server, {"model": "ollama:echo:latest", "message": "one two three"})
+    found = server.get("/api/usage", params={"provider": "ollama", "model": "ollama:echo:latest"}).json()
+    assert found["count"] == len(found["usage"]) == 1
+    assert found["usage"][0]["requests"] >= 1
+    assert server.get("/api/usage", params={"until": "2020-01-01"}).json() == {"usage": [], "count": 0}
+    wrong = server.get("/api/usage", params={"since": "yesterday"})
+    assert (wrong.status_code, wrong.json()["param"]) == (400, "since")
+
+
+def test_scopes(home: Path, ollama: RunningOllama) -> None:
+    keys = home / "keys.json"
+    user, _ = create_key(keys, "user", scopes=("read", "infer"))
+    manager, _ = create_key(keys, "manager", scopes=("read", "manage"))
+    with chatting(home, both(ollama), "--api-key-file", str(keys)) as server:
+        assert server.get(OLLAMA).status_code == 401
+        assert server.get("/api/models/health").status_code == 401
+        headers = {"authorization": f"Bearer {user}"}
+        assert server.get(OLLAMA, headers=headers).status_code == 200
+        status, found = put(server, OLLAMA, {"timeoutMs": 5}, user)
+        assert (status, found["code"], found["scope"]) == (403, "forbidden", "manage")
+        for path in ("/api/config/reload", "/api/config/rollback"):
+            assert server.post(path, headers=headers).status_code == 403
+        assert put(server, OLLAMA, {"timeoutMs": 500}, manager)[0] == 200
