@@ -14,11 +14,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ollama.running import running_ollama
 from tests.pipelines.writer import writer
 from tests.server import running, senses
 
@@ -31,6 +32,8 @@ PAGES = ROOT / "docs" / "how-to"
 #: Seconds for one client.
 LIMIT = 600
 _BLOCK = re.compile(r"^<!-- client: (\S+) -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: Folders of clients of Ollama's API, which check the server of tests/ollama too.
+STAND_IN = ("ollama", "ollama-node")
 #: What pages write -> the variable of the environment with what is at hand.
 WRITTEN = {
     "http://127.0.0.1:5000": "GPUX_URL",
@@ -91,6 +94,10 @@ def main() -> int:
     chosen = [folder for folder in folders if folder.name in (arguments.clients or [one.name for one in folders])]
     with _server(arguments) as environment:
         results = [_check(folder, arguments.environments, environment) for folder in chosen]
+        if not arguments.url:
+            results += _on_stand_in(
+                [one for one in chosen if one.name in STAND_IN], arguments.environments, environment
+            )
     print("\n| client | version | passed | skipped | failed |\n|---|---|---|---|---|")
     for result in results:
         cells = (len(result.passed), len(result.skipped), "; ".join(result.failed) or 0)
@@ -138,6 +145,18 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
             yield inherited | _located(names, server.url)
 
 
+def _on_stand_in(folders: Sequence[Path], environments: Path, environment: Mapping[str, str]) -> list[Result]:
+    """The checks of Ollama's clients on the server that the tests of chat providers take for an Ollama."""
+    if not folders:
+        return []
+    with running_ollama() as server:
+        given = {**environment, **_located(dict(environment), server.url), "GPUX_FORMAT": "gguf", "GPUX_SMALL": ""}
+        results = [_check(folder, environments, given, pages=False) for folder in folders]
+    for one in results:
+        one.client += " (on tests.ollama)"
+    return results
+
+
 def _located(names: dict[str, str], url: str) -> dict[str, str]:
     """The variables with the address of the server."""
     chat = names["GPUX_SMALL"] or names["GPUX_CHAT"]
@@ -154,7 +173,7 @@ def _pull_small(home: Path) -> str:
     return SMALL.name
 
 
-def _check(folder: Path, environments: Path, environment: Mapping[str, str]) -> Result:
+def _check(folder: Path, environments: Path, environment: Mapping[str, str], *, pages: bool = True) -> Result:
     result = Result(folder.name)
     home = environments / folder.name
     try:
@@ -174,7 +193,7 @@ def _check(folder: Path, environments: Path, environment: Mapping[str, str]) -> 
             {"ok": result.passed, "skipped": result.skipped, "failed": result.failed}[kind].append(text)
     if done.returncode and not result.failed:
         result.failed.append(f"exit status {done.returncode}")
-    if result.passed:
+    if result.passed and pages:
         for block in blocks():
             if block.client == folder.name:
                 _run(block, home, environment, result)

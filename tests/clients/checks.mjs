@@ -9,6 +9,7 @@ export const SPEECH = process.env.GPUX_SPEECH
 export const SOUND = process.env.GPUX_SOUND // path of a flac file in which SPOKEN is said
 export const SPOKEN = 'three one four one five'
 export const TASKS = JSON.parse(process.env.GPUX_TASKS) // task -> its model
+export const FORMAT = process.env.GPUX_FORMAT ?? 'onnx' // of models in Ollama's API
 export const SMALL = process.env.GPUX_SMALL ?? '' // empty: no trained model is at hand
 
 export class Skip extends Error {}

@@ -19,6 +19,7 @@ SPEECH = os.environ["GPUX_SPEECH"]
 SOUND = os.environ["GPUX_SOUND"]  #: path of a flac file in which :data:`SPOKEN` is said
 TASKS: dict[str, str] = json.loads(os.environ["GPUX_TASKS"])  #: task -> its model
 SPOKEN = "three one four one five"
+FORMAT = os.environ.get("GPUX_FORMAT", "onnx")  #: of models in Ollama's API
 SMALL = os.environ.get("GPUX_SMALL", "")  #: empty: no trained model is at hand
 
 _checks: list[Callable[[], None]] = []

@@ -29,6 +29,7 @@ class Model:
     delay: float = 0.0  #: seconds before each token
     fault: str | None = None  #: ``cut`` …, see ``tests.ollama.server``
     after: int = 3  #: tokens before the fault
+    recites: bool = False  #: answers as :func:`recited`
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -110,6 +111,23 @@ def described(messages: Messages, options: Mapping[str, Any]) -> Iterator[str]:
     yield str(messages[-1]["content"])
 
 
+def recited(messages: Messages, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Messages of a model that thinks and calls tools: greetings, a call of the first tool, or what a tool said."""
+    if messages[-1].get("role") == "tool":
+        yield {"content": f"It is {messages[-1]['content']}."}
+        return
+    tools = body.get("tools")
+    if body.get("think") is not False:
+        for word in words("I need the weather." if tools else "A greeting."):
+            yield {"content": "", "thinking": word}
+    if tools:
+        call = {"name": tools[0]["function"]["name"], "arguments": {"location": "San Francisco"}}
+        yield {"content": "", "tool_calls": [{"function": call}]}
+    else:
+        for word in words("Hello there, you."):
+            yield {"content": word}
+
+
 def words(text: str) -> list[str]:
     """A text in pieces that begin with their spaces."""
     return re.findall(r"\s*\S+|\s+$", text)
@@ -119,6 +137,7 @@ MODELS = {
     one.name: one
     for one in (
         Model("tests/writer:fp32", letters),
+        Model("tests/reciter:fp32", letters, ("completion", "tools", "thinking"), recites=True),
         Model("tests/embedder:fp32", letters, ("embedding",)),
         Model("echo:latest", echo),
         Model("letters:latest", letters),

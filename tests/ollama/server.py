@@ -36,7 +36,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.ollama.models import CONTEXT, MODELS, Model, letters, words
+from tests.ollama.models import CONTEXT, MODELS, Model, letters, recited, words
 
 VERSION = "0.33.0"
 NANO = 1_000_000_000
@@ -186,14 +186,8 @@ class Server:
             return missing(name)
         if not messages:
             return self.load(model, name, body, content)
-        if "completion" not in model.capabilities:
-            return error(400, f'"{name}" does not support chat')
-        if any(one.get("images") for one in messages) and "vision" not in model.capabilities:
-            return error(400, "this model is missing data required for image input")
-        if model.fault == "busy":
-            return error(503, "server busy, please try again.  maximum pending requests exceeded")
-        if model.fault == "broken":
-            return error(500, "llama runner process has terminated: exit status 2")
+        if (refusal := refused(model, name, body, messages)) is not None:
+            return refusal
         if model.fault == "silent":
             await asyncio.Event().wait()
         self.state.loaded[model.name] = datetime.now(UTC) + timedelta(minutes=5)
@@ -222,10 +216,14 @@ class Server:
             limit = options.get("num_predict", -1)
             limit = math.inf if limit is None or limit < 0 else limit
             reason, produced = "stop", 0
+            head = {"model": name, "done": False}
+            for part in recited(messages, body) if model.recites else ():
+                yield line({**head, "created_at": now(), **content(**part)})
             for thought in words(model.thinking) if body.get("think") is not False else ():
                 await asyncio.sleep(model.delay)
-                yield line({"model": name, "created_at": now(), **content("", thought), "done": False})
-            for token in stopped(model.answer(messages, options), options.get("stop") or ()):
+                yield line({**head, "created_at": now(), **content("", thought)})
+            tokens = iter(()) if model.recites else model.answer(messages, options)
+            for token in stopped(tokens, options.get("stop") or ()):
                 if produced >= limit:
                     reason = "length"
                     break
@@ -235,7 +233,7 @@ class Server:
                     return
                 await asyncio.sleep(model.delay)
                 produced += 1
-                piece = {"model": name, "created_at": now(), **content(token), "done": False}
+                piece = {**head, "created_at": now(), **content(token)}
                 if body.get("logprobs"):
                     piece["logprobs"] = [scored(token, body.get("top_logprobs") or 0)]
                 yield line(piece)
@@ -260,12 +258,32 @@ class Server:
         return body if isinstance(body, Response) else JSONResponse({"embedding": vector(body.get("prompt", ""), 32)})
 
 
-def chat_content(text: str, thinking: str = "") -> dict[str, Any]:
-    return {"message": {"role": "assistant", "content": text, **({"thinking": thinking} if thinking else {})}}
+def refused(model: Model, name: str, body: Mapping[str, Any], messages: list[Any]) -> Response | None:
+    """The answer to a request that the model cannot answer."""
+    if "completion" not in model.capabilities:
+        return error(400, f'"{name}" does not support chat')
+    if any(one.get("images") for one in messages) and "vision" not in model.capabilities:
+        return error(400, "this model is missing data required for image input")
+    if body.get("think") and "thinking" not in model.capabilities:
+        return error(400, f'"{name}" does not support thinking')
+    if model.fault == "busy":
+        return error(503, "server busy, please try again.  maximum pending requests exceeded")
+    if model.fault == "broken":
+        return error(500, "llama runner process has terminated: exit status 2")
+    return None
 
 
-def generate_content(text: str, thinking: str = "") -> dict[str, Any]:
-    return {"response": text, **({"thinking": thinking} if thinking else {})}
+def chat_content(content: str, thinking: str = "", tool_calls: Sequence[Any] = ()) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": content}
+    if thinking:
+        message["thinking"] = thinking
+    if tool_calls:
+        message["tool_calls"] = list(tool_calls)
+    return {"message": message}
+
+
+def generate_content(content: str, thinking: str = "", tool_calls: Sequence[Any] = ()) -> dict[str, Any]:
+    return {"response": content, **({"thinking": thinking} if thinking else {})}
 
 
 def line(document: Mapping[str, Any]) -> bytes:
@@ -307,7 +325,7 @@ def ended(reason: str, begun: int, messages: list[Any], produced: int) -> dict[s
         "done_reason": reason,
         "total_duration": took,
         "load_duration": 1,
-        "prompt_eval_count": sum(len(str(one["content"])) for one in messages),
+        "prompt_eval_count": sum(len(str(one.get("content", ""))) for one in messages),
         "prompt_eval_duration": 1,
         "eval_count": produced,
         "eval_duration": took,
@@ -322,8 +340,9 @@ async def whole(steps: AsyncIterator[bytes], content: Any) -> Response:
     chat = content is chat_content
     parts = [one["message"] if chat else {"content": one["response"], **one} for one in documents]
     text, thinking = ("".join(one.get(name, "") for one in parts) for name in ("content", "thinking"))
+    calls = [call for one in parts for call in one.get("tool_calls", ())]
     logs = [entry for one in documents for entry in one.get("logprobs", ())]
-    return JSONResponse({**documents[-1], **content(text, thinking), **({"logprobs": logs} if logs else {})})
+    return JSONResponse({**documents[-1], **content(text, thinking, calls), **({"logprobs": logs} if logs else {})})
 
 
 def scored(token: str, alternatives: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { Ollama } from 'ollama'
-import { CHAT, EMBEDDER, URL_BASE, check, main } from './checks.mjs'
+import { CHAT, EMBEDDER, FORMAT, URL_BASE, check, main } from './checks.mjs'
 
 const client = new Ollama({ host: URL_BASE })
 const messages = [{ role: 'user', content: 'abc' }]
@@ -11,7 +11,7 @@ const body = { model: CHAT, messages, options: { num_predict: 9, temperature: 0 
 check('lists_and_describes_models', async () => {
   const names = (await client.list()).models.map((model) => model.name)
   assert(names.includes(`${CHAT}:fp32`))
-  for (const model of names) assert.equal((await client.show({ model })).details.format, 'onnx')
+  for (const model of names) assert.equal((await client.show({ model })).details.format, FORMAT)
   assert((await client.version()).version)
 })
 

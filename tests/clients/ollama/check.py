@@ -7,7 +7,7 @@ import json
 from importlib.metadata import version
 from typing import Any
 
-from checks import CHAT, CLASSIFIER, EMBEDDER, RECITER, SMALL, URL, Skip, check, main
+from checks import CHAT, CLASSIFIER, EMBEDDER, FORMAT, RECITER, SMALL, URL, Skip, check, main
 from ollama import AsyncClient, Client, ResponseError
 
 client = Client(host=URL, timeout=60)
@@ -21,7 +21,7 @@ def lists_models_by_names_that_it_can_use() -> None:
     assert f"{CHAT}:fp32" in names and f"{EMBEDDER}:fp32" in names
     assert CLASSIFIER not in str(names)
     for name in names:
-        assert client.show(name).details.format == "onnx"
+        assert client.show(name).details.format == FORMAT
     shown = client.show(CHAT)
     assert shown.capabilities == ["completion"]
     assert shown.modelinfo["llama.context_length"] == 64
