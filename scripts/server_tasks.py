@@ -32,6 +32,7 @@ from gpux.model.variant import StoredModel
 from gpux.pipelines.registry import pipeline_class
 from gpux.pull.api import pull_model
 from gpux.pull.open import pipeline
+from gpux.server.names import Names
 from gpux.system.launch import LAUNCHER
 from gpux.system.settings import Settings
 from scripts.coverage_entries import Entry, chosen
@@ -69,16 +70,17 @@ def _verdict(server: Running, settings: Settings, home: Path, entry: Entry) -> t
         return "not stored", str(error)[:160]
     if model.pipeline_task not in QUESTIONS:
         return "no task", model.pipeline_task
+    name = Names(settings.store).name_of(model)
     try:
         question = _question(model)
         expected = alone(model, question)
     except GpuxError as error:
         body = {"inputs": sent(QUESTIONS[model.pipeline_task].inputs)}
-        answer = server.post(f"/models/{entry.name}", body)
+        answer = server.post(f"/models/{name}", body)
         alike = answer.status_code != 200 and answer.json().get("code") == error.code
         return ("refused" if alike else "differs"), f"{error.code}: {error.message[:100]} | {answer.text[:200]}"
     try:
-        shown = served(server, entry.name, question)
+        shown = served(server, name, question)
     except AssertionError as error:
         return "differs", str(error)[:300]
     other = difference(shown, in_the_shape_of_clients(question, expected))

@@ -28,6 +28,7 @@ from tests.pipelines.located.models import model_of
 from tests.pipelines.writer import writer
 from tests.server.asking import (
     QUESTIONS,
+    TEXT,
     Question,
     alone,
     by_legacy,
@@ -206,3 +207,15 @@ def test_what_a_path_cannot_serve_is_refused_with_what_can(
     answer = tasks.post(path.format(f"tests/{name}"), {"model": f"tests/{name}", **sent(body)})
     assert answer.status_code == 400, answer.text
     assert words in answer.text
+
+
+@pytest.mark.toolchain
+def test_a_sequence_model_continues_a_prompt_of_the_legacy_api(converted: Running) -> None:
+    """By the documented parameters; one beam, as the tokens of a prompt are continued there."""
+    (name,) = (name for name in CONVERTED if name.startswith("t5__"))
+    used = {"max_new_tokens": 6, "do_sample": False, "repetition_penalty": 1.3}
+    converted.post("/api/huggingface/models", {"model_id": name, "name": "T5", "model_type": "summarization"})
+    answer = converted.post("/api/huggingface/generate", {"model_id": name, "prompt": TEXT, **used})
+    assert answer.status_code == 200, answer.text
+    expected = alone(stored_in(converted.home, name), Question("text2text-generation", TEXT, used))
+    assert answer.json()["response"] == expected["generated_text"]

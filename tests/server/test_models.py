@@ -273,9 +273,13 @@ def test_a_loaded_model_counts_as_used_and_ends_when_it_is_removed_although_it_i
     assert play(home, scenario).unloads == {EMBEDDER: 1}
 
 
-def test_a_keep_alive_that_is_not_a_number_is_refused(filled_home: Path) -> None:
+def test_a_keep_alive_is_a_number_and_a_huge_one_is_for_ever(filled_home: Path) -> None:
     async def scenario(models: Models) -> None:
         with pytest.raises(UsageError):
             await models.load(EMBEDDER, keep_alive=math.nan)
+        for seconds in (2e16, -1, math.inf):
+            loaded = await models.load(EMBEDDER, keep_alive=seconds)
+            assert (loaded.keep_alive, loaded.expires_at) == (math.inf, None)
+        assert (await models.load(EMBEDDER, keep_alive=60.0)).expires_at is not None
 
-    play(filled_home, scenario)
+    play(filled_home, scenario, keep_alive=1e300)

@@ -60,6 +60,8 @@ BACKOFF = 0.5
 PROGRESS = 0.25
 #: Most seconds for a client to wait, as an answer states it.
 LONGEST_WAIT = 600.0
+#: Seconds of ``keep_alive`` beyond which a model is kept for ever: a hundred years.
+LONGEST_KEEP_ALIVE = 100 * 365 * 86400.0
 #: Seconds between two records of a model's use in the store.
 TOUCH = 60.0
 
@@ -498,7 +500,7 @@ class Models:
         if slot is None:
             for other in [path for path, one in self._slots.items() if _is_empty(one)]:
                 del self._slots[other]
-            slot = _Slot(self._names.name_of(model), model, self._settings.keep_alive)
+            slot = _Slot(self._names.name_of(model), model, checked_keep_alive(self._settings.keep_alive))
             self._slots[key] = slot
         return slot
 
@@ -942,14 +944,14 @@ def _least(*limits: int | None) -> int | None:
 
 
 def checked_keep_alive(seconds: float) -> float:
-    """Seconds as :class:`Loaded` has them: negative ones mean infinity.
+    """Seconds as :class:`Loaded` has them: negative ones, and those that no calendar has, mean infinity.
 
     Raises:
         UsageError: it is not a number.
     """
     if math.isnan(seconds):
         raise UsageError("keep_alive is not a number", param="keep_alive")
-    return math.inf if seconds < 0 else seconds
+    return math.inf if seconds < 0 or seconds > LONGEST_KEEP_ALIVE else seconds
 
 
 def again(error: GpuxError) -> GpuxError:

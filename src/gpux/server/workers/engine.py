@@ -374,7 +374,7 @@ def _outputs(pipe: Pipeline) -> dict[str, Any]:
     if (switch := _switch(pipe)) is not None:
         found["thinking"] = {"variable": switch.variable, "levels": list(switch.levels)}
     if labels := getattr(pipe, "labels", None):
-        found["labels"] = list(labels)
+        found["labels"] = list(labels.values() if isinstance(labels, Mapping) else labels)
     if isinstance(pipe, EncodingPipeline):
         try:
             found["dimensions"] = pipe.dimension
