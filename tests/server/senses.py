@@ -33,6 +33,7 @@ BOXES, SEGMENTS, DEPTHS = "tests/boxes", "tests/segments", "tests/depths"  #: th
 SOUNDS = "tests/sounds"  #: labels L0 to L3 of sounds
 SPELLED = "tests/spelled"  #: letters of sounds, from a CTC output
 SUMMARIES = "tests/summaries"  #: the letter that a text has most of; see tests/pipelines/summarizer.py
+RANKER = "tests/ranker"  #: a BERT with one label
 TOKENS, QUESTIONS = "tests/tokens", "tests/questions"  #: tiny BERTs with random weights
 
 #: Task -> the model that answers it, as the checks of clients name them.
@@ -46,6 +47,7 @@ TASKS = {
     "object-detection": BOXES,
     "question-answering": QUESTIONS,
     "summarization": SUMMARIES,
+    "text-ranking": RANKER,
     "token-classification": TOKENS,
     "translation": SUMMARIES,
     "zero-shot-image-classification": COMPARED,
@@ -62,6 +64,9 @@ def fill_senses(home: Path) -> None:
         def bert(task: str) -> Path:
             return bert_repository(folder / task, task, onnx=True, safetensors=False)
 
+        ranker = bert_repository(
+            folder / "ranker", "text-classification", onnx=True, safetensors=False, labels=["relevant"]
+        )
         for id, model in {
             PICTURES: picture_models.classifier(folder / "pictures"),
             FEATURES: picture_models.features(folder / "features"),
@@ -74,6 +79,7 @@ def fill_senses(home: Path) -> None:
             SOUNDS: audio_graphs.stored(folder / "sounds", "audio-classification", pooled=True),
             SPELLED: audio_graphs.speech(folder / "spelled"),
             SUMMARIES: summarizer(folder / "summaries"),
+            RANKER: stored(ranker, "text-classification", call_spec=CallSpec(max_length=64)),
             TOKENS: stored(bert("token-classification"), "token-classification", call_spec=CallSpec(max_length=64)),
             QUESTIONS: stored(bert("question-answering"), "question-answering", call_spec=CallSpec(max_length=64)),
         }.items():

@@ -33,7 +33,7 @@ def value(server: Running, name: str, **labels: str) -> float:
 def test_a_server_without_models_is_healthy_live_and_ready(server: Running) -> None:
     health = server.get("/health").json()
     assert (health["status"], health["reasons"]) == ("ok", [])
-    for path in ("/healthz", "/livez", "/live", "/readyz", "/ready"):
+    for path in ("/healthz", "/livez", "/live", "/ping", "/readyz", "/ready"):
         assert server.get(path).status_code == 200
 
 

@@ -6,15 +6,16 @@ import json
 from typing import Any
 
 import pytest
-from huggingface_hub import InferenceClient
+from huggingface_hub import ChatCompletionInputMessage, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from gpux.errors import error_types
 from gpux.pipelines.registry import pipelines
+from gpux.server.api.huggingface.chat import openai_body
 from gpux.server.api.huggingface.generation import Wanted
 from gpux.server.api.huggingface.requests import Inference
 from gpux.server.api.huggingface.tasks import pipeline_task
-from tests.server.running import CLASSIFIER, EMBEDDER, MASKS, WRITER, Running
+from tests.server.running import CLASSIFIER, EMBEDDER, MASKS, RECITER, WRITER, Running
 
 
 def client(server: Running, model: str) -> InferenceClient:
@@ -116,6 +117,51 @@ def test_a_json_schema_of_a_chat_is_read_as_the_client_writes_it(server: Running
     for chat in (client(server, WRITER), by_name):
         with pytest.raises(HfHubHTTPError, match="structured output is not possible"):  # by the tokenizer of this model
             chat.chat_completion([{"role": "user", "content": "hi"}], model=WRITER, response_format=shape)
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def test_a_message_with_calls_is_sent_back_as_the_client_has_it(server: Running) -> None:
+    """The client's objects have all their fields, most of them null."""
+    chat, messages = client(server, RECITER), [{"role": "user", "content": "Will it rain?"}]
+    choice: Any = {"function": {"name": "get_weather"}}
+    forced = chat.chat_completion(messages, tools=[WEATHER], tool_choice=choice, max_tokens=80).choices[0].message
+    called = chat.chat_completion(messages, tools=[WEATHER], max_tokens=80).choices[0].message
+    assert forced.tool_calls is not None and called.tool_calls is not None
+    [made] = called.tool_calls
+    assert made.function.name == forced.tool_calls[0].function.name == "get_weather"
+    result = {"role": "tool", "tool_call_id": made.id, "name": "get_weather", "content": "dry"}
+    user: Any = ChatCompletionInputMessage(role="user", content="Will it rain?")
+    for first in (messages[0], user):
+        answer = chat.chat_completion([first, called, result], tools=[WEATHER], max_tokens=80)  # type: ignore[list-item]
+        assert answer.choices[0].message.content == "It is dry."
+    with pytest.raises(HfHubHTTPError, match="tool_prompt is not supported"):
+        chat.chat_completion(messages, tools=[WEATHER], tool_prompt="Use it.")
+
+
+def test_the_body_of_a_chat_is_read_as_text_generation_inference_names_it() -> None:
+    schema = {"type": "object"}
+    for shape, expected in (
+        ({"type": "regex", "value": "[0-9]+"}, {"type": "regex", "pattern": "[0-9]+"}),
+        ({"type": "json", "value": schema}, schema),
+        ({"type": "json_object", "value": schema}, schema),
+        ({"type": "json_schema", "value": {"name": "n", "schema": schema}}, schema),
+    ):
+        found = openai_body({"response_format": shape})["response_format"]
+        assert found == expected or found["json_schema"]["schema"] == expected
+    old = {"type": "function", "function": {"name": "f", "description": None, "arguments": {"default": None}}}
+    [tool] = openai_body({"tools": [old], "tool_prompt": None, "stop": None})["tools"]
+    assert tool["function"] == {"name": "f", "parameters": {"default": None}}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"city": None}, "description": None}}
+    [message] = openai_body({"messages": [{"role": "assistant", "content": None, "tool_calls": [call]}]})["messages"]
+    assert message["tool_calls"][0]["function"] == {"name": "f", "arguments": {"city": None}}
 
 
 def test_a_model_has_facts_and_a_state(server: Running) -> None:

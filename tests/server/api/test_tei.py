@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import InferenceClient
 
 from gpux.store import Store
 from gpux.system.settings import Settings
@@ -42,6 +43,24 @@ def test_texts_are_embedded_with_the_length_1(server: Running) -> None:
     assert server.post("/embed", {"inputs": TEXTS[0]}).json() == [pytest.approx(found[0], abs=1e-6)]
     raw = server.post("/embed", {"inputs": TEXTS[0], "normalize": False, "dimensions": 4}).json()
     assert len(raw[0]) == 4
+
+
+def test_the_address_alone_stands_for_the_path_of_the_task(server: Running, ranking: Running) -> None:
+    assert server.post("/", {"inputs": TEXTS}).json() == server.post("/embed", {"inputs": TEXTS}).json()
+    vectors = InferenceClient(model=server.url, provider="hf-inference", token="none").feature_extraction(TEXTS)
+    assert vectors.shape == (3, 32)
+    body = {"inputs": "the cat", "model": CLASSIFIER}
+    assert server.post("/", body).json() == server.post("/predict", body).json()
+    assert server.post(f"/?model={CLASSIFIER}", {"inputs": "a"}).json()[0]["label"]
+    body = {"query": "the cat", "texts": TEXTS}
+    assert ranking.post("/", body).json() == ranking.post("/rerank", body).json()
+    several = ranking.post("/", {"inputs": "a"})
+    assert (several.status_code, several.json()["error_type"]) == (400, "Validation")
+    assert "2 models of feature-extraction" in several.json()["error"]
+    for given in ({}, {"inputs": "a", "model": WRITER}, {"inputs": "a", "model": "org/missing"}, {"inputs": 3}):
+        found = server.post("/", given)
+        assert 400 <= found.status_code < 500
+        assert set(found.json()) >= {"error", "error_type"}
 
 
 def test_tokens_are_embedded(server: Running) -> None:

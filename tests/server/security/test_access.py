@@ -20,7 +20,7 @@ from tests.server.security.serving import Local, local, settings
 
 #: Every route that needs no key: whether the server lives, and the login.
 OPEN = {
-    *[("GET", path) for path in ("/", "/health", "/healthz", "/livez", "/live", "/readyz", "/ready")],
+    *[("GET", path) for path in ("/", "/health", "/healthz", "/livez", "/live", "/ping", "/readyz", "/ready")],
     *[(method, "/gpux/v1/session") for method in ("GET", "POST", "DELETE")],
 }
 

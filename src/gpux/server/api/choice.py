@@ -83,6 +83,7 @@ def _undecided(names: Iterable[str], tasks: tuple[str, ...]) -> UsageError:
             hint="Pull one: `gpux pull org/name`.",
             param="model",
             choice=True,
+            stored=0,
         )
     more = "" if len(listed) <= _SHOWN else f" and {len(listed) - _SHOWN} more"
     return UsageError(
@@ -90,4 +91,5 @@ def _undecided(names: Iterable[str], tasks: tuple[str, ...]) -> UsageError:
         hint="Name one in the body or the query (?model=org/name), or start the server with --tei-model.",
         param="model",
         choice=True,
+        stored=len(listed),
     )

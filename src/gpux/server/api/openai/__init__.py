@@ -44,8 +44,10 @@ API = Api(
             TextCompletion,
             summary="Continue prompts",
         ),
-        Endpoint(
-            "POST", "/v1/embeddings", embeddings, "infer", EmbeddingRequest, Embeddings, summary="Vectors of texts"
+        # Clients of text-embeddings-inference and infinity know the path without its prefix.
+        *(
+            Endpoint("POST", path, embeddings, "infer", EmbeddingRequest, Embeddings, summary="Vectors of texts")
+            for path in ("/v1/embeddings", "/embeddings")
         ),
         Endpoint(
             "POST",
@@ -71,4 +73,5 @@ API = Api(
     error_body,
     status_of,
     error_headers,
+    more_prefixes=("/embeddings",),
 )

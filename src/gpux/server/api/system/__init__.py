@@ -24,7 +24,10 @@ API = Api(
     (
         Endpoint("GET", "/", root, "open", answer=Root, summary="Name and version of the server"),
         Endpoint("GET", "/health", get_health, "open", answer=Health, summary="State of the server"),
-        *(Endpoint("GET", path, live, "open", summary="The server runs") for path in ("/healthz", "/livez", "/live")),
+        *(
+            Endpoint("GET", path, live, "open", summary="The server runs")
+            for path in ("/healthz", "/livez", "/live", "/ping")
+        ),
         *(
             Endpoint("GET", path, ready, "open", answer=Readiness, summary="The models of the start are loaded")
             for path in ("/readyz", "/ready")

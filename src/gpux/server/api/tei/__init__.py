@@ -13,6 +13,7 @@ from gpux.server.api.tei.errors import error_body, status_of
 from gpux.server.api.tei.info import info
 from gpux.server.api.tei.labels import predict
 from gpux.server.api.tei.ranking import rerank
+from gpux.server.api.tei.root import answer
 from gpux.server.api.tei.tokens import decode, tokenize
 from gpux.server.api.tei.vectors import embed, embed_all, embed_sparse, similarity
 
@@ -33,6 +34,7 @@ _ENDPOINTS = (
     _post("/rerank", rerank, dict[str, Any], "Rank texts for a query"),
     _post("/tokenize", tokenize, TokenizeBody, "Tokens of texts"),
     _post("/decode", decode, DecodeBody, "Texts of tokens"),
+    _post("/", answer, dict[str, Any], "As /embed, /predict or /rerank, by the task of the model"),
 )
 API = Api(
     "tei",
@@ -40,5 +42,5 @@ API = Api(
     _ENDPOINTS,
     error_body,
     status_of,
-    more_prefixes=tuple(one.path for one in _ENDPOINTS[1:]),
+    more_prefixes=tuple(one.path for one in _ENDPOINTS[1:] if one.path != "/"),
 )

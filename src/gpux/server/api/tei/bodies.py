@@ -6,11 +6,13 @@ server does not have: it serves one model.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from gpux.errors import UsageError
+
+T = TypeVar("T")
 
 
 class Named(msgspec.Struct, kw_only=True):
@@ -101,6 +103,18 @@ class DecodeBody(Named, kw_only=True):
 
     ids: list[int | list[int]]
     skip_special_tokens: bool = True
+
+
+def read(given: dict[str, Any], kind: type[T]) -> T:
+    """A decoded body as a value of its type.
+
+    Raises:
+        UsageError: a field is missing or of another type.
+    """
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"invalid request: {error}") from error
 
 
 def texts_of(inputs: str | list[Any], name: str = "inputs") -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 
 from gpux.errors import UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.api.rerank.bodies import DocumentsBody
 from gpux.server.api.rerank.ranking import in_order, rank_documents, ranked
-from gpux.server.api.tei.bodies import RerankBody, texts_of
+from gpux.server.api.tei.bodies import RerankBody, read, texts_of
 from gpux.server.http import json_response
 
 
@@ -21,14 +20,14 @@ async def rerank(call: Call) -> Response:
     if "texts" in given and "documents" in given:
         raise UsageError("the body has texts and documents", hint="Send one of them.", param="texts")
     if "documents" in given:
-        return await rank_documents(call, _read(given, DocumentsBody))
+        return await rank_documents(call, read(given, DocumentsBody))
     if "texts" not in given:
         raise UsageError(
             "the body has no texts",
             hint='Send {"query": "…", "texts": […]}, or documents in place of texts.',
             param="texts",
         )
-    body: RerankBody = _read(given, RerankBody)
+    body = read(given, RerankBody)
     texts = texts_of(body.texts, "texts")
     found = await ranked(call, body.model, body.query, texts, raw=body.raw_scores, truncation=body.truncation())
     return json_response(
@@ -37,10 +36,3 @@ async def rerank(call: Call) -> Response:
             for index in in_order(found.scores)
         ]
     )
-
-
-def _read(given: dict[str, Any], kind: type[Any]) -> Any:
-    try:
-        return msgspec.convert(given, kind)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"invalid request: {error}") from error
