@@ -14,7 +14,7 @@ from gpux.chat.providers.aggregator import ModelListAggregator
 from gpux.chat.providers.registry import ModelProviderRegistry
 from gpux.chat.providers.router import StreamMessageRouter
 from gpux.chat.values import ChatConfiguration, ModelConfig, ProviderConfig
-from gpux.errors import ConfigurationError, ProviderUnavailableError
+from gpux.errors import ConfigurationError, ProviderError
 from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Fixed
 from tests.ollama.running import RunningOllama, running_ollama
@@ -127,8 +127,8 @@ def test_a_fallback_over_two_servers_is_said(ollama: RunningOllama, gpux_server:
         said = str(response.metadata.fallback)
         assert "maximum pending requests exceeded" in said
         assert said.endswith(f"local:{WRITER} answers in its place")
-        with pytest.raises(ProviderUnavailableError):
-            await answer(router, "busy", "hi")  # by another name no fallback is configured
+        with pytest.raises(ProviderError, match="runner process has terminated"):
+            await answer(router, "ollama:broken:latest", "hi")  # no fallback is configured for it
 
     run(configuration(ollama.url, gpux_server.url, models=models), test)
 
