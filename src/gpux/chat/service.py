@@ -130,6 +130,7 @@ class ChatService:
             self.registry = await ModelProviderRegistry.open(current, self.core.settings.gpux, self.core)
         except ModuleNotFoundError as error:
             raise missing_library(error) from error
+        self.core.pulls.cache_of = self.configuration.cache_of
         self.router = StreamMessageRouter(self.registry, self.configuration)
         self.aggregator = ModelListAggregator(self.registry)
         await self._open_database()
