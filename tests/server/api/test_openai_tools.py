@@ -151,6 +151,8 @@ def test_the_results_of_calls_reach_the_template(server: Running) -> None:
     body = {"model": CALLER, "messages": messages, "max_tokens": 1}
     prompt = "#user:Rain?#assistant:#get_weatherOslo##tool:dry=get_weather#assistant:"  # one token for each special one
     assert server.post(PATH, body).json()["usage"]["prompt_tokens"] == len(prompt)
+    messages[-1]["name"] = "forecast"  # as some clients send besides
+    assert server.post(PATH, body).json()["usage"]["prompt_tokens"] == len(prompt.replace("=get_weather", "=forecast"))
 
 
 @pytest.mark.parametrize("opened", [False, True])
