@@ -282,7 +282,7 @@ class Session:
         self._terminated = self._left = False
         self._begun_at = time.monotonic()
         self._first_token: float | None = None  # seconds
-        self._opened, self._known = asyncio.Event(), asyncio.Event()
+        self._known = asyncio.Event()  # the first piece has arrived, or the answer has ended without one
 
     # For the one who began it
 
@@ -345,27 +345,21 @@ class Session:
     # The answer
 
     async def _generate(self) -> None:
-        try:
-            self._answer = answer = await self._chat.router.open_answer(self._request, lambda: self._terminated)
-            self.fallback = answer.fallback
-            self._opened.set()
-            self._known.set()
-            if answer.fallback is not None:
-                await self._put(Notice(answer.metadata))
-            async with aclosing(answer.pieces) as pieces:
-                async for piece in pieces:
-                    if not isinstance(piece, Delta):
-                        self._reason = piece.reason
-                    elif piece.text:
-                        self._keep(piece.text)
-                        await self._put(Token(piece.text))
-        finally:
-            self._opened.set()
+        self._answer = answer = await self._chat.router.open_answer(self._request, lambda: self._terminated)
+        self.fallback = answer.fallback
+        self._known.set()
+        if answer.fallback is not None:
+            await self._put(Notice(answer.metadata))
+        async with aclosing(answer.pieces) as pieces:
+            async for piece in pieces:
+                if not isinstance(piece, Delta):
+                    self._reason = piece.reason
+                elif piece.text:
+                    self._keep(piece.text)
+                    await self._put(Token(piece.text))
 
     async def _run(self) -> None:
-        await self._opened.wait()
-        if self._answer is not None:
-            await self._begin_row()
+        await self._begin_row()
         await asyncio.wait({self._generating})
         try:
             self._generating.result()
@@ -435,7 +429,7 @@ class Session:
         self.message_id = stored.id
 
     async def _begin_row(self) -> None:
-        """Store an answer, empty and flagged as partial; its text follows."""
+        """Store an answer, empty and flagged as partial, before its first text comes, which is then stored with it."""
         if self._conversation is None:
             return
         answers = self._chat.database.answers
@@ -465,8 +459,6 @@ class Session:
             log.warning("an answer was not counted: %s", error)
 
     async def _finish_row(self, conversation: Conversation) -> None:
-        if self.answer_id is None and self._answer is None:  # it failed before the first piece
-            await self._begin_row()
         if self.answer_id is None:
             return
         metadata = None if self._answer is None else self._answer.metadata
@@ -477,6 +469,8 @@ class Session:
             error=None if self.error is None else self.error.code,
             prompt_tokens=None if metadata is None else metadata.prompt_tokens,
             completion_tokens=None if metadata is None else metadata.token_count,
+            llm_model=self.model,
+            model_provider=self.provider,
         )
         if self._answer is not None and conversation.llm_model != self.route.model:
             # Later messages are answered by the model that has answered this one.

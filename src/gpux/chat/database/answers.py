@@ -116,6 +116,8 @@ class Answers:
         error: str | None = None,
         prompt_tokens: int | None = None,
         completion_tokens: int | None = None,
+        llm_model: str | None = None,
+        model_provider: str | None = None,
     ) -> StoredMessage:
         """Write the end of an answer, complete also where the caller is cancelled.
 
@@ -125,6 +127,8 @@ class Answers:
             error: code of the error that ended it.
             prompt_tokens: None: not known.
             completion_tokens: None: not known.
+            llm_model: that answered; None: the one that it began with.
+            model_provider: of ``llm_model``.
 
         Raises:
             ConversationNotFoundError: the message was deleted in the meantime.
