@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
+import onnx
 import psutil
+from onnx import helper, numpy_helper
 
 from gpux.model.variant import CallSpec
 from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.pipelines.writer import EOS, writer
+from tests.runtime.generation.tiny_graphs import HIDDEN
 from tests.server.running import Running, put, serving
 
 PATH = "/api/stream-message"
@@ -24,9 +28,11 @@ PATH = "/api/stream-message"
 ALONE = "[providers.ollama]\nenabled = false\n"
 
 
-#: A model that does not end by itself, and writes some thousand tokens a second.
+#: A model that does not end by itself, and writes some hundred tokens a second.
 ENDLESS = "tests/endless"
 _CONTEXT = 1 << 16
+#: Columns of a matrix by which each token is multiplied, so that it takes a few milliseconds.
+_WIDE = 2048
 
 
 def endless(home: Path, settings: Settings) -> None:
@@ -35,7 +41,25 @@ def endless(home: Path, settings: Settings) -> None:
     model = writer(home / "scratch" / "endless", "rotary", call_spec=spec, generation_config={"suppress_tokens": [EOS]})
     config = json.loads((model.path / "config.json").read_text())
     (model.path / "config.json").write_text(json.dumps({**config, "max_position_embeddings": _CONTEXT}))
+    _slow_down(model.path / "model.onnx")
     put(Store(settings.store), model, ENDLESS)
+
+
+def _slow_down(file: Path) -> None:
+    """Compute more for each token, with the same result."""
+    model = onnx.load(file)
+    graph = model.graph
+    head = next(node for node in graph.node if node.output[0] == "logits")
+    name = head.input[0]
+    matrices = {"wide": (HIDDEN, _WIDE), "square": (_WIDE, _WIDE), "narrow": (_WIDE, HIDDEN)}
+    for matrix, shape in matrices.items():
+        values = np.full(shape, 0.0 if matrix == "narrow" else 0.01, np.float32)
+        graph.initializer.append(numpy_helper.from_array(values, matrix))
+        graph.node.insert(len(graph.node) - 1, helper.make_node("MatMul", [name, matrix], [f"by_{matrix}"]))
+        name = f"by_{matrix}"
+    graph.node.insert(len(graph.node) - 1, helper.make_node("Add", [head.input[0], name], ["slowly"]))
+    head.input[0] = "slowly"
+    onnx.save(model, file)
 
 
 @dataclass(frozen=True)
@@ -121,10 +145,11 @@ def chatting(home: Path, configuration: str = ALONE, *arguments: str, **environm
         yield running
 
 
-def stored(home: Path) -> list[tuple[str, str, bool, str | None]]:
-    """The messages of all conversations in a server's database: text, sender, partial, error."""
+def stored(home: Path, conversation: str | None = None) -> list[tuple[str, str, bool, str | None]]:
+    """The messages of a server's database, of all conversations or of one: text, sender, partial, error."""
+    statement = "SELECT text, sender, partial, error FROM messages WHERE conversation_id = ?1 OR ?1 IS NULL ORDER BY id"
     with closing(sqlite3.connect(home / "conversations.db")) as database:
-        rows = database.execute("SELECT text, sender, partial, error FROM messages ORDER BY id").fetchall()
+        rows = database.execute(statement, (conversation,)).fetchall()
     return [(text, sender, bool(partial), error) for text, sender, partial, error in rows]
 
 

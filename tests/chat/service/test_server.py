@@ -104,7 +104,7 @@ def test_a_server_that_stops_ends_a_stream_with_an_error(home: Path) -> None:
 
 def test_a_configuration_edited_while_a_stream_runs(home: Path) -> None:
     with chatting(home) as server:
-        with talking(server, {**LONG, "options": {"temperature": 0, "maxTokens": 8000}}) as events:
+        with talking(server, {**LONG, "options": {"temperature": 0, "maxTokens": 2000}}) as events:
             tokens(events, 20)
             (home / "chat.toml").write_text(f'{ALONE}[providers.huggingface]\nprefix = "hub:"\n')
             again = {"model": f"hub:{WRITER}", "message": "hi", "options": SHORT}
@@ -113,7 +113,7 @@ def test_a_configuration_edited_while_a_stream_runs(home: Path) -> None:
             wait_until(lambda: "stays in force" in server.log.read_text())
             assert talk(server, again).end
             last = list(events)[-1]
-        assert (last.name, last.data["tokenCount"]) == ("end", 8000)
+        assert (last.name, last.data["tokenCount"]) == ("end", 2000)
 
 
 def test_a_disk_that_refuses_is_an_error_at_the_end(home: Path) -> None:

@@ -1,0 +1,160 @@
+"""``kill -9`` of the server, of a model's process and of Ollama at random instants of streams.
+
+`./dev chat_kills` does it 20 times for each, and checks then too that a stored answer lacks at most its last half
+second; the suite does it once, since a machine that is busy may take longer to write.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.chat.service.talking import ENDLESS, chatting, stored, talk, talking, workers
+from tests.ollama.running import RunningOllama, running_ollama
+from tests.server.running import Running
+from tests.waiting import wait_until
+
+TIMES = int(os.environ.get("GPUX_KILLS", "1"))
+#: Seconds of an answer that may be missing in the database.
+LOST = 0.5
+STREAMS = (f"hf:{ENDLESS}", "ollama:endless", "ollama:endless")
+
+
+@dataclass
+class Reader(threading.Thread):
+    """Reads an answer until it ends."""
+
+    server: Running
+    model: str
+    message: str
+    pieces: list[tuple[float, str]] = field(default_factory=list)  #: when each one came
+    conversation: str = ""
+    last: str = ""  #: name of the last event; empty: the connection broke, or a token
+    error: dict[str, Any] = field(default_factory=dict)
+    begun: threading.Event = field(default_factory=threading.Event)
+    leaving: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    __hash__ = threading.Thread.__hash__
+
+    def run(self) -> None:
+        body = {"model": self.model, "message": self.message, "options": {"maxTokens": 60_000}}
+        try:
+            with talking(self.server, body) as events:
+                for one in events:
+                    if one.name == "session":
+                        self.conversation = one.data["conversationId"]
+                    elif not one.name:
+                        self.pieces.append((time.monotonic(), one.data["token"]))
+                        self.begun.set()
+                    self.last = one.name
+                    if one.name == "error":
+                        self.error = one.data
+                    if self.leaving:
+                        return
+        except httpx2.TransportError:
+            self.last = ""
+        finally:
+            self.begun.set()
+
+    def text_before(self, instant: float) -> str:
+        return "".join(text for when, text in self.pieces if when <= instant)
+
+
+def streams(server: Running, number: int) -> list[Reader]:
+    """Answers of which a part is stored, and that do not end by themselves."""
+    assert talk(server, {"model": STREAMS[0], "message": "load", "options": {"maxTokens": 1}}).end
+    readers = [Reader(server, model, f"{number} {place}") for place, model in enumerate(STREAMS)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.begun.wait()
+        wait_until(lambda id=reader.conversation: stored(server.home, id)[-1][0])  # type: ignore[misc]
+    time.sleep(random.uniform(0, 1.5))
+    return readers
+
+
+def check(home: Path, readers: list[Reader], killed: float, ended: tuple[str, ...]) -> None:
+    """Every message of a user is stored, and every partial answer, flagged."""
+    for reader in readers:
+        reader.leaving = not reader.model.startswith(ended)
+        reader.join(60)
+    for reader in readers:
+        question, (text, _, partial, _) = stored(home, reader.conversation)
+        assert question[:2] == (reader.message, "user")
+        received = reader.text_before(math.inf)
+        assert text
+        assert received.startswith(text) or text.startswith(received)
+        if reader.leaving:
+            assert not reader.error, "the others are answered"
+        else:
+            assert partial
+            if "GPUX_KILLS" in os.environ:
+                assert text.startswith(reader.text_before(killed - LOST))
+
+
+@pytest.fixture
+def ollama() -> Iterator[RunningOllama]:
+    with running_ollama() as server:
+        yield server
+
+
+def configuration(ollama: RunningOllama) -> str:
+    return f'retry_attempts = 1\nretry_delay_ms = 1\n[providers.ollama]\nbase_url = "{ollama.url}"\n'
+
+
+@pytest.mark.parametrize("number", range(TIMES))
+def test_the_server_is_killed(home: Path, ollama: RunningOllama, number: int) -> None:
+    with chatting(home, configuration(ollama)) as server:
+        readers = streams(server, number)
+        killed = time.monotonic()
+        server.process.kill()
+        server.process.wait()
+        for reader in readers:
+            reader.join(60)
+            assert not reader.error
+    check(home, readers, killed, ("hf:", "ollama:"))
+    with chatting(home, configuration(ollama)) as server:
+        for reader in readers:
+            body = {"message": "go on", "conversationId": reader.conversation, "options": {"maxTokens": 3}}
+            assert talk(server, body).session["model"].startswith(reader.model)
+
+
+def test_the_process_of_the_model_is_killed(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, configuration(ollama)) as server:
+        for number in range(TIMES):
+            readers = streams(server, number)
+            killed = time.monotonic()
+            for worker in workers(server):
+                worker.kill()
+            for reader in readers:
+                if reader.model.startswith("hf:"):
+                    reader.join(60)
+                    assert reader.error
+            check(home, readers, killed, ("hf:",))
+
+
+def test_ollama_is_killed(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, configuration(ollama)) as server:
+        for number in range(TIMES):
+            readers = streams(server, number)
+            killed = time.monotonic()
+            ollama.kill()
+            for reader in readers:
+                if reader.model.startswith("ollama:"):
+                    reader.join(60)
+                    assert reader.error
+            check(home, readers, killed, ("ollama:",))
+            ollama.start()
