@@ -207,6 +207,8 @@ def test_what_a_path_cannot_serve_is_refused_with_what_can(
     answer = tasks.post(path.format(f"tests/{name}"), {"model": f"tests/{name}", **sent(body)})
     assert answer.status_code == 400, answer.text
     assert words in answer.text
+    if words.startswith("is stored for"):
+        assert f"to /models/tests/{name}." in answer.text
 
 
 @pytest.mark.toolchain

@@ -200,7 +200,7 @@ class Names:
         stored = " and ".join(sorted({model.task for model in models}))
         raise UnsupportedTaskError(
             f"the model {name!r} is stored for {stored}, and this request needs {' or '.join(tasks)}",
-            hint="Name a model of that task; the list of models shows the task of each.",
+            hint=f"Name a model of that task, or send what {stored} takes to /models/{name}.",
             model=name,
             task=stored,
         )
