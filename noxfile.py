@@ -155,6 +155,7 @@ def server_fuzz(session: nox.Session) -> None:
     session.install("-e", ".", *_group("test"), *_group("fuzz"))
     session.run("python", "-m", "scripts.server_fuzz", *session.posargs)
     session.run("pytest", "-q", "tests/server/security/test_fuzz.py", env={"GPUX_FUZZ": "5000"})
+    session.run("pytest", "-q", "tests/chat/api/test_graphql_fuzz.py", env={"GPUX_FUZZ": "1000"})
     session.run("pytest", "-q", "tests/server/api/legacy/test_any_body.py", env={"GPUX_FUZZ": "500"})
     session.run("pytest", "-q", "tests/chat/service/test_fuzz_messages.py", env={"GPUX_FUZZ": "1000"})
 
@@ -274,7 +275,7 @@ def generation_matrix(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Check that the generated reference is current, and build the site; ``-- --write`` writes the reference."""
-    session.install("-e", ".[vision,audio,server]", *_group("docs"))
+    session.install("-e", ".[vision,audio,chat]", *_group("docs"))
     session.run("python", "-m", "scripts.reference", *(session.posargs or ["--check"]))
     session.run("mkdocs", "build", "--strict", "--site-dir", str(ROOT / "build" / "site"), env=_quiet_mkdocs())
 

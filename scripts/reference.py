@@ -12,6 +12,7 @@ import click
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from gpux.chat.api.graphql.execution import schema_text
 from gpux.cli.main import COMMANDS, gpux
 from gpux.errors import error_types
 from gpux.pipelines.generation.base import GenerationPipeline
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
         "http/openai.md": openai_api(NOTE),
         "http/responses.md": responses_api(NOTE),
         "http/anthropic.md": anthropic_api(NOTE),
+        "http/graphql.md": graphql(),
         "http/metrics.md": metrics(),
         "http/openapi.json": openapi(),
         "pipeline-options.md": pipeline_options(),
@@ -93,6 +95,12 @@ def openapi() -> str:
     found = document(APIS)
     found["info"]["version"] = "unreleased"
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def graphql() -> str:
+    """The schema of ``POST /graphql``."""
+    about = "What `POST /graphql` of `gpux serve` answers; [Chats](chats.md#graphql) says how it is used."
+    return f"{NOTE}# GraphQL schema\n\n{about}\n\n```graphql\n{schema_text()}```\n"
 
 
 #: Metrics of llama.cpp, vLLM, and text-embeddings-inference that a dashboard may have in place of ours.

@@ -117,12 +117,12 @@ Jinja's notation; Ollama's are Go templates. `details.format` is `onnx`, and `qu
 | client | release | checks |
 |---|---|---|
 | ollama (Python) | 0.6.3 | 13 |
-| ollama (JavaScript) | 0.6.4 | 8 |
-| langchain-ollama | 1.1.0 | 7 |
+| ollama (JavaScript) | 0.6.4 | 9 |
+| langchain-ollama | 1.1.0 | 8 |
 | llama-index-llms-ollama, llama-index-embeddings-ollama | 0.11.0 | 5 |
-| litellm, by `ollama_chat/`, `ollama/` and `openai/` | 1.110.2 | 5 |
+| litellm, by `ollama_chat/`, `ollama/`, `openai/` and `anthropic/` | 1.110.2 | 6 |
 | llm with llm-ollama | 0.19.1 | 4 |
-| ollama-haystack | 7.0.2 | 3 |
+| ollama-haystack | 7.0.2 | 4 |
 
 Schemathesis with Ollama's own `docs/openapi.yaml` sent 690 generated requests to the 7 of its 12 operations that change
 nothing: no status was 5xx, and each JSON answer had the shape of the document. Most of these requests name models that

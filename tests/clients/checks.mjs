@@ -2,6 +2,7 @@
 export const URL_BASE = process.env.GPUX_URL
 export const CHAT = process.env.GPUX_CHAT
 export const TURNS = process.env.GPUX_TURNS
+export const RECITER = process.env.GPUX_RECITER
 export const EMBEDDER = process.env.GPUX_EMBEDDER
 export const CLASSIFIER = process.env.GPUX_CLASSIFIER
 export const MASKS = process.env.GPUX_MASKS

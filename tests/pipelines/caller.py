@@ -26,6 +26,7 @@ TEMPLATE = (
     "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function.name }}{{ call.function.arguments.city }}"
     "</tool_call>{% endfor %}{% if message.role == 'tool' %}={{ message.name }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant:{{ '<think>' if think else '' }}{% endif %}"
+    "{% if reasoning_effort is defined %}({{ reasoning_effort }}){% endif %}"
     "{# answers may have <think> and </think> #}"
 )
 

@@ -125,3 +125,17 @@ def test_errors_of_jobs_name_no_folders(gpux_settings: Settings) -> None:
     error = ModelNotFoundError(f"{gpux_settings.home}/store: gone", hint=f"See {gpux_settings.hf_cache}", path="/x")
     shown = public(error, gpux_settings).to_dict()
     assert shown == {"code": "model_not_found", "message": "GPUX_HOME/store: gone", "hint": "See HF_HUB_CACHE"}
+
+
+def test_a_pull_downloads_into_the_source_cache_of_its_model(gpux_settings: Settings, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        pulls = Pulls(gpux_settings)
+        pulls.cache_of = lambda ref: tmp_path / "other" if ref == "tiny/embed" else None
+        try:
+            assert (await pulls.wait((await pulls.start("tiny/embed")).id)).status == "finished"
+        finally:
+            await pulls.close()
+
+    asyncio.run(scenario())
+    assert [path.name for path in (tmp_path / "other").glob("models--*")] == ["models--tiny--embed"]
+    assert not list(gpux_settings.hf_cache.glob("models--*"))

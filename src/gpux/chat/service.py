@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gpux.chat.configuration import ModelConfigurationService
 from gpux.chat.lifecycle import Lifecycle
 from gpux.chat.streams import Sessions
+from gpux.chat.upkeep import Upkeep
 from gpux.chat.values import ChatConfiguration
 from gpux.errors import DatabaseError, GpuxError, OverloadedError, UnsupportedOperationError
 from gpux.server.core import Core
@@ -51,6 +52,7 @@ class ChatService:
         self.configuration = ModelConfigurationService(core.settings.gpux)
         self.sessions = Sessions(self)
         self.lifecycle = Lifecycle(self)
+        self.upkeep = Upkeep(self)
         self._opening: asyncio.Task[None] | None = None
         self._opened = False
         self._database: Database | None = None
@@ -109,6 +111,8 @@ class ChatService:
             await asyncio.shield(self._begin_opening())
         if self._database is None and time.monotonic() >= self._database_tried + AGAIN:
             await self._open_database()
+            if self._database is not None:
+                self.upkeep.changed()
 
     def _begin_opening(self) -> asyncio.Task[None]:
         if self._opening is None or (self._opening.done() and not self._opened):
@@ -126,11 +130,13 @@ class ChatService:
             self.registry = await ModelProviderRegistry.open(current, self.core.settings.gpux, self.core)
         except ModuleNotFoundError as error:
             raise missing_library(error) from error
+        self.core.pulls.cache_of = self.configuration.cache_of
         self.router = StreamMessageRouter(self.registry, self.configuration)
         self.aggregator = ModelListAggregator(self.registry)
         await self._open_database()
         self._following = asyncio.create_task(self._follow())
         self.lifecycle.start(current, **self._limits(current))
+        self.upkeep.start()
         self._opened = True
 
     async def _open_database(self) -> None:
@@ -164,6 +170,7 @@ class ChatService:
     async def _changed(self, old: ChatConfiguration, new: ChatConfiguration) -> None:
         await self.registry.reconfigure(old, new)
         self.lifecycle.reconfigure(new, **self._limits(new))
+        self.upkeep.changed()
         if old.database_url != new.database_url:
             log.warning("another database is used after a restart of the server")
 
@@ -180,6 +187,7 @@ class ChatService:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
         await self.lifecycle.close()
+        await self.upkeep.close()
         if hasattr(self, "registry"):
             await self.registry.aclose()
         database, self._database = self._database, None

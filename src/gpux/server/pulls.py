@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gpux import jobs
@@ -29,6 +30,8 @@ class Pulls:
     """Starts pulls and follows them. Two requests for the same model share one job. Used in one event loop."""
 
     def __init__(self, settings: Settings, stats: Stats | None = None, events: Events | None = None) -> None:
+        #: reference of a model -> the source cache for its files; None: that of the settings
+        self.cache_of: Callable[[str], Path | None] = lambda ref: None
         self._settings = settings
         self._stats = stats or Stats()
         self._events = events or Events()
@@ -79,7 +82,8 @@ class Pulls:
                 raise OverloadedError(
                     f"{len(running)} pulls run already", hint="Start it when one has ended.", retry_after=30.0
                 )
-            job = await asyncio.to_thread(jobs.start, command, self._settings, models=[str(model)])
+            settings = self._settings.with_overrides(hf_cache=self.cache_of(str(model)))
+            job = await asyncio.to_thread(jobs.start, command, settings, models=[str(model)])
         self._stats.pulls += 1
         self._events.publish("pull_started", str(model), job=job.id)
         watcher = asyncio.create_task(self._announce_end(job))

@@ -360,6 +360,7 @@ def test_further_warnings(tmp_path: Path) -> None:
         "no provider is enabled",
         "the variable NOT_SET is not set",
     ]
+    assert found.configuration.cache_directory is None
 
 
 def test_hugging_face_can_be_switched_off() -> None:

@@ -97,6 +97,13 @@ def test_models_and_providers(made: Made) -> None:
         service.get_provider_config("openai")
 
 
+def test_the_source_cache_of_a_model(made: Made, file: Path) -> None:
+    service = made('cache_directory = "all"\n[models."hf:org/one"]\ncache_directory = "/one"\n')
+    assert service.cache_of("org/one") == Path("/one")
+    assert service.cache_of("org/two:int8") == file.parent / "all"
+    assert made("").cache_of("org/one") is None
+
+
 def test_validation_reads_the_file_and_changes_nothing(made: Made, file: Path) -> None:
     service = made()
     run(service.load_configurations())

@@ -83,6 +83,9 @@ def test_models_are_stored_and_replaced(using: Using) -> None:
         ]
         assert found[0].updated_at > found[2].updated_at
         assert [one.info.name for one in await database.metadata.list(provider="hf")] == ["hf:a"]
+        await database.metadata.replace("ollama", [info("ollama:b"), info("ollama:c")])
+        assert [one.info.name for one in await database.metadata.list()] == ["hf:a", "ollama:b", "ollama:c"]
+        await database.metadata.replace("nobody", [])
         assert await database.metadata.delete("ollama") == 2
         assert len(await database.metadata.list()) == 1
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from gpux.chat.conformance import ProviderConformance, setup
-from gpux.chat.provider import ModelProvider
+from gpux.chat.provider import ModelProvider, ProviderSetup
+from gpux.chat.providers.hugging_face import HuggingFaceProvider
 from gpux.chat.providers.ollama import OllamaProvider
 from gpux.chat.providers.openai_compatible import OpenAICompatibleProvider
-from gpux.chat.values import ChatRequest, Delta, Finished, ModelInfo
+from gpux.chat.values import ChatConfiguration, ChatRequest, Delta, Finished, ModelInfo, ProviderConfig
 from gpux.errors import ModelNotFoundError
+from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Scripted
 from tests.ollama.models import UNICODE
 from tests.ollama.running import RunningOllama, running_ollama
@@ -28,10 +31,15 @@ def ollama() -> Iterator[RunningOllama]:
 
 
 @pytest.fixture(scope="module")
-def gpux_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("second-server")
     fill(home)
-    with serving(home, ["--no-chat"]) as running:
+    return home
+
+
+@pytest.fixture(scope="module")
+def gpux_server(filled: Path) -> Iterator[Running]:
+    with serving(filled, ["--no-chat"]) as running:
         yield running
 
 
@@ -68,6 +76,20 @@ class TestOllamaOnGpux(OnGpux):
 class TestOpenAIOnGpux(OnGpux):
     def make(self) -> ModelProvider:
         return OpenAICompatibleProvider(setup("local", base_url=f"{self.url}/v1", prefix="local:"))
+
+
+class TestHuggingFace(ProviderConformance):
+    model = RECITER
+    message = "Count."
+
+    @pytest.fixture(autouse=True)
+    def _store(self, filled: Path) -> None:
+        self.settings = Settings.from_env({"GPUX_HOME": str(filled), "HF_HOME": str(filled / "hf")})
+
+    def make(self) -> ModelProvider:
+        return HuggingFaceProvider(
+            ProviderSetup(ProviderConfig(name="huggingface"), ChatConfiguration(), self.settings)
+        )
 
 
 class Sound(Scripted):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import instructor
 import openai
-from checks import CHAT, SMALL, URL, Skip, check, main
+from checks import CHAT, RECITER, SMALL, URL, Skip, check, main
 from pydantic import BaseModel, Field
 
 
@@ -59,6 +59,17 @@ def samples_a_typed_answer_by_a_json_schema() -> None:
 @check
 def requests_a_json_object() -> None:
     ask(Note, instructor.Mode.JSON, temperature=0)
+
+
+@check
+def gives_a_typed_answer_by_a_forced_call() -> None:
+    client = instructor.from_openai(openai.OpenAI(base_url=f"{URL}/v1", api_key="none", max_retries=0, timeout=60))
+    messages: list[Any] = [{"role": "user", "content": "Describe a dog."}]
+    for more in ({}, {"strict": True}):
+        found = client.chat.completions.create(
+            model=RECITER, messages=messages, response_model=Animal, max_retries=0, **more
+        )
+        assert isinstance(found, Animal)
 
 
 @check

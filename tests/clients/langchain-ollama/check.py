@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from checks import CHAT, EMBEDDER, SMALL, URL, Skip, check, main
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from checks import CHAT, EMBEDDER, RECITER, SMALL, URL, Skip, check, main
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import tool
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
 from pydantic import BaseModel
 
@@ -66,6 +67,28 @@ def gives_structured_output() -> None:
         assert isinstance(found, Animal)
         return
     raise AssertionError("no answer ended")
+
+
+@tool
+def get_weather(location: str) -> str:
+    """The weather of a city."""
+    return "dry" if location == "San Francisco" else "wet"
+
+
+@check
+def thinks_calls_a_tool_and_reads_its_result() -> None:
+    model = chat(RECITER, reasoning=True).bind_tools([get_weather])
+    question = HumanMessage("Rain?")
+    answer = model.invoke([question])
+    assert answer.additional_kwargs["reasoning_content"] == "I need the weather."
+    [call] = answer.tool_calls
+    assert (call["name"], call["args"]) == ("get_weather", {"location": "San Francisco"})
+    pieces = list(model.stream([question]))
+    assert [one["args"] for piece in pieces for one in piece.tool_calls] == [call["args"]]
+    result = get_weather.invoke(call)
+    assert isinstance(result, ToolMessage) and result.content == "dry"
+    assert model.invoke([question, answer, result]).content == "It is dry."
+    assert "reasoning_content" not in chat(RECITER, reasoning=False).invoke("abc").additional_kwargs
 
 
 @check

@@ -6,8 +6,9 @@ from importlib.metadata import version
 from typing import Any
 
 import openai
-from checks import CHAT, EMBEDDER, SMALL, URL, Skip, check, main
-from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from checks import CHAT, EMBEDDER, RECITER, SMALL, URL, Skip, check, main
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
@@ -62,6 +63,35 @@ def gives_structured_output() -> None:
         assert isinstance(found, Animal)
         return
     raise AssertionError("no answer ended")
+
+
+@tool
+def get_weather(location: str) -> str:
+    """The weather of a city."""
+    return "dry" if location == "San Francisco" else "wet"
+
+
+@check
+def calls_a_tool_and_reads_its_result() -> None:
+    for more in ({}, {"use_responses_api": True}):
+        model = chat(RECITER, **more).bind_tools([get_weather])
+        question = HumanMessage("Rain?")
+        answer = model.invoke([question])
+        [call] = answer.tool_calls
+        assert (call["name"], call["args"]) == ("get_weather", {"location": "San Francisco"})
+        total = None
+        for piece in model.stream([question]):
+            total = piece if total is None else total + piece
+        assert total is not None and [one["args"] for one in total.tool_calls] == [call["args"]]
+        result = get_weather.invoke(call)
+        assert isinstance(result, ToolMessage) and result.content == "dry"
+        assert model.invoke([question, answer, result]).text == "It is dry."
+
+
+@check
+def a_chosen_tool_is_called() -> None:
+    model = chat(RECITER).bind_tools([get_weather], tool_choice="get_weather", strict=True)
+    assert [call["name"] for call in model.invoke("Rain?").tool_calls] == ["get_weather"]
 
 
 @check

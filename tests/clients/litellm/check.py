@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it loads a table from the network
 
 import litellm
-from checks import CHAT, EMBEDDER, URL, check, main
+from checks import CHAT, EMBEDDER, RECITER, URL, check, main
 
 MESSAGES = [{"role": "user", "content": "abc"}]
 ROUTES = {
@@ -43,6 +44,27 @@ def streams_the_answer() -> None:
 def generates_by_ollamas_older_route() -> None:
     found = litellm.completion(model=f"ollama/{CHAT}", api_base=URL, messages=MESSAGES, max_tokens=9, temperature=0)
     assert len(found.choices[0].message.content) == 9
+
+
+@check
+def calls_a_tool_and_reads_its_result() -> None:
+    schema = {"type": "object", "properties": {"location": {"type": "string"}}, "required": ["location"]}
+    tools = [{"type": "function", "function": {"name": "get_weather", "parameters": schema}}]
+    for route in (
+        {"model": f"ollama_chat/{RECITER}", "api_base": URL},
+        {"model": f"openai/{RECITER}", "api_base": f"{URL}/v1", "api_key": "none"},
+        {"model": f"anthropic/{RECITER}", "api_base": URL, "api_key": "none", "max_tokens": 200},
+    ):
+        answer = litellm.completion(**route, messages=MESSAGES, tools=tools).choices[0].message
+        [call] = answer.tool_calls
+        assert json.loads(call.function.arguments) == {"location": "San Francisco"}, route
+        pieces = list(litellm.completion(**route, messages=MESSAGES, tools=tools, stream=True))
+        streamed = litellm.stream_chunk_builder(pieces, messages=MESSAGES)
+        [same] = streamed.choices[0].message.tool_calls
+        assert json.loads(same.function.arguments) == json.loads(call.function.arguments), route
+        result = {"role": "tool", "tool_call_id": call.id, "name": "get_weather", "content": "dry"}
+        last = litellm.completion(**route, messages=[*MESSAGES, answer.model_dump(), result], tools=tools)
+        assert last.choices[0].message.content == "It is dry.", route
 
 
 @check

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { Ollama } from 'ollama'
-import { CHAT, EMBEDDER, FORMAT, URL_BASE, check, main } from './checks.mjs'
+import { CHAT, EMBEDDER, FORMAT, RECITER, URL_BASE, check, main } from './checks.mjs'
 
 const client = new Ollama({ host: URL_BASE })
 const messages = [{ role: 'user', content: 'abc' }]
@@ -38,6 +38,26 @@ check('streams_a_prompt', async () => {
   let text = ''
   for await (const piece of await client.generate({ ...request, stream: true })) text += piece.response
   assert.equal(text, (await client.generate(request)).response)
+})
+
+check('thinks_calls_a_tool_and_reads_its_result', async () => {
+  const parameters = { type: 'object', properties: { location: { type: 'string' } }, required: ['location'] }
+  const tools = [{ type: 'function', function: { name: 'get_weather', description: 'The weather.', parameters } }]
+  const asked = { model: RECITER, messages: [{ role: 'user', content: 'Rain?' }], tools, think: true }
+  let thinking = ''
+  const calls = []
+  for await (const piece of await client.chat({ ...asked, stream: true })) {
+    thinking += piece.message.thinking ?? ''
+    calls.push(...(piece.message.tool_calls ?? []))
+  }
+  assert.equal(thinking, 'I need the weather.')
+  assert.deepEqual(calls.map((call) => call.function.arguments), [{ location: 'San Francisco' }])
+  const { message } = await client.chat(asked)
+  const result = { role: 'tool', tool_name: 'get_weather', content: 'dry' }
+  const last = await client.chat({ ...asked, messages: [...asked.messages, message, result] })
+  assert.equal(last.message.content, 'It is dry.')
+  const quiet = await client.chat({ ...asked, tools: [], think: false })
+  assert.equal(quiet.message.thinking, undefined)
 })
 
 check('embeds_texts', async () => {

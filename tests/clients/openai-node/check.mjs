@@ -4,7 +4,7 @@ import { createReadStream, readFileSync } from 'node:fs'
 import OpenAI from 'openai'
 import { zodResponseFormat } from 'openai/helpers/zod'
 import { z } from 'zod'
-import { CHAT, EMBEDDER, SMALL, SOUND, SPEECH, SPOKEN, Skip, URL_BASE, check, main } from './checks.mjs'
+import { CHAT, EMBEDDER, RECITER, SMALL, SOUND, SPEECH, SPOKEN, Skip, URL_BASE, check, main } from './checks.mjs'
 
 const client = new OpenAI({ baseURL: `${URL_BASE}/v1`, apiKey: 'none', maxRetries: 0, timeout: 60_000 })
 const messages = [{ role: 'user', content: 'abc' }]
@@ -65,6 +65,37 @@ check('parses_structured_answers', async () => {
     return
   }
   assert.fail('no answer ended')
+})
+
+const location = { type: 'object', properties: { location: { type: 'string' } }, required: ['location'] }
+
+check('runs_tools', async () => {
+  const given = []
+  const run = (value) => {
+    given.push(value)
+    return 'dry'
+  }
+  const tool = { name: 'get_weather', description: 'The weather.', parameters: location, parse: JSON.parse, function: run }
+  const tools = [{ type: 'function', function: tool }]
+  for (const more of [{}, { stream: true }]) {
+    const runner = client.chat.completions.runTools({ model: RECITER, messages, tools, ...more })
+    assert.equal(await runner.finalContent(), 'It is dry.')
+  }
+  assert.deepEqual(given, [{ location: 'San Francisco' }, { location: 'San Francisco' }])
+})
+
+check('streams_a_call_of_a_response', async () => {
+  const tools = [{ type: 'function', name: 'get_weather', parameters: location, strict: true }]
+  const asked = { model: RECITER, input: [{ role: 'user', content: 'Rain?' }], tools }
+  const stream = client.responses.stream(asked)
+  let text = ''
+  for await (const event of stream) if (event.type === 'response.function_call_arguments.delta') text += event.delta
+  const { output } = await stream.finalResponse()
+  assert.deepEqual(output.map((item) => item.type), ['reasoning', 'function_call'])
+  assert.equal(output[1].arguments, text)
+  const result = { type: 'function_call_output', call_id: output[1].call_id, output: 'dry' }
+  const last = await client.responses.create({ ...asked, input: [...asked.input, ...output, result] })
+  assert.equal(last.output_text, 'It is dry.')
 })
 
 check('completes_prompts', async () => {

@@ -151,6 +151,8 @@ def test_the_results_of_calls_reach_the_template(server: Running) -> None:
     body = {"model": CALLER, "messages": messages, "max_tokens": 1}
     prompt = "#user:Rain?#assistant:#get_weatherOslo##tool:dry=get_weather#assistant:"  # one token for each special one
     assert server.post(PATH, body).json()["usage"]["prompt_tokens"] == len(prompt)
+    messages[-1]["name"] = "forecast"  # as some clients send besides
+    assert server.post(PATH, body).json()["usage"]["prompt_tokens"] == len(prompt.replace("=get_weather", "=forecast"))
 
 
 @pytest.mark.parametrize("opened", [False, True])
@@ -164,6 +166,47 @@ def test_reasoning_is_apart_from_the_answer(server: Running, opened: bool) -> No
     deltas = [choice["delta"] for chunk in events(server, PATH, body) for choice in chunk["choices"]]
     for name in ("reasoning_content", "content"):
         assert "".join(delta.get(name) or "" for delta in deltas) == message[name]
+
+
+def test_an_effort_sets_the_variable_of_the_template(server: Running) -> None:
+    def read(path: str, **more: Any) -> int:
+        body = {"model": CALLER, **more}
+        usage: dict[str, int] = server.post(path, body).json()["usage"]
+        return usage.get("prompt_tokens") or usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
+
+    chat = {"messages": BODY["messages"], "max_tokens": 1}
+    added = len("(low)")
+    assert read(PATH, **chat, reasoning_effort="low") - read(PATH, **chat) == added
+    assert read("/v1/messages", **chat, output_config={"effort": "low"}) - read("/v1/messages", **chat) == added
+    response = {"input": "Rain?", "max_output_tokens": 1}
+    effort = {"reasoning": {"effort": "low"}}
+    assert read("/v1/responses", **response, **effort) - read("/v1/responses", **response) == added
+    counts = [
+        server.post("/v1/responses/input_tokens", {"model": CALLER, "input": "Rain?", **more}).json()["input_tokens"]
+        for more in ({}, effort)
+    ]
+    assert counts[1] - counts[0] == added
+    quiet = answered(server, model=RECITER, tools=None, tool_choice=None, reasoning_effort="none")["message"]
+    assert (quiet["content"], "reasoning_content" in quiet) == ("Hello there, you.", False)
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "words"),
+    [
+        (WRITER, "low", "has no level of thinking 'low'. Omit it."),
+        (RECITER, "low", "It can only be turned on and off."),
+        (CALLER, "max", "It has low, medium, high."),
+        (CALLER, "none", "always thinks"),
+    ],
+)
+def test_an_effort_that_the_model_does_not_have_is_refused(
+    server: Running, model: str, effort: str, words: str
+) -> None:
+    body = {"model": model, "messages": BODY["messages"], "reasoning_effort": effort}
+    error = server.post(PATH, body).json()["error"]
+    assert error["param"] == "reasoning_effort" and words in error["message"], error
+    response = {"model": model, "input": "Rain?", "reasoning": {"effort": effort}}
+    assert server.post("/v1/responses", response).json()["error"]["param"] == "reasoning.effort"
 
 
 def test_a_worker_says_which_calls_its_model_writes(filled_home: Path) -> None:

@@ -120,7 +120,7 @@ class _Resolver:
         root = self._root()
         defaults = self._model_values(("model_defaults",))
         defaults |= self._of_variables("model", ("model_defaults",))
-        configuration = ChatConfiguration(**root, model_defaults=defaults)
+        configuration = self._one_cache(ChatConfiguration(**root, model_defaults=defaults))
         configuration = msgspec.structs.replace(configuration, providers=self._providers(configuration))
         configuration = msgspec.structs.replace(configuration, models=self._models(configuration))
         self._check_whole(configuration)
@@ -203,6 +203,15 @@ class _Resolver:
         if "options" in given:
             found["options"] = self._values("options", (*table, "options"), self._table((*table, "options")))
         return found
+
+    def _one_cache(self, configuration: ChatConfiguration) -> ChatConfiguration:
+        """Without the source cache where ``HF_HUB_CACHE`` is set, which other Hugging Face tools use too."""
+        shared = variables_of(["HF_HUB_CACHE"], self.environ).get("HF_HUB_CACHE")
+        if not configuration.cache_directory or not shared:
+            return configuration
+        if Path(shared) != Path(configuration.cache_directory):
+            self._warn(("cache_directory",), "it is not used, as HF_HUB_CACHE is set", "Unset one of the two.")
+        return msgspec.structs.replace(configuration, cache_directory=None)
 
     def _providers(self, configuration: ChatConfiguration) -> dict[str, ProviderConfig]:
         found = {}
@@ -303,9 +312,6 @@ class _Resolver:
             self._fault(("default_provider",), f"there is no provider {default!r}", hint)
         elif default is not None and not providers[default].enabled:
             self._fault(("default_provider",), f"{default} is switched off", "Enable it, or name another provider.")
-        shared = variables_of(["HF_HUB_CACHE"], self.environ).get("HF_HUB_CACHE")
-        if configuration.cache_directory and shared and Path(shared) != Path(configuration.cache_directory):
-            self._warn(("cache_directory",), "it is not used, as HF_HUB_CACHE is set", "Unset one of the two.")
         self._check_pair(("model_defaults",), configuration.model_defaults)
         for name, model in configuration.models.items():
             if _is_local(configuration.providers[model.provider]):

@@ -109,6 +109,18 @@ class ModelConfigurationService:
         """
         return model_config(self.current, name)
 
+    def cache_of(self, reference: str) -> Path | None:
+        """The source cache for the files of a model of the Hub, where one is configured.
+
+        Args:
+            reference: of the model, without the prefix of a provider.
+        """
+        for one in self.current.providers.values():
+            if (one.type or one.name) == "huggingface":
+                found = self.get_model_config(f"{prefix_of(one)}{reference}").cache_directory
+                return None if found is None else Path(found)
+        return None
+
     def get_provider_config(self, name: str) -> ProviderConfig:
         """How a provider is used.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, delete, select
@@ -22,30 +23,25 @@ class ModelRecords:
 
     async def put(self, infos: Iterable[ModelInfo]) -> None:
         """Store models, or replace what is stored of them."""
-        now = datetime.now(UTC)
-        rows = [
-            {
-                "provider": info.provider,
-                "model_name": info.name,
-                "display_name": info.display_name,
-                "description": info.description,
-                "capabilities": info.capabilities.to_dict(),
-                "metadata": info.metadata.to_dict(),
-                "updated_at": now,
-            }
-            for info in infos
-        ]
+        rows = [_row(info) for info in infos]
+        if rows:
+            await self._connections.write(lambda connection: _put(connection, rows))
+
+    async def replace(self, provider: str, infos: Iterable[ModelInfo]) -> None:
+        """Store the models of a provider in place of all that are stored of it."""
+        rows = [_row(info) for info in infos]
+        names = [row["model_name"] for row in rows]
 
         def work(connection: Connection) -> None:
-            inserted = insert_into(connection, model_metadata)
-            names = ("display_name", "description", "capabilities", "metadata", "updated_at")
-            replaced = {name: inserted.excluded[name] for name in names}
-            connection.execute(
-                inserted.on_conflict_do_update(index_elements=["provider", "model_name"], set_=replaced), rows
-            )
+            stored = select(model_metadata.c.model_name).where(model_metadata.c.provider == provider)
+            gone = set(connection.execute(stored).scalars()).difference(names)
+            for name in gone:
+                of_it = (model_metadata.c.provider == provider) & (model_metadata.c.model_name == name)
+                connection.execute(delete(model_metadata).where(of_it))
+            if rows:
+                _put(connection, rows)
 
-        if rows:
-            await self._connections.write(work)
+        await self._connections.write(work)
 
     async def delete(self, provider: str) -> int:
         """Delete what is stored of a provider's models; their number."""
@@ -73,3 +69,23 @@ class ModelRecords:
             )
             for row in rows
         ]
+
+
+def _row(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "provider": info.provider,
+        "model_name": info.name,
+        "display_name": info.display_name,
+        "description": info.description,
+        "capabilities": info.capabilities.to_dict(),
+        "metadata": info.metadata.to_dict(),
+        "updated_at": datetime.now(UTC),
+    }
+
+
+def _put(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    inserted = insert_into(connection, model_metadata)
+    names = ("display_name", "description", "capabilities", "metadata", "updated_at")
+    replaced = {name: inserted.excluded[name] for name in names}
+    statement = inserted.on_conflict_do_update(index_elements=["provider", "model_name"], set_=replaced)
+    connection.execute(statement, rows)

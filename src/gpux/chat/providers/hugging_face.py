@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from gpux.chat.configuration.resolve import model_config
 from gpux.chat.history import fitting, room_for_answer
 from gpux.chat.provider import ModelProvider, ProviderSetup
 from gpux.chat.values import (
@@ -180,8 +181,7 @@ class HuggingFaceProvider(ModelProvider):
         for name in (model, plain):
             if (found := self._configs.get(name) or configured.get(f"{self.prefix}{name}")) is not None:
                 return found
-        defaults = self.setup.configuration.model_defaults
-        return ModelConfig(model_name=f"{self.prefix}{model}", provider=self.name, **defaults)
+        return model_config(self.setup.configuration, f"{self.prefix}{model}")
 
     def _reference(self, model: str) -> str:
         """The name of a model in the store: with the configured precision, where the name has none."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from gpux.errors import InputError, UsageError
 from gpux.inspect.chat_styles import opened
@@ -25,10 +26,27 @@ _MISTRAL_ID = 9
 _CUT = ("length", "deadline", "cancelled")
 
 
-def parts_of(pipe: TextGenerationPipeline, template: str | None = None, *, tools: bool) -> Parts:
+T = TypeVar("T")
+#: What is read of all added tokens, which takes a millisecond for a thousand of them; by pipeline.
+_kept: WeakKeyDictionary[TextGenerationPipeline, dict[Any, Any]] = WeakKeyDictionary()
+
+
+def _once(pipe: TextGenerationPipeline, key: object, build: Callable[[], T]) -> T:
+    known = _kept.setdefault(pipe, {})
+    if key not in known:
+        known[key] = build()
+    found: T = known[key]
+    return found
+
+
+def parts_of(pipe: TextGenerationPipeline, *, tools: bool) -> Parts:
     """How the answers of a pipeline are taken apart."""
-    added = pipe.tokenizer.backend.get_added_tokens_decoder().values()
-    return Parts.of(pipe.chat_template.choose(template, tools=tools), {token.content for token in added})
+
+    def build() -> Parts:
+        added = pipe.tokenizer.backend.get_added_tokens_decoder().values()
+        return Parts.of(pipe.chat_template.choose(tools=tools), {token.content for token in added})
+
+    return _once(pipe, tools, build)
 
 
 def for_template(
@@ -114,7 +132,7 @@ class Parsed:
             self.options["response_format"] = call_format(
                 parts,
                 tools,
-                special_tokens(pipe.tokenizer.backend, ends).get,
+                _once(pipe, tuple(ends), lambda: special_tokens(pipe.tokenizer.backend, ends)).get,
                 function=parsing.function if parsing.choice == "function" else None,
                 parallel=parsing.parallel,
                 in_reasoning=in_reasoning,

@@ -19,18 +19,22 @@ from gpux.chat.api.graphql.resolvers import BINDINGS, Context
 from gpux.errors import GpuxError, RunError, UsageError
 from gpux.server.security.redaction import public
 
-__all__ = ["Context", "execute", "schema"]
+__all__ = ["Context", "execute", "schema", "schema_text"]
 
 log = logging.getLogger(__name__)
 #: Errors of an operation that are reported.
 MOST_ERRORS = 20
 
 
+def schema_text() -> str:
+    """The schema in GraphQL's own language."""
+    return files("gpux.chat.api.graphql").joinpath("schema.graphql").read_text(encoding="utf-8")
+
+
 @cache
 def schema() -> GraphQLSchema:
     """The schema with its resolvers."""
-    text = files("gpux.chat.api.graphql").joinpath("schema.graphql").read_text(encoding="utf-8")
-    return make_executable_schema(text, *BINDINGS, convert_names_case=True)
+    return make_executable_schema(schema_text(), *BINDINGS, convert_names_case=True)
 
 
 async def execute(

@@ -79,11 +79,6 @@ class Parts:
         return AnswerParser(style, self.reasoning, tools, in_reasoning=opened(prompt, self.reasoning))
 
 
-def names_of(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The names of tools in the form of templates, ``{"type": "function", "function": {"name": …}}``."""
-    return tuple(str(tool.get("function", tool)["name"]) for tool in tools)
-
-
 def schemas_of(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The names of tools, each with the JSON schema of its arguments."""
     described = [tool.get("function", tool) for tool in tools]

@@ -32,7 +32,7 @@ from gpux.server.api.openai.parameters import (
     supported,
 )
 from gpux.server.api.openai.replies import Replies
-from gpux.server.api.openai.thinking import think
+from gpux.server.api.openai.thinking import levels_of, think
 from gpux.server.http import event_stream, json_response, until_disconnected
 from gpux.server.models import Loaded
 from gpux.server.security.redaction import public
@@ -51,7 +51,10 @@ class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
     """``output_config``."""
 
     format: Annotated[OutputFormat | None, supported("a JSON schema, enforced token by token")] = None
-    effort: Annotated[str | None, ignored("set what the template knows with `chat_template_kwargs`", "high")] = None
+    effort: Annotated[
+        Literal["low", "medium", "high", "xhigh", "max"] | None,
+        supported("the template's `reasoning_effort`; without one, `high` has no effect, and others are refused"),
+    ] = None
     task_budget: Annotated[Any, refused("set `max_tokens`")] = None
 
 
@@ -108,6 +111,9 @@ async def messages(call: Call) -> Response:
         prepared(loaded, request)
         if wanted is not None:
             think(loaded, request.options, wanted, param="thinking")
+        effort = None if body.output_config is None else body.output_config.effort
+        if effort is not None and (effort != "high" or levels_of(loaded)):
+            think(loaded, request.options, effort, param="output_config.effort")
 
     request = Generate(0, [prompt], options, pieces=bool(body.stream), parsing=parsing)
     replies = Replies(call.core, body.model, TASKS, request, prepare, "messages", body.__struct_fields__)

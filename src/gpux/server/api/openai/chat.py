@@ -12,7 +12,7 @@ from starlette.responses import Response
 from gpux.errors import UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.api.openai import logprobs
-from gpux.server.api.openai.generation import TokenLog, answer_form, options_of, respond
+from gpux.server.api.openai.generation import TokenLog, answer_form, options_of, prepared, respond
 from gpux.server.api.openai.messages import ChatMessage, plain
 from gpux.server.api.openai.parameters import (
     Alternatives,
@@ -25,7 +25,9 @@ from gpux.server.api.openai.parameters import (
     refused,
     supported,
 )
+from gpux.server.api.openai.thinking import Effort, effort_of, think
 from gpux.server.api.openai.tools import FunctionName, Tool, parsing_of
+from gpux.server.models import Loaded
 from gpux.server.workers import messages as worker
 from gpux.server.workers.messages import Generate, Parsing, Part, Piece
 
@@ -117,6 +119,11 @@ class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
         bool | None, supported("`false` limits calls that `tool_choice` enforces to one; Llama 3 always writes one")
     ] = None
 
+    reasoning_effort: Annotated[
+        Effort | None,
+        supported("by the chat template: `none` turns reasoning off, a level is its `reasoning_effort`; else refused"),
+    ] = None
+
     metadata: Annotated[dict[str, str] | None, ignored("not stored")] = None
     store: Annotated[bool | None, ignored("nothing is stored", False)] = None
     service_tier: Annotated[str | None, ignored("there is one tier", "auto", "default")] = None
@@ -128,7 +135,6 @@ class ChatRequest(Sampling, kw_only=True, forbid_unknown_fields=True):
 
     functions: Annotated[Any, refused("send `tools`", [])] = None
     function_call: Annotated[Any, refused("send `tool_choice`", "none", "auto")] = None
-    reasoning_effort: Annotated[Any, refused("set what the model's template knows with `chat_template_kwargs`")] = None
     audio: Annotated[Any, refused("answers are texts")] = None
     prediction: Annotated[Any, refused("omit it; the answer is the same without it")] = None
     web_search_options: Annotated[Any, refused("put what was found into a message")] = None
@@ -167,7 +173,14 @@ async def chat_completions(call: Call) -> Response:
     parsing = _parsing(body, tools)
     request = Generate(0, [plain(body.messages)], options, echo_tokens=bool(body.logprobs), parsing=parsing)
     calls = bool(tools) and parsing.choice != "none"
-    return await respond(call, body, request, TASKS, _Chat(bool(body.logprobs), calls))
+    wanted = effort_of(body.reasoning_effort)
+
+    def prepare(loaded: Loaded, request: Generate) -> None:
+        prepared(loaded, request)
+        if wanted is not None:
+            think(loaded, request.options, wanted, param="reasoning_effort")
+
+    return await respond(call, body, request, TASKS, _Chat(bool(body.logprobs), calls), prepare)
 
 
 def _tools(body: ChatRequest) -> list[Tool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -63,7 +63,14 @@ class Shape(Protocol):
         """The choice of the chunk that ends a sequence."""
 
 
-async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence[str], shape: Shape) -> Response:
+async def respond(
+    call: Call,
+    body: Sampling,
+    request: Generate,
+    tasks: Sequence[str],
+    shape: Shape,
+    prepare: Callable[[Loaded, Generate], None] | None = None,
+) -> Response:
     """Generate and answer, at once or as a stream.
 
     Args:
@@ -72,6 +79,7 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
         request: for the worker.
         tasks: of models that can answer.
         shape: of the endpoint.
+        prepare: completes the request by what is known of its model; None: :func:`prepared`.
 
     Raises:
         UsageError: parameters contradict each other.
@@ -83,7 +91,7 @@ async def respond(call: Call, body: Sampling, request: Generate, tasks: Sequence
             raise UsageError("stream_options needs stream: true", hint="Omit it.", param="stream_options")
     count = len(request.inputs) * (body.n or 1)
     request.pieces = bool(body.stream) or request.echo_tokens
-    replies = Replies(call.core, body.model, tasks, request, prepared, shape.param, body.__struct_fields__)
+    replies = Replies(call.core, body.model, tasks, request, prepare or prepared, shape.param, body.__struct_fields__)
     streams = False
     try:
         if not body.stream:

@@ -93,6 +93,7 @@ class Tool(msgspec.Struct, tag_field="role", tag="tool", forbid_unknown_fields=T
 
     content: Content
     tool_call_id: str
+    name: str | None = None  #: of the tool, which clients send besides
 
 
 ChatMessage = System | Developer | User | Assistant | Tool
@@ -127,7 +128,8 @@ def _plain(message: ChatMessage, place: str, calls: Calls) -> dict[str, Any]:
         more = {"name": message.name, "tool_calls": made, "reasoning_content": message.reasoning_content}
     elif isinstance(message, Tool):
         calls.answered(message.tool_call_id, f"{place}.tool_call_id")
-        found, more = {"role": role, "content": content}, {"tool_call_id": message.tool_call_id}
+        more = {"tool_call_id": message.tool_call_id, "name": message.name}
+        found = {"role": role, "content": content}
     else:
         found, more = {"role": role, "content": content}, {"name": message.name}
     return found | {key: value for key, value in more.items() if value is not None}

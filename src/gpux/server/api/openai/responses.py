@@ -31,8 +31,10 @@ from gpux.server.api.openai.parameters import Count as Tokens
 from gpux.server.api.openai.replies import Replies
 from gpux.server.api.openai.responses_input import conversation
 from gpux.server.api.openai.responses_output import Answer, sent
+from gpux.server.api.openai.thinking import Effort, effort_of, think
 from gpux.server.api.openai.tools import FunctionName, Tool, parsing_of
 from gpux.server.http import event_stream, json_response, until_disconnected
+from gpux.server.models import Loaded
 from gpux.server.workers.messages import Count, Generate, Parsing, Piece
 
 _LOGPROBS = "message.output_text.logprobs"
@@ -64,7 +66,10 @@ class TextConfig(msgspec.Struct, forbid_unknown_fields=True):
 class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
     """``reasoning``."""
 
-    effort: Annotated[Any, refused("set what the model's template knows with `chat_template_kwargs`", "none")] = None
+    effort: Annotated[
+        Effort | None,
+        supported("by the chat template: `none` turns reasoning off, a level is its `reasoning_effort`; else refused"),
+    ] = None
     summary: Annotated[str | None, ignored("reasoning is never summarized")] = None
     generate_summary: Annotated[str | None, ignored("reasoning is never summarized")] = None
     context: Annotated[str | None, ignored("the template decides which reasoning it reads", "auto")] = None
@@ -135,6 +140,7 @@ class ResponseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parallel_tool_calls: Annotated[
         bool | None, supported("`false` limits calls that are enforced to one; Llama 3 always writes one")
     ] = None
+    reasoning: Annotated[Reasoning | None, supported("`effort`; the reasoning is an item of its own")] = None
 
     store: Annotated[bool | None, ignored("nothing is stored, and answers have `store: false`")] = None
     metadata: Annotated[dict[str, str] | None, ignored("returned with the answer")] = None
@@ -146,7 +152,6 @@ class ResponseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     user: Annotated[str | None, ignored("not stored")] = None
     prompt_cache_key: Annotated[str | None, ignored("prompts that begin alike are found without it")] = None
     prompt_cache_retention: Annotated[str | None, ignored("prompts are kept in memory", "in_memory")] = None
-    reasoning: Annotated[Reasoning | None, ignored("`summary` is accepted, `effort` refused")] = None
 
     previous_response_id: Annotated[Any, refused(_STORED)] = None
     conversation: Annotated[Any, refused(_STORED)] = None
@@ -182,7 +187,7 @@ class InputTokensRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     instructions: Annotated[str | None, supported("the first system message")] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, extension("as of a response")] = None
     text: Annotated[TextConfig | None, ignored("a format is not part of the prompt")] = None
-    reasoning: Annotated[Reasoning | None, ignored("`summary` is accepted, `effort` refused")] = None
+    reasoning: Annotated[Reasoning | None, supported("as of a response")] = None
     truncation: Annotated[str | None, ignored("a conversation is never cut", "disabled")] = None
     parallel_tool_calls: Annotated[bool | None, ignored("it is not part of the prompt")] = None
     personality: Annotated[Any, refused("say it in `instructions`")] = None
@@ -214,7 +219,14 @@ async def responses(call: Call) -> Response:
     pieces = bool(body.stream) or logs
     request = Generate(0, [messages], options, echo_tokens=logs, pieces=pieces, parsing=parsing)
     answer = Answer(_echo(body), logs)
-    replies = Replies(call.core, body.model, TASKS, request, prepared, "input", body.__struct_fields__)
+    wanted = None if body.reasoning is None else effort_of(body.reasoning.effort)
+
+    def prepare(loaded: Loaded, request: Generate) -> None:
+        prepared(loaded, request)
+        if wanted is not None:
+            think(loaded, request.options, wanted, param="reasoning.effort")
+
+    replies = Replies(call.core, body.model, TASKS, request, prepare, "input", body.__struct_fields__)
     streams = False
     try:
         if not body.stream:
@@ -240,7 +252,10 @@ async def input_tokens(call: Call) -> Response:
     if _parsing(body, tools).choice != "none" and tools:
         options["tools"] = [tool.described for tool in tools]
     request = Count(0, [plain(conversation(body.input, body.instructions))], options)
+    wanted = None if body.reasoning is None else effort_of(body.reasoning.effort)
     async with call.core.models.lease(body.model, TASKS) as loaded:
+        if wanted is not None:
+            think(loaded, options, wanted, param="reasoning.effort")
         found = await call.core.count(loaded, request)
     return json_response({"object": "response.input_tokens", "input_tokens": found.tokens[0]})
 
@@ -338,7 +353,7 @@ def _echo(body: ResponseRequest) -> dict[str, Any]:
         "tools": [_echoed(tool) for tool in body.tools or ()],
         "tool_choice": body.tool_choice or "auto",
         "parallel_tool_calls": True if body.parallel_tool_calls is None else body.parallel_tool_calls,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": None if body.reasoning is None else body.reasoning.effort, "summary": None},
         "truncation": "disabled",
         "store": False,
         "background": False,

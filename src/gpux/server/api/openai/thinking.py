@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from gpux.errors import UsageError
 from gpux.server.models import Loaded
+
+#: OpenAI's levels of reasoning.
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 def think(loaded: Loaded, options: dict[str, Any], wanted: bool | str, *, param: str) -> None:
@@ -26,8 +29,9 @@ def think(loaded: Loaded, options: dict[str, Any], wanted: bool | str, *, param:
     reasons = "reasoning" in info.capabilities or variable is not None
     if isinstance(wanted, str):
         if wanted not in levels:
-            known = f"It has {', '.join(levels)}." if levels else "Send true or false." if reasons else "Omit it."
-            raise UsageError(f"{param}: {name!r} has no level of thinking {wanted!r}", hint=known, param=param)
+            known = "It can only be turned on and off." if variable else "Omit it."
+            hint = f"It has {', '.join(levels)}." if levels else known
+            raise UsageError(f"{param}: {name!r} has no level of thinking {wanted!r}", hint=hint, param=param)
     elif not reasons:
         if wanted:
             raise UsageError(f"{param}: {name!r} does not support thinking", hint="Omit it.", param=param)
@@ -38,3 +42,15 @@ def think(loaded: Loaded, options: dict[str, Any], wanted: bool | str, *, param:
         return
     kept = options.get("chat_template_kwargs") or {}
     options["chat_template_kwargs"] = {variable: wanted, **kept}
+
+
+def levels_of(loaded: Loaded) -> list[str]:
+    """The levels of reasoning that a model's chat template has."""
+    switch: dict[str, Any] = loaded.worker.info.outputs.get("thinking") or {"levels": []}
+    levels: list[str] = switch["levels"]
+    return levels
+
+
+def effort_of(given: str | None) -> bool | str | None:
+    """What a request wants by OpenAI's name of a level: ``none`` turns reasoning off."""
+    return False if given == "none" else given
