@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from gpux.chat.database import open_database
 from gpux.cli.chat import Chat
 from gpux.cli.main import gpux, run
 from gpux.cli.saved_chat import SavedChat
@@ -283,6 +286,24 @@ def test_a_private_chat_needs_its_password(tmp_path: Path) -> None:
     assert "1 private" in done.stderr
     invoked("conversations", "delete", chat["id"], "--yes")
     assert listed() == []
+
+
+def test_usage_is_shown_by_day(settings: Settings) -> None:
+    assert "30 days" in invoked("conversations", "usage").stderr
+    days = [datetime.now(UTC).date() - timedelta(days=days) for days in (1, 40)]
+
+    async def record() -> None:
+        database = await open_database(None, settings)
+        for day in days:
+            await database.usage.record("ollama", "ollama:a", total_ms=1500, first_token_ms=250, day=day)
+        await database.usage.record("ollama", "ollama:a", total_ms=500, failed=True, prompt_tokens=3, day=days[0])
+        await database.aclose()
+
+    asyncio.run(record())
+    done = invoked("conversations", "usage")
+    assert done.stdout == f"{days[0]}\tollama\tollama:a\t2\t1\t3\t0\t1.0 s\t0.25 s\n"
+    found = json.loads(invoked("conversations", "usage", "--days", "60", "--json").stdout)
+    assert [(one["day"], one["requests"]) for one in found] == [(str(days[0]), 2), (str(days[1]), 1)]
 
 
 def test_another_database_is_used(tmp_path: Path, settings: Settings) -> None:

@@ -25,11 +25,12 @@ from gpux.errors import ConversationAccessError, UsageError
 
 if TYPE_CHECKING:
     from gpux.chat.database.database import Database
-    from gpux.chat.database.values import Conversation
+    from gpux.chat.database.values import Conversation, UsageStats
 
 T = TypeVar("T")
 _PATH = click.Path(dir_okay=False, path_type=Path)
 _ID = click.argument("id")
+_USAGE = ("Day", "Provider", "Model", "Requests", "Failures", "Prompt", "Answer", "Time", "First token")
 _HEADER = ("Id", "Title", "Model", "Messages", "Changed", "")
 
 
@@ -188,6 +189,35 @@ def _confirm(terminal: Terminal, planned: list[Conversation], *, dry_run: bool, 
         raise terminal.declined("nothing was deleted", "Add --yes.")
 
 
+@command("usage")
+@click.option("--days", type=click.IntRange(1, 36_500), default=30, show_default=True, help="The last days (UTC).")
+@database_options
+def usage(terminal: Terminal, days: int, url: str | None) -> None:
+    """Show requests, failures, tokens and times of `gpux serve`'s chats, by day, chat provider and model."""
+    since = datetime.now(UTC).date() - timedelta(days=days - 1)
+
+    async def found(database: Database) -> list[UsageStats]:
+        return await database.usage.list(since=since)
+
+    listed = with_database(terminal, url, found)
+    if terminal.as_json:
+        terminal.data([one.to_dict() for one in listed])
+    elif not listed:
+        terminal.say(f"No message was answered in the last {days} days.")
+    else:
+        terminal.table(_USAGE, map(_usage_row, listed), right=range(3, len(_USAGE)), whole=2)
+
+
+def _usage_row(one: UsageStats) -> tuple[str, ...]:
+    first = one.mean_first_token_ms
+    return (
+        *(one.day.isoformat(), one.provider, one.model_name),
+        *(str(one.requests), str(one.failures), str(one.prompt_tokens), str(one.completion_tokens)),
+        f"{one.total_ms / one.requests / 1000:.1f} s",
+        "" if first is None else f"{first / 1000:.2f} s",
+    )
+
+
 @command("migrate", json_option=False)
 @click.option("--to", "revision", required=True, metavar="REVISION", help="0001, 0002 …")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -220,5 +250,5 @@ def _with_password(
     return with_database(terminal, url, lambda database: work(database, given))
 
 
-for _command in (list_conversations, show, export, delete, migrate):
+for _command in (list_conversations, show, export, delete, usage, migrate):
     conversations_command.add_command(_command)

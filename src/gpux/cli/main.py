@@ -23,7 +23,7 @@ COMMANDS = {
     "run": "Run a model on texts, pictures, sounds or the rows of a file.",
     "tasks": "List the tasks that can be run, and the options of each.",
     "chat": "Chat with a model.",
-    "conversations": "List, show, export and delete stored conversations.",
+    "conversations": "List, show, export and delete stored conversations, show usage.",
     "serve": "Serve models over HTTP, in the APIs of OpenAI and others.",
     "ps": "Show the loaded models of running servers.",
     "load": "Load a model into the running server.",

@@ -113,7 +113,12 @@ def test_a_file_that_is_not_a_database(tmp_path: Path, settings: Settings) -> No
 @pytest.mark.sqlite
 def test_a_folder_in_place_of_the_file(tmp_path: Path, settings: Settings) -> None:
     assert isinstance(failure(f"sqlite:///{tmp_path}", settings), DatabaseError)
-    assert isinstance(failure("sqlite:////proc/nope/x.db", settings), NotWritableError)
+
+
+@pytest.mark.sqlite
+def test_a_file_in_place_of_the_folder(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "file").touch()
+    assert isinstance(failure(f"sqlite:///{tmp_path / 'file' / 'x.db'}", settings), NotWritableError)
 
 
 @pytest.mark.sqlite
