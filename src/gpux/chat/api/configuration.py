@@ -100,7 +100,7 @@ class Refused(Value, frozen=True, kw_only=True):
     faults: tuple[Fault, ...] = ()
 
 
-class State(Value, frozen=True, kw_only=True):
+class ConfigurationState(Value, frozen=True, kw_only=True):
     """What is in force."""
 
     state: Literal["ok", "degraded"]
@@ -114,7 +114,7 @@ class RollbackRequest(Value, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     version: int | None = None  #: null: the one before that in the file
 
 
-class Usage(Value, frozen=True, kw_only=True):
+class ChatUsage(Value, frozen=True, kw_only=True):
     """Answers by day, provider and model."""
 
     usage: list[UsageStats]
@@ -197,10 +197,10 @@ async def rollback(call: Call) -> Response:
     return json_response(_state(chat))
 
 
-def _state(chat: ChatService) -> State:
+def _state(chat: ChatService) -> ConfigurationState:
     configuration = chat.configuration
     warnings = [msgspec.convert(one, Fault) for one in configuration.document()["warnings"]]
-    return State(
+    return ConfigurationState(
         state=configuration.state,
         version=next((one.number for one in configuration.versions() if one.in_file), None),
         warnings=tuple(map(_without_folder, warnings)),
@@ -233,7 +233,7 @@ async def usage(call: Call) -> Response:
         since=_day(query, "since"),
         until=_day(query, "until"),
     )
-    return json_response(Usage(usage=found, count=len(found)))
+    return json_response(ChatUsage(usage=found, count=len(found)))
 
 
 def _day(query: Mapping[str, str], name: str) -> date | None:
@@ -291,9 +291,25 @@ API = Api(
             answer=ModelConfig,
             summary="Change the configuration of a model",
         ),
-        Endpoint("POST", "/api/config/reload", reload, "manage", answer=State, summary="Read the configuration again"),
-        Endpoint("POST", "/api/config/rollback", rollback, "manage", answer=State, summary="Restore a configuration"),
-        Endpoint("GET", "/api/usage", usage, "read", answer=Usage, query=_USAGE, summary="Usage statistics of chats"),
+        Endpoint(
+            "POST",
+            "/api/config/reload",
+            reload,
+            "manage",
+            answer=ConfigurationState,
+            summary="Read the configuration again",
+        ),
+        Endpoint(
+            "POST",
+            "/api/config/rollback",
+            rollback,
+            "manage",
+            answer=ConfigurationState,
+            summary="Restore a configuration",
+        ),
+        Endpoint(
+            "GET", "/api/usage", usage, "read", answer=ChatUsage, query=_USAGE, summary="Usage statistics of chats"
+        ),
     ),
     error_body,
     more_prefixes=("/api/providers", "/api/models", "/api/usage"),

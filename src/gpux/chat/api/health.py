@@ -53,7 +53,7 @@ class ConfigurationHealth(Value, frozen=True, kw_only=True):
     problem: Problem | None = None
 
 
-class Health(Value, frozen=True, kw_only=True):
+class ChatHealth(Value, frozen=True, kw_only=True):
     """The state of chats: ``degraded`` where some providers, the configuration or the database do not work."""
 
     healthy: bool  #: whether any provider can answer
@@ -78,7 +78,7 @@ async def provider_health(call: Call) -> Response:
     return json_response(_shown(await chat.lifecycle.health.check(call.path["name"])))
 
 
-async def health(chat: ChatService) -> Health:
+async def health(chat: ChatService) -> ChatHealth:
     """The state of chats; providers that were not checked for an interval are checked now."""
     providers = await provider_states(chat)
     configuration = _configuration(chat)
@@ -86,7 +86,7 @@ async def health(chat: ChatService) -> Health:
     healthy = any(one.healthy for one in providers)
     whole = all(one.status == "healthy" for one in providers) and configuration.state == "ok" and database is None
     usage = chat.lifecycle.memory.usage()
-    return Health(
+    return ChatHealth(
         healthy=healthy,
         status="unhealthy" if not healthy else "healthy" if whole else "degraded",
         last_checked=max((one.last_checked for one in providers if one.last_checked), default=datetime.now(UTC)),
@@ -141,7 +141,7 @@ API = Api(
     "chat-health",
     "/api/models/health",
     (
-        Endpoint("GET", "/api/models/health", models_health, "read", answer=Health, summary="Health of chats"),
+        Endpoint("GET", "/api/models/health", models_health, "read", answer=ChatHealth, summary="Health of chats"),
         Endpoint(
             "GET",
             "/api/providers/{name}/health",
