@@ -141,7 +141,7 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
         with tempfile.TemporaryDirectory() as folder:  # under the id that the document of the legacy API names
             running.put(Store(settings.store), writer(Path(folder)), "gpt2")
         names["GPUX_SMALL"] = _pull_small(home)
-        with running.serving(home) as server:
+        with running.serving(home, ["--tei-model", senses.RANKER]) as server:
             yield inherited | _located(names, server.url)
 
 

@@ -1,4 +1,4 @@
-"""haystack-ai: generators and embedders of OpenAI's API, and those of text-embeddings-inference."""
+"""haystack-ai: generators and embedders of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from importlib.metadata import version
 from typing import Any
 
 from checks import CHAT, EMBEDDER, RECITER, URL, check, main
-from haystack.components.embedders import HuggingFaceAPITextEmbedder, OpenAIDocumentEmbedder, OpenAITextEmbedder
+from haystack.components.embedders import OpenAIDocumentEmbedder, OpenAITextEmbedder
 from haystack.components.generators.chat import OpenAIChatGenerator, OpenAIResponsesChatGenerator
-from haystack.components.rankers import HuggingFaceTEIRanker
 from haystack.dataclasses import ChatMessage, Document
 from haystack.tools import Tool
 from haystack.utils import Secret
@@ -62,17 +61,6 @@ def embeds_texts_and_documents() -> None:
     [document] = OpenAIDocumentEmbedder(model=EMBEDDER, **GIVEN).run([Document(content="a")])["documents"]
     assert document.embedding == vector
     assert len(vector) == 32
-
-
-@check
-def embeds_and_ranks_by_the_paths_of_tei() -> None:
-    given: dict[str, Any] = {"api_type": "text_embeddings_inference", "token": None}
-    vector = HuggingFaceAPITextEmbedder(api_params={"url": f"{URL}/models/{EMBEDDER}"}, **given).run("a")["embedding"]
-    assert len(vector) == 32
-    ranker = HuggingFaceTEIRanker(url=URL, top_k=1, token=None)
-    found = ranker.run(query="the cat", documents=[Document(content="the cat"), Document(content="a")])["documents"]
-    assert len(found) == 1
-    assert 0 < found[0].score < 1
 
 
 main("haystack-ai", version("haystack-ai"))
