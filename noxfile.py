@@ -235,6 +235,7 @@ def bench_server(session: nox.Session) -> None:
     session.run("python", "-m", "scripts.bench_server", f"--infinity={peer}", *given, *page, env=env)
     if not given:
         session.run("python", "-m", "scripts.bench_chat_database", *page, env=env)
+        session.run("python", "-m", "scripts.bench_chat_providers", *page, env=env)
 
 
 @nox.session

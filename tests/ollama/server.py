@@ -45,8 +45,8 @@ NANO = 1_000_000_000
 class State:
     """What the server knows."""
 
-    def __init__(self, models: int) -> None:
-        self.models = dict(MODELS)
+    def __init__(self, models: int, *, others: bool) -> None:
+        self.models = dict(MODELS) if others else {}
         for place in range(models):
             name = f"many/model-{place:04}:latest"
             self.models[name] = Model(name, letters)
@@ -360,9 +360,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--models", type=int, default=0, help="further models in the list")
+    parser.add_argument("--no-others", action="store_true", help="have the further models alone")
     parser.add_argument("--key", help="that requests need")
     arguments = parser.parse_args()
-    app = Server(State(arguments.models), arguments.key).app()
+    app = Server(State(arguments.models, others=not arguments.no_others), arguments.key).app()
     listener = socket.create_server(("127.0.0.1", arguments.port), backlog=2048)
     print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}"}), flush=True)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off")

@@ -42,7 +42,7 @@ OPTIONS: Final = {"max_tokens": "num_predict", "repetition_penalty": "repeat_pen
 #: Requests for descriptions of models at the same time.
 DESCRIBING: Final = 8
 #: Seconds that a list waits for descriptions; those that come later are in the next list.
-DESCRIBED_WITHIN: Final = 0.5
+DESCRIBED_WITHIN: Final = 0.3
 #: Families of models with a part that reads images, as lists name them.
 VISION_FAMILIES: Final = frozenset({"clip", "mllama"})
 

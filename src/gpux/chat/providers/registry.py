@@ -89,6 +89,8 @@ class ModelProviderRegistry:
     ) -> ModelProviderRegistry:
         """A registry with every provider that the configuration enables, made from the entry points of their types.
 
+        Their lists are read in the background, so that the first request finds them.
+
         Raises:
             ConfigurationError: a type of provider is unknown, its module cannot be imported, or two providers have the
                 same prefix.
@@ -96,6 +98,8 @@ class ModelProviderRegistry:
         registry = cls(configuration, settings, core)
         for config in _enabled(configuration):
             await registry.register_provider(registry._made(config, configuration))
+        for entry in registry._entries.values():
+            entry.begin()
         return registry
 
     async def register_provider(self, provider: ModelProvider) -> None:
@@ -402,16 +406,20 @@ class _Entry:
         age = self._age()
         if age < FRESH and not refresh:
             return None
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read())
-            self._reading.add_done_callback(self._done)
+        reading = self.begin()
         if age < STALE and not refresh:
             return None
-        reading = self._reading
         await asyncio.wait({reading}, timeout=PATIENCE)
         if not reading.done():
             return _late(self.provider)
         return _closed(self.provider) if reading.cancelled() else reading.result()
+
+    def begin(self) -> asyncio.Task[GpuxError | None]:
+        """Read the list, unless that is being done."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(self._done)
+        return self._reading
 
     def _age(self) -> float:
         return float("inf") if self.read is None or self.outdated else clock() - self.read
