@@ -300,3 +300,14 @@ def test_a_bound_method_is_a_tool() -> None:
 
     described = function_schema(Desk().find)["function"]
     assert described["parameters"]["required"] == ["name"]
+
+
+def test_arguments_are_texts_where_the_template_joins_them_with_texts() -> None:
+    call = "{% for call in message.tool_calls or [] %}{{ call.function.name + '(' + call.function.arguments + ')' }}"
+    call += "{% endfor %}"
+    source = "{% for message in messages %}{{ message.content or '' }}" + call + "{% endfor %}"
+    function = {"name": "f", "arguments": {"a": "ü"}}
+    for arguments in (function["arguments"], '{"a": "ü"}'):
+        made = {"type": "function", "function": {**function, "arguments": arguments}}
+        messages = [{"role": "user", "content": "Hi "}, {"role": "assistant", "tool_calls": [made]}]
+        assert ChatTemplate({"default": source}).render(messages) == 'Hi f({"a": "ü"})'

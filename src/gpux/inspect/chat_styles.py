@@ -8,7 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Family = Literal[
-    "hermes", "llama", "mistral", "phi", "gemma", "harmony", "granite", "cohere", "command-r", "deepseek", "xml"
+    "hermes",
+    "llama",
+    "mistral",
+    "phi",
+    "gemma",
+    "harmony",
+    "granite",
+    "nemotron",
+    "cohere",
+    "command-r",
+    "deepseek",
+    "xml",
 ]
 
 
@@ -87,6 +98,7 @@ PHI_FUNCTOOLS = ToolStyle("phi", ("functools[", "<|tool_call|>"), ("<|/tool_call
 GEMMA = ToolStyle("gemma", ("```tool_code", "```tool_call", "```json"), ("```",), bare=True, arguments="parameters")
 HARMONY = ToolStyle("harmony", ("<|channel|>", "<|start|>"), ("<|call|>", "<|end|>", "<|return|>"))
 GRANITE = ToolStyle("granite", ("<|tool_call|>", "<tool_call>"))
+NEMOTRON = ToolStyle("nemotron", ("<TOOLCALL>",), ("</TOOLCALL>",))
 COHERE = ToolStyle("cohere", ("<|START_ACTION|>",), ("<|END_ACTION|>",), arguments="parameters")
 COMMAND_R = ToolStyle("command-r", ("Action: ```json", "Action:\n```json", "Action:```json"), ("```",))
 DEEPSEEK = ToolStyle(
@@ -101,15 +113,19 @@ _FUNCTION = XmlStyle("<function=", ">\n", "<parameter=", ">\n", "\n</parameter>\
 _ARGUMENTS = XmlStyle("", "\n", "<arg_key>", "</arg_key>\n<arg_value>", "</arg_value>\n")
 QWEN_CODER = replace(HERMES, family="xml", xml=_FUNCTION)
 GLM = replace(HERMES, family="xml", xml=_ARGUMENTS)
+_SEED = XmlStyle("<function=", ">\n", "<parameter=", ">", "</parameter>\n", "</function>", "</seed:tool_call>")
+SEED = ToolStyle("xml", ("<seed:tool_call>",), ("</seed:tool_call>",), xml=_SEED)
 
 #: In order: a template with the marks of several belongs to the first.
 _MARKS = (
     (HARMONY, ("<|channel|>",)),
+    (SEED, ("<seed:tool_call>",)),
     (QWEN_CODER, ("<parameter=",)),
     (GLM, ("<arg_key>",)),
     (HERMES, ("<tool_call>",)),
     (MISTRAL_NAMED, ("[ARGS]",)),
     (MISTRAL, ("[TOOL_CALLS]", "[AVAILABLE_TOOLS]")),
+    (NEMOTRON, ("<TOOLCALL>",)),
     (COHERE, ("<|START_ACTION|>",)),
     (COMMAND_R, ("Action:",)),
     (DEEPSEEK_FENCED, ("```json",)),
@@ -133,12 +149,14 @@ _UNREAD = (
     "<|tool_calls_section_begin|>",
     "<minimax:tool_call>",
     "<|tool_call>",
+    ">>>",
 )
 _BARE = re.compile(r"""["']parameters["']""")
 _ANSWERS = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>")
 _REASONING = (
     ReasoningStyle("<think>", "</think>"),
     ReasoningStyle("[THINK]", "[/THINK]"),
+    ReasoningStyle("<seed:think>", "</seed:think>"),
     ReasoningStyle("<|START_THINKING|>", "<|END_THINKING|>", _ANSWERS),
 )
 #: As IBM's Granite writes it.
@@ -154,7 +172,7 @@ def tool_style(template: str, special_tokens: Collection[str] = ()) -> ToolStyle
     """
     if not re.search(r"\btools\b", template):
         return None
-    if any(mark in template for mark in _UNREAD):
+    if any(mark in template for mark in _UNREAD) or ("<function=" in template and "<parameter=" not in template):
         return None
     for style, marks in _MARKS:
         needed = _NEEDED.get(style.family, ())

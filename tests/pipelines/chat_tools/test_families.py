@@ -67,6 +67,8 @@ FAMILIES = {
     "deepseek-fenced": Parts(styles.DEEPSEEK_FENCED, THINK),
     "qwen-coder": Parts(styles.QWEN_CODER, None),
     "glm": Parts(styles.GLM, THINK),
+    "seed": Parts(styles.SEED, styles.ReasoningStyle("<seed:think>", "</seed:think>")),
+    "nemotron": Parts(styles.NEMOTRON, THINK),
 }
 
 
@@ -232,18 +234,21 @@ def written(family: str, name: str, arguments: dict[str, Any], *, canonical: boo
         "<｜tool▁calls▁end｜>",
         "deepseek-fenced": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>"
         f"{name}\n```json\n{text}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
-        "qwen-coder": f"<tool_call>\n<function={name}>\n{elements(arguments, '<parameter=%s>', '</parameter>')}"
-        "</function>\n</tool_call>",
+        "qwen-coder": f"<tool_call>\n<function={name}>\n"
+        f"{elements(arguments, '<parameter=%s>', '</parameter>', line=chr(10))}</function>\n</tool_call>",
+        "nemotron": f"<TOOLCALL>[{pair}]</TOOLCALL>",
+        "seed": f"<seed:tool_call>\n<function={name}>\n"
+        f"{elements(arguments, '<parameter=%s>', '</parameter>')}</function>\n</seed:tool_call>",
         "glm": f"<tool_call>{name}\n{elements(arguments, '<arg_key>%s</arg_key>%s<arg_value>', '</arg_value>')}"
         "</tool_call>",
     }[family]
 
 
-def elements(arguments: dict[str, Any], before: str, after: str) -> str:
+def elements(arguments: dict[str, Any], before: str, after: str, line: str = "") -> str:
     """Arguments whose types are in no schema, so that all are written as JSON."""
     pairs = [(key, json.dumps(value, ensure_ascii=False)) for key, value in arguments.items()]
     if before.startswith("<parameter"):
-        return "".join(f"{before % key}\n{value}\n{after}\n" for key, value in pairs)
+        return "".join(f"{before % key}{line}{value}{line}{after}\n" for key, value in pairs)
     return "".join(f"{before % (key, chr(10))}{value}{after}\n" for key, value in pairs)
 
 
@@ -252,7 +257,11 @@ def elements(arguments: dict[str, Any], before: str, after: str) -> str:
 @given(data=st.data())
 def test_any_arguments_survive_any_cut(family: str, data: st.DataObject) -> None:
     arguments = data.draw(_ARGUMENTS)
-    if family in ("qwen-coder", "glm"):  # keys of which the format has no escapes, and values that it has for marks
+    if family in (
+        "qwen-coder",
+        "glm",
+        "seed",
+    ):  # keys of which the format has no escapes, and values that it has for marks
         written_as_is = json.dumps(arguments, ensure_ascii=False)
         assume(not any(set(key) & set("<>\n") or key != key.strip() for key in arguments))
         assume("</" not in written_as_is)

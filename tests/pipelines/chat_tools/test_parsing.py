@@ -219,7 +219,11 @@ def test_a_family_is_read_from_the_template(template: str, family: str | None, r
         ("{% if tools %}<|start_of_role|>available_tools{% endif %}", ("<|tool_call|>",), "granite"),
         ("{% if tools %}<|tool|>{% endif %}<|/tool|>", ("<|tool_call|>",), "phi"),
         ("{% if tools %}<|start_of_role|>…<tool_call>{% endif %}", (), "hermes"),
+        ("{% if tools %}<seed:tool_call>\n<function=name>\n<parameter=key>", (), "xml"),
+        ("{% if tools %}<TOOLCALL>[{% endif %}", (), "nemotron"),
         ("{% if tools %}<|tool_call_start|>[f(a=1)]{% endif %}", (), None),
+        ('{% if tools %}<|python_tag|><function=name>{"key": 1}</function>{% endif %}', (), None),
+        ("{% if tools %}>>>name\n{% endif %}<|python_tag|>", (), None),
         ("{% if tools %}<start_function_call>call:f{% endif %}<start_of_turn>", (), None),
     ],
 )

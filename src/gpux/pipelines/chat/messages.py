@@ -174,6 +174,24 @@ def as_parts(messages: Sequence[Message]) -> list[Message]:
     ]
 
 
+def with_text_arguments(messages: Sequence[Message]) -> list[Message]:
+    """The same messages with the arguments of their calls as JSON text, which some templates join with other texts."""
+    found = []
+    for message in messages:
+        if calls := message.get("tool_calls"):
+            message = {**message, "tool_calls": [_with_text(call) for call in calls]}
+        found.append(message)
+    return found
+
+
+def _with_text(call: dict[str, Any]) -> dict[str, Any]:
+    called = call.get("function", call)
+    if not isinstance(called.get("arguments"), dict):
+        return call
+    text = {**called, "arguments": json.dumps(called["arguments"], ensure_ascii=False)}
+    return {**call, "function": text} if "function" in call else text
+
+
 def shows(prompt: str, message: Message) -> bool:
     """Whether a prompt contains the text of a message; a template may trim it."""
     content = message.get("content")

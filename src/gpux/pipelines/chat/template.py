@@ -16,7 +16,17 @@ from gpux.inspect.chat_template import chat_templates, chosen
 from gpux.model.effective import is_effective
 from gpux.model.json_file import read_json, read_optional_json
 from gpux.pipelines.chat.environment import render
-from gpux.pipelines.chat.messages import Message, as_parts, as_text, checked, guarded, plain, schemas, shows
+from gpux.pipelines.chat.messages import (
+    Message,
+    as_parts,
+    as_text,
+    checked,
+    guarded,
+    plain,
+    schemas,
+    shows,
+    with_text_arguments,
+)
 from gpux.pipelines.text.effective import TokenizerFiles, special_tokens
 
 _TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -89,8 +99,8 @@ class ChatTemplate:
         """The prompt, special tokens included: a tokenizer must not add them again.
 
         Equal to transformers' ``apply_chat_template(…, tokenize=False)``, with two exceptions: arguments of tool calls
-        may be JSON text, and a content of one text part and a plain text replace each other where the template
-        supports only one of them.
+        may be JSON text, which templates get as an object, or as text where they support only that; and a content of
+        one text part and a plain text replace each other where the template supports only one of them.
 
         Args:
             messages: dicts with ``role`` and ``content``.
@@ -130,6 +140,17 @@ class ChatTemplate:
 
 
 def _either(source: str, given: Mapping[str, Any], messages: list[Message]) -> str:
+    """Render; if the template reads arguments of calls or content in the other form, render with that form."""
+    try:
+        return _with_content(source, given, messages)
+    except ChatTemplateError:
+        texts = with_text_arguments(messages)
+        if texts == messages:
+            raise
+        return _with_content(source, given, texts)
+
+
+def _with_content(source: str, given: Mapping[str, Any], messages: list[Message]) -> str:
     """Render; if the template reads content in the other form, as text or as parts, render with that form."""
     try:
         text = render(source, {**given, "messages": guarded(messages)})
