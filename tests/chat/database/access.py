@@ -11,7 +11,7 @@ from gpux.chat.database.database import Database
 from gpux.system.settings import Settings
 
 #: Seconds for which tests wait for locks.
-MOMENT = 0.2
+MOMENT = 0.5
 
 
 @asynccontextmanager
