@@ -21,7 +21,7 @@ from gpux.cli.chat import Chat
 from gpux.cli.main import gpux, run
 from gpux.cli.saved_chat import SavedChat
 from gpux.cli.terminal import Terminal
-from gpux.errors import ConversationAccessError, ConversationNotFoundError, UsageError
+from gpux.errors import ConversationAccessError, ConversationNotFoundError, UnsupportedOperationError, UsageError
 from gpux.pull import open as opening
 from gpux.system.settings import Settings
 from tests.cli.chat_partner import Partner
@@ -244,6 +244,16 @@ def test_what_cannot_be_done(typed: list[str], error: type[Any] | None, capsys: 
     assert run(typed) == expected
     said = capsys.readouterr().err
     assert "→" in said and "Traceback" not in said and "s3cret" not in said
+
+
+@pytest.mark.parametrize("missing", ["sqlalchemy", "greenlet", "aiosqlite", "alembic"])
+def test_without_the_extra_its_installation_is_named(missing: str) -> None:
+    program = f"import sys; sys.modules['{missing}'] = None\nfrom gpux.cli.main import main; main()"
+    for typed in (["conversations", "list"], ["chat", "org/name", "--save"]):
+        command = [sys.executable, "-c", program, *typed]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        assert done.returncode == UnsupportedOperationError.exit_code, done.stderr
+        assert "pip install 'gpux[chat]'" in done.stderr
 
 
 # The commands

@@ -17,7 +17,7 @@ from gpux.chat.database import open_database
 from gpux.chat.database.address import read_address
 from gpux.chat.database.connections import Connections
 from gpux.chat.database.database import Database
-from gpux.errors import DatabaseError, DiskFullError, GpuxError, NotWritableError, UsageError
+from gpux.errors import DatabaseError, DiskFullError, GpuxError, NotWritableError, StorageError, UsageError
 from gpux.system.settings import Settings
 from tests.chat.database.access import MOMENT, locked, opened, statement
 from tests.chat.database.conftest import Using
@@ -49,6 +49,8 @@ def failure(url: str | None, settings: Settings) -> GpuxError:
         "sqlite:///file:x?mode=memory",
         "sqlite:///x.db?timeout=5",
         "sqlite://host/x.db",
+        "sqlite:///~nobody-has-this-name/x.db",
+        "sqlite:///nul\0.db",
         "postgresql://me:s3cret@localhost",
         "postgresql://me:s3cret@localhost/x?unknown=1",
         "postgresql://me:s3cret@localhost/x?sslmode=sometimes",
@@ -113,6 +115,12 @@ def test_a_file_that_is_not_a_database(tmp_path: Path, settings: Settings) -> No
 @pytest.mark.sqlite
 def test_a_folder_in_place_of_the_file(tmp_path: Path, settings: Settings) -> None:
     assert isinstance(failure(f"sqlite:///{tmp_path}", settings), DatabaseError)
+
+
+@pytest.mark.sqlite
+@pytest.mark.skipif(sys.platform == "win32", reason="names may be longer there")
+def test_a_name_that_is_too_long(tmp_path: Path, settings: Settings) -> None:
+    assert isinstance(failure(f"sqlite:///{tmp_path / ('x' * 300)}", settings), StorageError)
 
 
 @pytest.mark.sqlite

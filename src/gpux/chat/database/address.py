@@ -63,9 +63,12 @@ def _sqlite_url(url: URL) -> Address:
             hint="sqlite:///relative/file.db, sqlite:////absolute/file.db",
             param="database",
         )
-    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:") or "\0" in url.database:
         raise UsageError("a database of SQLite needs a file", hint="sqlite:///conversations.db", param="database")
-    return _sqlite(Path(url.database).expanduser())
+    try:
+        return _sqlite(Path(url.database).expanduser())
+    except RuntimeError as exc:  # ~name, and there is no such user
+        raise UsageError(f"the path of the database is invalid: {exc}", hint=_HINT, param="database") from exc
 
 
 def _postgresql(url: URL) -> Address:

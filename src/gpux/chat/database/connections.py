@@ -136,17 +136,30 @@ def create_file(address: Address) -> None:
     path = address.path
     if path is None:
         return
-    if path.is_dir():
-        raise DatabaseError(f"the database {path} is a folder", hint="Name a file.", database=str(path))
     with disk_errors(path.parent):
+        if path.is_dir():
+            raise DatabaseError(f"the database {path} is a folder", hint="Name a file.", database=str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _engine(address: Address, wait: float) -> AsyncEngine:
-    if address.path is None:
-        return _postgresql_engine(address, wait)
+    extra = "postgres" if address.path is None else "chat"
+    try:
+        return (_postgresql_engine if address.path is None else _sqlite_engine)(address, wait)
+    except ImportError as exc:
+        raise missing(extra, exc) from exc
+
+
+def missing(extra: str, exc: ImportError) -> UnsupportedOperationError:
+    """The error where a library of an extra is not installed."""
+    return UnsupportedOperationError(
+        f"the database of conversations needs a library that is missing: {exc}", hint=f"pip install 'gpux[{extra}]'"
+    )
+
+
+def _sqlite_engine(address: Address, wait: float) -> AsyncEngine:
     made = create_async_engine(address.url, pool_size=4, max_overflow=4, connect_args={"timeout": wait})
     event.listen(made.sync_engine, "connect", _prepare_sqlite)
     event.listen(made.sync_engine, "begin", _begin_sqlite)
@@ -155,18 +168,13 @@ def _engine(address: Address, wait: float) -> AsyncEngine:
 
 def _postgresql_engine(address: Address, wait: float) -> AsyncEngine:
     limits = {"application_name": "gpux", "lock_timeout": f"{wait * 1000:.0f}"}
-    try:
-        return create_async_engine(
-            address.url,
-            pool_size=5,
-            max_overflow=5,
-            pool_pre_ping=True,  # the server may have been restarted
-            connect_args={"timeout": 10, "command_timeout": 60, "server_settings": limits},
-        )
-    except ImportError as exc:
-        raise UnsupportedOperationError(
-            f"PostgreSQL needs asyncpg: {exc}", hint="pip install 'gpux[postgres]'"
-        ) from exc
+    return create_async_engine(
+        address.url,
+        pool_size=5,
+        max_overflow=5,
+        pool_pre_ping=True,  # the server may have been restarted
+        connect_args={"timeout": 10, "command_timeout": 60, "server_settings": limits},
+    )
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnectionError
 
 from gpux.chat.database.address import Address
@@ -133,6 +133,3 @@ def _line(exc: BaseException) -> str:
     """The first line of the driver's message, without the statement and its values."""
     inner = getattr(exc, "orig", None) or exc
     return str(inner).partition("\n")[0] or type(inner).__name__
-
-
-__all__ = ["WAIT", "IntegrityError", "SQLAlchemyError", "database_errors"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, inspect, text
 
-from gpux.chat.database.connections import Connections
+from gpux.chat.database.connections import Connections, missing
 from gpux.chat.database.tables import metadata
 from gpux.errors import DatabaseError, SchemaVersionError, UsageError
 
@@ -29,6 +29,7 @@ async def migrate(connections: Connections, revision: str) -> None:
 
     Raises:
         UsageError: there is no such revision.
+        UnsupportedOperationError: Alembic is not installed.
         SchemaVersionError: a newer version of gpux wrote them.
         DatabaseError: the database cannot be used, or is another program's.
     """
@@ -38,8 +39,10 @@ async def migrate(connections: Connections, revision: str) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         version = checked_version(connection, connections)  # another process may have migrated in the meantime
         if version != revision:
-            from gpux.chat.database.migrations.run import migrate_tables, revisions  # deferred: Alembic is slow
-
+            try:
+                from gpux.chat.database.migrations.run import migrate_tables, revisions  # deferred: Alembic is slow
+            except ImportError as exc:
+                raise missing("chat", exc) from exc
             known = sorted(one.revision for one in revisions().walk_revisions())
             if revision not in known:
                 raise UsageError(f"there is no revision {revision!r}", hint=f"One of {', '.join(known)}.")
