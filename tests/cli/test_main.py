@@ -25,7 +25,15 @@ from gpux.errors import GpuxError, error_types
 
 Captured = pytest.CaptureFixture[str]
 GPUX = [sys.executable, "-m", "gpux"]
-GROUPS = ("auth", "bench", "completion", "config", "keys", "toolchain")  # commands whose subcommands print the data
+GROUPS = (
+    "auth",
+    "bench",
+    "completion",
+    "config",
+    "conversations",
+    "keys",
+    "toolchain",
+)  # commands whose subcommands print the data
 
 
 @pytest.fixture
@@ -373,7 +381,7 @@ def test_the_group_lists_its_commands() -> None:
     assert gpux.list_commands(context) == list(COMMANDS)
     assert gpux.get_command(context, "pulll") is None
     groups = {name for name in COMMANDS if isinstance(gpux.get_command(context, name), click.Group)}
-    assert groups == {"toolchain", "auth", "jobs", "catalog", "config", "keys", "bench"}
+    assert groups == {"toolchain", "auth", "jobs", "catalog", "config", "conversations", "keys", "bench"}
 
 
 # Figures
