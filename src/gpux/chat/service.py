@@ -177,10 +177,12 @@ class ChatService:
     def _limits(self, configuration: ChatConfiguration) -> dict[str, int | None]:
         """The limits that are configured; a default does not restrict the other APIs of the server."""
         sources = self.configuration.sources
-        return {
-            "models": configuration.max_concurrent_models if ("max_concurrent_models",) in sources else None,
-            "memory": configuration.max_memory,
-        }
+        limits = [
+            one.max_concurrent_models
+            for one in configuration.providers.values()
+            if (one.type or one.name) == "huggingface" and ("providers", one.name, "max_concurrent_models") in sources
+        ]
+        return {"models": min(limits, default=None), "memory": configuration.max_memory}
 
     async def _release(self) -> None:
         if self._following is not None:

@@ -11,13 +11,15 @@ import click
 
 from gpux.cli import figures
 from gpux.cli.terminal import Terminal, command
-from gpux.errors import ConfigurationError
+from gpux.errors import ConfigurationError, UnsupportedError
 
 if TYPE_CHECKING:
     from gpux.chat.configuration import ModelConfigurationService, Version
     from gpux.chat.providers.registry import ModelLists
     from gpux.chat.values import ModelInfo
 
+#: Libraries of the extra ``chat`` that providers need.
+_LIBRARIES = frozenset({"starlette", "uvicorn", "multipart", "python_multipart", "prometheus_client"})
 _CONFIG = click.option(
     "--config",
     "path",
@@ -106,7 +108,14 @@ def rollback(terminal: Terminal, version: int | None, listed: bool, path: Path |
 def list_models(terminal: Terminal, provider: str | None, search: str, path: Path | None) -> int:
     """List the models of all chat providers, as a server with this configuration would."""
     service = _service(terminal, path)
-    models, lists = asyncio.run(_models(terminal, service, provider, search))
+    try:
+        models, lists = asyncio.run(_models(terminal, service, provider, search))
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] not in _LIBRARIES:
+            raise
+        raise UnsupportedError(
+            f"chat providers need {exc.name}, which is not installed", hint="Run `pip install 'gpux[chat]'`."
+        ) from exc
     if terminal.as_json:
         errors = {name: error.to_dict() for name, error in lists.errors.items()}
         terminal.data({"models": [one.to_dict() for one in models], "count": len(models), "errors": errors})

@@ -140,6 +140,10 @@ def serve_command(
     if options["allow_pull"] and terminal.settings.offline:
         raise UsageError("--allow-pull needs the Hub, and gpux is offline", hint="Remove one of the two.")
     settings = _settings(terminal, refs, options)
+    if chat_config is not None:
+        from gpux.chat.configuration import ModelConfigurationService
+
+        ModelConfigurationService(terminal.settings).check_start()
     if code := _pull_missing(terminal, refs):
         return code
     _serve(terminal, settings)

@@ -135,6 +135,7 @@ class _Slot:
     keep_alive: float
     pinned: bool = False
     device: str | int | None = None  #: of the next load; None: that of the settings
+    keep_prompts: bool = True  #: of the next load; see :meth:`Models.lease`
     wanted: bool = False  #: named at the start: started again at once when it dies
     phase: Phase = "stored"
     since: float = field(default_factory=time.time)
@@ -301,6 +302,7 @@ class Models:
         *,
         keep_alive: float | None = None,
         device: str | int | None = None,
+        keep_prompts: bool = True,
     ) -> AsyncIterator[Loaded]:
         """A loaded model for one request; it is loaded first if it is not, and not unloaded within the block.
 
@@ -309,6 +311,7 @@ class Models:
             tasks: tasks that the caller can use; empty: any.
             keep_alive: seconds after this request until the model is unloaded; 0: at once, negative or infinite: never.
             device: where the model is loaded, if it is not; None: by the settings.
+            keep_prompts: whether it keeps the KV caches of ended answers for prompts that begin alike, if it is loaded.
 
         Raises:
             ModelNotFoundError, UnsupportedTaskError, CorruptFileError: see :meth:`find`.
@@ -321,7 +324,7 @@ class Models:
         keep = None if keep_alive is None else checked_keep_alive(keep_alive)
         slot = self._slot(await self.found(name, tasks))
         self._admit(slot)
-        slot.device = device
+        slot.device, slot.keep_prompts = device, keep_prompts
         slot.pending += 1
         try:
             began = time.monotonic()
@@ -606,6 +609,7 @@ class Models:
             {
                 "max_rows": settings.max_rows,
                 "cache_bytes": settings.cache_bytes,
+                "prefix_bytes": None if slot.keep_prompts else 0,
                 "batch_wait": settings.batch_wait,
                 "max_pixels": settings.max_pixels,
                 "max_frames": settings.max_frames,

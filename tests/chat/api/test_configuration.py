@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,7 @@ from gpux.server.security.keys import create_key
 from tests.chat.api.conftest import both
 from tests.chat.service.talking import ENDLESS, chatting, talk, talking
 from tests.ollama.running import RunningOllama
-from tests.server.running import WRITER, Running
+from tests.server.running import TURNS, WRITER, Running, serving
 from tests.waiting import wait_until
 
 OLLAMA = "/api/providers/ollama/config"
@@ -144,6 +150,44 @@ def test_an_edit_while_an_answer_comes_changes_the_next_one(home: Path, ollama: 
             last = list(events)[-1]
         assert (last.name, last.data["tokenCount"]) == ("end", 3000)
         assert talk(server, {"model": f"hf:{WRITER}", "message": "hi"}).end["tokenCount"] == 2
+
+
+def cached(server: Running) -> float:
+    found = re.search(rf'gpux_cached_prompt_tokens_total{{model="{WRITER}"}} (.*)', server.get("/metrics").text)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_caches_of_earlier_prompts_can_be_switched_off(home: Path, ollama: RunningOllama, enabled: bool) -> None:
+    defaults = f"[model_defaults]\nenable_cache = {str(enabled).lower()}"
+    with chatting(home, both(ollama, defaults)) as server:
+        for _ in range(3):
+            talk(server, {"model": f"hf:{WRITER}", "message": "a" * 30, "options": {"maxTokens": 4, "temperature": 0}})
+        assert (cached(server) > 0) == enabled
+
+
+def test_the_models_of_a_provider_that_are_loaded_at_once(home: Path, ollama: RunningOllama) -> None:
+    limits = "[providers.huggingface]\nmax_concurrent_models = 1"
+    with chatting(home, both(ollama, limits)) as server:
+        for name in (WRITER, TURNS):
+            talk(server, {"model": f"hf:{name}", "message": "hi", "options": {"maxTokens": 2}})
+        loaded = server.get("/api/models/health").json()["models"]
+        assert [one["name"] for one in loaded if one["provider"] == "huggingface"] == [f"hf:{TURNS}"]
+
+
+def test_the_file_may_be_an_option_and_is_checked_at_the_start(home: Path, ollama: RunningOllama) -> None:
+    file = home / "other.toml"
+    file.write_text(both(ollama, "retry_delay_ms = 5"))
+    with serving(home, ["--config", str(file)]) as server:
+        assert server.get(OLLAMA).json()["baseUrl"] == ollama.url
+    file.write_text("retry_delay_ms = 'soon'\n")
+    with serving(home, ["--config", str(file)]) as server:  # the one before it is kept
+        assert server.get("/api/models/health").json()["configuration"]["line"] == 1
+    shutil.rmtree(home / "other.toml.versions")
+    command = [sys.executable, "-m", "gpux", "serve", "--port", "0", "--json", "--config", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "GPUX_HOME": str(home)})
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["line"] == 1
 
 
 def test_usage(server: Running) -> None:

@@ -153,6 +153,17 @@ class ModelConfigurationService:
             else:
                 await self._take(resolved, document)
 
+    def check_start(self) -> None:
+        """Refuse a file and variables with which :meth:`load_configurations` would raise; nothing changes.
+
+        Raises:
+            ConfigurationError: they have faults, and no earlier configuration is kept.
+        """
+        try:
+            self._read()
+        except ConfigurationError as error:
+            self._last_good(error)
+
     async def reload_configurations(self) -> None:
         """Read the file again, and put it in force.
 

@@ -220,7 +220,7 @@ class HuggingFaceProvider(ModelProvider):
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(seconds):
-                    leased = self._core.models.lease(reference, TASKS, device=device)
+                    leased = self._core.models.lease(reference, TASKS, device=device, keep_prompts=config.enable_cache)
                     loaded = await stack.enter_async_context(leased)
             except TimeoutError:
                 raise DeadlineError(
