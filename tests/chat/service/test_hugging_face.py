@@ -43,9 +43,9 @@ GREEDY = ChatOptions(temperature=0, max_tokens=6)
 
 
 @asynccontextmanager
-async def opened(home: Path, **configuration: Any) -> AsyncIterator[HuggingFaceProvider]:
+async def opened(home: Path, timeout_ms: int = 60_000, **configuration: Any) -> AsyncIterator[HuggingFaceProvider]:
     settings = Settings.from_env({"GPUX_HOME": str(home), "HF_HOME": str(home / "hf")})
-    config = ProviderConfig(name="huggingface")
+    config = ProviderConfig(name="huggingface", timeout_ms=timeout_ms)
     provider = HuggingFaceProvider(ProviderSetup(config, ChatConfiguration(**configuration), settings))
     try:
         yield provider
@@ -229,7 +229,7 @@ def test_a_load_that_takes_too_long_is_an_error_and_continues(filled_store: Path
             await asyncio.sleep(0.05)
         assert (await whole(provider, request("hi")))[0] == expected("<user>hi<assistant>", 6)
 
-    run(filled_store, test, model_load_timeout_ms=50)
+    run(filled_store, test, timeout_ms=50)
 
 
 def test_thoughts_are_apart_from_the_answer() -> None:

@@ -81,7 +81,7 @@ def streams(server: Running, number: int) -> list[Reader]:
         reader.start()
     for reader in readers:
         reader.begun.wait()
-        wait_until(lambda id=reader.conversation: stored(server.home, id)[-1][0])  # type: ignore[misc]
+        wait_until(lambda id=reader.conversation: stored(server.home, id)[1:] and stored(server.home, id)[1][0])  # type: ignore[misc]
     time.sleep(random.uniform(0, 1.5))
     return readers
 
@@ -144,6 +144,8 @@ def test_the_process_of_the_model_is_killed(home: Path, ollama: RunningOllama) -
                     reader.join(60)
                     assert reader.error
             check(home, readers, killed, ("hf:",))
+            # Started again explicitly, since a model that dies often stays down.
+            assert server.post("/gpux/v1/load", {"model": ENDLESS}).status_code == 200
 
 
 def test_ollama_is_killed(home: Path, ollama: RunningOllama) -> None:

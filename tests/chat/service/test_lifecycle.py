@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,23 @@ def test_a_server_loads_the_default_models_and_keeps_to_the_variables(home: Path
         wait_until(lambda: [one.removesuffix(":fp32") for one in loaded()] == [WRITER])
         assert talk(server, {"model": f"hf:{TURNS}", "message": "hi", "options": {"maxTokens": 2}}).end
         assert [one.removesuffix(":fp32") for one in loaded()] == [TURNS]
+
+
+def test_a_server_stores_what_is_configured_and_deletes_old_conversations(home: Path) -> None:
+    body = {"model": f"hf:{WRITER}", "message": "hi", "options": {"maxTokens": 2}}
+    with chatting(home) as server:
+        assert talk(server, body).end
+    with closing(sqlite3.connect(home / "conversations.db")) as database, database:
+        database.execute("UPDATE conversations SET updated_at = '2020-01-01 00:00:00.000000'")
+    with chatting(home, f"retention_days = 30\n{ALONE}") as server:
+        begun = talk(server, body).session["conversationId"]
+
+        def rows(statement: str) -> list[Any]:
+            with closing(sqlite3.connect(home / "conversations.db")) as database:
+                return [row[0] for row in database.execute(statement)]
+
+        wait_until(lambda: rows("SELECT id FROM conversations") == [begun])
+        assert rows("SELECT name FROM provider_configs ORDER BY name") == ["huggingface", "ollama"]
+        wait_until(lambda: f"hf:{WRITER}" in rows("SELECT model_name FROM model_metadata"))
+        (home / "chat.toml").write_text(f"{ALONE}priority = 7\n")
+        wait_until(lambda: rows("SELECT version FROM provider_configs WHERE name = 'ollama'") == [2])

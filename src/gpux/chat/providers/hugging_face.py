@@ -200,8 +200,8 @@ class HuggingFaceProvider(ModelProvider):
 
     @asynccontextmanager
     async def _lease(self, model: str) -> AsyncIterator[Loaded]:
-        """A loaded model, within the time limit of the configuration."""
-        configuration, config = self.setup.configuration, self._config(model)
+        """A loaded model, within the time limit of the provider."""
+        config = self._config(model)
         reference = self._reference(model)
         stored = await self._core.models.found(reference, TASKS)
         needed = estimate(stored, self._core.settings.cache_bytes)
@@ -215,7 +215,7 @@ class HuggingFaceProvider(ModelProvider):
                 model=model,
             )
         device = _DEVICES.get(config.device, config.device)
-        seconds = configuration.model_load_timeout_ms / 1000
+        seconds = self.setup.config.timeout_ms / 1000
 
         async with AsyncExitStack() as stack:
             try:
@@ -225,7 +225,7 @@ class HuggingFaceProvider(ModelProvider):
             except TimeoutError:
                 raise DeadlineError(
                     f"{model} was not loaded within {seconds:g} s",
-                    hint="The load continues: send the request again later, or raise model_load_timeout_ms.",
+                    hint="The load continues: send the request again later, or set MODEL_LOAD_TIMEOUT_MS to more.",
                     model=model,
                 ) from None
             yield loaded
