@@ -25,19 +25,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+import soundfile
+from tests.models.digits_onnx import digits
 from tests.models.minilm import minilm_repository
-from tests.server.running import Running, serving
+from tests.server.running import SPEECH, Running, put, serving
 
 from gpux import Settings, pull_model
 from gpux.convert.registry import find_toolchain
+from gpux.store import Store
 from gpux.system.machine import cpu_threads
 from scripts.bench_generation_cases import Ratio
 from scripts.bench_generation_models import Models
-from scripts.bench_server_client import Connection, Load, encoded, load
+from scripts.bench_server_client import Connection, Load, encoded, form, load
 
 ROOT = Path(__file__).parent.parent
 SMALL = ROOT / "tests" / "models" / "small"
+DIGITS = ROOT / "docs" / "notebooks" / "digits.flac"
 HEADER = "| what | server | in process | measured | goal |\n|---|---|---|---|---|"
 INTRODUCTION = (
     "Written by `python -m scripts.bench_server --rounds {rounds}`: `gpux serve` on loopback and the same pipeline in "
@@ -58,6 +63,7 @@ class Bench:
     rounds: int
     minilm: str
     small: str
+    speech: str
     llamas: dict[str, str]  #: precision -> reference
     chance: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -160,12 +166,15 @@ def _models(folder: Path, chosen: Sequence[str]) -> tuple[Path, dict[str, str]]:
     toolchain.check_ready()
     home = folder / "home"
     settings = Settings.from_env(home=home, toolchains=toolchain.path.parent)
-    found = {"minilm": str(folder / "minilm"), "small": str(SMALL)}
+    found = {"minilm": str(folder / "minilm"), "small": str(SMALL), "speech": SPEECH}
     if not Path(found["minilm"]).is_dir():
         minilm_repository(Path(found["minilm"]), onnx=True)
     pull_model(found["minilm"], settings=settings)
-    if "overhead" in chosen:
+    if {"overhead", "apis"} & set(chosen):
         pull_model(found["small"], settings=settings)
+    if "speech" in chosen:
+        with tempfile.TemporaryDirectory() as made:
+            put(Store(settings.store), digits(Path(made) / "digits"), SPEECH)
     if {"first", "streams", "two"} & set(chosen):
         optimum = find_toolchain("optimum", Settings.from_env())
         models = Models(folder, optimum.python, None, cpu_threads())
@@ -185,7 +194,7 @@ def _bench(home: Path, rounds: int, models: dict[str, str]) -> Iterator[Bench]:
     ):
         try:
             llamas = {precision: models[precision] for precision in ("fp32", "int4") if precision in models}
-            yield Bench(server, process, rounds, models["minilm"], models["small"], llamas)
+            yield Bench(server, process, rounds, models["minilm"], models["small"], models["speech"], llamas)
         finally:
             process.kill()
 
@@ -216,6 +225,125 @@ def overhead(bench: Bench) -> Iterator[str]:
         measured = f"{statistics.median(more):+.2f} ms ({min(more):+.2f} to {max(more):+.2f})"
         goal = _goal("≤", 2, statistics.median(more) <= 2, " ms")
         yield f"| {what} | {served:.2f} ms | {inside:.2f} ms | {measured} | {goal} |"
+
+
+#: What each API is sent for the same work as one of ``/v1``, whose path comes first.
+Requests = Sequence[tuple[str, str, dict[str, Any]]]
+
+
+def apis(bench: Bench) -> Iterator[str]:
+    """Milliseconds that a request of each API takes longer than the same one of ``/v1``, at the median.
+
+    The requests of a round take turns, each time in another order, so that those of a pair are close in time.
+    """
+    count = 60
+    for what, requests in (
+        ("small model, chat of 8 tokens", _chats(bench.small)),
+        ("small model, continuation of 8 tokens", _continuations(bench.small)),
+        ("MiniLM, one text of 11 words", _vectors(bench.minilm, bench.texts(1, 11, 11)[0])),
+        ("MiniLM, a query and a text of 11 words", _rankings(bench.minilm, bench.texts(2, 11, 11))),
+    ):
+        asyncio.run(_turns(bench.server.url, requests, 5))  # loaded, and warmed up
+        rounds = [asyncio.run(_turns(bench.server.url, requests, count)) for _ in range(bench.rounds)]
+        (_, base, _), *others = requests
+        for place, (name, path, _) in enumerate(others, 1):
+            more = [1e3 * statistics.median(b - a for a, b in zip(one[0], one[place], strict=True)) for one in rounds]
+            served, plain = (1e3 * statistics.median(statistics.median(one[at]) for one in rounds) for at in (place, 0))
+            measured = f"{statistics.median(more):+.2f} ms ({min(more):+.2f} to {max(more):+.2f})"
+            goal = _goal("≤", 1, statistics.median(more) <= 1, " ms")
+            shown = path.replace(bench.small, "{id}").replace(bench.minilm, "{id}")
+            yield f"| {what}: {name} `{shown}` | {served:.2f} ms | `{base}` {plain:.2f} ms | {measured} | {goal} |"
+
+
+async def _turns(url: str, requests: Requests, count: int) -> list[list[float]]:
+    """Seconds of each request, ``count`` times, on one connection."""
+    connection = await Connection.open(url)
+    bodies = [(path, encoded(body)) for _, path, body in requests]
+    found: list[list[float]] = [[] for _ in requests]
+    for turn in range(count):
+        for step in range(len(requests)):
+            place = (turn + step) % len(requests) if turn % 2 else (turn - step) % len(requests)
+            began = time.perf_counter()
+            await connection.post(*bodies[place])
+            found[place].append(time.perf_counter() - began)
+    await connection.close()
+    return found
+
+
+def _chats(model: str) -> Requests:
+    messages = [{"role": "user", "content": "Tell me a story."}]
+    chat = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0}
+    ollama = {"model": model, "messages": messages, "stream": False, "options": {"num_predict": 8, "temperature": 0}}
+    return (
+        ("OpenAI", "/v1/chat/completions", chat),
+        ("Ollama", "/api/chat", ollama),
+        ("Anthropic", "/v1/messages", chat),
+        ("Hugging Face", f"/models/{model}/v1/chat/completions", chat),
+    )
+
+
+def _continuations(model: str) -> Requests:
+    prompt = "Tell me a story."
+    ollama = {"model": model, "prompt": prompt, "raw": True, "stream": False}
+    parameters = {"max_new_tokens": 8, "do_sample": False}
+    return (
+        ("OpenAI", "/v1/completions", {"model": model, "prompt": prompt, "max_tokens": 8, "temperature": 0}),
+        ("Ollama", "/api/generate", {**ollama, "options": {"num_predict": 8, "temperature": 0}}),
+        ("Hugging Face", f"/models/{model}", {"inputs": prompt, "parameters": parameters}),
+    )
+
+
+def _vectors(model: str, text: str) -> Requests:
+    return (
+        ("OpenAI", "/v1/embeddings", {"model": model, "input": text}),
+        ("Ollama", "/api/embed", {"model": model, "input": text}),
+        ("Hugging Face", f"/models/{model}", {"inputs": text, "normalize": True}),
+        ("TEI", "/embed", {"model": model, "inputs": text}),
+    )
+
+
+def _rankings(model: str, texts: list[str]) -> Requests:
+    query, document = texts
+    return (
+        ("Jina", "/v1/rerank", {"model": model, "query": query, "documents": [document]}),
+        ("Cohere", "/v2/rerank", {"model": model, "query": query, "documents": [document]}),
+        ("TEI", "/rerank", {"model": model, "query": query, "texts": [document]}),
+    )
+
+
+def speech(bench: Bench) -> Iterator[str]:
+    """A minute of sound, uploaded and transcribed, against the same file in process."""
+    samples, rate = soundfile.read(DIGITS, dtype="int16")
+    minute = np.resize(samples, 60 * rate)
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        soundfile.write(file.name, minute, rate)
+        sound = Path(file.name).read_bytes()
+        body, kind = form({"model": bench.speech}, "file", "minute.wav", sound)
+
+        def served() -> tuple[float, str]:
+            async def send() -> bytes:
+                connection = await Connection.open(bench.server.url)
+                try:
+                    return await connection.post("/v1/audio/transcriptions", body, kind)
+                finally:
+                    await connection.close()
+
+            began = time.perf_counter()
+            text = json.loads(asyncio.run(send()))["text"]
+            return time.perf_counter() - began, text
+
+        def inside() -> tuple[float, str]:
+            found = bench.inside("transcribe", model=bench.speech, path=file.name)
+            return found["seconds"], found["text"].strip()
+
+        if served()[1] != inside()[1]:
+            raise RuntimeError("the texts of the two sides differ")
+        found = []
+        for turn in range(bench.rounds):
+            pair = (served()[0], inside()[0]) if turn % 2 else (inside()[0], served()[0])[::-1]
+            found.append(pair)
+    size = f"{len(sound) / 1e6:.1f} MB"
+    yield _ratio_line(f"digits, 60 s of sound ({size}) uploaded and transcribed", found, "ms", at_most=1.1)
 
 
 def first(bench: Bench) -> Iterator[str]:
@@ -425,6 +553,8 @@ def _until_it_answers(url: str, body: bytes, process: subprocess.Popen[bytes]) -
 #: Name of a case -> its lines.
 CASES: dict[str, Callable[[Any], Iterator[str]]] = {
     "overhead": overhead,
+    "apis": apis,
+    "speech": speech,
     "first": first,
     "bulk": bulk,
     "single": single,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -38,13 +38,13 @@ class Connection:
         self._writer.close()
         await self._writer.wait_closed()
 
-    async def post(self, path: str, body: bytes) -> bytes:
-        """The body of the response, not decoded.
+    async def post(self, path: str, body: bytes, kind: str = "application/json") -> bytes:
+        """The body of the response, not decoded; ``kind`` is the type of the request's body.
 
         Raises:
             RuntimeError: the status is not 200.
         """
-        status, headers = await self._send(path, body)
+        status, headers = await self._send(path, body, kind)
         data = await self._body(headers)
         if status != 200:
             raise RuntimeError(f"{status}: {data[:500]!r}")
@@ -77,8 +77,8 @@ class Connection:
         found.seconds = time.perf_counter() - began
         return found
 
-    async def _send(self, path: str, body: bytes) -> tuple[int, dict[bytes, bytes]]:
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+    async def _send(self, path: str, body: bytes, kind: str = "application/json") -> tuple[int, dict[bytes, bytes]]:
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: {kind}\r\n"
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body)
         await self._writer.drain()
         lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
@@ -99,6 +99,16 @@ class Connection:
 def encoded(body: Any) -> bytes:
     """A body as JSON."""
     return json.dumps(body).encode()
+
+
+def form(fields: Mapping[str, str], name: str, file: str, content: bytes) -> tuple[bytes, str]:
+    """A form with fields and one file: the body, and its type."""
+    mark = "gpux-form"
+    head = "".join(
+        f'--{mark}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()
+    )
+    head += f'--{mark}\r\nContent-Disposition: form-data; name="{name}"; filename="{file}"\r\n\r\n'
+    return head.encode() + content + f"\r\n--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
 
 
 @dataclass

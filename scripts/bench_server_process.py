@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from gpux import pipeline
+from gpux.pipelines.audio.speech_recognition import AutomaticSpeechRecognitionPipeline
 from gpux.pipelines.generation.text_generation import TextGenerationPipeline
 from gpux.pipelines.text.feature_extraction import FeatureExtractionPipeline
 
@@ -49,6 +51,15 @@ def generate(model: str, prompt: Any, tokens: int) -> dict[str, Any]:
     return {"first": first, "seconds": time.perf_counter() - began}
 
 
+def transcribe(model: str, path: str) -> dict[str, Any]:
+    """The text of a file, which is read first."""
+    pipe: AutomaticSpeechRecognitionPipeline = opened(model, "automatic-speech-recognition")
+    sound = Path(path).read_bytes()
+    began = time.perf_counter()
+    text = pipe(sound)["text"]
+    return {"text": text, "seconds": time.perf_counter() - began}
+
+
 def close(model: str) -> dict[str, Any]:
     """Free a model."""
     if (pipe := _opened.pop(model, None)) is not None:
@@ -58,7 +69,7 @@ def close(model: str) -> dict[str, Any]:
 
 def main() -> None:
     """Answer each line, a name and its keywords, with a line."""
-    tasks = {"embed": embed, "generate": generate, "close": close}
+    tasks = {"embed": embed, "generate": generate, "transcribe": transcribe, "close": close}
     for line in sys.stdin:
         name, arguments = json.loads(line)
         print(json.dumps(tasks[name](**arguments)), flush=True)

@@ -94,7 +94,8 @@ async def _vectors(call: Call, loaded: Loaded, request: Inference) -> Response:
 
 def _check_numbers(request: Inference) -> None:
     """Refuse whole numbers of more than 64 bits, which no option takes and no worker can be sent."""
+    inputs = None if isinstance(request.inputs, (str, bytes)) else request.inputs  # of a file, megabytes
     try:
-        msgspec.msgpack.encode((request.inputs, request.parameters))
+        msgspec.msgpack.encode((inputs, request.parameters))
     except OverflowError:
         raise UsageError("a number in the request is too large") from None
