@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gpux.chat.database.address import Address
-from gpux.chat.database.failures import WAIT, database_errors
+from gpux.chat.database.failures import WAIT, database_errors, locked
 from gpux.errors import DatabaseError, UnsupportedOperationError
 from gpux.system.disk import disk_errors
 
@@ -72,9 +72,16 @@ class Connections:
         with database_errors(self.address, self._wait):
             if not self.is_sqlite:
                 return await self._transaction(work)
-            async with self._writer:
+            try:  # limited, since each writer before this one may wait for as long
+                async with asyncio.timeout(self._wait):
+                    await self._writer.acquire()
+            except TimeoutError as exc:
+                raise locked(self.address, self._wait) from exc
+            try:
                 self.check_file()
                 return await self._transaction(work)
+            finally:
+                self._writer.release()
 
     async def _transaction(self, work: Work[T]) -> T:
         async with self._writing.begin() as connection:
@@ -160,7 +167,9 @@ def missing(extra: str, exc: ImportError) -> UnsupportedOperationError:
 
 
 def _sqlite_engine(address: Address, wait: float) -> AsyncEngine:
-    made = create_async_engine(address.url, pool_size=4, max_overflow=4, connect_args={"timeout": wait})
+    made = create_async_engine(
+        address.url, pool_size=4, max_overflow=4, pool_timeout=wait, connect_args={"timeout": wait}
+    )
     event.listen(made.sync_engine, "connect", _prepare_sqlite)
     event.listen(made.sync_engine, "begin", _begin_sqlite)
     return made
@@ -172,6 +181,7 @@ def _postgresql_engine(address: Address, wait: float) -> AsyncEngine:
         address.url,
         pool_size=5,
         max_overflow=5,
+        pool_timeout=wait,
         pool_pre_ping=True,  # the server may have been restarted
         connect_args={"timeout": 10, "command_timeout": 60, "server_settings": limits},
     )

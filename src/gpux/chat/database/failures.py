@@ -28,7 +28,7 @@ _STATES = {
     "42501": ("the user may not do that", "GRANT ALL ON SCHEMA public TO the user of the URL."),
     "53300": ("it has too many connections", "Raise max_connections of the server, or close other programs."),
     "53": ("the server lacks memory or another resource", "Free it on the server, and try again."),
-    "55P03": (_LOCKED, "Try again when that program has finished."),
+    "55P03": (_LOCKED, "Try again when other programs have finished."),
     "57": ("the server ended the request", "Try again when the server runs."),
     "08": ("the connection broke", "Try again when the server runs."),
 }
@@ -54,6 +54,11 @@ def database_errors(address: Address, wait: float = WAIT) -> Iterator[None]:
         if error is None:
             raise
         raise error from exc
+
+
+def locked(address: Address, wait: float) -> DatabaseError:
+    """The error of a transaction that could not begin in time."""
+    return _error(_LOCKED.format(wait), "Try again when other programs have finished.", address)
 
 
 def _typed(exc: Exception, address: Address, wait: float) -> GpuxError | None:
@@ -83,8 +88,7 @@ def _of_sqlite(exc: sqlite3.Error, address: Address, wait: float) -> GpuxError |
     """By the primary result code (https://sqlite.org/rescode.html)."""
     code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        hint = "Try again when the other program has finished."
-        return _error(_LOCKED.format(wait), hint, address)
+        return locked(address, wait)
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return _error(f"it cannot be opened or written: {exc}", _REFUSED, address)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
