@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from pathlib import Path
@@ -61,6 +60,7 @@ def serve_bench(terminal: Terminal, url: str | None, model: str | None, **option
     """
     from gpux.server.bench import endpoint as endpoints
     from gpux.server.bench.load import measure, with_only_model
+    from gpux.server.bench.loop import run as on_loop
     from gpux.server.bench.prompts import read_dataset
     from gpux.server.bench.report import Report
 
@@ -86,7 +86,7 @@ def serve_bench(terminal: Terminal, url: str | None, model: str | None, **option
                 chosen, load, prompt_tokens=options["prompt_tokens"], dataset=dataset, progress=progress
             )
 
-    found = asyncio.run(run())
+    found = on_loop(run())
     report = Report.of(found)
     if terminal.as_json:
         terminal.data({**_setting(found), **report.to_dict()})
