@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +75,15 @@ def blocks() -> list[Block]:
     return found
 
 
+@dataclass(frozen=True)
+class Client:
+    """A client whose environment is installed, or will be."""
+
+    folder: Path  #: of tests/clients
+    home: Path  #: its environment
+    command: Future[list[str]]  #: of its check, when it is installed
+
+
 @dataclass
 class Result:
     """What the checks of one client said."""
@@ -92,16 +103,26 @@ def main() -> int:
         print(f"No such client: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 2
     chosen = [folder for folder in folders if folder.name in (arguments.clients or [one.name for one in folders])]
-    with _server(arguments) as environment:
-        results = [_check(folder, arguments.environments, environment) for folder in chosen]
-        if not arguments.url:
-            results += _on_stand_in(
-                [one for one in chosen if one.name in STAND_IN], arguments.environments, environment
-            )
+    began = time.monotonic()
+    installing = ThreadPoolExecutor(1)  # the next environment while a client is checked
+    try:
+        homes = [arguments.environments / one.name for one in chosen]
+        clients = [
+            Client(folder, home, installing.submit(_install, folder, home))
+            for folder, home in zip(chosen, homes, strict=True)
+        ]
+        with _server(arguments) as environment:
+            results = [_check(one, environment) for one in clients]
+            if not arguments.url:
+                results += _on_stand_in([one for one in clients if one.folder.name in STAND_IN], environment)
+    finally:
+        installing.shutdown(cancel_futures=True)
     print("\n| client | version | passed | skipped | failed |\n|---|---|---|---|---|")
     for result in results:
         cells = (len(result.passed), len(result.skipped), "; ".join(result.failed) or 0)
         print(f"| {result.client} | {result.version} | {cells[0]} | {cells[1]} | {cells[2]} |")
+    checks = sum(len(result.passed) + len(result.failed) for result in results)
+    print(f"\n{len(clients)} clients, {checks} checks, {(time.monotonic() - began) / 60:.1f} min")
     return int(any(result.failed or not result.passed for result in results))
 
 
@@ -145,13 +166,13 @@ def _server(arguments: argparse.Namespace) -> Iterator[dict[str, str]]:
             yield inherited | _located(names, server.url)
 
 
-def _on_stand_in(folders: Sequence[Path], environments: Path, environment: Mapping[str, str]) -> list[Result]:
+def _on_stand_in(clients: Sequence[Client], environment: Mapping[str, str]) -> list[Result]:
     """The checks of Ollama's clients on the server that the tests of chat providers take for an Ollama."""
-    if not folders:
+    if not clients:
         return []
     with running_ollama() as server:
         given = {**environment, **_located(dict(environment), server.url), "GPUX_FORMAT": "gguf", "GPUX_SMALL": ""}
-        results = [_check(folder, environments, given, pages=False) for folder in folders]
+        results = [_check(one, given, pages=False) for one in clients]
     for one in results:
         one.client += " (on tests.ollama)"
     return results
@@ -173,13 +194,17 @@ def _pull_small(home: Path) -> str:
     return SMALL.name
 
 
-def _check(folder: Path, environments: Path, environment: Mapping[str, str], *, pages: bool = True) -> Result:
-    result = Result(folder.name)
-    home = environments / folder.name
+def _install(folder: Path, home: Path) -> list[str]:
+    """Install the client; returns the command of its check."""
+    return _python(folder, home) if (folder / "check.py").exists() else _node(folder, home)
+
+
+def _check(client: Client, environment: Mapping[str, str], *, pages: bool = True) -> Result:
+    name = client.folder.name
+    result = Result(name)
     try:
-        script = folder / "check.py"
-        command = _python(folder, home) if script.exists() else _node(folder, home)
-        print(f"== {folder.name}", flush=True)
+        command = client.command.result()
+        print(f"== {name}", flush=True)
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=LIMIT)
     except (subprocess.SubprocessError, OSError) as error:
         result.failed.append(str(error))
@@ -195,8 +220,8 @@ def _check(folder: Path, environments: Path, environment: Mapping[str, str], *, 
         result.failed.append(f"exit status {done.returncode}")
     if result.passed and pages:
         for block in blocks():
-            if block.client == folder.name:
-                _run(block, home, environment, result)
+            if block.client == name:
+                _run(block, client.home, environment, result)
     return result
 
 
