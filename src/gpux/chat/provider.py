@@ -112,6 +112,10 @@ class ModelProvider(ABC):
         """Models that are in memory now, with the prefix; empty where that is not known."""
         return []
 
+    def listed_name(self, model: str) -> str:
+        """The name of a model in the list, where it may be written otherwise; both without the prefix."""
+        return model
+
     # What callers use
 
     @property

@@ -189,9 +189,52 @@ def test_a_provider_that_hangs_or_fails_costs_the_others_nothing() -> None:
 def test_an_answer_names_the_providers_that_were_passed_over() -> None:
     async def test() -> None:
         gone, fine = Scripted("gone", priority=1), Scripted("fine", ["x"], priority=2)
+        registry = await registry_of(gone, fine)
+        await registry.lists()
         gone.list_error = ProviderUnavailableError("nobody is there", hint="Start it.")
-        route = await (await registry_of(gone, fine)).route("x")
+        route = await registry.route("x")
         assert (route.provider, list(route.skipped)) == (fine, ["gone"])
+
+    run(test)
+
+
+def test_a_provider_that_never_answered_is_passed_over_in_silence() -> None:
+    async def test() -> None:
+        absent, fine = Scripted("absent", priority=1), Scripted("fine", ["x"], priority=2)
+        absent.list_error = ProviderUnavailableError("nobody is there", hint="Start it.")
+        registry = await registry_of(absent, fine)
+        await registry.lists()
+        route = await registry.route("x")
+        assert (route.provider, route.skipped) == (fine, {})
+        with pytest.raises(ProviderUnavailableError, match="absent did not answer"):
+            await registry.route("y")
+
+    run(test)
+
+
+def test_a_list_that_hangs_is_waited_for_once(clock: Clock) -> None:
+    async def test() -> None:
+        hanging, fine = Scripted("hanging"), Scripted("fine", ["x"])
+        hanging.gate = asyncio.Event()
+        registry = await registry_of(hanging, fine)
+        assert list((await registry.lists()).errors) == ["hanging"]
+        clock.now += registry_module.PATIENCE
+        for _ in range(3):  # without a wait: the clock of the registry stands still
+            assert list((await asyncio.wait_for(registry.lists(), 0.5)).errors) == ["hanging"]
+            assert (await asyncio.wait_for(registry.route("x"), 0.5)).provider is fine
+        hanging.gate.set()
+        await asyncio.sleep(0.01)
+        assert not (await registry.lists()).errors
+        await registry.aclose()
+
+    run(test)
+
+
+def test_the_longest_prefix_decides() -> None:
+    async def test() -> None:
+        registry = await registry_of(Scripted("a"), Scripted("b", prefix="a:b:"))
+        assert registry.get_provider("a:b:x").name == "b"
+        assert registry.get_provider("a:x").name == "a"
 
     run(test)
 
@@ -320,7 +363,6 @@ def test_providers_are_made_from_entry_points() -> None:
     ("config", "said"),
     [
         (ProviderConfig(name="x"), "the type 'x' .* is unknown"),
-        (ProviderConfig(name="y", type="broken"), "No module named 'absent'"),
         (ProviderConfig(name="z", type="first"), "the same prefix first:"),
     ],
 )
@@ -330,6 +372,26 @@ def test_a_wrong_configuration_is_an_error_with_its_key(config: ProviderConfig, 
         with pytest.raises(ConfigurationError, match=said) as caught:
             await ModelProviderRegistry.open(configuration, Settings.from_env())
         assert caught.value.details["key"].startswith(f"providers.{config.name}.")
+
+    run(test)
+
+
+@pytest.mark.usefixtures("points")
+def test_a_provider_that_cannot_be_made_costs_the_others_nothing() -> None:
+    async def test() -> None:
+        configuration = configured(ProviderConfig(name="first"), ProviderConfig(name="broken"))
+        registry = await ModelProviderRegistry.open(configuration, Settings.from_env())
+        lists = await registry.lists()
+        assert [one.name for one in lists.models] == ["first:m"]
+        assert "No module named 'absent'" in str(lists.errors["broken"])
+        for call in (
+            registry.named("broken").initialize(),
+            registry.route_request("broken:m", "generate_response", "x"),
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                await call
+            assert caught.value.details["key"] == "providers.broken.type"
+        await registry.aclose()
 
     run(test)
 

@@ -324,8 +324,9 @@ def test_unknown_models(model: str, default: str | None, kind: type[Exception]) 
 def test_validation_of_models() -> None:
     async def test() -> None:
         gone, fine = Scripted("gone", priority=1), Scripted("fine", ["m"], priority=2)
-        gone.list_error = GONE
         router = await router_of(gone, fine)
+        await router._registry.lists()
+        gone.list_error = GONE
         assert await router.validate_model_provider("fine:m") == ValidationResult(valid=True)
         assert (await router.validate_model_provider("m")).warnings == ("gone did not answer: nobody is there",)
         assert (await router.validate_model_provider("gone:m")).errors == ("nobody is there",)

@@ -71,6 +71,9 @@ def test_lists_of_all(ollama: RunningOllama, gpux_server: Running) -> None:
         names = {one.name for one in await models.aggregate_model_lists()}
         assert {"ollama:echo:latest", f"second:{WRITER}:fp32", f"local:{WRITER}"} <= names
         assert (await models.get_model_details(f"second:{WRITER}")).info.metadata.architecture == "llama"
+        known = registry.known("ollama:seeing")
+        assert known is not None, "without its tag"
+        assert known.capabilities.supports_vision
         assert router.get_supported_providers() == ["ollama", "second", "local"]
         for name in ("echo", f"{RECITER}:fp32", f"local:{RECITER}"):
             assert (await router.validate_model_provider(name)).valid
@@ -80,7 +83,7 @@ def test_lists_of_all(ollama: RunningOllama, gpux_server: Running) -> None:
 
 def test_a_hundred_conversations_at_the_same_time_over_all(ollama: RunningOllama, gpux_server: Running) -> None:
     """With as many that are left and that have no model, each answer is the one of its conversation alone."""
-    greedy = {"temperature": 0, "max_tokens": 8}
+    greedy: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
 
     async def test(registry: ModelProviderRegistry, router: StreamMessageRouter) -> None:
         asked = [

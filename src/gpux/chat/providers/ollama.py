@@ -148,6 +148,10 @@ class OllamaProvider(ModelProvider):
         found = await self._show(await self._ready(), model)
         return {} if found is None else {"capabilities": found.capabilities or [], "parameters": found.parameters}
 
+    def listed_name(self, model: str) -> str:
+        """Ollama adds the tag ``latest`` to a name without one."""
+        return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+
     async def _load(self, model: str) -> None:
         await self._keep(model, {})
 

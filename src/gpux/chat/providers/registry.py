@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+import logging
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass, field, replace
 from time import monotonic as clock
 from typing import Any, Final, TypeVar
 
 from gpux.chat.configuration.types import prefix_of
 from gpux.chat.provider import ModelProvider, ProviderSetup
-from gpux.chat.values import ChatConfiguration, ModelInfo, ProviderConfig
+from gpux.chat.values import ChatConfiguration, ChatRequest, Delta, Finished, ModelInfo, ProviderConfig
 from gpux.errors import (
     ConfigurationError,
     GpuxError,
@@ -25,6 +26,7 @@ from gpux.server.core import Core
 from gpux.system.plugins import registered
 from gpux.system.settings import Settings
 
+log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 GROUP: Final = "gpux.chat_providers"
@@ -62,7 +64,8 @@ class Route:
 
     provider: ModelProvider
     model: str  #: with the prefix
-    skipped: dict[str, GpuxError] = field(default_factory=dict)  #: providers of higher priority that could not be asked
+    #: Providers of higher priority that have answered before, and could not be asked now.
+    skipped: dict[str, GpuxError] = field(default_factory=dict)
 
 
 class ModelProviderRegistry:
@@ -92,8 +95,8 @@ class ModelProviderRegistry:
         Their lists are read in the background, so that the first request finds them.
 
         Raises:
-            ConfigurationError: a type of provider is unknown, its module cannot be imported, or two providers have the
-                same prefix.
+            ConfigurationError: a type of provider is unknown, or two providers have the same prefix. One that cannot
+                be imported or made is in the registry and reports that at each use.
         """
         registry = cls(configuration, settings, core)
         for config in _enabled(configuration):
@@ -177,7 +180,7 @@ class ModelProviderRegistry:
             ModelNotFoundError: it has no prefix, there is no default provider, and no list has the model.
         """
         found = self._by_name(model_name) or next(
-            (entry.provider for entry in self._entries.values() if entry.has(model_name)), None
+            (entry.provider for entry in self._entries.values() if entry.listed(model_name) is not None), None
         )
         if found is None:
             raise self.not_found(model_name)
@@ -282,7 +285,7 @@ class ModelProviderRegistry:
 
     def known(self, model_name: str) -> ModelInfo | None:
         """A model by its name with the prefix, from the lists as last read."""
-        return next((entry.by_name[model_name] for entry in self._entries.values() if entry.has(model_name)), None)
+        return next(filter(None, (entry.listed(model_name) for entry in self._entries.values())), None)
 
     def forget_models(self, name: str) -> None:
         """Read the list of a provider again at its next use, since models were added or removed."""
@@ -300,15 +303,12 @@ class ModelProviderRegistry:
                 hint=f"Known types: {', '.join(sorted(points))}. Set `type` in [providers.{config.name}].",
                 key=f"providers.{config.name}.type",
             )
+        setup = ProviderSetup(config, configuration, self._settings, self._core)
         try:
-            provider = points[kind].load()
-        except ImportError as error:
-            raise ConfigurationError(
-                f"the chat provider {config.name} cannot be imported: {error}",
-                hint=f"Install what {points[kind].value} needs, or switch the provider off.",
-                key=f"providers.{config.name}.type",
-            ) from error
-        made: ModelProvider = provider(ProviderSetup(config, configuration, self._settings, self._core))
+            made: ModelProvider = points[kind].load()(setup)
+        except Exception as error:  # a fault of one provider is not the others'
+            log.exception("the chat provider %s cannot be used", config.name)
+            made = _Unusable(setup, error)
         return made
 
     def _sort(self) -> None:
@@ -322,9 +322,9 @@ class ModelProviderRegistry:
 
     def _by_name(self, model_name: str) -> ModelProvider | None:
         """By the prefix, else the default provider."""
-        for entry in self._entries.values():
-            if model_name.startswith(entry.provider.prefix):
-                return entry.provider
+        providers = [one for one in self.get_all_providers() if model_name.startswith(one.prefix)]
+        if providers:
+            return max(providers, key=lambda one: len(one.prefix))
         for config in self.configuration.providers.values():
             if not config.enabled and model_name.startswith(_prefix(config)):
                 raise self._no_provider(f"the chat provider {config.name} is switched off", config.name)
@@ -344,7 +344,9 @@ class ModelProviderRegistry:
                 try:
                     if await check:
                         provider = entry.provider
-                        return Route(provider, f"{provider.prefix}{model_name}", skipped)
+                        gone = {one.provider.name for one in entries if one.read is not None}
+                        said = {name: error for name, error in skipped.items() if name in gone}
+                        return Route(provider, f"{provider.prefix}{model_name}", said)
                 except GpuxError as error:
                     skipped[entry.provider.name] = error
         finally:
@@ -377,6 +379,37 @@ class ModelProviderRegistry:
         task.add_done_callback(self._retiring.discard)
 
 
+class _Unusable(ModelProvider):
+    """In place of a provider that cannot be made, whose fault each use reports."""
+
+    default_prefix = ""
+
+    def __init__(self, setup: ProviderSetup, error: Exception) -> None:
+        super().__init__(setup)
+        self._error = error
+
+    @property
+    def prefix(self) -> str:
+        return _prefix(self.setup.config)
+
+    async def _start(self) -> None:
+        config = self.setup.config
+        if isinstance(self._error, GpuxError):
+            raise type(self._error)(self._error.message, hint=self._error.hint, **self._error.details)
+        raise ConfigurationError(
+            f"the chat provider {config.name} cannot be used: {type(self._error).__name__}: {self._error}",
+            hint=f"Install the package of {config.type or config.name} again, or set `enabled = false`.",
+            key=f"providers.{config.name}.type",
+        )
+
+    async def _models(self) -> list[ModelInfo]:
+        raise AssertionError("it never starts")
+
+    async def _stream(self, request: ChatRequest) -> AsyncGenerator[Delta | Finished]:
+        raise AssertionError("it never starts")
+        yield  # a generator
+
+
 class _Entry:
     """A provider with its list of models."""
 
@@ -387,9 +420,12 @@ class _Entry:
         self.read: float | None = None  #: when the list was read
         self.outdated = False
         self._reading: asyncio.Task[GpuxError | None] | None = None
+        self._began = 0.0  #: when it began to be read
 
-    def has(self, model_name: str) -> bool:
-        return model_name in self.by_name or f"{self.provider.prefix}{model_name}" in self.by_name
+    def listed(self, model_name: str) -> ModelInfo | None:
+        """A model of the list as last read, by its name with or without the prefix."""
+        bare, prefix = self.provider.bare(model_name), self.provider.prefix
+        return self.by_name.get(f"{prefix}{bare}") or self.by_name.get(f"{prefix}{self.provider.listed_name(bare)}")
 
     async def find(self, model_name: str) -> bool:
         """Whether the provider has a model; asked where a fresh list does not have it.
@@ -397,8 +433,10 @@ class _Entry:
         Raises:
             GpuxError: the provider did not answer.
         """
-        if self._age() < FRESH and self.has(model_name):
+        if self._age() < FRESH and self.listed(model_name) is not None:
             return True
+        if self._is_late():
+            raise _late(self.provider)
         return await _in_time(self.provider, self.provider.check_model_exists(model_name))
 
     async def update(self, *, refresh: bool = False) -> GpuxError | None:
@@ -409,7 +447,8 @@ class _Entry:
         reading = self.begin()
         if age < STALE and not refresh:
             return None
-        await asyncio.wait({reading}, timeout=PATIENCE)
+        # One caller at most waits for a list that hangs; the others learn at once that it does.
+        await asyncio.wait({reading}, timeout=max(self._began + PATIENCE - clock(), 0))
         if not reading.done():
             return _late(self.provider)
         return _closed(self.provider) if reading.cancelled() else reading.result()
@@ -417,9 +456,13 @@ class _Entry:
     def begin(self) -> asyncio.Task[GpuxError | None]:
         """Read the list, unless that is being done."""
         if self._reading is None:
+            self._began = clock()
             self._reading = asyncio.create_task(self._read())
             self._reading.add_done_callback(self._done)
         return self._reading
+
+    def _is_late(self) -> bool:
+        return self._reading is not None and clock() >= self._began + PATIENCE
 
     def _age(self) -> float:
         return float("inf") if self.read is None or self.outdated else clock() - self.read
@@ -428,7 +471,7 @@ class _Entry:
         self.outdated = False
         try:
             models = await self.provider.model_infos()
-        except Exception as error:  # noqa: BLE001 - a fault of one provider is not the others'
+        except Exception as error:  # a fault of one provider is not the others'
             self.outdated = True
             return typed(self.provider, error)
         self.models = sorted(models, key=lambda one: one.name)
