@@ -51,7 +51,7 @@ class ServerSettings:
     max_files: int = 64  #: pictures and sounds of a request
     max_pixels: int = 64 << 20  #: of one picture
     max_frames: int = 1000  #: of one animated picture
-    max_seconds: float = 3600.0  #: of one sound
+    max_seconds: float = 3600.0  #: of one sound, and of those that are in memory at once
     allow_media_urls: bool = False  #: fetch pictures and sounds from http(s) addresses in requests
     media_timeout: float = 20.0  #: for one such picture or sound to arrive
     request_timeout: float | None = None  #: of one answer; None: no limit

@@ -45,6 +45,10 @@ def test_texts_are_embedded_with_the_length_1(server: Running) -> None:
     assert len(raw[0]) == 4
 
 
+def test_the_longest_text_is_known_before_the_model_is_loaded(ranking: Running) -> None:
+    assert ranking.get(f"/info?model={EMBEDDER}").json()["max_input_length"] == 64
+
+
 def test_the_address_alone_stands_for_the_path_of_the_task(server: Running, ranking: Running) -> None:
     assert server.post("/", {"inputs": TEXTS}).json() == server.post("/embed", {"inputs": TEXTS}).json()
     vectors = InferenceClient(model=server.url, provider="hf-inference", token="none").feature_extraction(TEXTS)

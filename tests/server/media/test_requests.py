@@ -371,6 +371,9 @@ def test_the_limits_of_the_server_hold_on_every_path(senses_home: Path) -> None:
         form = server.request("POST", f"/models/{SOUNDS}", files={"inputs": tone(2.0)})
         assert "40000 bytes" in text_of(form, "huggingface", 413)
         assert "takes 2" in text_of(fetch(server, [coded(small)] * 3), "huggingface", 413)
+        pair = fetch(server, [coded(tone(0.4)), coded(tone(0.5))], SOUNDS)
+        assert len(pair.json()) == 2
+        assert "at once" in text_of(fetch(server, [coded(tone(0.6)), coded(tone(0.6))], SOUNDS), "huggingface")
         samples = {"array": [0.0] * 16_100, "sampling_rate": 16_000}
         assert "1 seconds" in text_of(fetch(server, samples, SOUNDS), "huggingface")
         files, fields = {"file": tone(1.1)}, {"model": SPELLED}

@@ -18,6 +18,7 @@ from gpux.pipelines.options import Option
 from gpux.processors.audio.extractor import open_feature_extractor
 from gpux.processors.audio.load import SoundInput, fetch_sound, load_sound
 from gpux.processors.audio.prepared import PreparedSound, Samples
+from gpux.processors.limits import media_limits
 from gpux.runtime.session import Session
 
 #: One or more sounds.
@@ -84,9 +85,14 @@ class AudioPipeline(Pipeline):
 
     def preprocess(self, inputs: Sounds, options: Any) -> Sequence[Any]:
         """The arrays of each sound."""
-        return [
-            self.prepare(load_sound(sound, self.sampling_rate, i), i) for i, sound in enumerate(self.sounds(inputs))
-        ]
+        found, total = [], 0
+        for index, sound in enumerate(self.sounds(inputs)):
+            samples = load_sound(sound, self.sampling_rate, index)
+            total += len(samples)
+            if index:
+                _check_together(total / self.sampling_rate, index)
+            found.append(self.prepare(samples, index))
+        return found
 
     def sounds(self, inputs: Sounds) -> list[SoundInput]:
         """A list of sounds, from one sound or several; what is at addresses is fetched if that was asked for.
@@ -121,6 +127,21 @@ class AudioPipeline(Pipeline):
     def forward(self, batch: Sequence[PreparedSound], session: Session) -> Sequence[dict[str, NDArray[Any]]]:
         """The graph's outputs for each sound, by name and without the batch axis."""
         return run_sounds([item.inputs for item in batch], session, self.outputs)
+
+
+def _check_together(seconds: float, index: int) -> None:
+    """Refuse sounds that together are beyond the limit of the process for one, as they are in memory at once.
+
+    Raises:
+        InputError: they are; ``index`` is the place of the sound that is too much.
+    """
+    most = media_limits().seconds
+    if most is not None and seconds > most:
+        raise InputError(
+            f"the sounds up to sound {index} are longer than {most:g} seconds, the most that are read here at once",
+            hint="Send several requests.",
+            index=index,
+        )
 
 
 def run_sounds(

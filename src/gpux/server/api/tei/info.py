@@ -33,7 +33,7 @@ async def info(call: Call) -> Response:
             "model_dtype": model.manifest.precision,
             "model_type": kind,
             "max_concurrent_requests": settings.max_queue,
-            "max_input_length": outputs.get("max_length"),
+            "max_input_length": outputs.get("max_length") or model.manifest.call_spec.max_length,
             "max_client_batch_size": settings.max_inputs,
             "auto_truncate": True,
             "version": __version__,
