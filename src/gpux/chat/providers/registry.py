@@ -471,7 +471,7 @@ class _Entry:
         self.outdated = False
         try:
             models = await self.provider.model_infos()
-        except Exception as error:  # a fault of one provider is not the others'
+        except Exception as error:  # noqa: BLE001 - a fault of one provider is not the others'
             self.outdated = True
             return typed(self.provider, error)
         self.models = sorted(models, key=lambda one: one.name)
