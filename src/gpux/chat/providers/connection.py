@@ -211,14 +211,16 @@ class Connection:
         return bytes(found)
 
     async def _lines(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
-        rest = b""
+        rest = bytearray()
         try:
             # Bytes, since ``aiter_lines`` also splits at characters that JSON may contain, such as U+2028.
             async for chunk in response.aiter_bytes():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if stripped := line.strip():
+                first, *others = chunk.split(b"\n")
+                rest += first
+                for other in others:
+                    if stripped := bytes(rest).strip():
                         yield stripped
+                    rest = bytearray(other)
                 if len(rest) > LONGEST_LINE:
                     raise ProviderError(
                         f"{self._name} sent a line of more than {LONGEST_LINE >> 20} MiB",
@@ -227,7 +229,7 @@ class Connection:
                     )
         except (httpx2.RequestError, httpx2.StreamError) as error:
             raise self.broken(error) from error
-        if stripped := rest.strip():
+        if stripped := bytes(rest).strip():
             yield stripped
 
     def _check(self, response: httpx2.Response, data: bytes, refusal: Refusal | None) -> None:
