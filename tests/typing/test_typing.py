@@ -64,7 +64,11 @@ def blocks(page: Path) -> list[str]:
     """
     others = ("gpux.system.worker_protocol", "gpux.convert.worker", "from openai import")
     found = BLOCK.findall(page.read_text(encoding="utf-8"))
-    return [block for client, block in found if not client and not any(other in block for other in others)]
+    chosen = [block for client, block in found if not client and not any(other in block for other in others)]
+    # A block that begins with `# name.py` is a module of the page, which all blocks share here.
+    modules = re.findall(r"^# (\w+)\.py$", "\n".join(chosen), re.MULTILINE)
+    own = re.compile(rf"^from ({'|'.join(modules)}) import .*\n", re.MULTILINE) if modules else None
+    return [own.sub("", block) if own else block for block in chosen]
 
 
 @pytest.fixture
