@@ -41,6 +41,7 @@ WRITTEN = {
     "http://127.0.0.1:5000": "GPUX_URL",
     "127.0.0.1:5000": "GPUX_HOST",
     "org/chat-model": "GPUX_CHAT_OF_PAGES",
+    "org/tool-model": "GPUX_RECITER",
     "org/embedder": "GPUX_EMBEDDER",
     "org/whisper": "GPUX_SPEECH",
     "talk.flac": "GPUX_SOUND",
