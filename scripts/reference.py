@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from gpux.runtime.generation.options import option_infos, option_names
 from gpux.server.app import APIS
 from gpux.server.metrics import Metrics
 from gpux.server.openapi import document
+from gpux.server.parts import parts
 from gpux.server.stats import Stats
 from scripts.reference_ollama import ollama_api
 from scripts.reference_openai import openai_api
@@ -91,7 +93,14 @@ def generation_options() -> str:
 
 
 def openapi() -> str:
-    """The OpenAPI document of the server, without the version of gpux."""
+    """The OpenAPI document of the server, without the version of gpux.
+
+    Raises:
+        SystemExit: the installed package lacks a part of the server, whose paths would be left out.
+    """
+    project = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if missing := set(project["entry-points"]["gpux.server_parts"]) - {part.name for part in parts()}:
+        raise SystemExit(f"The installed gpux lacks {', '.join(sorted(missing))}. Run: pip install -e .")
     found = document(APIS)
     found["info"]["version"] = "unreleased"
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
