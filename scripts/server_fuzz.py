@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx2
 from openapi_spec_validator import validate
+from tests.ollama.running import running_ollama
 from tests.server import running
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -27,6 +28,8 @@ REQUESTS = 5000
 LEFT_OUT = ("/gpux/v1/shutdown", "/gpux/v1/events", "/gpux/v1/jobs/{id}/events", "/gpux/v1/pull", "/gpux/v1/search")
 #: Status 501, whatever is sent, which the check for server errors does not allow.
 NOT_OFFERED = ("/api/create", "/api/copy", "/api/push", "/api/blobs/{digest}")
+#: They change who answers, and are tried after all others.
+CHANGES = ("/api/providers/{name}/config", "/api/models/{model}/config")
 #: Fields and parameters for the name of a model.
 NAMES = ("model", "model_id", "id", "name")
 MODELS = [running.WRITER, running.TURNS, running.EMBEDDER, running.CLASSIFIER, running.MASKS, "no/such"]
@@ -42,7 +45,8 @@ def main() -> int:
         home = Path(name)
         running.fill(home)
         # Pulls that the requests start must not reach the Hub.
-        with running.serving(home, environment={"HF_HUB_OFFLINE": "1"}) as server:
+        with running_ollama() as ollama, running.serving(home, environment={"HF_HUB_OFFLINE": "1"}) as server:
+            (home / "chat.toml").write_text(f'[providers.ollama]\nbase_url = "{ollama.url}"\n', encoding="utf-8")
             document = server.get("/openapi.json").json()
             validate(document)
             operations = sum(len(path) for path in document["paths"].values())
@@ -52,8 +56,12 @@ def main() -> int:
             }
             for path in ("/gpux/v1/models/{name}", "/api/delete"):  # the models are needed to the end
                 document["paths"].get(path, {}).pop("delete", None)
-            schema.write_text(json.dumps(_with_models(document)), encoding="utf-8")
-            status, count = _schemathesis(server.url, schema, -(-arguments.requests // operations), arguments.seed)
+            changes = {path: {"put": document["paths"][path].pop("put")} for path in CHANGES}
+            status, count = 0, 0
+            for paths in (document["paths"], changes):
+                schema.write_text(json.dumps(_with_models({**document, "paths": paths})), encoding="utf-8")
+                failed, sent = _schemathesis(server.url, schema, -(-arguments.requests // operations), arguments.seed)
+                status, count = status or failed, count + sent
             print(f"{count} requests to {operations} operations")
             problems = [] if not status else ["schemathesis found answers that differ from the document"]
             if count < arguments.requests:

@@ -80,7 +80,7 @@ class ModelChange(Change, frozen=True, kw_only=True):
     fallback_models: tuple[str, ...] | UnsetType = UNSET
 
 
-class Fault(Value, frozen=True, kw_only=True):
+class Fault(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One invalid value of the configuration."""
 
     message: str
@@ -90,7 +90,7 @@ class Fault(Value, frozen=True, kw_only=True):
     hint: str | None = None
 
 
-class Refused(Value, frozen=True, kw_only=True):
+class Refused(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A configuration that is not put in force."""
 
     error: str
