@@ -237,8 +237,8 @@ class ProviderConformance(ABC):
             assert not any("\ufffd" in text for text in texts), "a piece ends within a character"
 
     async def check_odd_messages_have_answers_or_typed_errors(self, provider: ModelProvider) -> None:
-        """Empty ones, control characters, and one of a megabyte."""
-        for message in ("", " ", "\x00\x1b[31m\r\n\t", "{{ user }} <|im_end|> [INST]", "word " * 200_000):
+        """Empty ones, control characters, and a long one."""
+        for message in ("", " ", "\x00\x1b[31m\r\n\t", "{{ user }} <|im_end|> [INST]", "word " * 40_000):
             await _list(provider, self.model, message, self._options(), may_fail=True)
         assert await self._answer(provider)
 

@@ -370,7 +370,7 @@ def test_a_server_that_dies_in_an_answer() -> None:
 
 def test_the_router_waits_for_a_server_that_restarts() -> None:
     async def test(provider: OllamaProvider) -> None:
-        configuration = ChatConfiguration(retry_attempts=6, retry_delay_ms=100)
+        configuration = ChatConfiguration(retry_attempts=10, retry_delay_ms=100)
         router = StreamMessageRouter(await registry_of(provider), Fixed(configuration))
         await asyncio.to_thread(server.kill)
         answer = asyncio.create_task(router.route_stream_request("ollama:echo", "back again"))

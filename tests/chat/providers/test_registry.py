@@ -212,16 +212,17 @@ def test_a_provider_that_never_answered_is_passed_over_in_silence() -> None:
     run(test)
 
 
-def test_a_list_that_hangs_is_waited_for_once(clock: Clock) -> None:
+def test_a_list_that_hangs_is_waited_for_once(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         hanging, fine = Scripted("hanging"), Scripted("fine", ["x"])
         hanging.gate = asyncio.Event()
         registry = await registry_of(hanging, fine)
         assert list((await registry.lists()).errors) == ["hanging"]
-        clock.now += registry_module.PATIENCE
-        for _ in range(3):  # without a wait: the clock of the registry stands still
-            assert list((await asyncio.wait_for(registry.lists(), 0.5)).errors) == ["hanging"]
-            assert (await asyncio.wait_for(registry.route("x"), 0.5)).provider is fine
+        monkeypatch.setattr(registry_module, "PATIENCE", 1000)
+        clock.now += 1000
+        for _ in range(3):
+            assert list((await registry.lists()).errors) == ["hanging"]
+            assert (await registry.route("x")).provider is fine
         hanging.gate.set()
         await asyncio.sleep(0.01)
         assert not (await registry.lists()).errors
