@@ -25,7 +25,10 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 #: Requests in the whole session at least.
 REQUESTS = 5000
 #: They would end the server, never end themselves, or need the Hub.
-LEFT_OUT = ("/gpux/v1/shutdown", "/gpux/v1/events", "/gpux/v1/jobs/{id}/events", "/gpux/v1/pull", "/gpux/v1/search")
+LEFT_OUT = (
+    *("/gpux/v1/shutdown", "/gpux/v1/events", "/gpux/v1/jobs/{id}/events"),
+    *("/gpux/v1/pull", "/gpux/v1/search", "/api/pull"),
+)
 #: Status 501, whatever is sent, which the check for server errors does not allow.
 NOT_OFFERED = ("/api/create", "/api/copy", "/api/push", "/api/blobs/{digest}")
 #: They change who answers, and are tried after all others.
