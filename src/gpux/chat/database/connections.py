@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gpux.chat.database.address import Address
-from gpux.chat.database.failures import WAIT, database_errors, locked
+from gpux.chat.database.failures import WAIT, database_errors, is_locked, locked
 from gpux.errors import DatabaseError, UnsupportedOperationError
 from gpux.system.disk import disk_errors
 
@@ -27,7 +28,7 @@ class Connections:
     """The connections to one database, of one event loop.
 
     Readers see the last committed state and wait for nobody. SQLite allows one writer: writers of this process wait for
-    each other here, in their order, and for those of other processes up to ``wait`` seconds.
+    each other here, in their order, and for those of other processes up to ``wait`` seconds, twice that at most.
     """
 
     def __init__(self, address: Address, wait: float = WAIT) -> None:
@@ -37,6 +38,7 @@ class Connections:
         self._writing = self._engine.execution_options(**{_WRITES: True})
         self._writer = asyncio.Lock()
         self._file = _file(address)
+        self._locked = float("-inf")  # when a writer last gave up to wait for another process
         self._running: set[asyncio.Task[Any]] = set()
 
     @property
@@ -69,23 +71,25 @@ class Connections:
         return await asyncio.shield(task)
 
     async def _write(self, work: Work[T]) -> T:
-        with database_errors(self.address, self._wait):
-            if not self.is_sqlite:
-                return await self._transaction(work)
-            try:  # limited, since each writer before this one may wait for as long
-                async with asyncio.timeout(self._wait):
-                    await self._writer.acquire()
-            except TimeoutError as exc:
-                raise locked(self.address, self._wait) from exc
+        if not self.is_sqlite:
+            return await self._transaction(work)
+        asked = time.monotonic()
+        async with self._writer:
+            # Of the writers that wait here for one that finds the file locked, none waits for the lock on its own too.
+            if self._locked > asked and time.monotonic() - asked >= self._wait:
+                raise locked(self.address, self._wait)
+            self.check_file()
             try:
-                self.check_file()
                 return await self._transaction(work)
-            finally:
-                self._writer.release()
+            except DatabaseError as exc:
+                if is_locked(exc):
+                    self._locked = time.monotonic()
+                raise
 
     async def _transaction(self, work: Work[T]) -> T:
-        async with self._writing.begin() as connection:
-            return await connection.run_sync(work)
+        with database_errors(self.address, self._wait):
+            async with self._writing.begin() as connection:
+                return await connection.run_sync(work)
 
     def check_file(self) -> None:
         """Refuse to write to a file that was removed: what is written there is lost when it is closed.
@@ -167,9 +171,7 @@ def missing(extra: str, exc: ImportError) -> UnsupportedOperationError:
 
 
 def _sqlite_engine(address: Address, wait: float) -> AsyncEngine:
-    made = create_async_engine(
-        address.url, pool_size=4, max_overflow=4, pool_timeout=wait, connect_args={"timeout": wait}
-    )
+    made = create_async_engine(address.url, pool_size=4, max_overflow=4, connect_args={"timeout": wait})
     event.listen(made.sync_engine, "connect", _prepare_sqlite)
     event.listen(made.sync_engine, "begin", _begin_sqlite)
     return made
@@ -181,7 +183,7 @@ def _postgresql_engine(address: Address, wait: float) -> AsyncEngine:
         address.url,
         pool_size=5,
         max_overflow=5,
-        pool_timeout=wait,
+        pool_timeout=2 * wait,
         pool_pre_ping=True,  # the server may have been restarted
         connect_args={"timeout": 10, "command_timeout": 60, "server_settings": limits},
     )

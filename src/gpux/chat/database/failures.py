@@ -58,7 +58,12 @@ def database_errors(address: Address, wait: float = WAIT) -> Iterator[None]:
 
 def locked(address: Address, wait: float) -> DatabaseError:
     """The error of a transaction that could not begin in time."""
-    return _error(_LOCKED.format(wait), "Try again when other programs have finished.", address)
+    return _error(_LOCKED.format(wait), "Try again when other programs have finished.", address, reason="locked")
+
+
+def is_locked(error: DatabaseError) -> bool:
+    """Whether the error is that of :func:`locked`."""
+    return error.details.get("reason") == "locked"
 
 
 def _typed(exc: Exception, address: Address, wait: float) -> GpuxError | None:
