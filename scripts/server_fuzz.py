@@ -33,7 +33,8 @@ LEFT_OUT = (
 NOT_OFFERED = ("/api/create", "/api/copy", "/api/push", "/api/blobs/{digest}")
 #: They change who answers, and are tried after all others.
 CHANGES = ("/api/providers/{name}/config", "/api/models/{model}/config")
-#: Methods that schemathesis tries although the document lacks them; DELETE would remove the models, and PUT is tried last.
+#: Methods that schemathesis tries although the document lacks them; DELETE would remove the models, and PUT is tried
+#: last.
 METHODS = ("patch", "trace")
 #: Fields and parameters for the name of a model.
 NAMES = ("model", "model_id", "id", "name")

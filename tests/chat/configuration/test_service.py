@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -473,6 +474,17 @@ def test_changes_by_the_service_itself_are_followed_too(made: Made, file: Path) 
             assert (await changes.get()).providers["ollama"].timeout_ms == 30_000
 
     run(use())
+
+
+def test_without_the_extra_nothing_is_followed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = made()
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+
+    async def follow(before: ChatConfiguration, now: ChatConfiguration) -> None:
+        raise AssertionError
+
+    with pytest.raises(ModuleNotFoundError):
+        run(service.follow(follow))
 
 
 def test_an_error_of_the_follower_does_not_end_following(made: Made, file: Path) -> None:

@@ -196,7 +196,11 @@ class ModelConfigurationService:
 
         Args:
             on_change: called after each change, also by another method of this service. What it raises is logged.
+
+        Raises:
+            ModuleNotFoundError: the extra ``chat`` is not installed.
         """
+        watching.require()
         follower = _Follower()
         self._followers.add(follower)
         known = self.current

@@ -32,6 +32,15 @@ class Watched:
     changed: Callable[[], Awaitable[None]]  #: reads it again
 
 
+def require() -> None:
+    """Import the library that watches, so that it is known before anything runs.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    import watchfiles  # noqa: F401 - optional: the extra `chat`
+
+
 async def watch(watched: Watched) -> None:
     """Have a file read again after each change, until this is cancelled."""
     while True:
