@@ -226,7 +226,7 @@ def test_processes_exchange_no_pickles() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v1/chat/completions", "/v1/realtime", "/gpux/v1/events"])
 def test_websockets_are_refused(keyed_server: Local, path: str) -> None:
-    """CVE-2026-35523, CVE-2026-35526, CVE-2026-47707: they passed the check of keys, or had no limits."""
+    """CVE-2026-35523, CVE-2026-35526: they passed the check of keys, or had no limits."""
     lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: Upgrade", "Upgrade: websocket"]
     lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
     answer = keyed_server.raw("\r\n".join(lines).encode(), end=True)
