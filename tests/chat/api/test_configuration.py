@@ -75,13 +75,45 @@ def test_changes_are_written_in_force_at_once_and_rolled_back(home: Path, ollama
 
 
 def test_a_provider_is_added_and_answers(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, both(ollama)) as server:
+    keys = home / "keys.json"
+    key = create_key(keys, "all", scopes=("infer", "manage"))[0]
+    with chatting(home, both(ollama), "--api-key-file", str(keys)) as server:
         body = {"type": "ollama", "prefix": "second:", "baseUrl": ollama.url}
-        status, _ = put(server, "/api/providers/second/config", body)
+        status, _ = put(server, "/api/providers/second/config", body, key)
         assert status == 200
-        answered = talk(server, {"model": "second:echo:latest", "message": "a b"})
+        message = {"model": "second:echo:latest", "message": "a b"}
+        answered = talk(server, message, json=message, headers={"authorization": f"Bearer {key}"})
         assert (answered.text, answered.session["provider"]) == ("a b", "second")
-        assert put(server, "/api/providers/third/config", {**body, "prefix": "second:"})[0] == 400
+        assert put(server, "/api/providers/third/config", {**body, "prefix": "second:"}, key)[0] == 400
+        before = (home / "chat.toml").read_text()
+        for given, expected in (
+            ({"baseUrl": "ftp://x"}, "not an http or https URL"),
+            ({"apiKeyEnv": "sk-secret"}, "not the name of a variable"),
+        ):
+            status, found = put(server, OLLAMA, given, key)
+            assert (status, expected in str(found["error"]), "sk-secret" in str(found)) == (400, True, False)
+        assert (home / "chat.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"baseUrl": "http://127.0.0.1:9"},
+        {"baseUrl": None},
+        {"apiKeyEnv": "HF_TOKEN"},
+        {"apiKeyKeyring": "service/name"},
+        {"timeoutMs": 1000, "apiKeyEnv": "HF_TOKEN"},
+    ],
+)
+def test_without_a_key_no_address_and_no_secret_is_changed(server: Running, body: dict[str, object]) -> None:
+    """CVE-2026-7147: anyone could let the server connect to an address, here with a secret of its environment."""
+    before = (server.home / "chat.toml").read_text()
+    for path, given in ((OLLAMA, body), ("/api/providers/evil/config", {"type": "openai", "prefix": "evil:", **body})):
+        if path == OLLAMA or any(body.values()):
+            status, found = put(server, path, given)
+            assert (status, found["code"]) == (403, "forbidden")
+    assert put(server, OLLAMA, {"baseUrl": server.get(OLLAMA).json()["baseUrl"]})[0] == 200
+    assert (server.home / "chat.toml").read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -91,8 +123,6 @@ def test_a_provider_is_added_and_answers(home: Path, ollama: RunningOllama) -> N
         (OLLAMA, {"timeout": 1}, "unknown field `timeout`"),
         (OLLAMA, {"name": "other"}, "the configuration is of other"),
         (OLLAMA, {"timeoutMs": 0}, "must be between 1 and"),
-        (OLLAMA, {"baseUrl": "ftp://x"}, "not an http or https URL"),
-        (OLLAMA, {"apiKeyEnv": "sk-secret"}, "not the name of a variable"),
         (OLLAMA, [], "Expected `object`"),
         ("/api/providers/Bad%20Name/config", {"type": "ollama", "prefix": "b:"}, "not a name of a provider"),
         ("/api/models/ollama:echo/config", {"device": "cpu"}, "the server behind ollama decides that"),
@@ -113,7 +143,6 @@ def test_what_is_invalid_is_refused_and_not_written(
     assert status == 400, found
     assert expected in str(found["error"])
     assert found["errorCode"] == "HF_CONFIGURATION_ERROR"
-    assert "sk-secret" not in str(found)
     assert (server.home / "chat.toml").read_text() == before
 
 

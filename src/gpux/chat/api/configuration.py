@@ -17,7 +17,7 @@ from gpux.chat.codes import ErrorCode, error_body, error_code
 from gpux.chat.database.values import UsageStats
 from gpux.chat.service import ChatService, chat_of
 from gpux.chat.values import ChatOptions, ModelConfig, ProviderConfig, Value
-from gpux.errors import ConfigurationError, ProviderNotFoundError, UsageError
+from gpux.errors import ConfigurationError, ForbiddenError, ProviderNotFoundError, UsageError
 from gpux.server.api.endpoint import Api, Call, Endpoint
 from gpux.server.http import json_response, read_json
 from gpux.server.security.redaction import clean, shown
@@ -130,8 +130,17 @@ async def get_provider(call: Call) -> Response:
     return json_response(chat.configuration.get_provider_config(call.path["name"]))
 
 
+#: Where the server connects to, and which secret it sends there.
+_ADDRESS_AND_SECRET = ("base_url", "api_key_env", "api_key_keyring")
+
+
 async def put_provider(call: Call) -> Response:
-    """Change fields of a chat provider's configuration, or add a provider."""
+    """Change fields of a chat provider's configuration, or add a provider.
+
+    Raises:
+        ForbiddenError: a request without a key changes an address or a secret: any program of the machine could let the
+            server send a secret to itself.
+    """
     chat = await chat_of(call.core)
     name = call.path["name"]
     try:
@@ -139,6 +148,14 @@ async def put_provider(call: Call) -> Response:
     except ProviderNotFoundError:
         present = ProviderConfig(name=name)
     wanted = msgspec.structs.replace(present, **call.body.values())
+    if call.core.settings.api_keys is None:
+        for field in _ADDRESS_AND_SECRET:
+            if getattr(wanted, field) != getattr(present, field):
+                raise ForbiddenError(
+                    f"{field} of a provider is changed in the configuration file, or with a key",
+                    hint="Write it into the file that `gpux config path` names, or start the server with keys.",
+                    param=field,
+                )
     return await _changed(chat, lambda: chat.configuration.update_provider_config(name, wanted), wanted)
 
 
