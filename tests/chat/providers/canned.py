@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Canned:
         self.answers.setdefault(request, []).append(list(parts))
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Canned]:
+    async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Canned]:
         """Listen while the block runs."""
         connections: set[asyncio.Task[None]] = set()
 
@@ -54,8 +55,8 @@ class Canned:
                 connections.discard(task)
                 writer.close()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 24)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 24, ssl=tls)
+        self.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import keyring
@@ -27,6 +29,7 @@ from gpux.errors import (
     StorageError,
 )
 from tests.chat.providers.canned import DONE, Canned, chunk, chunked, event, head, response
+from tests.huggingface.test_network import certificate  # noqa: F401 - a fixture
 from tests.ollama.models import UNICODE
 
 CHAT = "POST /v1/chat/completions"
@@ -384,6 +387,27 @@ def test_a_wrong_address_is_an_error_of_the_configuration(url: str) -> None:
 def test_a_wrong_address_costs_the_health_of_its_provider_alone() -> None:
     error = using(Canned(), lambda one: one.health_error(), base_url="nonsense")
     assert isinstance(error, ConfigurationError)
+
+
+def test_certificates_that_the_environment_trusts(
+    certificate: tuple[Path, Path],  # noqa: F811 - a fixture
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    canned = Canned()
+    canned.answer("GET /v1/models", response({"data": [{"id": "safe"}]}))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    async def listed() -> list[str]:
+        async with canned.running(context):
+            provider = OpenAICompatibleProvider(setup("far", base_url=f"{canned.url}/v1"))
+            async with aclosing(provider):
+                return await provider.list_models()
+
+    with pytest.raises(ProviderUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+        asyncio.run(listed())
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    assert asyncio.run(listed()) == ["openai:safe"]
 
 
 def test_the_proxy_of_the_environment_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
