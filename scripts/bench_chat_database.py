@@ -169,7 +169,7 @@ def streams(bench: Bench) -> Iterator[str]:
     text = " ".join(f"word{place}" for place in range(WORDS))
     stored, plain = [], []
     with running_ollama() as ollama, _chat_server(bench, ollama.url) as (url, process):
-        asyncio.run(_talk(url, process, text, keep=False, clients=2))  # starts the chats of the server
+        asyncio.run(_talk(url, process, text, keep=False))  # starts the chats of the server, and opens its connections
         for _ in range(bench.rounds):
             plain.append(asyncio.run(_talk(url, process, text, keep=False)))
             stored.append(asyncio.run(_talk(url, process, text, keep=True)))
@@ -202,9 +202,9 @@ def _chat_server(bench: Bench, ollama: str) -> Iterator[tuple[str, psutil.Proces
         yield server.url, psutil.Process(server.process.pid)
 
 
-async def _talk(url: str, server: psutil.Process, text: str, *, keep: bool, clients: int = CLIENTS) -> Talked:
+async def _talk(url: str, server: psutil.Process, text: str, *, keep: bool) -> Talked:
     """The answers to equal messages at once."""
-    connections = [await Connection.open(url) for _ in range(clients)]
+    connections = [await Connection.open(url) for _ in range(CLIENTS)]
     body: dict[str, object] = {"model": MODEL, "message": text} | ({} if keep else {"conversationHistory": []})
     before = sum(server.cpu_times()[:2])
     found = await asyncio.gather(*(_one(connection, body, text) for connection in connections))
