@@ -105,13 +105,14 @@ def test_a_provider_is_added_and_answers(home: Path, ollama: RunningOllama) -> N
         {"timeoutMs": 1000, "apiKeyEnv": "HF_TOKEN"},
     ],
 )
-def test_without_a_key_no_address_and_no_secret_is_changed(server: Running, body: dict[str, object]) -> None:
+def test_without_a_key_no_address_secret_or_folder_is_changed(server: Running, body: dict[str, object]) -> None:
     """CVE-2026-7147: anyone could let the server connect to an address, here with a secret of its environment."""
     before = (server.home / "chat.toml").read_text()
     for path, given in ((OLLAMA, body), ("/api/providers/evil/config", {"type": "openai", "prefix": "evil:", **body})):
         if path == OLLAMA or any(body.values()):
             status, found = put(server, path, given)
             assert (status, found["code"]) == (403, "forbidden")
+    assert put(server, MODEL, {"cacheDirectory": "/tmp/elsewhere"})[0] == 403
     assert put(server, OLLAMA, {"baseUrl": server.get(OLLAMA).json()["baseUrl"]})[0] == 200
     assert (server.home / "chat.toml").read_text() == before
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -21,6 +21,8 @@ from gpux.errors import ConfigurationError, ForbiddenError, ProviderNotFoundErro
 from gpux.server.api.endpoint import Api, Call, Endpoint
 from gpux.server.http import json_response, read_json
 from gpux.server.security.redaction import clean, shown
+
+T = TypeVar("T", ProviderConfig, ModelConfig)
 
 
 class Change(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,16 +132,15 @@ async def get_provider(call: Call) -> Response:
     return json_response(chat.configuration.get_provider_config(call.path["name"]))
 
 
-#: Where the server connects to, and which secret it sends there.
-_ADDRESS_AND_SECRET = ("base_url", "api_key_env", "api_key_keyring")
+#: Where the server connects to, which secret it sends there, and which folder it writes to.
+_WITH_A_KEY = ("base_url", "api_key_env", "api_key_keyring", "cache_directory")
 
 
 async def put_provider(call: Call) -> Response:
     """Change fields of a chat provider's configuration, or add a provider.
 
     Raises:
-        ForbiddenError: a request without a key changes an address or a secret: any program of the machine could let the
-            server send a secret to itself.
+        ForbiddenError: see :func:`_check_key`.
     """
     chat = await chat_of(call.core)
     name = call.path["name"]
@@ -148,14 +149,7 @@ async def put_provider(call: Call) -> Response:
     except ProviderNotFoundError:
         present = ProviderConfig(name=name)
     wanted = msgspec.structs.replace(present, **call.body.values())
-    if call.core.settings.api_keys is None:
-        for field in _ADDRESS_AND_SECRET:
-            if getattr(wanted, field) != getattr(present, field):
-                raise ForbiddenError(
-                    f"{field} of a provider is changed in the configuration file, or with a key",
-                    hint="Write it into the file that `gpux config path` names, or start the server with keys.",
-                    param=field,
-                )
+    _check_key(call, present, wanted)
     return await _changed(chat, lambda: chat.configuration.update_provider_config(name, wanted), wanted)
 
 
@@ -166,15 +160,38 @@ async def get_model(call: Call) -> Response:
 
 
 async def put_model(call: Call) -> Response:
-    """Change fields of a model's configuration."""
+    """Change fields of a model's configuration.
+
+    Raises:
+        ForbiddenError: see :func:`_check_key`.
+    """
     chat = await chat_of(call.core)
     present = chat.configuration.get_model_config(call.path["model"])
     values = call.body.values()
     if "options" in values:
         values["options"] = ChatOptions(**values["options"].values())
     wanted = msgspec.structs.replace(present, **values)
+    _check_key(call, present, wanted)
     name = present.model_name
     return await _changed(chat, lambda: chat.configuration.update_model_config(name, wanted), wanted)
+
+
+def _check_key(call: Call, present: T, wanted: T) -> None:
+    """Let requests with a key alone change what leads out of the server.
+
+    Raises:
+        ForbiddenError: the server has no keys: any program of the machine could let it send a secret to itself, or
+            write into a folder of its choice.
+    """
+    if call.core.settings.api_keys is not None:
+        return
+    for field in _WITH_A_KEY:
+        if getattr(wanted, field, None) != getattr(present, field, None):
+            raise ForbiddenError(
+                f"{field} is changed in the configuration file, or with a key",
+                hint="Write it into the file that `gpux config path` names, or start the server with keys.",
+                param=field,
+            )
 
 
 async def _changed(
