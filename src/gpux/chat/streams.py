@@ -280,7 +280,7 @@ class Session:
         self._early: list[str] = []  # text that came before the row of the answer
         self._reason: FinishReason | None = None
         self._terminated = self._left = False
-        self._begun_at = time.monotonic()
+        self._begun_at = self._ended_at = time.monotonic()
         self._first_token: float | None = None  # seconds
         self._known = asyncio.Event()  # the first piece has arrived, or the answer has ended without one
 
@@ -359,8 +359,8 @@ class Session:
                     await self._put(Token(piece.text))
 
     async def _run(self) -> None:
-        await self._begin_row()
         await asyncio.wait({self._generating})
+        self._ended_at = time.monotonic()
         try:
             self._generating.result()
         except asyncio.CancelledError:
@@ -379,6 +379,7 @@ class Session:
         else:
             assert self._reason is not None
             await self._put(Ended(None if self._answer is None else self._answer.metadata, self._reason))
+        await self._count()
 
     async def _put(self, event: Event) -> None:
         if not self._left:
@@ -408,63 +409,39 @@ class Session:
             self._chat.database.answers.append(self.answer_id, text)
 
     async def _store_question(self) -> None:
+        """Store the message, and an empty answer that is flagged as partial; its text follows."""
         if not self._stores:
             return
-        conversations = self._chat.database.conversations
-        if self._conversation is None:
-            self._conversation = await conversations.create(
-                tab_name=_title(self.asked.message),
-                llm_model=self.route.model,
-                model_provider=self.route.provider.name,
-                owner=self.asked.owner,
-            )
-            self.conversation_id = self._conversation.id
-        stored = await conversations.add_message(
-            self._conversation.id,
+        answers = self._chat.database.answers
+        stored = await answers.ask(
+            self.conversation_id,
             self.asked.message,
             images=self.asked.images,
             llm_model=self.route.model,
             model_provider=self.route.provider.name,
+            tab_name=_title(self.asked.message),
+            owner=self.asked.owner,
         )
-        self.message_id = stored.id
-
-    async def _begin_row(self) -> None:
-        """Store an answer, empty and flagged as partial, before its first text comes, which is then stored with it."""
-        if self._conversation is None:
-            return
-        answers = self._chat.database.answers
-        try:
-            self.answer_id = await answers.begin(
-                self._conversation.id, llm_model=self.model, model_provider=self.provider
-            )
-        except GpuxError as error:
-            self.fail(error)
-            self.error = self.error or error
-            return
-        answers.append(self.answer_id, "".join(self._early))
+        self.conversation_id, self.message_id = stored.conversation_id, stored.question_id
+        self.answer_id = stored.answer_id
+        answers.append(stored.answer_id, "".join(self._early))
 
     async def _store_end(self) -> None:
-        """Store how it ended, and count it; an error of that becomes the answer's, unless it has one."""
+        """Store how it ended; an error of that becomes the answer's, unless it has one."""
         try:
-            if self._conversation is not None:
-                await self._finish_row(self._conversation)
+            if self.answer_id is not None:
+                await self._finish_row(self.answer_id)
         except ConversationNotFoundError:
             log.info("a conversation was deleted while its answer was in progress")
         except GpuxError as error:
             log.warning("an answer could not be stored: %s", error)
             self.error = self.error or error
-        try:
-            await self._count()
-        except GpuxError as error:
-            log.warning("an answer was not counted: %s", error)
 
-    async def _finish_row(self, conversation: Conversation) -> None:
-        if self.answer_id is None:
-            return
+    async def _finish_row(self, answer_id: int) -> None:
         metadata = None if self._answer is None else self._answer.metadata
         reason: EndReason = "error" if self.error is not None or self._reason is None else self._reason
         await self._chat.database.answers.finish(
-            self.answer_id,
+            answer_id,
             finish_reason=reason,
             error=None if self.error is None else self.error.code,
             prompt_tokens=None if metadata is None else metadata.prompt_tokens,
@@ -472,23 +449,28 @@ class Session:
             llm_model=self.model,
             model_provider=self.provider,
         )
-        if self._answer is not None and conversation.llm_model != self.route.model:
+        conversation = self._conversation
+        if self._answer is not None and conversation is not None and conversation.llm_model != self.route.model:
             # Later messages are answered by the model that has answered this one.
             await self._chat.database.conversations.update(
                 conversation.id, llm_model=self.route.model, model_provider=self.route.provider.name
             )
 
     async def _count(self) -> None:
+        """Count the answer in the statistics."""
         metadata = None if self._answer is None else self._answer.metadata
-        await self._chat.database.usage.record(
-            self.provider,
-            self.model,
-            failed=self.error is not None,
-            prompt_tokens=None if metadata is None else metadata.prompt_tokens,
-            completion_tokens=None if metadata is None else metadata.token_count,
-            total_ms=round((time.monotonic() - self._begun_at) * 1000),
-            first_token_ms=None if self._first_token is None else round(self._first_token * 1000),
-        )
+        try:
+            await self._chat.database.usage.record(
+                self.provider,
+                self.model,
+                failed=self.error is not None,
+                prompt_tokens=None if metadata is None else metadata.prompt_tokens,
+                completion_tokens=None if metadata is None else metadata.token_count,
+                total_ms=round((self._ended_at - self._begun_at) * 1000),
+                first_token_ms=None if self._first_token is None else round(self._first_token * 1000),
+            )
+        except GpuxError as error:
+            log.warning("an answer was not counted: %s", error)
 
 
 def _title(message: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +12,17 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from gpux.chat.database.connections import Connections
-from gpux.chat.database.conversations import append_message, storable, with_images
+from gpux.chat.database.conversations import (
+    append_message,
+    checked_text,
+    conversation_row,
+    insert_conversation,
+    storable,
+    with_images,
+)
 from gpux.chat.database.tables import messages
 from gpux.chat.database.values import EndReason, StoredMessage
+from gpux.chat.values import Image
 from gpux.errors import ConversationNotFoundError, GpuxError
 
 log = logging.getLogger(__name__)
@@ -33,6 +42,15 @@ class _Open:
     def text(self) -> str:
         self.pieces[:] = ["".join(self.pieces)]
         return self.pieces[0]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A stored message and its answer that has begun."""
+
+    conversation_id: str
+    question_id: int
+    answer_id: int
 
 
 class Answers:
@@ -61,19 +79,60 @@ class Answers:
             ConversationNotFoundError: there is no such conversation.
             DatabaseError: the database cannot be written.
         """
-        values = {
-            "conversation_id": conversation_id,
-            "text": "",
-            "sender": "llm",
-            "llm_model": llm_model,
-            "model_provider": model_provider,
-            "partial": True,
-        }
+        values = _empty(conversation_id, llm_model, model_provider)
         message = await self._connections.write(lambda connection: append_message(connection, values))
-        self._open[message.id] = _Open()
+        return self._begun(message.id)
+
+    async def ask(
+        self,
+        conversation_id: str | None,
+        text: str,
+        *,
+        images: Sequence[Image] = (),
+        llm_model: str | None = None,
+        model_provider: str | None = None,
+        tab_name: str = "",
+        owner: str | None = None,
+    ) -> Exchange:
+        """Store a message of the user and begin its answer, in one transaction.
+
+        Args:
+            conversation_id: that both are added to; None: a new one.
+            text: of the message.
+            images: of the message.
+            llm_model: that answers; of a new conversation, the model of later messages too.
+            model_provider: of ``llm_model``.
+            tab_name: title of a new conversation.
+            owner: of a new conversation, as of :meth:`Conversations.create`.
+
+        Raises:
+            InputError: the text has characters that no database stores.
+            ConversationNotFoundError: there is no such conversation.
+            DatabaseError: the database cannot be written.
+        """
+        new = None
+        if conversation_id is None:
+            new = conversation_row(None, tab_name, llm_model, model_provider, None, owner)
+        id = conversation_id if new is None else str(new["id"])
+        assert id is not None
+        question = {**_empty(id, llm_model, model_provider), "sender": "user", "partial": False}
+        question |= {"text": checked_text(text), "has_images": bool(images)}
+
+        def work(connection: Connection) -> tuple[int, int]:
+            if new is not None:
+                insert_conversation(connection, new)
+            asked = append_message(connection, question, images, touched=new is not None)
+            answer = append_message(connection, _empty(id, llm_model, model_provider), touched=True)
+            return asked.id, answer.id
+
+        asked, answer = await self._connections.write(work)
+        return Exchange(id, asked, self._begun(answer))
+
+    def _begun(self, id: int) -> int:
+        self._open[id] = _Open()
         if self._ticking is None or self._ticking.done():
             self._ticking = asyncio.create_task(self._tick())
-        return message.id
+        return id
 
     def append(self, id: int, text: str) -> None:
         """Add a piece to an answer in progress; it is written within ``flush_ms``.
@@ -144,6 +203,8 @@ class Answers:
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens,
         }
+        if llm_model is not None:
+            ending |= {"llm_model": llm_model, "model_provider": model_provider}
         try:
             return await self._end(id, answer, ending)
         except BaseException:
@@ -199,6 +260,18 @@ class Answers:
             await self._ticking
         await self._write_all()
         self._open.clear()
+
+
+def _empty(conversation_id: str, llm_model: str | None, model_provider: str | None) -> dict[str, Any]:
+    """The columns of an answer without text."""
+    return {
+        "conversation_id": conversation_id,
+        "text": "",
+        "sender": "llm",
+        "llm_model": llm_model,
+        "model_provider": model_provider,
+        "partial": True,
+    }
 
 
 def _execute(connection: Connection, rows: list[dict[str, Any]]) -> None:

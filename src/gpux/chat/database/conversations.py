@@ -65,27 +65,11 @@ class Conversations:
             UsageError: an argument is invalid, or there is a conversation with this id.
             DatabaseError: the database cannot be written.
         """
-        now = datetime.now(UTC)
-        row = {
-            "id": secrets.token_hex(12) if id is None else _checked_id(id),
-            "tab_name": _checked_title(tab_name),
-            "llm_model": _storable("llm_model", llm_model),
-            "model_provider": _storable("model_provider", model_provider),
-            "system": _storable("system", system),
-            "owner": owner,
-            "is_private": password is not None,
-            "password_hash": None if password is None else await self._hashed(password),
-            "created_at": now,
-            "updated_at": now,
-        }
-
-        def work(connection: Connection) -> None:
-            inserted = insert_into(connection, conversations).values(row).on_conflict_do_nothing()
-            if not connection.execute(inserted).rowcount:
-                raise UsageError(f"there is a conversation {row['id']!r}", hint="Choose another id.", param="id")
-
-        await self._connections.write(work)
-        return Conversation(**{name: value for name, value in row.items() if name != "password_hash"})  # type: ignore[arg-type]
+        row = conversation_row(id, tab_name, llm_model, model_provider, system, owner)
+        if password is not None:
+            row |= {"is_private": True, "password_hash": await self._hashed(password)}
+        await self._connections.write(lambda connection: insert_conversation(connection, row))
+        return Conversation(**{name: value for name, value in row.items() if name != "password_hash"})
 
     async def get(self, id: str, password: str | None = None, *, owner: str | None = None) -> Conversation:
         """A conversation that the caller may use.
@@ -282,13 +266,61 @@ def touch(connection: Connection, id: str, values: dict[str, Any] | None = None)
         raise _not_found(id)
 
 
-def append_message(connection: Connection, values: dict[str, Any], pictures: Sequence[Image] = ()) -> StoredMessage:
+def conversation_row(
+    id: str | None,
+    tab_name: str,
+    llm_model: str | None,
+    model_provider: str | None,
+    system: str | None,
+    owner: str | None,
+) -> dict[str, Any]:
+    """The columns of a new conversation without a password.
+
+    Raises:
+        UsageError: a value is invalid.
+    """
+    now = datetime.now(UTC)
+    return {
+        "id": secrets.token_hex(12) if id is None else _checked_id(id),
+        "tab_name": _checked_title(tab_name),
+        "llm_model": _storable("llm_model", llm_model),
+        "model_provider": _storable("model_provider", model_provider),
+        "system": _storable("system", system),
+        "owner": owner,
+        "is_private": False,
+        "password_hash": None,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def insert_conversation(connection: Connection, row: dict[str, Any]) -> None:
+    """Insert a conversation.
+
+    Raises:
+        UsageError: there is one with this id.
+    """
+    inserted = insert_into(connection, conversations).values(row).on_conflict_do_nothing()
+    if not connection.execute(inserted).rowcount:
+        raise UsageError(f"there is a conversation {row['id']!r}", hint="Choose another id.", param="id")
+
+
+def append_message(
+    connection: Connection, values: dict[str, Any], pictures: Sequence[Image] = (), *, touched: bool = False
+) -> StoredMessage:
     """Insert a message at the end of its conversation.
+
+    Args:
+        connection: with a transaction.
+        values: columns of the message.
+        pictures: of the message.
+        touched: the transaction has changed the conversation before.
 
     Raises:
         ConversationNotFoundError: there is no such conversation.
     """
-    touch(connection, values["conversation_id"])  # locks it, so that its messages have the order of their ids
+    if not touched:
+        touch(connection, values["conversation_id"])  # locks it, so that its messages have the order of their ids
     now = datetime.now(UTC)
     row = connection.execute(insert(messages).values(**values, created_at=now).returning(messages)).one()
     if pictures:
