@@ -306,6 +306,13 @@ def test_a_grammar_names_a_tool_that_exists() -> None:
         call_format(FAMILIES["hermes"], TOOLS, lambda name: None, function="other")
 
 
+@pytest.mark.parametrize("family", ["hermes", "qwen-coder"])
+def test_arguments_are_an_object(family: str) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "array", "items": {}}}}
+    with pytest.raises(UsageError, match="the parameters of f are of the type 'array'"):
+        call_format(FAMILIES[family], [tool], lambda name: None)
+
+
 def test_arguments_have_no_other_properties_unless_the_schema_says_so() -> None:
     inner = {"type": "object", "properties": {"properties": {"type": "string"}}}
     schema = {"properties": {"a": inner, "b": {"items": inner}, "c": {"properties": {}, "additionalProperties": True}}}

@@ -141,8 +141,18 @@ class _Writer:
         return _quoted(text) if found is None else f"<[{found}]>"
 
     def add(self, number: int, name: str, schema: Mapping[str, Any] | None) -> None:
-        """A tool that may be called; without a schema, it has any arguments."""
+        """A tool that may be called; without a schema, it has any arguments.
+
+        Raises:
+            UsageError: the schema is not one of an object.
+        """
         rule = f"args_{number}"
+        if schema is not None and schema.get("type", "object") != "object":
+            raise UsageError(
+                f"the parameters of {name} are of the type {schema['type']!r}, and arguments are an object",
+                hint="Describe them as an object with properties.",
+                param="tools",
+            )
         self._tools.append((name, rule))
         if self._style.xml is not None:
             self.rules.append(f"{rule}: {self._elements(rule, self._style.xml, schema)}")
@@ -283,7 +293,8 @@ class _Writer:
             value = self._text(f"{rule}_any", style, {})
             key = f"{_quoted(style.before_key)} /[\\w.\\-]{{1,64}}/ {_quoted(style.after_key)}"
             return f"({key} {value}){{0,64}}"
-        required = schema.get("required") or ()
+        needed = schema.get("required")
+        required = needed if isinstance(needed, list) else ()
         found = []
         for place, (name, inner) in enumerate(properties.items()):
             one = _quoted(style.before_key + name + style.after_key)
@@ -301,7 +312,7 @@ class _Writer:
     def _text(self, rule: str, style: XmlStyle, schema: Mapping[str, Any]) -> str:
         """A value that is a text, with what follows. Of its schema, the values and the length are enforced."""
         values = [schema["const"]] if "const" in schema else schema.get("enum")
-        if values:
+        if isinstance(values, list) and values:
             return f"{_either([_quoted(value) for value in values])} {_quoted(style.after_value)}"
         least, most = schema.get("minLength") or 0, schema.get("maxLength")
         size = "*" if not least and most is None else f"{{{least},{'' if most is None else most}}}"
