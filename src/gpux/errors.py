@@ -55,7 +55,7 @@
     │   ├── MediaTypeError         a body of a type or an encoding that the path does not take
     │   ├── TooLargeError          a body or one of its parts
     │   ├── SlowClientError        a body did not arrive in time
-    │   ├── TooManyAttemptsError   an address sent too many wrong keys
+    │   ├── TooManyAttemptsError   too many wrong keys of an address, or passwords of a conversation
     │   ├── BusyError              the model's queue, or the memory of its KV caches, is full
     │   ├── OverloadedError        the machine cannot take the model now
     │   ├── DoesNotFitError        the machine can never take the model
@@ -585,7 +585,7 @@ class SlowClientError(ServerError):
 
 
 class TooManyAttemptsError(ServerError):
-    """An address sent too many wrong keys; ``details`` has ``retry_after`` in seconds."""
+    """Too many wrong keys of an address, or passwords of a conversation; ``details`` has ``retry_after`` in seconds."""
 
     code = "too_many_attempts"
     http_status = 429

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gpux.chat.database.database import Database
+from gpux.chat.database.passwords import ATTEMPTS
 from gpux.chat.values import Image
-from gpux.errors import ConversationAccessError, ConversationNotFoundError, InputError, UsageError
+from gpux.errors import ConversationAccessError, ConversationNotFoundError, InputError, TooManyAttemptsError, UsageError
 from tests.chat.database.conftest import Using
 
 PNG = Image(data=b"\x89PNG\r\n\x1a\n" + bytes(range(256)), media_type="image/png")
@@ -76,6 +79,25 @@ def test_a_private_conversation_needs_its_password(using: Using) -> None:
         listed = str((await database.conversations.list())[0].to_dict())
         assert "password" not in listed
         assert "Hidden." not in listed
+
+    using(test)
+
+
+def test_passwords_cannot_be_found_by_trying(using: Using, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(database: Database) -> None:
+        get = database.conversations.get
+        for id in ("a", "b"):
+            await database.conversations.create(id=id, password="right")
+        wrong = await asyncio.gather(*(get("a", f"wrong {number}") for number in range(30)), return_exceptions=True)
+        kinds = [type(error) for error in wrong]
+        assert kinds.count(ConversationAccessError) in (ATTEMPTS, ATTEMPTS + 1), "two are tried at the same time"
+        assert kinds.count(ConversationAccessError) + kinds.count(TooManyAttemptsError) == 30
+        with pytest.raises(TooManyAttemptsError) as caught:
+            await get("a", "right")
+        assert 1 <= caught.value.details["retry_after"] <= 60
+        await get("b", "right")
+        monkeypatch.setattr("gpux.chat.database.passwords.MINUTE", 0.0)  # a minute later
+        await get("a", "right")
 
     using(test)
 

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from gpux.chat.database.connections import Connections, insert_into
-from gpux.chat.database.passwords import hash_password, is_password
+from gpux.chat.database.passwords import Attempts, hash_password, is_password
 from gpux.chat.database.tables import conversations, images, messages
 from gpux.chat.database.values import Conversation, Sender, StoredImage, StoredMessage
 from gpux.chat.values import Image
@@ -38,6 +38,7 @@ class Conversations:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._hashing = asyncio.Semaphore(_HASHES)
+        self._attempts = Attempts()
 
     async def create(
         self,
@@ -82,6 +83,7 @@ class Conversations:
         Raises:
             ConversationNotFoundError: the id is unknown.
             ConversationAccessError: it is private and the password is missing or wrong, or another key's.
+            TooManyAttemptsError: 20 passwords were wrong within a minute.
         """
 
         def work(connection: Connection) -> tuple[Conversation, str | None] | None:
@@ -97,7 +99,7 @@ class Conversations:
             raise ConversationAccessError(
                 f"the conversation {id!r} belongs to another key", hint="Use the key that created it."
             )
-        if hashed is not None and not await self._opens(password, hashed):
+        if hashed is not None and not await self._opens(id, password, hashed):
             raise ConversationAccessError(
                 f"the conversation {id!r} is private, and the password is {'wrong' if password else 'missing'}",
                 hint="Send the password of the conversation.",
@@ -108,11 +110,15 @@ class Conversations:
         async with self._hashing:
             return await asyncio.to_thread(hash_password, password)
 
-    async def _opens(self, password: str | None, hashed: str) -> bool:
+    async def _opens(self, id: str, password: str | None, hashed: str) -> bool:
         if not password:
             return False
         async with self._hashing:
-            return await asyncio.to_thread(is_password, password, hashed)
+            self._attempts.check(id)  # here, since many may wait for their turn
+            right = await asyncio.to_thread(is_password, password, hashed)
+            if not right:
+                self._attempts.note(id)
+            return right
 
     async def list(self, *, owner: str | None = None, limit: int | None = None, offset: int = 0) -> list[Conversation]:
         """The conversations, the last changed first; private ones too, with their title and without system message.
