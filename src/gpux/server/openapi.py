@@ -24,6 +24,8 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
+#: Sections of a docstring that are about the code.
+_SECTIONS = re.compile(r"\n+(?:Args|Returns|Raises):\n")
 _ABOUT = (
     "Models of the Hugging Face Hub behind HTTP. A key is needed once the server has keys; the roles of an operation "
     "are the scope that the key needs: read, infer or manage. Every response has the header x-request-id."
@@ -69,7 +71,7 @@ def _operation(api: Api, endpoint: Endpoint, body: Any, answer: Any) -> dict[str
         "responses": {"2XX": done, "default": {"description": "An error", "content": {api.error_type: failed}}},
     }
     if (about := inspect.getdoc(endpoint.handler)) is not None:
-        operation["description"] = about
+        operation["description"] = _SECTIONS.split(about)[0]
     if parameters := _parameters(endpoint):
         operation["parameters"] = parameters
     if body is not None:
