@@ -236,6 +236,7 @@ def bench_server(session: nox.Session) -> None:
     if not given:
         session.run("python", "-m", "scripts.bench_chat_database", *page, env=env)
         session.run("python", "-m", "scripts.bench_chat_providers", *page, env=env)
+        session.run("python", "-m", "scripts.bench_chat_streams", *page, env=env)
 
 
 @nox.session

@@ -77,6 +77,18 @@ class Connection:
         found.seconds = time.perf_counter() - began
         return found
 
+    async def parts(self, path: str, body: bytes) -> AsyncIterator[bytes]:
+        """The parts of a streamed response, as they come.
+
+        Raises:
+            RuntimeError: the status is not 200.
+        """
+        status, headers = await self._send(path, body)
+        if status != 200:
+            raise RuntimeError(f"{status}: {(await self._body(headers))[:500]!r}")
+        async for part in self._parts():
+            yield part
+
     async def _send(self, path: str, body: bytes, kind: str = "application/json") -> tuple[int, dict[bytes, bytes]]:
         head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: {kind}\r\n"
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body)
