@@ -7,7 +7,9 @@ import hashlib
 import json
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from gpux.server.security.keys import create_key
 from tests.chat.service.talking import Event, Talk, chatting, stored, talk, talking
 from tests.ollama.models import UNICODE
 from tests.ollama.running import RunningOllama, running_ollama
@@ -190,6 +193,35 @@ def test_images_of_a_form_and_of_json_reach_a_model_that_reads_them(both: tuple[
     id = found.session["conversationId"]
     again = talk(both[0], {"message": "and now", "conversationId": id})
     assert again.text == f"{digest} and now", "the images of earlier messages are sent again"
+
+
+def test_an_image_is_served_to_those_who_may_read_its_conversation(home: Path, ollama: RunningOllama) -> None:
+    keys = home / "keys.json"
+    mine, other = ({"authorization": f"Bearer {create_key(keys, name)[0]}"} for name in ("mine", "other"))
+    with chatting(home, configuration(ollama.url), "--api-key-file", str(keys)) as server:
+        made = '{id: "p", tabName: "p", llmModel: "ollama:seeing", password: "s"}'
+        query = f"mutation {{ createConversation(input: {made}) {{ message }} }}"
+        assert "errors" not in server.post("/graphql", {"query": query}, headers=mine).json()
+        images = [base64.b64encode(PICTURE).decode()]
+        for given in ({"model": "ollama:seeing"}, {"conversationId": "p", "password": "s"}):
+            body = {"message": "look", "images": images, **given}
+            assert talk(server, body, json=body, headers=mine).end
+        with closing(sqlite3.connect(home / "conversations.db")) as database:
+            public, private = (id for (id,) in database.execute("SELECT id FROM images ORDER BY message_id"))
+        found = server.get(f"/api/images/{public}", headers=mine)
+        assert (found.content, found.headers["content-type"]) == (PICTURE, "image/png")
+        assert found.headers["x-content-type-options"] == "nosniff"
+        assert server.get(f"/api/images/{private}", headers={**mine, "x-conversation-password": "s"}).content == PICTURE
+        for path, headers, status in (
+            (public, {}, 401),
+            (public, other, 403),
+            (private, mine, 403),
+            (private, {**mine, "x-conversation-password": "wrong"}, 403),
+            ("none", mine, 404),
+            ("..%2f..%2fetc", mine, 404),
+        ):
+            refused = server.get(f"/api/images/{path}", headers=headers)
+            assert (refused.status_code, bool(refused.json()["error"])) == (status, True)
 
 
 @pytest.mark.parametrize("model", ["ollama:echo", f"hf:{WRITER}"])

@@ -45,7 +45,7 @@ _SECURITY = (
 _REQUEST_HEADERS = ("authorization", "content-type", "x-api-key")  #: and ``x-stainless-*``, of OpenAI's clients
 _MOST_REQUEST_HEADERS = 50
 _METHODS = b"GET, POST, PUT, DELETE"
-_EXPOSED = b"retry-after, retry-after-ms, x-request-id, x-should-retry"
+_EXPOSED = b"retry-after, retry-after-ms, x-gpux-fallback, x-gpux-model, x-gpux-provider, x-request-id, x-should-retry"
 _PREFLIGHT_SECONDS = b"600"
 
 
