@@ -55,6 +55,22 @@ def test_a_client_that_leaves_ends_the_generation(home: Path) -> None:
         assert talk(server, {"model": MODEL, "message": "hi", "options": SHORT}).end
 
 
+def test_a_stream_is_terminated_by_its_session(home: Path) -> None:
+    terminate = "mutation ($id: String) { terminateStream(sessionId: $id) { success message error } }"
+    with chatting(home) as server:
+        with talking(server, LONG) as events:
+            session = next(events).data
+            read = tokens(events, 20)
+            body = {"query": terminate, "variables": {"id": session["sessionId"]}}
+            assert server.post("/graphql", body).json()["data"]["terminateStream"]["success"]
+            *rest, last = events
+        assert (last.name, last.data["finishReason"]) == ("end", "terminated")
+        assert answers(home) == [(read + "".join(one.data["token"] for one in rest), True, None)]
+        assert not server.post("/graphql", body).json()["data"]["terminateStream"]["success"]
+        more = {"message": "more", "conversationId": session["conversationId"], "options": SHORT}
+        assert talk(server, more).end["finishReason"] == "length"
+
+
 def test_a_killed_server_keeps_the_message_and_the_partial_answer_and_goes_on(home: Path) -> None:
     with chatting(home) as server, talking(server, LONG) as events:
         session = next(events)

@@ -173,7 +173,7 @@ async def _events(session: Session) -> AsyncGenerator[bytes]:
                     yield _event("metadata", metadata)
                 case Ended(metadata, reason):
                     known = {} if metadata is None else msgspec.to_builtins(metadata)
-                    yield _event("end", {"finishReason": reason, "messageId": session.answer_id, **known})
+                    yield _event("end", {**known, "finishReason": reason, "messageId": session.answer_id})
                 case Failed(error):
                     yield _error_event(error)
 
