@@ -119,7 +119,7 @@ Jinja's notation; Ollama's are Go templates. `details.format` is `onnx`, and `qu
 | ollama (Python) | 0.6.3 | 13 |
 | ollama (JavaScript) | 0.6.4 | 9 |
 | langchain-ollama | 1.1.0 | 8 |
-| llama-index-llms-ollama, llama-index-embeddings-ollama | 0.11.0 | 5 |
+| llama-index-llms-ollama, llama-index-embeddings-ollama | 0.11.0 | 6 |
 | litellm, by `ollama_chat/`, `ollama/`, `openai/` and `anthropic/` | 1.110.2 | 6 |
 | llm with llm-ollama | 0.19.1 | 4 |
 | ollama-haystack | 7.0.2 | 4 |

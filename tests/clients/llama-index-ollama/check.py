@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
-from checks import CHAT, EMBEDDER, URL, check, main
+from checks import CHAT, EMBEDDER, RECITER, URL, check, main
 from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.ollama import OllamaEmbedding
 from llama_index.llms.ollama import Ollama
 
@@ -41,6 +42,24 @@ def streams_the_answer() -> None:
 def completes_a_prompt() -> None:
     assert len(model().complete("abc").text) == 9
     assert list(model().stream_complete("abc"))[-1].text == model().complete("abc").text
+
+
+def get_weather(location: str) -> str:
+    """The weather of a city."""
+    return "dry" if location == "San Francisco" else "wet"
+
+
+@check
+def calls_a_tool_and_reads_its_result() -> None:
+    tools = [FunctionTool.from_defaults(fn=get_weather)]
+    llm = Ollama(model=RECITER, base_url=URL, request_timeout=60)
+    answer = llm.chat_with_tools(tools, user_msg="Rain?")
+    [call] = llm.get_tool_calls_from_response(answer)
+    assert (call.tool_name, call.tool_kwargs) == ("get_weather", {"location": "San Francisco"})
+    more = {"tool_call_id": call.tool_id}
+    result = ChatMessage(role="tool", content=get_weather(**call.tool_kwargs), additional_kwargs=more)
+    history = [ChatMessage(role="user", content="Rain?"), answer.message]
+    assert llm.chat_with_tools(tools, user_msg=result, chat_history=history).message.content == "It is dry."
 
 
 @check
