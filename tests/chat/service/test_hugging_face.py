@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.server.workers.messages import Part, Piece
+from gpux.store import Store
 from gpux.system.settings import Settings
-from tests.pipelines.writer import LIMIT, expected
+from tests.pipelines.writer import LIMIT, expected, writer
 from tests.server.running import CLASSIFIER, TURNS, WRITER
 
 Test = Callable[[HuggingFaceProvider], Coroutine[Any, Any, None]]
@@ -202,6 +204,31 @@ def test_the_configured_precision_is_used_where_the_name_has_none(filled_store: 
         assert (await provider.get_model_config(WRITER)).precision is None
 
     run(filled_store, test, models=configured(precision="int8"))
+
+
+def test_a_name_is_that_of_a_folder_of_the_configured_one(tmp_path: Path) -> None:
+    """Also where the store has a model of another folder with this name."""
+    home, mine = tmp_path / "home", tmp_path / "mine"
+    store = Store(Settings.from_env({"GPUX_HOME": str(home)}).store)
+    for folder in (mine / "one", tmp_path / "other" / "one"):
+        folder.mkdir(parents=True)
+        with store.staging() as staging:
+            manifest = writer(staging.path).manifest
+            made = staging.commit(replace(manifest, scheme="local", id=str(folder)))
+        store.record_ref("local", str(folder), str(folder), None, made.commit)
+
+    async def test(provider: HuggingFaceProvider) -> None:
+        assert (await whole(provider, request("hi", model="one")))[0] == expected("<user>hi<assistant>", 6)
+        assert not await provider.check_model_exists("two")
+        assert not await provider.check_model_exists("..")
+
+    run(home, test, models_path=str(mine))
+
+    async def unclear(provider: HuggingFaceProvider) -> None:
+        with pytest.raises(ModelNotFoundError, match="2 stored models are in folders that are named 'one'"):
+            await whole(provider, request("hi", model="one"))
+
+    run(home, unclear)
 
 
 def test_a_device_that_this_machine_lacks_is_an_error(filled_store: Path) -> None:
