@@ -59,7 +59,9 @@ def _operation(api: Api, endpoint: Endpoint, body: Any, answer: Any) -> dict[str
     content: dict[str, Any] = {} if answer is None else {"application/json": {"schema": answer}}
     if endpoint.body is not None and "stream" in getattr(endpoint.body, "__struct_fields__", ()):
         content = {"application/json": {"schema": answer or {}}, endpoint.stream: {}}
-    failed = {"schema": {"$ref": f"#/components/schemas/{_error_name(api)}"}}
+    failed: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{_error_name(api)}"}}
+    if api.error_type != "application/json":  # a schema would be one of each event, or of the whole text
+        failed = {}
     done: dict[str, Any] = {"description": endpoint.summary or "Done"}
     if content:
         done["content"] = content
