@@ -222,7 +222,9 @@ def test_the_file_may_be_an_option_and_is_checked_at_the_start(home: Path, ollam
 
 def test_usage(server: Running) -> None:
     talk(server, {"model": "ollama:echo:latest", "message": "one two three"})
-    found = server.get("/api/usage", params={"provider": "ollama", "model": "ollama:echo:latest"}).json()
+    asked = {"provider": "ollama", "model": "ollama:echo:latest"}
+    wait_until(lambda: server.get("/api/usage", params=asked).json()["count"])  # it is counted after its end
+    found = server.get("/api/usage", params=asked).json()
     assert found["count"] == len(found["usage"]) == 1
     assert found["usage"][0]["requests"] >= 1
     assert server.get("/api/usage", params={"until": "2020-01-01"}).json() == {"usage": [], "count": 0}
