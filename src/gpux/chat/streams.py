@@ -279,7 +279,7 @@ class Session:
         self._stores = conversation is not None or asked.history is None
         self._early: list[str] = []  # text that came before the row of the answer
         self._reason: FinishReason | None = None
-        self._terminated = self._left = False
+        self._left = False
         self._begun_at = self._ended_at = time.monotonic()
         self._first_token: float | None = None  # seconds
         self._known = asyncio.Event()  # the first piece has arrived, or the answer has ended without one
@@ -333,7 +333,6 @@ class Session:
 
     def terminate(self) -> None:
         """End the answer; not an error."""
-        self._terminated = True
         self._generating.cancel()
 
     def fail(self, error: GpuxError) -> None:
@@ -345,7 +344,7 @@ class Session:
     # The answer
 
     async def _generate(self) -> None:
-        self._answer = answer = await self._chat.router.open_answer(self._request, lambda: self._terminated)
+        self._answer = answer = await self._chat.router.open_answer(self._request)
         self.fallback = answer.fallback
         self._known.set()
         if answer.fallback is not None:
