@@ -21,10 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from tests.ollama.running import running_ollama
@@ -155,13 +157,26 @@ async def _answered(database: Database | None) -> Cost:
 
 
 @dataclass
+class Answer:
+    """One answer."""
+
+    seconds: float
+    lost: int  #: tokens that did not arrive, arrived twice or in another order, and an end that is missing
+    conversation: str  #: its id
+    error: str | None  #: code of the error that ended it
+
+
+@dataclass
 class Talked:
     """All answers of one round."""
 
-    lengths: list[float]  #: seconds of each answer
+    answers: list[Answer]
     cpu: float  #: processor seconds of the server
-    lost: int  #: tokens that did not arrive, arrived twice or in another order, and ends that are missing
-    sessions: list[str]  #: ids of the conversations
+
+    @property
+    def length(self) -> float:
+        """Median of the lengths of the answers that did not end with an error."""
+        return statistics.median(one.seconds for one in self.answers if one.error is None)
 
 
 def streams(bench: Bench) -> Iterator[str]:
@@ -173,22 +188,28 @@ def streams(bench: Bench) -> Iterator[str]:
         for _ in range(bench.rounds):
             plain.append(asyncio.run(_talk(url, process, text, keep=False)))
             stored.append(asyncio.run(_talk(url, process, text, keep=True)))
-    lost = sum(one.lost for one in (*plain, *stored))
+    answers = [answer for talked in (*plain, *stored) for answer in talked.answers]
     pairs = list(zip(stored, plain, strict=True))
-    ratios = [statistics.median(one.lengths) / statistics.median(other.lengths) for one, other in pairs]
-    cpu = [(one.cpu - other.cpu) / sum(one.lengths) for one, other in pairs]
-    missing = asyncio.run(_not_stored(bench, [id for one in stored for id in one.sessions], text))
-    ratio = statistics.median(ratios)
+    ratios = [one.length / other.length for one, other in pairs]
+    cpu = [(one.cpu - other.cpu) / sum(answer.seconds for answer in one.answers) for one, other in pairs]
+    kept = [answer for talked in stored for answer in talked.answers if answer.error is None]
+    missing = asyncio.run(_not_stored(bench, [answer.conversation for answer in kept], text))
+    ratio, share = statistics.median(ratios), statistics.median(cpu)
     yield (
         f"| {CLIENTS} answers at once, stored against not stored, median of their lengths | {ratio:.3f} "
         f"({min(ratios):.3f} to {max(ratios):.3f}) | ≤ 1.05 {'met' if ratio <= 1.05 else 'missed'} |"
     )
-    share = statistics.median(cpu)
     yield f"| {CLIENTS} answers at once, processor time of storing each | {share:.3%} of its length | {_most(share)} |"
-    count = 2 * bench.rounds * CLIENTS
-    yield f"| events lost, of {count} answers of {WORDS} tokens | {lost} | 0 {'met' if not lost else 'missed'} |"
-    kept = bench.rounds * CLIENTS
-    yield f"| texts that are not stored whole, of {kept} | {missing} | 0 {'met' if not missing else 'missed'} |"
+    yield _none(f"events lost, of {len(answers)} answers of {WORDS} tokens", sum(one.lost for one in answers))
+    for kind, talked in (("not stored", plain), ("stored", stored)):
+        errors = Counter(one.error for each in talked for one in each.answers if one.error is not None)
+        named = f" ({', '.join(f'{code}: {count}' for code, count in errors.items())})" if errors else ""
+        yield _none(f"answers that ended with an error, {kind}{named}", errors.total())
+    yield _none(f"texts that are not stored whole, of {len(kept)}", missing)
+
+
+def _none(what: str, found: int) -> str:
+    return f"| {what} | {found} | 0 {'missed' if found else 'met'} |"
 
 
 @contextmanager
@@ -210,22 +231,34 @@ async def _talk(url: str, server: psutil.Process, text: str, *, keep: bool) -> T
     found = await asyncio.gather(*(_one(connection, body, text) for connection in connections))
     cpu = sum(server.cpu_times()[:2]) - before
     await asyncio.gather(*(connection.close() for connection in connections))
-    return Talked([one[0] for one in found], cpu, sum(one[1] for one in found), [one[2] for one in found])
+    return Talked(found, cpu)
 
 
-async def _one(connection: Connection, body: dict[str, object], text: str) -> tuple[float, int, str]:
-    """Seconds, lost events and the conversation of one answer."""
+async def _one(connection: Connection, body: dict[str, object], text: str) -> Answer:
     began = time.perf_counter()
-    events = (await connection.post(PATH, encoded(body))).decode().split("\n\n")
+    try:
+        events = (await connection.post(PATH, encoded(body))).decode().split("\n\n")
+    except RuntimeError as error:  # another status
+        return Answer(time.perf_counter() - began, 0, "", str(error))
     seconds = time.perf_counter() - began
-    named = [event.partition("\n") for event in events if event.startswith("event: ")]
-    session: dict[str, str] = next(
-        (json.loads(data.removeprefix("data: ")) for name, _, data in named if name.endswith("session")), {}
-    )
-    tokens = [json.loads(event[6:])["token"] for event in events if event.startswith("data: ")]
-    ended = [name for name, _, _ in named][-1:] == ["event: end"]
-    lost = abs(len(tokens) - WORDS) + ("".join(tokens) != text) + (not ended)
-    return seconds, lost, session.get("conversationId") or ""
+    data = {name: found for name, found in map(_event, events) if name}
+    conversation = data.get("session", {}).get("conversationId") or ""
+    if "error" in data:
+        return Answer(seconds, 0, conversation, str(data["error"].get("code")))
+    tokens = [found["token"] for name, found in map(_event, events) if not name and found]
+    lost = abs(len(tokens) - WORDS) + ("".join(tokens) != text) + ("end" not in data)
+    return Answer(seconds, lost, conversation, None)
+
+
+def _event(event: str) -> tuple[str, dict[str, Any]]:
+    """The name of an event, which tokens do not have, and its data."""
+    name, data = "", ""
+    for line in event.splitlines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data = line.removeprefix("data: ")
+    return name, json.loads(data) if data else {}
 
 
 async def _not_stored(bench: Bench, conversations: Sequence[str], text: str) -> int:
@@ -270,7 +303,7 @@ def loss(bench: Bench) -> Iterator[str]:
         f"| text that a killed process loses, {KILLS} kills | {statistics.median(ages) * 1000:.0f} ms, "
         f"at most {most * 1000:.0f} ms | ≤ 500 ms {'met' if most <= 0.5 else 'missed'} |"
     )
-    yield f"| messages of the user that it loses | {questions} | 0 {'met' if not questions else 'missed'} |"
+    yield _none("messages of the user that it loses", questions)
 
 
 async def _age(bench: Bench, id: str, killed: float) -> tuple[bool, float]:
