@@ -260,7 +260,9 @@ def _screen(url: str, core: Core) -> list[str]:
         )
     lines = [click.style(f"gpux serves on {url}", bold=True), ""]
     lines += _labelled("models", models)
-    shown = [api for api in apis(settings.without) if api.prefix.strip("/")]
+    every = [api for api in apis(settings.without) if api.prefix.strip("/")]
+    # chat-images, chat-graphql … belong to chat; sessions are for browsers
+    shown = [api for api in every if "-" not in api.name and api.name != "session"]
     width = max(len(api.name) for api in shown)
     lines += _labelled("APIs", [f"{api.name:<{width}} {url}{api.prefix}" for api in shown])
     keys = "needed: Authorization: Bearer KEY" if settings.api_keys else "none needed; only this machine can connect"
