@@ -83,7 +83,7 @@ class ModelProvider(ABC):
         """The pieces of an answer as they come, then :class:`Finished`. Closing it ends the generation.
 
         Raises:
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
             ProviderError: the answer could not be generated.
         """
 
@@ -200,7 +200,7 @@ class ModelProvider(ABC):
         """One model.
 
         Raises:
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
             ProviderError: that is not known now.
         """
         await self.initialize()
@@ -216,7 +216,7 @@ class ModelProvider(ABC):
         """Prepare a model, so that its first answer begins sooner; a provider may have nothing to prepare.
 
         Raises:
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
             GpuxError: it cannot be loaded.
         """
         await self.initialize()
@@ -259,7 +259,7 @@ class ModelProvider(ABC):
 
         Raises:
             UsageError: an option or a role is unknown.
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
             ProviderError: the answer could not be generated.
         """
         stream = self.stream_response(model, message, conversation_history, options)

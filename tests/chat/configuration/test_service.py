@@ -66,12 +66,12 @@ def test_the_default_file_may_be_missing(home: Path) -> None:
 def test_a_file_that_is_named_must_exist(made: Made, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = made(None)
     assert service.configured
-    with pytest.raises(ConfigurationError, match="there is no such file"):
+    with pytest.raises(ConfigurationError, match="the file does not exist"):
         run(service.load_configurations())
     monkeypatch.setenv("GPUX_CONFIG", "~/mine.toml")
     service = ModelConfigurationService(Settings.from_env())
     assert service.path == home / "mine.toml"
-    with pytest.raises(ConfigurationError, match="there is no such file"):
+    with pytest.raises(ConfigurationError, match="the file does not exist"):
         service.current  # noqa: B018 - the access is the test
 
 

@@ -242,7 +242,7 @@ class ModelConfigurationService:
             lost = self._resolved is not None and self._versions.last() is not None
             if self._must_exist or lost:
                 hint = "Write the file, or run `gpux config rollback`." if lost else "Correct the path, or create it."
-                raise error_of([Fault("there is no such file", str(self.path), hint=hint)]) from None
+                raise error_of([Fault("the file does not exist", str(self.path), hint=hint)]) from None
             document = Document(str(self.path))
         return self._resolve(document), document
 

@@ -64,7 +64,7 @@ class ModelListAggregator:
 
         Raises:
             ProviderNotFoundError: see :meth:`ModelProviderRegistry.route`.
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
             ProviderError: that is not known now.
         """
         route = await self._registry.route(model_name)

@@ -135,7 +135,7 @@ class HuggingFaceProvider(ModelProvider):
         """End the process of a model after the answers that run; nothing if it is not loaded.
 
         Raises:
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
         """
         await self.initialize()
         await self._core.models.unload(self._reference(self.bare(model_name)))

@@ -200,7 +200,7 @@ class StreamMessageRouter:
 
         Raises:
             ProviderNotFoundError: see :meth:`ModelProviderRegistry.route`.
-            ModelNotFoundError: there is no such model.
+            ModelNotFoundError: the provider does not have the model.
             ProviderUnavailableError: the provider did not begin to answer.
             DeadlineError: raised by the pieces: the answer was not complete within its time limit.
             GpuxError: as :meth:`ModelProvider.answer`.
