@@ -450,7 +450,7 @@ def test_a_broken_file_degrades_until_it_is_repaired(made: Made, file: Path) -> 
                 await asyncio.sleep(0.01)
             assert changes.empty()
             file.unlink()
-            while service.error is None or "no such file" not in service.error.message:
+            while service.error is None or "does not exist" not in service.error.message:
                 await asyncio.sleep(0.01)
             assert service.current.retry_attempts == 1
             file.write_text("retry_attempts = 4\n")
