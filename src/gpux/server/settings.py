@@ -53,7 +53,7 @@ class ServerSettings:
     max_frames: int = 1000  #: of one animated picture
     max_seconds: float = 3600.0  #: of one sound, and of those that are in memory at once
     allow_media_urls: bool = False  #: fetch pictures and sounds from http(s) addresses in requests
-    media_timeout: float = 20.0  #: for one such picture or sound to arrive
+    media_timeout: float = 20.0  #: for all such pictures and sounds of a request to arrive
     request_timeout: float | None = None  #: of one answer; None: no limit
     reader_pieces: int = 2048  #: of one answer that the client has not read, each a token or a few
     reader_seconds: float = 10.0  #: with more unread pieces until the answer is ended

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gpux.errors import GpuxError, InputError, TooLargeError
+from gpux.errors import DeadlineError, GpuxError, InputError, TooLargeError
 from gpux.server.media.addresses import is_public
-from gpux.server.media.fetch import Fetcher
+from gpux.server.media.fetch import CONNECTIONS, Fetcher
 from tests.server.media.attacker import PICTURE, PLAIN, Attacker, attacking
 
 MOST = 100_000
@@ -105,7 +105,105 @@ def test_a_body_is_limited_in_bytes_and_time() -> None:
         assert isinstance(await refused(attacker.at("/endless")), TooLargeError)
         attacker.answers["/silent"] = lambda writer: None
         quick = Fetcher(MOST, 0.3, resolver=loopback, allowed=lambda ip: True)
-        assert "did not arrive" in (await refused(attacker.at("/silent"), quick)).message
+        late = await refused(attacker.at("/silent"), quick)
+        assert isinstance(late, DeadlineError)
+        assert late.message == "an address in the request did not arrive within 0.3 seconds"
+
+    run(test)
+
+
+def whole(body: bytes = PICTURE) -> bytes:
+    """A whole response with a picture."""
+    return f"{PLAIN}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
+
+
+def test_the_addresses_of_a_request_are_fetched_at_the_same_time() -> None:
+    async def test(attacker: Attacker) -> None:
+        all_arrived = asyncio.Barrier(CONNECTIONS)
+
+        async def answer(writer: asyncio.StreamWriter) -> None:  # only when every address was requested
+            await all_arrived.wait()
+            writer.write(whole())
+
+        for number in range(CONNECTIONS):
+            attacker.answers[f"/{number}"] = answer
+        addresses = {f"inputs[{number}]": attacker.at(f"/{number}") for number in range(CONNECTIONS)}
+        patient = Fetcher(MOST, 600.0, resolver=loopback, allowed=lambda ip: True)
+        found = await patient.get_all(addresses, MOST)
+        assert found == dict.fromkeys(addresses, PICTURE)
+        assert list(found) == list(addresses)
+
+    run(test)
+
+
+def test_a_request_has_a_limited_number_of_connections_and_one_deadline() -> None:
+    async def test(attacker: Attacker) -> None:
+        attacker.answers["/silent"] = lambda writer: None
+        addresses = {f"inputs[{number}]": attacker.at("/silent") for number in range(3 * CONNECTIONS)}
+        quick = Fetcher(MOST, 0.5, resolver=loopback, allowed=lambda ip: True)
+        with pytest.raises(DeadlineError, match="the addresses in the request did not arrive within") as caught:
+            await quick.get_all(addresses, MOST)
+        assert "param" not in caught.value.details
+        assert len(attacker.requests) <= CONNECTIONS  # a deadline of each address would have let the others begin
+
+    run(test)
+
+
+def test_one_address_that_fails_ends_the_others() -> None:
+    async def test(attacker: Attacker) -> None:
+        left = asyncio.Event()
+
+        async def wait_for_the_end(writer: asyncio.StreamWriter) -> None:
+            page = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+            refuse.set_result(page)
+            while not writer.is_closing():
+                writer.write(b" ")
+                await asyncio.sleep(0.01)
+                try:
+                    await writer.drain()
+                except OSError:
+                    break
+            left.set()
+
+        async def fail(writer: asyncio.StreamWriter) -> None:
+            writer.write(await refuse)
+
+        refuse: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def begin(writer: asyncio.StreamWriter) -> None:
+            writer.write(f"{PLAIN}content-length: 50000\r\n\r\n".encode())
+            await wait_for_the_end(writer)
+
+        attacker.answers |= {"/slow": begin, "/missing": fail}
+        addresses = {"inputs[0]": attacker.at("/slow"), "inputs[1]": attacker.at("/missing")}
+        patient = Fetcher(MOST, 600.0, resolver=loopback, allowed=lambda ip: True)
+        with pytest.raises(InputError, match="status 404") as caught:
+            await patient.get_all(addresses, MOST)
+        assert caught.value.details["param"] == "inputs[1]"
+        await left.wait()
+
+    run(test)
+
+
+def test_the_bodies_of_a_request_have_a_limit_together() -> None:
+    async def test(attacker: Attacker) -> None:
+        body = bytes(MOST // 2)
+        addresses = {f"inputs[{number}]": attacker.answer(f"/{number}", body=body) for number in range(2)}
+        assert sum(map(len, (await fetcher().get_all(addresses, MOST)).values())) == MOST
+        for limit, used in ((MOST - 1, 0), (MOST, 1)):
+            with pytest.raises(TooLargeError, match=f"more than {limit} bytes together"):
+                await fetcher().get_all(addresses, limit, used)
+
+    run(test)
+
+
+def test_no_address_is_fetched_where_one_is_refused() -> None:
+    async def test(attacker: Attacker) -> None:
+        addresses = {"inputs[0]": attacker.answer("/a"), "inputs[1]": "http://localhost/"}
+        with pytest.raises(InputError, match="not on the public internet") as caught:
+            await fetcher().get_all(addresses, MOST)
+        assert caught.value.details["param"] == "inputs[1]"
+        assert attacker.requests == []
 
     run(test)
 

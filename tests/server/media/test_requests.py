@@ -236,6 +236,27 @@ def test_what_is_fetched_has_limits_and_no_words_of_the_other_server(fetching: L
     assert "65 pictures" in many
 
 
+def test_addresses_that_do_not_answer_in_time_are_an_error_of_the_api(senses_home: Path, attacker: Attacker) -> None:
+    async def resolver(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    attacker.answers["/silent.png"] = lambda writer: None
+    urls = [attacker.answer("/quick.png", body=png()), attacker.at("/silent.png")]
+    given = settings(senses_home, allow_media_urls=True)
+    with local(given) as running:
+        running.core.media = Media(given, Fetcher(given.max_media, 0.5, resolver=resolver, allowed=lambda ip: True))
+        late = fetch(running, urls)
+        assert "did not arrive within 0.5 seconds" in text_of(late, "huggingface", 504)
+        assert late.json()["code"] == "deadline"
+        model = {"model_id": PICTURES, "name": "a", "model_type": "image-classification"}
+        running.request("POST", "/api/huggingface/models", json=model)
+        body = {"model_id": PICTURES, "task": "image-classification", "inputs": urls}
+        late = running.request("POST", "/api/huggingface/pipeline", json=body)
+        assert "did not arrive within 0.5 seconds" in text_of(late, "legacy", 504)
+        invalid = fetch(running, [urls[0], "not base64"])
+        assert "inputs[1]" in text_of(invalid, "huggingface")
+
+
 URL = "http://media.example.com:{port}/part.png"
 PART = {"type": "text", "text": "What is this?"}
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gpux.errors import InputError, TooLargeError, UsageError
+from gpux.errors import DeadlineError, InputError, TooLargeError, UsageError
 from gpux.server.http import Form, FormFile
-from gpux.server.media.fetch import Fetcher
+from gpux.server.media.fetch import Fetcher, together_too_large
 from gpux.server.settings import ServerSettings
 
 _HEADER = re.compile(r"data:[a-z0-9.+/-]*(?:;[a-z0-9.+-]+=[a-z0-9.+-]+)*;base64", re.IGNORECASE)
@@ -43,50 +43,71 @@ class Media:
             InputError: it is empty or not valid, or its address cannot be fetched.
             TooLargeError: it has more bytes than the server takes.
             UsageError: it is an address, and the server does not fetch any.
+            DeadlineError: its address did not answer in time.
         """
         try:
             data = given if isinstance(given, bytes) else await self._text(given)
             return self._checked(data)
-        except (InputError, TooLargeError, UsageError) as error:
+        except (InputError, TooLargeError, UsageError, DeadlineError) as error:
             if param is not None:
-                error.details.setdefault("param", param)
+                error.details["param"] = param
             raise
 
     async def read_inputs(self, given: Any, param: str = "inputs") -> Any:
         """The inputs of a pipeline of pictures, sounds or videos, with bytes in place of texts.
 
-        Texts are read as by :meth:`read`, also the one under ``image`` of an object; one after another, so that a
-        request with many addresses holds one connection. What is neither stays as it is, for the pipeline to check.
+        Texts are read as by :meth:`read`, also the one under ``image`` of an object. Addresses are fetched at the same
+        time, with one deadline for all, after the other files were found valid. What is neither stays as it is, for
+        the pipeline to check.
 
         Args:
             given: one input or a list of inputs.
             param: the parameter that has them, for errors; of a list, they name the place too: ``inputs[1]``.
 
         Raises:
-            InputError, UsageError: see :meth:`read`.
+            InputError, UsageError, DeadlineError: see :meth:`read`.
             TooLargeError: a file is too large; there are too many, or together they have more bytes than a body may
                 have, which addresses would allow otherwise.
         """
         several = isinstance(given, list)
         items: list[Any] = given if several else [given]
-        self.check_count(sum(_file_of(item) is not None for item in items), param)
-        found, total = [], 0
-        for place, item in enumerate(items):
-            file = _file_of(item)
-            if file is None:
-                found.append(item)
+        names = [f"{param}[{place}]" if several else param for place in range(len(items))]
+        files = {name: file for name, item in zip(names, items, strict=True) if (file := _file_of(item)) is not None}
+        self.check_count(len(files), param)
+        try:
+            found = await self._read_all(files)
+        except (InputError, TooLargeError, UsageError, DeadlineError) as error:
+            place = error.details.get("param")
+            message = f"{place}: {error.message}" if several and place is not None else error.message
+            raise type(error)(message, hint=error.hint, **{"param": param, **error.details}) from error
+        # Clients in JavaScript send {"image": …} alone; with prompts of mask-generation, it is an object.
+        inputs = [
+            item
+            if name not in found
+            else {**item, "image": found[name]}
+            if isinstance(item, Mapping) and len(item) > 1
+            else found[name]
+            for name, item in zip(names, items, strict=True)
+        ]
+        return inputs if several else inputs[0]
+
+    async def _read_all(self, files: Mapping[str, str | bytes]) -> dict[str, bytes]:
+        """The bytes of files by the parameter that has each; an error of one file names it as ``param``."""
+        found: dict[str, bytes] = {}
+        addresses: dict[str, str] = {}
+        total, most = 0, max(self._settings.max_body, self._settings.max_media)
+        for name, file in files.items():
+            if isinstance(file, str) and self._fetcher is not None and _is_address(file):
+                addresses[name] = file
                 continue
-            here = f"{param}[{place}]" if several else param
-            try:
-                data = await self.read(file)
-                total += len(data)
-                self._check_total(total)
-            except (InputError, TooLargeError, UsageError) as error:
-                message = f"{here}: {error.message}" if several else error.message
-                raise type(error)(message, hint=error.hint, **{**error.details, "param": here}) from error
-            # Clients in JavaScript send {"image": …} alone; with prompts of mask-generation, it is an object.
-            found.append({**item, "image": data} if isinstance(item, Mapping) and len(item) > 1 else data)
-        return found if several else found[0]
+            found[name] = await self.read(file, name)
+            total += len(found[name])
+            if total > most:
+                raise together_too_large(most)
+        if addresses and self._fetcher is not None:
+            for name, data in (await self._fetcher.get_all(addresses, most, total)).items():
+                found[name] = self._checked(data, name)
+        return found
 
     def check_count(self, count: int, param: str | None = None) -> None:
         """Refuse a request with too many files.
@@ -126,17 +147,8 @@ class Media:
             error.details["param"] = field
             raise
 
-    def _check_total(self, size: int) -> None:
-        most = max(self._settings.max_body, self._settings.max_media)
-        if size > most:
-            raise TooLargeError(
-                f"the files of the request have more than {most} bytes together",
-                hint="Send several requests.",
-                limit=most,
-            )
-
     async def _text(self, text: str) -> bytes:
-        if text[:8].lower().startswith(("http://", "https://")):
+        if _is_address(text):
             if self._fetcher is None:
                 raise UsageError(
                     "the server fetches no addresses",
@@ -156,9 +168,10 @@ class Media:
             return await asyncio.to_thread(_decoded, content)
         return _decoded(content)
 
-    def _checked(self, data: bytes) -> bytes:
+    def _checked(self, data: bytes, param: str | None = None) -> bytes:
         if not data:
-            raise InputError("a file is empty (0 bytes)", hint="Send its content.")
+            details = {} if param is None else {"param": param}
+            raise InputError("a file is empty (0 bytes)", hint="Send its content.", **details)
         if len(data) > self._settings.max_media:
             raise self._too_large()
         return data
@@ -168,6 +181,10 @@ class Media:
         return TooLargeError(
             f"a file has more than {most} bytes, the most that the server takes", hint="Make it smaller.", limit=most
         )
+
+
+def _is_address(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))
 
 
 def _file_of(item: Any) -> str | bytes | None:
