@@ -7,23 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat.service.conftest import filled_store as filled_store
 from tests.chat.service.conftest import home as home
 from tests.chat.service.talking import chatting
-from tests.ollama.running import RunningOllama, running_ollama
+from tests.ollama.running import RunningOllama
 from tests.server.running import Running
 
 
 def both(ollama: RunningOllama, more: str = "") -> str:
     """A configuration with the models of gpux and of an Ollama."""
     return f'default_provider = "ollama"\n{more}\n[providers.ollama]\nbase_url = "{ollama.url}"  # here\n'
-
-
-@pytest.fixture(scope="session")
-def ollama() -> Iterator[RunningOllama]:
-    """An Ollama that tests leave running."""
-    with running_ollama() as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,8 @@ from gpux.errors import ModelNotFoundError
 from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Scripted
 from tests.ollama.models import UNICODE
-from tests.ollama.running import RunningOllama, running_ollama
-from tests.server.running import RECITER, Running, fill, serving
-
-
-@pytest.fixture(scope="module")
-def ollama() -> Iterator[RunningOllama]:
-    with running_ollama() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("second-server")
-    fill(home)
-    return home
-
-
-@pytest.fixture(scope="module")
-def gpux_server(filled: Path) -> Iterator[Running]:
-    with serving(filled, ["--no-chat"]) as running:
-        yield running
+from tests.ollama.running import RunningOllama
+from tests.server.running import RECITER, Running
 
 
 class TestOllama(ProviderConformance):
@@ -83,8 +64,8 @@ class TestHuggingFace(ProviderConformance):
     message = "Count."
 
     @pytest.fixture(autouse=True)
-    def _store(self, filled: Path) -> None:
-        self.settings = Settings.from_env({"GPUX_HOME": str(filled), "HF_HOME": str(filled / "hf")})
+    def _store(self, filled_store: Path) -> None:
+        self.settings = Settings.from_env({"GPUX_HOME": str(filled_store), "HF_HOME": str(filled_store / "hf")})
 
     def make(self) -> ModelProvider:
         return HuggingFaceProvider(

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -40,12 +40,6 @@ from tests.ollama.models import UNICODE
 from tests.ollama.running import RunningOllama, running_ollama
 
 PICTURE = Image(data=b"\x89PNG\r\n\x1a\n and more", media_type="image/png")
-
-
-@pytest.fixture(scope="module")
-def ollama() -> Iterator[RunningOllama]:
-    with running_ollama() as server:
-        yield server
 
 
 def provider_of(url: str | None, *, stream_timeout_ms: int = 60_000, **config: Any) -> OllamaProvider:

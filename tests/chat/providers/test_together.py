@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,27 +16,8 @@ from gpux.chat.values import ChatConfiguration, ModelConfig, ProviderConfig
 from gpux.errors import ConfigurationError, ProviderError
 from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Fixed
-from tests.ollama.running import RunningOllama, running_ollama
-from tests.server.running import RECITER, WRITER, Running, fill, serving
-
-
-@pytest.fixture(scope="module")
-def ollama() -> Iterator[RunningOllama]:
-    with running_ollama() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("together")
-    fill(home)
-    return home
-
-
-@pytest.fixture(scope="module")
-def gpux_server(filled: Path) -> Iterator[Running]:
-    with serving(filled, ["--no-chat"]) as running:
-        yield running
+from tests.ollama.running import RunningOllama
+from tests.server.running import RECITER, WRITER, Running
 
 
 def configuration(ollama: str, gpux: str, **rest: Any) -> ChatConfiguration:

@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chat.service.talking import chatting, endless
-from tests.server.running import Running, fill
-
-
-@pytest.fixture(scope="session")
-def filled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home folder with stored models; only its store is used."""
-    home = tmp_path_factory.mktemp("chat-models")
-    endless(home, fill(home))
-    return home
+from tests.chat.service.talking import chatting
+from tests.server.running import Running
 
 
 @pytest.fixture

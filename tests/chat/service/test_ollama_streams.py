@@ -33,12 +33,6 @@ def configuration(ollama: str, top: str = "", table: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def ollama() -> Iterator[RunningOllama]:
-    with running_ollama() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def both(
     tmp_path_factory: pytest.TempPathFactory, filled_store: Path, ollama: RunningOllama
 ) -> Iterator[tuple[Running, RunningOllama]]:

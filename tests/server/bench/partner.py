@@ -157,7 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
             if number == 2 and late and self._fail(kind):
                 return
             time.sleep(0.001)
-            text = {"delta": {"content": "a"}} if chat else {"text": "a"}
+            text: dict[str, Any] = {"delta": {"content": "a"}} if chat else {"text": "a"}
+            if kind == "tools":
+                text = {"delta": {"content": None, "tool_calls": [{"index": 0, "function": {"arguments": "{"}}]}}
             self._event({"choices": [{"index": 0, **text}]})
         self._event({"choices": [{"index": 0, "delta": {}, "text": "", "finish_reason": "stop"}]})
         if kind != "uncounted" and "stream_options" in body:

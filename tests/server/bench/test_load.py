@@ -71,6 +71,12 @@ def test_without_usage_tokens_are_counted_as_chunks_and_the_report_says_so(other
     assert "counted as chunks" in report.remarks()[0]
 
 
+def test_calls_of_tools_are_chunks(other: Partner) -> None:
+    report = figures(Endpoint(other.url("tools"), MODEL))
+    assert (report.successful, report.failed) == (4, 0)
+    assert report.itl is not None
+
+
 @pytest.mark.parametrize("kind", ["chat", "completions"])
 def test_bodies_are_those_of_the_endpoint(other: Partner, kind: Any) -> None:
     measured(Endpoint(other.url(), MODEL, kind, max_tokens=7, extra={"temperature": 0}), prompt_tokens=9)

@@ -30,6 +30,7 @@ from gpux.chat.values import (
     ModelMetadata,
 )
 from gpux.errors import GpuxError, InputError, ModelNotFoundError
+from gpux.server.completion_chunks import DONE, Chunk, Piece, Usage
 
 OPENAI: Final = "https://api.openai.com/v1"
 #: The variable of OpenAI's own key; it is sent to OpenAI's own server alone.
@@ -41,31 +42,6 @@ CONTEXTS: Final = (
 )
 #: Seconds since 1970 until which a model may have been made; larger numbers are milliseconds.
 LATEST: Final = 1 << 33
-
-
-class _Delta(msgspec.Struct):
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None  #: vLLM and OpenRouter
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    message: _Delta | None = None  #: of an answer that is not a stream
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Chunk(msgspec.Struct):
-    """An event of an answer."""
-
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
 
 
 class OpenAICompatibleProvider(ModelProvider):
@@ -181,10 +157,10 @@ class OpenAICompatibleProvider(ModelProvider):
 async def _pieces(connection: Connection, media: str, lines: AsyncGenerator[bytes]) -> AsyncGenerator[Delta | Finished]:
     """The pieces of an answer, from server-sent events or from a document of a server that does not stream."""
     reason: FinishReason | None = None
-    usage = _Usage()
+    usage = Usage()
     async with aclosing(_documents(connection, media, lines)) as documents:
         async for document in documents:
-            chunk = connection.decoded(document, _Chunk)
+            chunk = connection.decoded(document, Chunk)
             if chunk.error is not None:
                 raise connection.failed(_said(chunk.error))
             usage = chunk.usage or usage
@@ -208,13 +184,13 @@ async def _documents(connection: Connection, media: str, lines: AsyncGenerator[b
             yield line
         elif line.startswith(b"data:"):
             data = line[len(b"data:") :].strip()
-            if data == b"[DONE]":
+            if data == DONE:
                 await connection.rest(lines)
                 return
             yield data
 
 
-def _delta(found: _Delta | None) -> Delta | None:
+def _delta(found: Piece | None) -> Delta | None:
     if found is None:
         return None
     text, reasoning = _text(found.content), _text(found.reasoning_content) or _text(found.reasoning)

@@ -22,6 +22,7 @@ import msgspec
 from gpux import __version__
 from gpux.errors import UsageError
 from gpux.server.bench.prompts import Prompt
+from gpux.server.completion_chunks import DONE, Chunk, Usage
 from gpux.system import settings as environment
 from gpux.system.settings import TOKEN_CHARACTERS
 
@@ -45,40 +46,16 @@ NOT_A_STREAM = "not a stream"
 INVALID = "invalid answer"
 
 
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: msgspec.Raw | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
 class _Vector(msgspec.Struct):
     embedding: msgspec.Raw
 
 
 class _Vectors(msgspec.Struct):
     data: list[_Vector]
-    usage: _Usage | None = None
+    usage: Usage | None = None
 
 
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_chunk = msgspec.json.Decoder(Chunk).decode
 _decode_vectors = msgspec.json.Decoder(_Vectors).decode
 
 
@@ -341,7 +318,7 @@ async def _read_stream(response: httpx2.Response, sample: Sample) -> None:
             if not line.startswith(b"data:"):
                 continue
             data = line[5:].strip()
-            if data == b"[DONE]":
+            if data == DONE:
                 finished = True
                 continue
             try:
@@ -358,7 +335,7 @@ async def _read_stream(response: httpx2.Response, sample: Sample) -> None:
         sample.fail(INCOMPLETE, "it ended without a finish reason and without [DONE]")
 
 
-def _record(chunk: _Chunk, sample: Sample, now: float) -> bool:
+def _record(chunk: Chunk, sample: Sample, now: float) -> bool:
     """Record a chunk; returns whether it ends the answer."""
     finished = False
     if chunk.usage is not None:
@@ -368,7 +345,7 @@ def _record(chunk: _Chunk, sample: Sample, now: float) -> bool:
         finished = finished or choice.finish_reason is not None
         delta = choice.delta
         if choice.text or (
-            delta is not None and (delta.content or delta.reasoning_content or delta.reasoning or _calls(delta))
+            delta is not None and (delta.content or delta.reasoning_content or delta.reasoning or delta.tool_calls)
         ):
             if sample.first is None:
                 sample.first = now
@@ -377,7 +354,3 @@ def _record(chunk: _Chunk, sample: Sample, now: float) -> bool:
             sample.last = now
             sample.chunks += 1
     return finished
-
-
-def _calls(delta: _Delta) -> bool:
-    return delta.tool_calls is not None and bytes(delta.tool_calls) not in (b"null", b"[]")
