@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import signal
+import socket
 from pathlib import Path
 
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpux.server.logs import JsonFormatter, TextFormatter
-from tests.server.running import WRITER, Running, serving
+from tests.server.running import RECITER, WRITER, Running, serving
 from tests.waiting import wait_until
 
+CHATS = "/v1/chat/completions"
 CHAT = {"model": WRITER, "messages": [{"role": "user", "content": "abc"}], "max_tokens": 9}
 
 
@@ -53,6 +58,77 @@ def test_an_answer_is_counted_with_its_tokens(server: Running) -> None:
     assert added("gpux_generated_tokens_total", model=WRITER) == 9
     assert added("gpux_time_to_first_token_seconds_count", model=WRITER) == 1
     assert added("gpux_sequences_total", model=WRITER, finish_reason="length") == 1
+
+
+RECITAL = {"model": RECITER, "messages": [{"role": "user", "content": "Count."}], "max_tokens": 30_000}
+
+
+def generated(server: Running) -> float:
+    """Tokens of :data:`RECITER`, whose vocabulary has whole words, so that each piece of text has one at least."""
+    return value(server, "gpux_generated_tokens_total", model=RECITER)
+
+
+def outcomes(server: Running) -> dict[str, float]:
+    """How many requests for a text of :data:`RECITER` had each end."""
+    return {
+        dict(labels)["outcome"]: found
+        for (name, labels), found in samples(server).items()
+        if name == "gpux_requests_total" and {("model", RECITER), ("kind", "generate")} <= labels
+    }
+
+
+def read_some(server: Running, kill: bool = False) -> int:
+    """Read a part of a stream, then leave, or kill the model's process and read the rest; the pieces of text."""
+    pieces = 0
+    with server.client() as client, client.stream("POST", CHATS, json={**RECITAL, "stream": True}) as answer:
+        for line in answer.iter_lines():
+            pieces += re.search(r'"(reasoning_)?content":"[^"]', line) is not None
+            if pieces == 20 and not kill:
+                break
+            if pieces == 20:
+                [worker] = psutil.Process(server.process.pid).children()
+                os.kill(worker.pid, signal.SIGKILL)
+    return pieces
+
+
+def test_the_tokens_of_an_answer_whose_client_leaves_are_counted(filled_home: Path) -> None:
+    with serving(filled_home) as server:
+        pieces = read_some(server)
+        cancelled = {"model": RECITER, "finish_reason": "cancelled"}
+        wait_until(lambda: value(server, "gpux_sequences_total", **cancelled) == 1)
+        assert outcomes(server) == {"cancelled": 1}
+        assert pieces <= generated(server) < 30_000
+        assert value(server, "gpux_prompt_tokens_total", model=RECITER) > 0
+        # Of an answer that is sent whole, no piece reaches the server.
+        before = generated(server)
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port))) as client:
+            body = json.dumps(RECITAL)
+            head = f"POST {CHATS} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+            client.sendall(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            wait_until(lambda: value(server, "gpux_rows", model=RECITER) == 1)
+        wait_until(lambda: value(server, "gpux_sequences_total", **cancelled) == 2)
+        assert outcomes(server) == {"cancelled": 2}
+        assert generated(server) > before
+
+
+def test_the_tokens_of_a_worker_that_is_killed_are_counted(filled_home: Path) -> None:
+    with serving(filled_home) as server:
+        pieces = read_some(server, kill=True)
+        assert outcomes(server) == {"worker_died": 1}
+        assert pieces <= generated(server) < 30_000
+        assert server.post(CHATS, {**RECITAL, "max_tokens": 5}).status_code == 200  # its process is another one
+        assert outcomes(server) == {"worker_died": 1, "ok": 1}
+
+
+def test_the_tokens_of_an_answer_that_takes_too_long_are_counted(filled_home: Path) -> None:
+    with serving(filled_home, ["--request-timeout", "1s"]) as server:
+        assert server.post(CHATS, RECITAL).status_code == 504
+        cancelled = {"model": RECITER, "finish_reason": "cancelled"}
+        wait_until(lambda: value(server, "gpux_sequences_total", **cancelled) == 1)
+        assert outcomes(server) == {"deadline": 1}
+        assert 0 < generated(server) < 30_000
+        assert value(server, "gpux_requests_late_total", model=RECITER) == 1
 
 
 def test_unknown_paths_and_models_add_no_label(server: Running) -> None:

@@ -1,8 +1,12 @@
 """The metrics of a server, in the format of Prometheus, in a registry of their own.
 
 Times of requests are measured in the worker and sent as durations, since clocks of two processes differ; the times to
-the first token and between tokens are those at which pieces of text reach the server, as its clients see them. Of an
-answer that is sent whole there are no pieces: its first token counts with the time of the worker.
+the first token and between tokens are those at which pieces of text reach the server. Of an answer that is sent whole
+there are no pieces: its first token counts with the time of the worker.
+
+Tokens are counted when the worker has computed them, whatever becomes of the answer; that is the label ``outcome`` of
+the request. A worker that is to cancel a request still says what it has computed. Of one that was killed, the tokens
+whose text had reached the server are counted.
 """
 
 from __future__ import annotations
@@ -73,7 +77,7 @@ class Metrics(Observer):
         self._http = counter("http_requests", "Responses over HTTP", *http, "method", "status")
         self._http_seconds = histogram("http_request_seconds", "From request to the response's end", _REQUEST, *http)
         self._http_running = Gauge("gpux_http_requests_running", "Requests without an end", registry=self.registry)
-        self._requests = counter("requests", "Requests that a model answered", "model", "kind", "outcome")
+        self._requests = counter("requests", "Requests to a model by their end", "model", "kind", "outcome")
         self._seconds = histogram("request_seconds", "From the worker's queue to the last reply", _REQUEST, "model")
         self._queue = histogram("queue_seconds", "Wait in the worker's queue", _REQUEST, "model")
         self._prefill = histogram("prefill_seconds", "Reading the prompt, until the first token", _REQUEST, "model")
@@ -83,7 +87,7 @@ class Metrics(Observer):
         self._between = histogram("time_between_tokens_seconds", "Between texts of a sequence", _TOKEN, "model")
         self._prompt = counter("prompt_tokens", "Tokens of prompts and texts", "model")
         self._cached = counter("cached_prompt_tokens", "Tokens of prompts that were not read again", "model")
-        self._generated = counter("generated_tokens", "Generated tokens", "model")
+        self._generated = counter("generated_tokens", "Generated tokens, also of answers that end early", "model")
         self._finished = counter("sequences", "Generated sequences", "model", "finish_reason")
         self._batch = histogram("batch_size", "Inputs or sequences of a run of the model", _BATCH, "model")
         self.registry.register(_Models(states, stats))
@@ -126,22 +130,27 @@ class Metrics(Observer):
             self._names.add(model)
         return model
 
-    def ended(self, model: str, kind: str, reply: Last, first: bool) -> None:
-        """Count an answered request; ``first``: no piece of text came before the last reply."""
-        self._requests.labels(model, kind, "ok").inc()
+    def outcome(self, model: str, kind: str, outcome: str) -> None:
+        """Count a request by what became of its answer."""
+        self._requests.labels(model, kind, outcome).inc()
+
+    def computed(self, model: str, reply: Last, first: bool) -> None:
+        """Count what a worker has computed for a request; ``first``: no piece of text came before the last reply."""
         timing = reply.timing
         self._queue.labels(model).observe(timing.queue)
         if isinstance(reply, Generated):
             self._seconds.labels(model).observe(timing.queue + timing.prefill + timing.decode)
             self._prefill.labels(model).observe(timing.prefill)
             self._decode.labels(model).observe(timing.decode)
-            if first:
+            if first and any(one.tokens for one in reply.sequences):
                 self._first.labels(model).observe(timing.queue + timing.prefill)
             for one in reply.sequences:
+                self._finished.labels(model, one.finish_reason).inc()
+                if not one.tokens and one.finish_reason == "cancelled":
+                    continue  # its prompt was not read
                 self._prompt.labels(model).inc(one.prompt_tokens)
                 self._cached.labels(model).inc(one.cached_tokens)
                 self._generated.labels(model).inc(one.tokens)
-                self._finished.labels(model, one.finish_reason).inc()
             return
         self._seconds.labels(model).observe(timing.queue + timing.run)
         self._run.labels(model).observe(timing.run)
@@ -152,9 +161,9 @@ class Metrics(Observer):
         """Record the time to a piece of text."""
         (self._first if first else self._between).labels(model).observe(seconds)
 
-    def failed(self, model: str, kind: str, outcome: str) -> None:
-        """Count a request that failed."""
-        self._requests.labels(model, kind, outcome).inc()
+    def lost(self, model: str, tokens: int) -> None:
+        """Count the tokens of the pieces of a request that its worker did not end with a reply."""
+        self._generated.labels(model).inc(tokens)
 
 
 class _Watch(Watch):
@@ -162,20 +171,28 @@ class _Watch(Watch):
         self._metrics, self._model, self._kind = metrics, model, kind
         self._began = monotonic()
         self._last: dict[int, float] = {}  # number of a sequence -> arrival of its last piece
+        self._tokens = 0  # of all pieces
 
-    def reply(self, reply: Any) -> None:
-        if not isinstance(reply, Piece):
-            self._metrics.ended(self._model, self._kind, reply, not self._last)
-            return
+    def piece(self, piece: Piece) -> None:
+        self._tokens += piece.count
         now = monotonic()
         if not self._last:
             self._metrics.piece(self._model, now - self._began, first=True)
-        elif (last := self._last.get(reply.number)) is not None:
+        elif (last := self._last.get(piece.number)) is not None:
             self._metrics.piece(self._model, now - last, first=False)
-        self._last[reply.number] = now
+        self._last[piece.number] = now
+
+    def ended(self, last: Last | None) -> None:
+        if last is None:
+            self._metrics.lost(self._model, self._tokens)
+        else:
+            self._metrics.computed(self._model, last, not self._last)
+
+    def answered(self) -> None:
+        self._metrics.outcome(self._model, self._kind, "ok")
 
     def failed(self, error: GpuxError | None) -> None:
-        self._metrics.failed(self._model, self._kind, "cancelled" if error is None else error.code)
+        self._metrics.outcome(self._model, self._kind, "cancelled" if error is None else error.code)
 
 
 def _most(counts: Mapping[str, float]) -> dict[str, float]:

@@ -161,6 +161,8 @@ def test_an_answer_is_terminated_while_it_stalls(tmp_path: Path, how: str) -> No
             assert provider.ended == 1
             answer = (await chat.stored(session.conversation_id))[-1]
             assert (answer.text, answer.partial, answer.finish_reason) == ("one", True, "terminated")
+            (usage,) = await chat.database.usage.list()
+            assert (usage.requests, usage.failures, usage.completion_tokens) == (1, 0, 1)
             assert not chat.sessions.terminate(session.id)
 
     run(test)
@@ -207,7 +209,7 @@ def test_a_provider_that_fails_leaves_a_partial_answer(tmp_path: Path) -> None:
             assert isinstance(found[-1], Ended)
             assert [one.content for one in provider.requests[-1].messages] == ["a", "one", "b"]
             (usage,) = await chat.database.usage.list()
-            assert (usage.requests, usage.failures) == (2, 1)
+            assert (usage.requests, usage.failures, usage.completion_tokens) == (2, 1, 3)
 
     run(test)
 

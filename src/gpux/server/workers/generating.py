@@ -77,6 +77,7 @@ class Generating:
             self._parsed = Parsed(pipe, self._request, self._options, self._copies)
             self._inputs, self._options = self._parsed.inputs, self._parsed.options
         self._lock = threading.Lock()
+        self._uncounted: dict[int, int] = {}  # tokens of a sequence since its last piece that was sent
         self._found: dict[int, tuple[Generation, ...]] = {}
         self._ended = False
 
@@ -98,6 +99,7 @@ class Generating:
     def _piece(self, place: int, piece: writing.Piece) -> None:
         self._account.waits = False
         number = place * self._copies + piece.number
+        count = self._uncounted[number] = self._uncounted.get(number, 0) + len(piece.tokens)
         if self._parsed is not None:
             self._parsed.read(number, len(piece.tokens))
         if self._names is not None:
@@ -111,6 +113,7 @@ class Generating:
             if not found.parts and self._names is None:
                 return
         if self._request.pieces:
+            found.count, self._uncounted[number] = count, 0
             self._send(found)
 
     def _done(self, place: int, result: tuple[Generation, ...] | GpuxError) -> None:

@@ -198,6 +198,7 @@ class Piece(Message, tag="piece"):
     names: list[str] = []  #: text of each token, then of each alternative, in order of ``scores``
     #: with ``parsing``: what the text is, in order; ``text`` is then that of the content alone
     parts: list[Part] = []
+    count: int = 0  #: tokens of the sequence since its last piece, those without a text included
 
 
 class Timing(msgspec.Struct, omit_defaults=True):

@@ -17,7 +17,7 @@ import msgspec
 import psutil
 
 from gpux.errors import DeadlineError, GpuxError, InputError, RunError, SlowReaderError, WorkerDiedError
-from gpux.server.observer import Observer
+from gpux.server.observer import Observer, Watch
 from gpux.server.workers import framing
 from gpux.server.workers.messages import (
     Cancel,
@@ -126,7 +126,7 @@ class Worker:
         self._limits = limits or ReaderLimits()
         self._ids = itertools.count(1)
         self._replies: dict[int, _Reader] = {}
-        self._running: set[int] = set()
+        self._running: dict[int, Watch] = {}
         self._end: GpuxError | None = None  # what requests get when the process ends by request
         self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -236,11 +236,12 @@ class Worker:
             self._check_alive()
             self._send_request(request)
             self._replies[request.id] = reader
-            self._begin(request.id)
+            self._begin(request.id, watch)
             while not ended:
                 reply = await self._next(reader, deadline)
                 ended = not isinstance(reply, Piece)
-                watch.reply(reply)
+                if ended:
+                    watch.answered()
                 yield reply
         except GpuxError as error:
             watch.failed(error)
@@ -321,16 +322,18 @@ class Worker:
         found: Reply = reply
         return found
 
-    def _begin(self, id: int) -> None:
-        self._running.add(id)
+    def _begin(self, id: int, watch: Watch) -> None:
+        self._running[id] = watch
         if len(self._running) == 1 and self.on_busy is not None:
             self.on_busy()
 
-    def _finish(self, id: int) -> None:
-        if id in self._running:
-            self._running.discard(id)
-            if not self._running and self.on_busy is not None:
-                self.on_busy()
+    def _finish(self, id: int, last: Last | None = None) -> None:
+        watch = self._running.pop(id, None)
+        if watch is None:
+            return
+        watch.ended(last)
+        if not self._running and self.on_busy is not None:
+            self.on_busy()
 
     def _kill(self) -> None:
         if self._process.returncode is None:
@@ -390,6 +393,8 @@ class Worker:
             self._take_last(message)
 
     def _take_piece(self, piece: Piece) -> None:
+        if (watch := self._running.get(piece.id)) is not None:
+            watch.piece(piece)
         reader = self._replies.get(piece.id)
         if reader is None or reader.stalled:
             return
@@ -400,7 +405,7 @@ class Worker:
             loop.call_later(self._limits.seconds, self._check, piece.id)
 
     def _take_last(self, message: Last | Failed) -> None:
-        self._finish(message.id)
+        self._finish(message.id, None if isinstance(message, Failed) else message)
         if (timing := getattr(message, "timing", None)) is not None:
             seconds = timing.prefill + timing.decode + timing.run
             self.service = seconds if self.service == 0 else 0.8 * self.service + 0.2 * seconds
