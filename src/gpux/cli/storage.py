@@ -16,6 +16,8 @@ from gpux.errors import NotStoredError, StorageError, UsageError
 from gpux.system.words import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gpux.model.reference import ModelRef
     from gpux.model.variant import StoredModel
     from gpux.source_cache.scan import CachedCommit
@@ -251,6 +253,10 @@ class Removed(Protocol):
     """One entry of a removal plan."""
 
     @property
+    def path(self) -> Path:
+        """Its folder or file."""
+
+    @property
     def title(self) -> str:
         """Name of the variant or the source files."""
 
@@ -289,6 +295,12 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
     if removals and not terminal.as_json:
         rows = [(removal.title, removal.reason, figures.size(removal.size)) for removal in removals]
         terminal.table(("Removed", "Why", "Size"), rows, right=(2,))
+    loaded = _loaded(terminal, plan)
+    for title, url in loaded:
+        terminal.say(
+            f"! {title} is loaded by the server at {url}: new requests for it fail once it is removed, and the server "
+            "unloads it within 10 seconds after its running requests."
+        )
     if not removals:
         terminal.say("Nothing to remove.")
     elif not dry_run:
@@ -301,7 +313,16 @@ def carry_out(terminal: Terminal, plan: Plan, *sources: Plan, dry_run: bool, yes
     if terminal.as_json:
         source = {"source": [one.to_dict() for one in sources]} if sources else {}
         done = bool(removals) and not dry_run
-        terminal.data({**plan.to_dict(), "bytes_freed": planned, **source, "removed": done})
+        servers = [{"title": title, "url": url} for title, url in loaded]
+        terminal.data({**plan.to_dict(), "bytes_freed": planned, **source, "loaded": servers, "removed": done})
+
+
+def _loaded(terminal: Terminal, plan: Plan) -> list[tuple[str, str]]:
+    """The titles of what running servers have loaded, each with the address of the server."""
+    from gpux.server.records import servers_with
+
+    found = [(one, servers_with(one.path, terminal.settings)) for one in plan.removals]
+    return [(one.title, server.url) for one, servers in found for server in servers]
 
 
 @command("rm")

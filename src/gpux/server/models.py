@@ -12,9 +12,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from gpux.errors import (
@@ -22,9 +23,12 @@ from gpux.errors import (
     DeadlineError,
     DoesNotFitError,
     GpuxError,
+    InputError,
     ModelNotFoundError,
     OverloadedError,
+    RunError,
     SlowReaderError,
+    StorageError,
     UsageError,
     WorkerDiedError,
 )
@@ -194,6 +198,9 @@ class Models:
         self._preloads: dict[str, GpuxError | _Slot | None] = {}
         self._stopping: GpuxError | None = None
         self._limits = memory.Limits(settings.max_models, settings.max_memory)
+        #: called with :meth:`open_folders` when they change
+        self.on_open: Callable[[tuple[Path, ...]], None] = lambda folders: None
+        self._open_before: tuple[Path, ...] = ()
 
     # What there is
 
@@ -208,6 +215,11 @@ class Models:
     def loaded(self) -> list[Loaded]:
         """Every loaded model, the first loaded first."""
         return [slot.loaded for slot in self._slots.values() if slot.loaded is not None]
+
+    def open_folders(self) -> tuple[Path, ...]:
+        """The folders of the variants that processes have open: of the loaded models, and of those that load."""
+        slots = self._slots.values()
+        return tuple(one.model.path for one in slots if one.loaded is not None or one.phase == "loading")
 
     def states(self) -> list[ModelState]:
         """Every model that is loaded, loads, has failed, or was named at the start."""
@@ -253,10 +265,14 @@ class Models:
         """The stored variant that a name stands for; see :meth:`Names.find`.
 
         Raises:
-            ModelNotFoundError: it is not stored.
+            ModelNotFoundError: it is not stored, or was removed.
             UnsupportedTaskError: it is stored for another task.
             CorruptFileError: it is damaged.
         """
+        found = self._names.find(name, tasks)
+        if found.path.is_dir():
+            return found
+        self._names.refresh()  # removed since the store was read
         return self._names.find(name, tasks)
 
     def listed(self, name: str) -> Listed:
@@ -280,7 +296,7 @@ class Models:
             GpuxError: see :meth:`find`; it cannot be pulled.
         """
         try:
-            return self._names.find(name, tasks)
+            return self.find(name, tasks)
         except ModelNotFoundError:
             if not self._settings.allow_pull or self._settings.gpux.offline:
                 raise
@@ -292,7 +308,7 @@ class Models:
                 raise
         job = await self._pulls.start(str(ref))
         await self._pulls.wait(job.id)
-        return self._names.find(name, tasks)
+        return self.find(name, tasks)
 
     @asynccontextmanager
     async def lease(
@@ -314,7 +330,8 @@ class Models:
             keep_prompts: whether it keeps the KV caches of ended answers for prompts that begin alike, if it is loaded.
 
         Raises:
-            ModelNotFoundError, UnsupportedTaskError, CorruptFileError: see :meth:`find`.
+            ModelNotFoundError, UnsupportedTaskError, CorruptFileError: see :meth:`find`; the first one also where the
+                model is removed from the store before it has read what the request needs.
             BusyError: the model has ``max_queue`` requests.
             DoesNotFitError: the model is larger than the memory.
             OverloadedError: no memory became free, or the server is stopping.
@@ -345,6 +362,9 @@ class Models:
                 raise
             except SlowReaderError:
                 self._stats.slow_readers[slot.name] += 1
+                raise
+            except (RunError, StorageError) as error:
+                _raise_if_removed(slot, error)
                 raise
             finally:
                 loaded.answering -= 1
@@ -579,7 +599,11 @@ class Models:
         slot.enter("waiting")
         try:
             await self._make_room(slot)
-            await self._start(slot)
+            try:
+                await self._start(slot)
+            except (RunError, StorageError) as error:
+                _raise_if_removed(slot, error)
+                raise
         except asyncio.CancelledError:
             slot.enter("stored")
             raise
@@ -598,8 +622,8 @@ class Models:
         began = time.monotonic()
         slot.enter("loading")
         self._events.publish("loading", slot.name, bytes=slot.reserved)
-        if not slot.model.path.is_dir():
-            raise ModelNotFoundError(f"the model {slot.name!r} was removed from the store", model=slot.name)
+        self._report_open()
+        _raise_if_removed(slot)
         settings = self._settings
         opening = Open(
             str(slot.model.path),
@@ -909,6 +933,13 @@ class Models:
         """Memory may be free, or a time may have passed."""
         self._moved.set()
         self._due.set()
+        self._report_open()
+
+    def _report_open(self) -> None:
+        folders = self.open_folders()
+        if folders != self._open_before:
+            self._open_before = folders
+            self.on_open(folders)
 
     def _save(self) -> None:
         """Record what is loaded."""
@@ -969,9 +1000,23 @@ def _retrieve(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
+def _raise_if_removed(slot: _Slot, error: GpuxError | None = None) -> None:
+    """Raise that the model was removed from the store, which is then the reason of an error that is not of an input.
+
+    Raises:
+        ModelNotFoundError: it was.
+    """
+    if not isinstance(error, InputError) and not slot.model.path.is_dir():
+        hint = f"`gpux pull {slot.name}` stores it again."
+        raise ModelNotFoundError(
+            f"the model {slot.name!r} was removed from the store", hint=hint, model=slot.name
+        ) from error
+
+
 def _is_empty(slot: _Slot) -> bool:
+    """Whether nothing is known of a slot but that its model was removed from the store."""
     busy = slot.loaded or slot.loading or slot.closing or slot.pending or slot.waiting
-    return not busy and not slot.pinned and not slot.wanted and slot.error is None and not slot.model.path.exists()
+    return not busy and not slot.pinned and not slot.wanted and not slot.model.path.exists()
 
 
 def _progress(slot: _Slot) -> float:

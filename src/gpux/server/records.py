@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +29,7 @@ class ServerRecord(Value):
     process: ProcessMark
     started: str  #: UTC, ISO 8601
     version: str  #: of gpux
+    models: tuple[str, ...] = ()  #: folders of the stored variants that it has loaded or is loading
 
     @property
     def port(self) -> int:
@@ -34,18 +37,31 @@ class ServerRecord(Value):
         return urlsplit(self.url).port or 80
 
 
-def record(url: str, settings: Settings) -> Path | None:
-    """Record that this process serves at an address; returns the file, None where the folder is not writable."""
-    process = this_process()
-    folder = settings.home / "servers"
-    file = folder / f"{process.pid}.json"
-    document = ServerRecord(url, process, now(), __version__).to_dict()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(document), private=True)
-    except OSError:
-        return None
-    return file
+class RecordFile:
+    """The file of this process. In a folder that is not writable, no file is written, which is not an error.
+
+    Args:
+        url: under which this machine reaches the server.
+        settings: with the folder.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self._process = this_process()
+        self._url, self._started = url, now()
+        self._file = settings.home / "servers" / f"{self._process.pid}.json"
+
+    def write(self, models: Iterable[Path]) -> None:
+        """Record the server with the folders of the variants that it has loaded or is loading."""
+        folders = tuple(map(str, models))
+        document = ServerRecord(self._url, self._process, self._started, __version__, folders).to_dict()
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._file, json.dumps(document), private=True)
+
+    def remove(self) -> None:
+        """The server has ended."""
+        with contextlib.suppress(OSError):
+            self._file.unlink()
 
 
 def servers(settings: Settings) -> list[ServerRecord]:
@@ -59,3 +75,9 @@ def servers(settings: Settings) -> list[ServerRecord]:
             elif not is_elsewhere(entry.process):
                 file.unlink()
     return sorted(found, key=lambda entry: entry.started)
+
+
+def servers_with(folder: Path, settings: Settings) -> list[ServerRecord]:
+    """The running servers that have loaded, or are loading, the stored variant in a folder."""
+    real = os.path.realpath(folder)
+    return [one for one in servers(settings) if any(os.path.realpath(model) == real for model in one.models)]

@@ -24,13 +24,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from gpux.model.units import format_bytes
-from gpux.server import records
 from gpux.server.address import listen, url_of
 from gpux.server.api.endpoint import stopping
 from gpux.server.app import create_app
 from gpux.server.core import Core
 from gpux.server.events import Event
 from gpux.server.logs import configure
+from gpux.server.records import RecordFile
 from gpux.server.security.connections import uvicorn_arguments
 from gpux.server.security.hosts import check_bind
 from gpux.server.settings import ServerSettings
@@ -94,7 +94,7 @@ class _Server(uvicorn.Server):
         self._core: Core = app.state.core
         self._url = url_of(sockets)
         self._main: asyncio.Task[Any] | None = None
-        self._record: Any = None
+        self._record: RecordFile | None = None
         self._deadline: float | None = None  #: of running requests, once the server stops
         self._announced = False
         self._cut = False  #: the deadline has passed
@@ -113,7 +113,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept requests."""
         await super().startup(sockets)
-        self._record = records.record(self._url, self._core.settings.gpux)
+        self._record = RecordFile(self._url, self._core.settings.gpux)
+        self._record.write(self._core.models.open_folders())
+        self._core.models.on_open = self._record.write
         self._callbacks.on_start(self._url, self._core)
 
     async def on_tick(self, counter: int) -> bool:
@@ -137,8 +139,7 @@ class _Server(uvicorn.Server):
     def forget(self) -> None:
         """Remove the record of this server."""
         if self._record is not None:
-            with contextlib.suppress(OSError):
-                self._record.unlink()
+            self._record.remove()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
