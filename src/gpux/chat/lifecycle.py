@@ -139,17 +139,33 @@ class MemoryMonitor:
         return unloaded
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """The last check of a provider."""
+
+    provider: ModelProvider
+    found: ProviderHealth
+    failures: int  #: in a row
+
+
 class HealthMonitor:
     """Checks the providers at intervals, and lets those that fail connect anew."""
 
     def __init__(self, watched: Watched) -> None:
         self._watched = watched
-        self._known: dict[str, ProviderHealth] = {}
-        self._failures: dict[str, int] = {}
+        self._checked: dict[str, _Checked] = {}
 
     def known(self, name: str) -> ProviderHealth:
         """The last check of a provider, ``unknown`` before the first one."""
-        return self._known.get(name) or ProviderHealth(provider=name, healthy=False, status="unknown")
+        last = self._last(name)
+        return ProviderHealth(provider=name, healthy=False, status="unknown") if last is None else last.found
+
+    def _last(self, name: str) -> _Checked | None:
+        """The last check, unless it was of a provider that a changed configuration has replaced."""
+        last = self._checked.get(name)
+        if last is None or all(one is not last.provider for one in self._watched.registry.get_all_providers()):
+            return None
+        return last
 
     async def check(self, name: str) -> ProviderHealth:
         """Check a provider now.
@@ -161,10 +177,10 @@ class HealthMonitor:
         began = time.monotonic()
         error = await _error_of(provider)
         seconds = time.monotonic() - began
-        failures = 0 if error is None else self._failures.get(name, 0) + 1
+        before = self._last(name)
+        failures = 0 if error is None else 1 + (0 if before is None else before.failures)
         if error is not None and failures >= FAILURES:
             await _recover(provider)
-        self._failures[name] = failures
         degraded = error is None and (down := self._down(provider))
         found = ProviderHealth(
             provider=name,
@@ -175,17 +191,16 @@ class HealthMonitor:
             error=str(error) if error is not None else (f"{', '.join(down)} died too often" if degraded else None),
             metrics=await self._metrics(provider, failures),
         )
-        before = self._known.get(name)
-        if before is None or before.status != found.status:
+        if before is None or before.found.status != found.status:
             log.log(logging.INFO if found.healthy else logging.WARNING, "%s is %s%s", name, found.status, _why(found))
-        self._known[name] = found
+        self._checked[name] = _Checked(provider, found, failures)
         return found
 
     async def check_all(self) -> list[ProviderHealth]:
         """Check all providers at the same time."""
         names = [provider.name for provider in self._watched.registry.get_all_providers()]
-        for gone in set(self._known) - set(names):
-            del self._known[gone]
+        for gone in set(self._checked) - set(names):
+            del self._checked[gone]
         found = await asyncio.gather(*(self.check(name) for name in names), return_exceptions=True)
         for one in found:
             if isinstance(one, BaseException) and not isinstance(one, ProviderNotFoundError):  # removed meanwhile

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpux.cli.main import run
-from tests.chat.api.conftest import both
+from tests.chat.service.talking import with_ollama
 from tests.ollama.running import RunningOllama
 from tests.server.running import WRITER
 
@@ -17,7 +17,7 @@ from tests.server.running import WRITER
 @pytest.fixture(autouse=True)
 def configured(home: Path, ollama: RunningOllama, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = home / "chat.toml"
-    file.write_text(both(ollama))
+    file.write_text(with_ollama(ollama.url))
     monkeypatch.setenv("GPUX_HOME", str(home))
     return file
 

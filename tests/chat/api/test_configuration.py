@@ -14,9 +14,8 @@ import pytest
 
 from gpux.chat.api.configuration import ModelChange, OptionsChange, ProviderChange
 from gpux.chat.values import ChatOptions, ModelConfig, ProviderConfig
-from gpux.server.security.keys import create_key
-from tests.chat.api.conftest import both
-from tests.chat.service.talking import ENDLESS, chatting, talk, talking
+from tests.chat.conftest import Keyed
+from tests.chat.service.talking import ENDLESS, reload, talk, talking, with_ollama
 from tests.ollama.running import RunningOllama
 from tests.server.running import TURNS, WRITER, Running, serving
 from tests.waiting import wait_until
@@ -49,50 +48,52 @@ def test_what_is_in_force_is_read(server: Running, ollama: RunningOllama) -> Non
     assert server.get("/api/models/anything/config").json()["modelName"] == "ollama:anything"
 
 
-def test_changes_are_written_in_force_at_once_and_rolled_back(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, both(ollama)) as server:
-        before = (home / "chat.toml").read_text()
-        status, found = put(server, OLLAMA, {"enabled": False})
-        assert (status, found["code"]) == (400, "configuration"), "it is the default provider"
-        status, found = put(server, OLLAMA, {"timeoutMs": 1234, "defaultModels": []})
-        assert (status, found["timeoutMs"]) == (200, 1234)
-        assert server.get(OLLAMA).json()["timeoutMs"] == 1234
-        written = (home / "chat.toml").read_text()
-        assert written == before + "timeout_ms = 1234\n"
-        status, found = put(server, MODEL, {"options": {"maxTokens": 3}, "timeoutMs": 60_000})
-        assert (status, found["options"]["maxTokens"]) == (200, 3)
-        answered = talk(server, {"model": f"hf:{WRITER}", "message": "hi"})
-        assert answered.end["tokenCount"] == 3, "in force for the next message"
-        state = server.post("/api/config/rollback").json()
-        assert (state["state"], state["version"]) == ("ok", 2)
-        assert (home / "chat.toml").read_text() == written
-        state = server.post("/api/config/rollback", {"version": 1}).json()
-        assert state["version"] == 1
-        assert (home / "chat.toml").read_text() == before
-        missing = server.post("/api/config/rollback", {"version": 9})
-        assert (missing.status_code, missing.json()["code"]) == (400, "configuration")
-        assert "2, 1" in missing.json()["hint"]
+def test_changes_are_written_in_force_at_once_and_rolled_back(changing: Running, ollama: RunningOllama) -> None:
+    server, file = changing, changing.home / "chat.toml"
+    reload(server, with_ollama(ollama.url, "retry_delay_ms = 3"))
+    before = file.read_text()
+    status, found = put(server, OLLAMA, {"enabled": False})
+    assert (status, found["code"]) == (400, "configuration"), "it is the default provider"
+    status, found = put(server, OLLAMA, {"timeoutMs": 1234, "defaultModels": []})
+    assert (status, found["timeoutMs"]) == (200, 1234)
+    assert server.get(OLLAMA).json()["timeoutMs"] == 1234
+    written = file.read_text()
+    assert written == before + "timeout_ms = 1234\n"
+    status, found = put(server, MODEL, {"options": {"maxTokens": 3}, "timeoutMs": 60_000})
+    assert status == 200
+    assert server.get(MODEL).json()["options"]["maxTokens"] == 3
+    answered = talk(server, {"model": f"hf:{WRITER}", "message": "hi"})
+    assert answered.end["tokenCount"] == 3, "in force for the next message"
+    state = server.post("/api/config/rollback").json()
+    assert state["state"] == "ok"
+    assert file.read_text() == written
+    version = state["version"]
+    state = server.post("/api/config/rollback", {"version": version - 1}).json()
+    assert state["version"] == version - 1
+    assert file.read_text() == before
+    missing = server.post("/api/config/rollback", {"version": 999})
+    assert (missing.status_code, missing.json()["code"]) == (400, "configuration")
+    assert f"{version}, {version - 1}" in missing.json()["hint"]
 
 
-def test_a_provider_is_added_and_answers(home: Path, ollama: RunningOllama) -> None:
-    keys = home / "keys.json"
-    key = create_key(keys, "all", scopes=("infer", "manage"))[0]
-    with chatting(home, both(ollama), "--api-key-file", str(keys)) as server:
-        body = {"type": "ollama", "prefix": "second:", "baseUrl": ollama.url}
-        status, _ = put(server, "/api/providers/second/config", body, key)
-        assert status == 200
-        message = {"model": "second:echo:latest", "message": "a b"}
-        answered = talk(server, message, json=message, headers={"authorization": f"Bearer {key}"})
-        assert (answered.text, answered.session["provider"]) == ("a b", "second")
-        assert put(server, "/api/providers/third/config", {**body, "prefix": "second:"}, key)[0] == 400
-        before = (home / "chat.toml").read_text()
-        for given, expected in (
-            ({"baseUrl": "ftp://x"}, "not an http or https URL"),
-            ({"apiKeyEnv": "sk-secret"}, "not the name of a variable"),
-        ):
-            status, found = put(server, OLLAMA, given, key)
-            assert (status, expected in str(found["error"]), "sk-secret" in str(found)) == (400, True, False)
-        assert (home / "chat.toml").read_text() == before
+def test_a_provider_is_added_and_answers(keyed: Keyed, ollama: RunningOllama) -> None:
+    server, file = keyed.server, keyed.server.home / "chat.toml"
+    key = keyed.key("all", "infer", "manage")
+    body = {"type": "ollama", "prefix": "second:", "baseUrl": ollama.url}
+    status, _ = put(server, "/api/providers/second/config", body, key)
+    assert status == 200
+    message = {"model": "second:echo:latest", "message": "a b"}
+    answered = talk(server, message, json=message, headers={"authorization": f"Bearer {key}"})
+    assert (answered.text, answered.session["provider"]) == ("a b", "second")
+    assert put(server, "/api/providers/third/config", {**body, "prefix": "second:"}, key)[0] == 400
+    before = file.read_text()
+    for given, expected in (
+        ({"baseUrl": "ftp://x"}, "not an http or https URL"),
+        ({"apiKeyEnv": "sk-secret"}, "not the name of a variable"),
+    ):
+        status, found = put(server, OLLAMA, given, key)
+        assert (status, expected in str(found["error"]), "sk-secret" in str(found)) == (400, True, False)
+    assert file.read_text() == before
 
 
 @pytest.mark.parametrize(
@@ -147,39 +148,39 @@ def test_what_is_invalid_is_refused_and_not_written(
     assert (server.home / "chat.toml").read_text() == before
 
 
-def test_a_reload_names_every_fault(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, both(ollama)) as server:
-        assert server.post("/api/config/reload").json()["state"] == "ok"
-        (home / "chat.toml").write_text("x = 1\nretry_atempts = 1\n")
-        response = server.post("/api/config/reload")
-        assert response.status_code == 400
-        faults = response.json()["faults"]
-        assert [(one["source"], one["line"], one["key"]) for one in faults] == [
-            ("chat.toml", 1, "x"),
-            ("chat.toml", 2, "retry_atempts"),
-        ]
-        assert faults[1]["hint"] == "Did you mean retry_attempts?"
-        assert str(home) not in response.text
-        assert server.get(OLLAMA).json()["baseUrl"] == ollama.url, "the old one stays in force"
-        (home / "chat.toml").write_text(both(ollama, "[model_defaults]\ndevice = 'cpu'\nprecision = 'float16'"))
-        state = server.post("/api/config/reload").json()
-        assert state["state"] == "ok"
-        assert state["warnings"][0]["key"] == "model_defaults.precision"
+def test_a_reload_names_every_fault(changing: Running, ollama: RunningOllama) -> None:
+    server, file = changing, changing.home / "chat.toml"
+    assert server.post("/api/config/reload").json()["state"] == "ok"
+    file.write_text("x = 1\nretry_atempts = 1\n")
+    response = server.post("/api/config/reload")
+    assert response.status_code == 400
+    faults = response.json()["faults"]
+    assert [(one["source"], one["line"], one["key"]) for one in faults] == [
+        ("chat.toml", 1, "x"),
+        ("chat.toml", 2, "retry_atempts"),
+    ]
+    assert faults[1]["hint"] == "Did you mean retry_attempts?"
+    assert str(server.home) not in response.text
+    assert server.get(OLLAMA).json()["baseUrl"] == ollama.url, "the old one stays in force"
+    file.write_text(with_ollama(ollama.url, "[model_defaults]\ndevice = 'cpu'\nprecision = 'float16'"))
+    state = server.post("/api/config/reload").json()
+    assert state["state"] == "ok"
+    assert state["warnings"][0]["key"] == "model_defaults.precision"
 
 
-def test_an_edit_while_an_answer_comes_changes_the_next_one(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, both(ollama)) as server:
-        body = {"model": f"hf:{ENDLESS}", "message": "go", "options": {"temperature": 0, "maxTokens": 3000}}
-        with talking(server, body) as events:
-            next(events)
-            next(events)
-            text = both(ollama, f'[models."hf:{WRITER}"]\noptions = {{ max_tokens = 2 }}')
-            (home / "next.toml").write_text(text)
-            (home / "next.toml").replace(home / "chat.toml")
-            wait_until(lambda: server.get(MODEL).json()["options"].get("maxTokens") == 2)
-            last = list(events)[-1]
-        assert (last.name, last.data["tokenCount"]) == ("end", 3000)
-        assert talk(server, {"model": f"hf:{WRITER}", "message": "hi"}).end["tokenCount"] == 2
+def test_an_edit_while_an_answer_comes_changes_the_next_one(changing: Running, ollama: RunningOllama) -> None:
+    server = changing
+    body = {"model": f"hf:{ENDLESS}", "message": "go", "options": {"temperature": 0}}
+    with talking(server, body) as events:
+        next(events)
+        next(events)
+        models = (ENDLESS, WRITER)
+        limits = "\n".join(f'[models."hf:{name}"]\noptions = {{ max_tokens = 2 }}' for name in models)
+        (server.home / "next.toml").write_text(with_ollama(ollama.url, limits))
+        (server.home / "next.toml").replace(server.home / "chat.toml")
+        wait_until(lambda: server.get(MODEL).json()["options"].get("maxTokens") == 2)
+        assert [next(events).name for _ in range(50)] == [""] * 50, "the answer goes on"
+    assert talk(server, {"model": f"hf:{WRITER}", "message": "hi"}).end["tokenCount"] == 2
 
 
 def cached(server: Running) -> float:
@@ -188,26 +189,27 @@ def cached(server: Running) -> float:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_caches_of_earlier_prompts_can_be_switched_off(home: Path, ollama: RunningOllama, enabled: bool) -> None:
-    defaults = f"[model_defaults]\nenable_cache = {str(enabled).lower()}"
-    with chatting(home, both(ollama, defaults)) as server:
-        for _ in range(3):
-            talk(server, {"model": f"hf:{WRITER}", "message": "a" * 30, "options": {"maxTokens": 4, "temperature": 0}})
-        assert (cached(server) > 0) == enabled
+def test_caches_of_earlier_prompts_can_be_switched_off(changing: Running, ollama: RunningOllama, enabled: bool) -> None:
+    server = changing
+    reload(server, with_ollama(ollama.url, f"[model_defaults]\nenable_cache = {str(enabled).lower()}"))
+    before = cached(server)
+    for _ in range(3):
+        talk(server, {"model": f"hf:{WRITER}", "message": "a" * 30, "options": {"maxTokens": 4, "temperature": 0}})
+    assert (cached(server) > before) == enabled
 
 
-def test_the_models_of_a_provider_that_are_loaded_at_once(home: Path, ollama: RunningOllama) -> None:
-    limits = "[providers.huggingface]\nmax_concurrent_models = 1"
-    with chatting(home, both(ollama, limits)) as server:
-        for name in (WRITER, TURNS):
-            talk(server, {"model": f"hf:{name}", "message": "hi", "options": {"maxTokens": 2}})
-        loaded = server.get("/api/models/health").json()["models"]
-        assert [one["name"] for one in loaded if one["provider"] == "huggingface"] == [f"hf:{TURNS}"]
+def test_the_models_of_a_provider_that_are_loaded_at_once(changing: Running, ollama: RunningOllama) -> None:
+    server = changing
+    reload(server, with_ollama(ollama.url, "[providers.huggingface]\nmax_concurrent_models = 1"))
+    for name in (WRITER, TURNS):
+        talk(server, {"model": f"hf:{name}", "message": "hi", "options": {"maxTokens": 2}})
+    loaded = server.get("/api/models/health").json()["models"]
+    assert [one["name"] for one in loaded if one["provider"] == "huggingface"] == [f"hf:{TURNS}"]
 
 
 def test_the_file_may_be_an_option_and_is_checked_at_the_start(home: Path, ollama: RunningOllama) -> None:
     file = home / "other.toml"
-    file.write_text(both(ollama, "retry_delay_ms = 5"))
+    file.write_text(with_ollama(ollama.url, "retry_delay_ms = 5"))
     with serving(home, ["--config", str(file)]) as server:
         assert server.get(OLLAMA).json()["baseUrl"] == ollama.url
     file.write_text("retry_delay_ms = 'soon'\n")
@@ -232,17 +234,15 @@ def test_usage(server: Running) -> None:
     assert (wrong.status_code, wrong.json()["param"]) == (400, "since")
 
 
-def test_scopes(home: Path, ollama: RunningOllama) -> None:
-    keys = home / "keys.json"
-    user, _ = create_key(keys, "user", scopes=("read", "infer"))
-    manager, _ = create_key(keys, "manager", scopes=("read", "manage"))
-    with chatting(home, both(ollama), "--api-key-file", str(keys)) as server:
-        assert server.get(OLLAMA).status_code == 401
-        assert server.get("/api/models/health").status_code == 401
-        headers = {"authorization": f"Bearer {user}"}
-        assert server.get(OLLAMA, headers=headers).status_code == 200
-        status, found = put(server, OLLAMA, {"timeoutMs": 5}, user)
-        assert (status, found["code"], found["scope"]) == (403, "forbidden", "manage")
-        for path in ("/api/config/reload", "/api/config/rollback"):
-            assert server.post(path, headers=headers).status_code == 403
-        assert put(server, OLLAMA, {"timeoutMs": 500}, manager)[0] == 200
+def test_scopes(keyed: Keyed) -> None:
+    server = keyed.server
+    user, manager = keyed.key("user", "read", "infer"), keyed.key("manager", "read", "manage")
+    assert server.get(OLLAMA).status_code == 401
+    assert server.get("/api/models/health").status_code == 401
+    headers = {"authorization": f"Bearer {user}"}
+    assert server.get(OLLAMA, headers=headers).status_code == 200
+    status, found = put(server, OLLAMA, {"timeoutMs": 5}, user)
+    assert (status, found["code"], found["scope"]) == (403, "forbidden", "manage")
+    for path in ("/api/config/reload", "/api/config/rollback"):
+        assert server.post(path, headers=headers).status_code == 403
+    assert put(server, OLLAMA, {"timeoutMs": 31_000}, manager)[0] == 200

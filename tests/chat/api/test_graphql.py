@@ -7,7 +7,6 @@ import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,11 +15,9 @@ from graphql import get_introspection_query
 
 from gpux.chat.api.graphql.execution import schema
 from gpux.chat.api.graphql.limits import DEEPEST, MOST_ALIASES, MOST_FIELDS, MOST_TOKENS
-from gpux.server.security.keys import create_key
 from tests.chat.api.asking import ADD, CREATE, DELETE, DELETE_AFTER, MESSAGES, TERMINATE, answer, data, error
-from tests.chat.api.conftest import both
-from tests.chat.service.talking import ENDLESS, Event, chatting, talking
-from tests.ollama.running import RunningOllama
+from tests.chat.conftest import Keyed
+from tests.chat.service.talking import ENDLESS, Event, reload, talking
 from tests.server.running import WRITER, Running
 from tests.waiting import wait_until
 
@@ -56,16 +53,16 @@ def test_model_infos(server: Running) -> None:
     assert (found["extensions"]["code"], found["path"]) == ("provider_not_found", ["modelInfos"])
 
 
-def test_a_provider_that_is_gone_is_reported_beside_the_others(home: Path) -> None:
-    configuration = '[providers.ollama]\nbase_url = "http://127.0.0.1:9"\n'
-    with chatting(home, configuration) as server:
-        found = data(server, "{ availableModels { models unavailable { provider error code errorCode } } }")
-        (gone,) = found["unavailable"]
-        assert (gone["provider"], gone["code"]) == ("ollama", "provider_unavailable")
-        assert gone["errorCode"] == "HF_CONNECTION_ERROR"
-        assert f"hf:{WRITER}" in found["models"]
-        health = data(server, "{ providers { provider healthy status error lastChecked metrics } }")
-        assert {one["provider"]: one["healthy"] for one in health} == {"ollama": False, "huggingface": True}
+def test_a_provider_that_is_gone_is_reported_beside_the_others(changing: Running) -> None:
+    server = changing
+    reload(server, '[providers.ollama]\nbase_url = "http://127.0.0.1:9"\n')
+    found = data(server, "{ availableModels { models unavailable { provider error code errorCode } } }")
+    (gone,) = found["unavailable"]
+    assert (gone["provider"], gone["code"]) == ("ollama", "provider_unavailable")
+    assert gone["errorCode"] == "HF_CONNECTION_ERROR"
+    assert f"hf:{WRITER}" in found["models"]
+    health = data(server, "{ providers { provider healthy status error lastChecked metrics } }")
+    assert {one["provider"]: one["healthy"] for one in health} == {"ollama": False, "huggingface": True}
 
 
 # Conversations
@@ -324,35 +321,23 @@ def test_clients_of_the_newer_media_type_get_a_status(server: Running) -> None:
 # Keys
 
 
-def test_keys_and_their_scopes(home: Path, ollama: RunningOllama) -> None:
-    keys = home / "keys.json"
-    reader, _ = create_key(keys, "reader", scopes=("read",))
-    user, _ = create_key(keys, "user", scopes=("read", "infer"))
-    other, _ = create_key(keys, "other", scopes=("read", "infer"))
-    with chatting(home, both(ollama), "--api-key-file", str(keys)) as server:
-        for query in ("{ __schema { queryType { name } } }", "{ availableModels { count } }", "{ __typename }"):
-            response = server.post("/graphql", {"query": query})
-            assert response.status_code == 401
-            assert response.json()["errors"][0]["extensions"]["code"] == "unauthorized"
-        assert data(server, "{ __schema { queryType { name } } }", reader) == {"queryType": {"name": "Query"}}
-        assert data(server, "{ availableModels { count } }", reader)["count"] > 0
-        input = {"id": "mine", "llmModel": "echo:latest"}
-        refused = error(server, CREATE, reader, input=input)
-        assert (refused["extensions"]["code"], refused["extensions"]["scope"]) == ("forbidden", "infer")
-        data(server, CREATE, user, input=input)
-        assert data(server, ADD, user, input={"conversationId": "mine", "text": "hi"})["llmMessage"]["text"] == "hi"
-        assert error(server, MESSAGES, other, conversationId="mine")["extensions"]["code"] == "conversation_access"
-        assert data(server, "{ conversations { count conversations { id } } }", other)["count"] == 0
-        assert error(server, DELETE, reader, conversationId="mine")["extensions"]["code"] == "forbidden"
-
-
-# The database
-
-
-def test_without_a_database_models_are_listed_and_conversations_are_an_error(home: Path) -> None:
-    (home / "conversations.db").write_bytes(b"not a database" * 100)
-    with chatting(home) as server:
-        assert data(server, "{ availableModels { count } }")["count"] > 0
-        found = error(server, "{ conversations { count } }")
-        assert found["extensions"]["code"] == "database"
-        assert str(home) not in json.dumps(found)
+def test_keys_and_their_scopes(keyed: Keyed) -> None:
+    server = keyed.server
+    reader, user, other = (
+        keyed.key(name, *scopes)
+        for name, scopes in (("reader", ("read",)), ("user", ("read", "infer")), ("other", ("read", "infer")))
+    )
+    for query in ("{ __schema { queryType { name } } }", "{ availableModels { count } }", "{ __typename }"):
+        response = server.post("/graphql", {"query": query})
+        assert response.status_code == 401
+        assert response.json()["errors"][0]["extensions"]["code"] == "unauthorized"
+    assert data(server, "{ __schema { queryType { name } } }", reader) == {"queryType": {"name": "Query"}}
+    assert data(server, "{ availableModels { count } }", reader)["count"] > 0
+    input = {"id": "mine", "llmModel": "echo:latest"}
+    refused = error(server, CREATE, reader, input=input)
+    assert (refused["extensions"]["code"], refused["extensions"]["scope"]) == ("forbidden", "infer")
+    data(server, CREATE, user, input=input)
+    assert data(server, ADD, user, input={"conversationId": "mine", "text": "hi"})["llmMessage"]["text"] == "hi"
+    assert error(server, MESSAGES, other, conversationId="mine")["extensions"]["code"] == "conversation_access"
+    assert data(server, "{ conversations { count conversations { id } } }", other)["count"] == 0
+    assert error(server, DELETE, reader, conversationId="mine")["extensions"]["code"] == "forbidden"

@@ -19,7 +19,7 @@ from gpux.chat.api.graphql.execution import schema
 from tests.server.running import Running
 
 MANY = examples(
-    max_examples=int(os.environ.get("GPUX_FUZZ", "80")),
+    max_examples=int(os.environ.get("GPUX_FUZZ", "25")),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

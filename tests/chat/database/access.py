@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from gpux.chat.database.database import Database
@@ -12,6 +16,20 @@ from gpux.system.settings import Settings
 
 #: Seconds for which tests wait for locks.
 MOMENT = 0.5
+
+
+@cache
+def empty_database() -> bytes:
+    """The file of an SQLite database with migrated tables, which is made once for all tests of a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "empty.db")
+
+        async def make() -> None:
+            async with opened(f"sqlite:///{file}", Settings.from_env(home=Path(folder))):
+                pass
+
+        asyncio.run(make())
+        return file.read_bytes()
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from gpux.chat.database.database import Database
 from gpux.system.settings import Settings
-from tests.chat.database.access import opened
+from tests.chat.database.access import empty_database, is_sqlite, opened
 from tests.chat.database.postgresql import PostgresServer
 
 #: Set by `./dev postgres`: the databases are on a PostgreSQL server, which is started for the tests.
@@ -53,16 +53,24 @@ def url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     asyncio.run(on_server(server, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+@pytest.fixture
+def migrated(url: str) -> str:
+    """The URL of a database that has no rows; a file of SQLite has the tables."""
+    if is_sqlite(url):
+        Path(url.removeprefix("sqlite:///")).write_bytes(empty_database())
+    return url
+
+
 Using = Callable[[Callable[[Database], Awaitable[None]]], None]
 
 
 @pytest.fixture
-def using(url: str, settings: Settings) -> Using:
-    """Runs a test's coroutine with the database, which waits a moment only for locks."""
+def using(migrated: str, settings: Settings) -> Using:
+    """Runs a test's coroutine with the database."""
 
     def run(test: Callable[[Database], Awaitable[None]]) -> None:
         async def main() -> None:
-            async with opened(url, settings) as database:
+            async with opened(migrated, settings) as database:
                 await test(database)
 
         asyncio.run(main())

@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from gpux.model.variant import CallSpec
 from gpux.store import Store
 from gpux.system.settings import Settings
+from tests.chat.database.access import empty_database
 from tests.pipelines.writer import EOS, writer
 from tests.runtime.generation.tiny_graphs import HIDDEN
 from tests.server.running import Running, put, serving
@@ -137,10 +138,17 @@ def talk(server: Running, body: dict[str, Any], path: str = PATH, **arguments: A
     return Talk(response.status_code, response.headers, events)
 
 
+def with_ollama(ollama: str, top: str = "", table: str = "") -> str:
+    """The configuration of a server with models of gpux and of an Ollama, whose models need no prefix."""
+    return f'default_provider = "ollama"\n{top}\n[providers.ollama]\nbase_url = "{ollama}"  # here\n{table}'
+
+
 @contextmanager
 def chatting(home: Path, configuration: str = ALONE, *arguments: str, **environment: str) -> Iterator[Running]:
     """A server with a configuration of chats and a database of its own, on the models of another home folder."""
     (home / "chat.toml").write_text(configuration)
+    if not (home / "conversations.db").exists():
+        (home / "conversations.db").write_bytes(empty_database())
     with serving(home, arguments, environment={"GPUX_CONFIG": str(home / "chat.toml"), **environment}) as running:
         yield running
 
@@ -151,6 +159,13 @@ def stored(home: Path, conversation: str | None = None) -> list[tuple[str, str, 
     with closing(sqlite3.connect(home / "conversations.db")) as database:
         rows = database.execute(statement, (conversation,)).fetchall()
     return [(text, sender, bool(partial), error) for text, sender, partial, error in rows]
+
+
+def reload(server: Running, configuration: str) -> None:
+    """Put a configuration of chats in force."""
+    (server.home / "chat.toml").write_text(configuration)
+    response = server.post("/api/config/reload")
+    assert response.status_code == 200, response.text
 
 
 def workers(server: Running) -> list[psutil.Process]:

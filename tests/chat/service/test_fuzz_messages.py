@@ -15,7 +15,7 @@ from tests.chat.service.talking import PATH, parsed
 from tests.server.running import WRITER, Running
 
 SEEN = examples(
-    max_examples=int(os.environ.get("GPUX_FUZZ", "60")),
+    max_examples=int(os.environ.get("GPUX_FUZZ", "25")),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -206,6 +206,30 @@ def test_the_configured_precision_is_used_where_the_name_has_none(filled_store: 
     run(filled_store, test, models=configured(precision="int8"))
 
 
+def test_a_loaded_model_follows_a_changed_configuration_once_it_is_idle(filled_store: Path) -> None:
+    async def test(provider: HuggingFaceProvider) -> None:
+        def process() -> int:
+            (loaded,) = provider._core.models.loaded()
+            return loaded.worker.pid
+
+        await provider.load_model(WRITER)
+        first = process()
+        async with aclosing(provider.answer(request("hi"))) as pieces:
+            await anext(pieces)
+            changed = ChatConfiguration(models=configured(enable_cache=False))
+            provider.setup = replace(provider.setup, configuration=changed)
+            await whole(provider, request("ho"))
+            assert process() == first, "the answer that runs goes on"
+            assert [piece async for piece in pieces]
+        await whole(provider, request("ho"))
+        assert process() != first
+        second = process()
+        await whole(provider, request("ho"))
+        assert process() == second
+
+    run(filled_store, test)
+
+
 def test_a_name_is_that_of_a_folder_of_the_configured_one(tmp_path: Path) -> None:
     """Also where the store has a model of another folder with this name."""
     home, mine = tmp_path / "home", tmp_path / "mine"

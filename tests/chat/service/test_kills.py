@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import os
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.chat.conftest import Home
 from tests.chat.service.talking import ENDLESS, chatting, stored, talk, talking, workers
 from tests.ollama.running import RunningOllama, running_ollama
 from tests.server.running import Running
 from tests.waiting import wait_until
 
+MANY = "GPUX_KILLS" in os.environ
 TIMES = int(os.environ.get("GPUX_KILLS", "1"))
 #: Seconds of an answer that may be missing in the database.
 LOST = 0.5
@@ -82,7 +86,8 @@ def streams(server: Running, number: int) -> list[Reader]:
     for reader in readers:
         reader.begun.wait()
         wait_until(lambda id=reader.conversation: stored(server.home, id)[1:] and stored(server.home, id)[1][0])  # type: ignore[misc]
-    time.sleep(random.uniform(0, 1.5))
+    if MANY:
+        time.sleep(random.uniform(0, 1.5))
     return readers
 
 
@@ -101,18 +106,41 @@ def check(home: Path, readers: list[Reader], killed: float, ended: tuple[str, ..
             assert not reader.error, "the others are answered"
         else:
             assert partial
-            if "GPUX_KILLS" in os.environ:
+            if MANY:
                 assert text.startswith(reader.text_before(killed - LOST))
 
 
-@pytest.fixture
-def ollama() -> Iterator[RunningOllama]:
-    with running_ollama() as server:
-        yield server
+@pytest.fixture(scope="module")
+def killed_ollama() -> Iterator[RunningOllama]:
+    with running_ollama() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(new_home: Home, killed_ollama: RunningOllama) -> Iterator[Running]:
+    with chatting(new_home("chat-kills"), configuration(killed_ollama)) as running:
+        yield running
 
 
 def configuration(ollama: RunningOllama) -> str:
     return f'retry_attempts = 1\nretry_delay_ms = 1\n[providers.ollama]\nbase_url = "{ollama.url}"\n'
+
+
+def finish_reasons(home: Path, readers: list[Reader]) -> set[str | None]:
+    """Why the answers have ended; None: nobody knows."""
+    query = "SELECT finish_reason FROM messages WHERE sender = 'llm' AND conversation_id = ?"
+    with closing(sqlite3.connect(home / "conversations.db")) as database:
+        return {row[0] for reader in readers for row in database.execute(query, (reader.conversation,))}
+
+
+def goes_on(server: Running, reader: Reader) -> None:
+    """The next message of a conversation is answered, with what is stored of it."""
+    text = stored(server.home, reader.conversation)[1][0]
+    body = {"message": "go on", "conversationId": reader.conversation, "options": {"maxTokens": 3}}
+    found = talk(server, body)
+    assert found.session["model"].startswith(reader.model)
+    if reader.model.startswith("hf:"):
+        assert found.end["promptTokens"] > len(text)
 
 
 @pytest.mark.parametrize("number", range(TIMES))
@@ -126,37 +154,37 @@ def test_the_server_is_killed(home: Path, ollama: RunningOllama, number: int) ->
             reader.join(60)
             assert not reader.error
     check(home, readers, killed, ("hf:", "ollama:"))
+    assert finish_reasons(home, readers) == {None}
     with chatting(home, configuration(ollama)) as server:
         for reader in readers:
-            body = {"message": "go on", "conversationId": reader.conversation, "options": {"maxTokens": 3}}
-            assert talk(server, body).session["model"].startswith(reader.model)
+            goes_on(server, reader)
 
 
-def test_the_process_of_the_model_is_killed(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, configuration(ollama)) as server:
-        for number in range(TIMES):
-            readers = streams(server, number)
-            killed = time.monotonic()
-            for worker in workers(server):
-                worker.kill()
-            for reader in readers:
-                if reader.model.startswith("hf:"):
-                    reader.join(60)
-                    assert reader.error
-            check(home, readers, killed, ("hf:",))
-            # Started again explicitly, since a model that dies often stays down.
-            assert server.post("/gpux/v1/load", {"model": ENDLESS}).status_code == 200
+def test_the_process_of_the_model_is_killed(server: Running) -> None:
+    for number in range(TIMES):
+        readers = streams(server, number)
+        killed = time.monotonic()
+        for worker in workers(server):
+            worker.kill()
+        for reader in readers:
+            if reader.model.startswith("hf:"):
+                reader.join(60)
+                assert (reader.error["code"], reader.error["errorCode"]) == ("worker_died", "HF_MODEL_INFERENCE_FAILED")
+        check(server.home, readers, killed, ("hf:",))
+        if not MANY:
+            goes_on(server, readers[0])
+        # Started again explicitly, since a model that dies often stays down.
+        assert server.post("/gpux/v1/load", {"model": ENDLESS}).status_code == 200
 
 
-def test_ollama_is_killed(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, configuration(ollama)) as server:
-        for number in range(TIMES):
-            readers = streams(server, number)
-            killed = time.monotonic()
-            ollama.kill()
-            for reader in readers:
-                if reader.model.startswith("ollama:"):
-                    reader.join(60)
-                    assert reader.error
-            check(home, readers, killed, ("ollama:",))
-            ollama.start()
+def test_ollama_is_killed(server: Running, killed_ollama: RunningOllama) -> None:
+    for number in range(TIMES):
+        readers = streams(server, number)
+        killed = time.monotonic()
+        killed_ollama.kill()
+        for reader in readers:
+            if reader.model.startswith("ollama:"):
+                reader.join(60)
+                assert reader.error
+        check(server.home, readers, killed, ("ollama:",))
+        killed_ollama.start()

@@ -21,6 +21,7 @@ from gpux.errors import ProviderNotFoundError, ProviderUnavailableError
 from gpux.server.core import Core
 from gpux.server.settings import ServerSettings
 from gpux.system.settings import Settings
+from tests.chat.database.access import empty_database
 from tests.chat.providers.scripted import Scripted, registry_of
 from tests.chat.service.talking import ALONE, chatting, talk
 from tests.ollama.running import running_ollama
@@ -183,6 +184,23 @@ def test_a_provider_that_fails_is_unhealthy_and_connects_anew(filled_store: Path
     run(filled_store, test)
 
 
+def test_the_check_of_a_provider_that_was_replaced_is_not_that_of_the_new_one(filled_store: Path) -> None:
+    async def test(watched: Watched) -> None:
+        old, new = Scripted("p", ["m"]), Scripted("p", ["m"])
+        old.list_error = new.list_error = GONE
+        await watched.use(old)
+        health = watched.lifecycle.health
+        for _ in range(FAILURES - 1):
+            assert (await health.check("p")).status == "unhealthy"
+        await watched.use(new)
+        assert health.known("p").status == "unknown"
+        assert (await health.check("p")).metrics["consecutiveFailures"] == 1
+        new.list_error = None
+        assert (await health.check("p")).healthy
+
+    run(filled_store, test)
+
+
 def test_answers_that_run_keep_a_failing_provider_open(filled_store: Path) -> None:
     async def test(watched: Watched) -> None:
         provider = Scripted("p", ["m"])
@@ -247,18 +265,19 @@ def test_a_server_loads_the_default_models_and_keeps_to_the_variables(home: Path
 
 
 def test_a_server_stores_what_is_configured_and_deletes_old_conversations(home: Path) -> None:
-    body = {"model": f"hf:{WRITER}", "message": "hi", "options": {"maxTokens": 2}}
-    with chatting(home) as server:
-        assert talk(server, body).end
-    with closing(sqlite3.connect(home / "conversations.db")) as database, database:
-        database.execute("UPDATE conversations SET updated_at = '2020-01-01 00:00:00.000000'")
+    file = home / "conversations.db"
+    file.write_bytes(empty_database())
+    row = "INSERT INTO conversations (id, tab_name, is_private, created_at, updated_at) VALUES ('old', '', 0, ?1, ?1)"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute(row, ("2020-01-01 00:00:00.000000",))
     with chatting(home, f"retention_days = 30\n{ALONE}") as server:
-        begun = talk(server, body).session["conversationId"]
 
         def rows(statement: str) -> list[Any]:
-            with closing(sqlite3.connect(home / "conversations.db")) as database:
+            with closing(sqlite3.connect(file)) as database:
                 return [row[0] for row in database.execute(statement)]
 
+        body = {"model": f"hf:{WRITER}", "message": "hi", "options": {"maxTokens": 2}}
+        begun = talk(server, body).session["conversationId"]
         wait_until(lambda: rows("SELECT id FROM conversations") == [begun])
         assert rows("SELECT name FROM provider_configs ORDER BY name") == ["huggingface", "ollama"]
         wait_until(lambda: f"hf:{WRITER}" in rows("SELECT model_name FROM model_metadata"))

@@ -9,7 +9,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,29 +17,23 @@ from typing import Any
 import httpx2
 import pytest
 
-from gpux.server.security.keys import create_key
-from tests.chat.service.talking import Event, Talk, chatting, stored, talk, talking
+from tests.chat.conftest import SECRET, Home, Keyed
+from tests.chat.service.talking import ENDLESS, Event, Talk, chatting, reload, stored, talk, talking, with_ollama
 from tests.ollama.models import UNICODE
 from tests.ollama.running import RunningOllama, running_ollama
 from tests.server.running import WRITER, Running
 from tests.waiting import wait_until
 
 PICTURE = b"\x89PNG\r\n\x1a\n and more"
-LIMITED = "stream_timeout_ms = 2000\nretry_delay_ms = 1\n"
-
-
-def configuration(ollama: str, top: str = "", table: str = "") -> str:
-    return f'{top}[providers.ollama]\nbase_url = "{ollama}"\n{table}'
+#: Of the models that never end: the others may take as long as a busy machine needs.
+LIMITED = "".join(f'[models."ollama:{name}"]\ntimeout_ms = 300\n' for name in ("stalls", "silent"))
+LONG = {"temperature": 0, "maxTokens": 50_000}
 
 
 @pytest.fixture(scope="module")
-def both(
-    tmp_path_factory: pytest.TempPathFactory, filled_store: Path, ollama: RunningOllama
-) -> Iterator[tuple[Running, RunningOllama]]:
+def both(new_home: Home, ollama: RunningOllama) -> Iterator[tuple[Running, RunningOllama]]:
     """A server with models of gpux and of an Ollama."""
-    home = tmp_path_factory.mktemp("both")
-    (home / "store").symlink_to(filled_store / "store")
-    with chatting(home, configuration(ollama.url, LIMITED)) as server:
+    with chatting(new_home("both"), with_ollama(ollama.url, "retry_delay_ms = 1", LIMITED)) as server:
         yield server, ollama
 
 
@@ -134,15 +128,17 @@ def tokens(events: Iterator[Event], count: int) -> str:
     return "".join(one.data["token"] for one in islice((one for one in events if not one.name), count))
 
 
-def test_a_killed_ollama_leaves_the_partial_answer_and_the_conversation_goes_on(home: Path) -> None:
-    with running_ollama() as ollama, chatting(home, configuration(ollama.url, "retry_attempts = 0\n")) as server:
+def test_a_killed_ollama_leaves_the_partial_answer_and_the_conversation_goes_on(changing: Running) -> None:
+    server = changing
+    with running_ollama() as ollama:
+        reload(server, with_ollama(ollama.url, "retry_attempts = 0"))
         with talking(server, {"model": "ollama:endless", "message": "hi"}) as events:
             id = next(events).data["conversationId"]
             read = tokens(events, 50)
             ollama.kill()
             rest = list(events)
         assert rest[-1].data["code"] == "provider_unavailable"
-        text, partial, error = last_answer(home)
+        text, partial, error = last_answer(server.home)
         assert text == read + "".join(one.data["token"] for one in rest[:-1])
         assert (partial, error) == (True, "provider_unavailable")
         refused = talk(server, {"message": "there?", "conversationId": id})
@@ -155,21 +151,26 @@ def test_a_killed_ollama_leaves_the_partial_answer_and_the_conversation_goes_on(
 
 
 @pytest.mark.parametrize("what", ["nobody", "wrong address", "wrong key"])
-def test_an_ollama_that_cannot_be_used(home: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    with running_ollama(["--key", "right"]) as ollama:
-        url = {"nobody": f"http://127.0.0.1:{closed_port()}", "wrong address": f"{ollama.url}/v2"}.get(what, ollama.url)
-        monkeypatch.setenv("OLLAMA_KEY", "wrong-key-in-secret")
-        with chatting(home, configuration(url, "retry_attempts = 0\n", 'api_key_env = "OLLAMA_KEY"\n')) as server:
-            found = talk(server, {"model": "ollama:echo", "message": "hi"})
-            assert found.status >= 400
-            code, error_code = {
-                "nobody": ("provider_unavailable", "HF_CONNECTION_ERROR"),
-                "wrong address": ("provider", "HF_MODEL_NOT_FOUND"),
-                "wrong key": ("provider_access", "HF_AUTHENTICATION_ERROR"),
-            }[what]
-            assert (found.error["code"], found.error["errorCode"]) == (code, error_code), found.error
-            assert found.error["hint"]
-            assert "wrong-key-in-secret" not in json.dumps(found.error) + server.log.read_text()
+def test_an_ollama_that_cannot_be_used(changing: Running, ollama: RunningOllama, locked: str, what: str) -> None:
+    url = {"nobody": f"http://127.0.0.1:{closed_port()}", "wrong address": f"{ollama.url}/v2"}.get(what, locked)
+    reload(changing, with_ollama(url, "retry_attempts = 0", 'api_key_env = "OLLAMA_KEY"'))
+    found = talk(changing, {"model": "ollama:echo", "message": "hi"})
+    assert found.status >= 400
+    code, error_code = {
+        "nobody": ("provider_unavailable", "HF_CONNECTION_ERROR"),
+        "wrong address": ("provider", "HF_MODEL_NOT_FOUND"),
+        "wrong key": ("provider_access", "HF_AUTHENTICATION_ERROR"),
+    }[what]
+    assert (found.error["code"], found.error["errorCode"]) == (code, error_code), found.error
+    assert found.error["hint"]
+    assert SECRET["OLLAMA_KEY"] not in json.dumps(found.error) + changing.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[str]:
+    """The address of an Ollama that needs a key."""
+    with running_ollama(["--key", "right"]) as running:
+        yield running.url
 
 
 def with_picture(server: Running, model: str, **fields: str) -> Talk:
@@ -189,33 +190,32 @@ def test_images_of_a_form_and_of_json_reach_a_model_that_reads_them(both: tuple[
     assert again.text == f"{digest} and now", "the images of earlier messages are sent again"
 
 
-def test_an_image_is_served_to_those_who_may_read_its_conversation(home: Path, ollama: RunningOllama) -> None:
-    keys = home / "keys.json"
-    mine, other = ({"authorization": f"Bearer {create_key(keys, name)[0]}"} for name in ("mine", "other"))
-    with chatting(home, configuration(ollama.url), "--api-key-file", str(keys)) as server:
-        made = '{id: "p", tabName: "p", llmModel: "ollama:seeing", password: "s"}'
-        query = f"mutation {{ createConversation(input: {made}) {{ message }} }}"
-        assert "errors" not in server.post("/graphql", {"query": query}, headers=mine).json()
-        images = [base64.b64encode(PICTURE).decode()]
-        for given in ({"model": "ollama:seeing"}, {"conversationId": "p", "password": "s"}):
-            body = {"message": "look", "images": images, **given}
-            assert talk(server, body, json=body, headers=mine).end
-        with closing(sqlite3.connect(home / "conversations.db")) as database:
-            public, private = (id for (id,) in database.execute("SELECT id FROM images ORDER BY message_id"))
-        found = server.get(f"/api/images/{public}", headers=mine)
-        assert (found.content, found.headers["content-type"]) == (PICTURE, "image/png")
-        assert found.headers["x-content-type-options"] == "nosniff"
-        assert server.get(f"/api/images/{private}", headers={**mine, "x-conversation-password": "s"}).content == PICTURE
-        for path, headers, status in (
-            (public, {}, 401),
-            (public, other, 403),
-            (private, mine, 403),
-            (private, {**mine, "x-conversation-password": "wrong"}, 403),
-            ("none", mine, 404),
-            ("..%2f..%2fetc", mine, 404),
-        ):
-            refused = server.get(f"/api/images/{path}", headers=headers)
-            assert (refused.status_code, bool(refused.json()["error"])) == (status, True)
+def test_an_image_is_served_to_those_who_may_read_its_conversation(keyed: Keyed) -> None:
+    server = keyed.server
+    mine, other = (keyed.headers(name, "read", "infer") for name in ("mine", "other"))
+    made = '{id: "p", tabName: "p", llmModel: "ollama:seeing", password: "s"}'
+    query = f"mutation {{ createConversation(input: {made}) {{ message }} }}"
+    assert "errors" not in server.post("/graphql", {"query": query}, headers=mine).json()
+    images = [base64.b64encode(PICTURE).decode()]
+    for given in ({"model": "ollama:seeing"}, {"conversationId": "p", "password": "s"}):
+        body = {"message": "look", "images": images, **given}
+        assert talk(server, body, json=body, headers=mine).end
+    with closing(sqlite3.connect(server.home / "conversations.db")) as database:
+        public, private = (id for (id,) in database.execute("SELECT id FROM images ORDER BY message_id"))
+    found = server.get(f"/api/images/{public}", headers=mine)
+    assert (found.content, found.headers["content-type"]) == (PICTURE, "image/png")
+    assert found.headers["x-content-type-options"] == "nosniff"
+    assert server.get(f"/api/images/{private}", headers={**mine, "x-conversation-password": "s"}).content == PICTURE
+    for path, headers, status in (
+        (public, {}, 401),
+        (public, other, 403),
+        (private, mine, 403),
+        (private, {**mine, "x-conversation-password": "wrong"}, 403),
+        ("none", mine, 404),
+        ("..%2f..%2fetc", mine, 404),
+    ):
+        refused = server.get(f"/api/images/{path}", headers=headers)
+        assert (refused.status_code, bool(refused.json()["error"])) == (status, True)
 
 
 @pytest.mark.parametrize("model", ["ollama:echo", f"hf:{WRITER}"])
@@ -224,20 +224,22 @@ def test_an_image_for_a_model_of_texts_is_refused(both: tuple[Running, RunningOl
     assert (found.status, found.error["code"]) == (400, "input")
 
 
-def test_an_image_for_a_model_of_texts_is_left_out_where_that_is_configured(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, configuration(ollama.url, 'images_for_text_models = "drop"\n')) as server:
-        found = with_picture(server, "ollama:echo")
-        assert found.text == "look"
-        said = "ollama:echo does not read images and answers the text alone"
-        assert found.headers["x-gpux-fallback"] == found.end["fallback"] == said
-        assert found.events[1].name == "metadata"
-        assert found.events[1].data["fallback"] == said
+def test_an_image_for_a_model_of_texts_is_left_out_where_that_is_configured(
+    changing: Running, ollama: RunningOllama
+) -> None:
+    reload(changing, with_ollama(ollama.url, 'images_for_text_models = "drop"'))
+    found = with_picture(changing, "ollama:echo")
+    assert found.text == "look"
+    said = "ollama:echo does not read images and answers the text alone"
+    assert found.headers["x-gpux-fallback"] == found.end["fallback"] == said
+    assert found.events[1].name == "metadata"
+    assert found.events[1].data["fallback"] == said
 
 
 def test_without_models_of_gpux_the_answers_are_those_of_ollama_and_nothing_of_the_runtime_is_loaded(
     home: Path, ollama: RunningOllama
 ) -> None:
-    with chatting(home, configuration(ollama.url), HUGGINGFACE_ENABLED="false") as server:
+    with chatting(home, with_ollama(ollama.url), HUGGINGFACE_ENABLED="false") as server:
         for options in ({}, {"temperature": 0.3, "num_predict": 20}):
             given = {"maxTokens" if name == "num_predict" else name: value for name, value in options.items()}
             given.setdefault("maxTokens", 50)
@@ -252,12 +254,16 @@ def test_without_models_of_gpux_the_answers_are_those_of_ollama_and_nothing_of_t
         assert "numpy" not in loaded
 
 
-def test_a_server_that_stops_ends_answers_of_ollama(home: Path, ollama: RunningOllama) -> None:
-    with chatting(home, configuration(ollama.url), "--drain-timeout", "1s") as server:
-        with talking(server, {"model": "ollama:endless", "message": "hi"}) as events:
+def test_a_server_that_stops_ends_answers(home: Path, ollama: RunningOllama) -> None:
+    with chatting(home, with_ollama(ollama.url), "--drain-timeout", "1s") as server, ExitStack() as stack:
+        bodies = [{"model": model, "message": "hi", "options": LONG} for model in ("ollama:endless", f"hf:{ENDLESS}")]
+        streams = [stack.enter_context(talking(server, body)) for body in bodies]
+        ids = [next(events).data["conversationId"] for events in streams]
+        for events in streams:
             tokens(events, 20)
-            server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        for events in streams:
             last = list(events)[-1]
-        assert (last.name, last.data["code"]) == ("error", "overloaded")
+            assert (last.name, last.data["code"]) == ("error", "overloaded")
         server.process.wait(30)
-        assert last_answer(home)[1:] == (True, "overloaded")
+        assert [stored(home, id)[-1][2:] for id in ids] == [(True, "overloaded")] * 2

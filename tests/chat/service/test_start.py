@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.chat.service.talking import PATH, chatting, talk
-from tests.server.running import WRITER, serving
+from tests.chat.service.talking import PATH, stored, talk, with_ollama
+from tests.ollama.running import RunningOllama
+from tests.server.running import Running, serving
 from tests.server.test_imports import PROGRAM
 
 HEAVY = {"sqlalchemy", "alembic", "ariadne", "graphql", "watchfiles", "httpx2", "greenlet"}
@@ -33,15 +34,15 @@ def test_a_server_that_is_not_asked_imports_none_either(home: Path) -> None:
     assert not modules & (HEAVY | RUNTIME)
 
 
-def test_without_chats_the_paths_are_not_there(home: Path) -> None:
-    with serving(home, ["--no-chat"]) as server:
-        assert server.post(PATH, {"message": "hi"}).status_code == 404
-        assert PATH not in server.get("/openapi.json").json()["paths"]
-        assert "stream-message" not in server.log.read_text().partition("Ctrl-C")[0]
+def test_without_chats_the_paths_are_not_there(gpux_server: Running) -> None:
+    assert gpux_server.post(PATH, {"message": "hi"}).status_code == 404
+    assert PATH not in gpux_server.get("/openapi.json").json()["paths"]
+    assert "stream-message" not in gpux_server.log.read_text().partition("Ctrl-C")[0]
 
 
-def test_the_start_names_the_path(home: Path) -> None:
-    with chatting(home) as server:
-        found = talk(server, {"model": f"hf:{WRITER}", "message": "hi", "options": {"maxTokens": 2}})
-        assert found.status == 200
+def test_the_start_names_the_path_and_a_first_message_makes_the_database(home: Path, ollama: RunningOllama) -> None:
+    (home / "chat.toml").write_text(with_ollama(ollama.url))
+    with serving(home, environment={"GPUX_CONFIG": str(home / "chat.toml")}) as server:
+        assert talk(server, {"model": "ollama:echo", "message": "hi"}).status == 200
         assert f"{server.url}{PATH}" in server.log.read_text()
+        assert len(stored(home)) == 2

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from gpux.chat.database import open_database
 from gpux.chat.database.database import Database
 from gpux.chat.database.values import StoredMessage
 from gpux.chat.providers.registry import ModelProviderRegistry
@@ -30,6 +29,7 @@ from gpux.errors import (
     UsageError,
 )
 from gpux.system.settings import Settings
+from tests.chat.database.access import MOMENT, empty_database
 from tests.chat.providers.scripted import Fixed, Scripted, registry_of
 
 END = Finished(reason="stop", prompt_tokens=3, completion_tokens=2)
@@ -53,7 +53,10 @@ class Chat:
 @asynccontextmanager
 async def opened(folder: Path, *providers: Scripted, **configuration: Any) -> AsyncIterator[Chat]:
     found = ChatConfiguration(**{"retry_delay_ms": 1, "retry_attempts": 0, **configuration})
-    database = await open_database(None, Settings.from_env(home=folder), flush_ms=10)
+    file = folder / "conversations.db"
+    if not file.exists():
+        file.write_bytes(empty_database())
+    database = await Database.open(None, Settings.from_env(home=folder), flush_ms=10, wait=MOMENT)
     chat = Chat(await registry_of(*providers, configuration=found), found, database)
     try:
         yield chat

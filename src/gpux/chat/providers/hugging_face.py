@@ -62,6 +62,7 @@ class HuggingFaceProvider(ModelProvider):
         self._configs: dict[str, ModelConfig] = {}
         self._infos: dict[Path, ModelInfo] = {}
         self._listed: tuple[tuple[Listed, ...], list[ModelInfo]] | None = None
+        self._used: dict[str, tuple[str | None, bool]] = {}  # reference -> device and caches that it was last used with
 
     async def _start(self) -> None:
         if self.setup.core is None and self._own is None:
@@ -216,7 +217,7 @@ class HuggingFaceProvider(ModelProvider):
             )
         device = _DEVICES.get(config.device, config.device)
         seconds = self.setup.config.timeout_ms / 1000
-
+        await self._follow(reference, stored, device, config.enable_cache)
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(seconds):
@@ -229,6 +230,17 @@ class HuggingFaceProvider(ModelProvider):
                     model=model,
                 ) from None
             yield loaded
+
+    async def _follow(self, reference: str, stored: StoredModel, device: str | None, caches: bool) -> None:
+        """Unload a model that was loaded as an earlier configuration says; one that answers is used as it is."""
+        wanted = (device, caches)
+        if self._used.setdefault(reference, wanted) == wanted:
+            return
+        loaded = next((one for one in self._core.models.loaded() if one.model.path == stored.path), None)
+        if loaded is None or loaded.idle:
+            self._used[reference] = wanted
+        if loaded is not None and loaded.idle and not loaded.pinned:
+            await self._core.models.unload(reference)
 
     # Answers
 
