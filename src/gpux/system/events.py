@@ -74,4 +74,4 @@ def pull_published(ref: ModelRef, settings: Settings | None = None) -> Iterator[
 
 @cache
 def _subscribers() -> tuple[Subscriber, ...]:
-    return tuple(point.load() for point in registered(GROUP, "subscriber").values())
+    return tuple(point.load() for point in registered(GROUP, "subscriber", optional=True).values())

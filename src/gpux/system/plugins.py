@@ -9,19 +9,23 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from gpux.errors import UsageError
+from gpux.errors import StorageError, UsageError
 
 
-def registered(group: str, what: str, points: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
+def registered(
+    group: str, what: str, points: Iterable[EntryPoint] | None = None, *, optional: bool = False
+) -> dict[str, EntryPoint]:
     """The entry points of a group by name, in a new dict.
 
     Args:
         group: the group, such as ``gpux.converters``.
         what: the noun for a name in messages: ``scheme``, ``task`` …
         points: entry points to use in place of those of the installed packages.
+        optional: whether the caller does without any.
 
     Raises:
         UsageError: two packages register the same name.
+        StorageError: no package registers any, also not gpux, which does for each of its groups.
     """
     found: dict[str, EntryPoint] = {}
     for point in _installed(_places()).select(group=group) if points is None else points:
@@ -31,6 +35,11 @@ def registered(group: str, what: str, points: Iterable[EntryPoint] | None = None
                 f"two packages register the {what} {point.name!r}: {other.value} and {point.value}",
                 hint="Uninstall one of them.",
             )
+    if not found and points is None and not optional:
+        raise StorageError(
+            f"the installed gpux is incomplete: its metadata registers no {what} ({group})",
+            hint="Repair the installation: `pip install --force-reinstall gpux`.",
+        )
     return found
 
 
@@ -63,6 +72,7 @@ def service(name: str) -> Any:
 
     Raises:
         UsageError: no package registers the name, or two do.
+        StorageError: see :func:`registered`.
     """
     found = registered("gpux.services", "service")
     if name not in found:
