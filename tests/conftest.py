@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -35,18 +34,16 @@ os.environ.update(
 )
 # Child processes then compile gpux's modules once, and not each of them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Generated inputs: the same in every run, and no limit on the time of one example, which depends on the machine's load.
-hypothesis.settings.register_profile(
-    "gpux", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("gpux")
+# Generated inputs: no limit on the time of one example, which depends on the machine's load. Few and the same in every
+# run; `--hypothesis-profile=thorough` draws many others.
+_untimed = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("gpux", _untimed, derandomize=True, max_examples=40)
+hypothesis_settings.register_profile("thorough", _untimed, derandomize=False, max_examples=1000)
+hypothesis_settings.load_profile("gpux")
 # A process started in the background of a shell ignores Ctrl-C, and its child processes inherit that; the tests of
 # Ctrl-C would then hang.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Hypothesis measures the seconds of each example by default, which depend on what else the machine does.
-hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis_settings.load_profile("untimed")
 _FOREIGN = (
     *(
         "GPUX_TOOLCHAINS",

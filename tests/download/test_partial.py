@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.download import partial as module
@@ -167,7 +167,6 @@ def test_both_hashes(tmp_path: Path) -> None:
     assert hash_file(tmp_path / "f", hash_algorithm(git), lambda length: None, None) == git.blob_id
 
 
-@settings(max_examples=60)
 @given(st.lists(st.lists(spans, max_size=6), min_size=1, max_size=4), st.booleans())
 def test_a_partial_file_continues_where_the_last_process_stopped(
     tmp_path_factory: pytest.TempPathFactory, processes: list[list[Range]], torn: bool

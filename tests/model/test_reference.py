@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpux.errors import InvalidReferenceError, UsageError
@@ -149,7 +149,6 @@ WRONG = [
     "https://\u2100.com/org/name",
 ]
 
-fuzz = settings(derandomize=True, deadline=None, max_examples=500)
 segment = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_]|[.-][A-Za-z0-9_]){0,20}", fullmatch=True).filter(
     lambda text: not text.endswith(".git") and text not in ("datasets", "spaces", "collections", "papers", "models")
 )
@@ -268,7 +267,6 @@ def test_a_password_in_a_url_is_not_in_messages(text: str) -> None:
     assert "hf_secret" not in shown
 
 
-@fuzz
 @given(st.one_of(st.text(), st.lists(pieces, max_size=12).map("".join)))
 @example("https://[x/org/name")
 @example("https://\u2100.com/a/b")
@@ -281,14 +279,12 @@ def test_parse_raises_nothing_else(text: str) -> None:
     assert ref.scheme and ref.id
 
 
-@fuzz
 @given(hub_id, st.none() | revision, st.booleans())
 def test_hub_references_survive_str(name: str, rev: str | None, spelled_out: bool) -> None:
     ref = ModelRef.parse(("hf:" if spelled_out else "") + name + (f"@{rev}" if rev else ""))
     assert same_model(ModelRef.parse(str(ref)), ref)
 
 
-@fuzz
 @given(hub_id, revision.filter(lambda name: "/" not in name), st.lists(segment, min_size=1, max_size=3))
 def test_urls_of_files(name: str, rev: str, path: list[str]) -> None:
     file = "/".join(path)
@@ -309,7 +305,6 @@ def test_every_spelling_of_a_precision_is_read(precision: str) -> None:
         assert ModelRef.parse(f"org/name@v1:{text}").precision == canonical_precision(precision)
 
 
-@fuzz
 @given(hub_id, st.none() | revision, st.none() | st.sampled_from([*PRECISIONS, "auto"]))
 def test_a_precision_survives_str(name: str, rev: str | None, precision: str | None) -> None:
     ref = ModelRef("hf", name, rev, precision=precision)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.inspect.architecture import count_parameters, parameters_from_name, parameters_from_tags, summarize
@@ -30,7 +30,6 @@ JSON = st.recursive(
     max_leaves=12,
 )
 CONFIG = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=10)
-FREELY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def look(config: Mapping[str, Any]) -> None:
@@ -42,13 +41,11 @@ def look(config: Mapping[str, Any]) -> None:
     assert count.total is None or (0 < (count.active or 0) <= count.total and (count.non_embedding or 0) >= 0)
 
 
-@FREELY
 @given(CONFIG, st.sampled_from(TYPES) | PLAIN)
 def test_any_fields_of_any_type(config: dict[str, Any], model_type: object) -> None:
     look({**config, "model_type": model_type})
 
 
-@FREELY
 @given(st.sampled_from(NAMES), st.data())
 def test_a_real_configuration_with_a_damaged_field(name: str, data: st.DataObject) -> None:
     config = load(name)
@@ -57,7 +54,6 @@ def test_a_real_configuration_with_a_damaged_field(name: str, data: st.DataObjec
     look(config)
 
 
-@FREELY
 @given(JSON)
 def test_a_config_that_is_not_an_object(config: Any) -> None:
     look(config if isinstance(config, dict) else {"text_config": config})
@@ -71,7 +67,6 @@ def test_endlessly_nested_towers() -> None:
     look(config)
 
 
-@FREELY
 @given(st.text(), st.lists(st.text(), max_size=3))
 def test_any_name(name: str, tags: list[str]) -> None:
     for found in (parameters_from_name(name), parameters_from_tags(tags)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.errors import EntryNotFoundError, NoWeightsError
@@ -54,7 +54,6 @@ def torn(found: SelectedFiles, names: list[str]) -> list[str]:
     return [unit.name for unit in units(names) if 0 < len(chosen.intersection(unit.paths)) < len(unit.paths)]
 
 
-@settings(max_examples=600, deadline=None)
 @given(repositories, selections)
 def test_a_selection_splits_the_listing_but_no_unit(names: list[str], selection: Selection) -> None:
     try:
@@ -67,7 +66,6 @@ def test_a_selection_splits_the_listing_but_no_unit(names: list[str], selection:
     assert all(file.reason for file in (*found.chosen, *found.left_out))
 
 
-@settings(max_examples=300, deadline=None)
 @given(repositories)
 def test_the_default_is_one_complete_format(names: list[str]) -> None:
     try:
@@ -81,7 +79,6 @@ def test_the_default_is_one_complete_format(names: list[str]) -> None:
     assert not [path for path in found.paths if path.endswith(".py")]
 
 
-@settings(max_examples=300, deadline=None)
 @given(repositories, st.sampled_from(GLOBS))
 def test_include_and_exclude_are_complements(names: list[str], glob: str) -> None:
     kept = select(listing(names), Selection(everything=True, exclude=(glob,))).paths
@@ -94,7 +91,6 @@ def test_include_and_exclude_are_complements(names: list[str], glob: str) -> Non
     assert {name for name in names if fnmatchcase(name, pattern)} <= set(brought)
 
 
-@settings(max_examples=300, deadline=None)
 @given(repositories, st.randoms(use_true_random=False), selections)
 def test_the_order_of_the_listing_does_not_matter(names: list[str], random: object, selection: Selection) -> None:
     shuffled = list(names)

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.errors import CorruptFileError, UnsupportedError
@@ -133,7 +133,6 @@ def test_a_damaged_file_is_a_typed_error(data: bytes, kind: type[Exception], why
     assert NAME in str(caught.value)
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 8000), st.binary(min_size=1, max_size=12))
 def test_any_damage_is_a_typed_error_or_none(place: int, value: bytes) -> None:
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -253,7 +253,6 @@ def elements(arguments: dict[str, Any], before: str, after: str, line: str = "")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_any_arguments_survive_any_cut(family: str, data: st.DataObject) -> None:
     arguments = data.draw(_ARGUMENTS)
@@ -274,7 +273,6 @@ def test_any_arguments_survive_any_cut(family: str, data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_broken_answers_read_the_same_in_any_pieces(family: str, data: st.DataObject) -> None:
     call = written(family, "note-it", {"a": [1, "}"]})

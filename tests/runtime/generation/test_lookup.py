@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.errors import UsageError
@@ -52,7 +52,6 @@ def test_proposals_are_the_tokens_that_followed_before(ids: list[int], count: in
 
 
 @given(ids=st.lists(st.integers(0, 4), min_size=1, max_size=40), count=st.integers(1, 6))
-@settings(max_examples=300, deadline=None)
 def test_proposals_follow_the_longest_repeated_ending(ids: list[int], count: int) -> None:
     found = proposed(ids, count)
     for size in (3, 2, 1):

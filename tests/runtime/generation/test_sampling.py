@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gpux.errors import NumericError, UsageError
@@ -69,7 +69,6 @@ def test_the_golden_distributions_are_cut() -> None:
     ids=str,
 )
 @given(scores=rows)
-@settings(max_examples=60, deadline=None)
 def test_a_large_vocabulary_is_cut_as_a_small_one(given: dict[str, Any], scores: np.ndarray) -> None:
     chooser = Chooser(GenerationOptions(do_sample=True).with_options(**given))
     expected = chooser.probabilities(scores)
@@ -86,7 +85,6 @@ def test_a_large_vocabulary_is_cut_as_a_small_one(given: dict[str, Any], scores:
 
 
 @given(scores=rows, count=st.integers(1, 1000))
-@settings(max_examples=100, deadline=None)
 def test_the_likeliest_are_those_of_a_sort(scores: np.ndarray, count: int) -> None:
     expected = np.argsort(-scores, kind="stable")[:count]
     with pytest.MonkeyPatch.context() as patch:
@@ -106,7 +104,6 @@ def test_the_likeliest_of_many_are_those_of_a_sort() -> None:
     weights=st.lists(st.sampled_from([0.0, 0.0, 0.25, 1.0, 3.0]), min_size=1, max_size=60).filter(any),
     share=st.floats(0, 1.2),
 )
-@settings(max_examples=200, deadline=None)
 def test_what_is_drawn_has_a_weight(weights: list[float], share: float) -> None:
     array = np.array(weights, np.float32)
     target = share * float(array.sum())

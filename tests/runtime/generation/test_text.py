@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -97,7 +97,6 @@ def after(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) ->
 
 @every_kind
 @given(text=texts, cut=st.integers(0, 30))
-@settings(max_examples=150, deadline=None)
 def test_the_pieces_are_the_text(kind: Callable[[], Tokenizer], text: str, cut: int) -> None:
     tokenizer = kind()
     ids = tokenizer.encode(text).ids
@@ -110,7 +109,6 @@ def test_the_pieces_are_the_text(kind: Callable[[], Tokenizer], text: str, cut: 
 
 @every_kind
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
 def test_the_pieces_of_any_tokens_are_their_text(kind: Callable[[], Tokenizer], data: st.DataObject) -> None:
     tokenizer = kind()
     token = st.one_of(st.integers(0, tokenizer.get_vocab_size() - 1), st.sampled_from([1, 0, 100, 200, 233, 228]))
@@ -205,7 +203,6 @@ def first_complete(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
 @example(tokens=[7], stops=["abc", "b"])
 @example(tokens=[7], stops=["bc", "c"])
 @given(tokens=st.lists(st.integers(0, 9), max_size=20), stops=st.lists(st.text("abc", min_size=1), max_size=3))
-@settings(max_examples=150, deadline=None)
 def test_stop_texts_do_not_depend_on_token_boundaries(tokens: list[int], stops: list[str]) -> None:
     tokenizer = syllables()
     stream = TextStream(tokenizer, stops)
@@ -215,7 +212,6 @@ def test_stop_texts_do_not_depend_on_token_boundaries(tokens: list[int], stops: 
 
 @every_kind
 @given(text=texts, data=st.data())
-@settings(max_examples=100, deadline=None)
 def test_no_part_of_a_stop_text_is_returned(kind: Callable[[], Tokenizer], text: str, data: st.DataObject) -> None:
     tokenizer = kind()
     ids = tokenizer.encode(text).ids
@@ -267,7 +263,6 @@ def test_a_special_token_may_be_a_stop(kind: Callable[[], Tokenizer]) -> None:
     prompt=st.lists(st.integers(0, 9), max_size=4),
     stops=st.lists(st.text("abc", min_size=1), min_size=1, max_size=3),
 )
-@settings(max_examples=150, deadline=None)
 def test_a_stop_string_ends_the_text_with_its_token(tokens: list[int], prompt: list[int], stops: list[str]) -> None:
     """A stop string may begin in the prompt, and has to end in a generated token."""
     tokenizer = syllables()
@@ -283,7 +278,6 @@ def test_a_stop_string_ends_the_text_with_its_token(tokens: list[int], prompt: l
 
 @every_kind
 @given(text=texts, data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_a_stop_string_is_a_part_of_the_text(kind: Callable[[], Tokenizer], text: str, data: st.DataObject) -> None:
     tokenizer = kind()
     ids = tokenizer.encode(text).ids
