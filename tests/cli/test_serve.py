@@ -191,6 +191,26 @@ def test_a_server_with_keys_is_managed_with_the_key_in_the_environment(tmp_path:
         refused = gpux(tmp_path, "ps")
         assert refused.returncode == 10
         assert "Set GPUX_API_KEY" in refused.stderr
+        assert f"curl {running.url}/v1/models -H 'Authorization: Bearer KEY'" in running.log.read_text()
+        assert "GPUX_API_KEY=KEY gpux ps" in running.log.read_text()
         assert gpux(tmp_path, "ps", GPUX_API_KEY=key).returncode == 0
         assert "has stopped" in gpux(tmp_path, "stop", GPUX_API_KEY=key).stderr
         assert running.process.wait() == 0
+
+
+def test_a_server_that_needs_a_key_does_not_hide_the_others(filled_home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    create_key(file, "ops", scopes=["read"])
+    with serving(filled_home, [WRITER]) as first, serving(filled_home, ["--api-key-file", str(file)]) as second:
+        listed = gpux(filled_home, "ps")
+        assert listed.returncode == 10
+        assert listed.stdout.startswith(f"{first.url}\t{WRITER}\t")
+        assert f"{second.url}: this server needs a key" in listed.stderr
+        by_url = {one["url"]: one for one in json.loads(gpux(filled_home, "ps", "--json").stdout)}
+        assert by_url[first.url]["models"][0]["name"] == WRITER
+        assert by_url[second.url]["error"]["code"] == "unauthorized"
+        stopped = gpux(filled_home, "stop", "--all")
+        assert stopped.returncode == 10
+        assert f"{first.url} has stopped" in stopped.stderr
+        assert f"{second.url}: this server needs a key" in stopped.stderr
+        assert first.process.wait() == 0

@@ -34,7 +34,9 @@ def bench_command() -> None:
 @click.option("--model", metavar="NAME", help="Name of the model at the server; default: the only one that it lists.")
 @click.option("--endpoint", type=click.Choice(["chat", "completions", "embeddings"]), default="chat", show_default=True)
 @click.option("--concurrency", type=_NUMBER, metavar="N", help="Requests at the same time; 8 without --rate.")
-@click.option("--rate", type=_RATE, metavar="R", help="Requests per second, arriving at random, in place of these.")
+@click.option(
+    "--rate", type=_RATE, metavar="R", help="Requests per second, arriving at random, in place of --concurrency."
+)
 @click.option("--requests", type=_NUMBER, metavar="N", help="Requests to send; 100 without --duration.")
 @click.option("--duration", type=Duration(), help="Begin no request after this time: 30s, 5m.")
 @click.option("--warmup", type=click.IntRange(min=0), metavar="N", help="Requests before; default: the concurrency.")

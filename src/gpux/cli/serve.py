@@ -265,9 +265,12 @@ def _screen(url: str, core: Core) -> list[str]:
     shown = [api for api in every if "-" not in api.name and api.name != "session"]
     width = max(len(api.name) for api in shown)
     lines += _labelled("APIs", [f"{api.name:<{width}} {url}{api.prefix}" for api in shown])
-    keys = "needed: Authorization: Bearer KEY" if settings.api_keys else "none needed; only this machine can connect"
-    lines += _labelled("keys", [keys])
-    lines += _labelled("try", [f"curl {url}/v1/models", "gpux ps"])
+    if settings.api_keys:
+        lines += _labelled("keys", ["needed: Authorization: Bearer KEY"])
+        lines += _labelled("try", [f"curl {url}/v1/models -H 'Authorization: Bearer KEY'", "GPUX_API_KEY=KEY gpux ps"])
+    else:
+        lines += _labelled("keys", ["none needed; only this machine can connect"])
+        lines += _labelled("try", [f"curl {url}/v1/models", "gpux ps"])
     return [*lines, "", "Ctrl-C stops the server."]
 
 

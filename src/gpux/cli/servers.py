@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +33,23 @@ _URL = click.option(
 
 @command("ps")
 @_URL
-def ps_command(terminal: Terminal, url: str | None) -> None:
-    """Show the loaded models of running servers: what they do, their memory, and until when they stay loaded."""
+def ps_command(terminal: Terminal, url: str | None) -> int:
+    """Show the loaded models of running servers: what they do, their memory, and until when they stay loaded.
+
+    A server that needs another key does not hide the others; the exit code is that of its error.
+    """
     from gpux.server.client import clients
 
     found: list[tuple[str, list[dict[str, Any]]]] = []
-    for client in clients(terminal.settings, [url] if url else []):
-        with client:
+    failed: dict[str, GpuxError] = {}
+    running = clients(terminal.settings, [url] if url else [])
+    for client in running:
+        with client, _kept(failed, client.url, of=len(running)):
             found.append((client.url, client.get("/loaded")["models"]))
     if terminal.as_json:
-        terminal.data([{"url": url, "models": models} for url, models in found])
-        return
+        errors = [{"url": url, "models": [], "error": error.to_dict()} for url, error in failed.items()]
+        terminal.data([*({"url": url, "models": models} for url, models in found), *errors])
+        return _exit_code(failed)
     rows = [(url, *_row(model)) for url, models in found for model in models]
     if not sys.stdout.isatty():
         terminal.table(HEADER, rows)
@@ -57,6 +64,8 @@ def ps_command(terminal: Terminal, url: str | None) -> None:
         for model in models:
             if model["error"]:
                 terminal.say(f"! {model['name']}: {model['error']['message']}")
+    _warn(terminal, failed)
+    return _exit_code(failed)
 
 
 @command("load")
@@ -100,20 +109,44 @@ def unload_command(terminal: Terminal, ref: str | None, every: bool, force: bool
 @command("stop")
 @click.argument("url", required=False, metavar="[URL]")
 @click.option("--all", "every", is_flag=True, help="Stop every server that runs with this GPUX_HOME.")
-def stop_command(terminal: Terminal, url: str | None, every: bool) -> None:
+def stop_command(terminal: Terminal, url: str | None, every: bool) -> int:
     """Stop the running server when its running requests have ended, and wait for its end."""
     from gpux.server.client import clients
 
     found = clients(terminal.settings, [url] if url else []) if every else [only_server(terminal, url)]
-    stopped = []
+    stopped: list[dict[str, Any]] = []
+    failed: dict[str, GpuxError] = {}
     for client in found:
-        with client:
+        with client, _kept(failed, client.url, of=len(found)):
             pid = client.post("/shutdown")["pid"]
             _wait_for_end(client)
-        stopped.append({"url": client.url, "pid": pid})
-        terminal.say(f"{client.url} has stopped.")
+            stopped.append({"url": client.url, "pid": pid})
+            terminal.say(f"{client.url} has stopped.")
     if terminal.as_json:
-        terminal.data(stopped)
+        terminal.data([*stopped, *({"url": url, "error": error.to_dict()} for url, error in failed.items())])
+    else:
+        _warn(terminal, failed)
+    return _exit_code(failed)
+
+
+@contextmanager
+def _kept(failed: dict[str, GpuxError], url: str, *, of: int) -> Iterator[None]:
+    """Keep the error of one of several servers, so that the others are used; the only one's is raised."""
+    try:
+        yield
+    except GpuxError as error:
+        if of == 1:
+            raise
+        failed[url] = error
+
+
+def _warn(terminal: Terminal, failed: dict[str, GpuxError]) -> None:
+    for url, error in failed.items():
+        terminal.warn(f"{url}: {error.message}", error.hint)
+
+
+def _exit_code(failed: dict[str, GpuxError]) -> int:
+    return next((error.exit_code for error in failed.values()), 0)
 
 
 def only_server(terminal: Terminal, url: str | None) -> ServerClient:

@@ -76,7 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif kind == "unlisted":
             self._error(404, "no such path", "path")
         else:
-            names = {"several": [MODEL, "other/model"], "alias": ["other/model"]}.get(kind, [MODEL])
+            names = {
+                "several": [MODEL, "other/model"],
+                "alias": ["other/model"],
+                "precisions": [f"{MODEL}:fp32", MODEL, f"{MODEL}:int8"],
+            }.get(kind, [MODEL])
             self._json(200, {"object": "list", "data": [{"id": name} for name in names]})
 
     def do_POST(self) -> None:

@@ -277,6 +277,7 @@ def test_a_warm_up_that_fails_altogether_is_an_error(other: Partner) -> None:
 
 def test_the_only_model_needs_no_name(other: Partner) -> None:
     assert asyncio.run(with_only_model(Endpoint(other.url(), ""))).model == MODEL
+    assert asyncio.run(with_only_model(Endpoint(other.url("precisions"), ""))).model == MODEL
     with pytest.raises(UsageError) as caught:
         asyncio.run(with_only_model(Endpoint(other.url("several"), "")))
     assert "other/model" in str(caught.value.hint)

@@ -93,6 +93,8 @@ async def measure(
 async def with_only_model(endpoint: Endpoint) -> Endpoint:
     """The endpoint with the only model that its server lists; without a name where it lists none.
 
+    A server of gpux lists a model as ``name`` and as ``name:precision``; the shorter name is taken.
+
     Raises:
         UsageError: there are several.
     """
@@ -101,9 +103,10 @@ async def with_only_model(endpoint: Endpoint) -> Endpoint:
         known = await endpoint.models(connection) or [""]
     finally:
         await connection.close()
-    if len(known) > 1:
+    shortest = min(known, key=len)
+    if any(name != shortest and not name.startswith(f"{shortest}:") for name in known):
         raise UsageError(f"the server at {endpoint.url} has several models", hint=_listed(known))
-    return endpoint.changed(model=known[0])
+    return endpoint.changed(model=shortest)
 
 
 async def _calibrate(endpoint: Endpoint, connection: Connection, seed: int, tokens: int) -> tuple[Endpoint, int]:

@@ -77,8 +77,9 @@ class Access:
             raise ForbiddenError(f"unknown scope {scope}")
         scopes = self.scopes(request)
         if scope not in scopes:
+            word = "scope" if len(scopes) == 1 else "scopes"
             raise ForbiddenError(
-                f"the key has the scope {' and '.join(scopes)}, and this request needs {scope}",
+                f"the key has the {word} {' and '.join(scopes)}, and this request needs {scope}",
                 hint=f"Use a key of `gpux keys create NAME --scope {scope}`.",
                 scope=scope,
             )
