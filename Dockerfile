@@ -1,11 +1,13 @@
 # syntax=docker/dockerfile:1
-# gpux serve: models are in the volume /data, with the Hub's cache and the keys of the server.
+# gpux serve: models are in the volume /data, with the Hub's cache, the conversations and the keys of the server.
+# Extras besides these: --build-arg EXTRAS=server,chat,postgres,vision,audio
 
 FROM python:3.12-slim AS build
+ARG EXTRAS=server,chat
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
-RUN python -m venv /opt/gpux && /opt/gpux/bin/pip install --no-cache-dir '.[server]'
+RUN python -m venv /opt/gpux && /opt/gpux/bin/pip install --no-cache-dir ".[${EXTRAS}]"
 
 FROM python:3.12-slim
 RUN groupadd --gid 10001 gpux \
