@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import Any, get_args
 
@@ -91,6 +91,10 @@ class ProviderConformance(ABC):
     @abstractmethod
     def make(self) -> ModelProvider:
         """A new provider. The test closes it."""
+
+    def run(self, test: Coroutine[Any, Any, None]) -> None:
+        """Run a test; for a suite whose providers need an event loop that has begun before."""
+        asyncio.run(test)
 
     # Names and lists
 
@@ -329,7 +333,7 @@ def _test(name: str, check: Callable[[ProviderConformance, ModelProvider], Await
 
     @functools.wraps(check)
     def test(self: ProviderConformance) -> None:
-        asyncio.run(run(self))
+        self.run(run(self))
 
     test.__name__ = test.__qualname__ = name
     del test.__dict__["__wrapped__"]  # pytest takes its arguments for fixtures

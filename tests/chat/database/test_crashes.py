@@ -40,13 +40,13 @@ def killed_after(process: subprocess.Popen[str], lines: int) -> tuple[set[str], 
     return questions, written
 
 
-def test_a_killed_process_loses_no_question_and_no_written_piece(url: str, settings: Settings) -> None:
+def test_a_killed_process_loses_no_question_and_no_written_piece(migrated: str, settings: Settings) -> None:
     instants = random.Random(7)
 
     pieces = "".join(f"{piece} " for piece in range(200_000))
 
     async def check(questions: set[str], written: dict[str, int]) -> None:
-        async with opened(url, settings) as database:
+        async with opened(migrated, settings) as database:
             for number in questions:
                 question, *answers = await database.conversations.messages(number)
                 assert (question.text, question.partial) == (f"question {number}", False)
@@ -56,8 +56,8 @@ def test_a_killed_process_loses_no_question_and_no_written_piece(url: str, setti
                     assert pieces.startswith(answer.text)
                     assert len(answer.text) >= written.get(number, 0)
 
-    for run in range(5):
-        process = started(url, settings, str(run))
+    for run in range(3):
+        process = started(migrated, settings, str(run))
         asyncio.run(check(*killed_after(process, instants.randrange(1, 40))))
 
 

@@ -93,13 +93,13 @@ def test_a_locked_database_is_an_error_and_then_works(url: str, settings: Settin
     asyncio.run(main())
 
 
-def test_many_writers_wait_for_a_lock_together(url: str, settings: Settings) -> None:
+def test_many_writers_wait_for_a_lock_together(migrated: str, settings: Settings) -> None:
     """One after the other, they would wait longer than the timeout of pytest."""
 
     async def main() -> None:
-        async with opened(url, settings, wait=4) as database:
-            async with locked(url):
-                writers = [database.conversations.create(id=f"{number}") for number in range(100)]
+        async with opened(migrated, settings, wait=1) as database:
+            async with locked(migrated):
+                writers = [database.conversations.create(id=f"{number}") for number in range(400)]
                 errors = await asyncio.gather(*writers, return_exceptions=True)
                 assert all(isinstance(error, DatabaseError) for error in errors)
             await database.conversations.create(id="a")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from gpux.chat.providers.ollama import OllamaProvider
 from gpux.chat.providers.openai_compatible import OpenAICompatibleProvider
 from gpux.chat.values import ChatConfiguration, ChatRequest, Delta, Finished, ModelInfo, ProviderConfig
 from gpux.errors import ModelNotFoundError
+from gpux.server.core import Core
+from gpux.server.settings import ServerSettings
 from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Scripted
 from tests.ollama.models import UNICODE
@@ -59,18 +62,63 @@ class TestOpenAIOnGpux(OnGpux):
         return OpenAICompatibleProvider(setup("local", base_url=f"{self.url}/v1", prefix="local:"))
 
 
-class TestHuggingFace(ProviderConformance):
+class Alone(ProviderConformance):
+    """Each provider has processes of its own."""
+
     model = RECITER
     message = "Count."
 
-    @pytest.fixture(autouse=True)
-    def _store(self, filled_store: Path) -> None:
-        self.settings = Settings.from_env({"GPUX_HOME": str(filled_store), "HF_HOME": str(filled_store / "hf")})
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
 
     def make(self) -> ModelProvider:
         return HuggingFaceProvider(
             ProviderSetup(ProviderConfig(name="huggingface"), ChatConfiguration(), self.settings)
         )
+
+
+@pytest.mark.parametrize("test", ["test_closing_it_ends_answers", "test_it_may_be_closed_at_any_time"])
+def test_hugging_face_without_a_server(settings: Settings, test: str) -> None:
+    getattr(Alone(settings), test)()
+
+
+@pytest.fixture(scope="module")
+def settings(filled_store: Path) -> Settings:
+    return Settings.from_env({"GPUX_HOME": str(filled_store), "HF_HOME": str(filled_store / "hf")})
+
+
+@dataclass(frozen=True)
+class InServer:
+    """The core of a server, and the event loop that it began in."""
+
+    core: Core
+    runner: asyncio.Runner
+
+
+@pytest.fixture(scope="module")
+def in_server(settings: Settings) -> Iterator[InServer]:
+    with asyncio.Runner() as runner:
+        core = Core(ServerSettings(gpux=settings, port=0, restore=False, without=frozenset({"chat"})))
+        runner.run(core.start())
+        yield InServer(core, runner)
+        runner.run(core.close())
+
+
+class TestHuggingFace(ProviderConformance):
+    model = RECITER
+    message = "Count."
+
+    @pytest.fixture(autouse=True)
+    def _server(self, in_server: InServer) -> None:
+        self.server = in_server
+
+    def run(self, test: Coroutine[Any, Any, None]) -> None:
+        self.server.runner.run(test)
+
+    def make(self) -> ModelProvider:
+        core = self.server.core
+        config = ProviderConfig(name="huggingface")
+        return HuggingFaceProvider(ProviderSetup(config, ChatConfiguration(), core.settings.gpux, core))
 
 
 class Sound(Scripted):
