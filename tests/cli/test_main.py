@@ -344,6 +344,16 @@ def test_names_are_not_broken_on_a_narrow_terminal(
     assert all(len(line) <= width for line in lines)
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_cell_of_a_narrow_table_is_cut(monkeypatch: pytest.MonkeyPatch, capsys: Captured, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    row = ("providers.huggingface.max_concurrent_models", "x" * 40, "/home/somebody/of/this/machine/chat.toml:12")
+    Terminal(as_json=False, quiet=False).table(("Key", "Value", "From"), [row], whole=0)
+    lines = capsys.readouterr().out.splitlines()[3:]
+    assert sorted("".join(lines).replace(" ", "")) == sorted("".join(row))
+
+
 # Completion
 
 

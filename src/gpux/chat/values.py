@@ -10,6 +10,9 @@ import msgspec
 
 from gpux.errors import UsageError
 
+#: File of the conversations in gpux's folder, where no database is configured.
+DATABASE_FILE = "conversations.db"
+
 Role = Literal["system", "user", "assistant"]
 #: Why an answer ended. ``stop``: the model ended it, or a stop text; ``length``: ``max_tokens`` or the context;
 #: ``terminated``: the caller asked for that.
@@ -76,7 +79,7 @@ class ChatOptions(Value, frozen=True, kw_only=True):
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                raise UsageError(f"{name} is {value}, and must be between {least:g} and {most:g}", param=name)
+                raise UsageError(f"{name} is {value}, and must be between {least:,} and {most:,}", param=name)
 
 
 class ChatRequest(Value, frozen=True, kw_only=True):

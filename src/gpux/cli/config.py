@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +57,10 @@ def show(terminal: Terminal, path: Path | None) -> None:
         return
     sources: Mapping[str, str] = document["sources"]
     rows = [(key, _text(value), sources.get(key, "default")) for key, value in _flat(document["configuration"])]
+    if sys.stdout.isatty():  # the folder is in the first line
+        terminal.say(f"File: {service.path}" if service.path.exists() else f"There is no file {service.path}.")
+        folder = f"{service.path.parent}{os.sep}"
+        rows = [(key, value, place.removeprefix(folder)) for key, value, place in rows]
     terminal.table(("Key", "Value", "From"), rows, whole=0)
     for one in document["warnings"]:
         _tell(terminal, "warning: ", "yellow", one["text"], one["hint"])
@@ -122,7 +128,8 @@ def list_models(terminal: Terminal, provider: str | None, search: str, path: Pat
         return 0
     terminal.table(("Name", "Provider", "Size", "Parameters", "Context", "Images"), map(_row, models), right=(2, 3, 4))
     for name, error in lists.errors.items():
-        terminal.warn(f"{name}: {error.message}", error.hint)
+        named = error.message if error.message.startswith(f"{name} ") else f"{name}: {error.message}"
+        terminal.warn(named, error.hint)
     if not models:
         terminal.say("No models." if search or provider else "No models: `gpux pull org/name` adds one.")
     return 0
@@ -178,9 +185,9 @@ def _flat(value: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
+        return ", ".join(map(str, value)) or "none"
     if value is None or isinstance(value, bool):
-        return {None: "", True: "true", False: "false"}[value]
+        return {None: "not set", True: "true", False: "false"}[value]
     return str(value)
 
 

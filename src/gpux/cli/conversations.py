@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from gpux.cli.saved_chat import (
 )
 from gpux.cli.terminal import Terminal, command
 from gpux.errors import ConversationAccessError, UsageError
+from gpux.system.words import counted
 
 if TYPE_CHECKING:
     from gpux.chat.database.database import Database
@@ -31,7 +33,9 @@ T = TypeVar("T")
 _PATH = click.Path(dir_okay=False, path_type=Path)
 _ID = click.argument("id")
 _USAGE = ("Day", "Provider", "Model", "Requests", "Failures", "Prompt", "Answer", "Time", "First token")
+_BRIEF_USAGE = ("Day", "Model", "Requests", "Tokens", "Time", "First token")
 _HEADER = ("Id", "Title", "Model", "Messages", "Changed", "")
+_BRIEF_HEADER = ("Id", "Conversation", "Messages", "Changed")
 
 
 @click.group("conversations")
@@ -54,7 +58,19 @@ def list_conversations(terminal: Terminal, limit: int | None, url: str | None) -
     elif not listed:
         terminal.say("There are no conversations: `gpux chat REF --save` stores one.")
     else:
-        terminal.table(_HEADER, map(_row, listed), right=(3,), whole=0)
+        _table(terminal, listed)
+
+
+def _table(terminal: Terminal, listed: list[Conversation]) -> None:
+    """Every column in a pipe; on a terminal, the model and the privacy of a conversation below its title."""
+    if not sys.stdout.isatty():
+        terminal.table(_HEADER, map(_row, listed))
+        return
+    rows = []
+    for id, title, model, count, changed, private in map(_row, listed):
+        below = ", ".join(one for one in (model, private) if one)
+        rows.append((id, "\n".join(one for one in (title, below) if one), count, changed.replace(" ", "\n")))
+    terminal.table(_BRIEF_HEADER, rows, right=(2,), whole=0)
 
 
 def _row(one: Conversation) -> tuple[str, ...]:
@@ -118,7 +134,7 @@ def export(
             every = await database.conversations.list()
             wanted = [one.id for one in every if not one.is_private]
             if hidden := len(every) - len(wanted):
-                terminal.say(f"{hidden} private conversations are left out: name their ids.")
+                terminal.say(f"{counted(hidden, 'private conversation')} left out: name the id of each to export it.")
         make = database.export if format_ == "json" else database.export_markdown
         return [await make(id, password) for id in wanted]
 
@@ -132,7 +148,7 @@ def export(
         return
     with disk_errors(output.absolute().parent, hint="Choose another file."):
         write_atomic(output, text)
-    terminal.say(f"{len(documents)} conversations are in {output}.")
+    terminal.say(f"{counted(len(documents), 'conversation')} written to {output}.")
 
 
 @command("delete")
@@ -171,8 +187,8 @@ def delete(
     if terminal.as_json:
         terminal.data({"conversations": [one.to_dict() for one in planned], "deleted": bool(planned) and not dry_run})
     else:
-        done = "would be deleted" if dry_run else "were deleted"
-        terminal.say(f"{len(planned)} conversations {done}.")
+        done = "to delete" if dry_run else "deleted"
+        terminal.say(f"{counted(len(planned), 'conversation')} {done}.")
 
 
 def _confirm(terminal: Terminal, planned: list[Conversation], *, dry_run: bool, yes: bool) -> None:
@@ -184,8 +200,8 @@ def _confirm(terminal: Terminal, planned: list[Conversation], *, dry_run: bool, 
     if not planned:
         return
     if not terminal.as_json:
-        terminal.table(_HEADER, map(_row, planned), right=(3,), whole=0)
-    if not dry_run and not terminal.confirm(f"Delete {len(planned)} conversations?", yes=yes):
+        _table(terminal, planned)
+    if not dry_run and not terminal.confirm(f"Delete {counted(len(planned), 'conversation')}?", yes=yes):
         raise terminal.declined("nothing was deleted", "Add --yes.")
 
 
@@ -204,8 +220,17 @@ def usage(terminal: Terminal, days: int, url: str | None) -> None:
         terminal.data([one.to_dict() for one in listed])
     elif not listed:
         terminal.say(f"No message was answered in the last {days} days.")
+    elif not sys.stdout.isatty():
+        terminal.table(_USAGE, map(_usage_row, listed))
     else:
-        terminal.table(_USAGE, map(_usage_row, listed), right=range(3, len(_USAGE)), whole=2)
+        terminal.table(_BRIEF_USAGE, map(_brief_usage, listed), right=range(2, len(_BRIEF_USAGE)), whole=0)
+
+
+def _brief_usage(one: UsageStats) -> tuple[str, ...]:
+    """Fewer columns for a terminal; the name of a model begins with the prefix of its provider."""
+    day, _, model, requests, failures, prompt, answer, total, first = _usage_row(one)
+    failed = f", {failures} failed" if one.failures else ""
+    return day, model, f"{requests}{failed}", f"{prompt} + {answer}", total, first
 
 
 def _usage_row(one: UsageStats) -> tuple[str, ...]:

@@ -111,11 +111,10 @@ class Terminal:
             padding=(0, 1, 0, 0),
         )
         cells, console = list(rows), self.console()
-        for index, name in enumerate(header):
-            longest = max((len(row[index]) for row in cells), default=0) if index == whole else 0
-            least = min(longest, console.width - _LEAST) or None
+        widths = _widths([header, *cells], console.width, right, whole)
+        for index, (name, width) in enumerate(zip(header, widths, strict=True)):
             justify: JustifyMethod = "right" if index in right else "left"
-            table.add_column(name, justify=justify, overflow="fold", min_width=least)
+            table.add_column(name, justify=justify, overflow="fold", width=width)
         for row in cells:
             table.add_row(*map(escape, row))
         console.print(table)
@@ -234,3 +233,33 @@ def _shared_options(json_option: bool) -> list[click.Parameter]:
         click.Option(["--quiet", "-q"], is_flag=True, help="Print only data and errors."),
     ]
     return shared
+
+
+def _widths(rows: Sequence[Row], columns: int, right: Sequence[int], whole: int | None) -> list[int | None]:
+    """The width of each column of a table; None: rich chooses it.
+
+    Rich breaks words of one column while another has room, and with ``min_width`` cuts off what does not fit.
+
+    Args:
+        rows: header and cells.
+        columns: of the terminal.
+        right: indices of the columns with quantities, which are not broken between number and unit.
+        whole: index of the column that is broken last.
+    """
+    lines = [[line for cell in column for line in cell.split("\n")] for column in zip(*rows, strict=True)]
+    natural = [max(map(len, column)) for column in lines]
+    room = columns - 2 * len(natural)  # between the columns, and one on each side
+    if sum(natural) <= room:
+        return [None] * len(natural)
+    least = [max((len(word) for line in column for word in line.split()), default=0) for column in lines]
+    for index in right if whole is None else (*right, whole):
+        least[index] = natural[index]
+    if sum(least) > room:
+        return [min(natural[i], columns - _LEAST) if i == whole else None for i in range(len(natural))]
+    widths, spare = list(least), room - sum(least)
+    by_need = sorted(range(len(natural)), key=lambda index: natural[index] - least[index])
+    for place, index in enumerate(by_need):
+        more = min(natural[index] - least[index], spare // (len(by_need) - place))
+        widths[index] += more
+        spare -= more
+    return [width or None for width in widths]

@@ -44,10 +44,31 @@ def test_show_has_values_and_their_places(
     assert "model_defaults.device\tcpu\tGPUX_HUGGINGFACE_DEVICE\n" in output.out
     assert "flush_ms\t250\tdefault\n" in output.out
     assert "warning:" in output.err
+    assert "providers.ollama.type\tollama\tdefault\n" in output.out
+    assert "providers.ollama.prefix\tollama:\tdefault\n" in output.out
+    assert "providers.huggingface.prefix\thf:\tdefault\n" in output.out
+    assert "retention_days\tnot set\tdefault\n" in output.out
     found = printed(capsys, "show")
     assert found["configuration"]["models"]["hf:a/b"]["precision"] == "float16"
     assert found["sources"]["model_defaults.device"] == "GPUX_HUGGINGFACE_DEVICE"
     assert "secret" not in json.dumps(found)
+
+
+def test_show_has_the_addresses_and_the_database_that_are_used(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    assert run(["config", "show"]) == 0
+    lines = capsys.readouterr().out
+    assert f"database_url\tsqlite:///{file.parent / 'conversations.db'}\tdefault\n" in lines
+    assert "providers.ollama.base_url\thttp://127.0.0.1:11434\tdefault\n" in lines
+    monkeypatch.setenv("OLLAMA_HOST", "http://me:secret@gpu-box:11434")
+    assert run(["config", "show"]) == 0
+    lines = capsys.readouterr().out
+    assert "providers.ollama.base_url\thttp://***@gpu-box:11434\tOLLAMA_HOST\n" in lines
+    file.write_text('[providers.ollama]\nbase_url = "http://other:1"\n')
+    assert run(["config", "show"]) == 0
+    assert f"providers.ollama.base_url\thttp://other:1\t{file}:2\n" in capsys.readouterr().out
 
 
 def test_validate(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -19,7 +20,7 @@ from gpux.chat.configuration.resolve import Resolved, model_config, provider_of,
 from gpux.chat.configuration.types import prefix_of
 from gpux.chat.configuration.versions import Version, Versions
 from gpux.chat.configuration.writing import with_table
-from gpux.chat.values import ChatConfiguration, ModelConfig, ProviderConfig, ValidationResult
+from gpux.chat.values import DATABASE_FILE, ChatConfiguration, ModelConfig, ProviderConfig, ValidationResult
 from gpux.errors import ConfigurationError, GpuxError, ProviderNotFoundError, UsageError
 from gpux.system.disk import disk_errors
 from gpux.system.files import write_atomic
@@ -60,6 +61,7 @@ class ModelConfigurationService:
         self.state: Literal["ok", "degraded"] = "ok"  #: ``degraded``: the file has faults, and is not what is in force
         self.error: ConfigurationError | None = None  #: why the state is degraded
         self._must_exist = named is not None
+        self._home = settings.home
         self._environ = environ
         self._versions = Versions(self.path)
         self._resolved: Resolved | None = None
@@ -99,7 +101,8 @@ class ModelConfigurationService:
 
         See :func:`gpux.chat.configuration.view.document`.
         """
-        return view.document(self._in_force)
+        ollama = (os.environ if self._environ is None else self._environ).get("OLLAMA_HOST")
+        return view.document(self._in_force, self._home / DATABASE_FILE, ollama)
 
     def get_model_config(self, name: str) -> ModelConfig:
         """How a model is run: as configured, or by the defaults.

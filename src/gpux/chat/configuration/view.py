@@ -3,34 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gpux.chat.configuration.document import Document
 from gpux.chat.configuration.resolve import Resolved
+from gpux.chat.configuration.types import prefix_of
 from gpux.chat.values import ChatConfiguration
 from gpux.system.proxies import masked
 
+#: Where an Ollama listens that has no settings.
+OLLAMA = "http://127.0.0.1:11434"
 
-def document(resolved: Resolved) -> dict[str, Any]:
-    """``configuration``, ``sources`` (key with dots -> ``FILE:LINE`` or a variable) and ``warnings``."""
+
+def document(resolved: Resolved, database: Path, ollama: str | None) -> dict[str, Any]:
+    """``configuration``, ``sources`` (key with dots -> ``FILE:LINE`` or a variable) and ``warnings``.
+
+    Args:
+        resolved: what is in force.
+        database: file of the conversations where none is configured.
+        ollama: ``OLLAMA_HOST``.
+    """
+    found = values(resolved.configuration, database, ollama)
+    sources = {Document.dotted(key): place for key, place in resolved.sources.items()}
+    if ollama:
+        for name, one in resolved.configuration.providers.items():
+            if found["providers"][name]["type"] == "ollama" and one.base_url is None:
+                sources[Document.dotted(("providers", name, "base_url"))] = "OLLAMA_HOST"
     return {
-        "configuration": values(resolved.configuration),
-        "sources": {Document.dotted(key): place for key, place in resolved.sources.items()},
+        "configuration": found,
+        "sources": sources,
         "warnings": [{**one.to_dict(), "text": str(one)} for one in resolved.warnings],
     }
 
 
-def values(configuration: ChatConfiguration) -> dict[str, Any]:
-    """Every key with its value in force."""
+def values(configuration: ChatConfiguration, database: Path, ollama: str | None) -> dict[str, Any]:
+    """Every key with its value in force; the arguments are those of :func:`document`."""
     found = _plain(configuration)
-    if found["database_url"] is not None:
-        found["database_url"] = masked(found["database_url"])
+    found["database_url"] = masked(found["database_url"] or f"sqlite:///{database}")
     for one in found["models"].values():  # its key has the name, and the prefix its provider
         del one["model_name"]
-    for one in found["providers"].values():
+    for name, provider in configuration.providers.items():
+        one = found["providers"][name]
         del one["name"]
+        one["type"], one["prefix"] = provider.type or name, prefix_of(provider)
+        if one["type"] == "ollama":
+            one["base_url"] = provider.base_url or ollama or OLLAMA
+        if one["base_url"] is not None:
+            one["base_url"] = masked(one["base_url"])
     tables = ("providers", "model_defaults", "models")
     root = {name: value for name, value in found.items() if name not in tables}
     return {**root, **{name: found[name] for name in tables}}

@@ -8,10 +8,10 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from gpux.chat.values import DATABASE_FILE
 from gpux.errors import UsageError
 from gpux.system.settings import Settings
 
-FILE = "conversations.db"  #: of SQLite, in gpux's folder
 _HINT = "Use sqlite:///folder/file.db or postgresql://user@host:5432/name, or no URL for a file in gpux's folder."
 #: Options of a PostgreSQL URL, as libpq writes them -> as asyncpg takes them.
 _OPTIONS = {"host": "host", "port": "port", "sslmode": "ssl", "ssl": "ssl"}
@@ -38,7 +38,7 @@ def read_address(url: str | None, settings: Settings) -> Address:
         UsageError: the URL is invalid, or of another kind of database. Its message has no password.
     """
     if url is None or not url.strip():
-        return _sqlite(settings.home / FILE)
+        return _sqlite(settings.home / DATABASE_FILE)
     try:
         found = make_url(url.strip())
     except (ArgumentError, ValueError) as exc:  # its message may have the password
