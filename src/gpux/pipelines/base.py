@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -37,6 +38,8 @@ from gpux.store.state import touch
 from gpux.system.events import ModelOpened, publish
 from gpux.system.plugins import service
 from gpux.system.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: One output for each input of a batch, by a session of the pipeline.
 Forward = Callable[[Sequence[Any], Session], Sequence[Any]]
@@ -164,6 +167,7 @@ class Pipeline(ABC):
         self.session = self.graphs.session(model.manifest.graphs[0].name)  #: of the first graph, often the only one
         self._lock = threading.Lock()
         self._one_thread_session: Session | None = None
+        self._one_thread_failed = False
         if graphs is None:
             replay_once(model, self.graphs)
             touch(model)
@@ -438,8 +442,8 @@ class Pipeline(ABC):
         pays = budget.one_thread_from is not None and threads > 1 and units >= budget.one_thread_from * threads
         if self.device != "cpu":
             session, runs, fitting = self.session, 1, budget.device
-        elif pays and self.session.memory_bytes <= SECOND_COPY_BYTES:
-            session, runs, fitting = self._with_one_thread(), threads, budget.one_thread
+        elif pays and self.session.memory_bytes <= SECOND_COPY_BYTES and (second := self._with_one_thread()):
+            session, runs, fitting = second, threads, budget.one_thread
         else:
             session, runs, fitting = self.session, min(2, threads), budget.cpu_per_thread * threads
         return session, runs, min(fitting, OUTPUT_BYTES // self._unit_bytes())
@@ -450,13 +454,21 @@ class Pipeline(ABC):
         fixed = [math.prod(axis for axis in spec.shape[1:] if isinstance(axis, int)) for spec in read]
         return 4 * max(1, *fixed, 1)
 
-    def _with_one_thread(self) -> Session:
-        """The session whose runs use one thread each; closed together with the first one."""
+    def _with_one_thread(self) -> Session | None:
+        """The session whose runs use one thread each; closed together with the first one.
+
+        None where it cannot be opened, since the model was removed from the store or memory is short: it only saves
+        time, and the open session runs without it.
+        """
         with self._lock:
             if self.session.closed:
                 return self.session  # its run raises SessionError
-            if self._one_thread_session is None:
-                self._one_thread_session = Session(self.session.path, device="cpu", threads=1)
+            if self._one_thread_session is None and not self._one_thread_failed:
+                try:
+                    self._one_thread_session = Session(self.session.path, device="cpu", threads=1)
+                except GpuxError as error:
+                    self._one_thread_failed = True
+                    log.warning("%s runs much input without a second session: %s", self.model.id, error)
             return self._one_thread_session
 
 

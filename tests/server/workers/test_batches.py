@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ import pytest
 from gpux.errors import InputError, UnsupportedTaskError, UsageError
 from gpux.server.workers.messages import Answer, Answered, Embed, Embedded, Load, Rank, Ranked
 from gpux.server.workers.worker import Worker
-from tests.server.workers.conftest import Shared, until
+from tests.server.workers.conftest import Shared, started, until
 
 WORDS = ["fox", "a fox", "the quick brown fox jumps", "good", "a very very very very good dog", "bad", "quick " * 40]
 
@@ -166,3 +169,19 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(one) for key, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
+def test_a_model_whose_files_are_removed_still_answers_much_input(embedder: Shared, embed: Any, tmp_path: Path) -> None:
+    """Much input is worth a second session, which cannot be opened then."""
+    folder = tmp_path / "model"
+    shutil.copytree(embedder.model.path, folder)
+    texts = ["quick brown fox " * 30] * 600
+
+    async def scenario() -> Embedded:
+        async with started(replace(embedder.model, path=folder)) as worker:
+            shutil.rmtree(folder)
+            found: Embedded = await worker.ask(Embed(0, texts, {}))
+            assert (await worker.ask(Embed(0, texts[:1], {}))).vectors.shape == (1, found.vectors.shape[1])
+            return found
+
+    assert np.allclose(vectors(asyncio.run(scenario())), embed.encode(texts), atol=1e-5)
