@@ -386,6 +386,15 @@ def test_shell_completion(words: str, found: set[str]) -> None:
     assert {line.split(",")[-1] for line in result.stdout.splitlines()} == found
 
 
+@pytest.mark.parametrize("name", ["auth", "bench", "catalog", "config", "conversations", "jobs", "keys", "toolchain"])
+def test_the_help_of_a_group_is_not_cut(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([name, "--help"]) == 0
+    table = capsys.readouterr().out.partition("Commands:")[2]
+    assert table
+    assert "..." not in table
+
+
 def test_the_group_lists_its_commands() -> None:
     context = click.Context(gpux)
     assert gpux.list_commands(context) == list(COMMANDS)

@@ -6,13 +6,13 @@ import sys
 
 import click
 
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import UsageError
 
 _LONGEST = 4096  # bytes read from standard input
 
 
-@click.group("auth")
+@click.group("auth", cls=CommandGroup)
 def auth_command() -> None:
     """Log in to the Hub, log out, show the account in use. The token file is shared with other Hugging Face tools."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.cli.quantities import Duration
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import UsageError
 from gpux.model.units import format_duration
 from gpux.system.words import counted
@@ -24,7 +24,7 @@ _RATE = click.FloatRange(min=0, min_open=True)
 _NUMBER = click.IntRange(min=1)
 
 
-@click.group("bench")
+@click.group("bench", cls=CommandGroup)
 def bench_command() -> None:
     """Measure how fast a server answers."""
 

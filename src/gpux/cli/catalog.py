@@ -12,7 +12,7 @@ import click
 
 from gpux.cli import figures
 from gpux.cli.references import reference_argument, references_argument, required_references_argument
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import GpuxError, UsageError
 from gpux.huggingface.search import SORTS
 
@@ -194,7 +194,7 @@ def remove(terminal: Terminal, refs: tuple[str, ...], path: Path | None) -> None
     terminal.say(f"{len(removed)} removed: {', '.join(record.reference for record in removed)}.")
 
 
-@click.group("catalog", invoke_without_command=True, params=list(list_records.params))
+@click.group("catalog", cls=CommandGroup, invoke_without_command=True, params=list(list_records.params))
 @click.pass_context
 def catalog_command(ctx: click.Context, as_json: bool, debug: bool, quiet: bool, path: Path | None) -> Any:
     """List, show, export, refresh or remove the records of `gpux import`. Without a command: list."""

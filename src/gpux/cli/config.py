@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.cli import figures
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import ConfigurationError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _CONFIG = click.option(
 )
 
 
-@click.group("config")
+@click.group("config", cls=CommandGroup)
 def config_command() -> None:
     """Show, check and restore the configuration of the chat providers, and list their models."""
 

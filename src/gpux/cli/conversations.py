@@ -21,7 +21,7 @@ from gpux.cli.saved_chat import (
     read_password,
     with_database,
 )
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import ConversationAccessError, UsageError
 from gpux.system.words import counted
 
@@ -38,7 +38,7 @@ _HEADER = ("Id", "Title", "Model", "Messages", "Changed", "")
 _BRIEF_HEADER = ("Id", "Conversation", "Messages", "Changed")
 
 
-@click.group("conversations")
+@click.group("conversations", cls=CommandGroup)
 def conversations_command() -> None:
     """List, show, export and delete the conversations that `gpux serve` and `gpux chat --save` have stored."""
 

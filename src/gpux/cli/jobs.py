@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpux.cli import figures
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import CancelledError, GpuxError, UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def clear(terminal: Terminal, ids: tuple[str, ...]) -> None:
     terminal.say(f"{len(removed)} removed.")
 
 
-@click.group("jobs", invoke_without_command=True, params=list(list_jobs.params))
+@click.group("jobs", cls=CommandGroup, invoke_without_command=True, params=list(list_jobs.params))
 @click.pass_context
 def jobs_command(ctx: click.Context, as_json: bool, debug: bool, quiet: bool) -> Any:
     """List, follow, cancel or clear the jobs of `gpux pull --detach`. Without a command: list."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _FILE = click.option(
 )
 
 
-@click.group("keys")
+@click.group("keys", cls=CommandGroup)
 def keys_command() -> None:
     """Create, list and revoke the keys that clients of `gpux serve --api-key-file` need."""
 

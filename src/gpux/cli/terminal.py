@@ -200,6 +200,16 @@ class _ProgressWhenNeeded:
         self._display(event)
 
 
+class CommandGroup(click.Group):
+    """A group whose help has the first sentence about each command whole; click cuts it at one line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=1000)) for name, one in commands])
+
+
 def command(
     name: str, *, json_option: bool = True, kind: type[click.Command] = click.Command
 ) -> Callable[[Callable[..., Any]], click.Command]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gpux.cli import figures
-from gpux.cli.terminal import Terminal, command
+from gpux.cli.terminal import CommandGroup, Terminal, command
 from gpux.errors import GpuxError, ToolchainMissingError, UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def install_missing(terminal: Terminal, errors: Iterable[GpuxError | None], *, y
     return True
 
 
-@click.group("toolchain")
+@click.group("toolchain", cls=CommandGroup)
 def toolchain_command() -> None:
     """Manage the isolated environments that converters run in."""
 
