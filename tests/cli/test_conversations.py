@@ -26,6 +26,7 @@ from gpux.pull import open as opening
 from gpux.system.settings import Settings
 from tests.cli.chat_partner import Partner
 from tests.cli.test_chat import Typed
+from tests.server.test_names import put
 from tests.waiting import wait_until
 
 Captured = pytest.CaptureFixture[str]
@@ -195,6 +196,22 @@ def test_a_conversation_of_another_provider_needs_a_model(capsys: Captured, sett
     assert "ollama" in capsys.readouterr().err
     invoked("chat", "org/name", "--conversation", chat["id"], typed="two\n")
     assert listed()[0]["modelProvider"] == "huggingface"
+
+
+def test_a_conversation_of_a_server_with_a_local_model_goes_on_with_its_folder(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "models" / "small")
+    put(settings.store, folder, scheme="local")
+    talk("one")
+    (chat,) = listed()
+    asked: list[str] = []
+    monkeypatch.setattr(opening, "open_model", lambda ref, **_: asked.append(ref))
+    for name in ("hf:small", "hf:small:fp32", f"hf:{folder}", "hf:other"):
+        with closing(sqlite3.connect(settings.home / "conversations.db")) as file, file:
+            file.execute("UPDATE conversations SET llm_model = ?", (name,))
+        invoked("chat", "--conversation", chat["id"], typed="two\n")
+    assert asked == [folder, f"{folder}:fp32", folder, "other"]
 
 
 def test_a_killed_chat_keeps_what_was_said(settings: Settings) -> None:

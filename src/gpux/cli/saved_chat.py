@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -13,6 +14,7 @@ import click
 
 from gpux.cli.terminal import Terminal
 from gpux.errors import ConversationAccessError, GpuxError, UsageError
+from gpux.model.reference import ModelRef
 
 if TYPE_CHECKING:
     from gpux.chat.database.database import Database
@@ -179,7 +181,16 @@ class SavedChat:
                 f"{model} of the chat provider {provider!r} answers this conversation, and not a model of this machine",
                 hint=f"Name one to continue with: gpux chat org/name --conversation {self._conversation.id}",
             )
-        return model.removeprefix(_PREFIX)
+        return self._of_this_machine(model.removeprefix(_PREFIX))
+
+    def _of_this_machine(self, name: str) -> str:
+        """The reference for a name of a server, which calls the model of a local folder by its folder's name alone."""
+        from gpux.server.names import Names
+
+        found = Names(self._terminal.settings.store).get(name)
+        if found is None or found.manifest.scheme != "local":
+            return name
+        return str(replace(ModelRef.parse(name), scheme="local", id=found.id))
 
     @property
     def system(self) -> str | None:
