@@ -40,8 +40,9 @@ def minilm_repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests for metadata are repeated as often as otherwise, and sooner."""
-    monkeypatch.setattr(retry, "METADATA_POLICY", replace(retry.METADATA_POLICY, first=0.01, longest=0.05))
+    """Requests for metadata are repeated at least as often as otherwise, and sooner."""
+    policy = replace(retry.METADATA_POLICY, first=0.01, longest=0.05, unconnected=0.3)
+    monkeypatch.setattr(retry, "METADATA_POLICY", policy)
 
 
 @pytest.fixture

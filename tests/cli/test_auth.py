@@ -1,4 +1,4 @@
-"""``gpux auth`` in real processes, with the token on standard input, on a terminal, and in a real key store."""
+"""``gpux auth`` with the token on standard input, on a terminal, and in a real key store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import finished
 from tests.hub import HubServer
 from tests.waiting import wait_until
 
@@ -21,8 +22,17 @@ FILE_STORE = "keyrings.alt.file.PlaintextKeyring"
 
 
 def gpux(*args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
-    """The finished process; no token may be in what it shows."""
-    result = subprocess.run([*GPUX, *args], input=stdin, env=os.environ | environ, capture_output=True, text=True)
+    """The finished command; no token may be in what it shows."""
+    return checked(finished(*args, stdin=stdin, environment=environ), args)
+
+
+def process(*args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """As :func:`gpux`, in a process."""
+    environment = os.environ | environ
+    return checked(subprocess.run([*GPUX, *args], input=stdin, env=environment, capture_output=True, text=True), args)
+
+
+def checked(result: subprocess.CompletedProcess[str], args: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
     assert not [token for token in TOKENS if token in result.stdout + result.stderr]
     assert "Traceback" not in result.stderr or "--debug" in args
     return result
@@ -101,6 +111,7 @@ def test_a_variable_that_takes_precedence_is_reported(token_file: Path) -> None:
     assert "! HF_TOKEN is set and still provides a token" in gpux("auth", "logout", HF_TOKEN="x").stderr
 
 
+@pytest.mark.usefixtures("impatient")
 def test_errors(token_file: Path, home: Path) -> None:
     assert gpux("auth", "login", stdin="hf_good", HF_ENDPOINT="http://127.0.0.1:9").returncode == 5
     assert gpux("auth", "login", stdin="hf_good", HF_HUB_OFFLINE="1").returncode == 5
@@ -147,27 +158,36 @@ def test_a_typed_token_is_not_shown(token_file: Path) -> None:
 
 
 @pytest.fixture
-def key_store(token_file: Path) -> dict[str, str]:
+def key_store(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The environment that chooses a real key store, in a file below this test's home."""
     pytest.importorskip("keyring", reason="the extra: pip install 'gpux[keyring]' keyrings.alt")
     pytest.importorskip("keyrings.alt")
+    monkeypatch.setattr("keyring.core._keyring_backend", None)
     return {"PYTHON_KEYRING_BACKEND": FILE_STORE, "XDG_DATA_HOME": str(token_file.parents[1] / "data")}
 
 
+def keyed(*args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """As :func:`gpux`; keyring reads again which key store the environment chooses, as a new process does."""
+    import keyring.core
+
+    keyring.core._keyring_backend = None
+    return gpux(*args, stdin=stdin, **environ)
+
+
 def test_the_key_store_instead_of_a_file(token_file: Path, key_store: dict[str, str]) -> None:
-    done = gpux("auth", "login", "--keyring", stdin="hf_good\n", **key_store)
+    done = process("auth", "login", "--keyring", stdin="hf_good\n", **key_store)
     assert (done.returncode, done.stderr) == (0, "Logged in as ada; the token is in file PlaintextKeyring.\n")
     assert not token_file.exists()
     assert not [file for file in token_file.parent.rglob("*") if file.is_file() and b"hf_" in file.read_bytes()]
 
-    shown = json.loads(gpux("auth", "status", "--json", **key_store).stdout)
+    shown = json.loads(process("auth", "status", "--json", **key_store).stdout)
     assert (shown["source"], shown["account"]["name"]) == ("keyring", "ada")
-    assert "private" in gpux("info", "acme/private", **key_store).stdout
-    assert gpux("info", "acme/private", HF_TOKEN="hf_other", **key_store).returncode == 3
-    assert gpux("info", "acme/private", HF_HUB_DISABLE_IMPLICIT_TOKEN="1", **key_store).returncode == 3
+    assert "private" in keyed("info", "acme/private", **key_store).stdout
+    assert keyed("info", "acme/private", HF_TOKEN="hf_other", **key_store).returncode == 3
+    assert keyed("info", "acme/private", HF_HUB_DISABLE_IMPLICIT_TOKEN="1", **key_store).returncode == 3
 
-    assert "file PlaintextKeyring" in gpux("auth", "logout", **key_store).stderr
-    assert gpux("auth", "status", **key_store).returncode == 4
+    assert "file PlaintextKeyring" in process("auth", "logout", **key_store).stderr
+    assert keyed("auth", "status", **key_store).returncode == 4
     assert list(token_file.parent.iterdir()) == []
     kept = [file for file in (token_file.parents[1] / "data").rglob("*") if file.is_file()]
     assert all(b"=" not in file.read_bytes() for file in kept)
@@ -175,38 +195,38 @@ def test_the_key_store_instead_of_a_file(token_file: Path, key_store: dict[str, 
 
 def test_two_homes_do_not_share_an_entry(token_file: Path, key_store: dict[str, str]) -> None:
     other = {**key_store, "HF_HOME": str(token_file.parents[1] / "other")}
-    gpux("auth", "login", "--keyring", stdin="hf_good", **key_store)
-    gpux("auth", "login", "--keyring", stdin="hf_other", **other)
-    gpux("auth", "logout", **other)
-    assert "ada" in gpux("auth", "status", **key_store).stdout
+    keyed("auth", "login", "--keyring", stdin="hf_good", **key_store)
+    keyed("auth", "login", "--keyring", stdin="hf_other", **other)
+    keyed("auth", "logout", **other)
+    assert "ada" in keyed("auth", "status", **key_store).stdout
 
 
 def test_a_token_file_takes_precedence_over_the_key_store(token_file: Path, key_store: dict[str, str]) -> None:
-    gpux("auth", "login", "--keyring", stdin="hf_good", **key_store)
-    gpux("auth", "login", stdin="hf_other", **key_store)
-    assert "not used\tfile PlaintextKeyring" in gpux("auth", "status", **key_store).stdout
-    refused = gpux("auth", "login", "--keyring", stdin="hf_good", **key_store)
+    keyed("auth", "login", "--keyring", stdin="hf_good", **key_store)
+    keyed("auth", "login", stdin="hf_other", **key_store)
+    assert "not used\tfile PlaintextKeyring" in keyed("auth", "status", **key_store).stdout
+    refused = keyed("auth", "login", "--keyring", stdin="hf_good", **key_store)
     assert (refused.returncode, "gpux auth logout" in refused.stderr) == (2, True)
     assert token_file.read_text() == "hf_other"
-    both = gpux("auth", "logout", **key_store).stderr
+    both = keyed("auth", "logout", **key_store).stderr
     assert f"{token_file} and file PlaintextKeyring" in both
 
 
 @pytest.mark.parametrize("backend", ["null", "fail"])
 def test_a_key_store_that_keeps_nothing(token_file: Path, key_store: dict[str, str], backend: str) -> None:
     key_store["PYTHON_KEYRING_BACKEND"] = f"keyring.backends.{backend}.Keyring"
-    done = gpux("auth", "login", "--keyring", stdin="hf_good", **key_store)
+    done = keyed("auth", "login", "--keyring", stdin="hf_good", **key_store)
     assert (done.returncode, done.stdout) == (6, "")
     assert "without" in done.stderr
     assert not token_file.parent.exists()
 
 
 def test_a_key_store_that_fails_later(token_file: Path, key_store: dict[str, str]) -> None:
-    gpux("auth", "login", "--keyring", stdin="hf_good", **key_store)
+    keyed("auth", "login", "--keyring", stdin="hf_good", **key_store)
     key_store["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
-    assert gpux("list", **key_store).returncode == 0  # what needs no token goes on
-    assert gpux("auth", "status", **key_store).returncode == 6
-    assert gpux("auth", "logout", **key_store).returncode == 6
+    assert keyed("list", **key_store).returncode == 0  # what needs no token goes on
+    assert keyed("auth", "status", **key_store).returncode == 6
+    assert keyed("auth", "logout", **key_store).returncode == 6
 
 
 def test_without_the_extra(token_file: Path) -> None:

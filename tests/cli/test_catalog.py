@@ -196,6 +196,11 @@ def test_refresh(capsys: Captured, hub: HubServer, root: Path) -> None:
     assert (found[0][:2], found[1]) == (["acme/small", "changed"], [MIXTRAL_ID, "current", ""])
     assert "context_length" in found[0][2]
     assert len(hub.requests) <= 4
+
+
+@pytest.mark.usefixtures("impatient")
+def test_refresh_reports_records_that_it_could_not_compare(capsys: Captured, hub: HubServer) -> None:
+    gpux(capsys, "import", MIXTRAL_ID, "acme/small")
     hub.add_fault(Fault("status", status=500, path=MIXTRAL_ID, times=None))
     found = answer(capsys, "catalog", "refresh", MIXTRAL_ID, code=5)
     assert (found[0]["outcome"], found[0]["error"]["code"]) == ("unknown", "hub_server")

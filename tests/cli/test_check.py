@@ -1,4 +1,4 @@
-"""``gpux check`` in real processes, and ``gpux info`` of repositories that are not models."""
+"""``gpux check``, and ``gpux info`` of repositories that are not models."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from tests.commands import finished
 from tests.hub import Fault, HubServer
 from tests.waiting import wait_until
 
@@ -21,15 +22,20 @@ TOKENS = ("hf_good", "hf_other", "hf_bad")
 
 
 def gpux(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """The finished process; no token may be in what it shows."""
-    result = subprocess.run([*GPUX, *args], env=os.environ | environ, capture_output=True, text=True)
+    """The finished command; no token may be in what it shows."""
+    return checked(finished(*args, environment=environ))
+
+
+def checked(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     assert not [token for token in TOKENS if token in result.stdout + result.stderr]
     assert "Traceback" not in result.stderr
     return result
 
 
-def test_one_line_for_each_model(hub: HubServer) -> None:
-    done = gpux("check", "tiny/embed", "acme/gated", "tiny/missing")
+@pytest.mark.parametrize("process", [True, False], ids=["process", "call"])
+def test_one_line_for_each_model(hub: HubServer, process: bool) -> None:
+    command = ["check", "tiny/embed", "acme/gated", "tiny/missing"]
+    done = checked(subprocess.run([*GPUX, *command], capture_output=True, text=True)) if process else gpux(*command)
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == ["tiny/embed", "acme/gated", "tiny/missing"]
     assert [line[1] for line in lines] == [
@@ -63,6 +69,7 @@ def test_exit_codes(refs: list[str], token: str, code: int) -> None:
     assert gpux("check", *refs, HF_TOKEN=token).returncode == code
 
 
+@pytest.mark.usefixtures("impatient")
 def test_no_network_is_5() -> None:
     done = gpux("check", "tiny/embed", HF_ENDPOINT="http://127.0.0.1:9")
     assert (done.returncode, "unknown: " in done.stdout) == (5, True)
@@ -111,8 +118,7 @@ def test_the_hint_for_a_private_model_gives_access() -> None:
     commands = hinted(gpux("check", "acme/private"))
 
     assert ["auth", "login"] in commands
-    login = subprocess.run([*GPUX, "auth", "login"], input="hf_good", capture_output=True, text=True)
-    assert login.returncode == 0
+    assert finished("auth", "login", stdin="hf_good").returncode == 0
     assert gpux("check", "acme/private").returncode == 0
 
 

@@ -41,8 +41,10 @@ def make_old(file: Path) -> None:
 def settle(file: Path) -> None:
     """Wait until the times of a file are older than a tick of the file system's clock."""
     state = file.stat()
-    while time.time_ns() <= max(state.st_mtime_ns, state.st_ctime_ns) + file_hashes._COARSE_TICK:
-        time.sleep(0.05)
+    fine = state.st_ctime_ns % 10**9 or state.st_mtime_ns % 10**9
+    tick = file_hashes._TICK if fine else file_hashes._COARSE_TICK
+    while time.time_ns() <= max(state.st_mtime_ns, state.st_ctime_ns) + tick:
+        time.sleep(0.01)
 
 
 @pytest.fixture
