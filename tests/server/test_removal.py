@@ -133,3 +133,19 @@ def test_a_model_that_is_removed_while_it_loads_is_not_found(home: Path, when: s
             await models.load(EMBEDDER)
 
     play(home, scenario)
+
+
+def test_a_removed_model_is_unloaded_on_request(home: Path) -> None:
+    async def scenario(models: Models) -> None:
+        for id in (EMBEDDER, WRITER, RECITER):
+            await models.pin(id)
+        for id in (EMBEDDER, WRITER):
+            models.find(id).path.rename(home / id.replace("/", "-"))
+        assert await models.unload(EMBEDDER)
+        found = await models.unload_all()
+        assert set(found) in ({RECITER}, {RECITER, WRITER})  # the server may have unloaded the other one already
+        assert models.loaded() == []
+        with pytest.raises(ModelNotFoundError, match="not stored"):
+            await models.unload(EMBEDDER)
+
+    play(home, scenario)

@@ -415,16 +415,31 @@ class Models:
         """Unload a model after the requests that run, and end its pin; new requests load it again.
 
         Args:
-            name: see :meth:`find`.
+            name: see :meth:`find`; or that of a loaded model which was removed from the store.
             force: end running requests with an error.
 
         Returns:
             False if it was not loaded.
 
         Raises:
-            ModelNotFoundError: it is not stored.
+            ModelNotFoundError: it is neither stored nor loaded.
         """
-        slot = self._slot(self.find(name))
+        try:
+            slot = self._slot(self.find(name))
+        except ModelNotFoundError:
+            loaded = (one for one in self._slots.values() if one.name == name and one.loaded is not None)
+            if (removed := next(loaded, None)) is None:
+                raise
+            slot = removed
+        return await self._unload(slot, force=force)
+
+    async def unload_all(self, *, force: bool = False) -> list[str]:
+        """Unload every loaded model as :meth:`unload` does; their names."""
+        slots = [slot for slot in self._slots.values() if slot.loaded is not None]
+        done = await asyncio.gather(*(self._unload(slot, force=force) for slot in slots))
+        return [slot.name for slot, was in zip(slots, done, strict=True) if was]
+
+    async def _unload(self, slot: _Slot, *, force: bool) -> bool:
         slot.pinned = slot.wanted = False
         if slot.loading is not None:
             slot.loading.cancel()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.pipelines.reciter import ARGUMENTS
 from tests.pipelines.writer import LIMIT, expected
-from tests.server.running import CALLER, CLASSIFIER, RECITER, TURNS, WRITER, Running
+from tests.server.running import CALLER, CLASSIFIER, RECITER, TURNS, WRITER, Running, serving
 
 PATH = "/v1/messages"
 BODY = {"model": WRITER, "max_tokens": 9, "messages": [{"role": "user", "content": "abc"}]}
@@ -65,6 +66,11 @@ def test_the_events_of_a_stream_build_the_message(server: Running, model: str) -
     assert (start["content"], start["stop_reason"], start["usage"]["input_tokens"]) == ([], None, 5)
     assert end["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
     assert end["usage"]["output_tokens"] == 9
+
+
+def test_a_stream_is_one_request_of_the_queue(filled_home: Path) -> None:
+    with serving(filled_home, ["--max-queue", "1"]) as full:
+        assert events(full)[0]["message"]["usage"]["input_tokens"] == 5
 
 
 def test_a_stop_sequence_is_named(server: Running) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpux import jobs
 from gpux.system.settings import Settings
 from tests.hub import HubServer
+from tests.hub.faults import Fault
 from tests.pipelines.reciter import TEMPLATE
 from tests.server.running import CLASSIFIER, EMBEDDER, RECITER, WRITER, Running, serving
 
@@ -136,6 +140,27 @@ def test_the_version_is_one_that_clients_can_compare(server: Running) -> None:
 def test_an_invalid_pull_is_refused(server: Running, body: dict[str, Any], status: int) -> None:
     answer = server.post("/api/pull", body)
     assert (answer.status_code, set(answer.json())) == (status, {"error"})
+
+
+def test_a_pull_of_a_server_that_stops_ends_with_an_error_and_continues(
+    hub: HubServer, settings: Settings, tmp_path: Path
+) -> None:
+    environment = {**settings.to_env(), "GPUX_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub")}
+    hub.add_fault(Fault("hang", path="tiny/embed", times=None))
+    home = replace(settings, home=tmp_path)
+    with serving(tmp_path, environment=environment) as running, running.client() as client:
+        try:
+            with client.stream("POST", "/api/pull", json={"model": "tiny/embed"}) as answer:
+                lines = answer.iter_lines()
+                assert json.loads(next(lines)) == {"status": "pulling manifest"}
+                running.process.send_signal(signal.SIGTERM)
+                last = [json.loads(line) for line in lines][-1]
+            assert set(last) == {"error"} and "the server is stopping" in last["error"]
+            running.process.wait()
+            assert [one.running for one in jobs.jobs(home)] == [True]
+        finally:
+            for one in jobs.jobs(home):
+                jobs.cancel(one)
 
 
 def test_a_pull_writes_its_progress_and_ends_with_success_or_an_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import os
 import signal
@@ -270,7 +271,7 @@ class Worker:
     def fail_requests(self, error: GpuxError) -> None:
         """End every request with an error; the process itself continues."""
         for reader in self._replies.values():
-            reader.queue.put_nowait(error)
+            reader.queue.put_nowait(copy.copy(error))  # each with a traceback and details of its own
 
     async def close(self, *, grace: float = GRACE, error: GpuxError | None = None) -> None:
         """End the process; requests that run fail. May be called twice.
@@ -294,7 +295,7 @@ class Worker:
 
     def _check_alive(self) -> None:
         if not self.alive or self.closing:
-            raise self._end or self._died()
+            raise copy.copy(self._end) if self._end is not None else self._died()
 
     def _send_request(self, request: Request) -> None:
         try:
@@ -374,13 +375,14 @@ class Worker:
             self._ready.set_exception(error)
             self._ready.exception()  # retrieved, where nobody waits
         for reader in self._replies.values():
-            reader.queue.put_nowait(error)
+            reader.queue.put_nowait(copy.copy(error))
         for id in list(self._running):
             self._finish(id)
 
     def _take(self, message: Any) -> None:
         if isinstance(message, Ready):
-            self._ready.set_result(message)
+            if not self._ready.done():  # else nobody waits any more
+                self._ready.set_result(message)
         elif isinstance(message, Load):
             self.load = message
             self._observer.reported(self.name, message)

@@ -19,6 +19,7 @@ from gpux.server.api.openai.parameters import check, extension, ignored, support
 from gpux.server.api.openai.thinking import think
 from gpux.server.core import Core
 from gpux.server.http import json_response, until_disconnected
+from gpux.server.models import Loaded
 from gpux.server.workers.messages import Count, Parsing
 
 
@@ -47,9 +48,12 @@ async def count_tokens(call: Call) -> Response:
     options = {"chat_template_kwargs": body.chat_template_kwargs} if body.chat_template_kwargs else {}
     parsing = put_tools(options, body.tools, body.tool_choice)
     wanted = wanted_thinking(body.thinking)
-    found = await until_disconnected(
-        call.request, counted(call.core, body.model, prompt, options, parsing, wanted=wanted)
-    )
+
+    async def count() -> int:
+        async with call.core.models.lease(body.model, TASKS) as loaded:
+            return await counted(call.core, loaded, prompt, options, parsing, wanted=wanted)
+
+    found = await until_disconnected(call.request, count())
     response = json_response({"input_tokens": found})
     response.headers[REQUEST_ID] = request_id()
     return response
@@ -57,7 +61,7 @@ async def count_tokens(call: Call) -> Response:
 
 async def counted(
     core: Core,
-    model: str,
+    loaded: Loaded,
     prompt: list[dict[str, Any]],
     options: Mapping[str, Any],
     parsing: Parsing,
@@ -68,7 +72,7 @@ async def counted(
 
     Args:
         core: of the server.
-        model: its name in the request.
+        loaded: the model, which the caller leases.
         prompt: messages, as a chat template takes them.
         options: of the pipeline's call.
         parsing: which says whether the model reads the tools.
@@ -76,7 +80,6 @@ async def counted(
     """
     names = ("chat_template_kwargs",) if parsing.choice == "none" else ("chat_template_kwargs", "tools")
     kept = {name: options[name] for name in names if name in options}
-    async with core.models.lease(model, TASKS) as loaded:
-        if wanted is not None:
-            think(loaded, kept, wanted, param="thinking")
-        return (await core.count(loaded, Count(0, [prompt], kept))).tokens[0]
+    if wanted is not None:
+        think(loaded, kept, wanted, param="thinking")
+    return (await core.count(loaded, Count(0, [prompt], kept))).tokens[0]

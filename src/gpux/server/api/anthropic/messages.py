@@ -116,7 +116,14 @@ async def messages(call: Call) -> Response:
             think(loaded, request.options, effort, param="output_config.effort")
 
     request = Generate(0, [prompt], options, pieces=bool(body.stream), parsing=parsing)
-    replies = Replies(call.core, body.model, TASKS, request, prepare, "messages", body.__struct_fields__)
+
+    async def count(loaded: Loaded) -> int:
+        return await counted(call.core, loaded, prompt, request.options, parsing)
+
+    # The first event of a stream has the tokens of the prompt, and replies have them at their end.
+    counting = count if body.stream else None
+    names = body.__struct_fields__
+    replies = Replies(call.core, body.model, TASKS, request, prepare, "messages", names, counting=counting)
     answer = _Answer(body)
     streams = False
     try:
@@ -124,12 +131,8 @@ async def messages(call: Call) -> Response:
             response = await until_disconnected(call.request, _whole(replies, answer))
         else:
             await until_disconnected(call.request, replies.begin(BEGIN))
-            # The first event has the tokens of the prompt, and replies have them at their end.
-            read = await until_disconnected(
-                call.request, counted(call.core, body.model, prompt, request.options, parsing)
-            )
             streams = True
-            response = event_stream(_events(replies, answer, read), replies.close, on_error=_error_event)
+            response = event_stream(_events(replies, answer), replies.close, on_error=_error_event)
         response.headers[REQUEST_ID] = request_id()
         return response
     finally:
@@ -164,8 +167,8 @@ async def _whole(replies: Replies, answer: _Answer) -> Response:
     raise AssertionError("the replies ended before the result")
 
 
-async def _events(replies: Replies, answer: _Answer, read: int) -> AsyncIterator[bytes]:
-    yield _sent({"type": "message_start", "message": answer.message([], _usage(read, 0))})
+async def _events(replies: Replies, answer: _Answer) -> AsyncIterator[bytes]:
+    yield _sent({"type": "message_start", "message": answer.message([], _usage(replies.prompt_tokens, 0))})
     yield _sent({"type": "ping"})
     blocks = _Blocks()
     async for reply in replies:

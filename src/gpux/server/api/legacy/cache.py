@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import msgspec
 from starlette.responses import Response
 
@@ -58,7 +56,7 @@ async def clear_cache(call: Call) -> Response:
     models = call.core.models
     model_id = call.query.get("model_id")
     if model_id is None:
-        await asyncio.gather(*(models.unload(one.name) for one in models.loaded()))
+        await models.unload_all()
         return json_response(MessageAnswer("All caches cleared"))
     if models.get(model_id) is not None:
         await models.unload(model_id)

@@ -126,9 +126,10 @@ async def unload(call: Call) -> Response:
     if (body.model is None) is not body.all:
         raise UsageError("send either a model or all", hint='{"model": "org/name"} or {"all": true}', param="model")
     models = call.core.models
-    names = [body.model] if body.model is not None else [one.name for one in models.loaded()]
-    done = await asyncio.gather(*(models.unload(name, force=body.force) for name in names))
-    return json_response({"unloaded": [name for name, was in zip(names, done, strict=True) if was]})
+    if body.model is None:
+        return json_response({"unloaded": await models.unload_all(force=body.force)})
+    was = await models.unload(body.model, force=body.force)
+    return json_response({"unloaded": [body.model] if was else []})
 
 
 async def pin(call: Call) -> Response:

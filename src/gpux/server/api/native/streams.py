@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from gpux.errors import GpuxError
+from gpux.server.api.endpoint import stopping
 from gpux.server.core import Core
 from gpux.server.http import event
 
@@ -22,26 +24,46 @@ async def live(core: Core, events: AsyncGenerator[dict[str, Any], None]) -> Asyn
 
     An error of the events is the last event: ``{"kind": "error", "error": {...}}``.
     """
-    waiting: asyncio.Future[Any] | None = None
     silent = 0
+    try:
+        async with aclosing(until_stopping(core, events)) as found:
+            async for one in found:
+                silent = 0 if one is not None else silent + 1
+                if one is not None:
+                    yield event(one)
+                elif silent % _SILENCE == 0:
+                    yield b": still here\n\n"
+    except GpuxError as error:
+        from gpux.server.api.native import API
+
+        if error.details.get("stopping"):
+            yield event({"kind": "stopping"})
+        else:
+            yield event({"kind": "error", **API.error_body(error, API.statuses(error))})
+
+
+async def until_stopping(
+    core: Core, events: AsyncGenerator[dict[str, Any], None]
+) -> AsyncGenerator[dict[str, Any] | None, None]:
+    """The events until they end; None where there was none for :data:`_LOOK` seconds.
+
+    Raises:
+        OverloadedError: the server is stopping.
+        GpuxError: that of the events.
+    """
+    waiting: asyncio.Future[Any] | None = None
     try:
         while not core.draining:
             waiting = waiting or asyncio.ensure_future(anext(events, _END))
             done, _ = await asyncio.wait({waiting}, timeout=_LOOK)
             if not done:
-                silent += 1
-                if silent % _SILENCE == 0:
-                    yield b": still here\n\n"
+                yield None
                 continue
-            silent, found, waiting = 0, waiting.result(), None
+            found, waiting = waiting.result(), None
             if found is _END:
                 return
-            yield event(found)
-        yield event({"kind": "stopping"})
-    except GpuxError as error:
-        from gpux.server.api.native import API
-
-        yield event({"kind": "error", **API.error_body(error, API.statuses(error))})
+            yield found
+        raise stopping()
     finally:
         if waiting is not None:
             waiting.cancel()

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gpux.errors import UsageError
 from gpux.jobs import Job
 from gpux.server.api.endpoint import Call
+from gpux.server.api.native.streams import until_stopping
 from gpux.server.api.ollama.generation import error_line
 from gpux.server.api.ollama.names import Named
 from gpux.server.core import Core
@@ -44,9 +45,10 @@ async def pull(call: Call) -> Response:
 
 async def _lines(core: Core, job: Job) -> AsyncGenerator[bytes, None]:
     yield line({"status": "pulling manifest"})
-    async with aclosing(core.pulls.events(job.id)) as events:
+    # A server that stops says so in the last line; the pull continues.
+    async with aclosing(until_stopping(core, core.pulls.events(job.id))) as events:
         async for event in events:
-            if (found := _progress(event)) is not None:
+            if event is not None and (found := _progress(event)) is not None:
                 yield line(found)
     await core.pulls.wait(job.id)
     core.models.store_changed()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, suppress
 
 from gpux.errors import CancelledError, ContextLengthError, GpuxError, InputError, RunError, UsageError
@@ -33,6 +33,7 @@ class Replies:
         param: the parameter with the input, which errors of inputs name.
         names: all parameters; an error of an option begins with its name.
         keep_alive: see :meth:`gpux.server.models.Models.lease`.
+        counting: gives the tokens of the prompt, which :attr:`prompt_tokens` then has before the first reply.
     """
 
     def __init__(
@@ -46,7 +47,10 @@ class Replies:
         names: Collection[str],
         *,
         keep_alive: float | None = None,
+        counting: Callable[[Loaded], Awaitable[int]] | None = None,
     ) -> None:
+        self._counting = counting
+        self.prompt_tokens = 0
         self._core, self._model, self._tasks, self._request = core, model, tasks, request
         self._prepare, self._param, self._names = prepare, param, names
         self._keep_alive = keep_alive
@@ -94,6 +98,8 @@ class Replies:
         try:
             async with self._core.models.lease(self._model, self._tasks, keep_alive=self._keep_alive) as loaded:
                 self._prepare(loaded, self._request)
+                if self._counting is not None:
+                    self.prompt_tokens = await self._counting(loaded)
                 self._leased.set()
                 async with aclosing(self._core.generate(loaded, self._request)) as replies:
                     async for reply in replies:

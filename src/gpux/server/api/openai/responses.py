@@ -253,11 +253,15 @@ async def input_tokens(call: Call) -> Response:
         options["tools"] = [tool.described for tool in tools]
     request = Count(0, [plain(conversation(body.input, body.instructions))], options)
     wanted = None if body.reasoning is None else effort_of(body.reasoning.effort)
-    async with call.core.models.lease(body.model, TASKS) as loaded:
-        if wanted is not None:
-            think(loaded, options, wanted, param="reasoning.effort")
-        found = await call.core.count(loaded, request)
-    return json_response({"object": "response.input_tokens", "input_tokens": found.tokens[0]})
+
+    async def count() -> int:
+        async with call.core.models.lease(body.model, TASKS) as loaded:
+            if wanted is not None:
+                think(loaded, options, wanted, param="reasoning.effort")
+            return (await call.core.count(loaded, request)).tokens[0]
+
+    found = await until_disconnected(call.request, count())
+    return json_response({"object": "response.input_tokens", "input_tokens": found})
 
 
 async def _whole(replies: Replies, answer: Answer, logs: bool) -> Response:
