@@ -40,9 +40,19 @@ def minilm_repositories(shared_folder: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests for metadata are repeated at least as often as otherwise, and sooner."""
-    policy = replace(retry.METADATA_POLICY, first=0.01, longest=0.05, unconnected=0.3)
-    monkeypatch.setattr(retry, "METADATA_POLICY", policy)
+    """Requests are repeated at least as often as otherwise, and sooner."""
+    for name in ("METADATA_POLICY", "READ_POLICY", "DEFAULT_POLICY"):
+        policy = replace(getattr(retry, name), first=0.01, longest=0.05, spread=0.01)
+        if policy.unconnected is not None:
+            policy = replace(policy, unconnected=0.3)
+        monkeypatch.setattr(retry, name, policy)
+
+
+@pytest.fixture
+def waits_announced(quick_retries: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wait is reported, which otherwise only one of a second or more is."""
+    for name in ("METADATA_POLICY", "READ_POLICY", "DEFAULT_POLICY"):
+        monkeypatch.setattr(retry, name, replace(getattr(retry, name), announced=0.0))
 
 
 @pytest.fixture

@@ -50,9 +50,9 @@ CALLS: dict[str, Callable[[HuggingFaceManager], Any]] = {
 }
 RECOVERS = {
     "429": Fault("status", status=429),
-    "429 seconds": Fault("status", status=429, headers={"Retry-After": "1"}),
+    "429 seconds": Fault("status", status=429, headers={"Retry-After": "0"}),
     "429 date": Fault("status", status=429, headers={"Retry-After": formatdate(time.time(), usegmt=True)}),
-    "429 rate limit": Fault("status", status=429, headers={"RateLimit": '"api";r=0;t=1'}),
+    "429 rate limit": Fault("status", status=429, headers={"RateLimit": '"api";r=0;t=0'}),
     "500": Fault("status", status=500),
     "502": Fault("status", status=502, times=2),
     "503": Fault("status", status=503),
@@ -95,13 +95,27 @@ def test_an_incomplete_body_is_requested_again(hub: HubServer, manager: HuggingF
     assert hub.strikes(INCOMPLETE[fault]) == 1
 
 
-def test_the_wait_that_the_hub_states_is_kept(hub: HubServer, manager: HuggingFaceManager) -> None:
+def test_the_wait_that_the_hub_states_is_kept_and_reported(hub: HubServer, manager: HuggingFaceManager) -> None:
     hub.add_fault(Fault("status", status=429, headers={"Retry-After": "1"}))
+    events: list[Event] = []
 
-    manager.resolve(MODEL)
+    with waits_reported(events.append):
+        manager.resolve(MODEL)
 
     first, second = hub.requests
     assert second.time - first.time >= 1
+    assert [event.message for event in events if isinstance(event, Warned)] == ["the Hub answered 429; waiting 1 s"]
+
+
+def test_a_short_wait_is_not_reported(hub: HubServer, manager: HuggingFaceManager) -> None:
+    hub.add_fault(Fault("status", status=429, headers={"Retry-After": "0"}))
+    events: list[Event] = []
+
+    with waits_reported(events.append):
+        manager.resolve(MODEL)
+
+    assert len(hub.requests) == 2
+    assert events == []
 
 
 def test_every_page_of_a_search_is_retried(hub: HubServer, manager: HuggingFaceManager) -> None:
@@ -245,8 +259,9 @@ def test_a_silent_hub_is_left_after_two_timeouts(
         HuggingFaceManager(settings, timeout=0.1).resolve(MODEL)
 
 
+@pytest.mark.usefixtures("waits_announced")
 def test_a_pull_waits_and_says_so(hub: HubServer, settings: Settings) -> None:
-    limited = {"status": 429, "headers": {"Retry-After": "1"}}
+    limited = {"status": 429, "headers": {"Retry-After": "0"}}
     hub.add_fault(Fault("status", path="/api/models", **limited))  # type: ignore[arg-type]
     hub.add_fault(Fault("status", path="onnx/model.onnx", **limited))  # type: ignore[arg-type]
     events: list[Event] = []
@@ -257,21 +272,23 @@ def test_a_pull_waits_and_says_so(hub: HubServer, settings: Settings) -> None:
     assert [wait[:29] for wait in waits] == ["the Hub answered 429; waiting"] * 2
 
 
+@pytest.mark.usefixtures("waits_announced")
 @pytest.mark.parametrize(
     "command", [["info", MODEL], ["search", "tiny"], ["revisions", MODEL], ["check", MODEL]], ids=str
 )
 def test_commands_say_that_they_wait(hub: HubServer, capfd: pytest.CaptureFixture[str], command: list[str]) -> None:
-    hub.add_fault(Fault("status", status=429, headers={"Retry-After": "1"}))
+    hub.add_fault(Fault("status", status=429, headers={"Retry-After": "0"}))
 
     assert run(command) == 0
     assert "! the Hub answered 429; waiting " in capfd.readouterr().err
-    hub.add_fault(Fault("status", status=429, headers={"Retry-After": "1"}))
+    hub.add_fault(Fault("status", status=429, headers={"Retry-After": "0"}))
     assert run(["--quiet", *command]) == 0
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("waits_announced")
 def test_many_checks_say_that_they_wait(hub: HubServer, settings: Settings) -> None:
-    hub.add_fault(Fault("status", status=503, headers={"Retry-After": "1"}))
+    hub.add_fault(Fault("status", status=503, headers={"Retry-After": "0"}))
     events: list[Event] = []
 
     with waits_reported(events.append):
@@ -290,9 +307,10 @@ def test_check_access_survives_a_fault_of_its_second_request(hub: HubServer, set
     assert hub.strikes(fault) == 1
 
 
+@pytest.mark.usefixtures("waits_announced")
 def test_ranged_reads_follow_the_same_policy(hub: HubServer, manager: HuggingFaceManager) -> None:
     info = manager.resolve(MODEL)
-    hub.add_fault(Fault("status", path="resolve", status=429, headers={"Retry-After": "1"}))
+    hub.add_fault(Fault("status", path="resolve", status=429, headers={"Retry-After": "0"}))
     events: list[Event] = []
 
     with waits_reported(events.append), manager.open_reads(info) as reads:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,11 +150,15 @@ WRONG = [
     "https://\u2100.com/org/name",
 ]
 
-segment = st.from_regex(r"[A-Za-z0-9_]([A-Za-z0-9_]|[.-][A-Za-z0-9_]){0,20}", fullmatch=True).filter(
-    lambda text: not text.endswith(".git") and text not in ("datasets", "spaces", "collections", "papers", "models")
+WORD = string.ascii_letters + string.digits + "_"
+words = st.text(WORD, min_size=1, max_size=8)
+segment = (
+    st.builds(str.join, st.sampled_from(".-"), st.lists(words, min_size=1, max_size=3))
+    .filter(lambda text: not text.endswith(".git"))
+    .filter(lambda text: text not in ("datasets", "spaces", "collections", "papers", "models"))
 )
 hub_id = st.one_of(segment, st.tuples(segment, segment).map("/".join))
-revision = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,20}", fullmatch=True)
+revision = st.builds(str.__add__, st.sampled_from(WORD), st.text(WORD + "./-", max_size=20))
 # fmt: off
 PIECES = [
     "hf", "http", "https", "local", "ollama", ":", "//", "/", "@", ".", "..", "[", "]", "%2f", "tree",

@@ -24,7 +24,7 @@ from urllib.parse import urljoin
 from gpux.download import hub_errors, retry
 from gpux.download.hub_errors import RequestContext
 from gpux.download.hub_http import REDIRECTS, HubHttp
-from gpux.download.retry import ANNOUNCED, RETRYABLE, Retry, RetryPolicy, describe_wait
+from gpux.download.retry import RETRYABLE, Retry, RetryPolicy, describe_wait
 from gpux.errors import HubServerError
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Warned, wait_listener
@@ -133,7 +133,7 @@ class HubApi:
                 return response
             except RETRYABLE as error:
                 seconds = attempts.delay_after(error, 0.0, got=False)
-                if seconds >= ANNOUNCED:
+                if seconds >= policy.announced:
                     wait_listener()(Warned(describe_wait(error, seconds)))
                 if cancel.wait(seconds):
                     cancel.check()

@@ -13,7 +13,6 @@ RETRYABLE = (NetworkError, HubServerError, RateLimitError)
 _TRANSIENT = frozenset({408, 425, 429})
 #: 5xx statuses that occur again: Not Implemented, HTTP Version Not Supported, Network Authentication Required.
 _LASTING = frozenset({501, 505, 511})
-ANNOUNCED = 1.0  #: seconds from which a wait is reported to the user
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,8 @@ class RetryPolicy:
     longest: float = 20.0  #: … up to this limit, with a jitter of 25 %
     stated: float | None = None  #: deadline where the server states how long to wait; None: the same
     unconnected: float | None = None  #: deadline where no connection was opened; None: the same
+    spread: float = 0.5  #: seconds by which a stated wait is prolonged at most, so that clients come back one by one
+    announced: float = 1.0  #: seconds from which a wait is reported to the user
 
 
 DEFAULT_POLICY = RetryPolicy()
@@ -39,7 +40,7 @@ class Retry:
     """The attempts of one request; the deadline runs from the first attempt or from the last byte that arrived."""
 
     def __init__(self, policy: RetryPolicy) -> None:
-        self._policy = policy
+        self.policy = policy
         self._since = time.monotonic()
         self._fruitless = 0
 
@@ -59,16 +60,16 @@ class Retry:
             raise error
         self._since = max(self._since, last_byte)
         self._fruitless = 0 if got else self._fruitless + 1
-        backoff = min(self._policy.first * 2.0 ** min(self._fruitless, 30), self._policy.longest)
+        backoff = min(self.policy.first * 2.0 ** min(self._fruitless, 30), self.policy.longest)
         backoff *= random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries
         requested = error.details.get("retry_after")
-        seconds = backoff if requested is None else max(backoff, requested + random.uniform(0, 0.5))  # noqa: S311
+        seconds = backoff if requested is None else max(backoff, requested + random.uniform(0, self.policy.spread))  # noqa: S311
         if time.monotonic() + seconds > self._since + self._deadline(error):
             raise error
         return seconds
 
     def _deadline(self, error: ManagerError) -> float:
-        policy = self._policy
+        policy = self.policy
         if error.details.get("retry_after") is not None and policy.stated is not None:
             return policy.stated
         if error.details.get("connected") is False and policy.unconnected is not None:

@@ -19,7 +19,7 @@ from gpux.download.hub_errors import unreachable
 from gpux.download.hub_http import HubHttp, RangeRefusedError, RangesIgnoredError, RemoteFile
 from gpux.download.partial import PartialFile, discard, finish
 from gpux.download.ranges import Range, split
-from gpux.download.retry import ANNOUNCED, RETRYABLE, Retry, RetryPolicy, describe_wait
+from gpux.download.retry import RETRYABLE, Retry, RetryPolicy, describe_wait
 from gpux.download.slots import CAP, ConnectionSlots
 from gpux.errors import CorruptFileError, ManagerError, RateLimitError
 from gpux.model.info import ModelFile
@@ -48,10 +48,10 @@ class Transfer:
         progress: ProgressCallback = silent,
     ) -> None:
         """``progress`` receives a warning when the Hub does not answer and the transfer waits."""
-        self._announce = _Announcer(progress)
         self._http = HubHttp(endpoint, token, timeout, ca_bundle)
         self._slots = ConnectionSlots()
         self._policy = policy or retry.DEFAULT_POLICY
+        self._announce = _Announcer(progress, self._policy.announced)
 
     def close(self) -> None:
         """Close the connections."""
@@ -230,13 +230,15 @@ class _Attempt:
 class _Announcer:
     """Reports that transfers wait, once for all that wait at the same time. Thread-safe."""
 
-    def __init__(self, progress: ProgressCallback) -> None:
+    def __init__(self, progress: ProgressCallback, least: float) -> None:
+        """``least`` is the shortest wait that is reported, in seconds."""
         self._progress = progress
+        self._least = least
         self._until = 0.0
         self._lock = threading.Lock()
 
     def __call__(self, error: ManagerError, seconds: float) -> None:
-        if seconds < ANNOUNCED:
+        if seconds < self._least:
             return
         with self._lock:
             now = time.monotonic()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from gpux.download import hub_errors, retry
 from gpux.download.hub_http import HubHttp, RangeRefusedError, RangesIgnoredError, RemoteFile
 from gpux.download.ranges import Range
-from gpux.download.retry import ANNOUNCED, RETRYABLE, Retry, describe_wait
+from gpux.download.retry import RETRYABLE, Retry, describe_wait
 from gpux.errors import ONLINE_HINT, HubServerError, OfflineError
 from gpux.inspect.reads import FileReads, read_part
 from gpux.model.info import ModelFile, ModelInfo
@@ -91,7 +91,7 @@ class HubReads(FileReads):
             except RETRYABLE as error:
                 self._tallies[file.path].retries += 1
                 seconds = attempts.delay_after(error, last, len(got) > before)
-                if seconds >= ANNOUNCED:
+                if seconds >= attempts.policy.announced:
                     self._report(Warned(describe_wait(error, seconds)))
                 time.sleep(seconds)
         return bytes(got[: stop - start])
