@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Mapping
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from gpux.convert.base import ConversionRequest
-from gpux.convert.host.pip import interpreter
+from gpux.convert.host.pip import create_environment, interpreter
 from gpux.system.cancel import CancelToken
 from gpux.system.launch import launch_command
 from gpux.system.process import converse
@@ -30,6 +32,28 @@ def toolchain_python(toolchains: Path) -> Path:
 def warm_python(warm_toolchains: Path) -> Path:
     """The same with torch imported already, for tests of what a conversion writes."""
     return interpreter(warm_toolchains / "optimum")
+
+
+@pytest.fixture(scope="session")
+def environment(shared_folder: Callable[[str], Path]) -> Path:
+    """A virtual environment with pip, made once in the real way, which takes several seconds of processor time."""
+    folder = shared_folder("environment")
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            create_environment(folder / "made", folder / "venv.log", CancelToken())
+            (folder / "done").touch()
+    return folder / "made"
+
+
+@pytest.fixture
+def copied_environments(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toolchains get a copy of the environment, for tests of what is installed in it."""
+
+    def copy(folder: Path, log: Path, cancel: CancelToken) -> Path:
+        return interpreter(Path(shutil.copytree(environment, folder, symlinks=True)))
+
+    for module in ("pip", "toolchain"):
+        monkeypatch.setattr(f"gpux.convert.host.{module}.create_environment", copy)
 
 
 @pytest.fixture

@@ -72,8 +72,15 @@ serve(answer)
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An installed distribution with a converter, and the one wheel that pip can find for its toolchain."""
-    folder, wheels = tmp_path / "site", tmp_path / "wheels"
+    """An installed distribution with a converter."""
+    folder = tmp_path / "site"
+    write_package(folder)
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    sys.modules.pop("doubling_converter", None)
+
+
+def write_package(folder: Path) -> None:
     folder.mkdir()
     (folder / "doubling_converter.py").write_text(MODULE)
     (folder / "doubling_worker.py").write_text(WORKER)
@@ -84,13 +91,6 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     write_graph(folder / "model.onnx", factor=2.0)
     inputs = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.savez(folder / "batch.npz", **{"in:values": inputs, "out:doubled": 2 * inputs})  # type: ignore[arg-type]
-    write_wheel(wheels, "doubling-exporter", "1.0", "doubling_exporter", 'VERSION = "1.0"\n')
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("PYTHONPATH", str(folder))  # for the processes that a test starts
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
-    yield folder
-    sys.modules.pop("doubling_converter", None)
 
 
 def write_graph(file: Path, factor: float) -> None:
@@ -112,32 +112,40 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def install() -> None:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of toolchains in which the command line has installed the one of the package, by its only wheel."""
+    folder = tmp_path_factory.mktemp("doubling")
+    write_package(folder / "site")
+    write_wheel(folder / "wheels", "doubling-exporter", "1.0", "doubling_exporter", 'VERSION = "1.0"\n')
     command = [sys.executable, "-m", "gpux", "toolchain", "install", "doubling", "--yes"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ})
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels")}
+    own = {"PYTHONPATH": str(folder / "site"), "GPUX_HOME": str(folder / "home"), "HOME": str(folder / "home")}
+    environment = {**os.environ, **pip, **own, "GPUX_TOOLCHAINS": str(folder / "toolchains")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    return folder / "toolchains"
 
 
-def test_its_model_is_pulled_and_proven(package: Path, source: Path) -> None:
+def test_its_model_is_pulled_and_proven(package: Path, source: Path, installed: Path) -> None:
     settings = Settings.from_env()
     assert list(converters(settings))[-1] == "doubling", "gpux's own converters come first"
     with pytest.raises(ToolchainMissingError) as missing:
         pull_model(source, task="feature-extraction")
     assert missing.value.details["toolchain"] == "doubling"
-    install()
+    settings = settings.with_overrides(toolchains=installed)
     assert find_toolchain("doubling", settings).versions() == {"doubling_exporter": "1.0"}
-    model = pull_model(source, task="feature-extraction")
+    model = pull_model(source, task="feature-extraction", settings=settings)
     assert (model.manifest.recipe, model.manifest.evidence) == ("doubling", "graph proven")
     assert model.manifest.proof.answers is not None
     assert "has no tokenizer.json" in model.manifest.proof.answers.reason
     assert [case.name for case in model.manifest.proof.cases][:1] == ["batch"]
 
 
-def test_a_graph_that_answers_otherwise_is_not_stored(package: Path, source: Path) -> None:
-    install()
+def test_a_graph_that_answers_otherwise_is_not_stored(package: Path, source: Path, installed: Path) -> None:
     write_graph(package / "model.onnx", factor=2.1)
     with pytest.raises(ProofError):
-        pull_model(source, task="feature-extraction")
+        pull_model(source, task="feature-extraction", settings=Settings.from_env(toolchains=installed))
 
 
 def test_a_model_that_its_table_does_not_list(package: Path, source: Path) -> None:
@@ -189,13 +197,13 @@ serve(answer)
 
 @pytest.mark.toolchain
 def test_a_worker_can_have_its_reference_cases_written(
-    tmp_path: Path, toolchain_python: Path, settings: Settings, make_request: Callable[..., ConversionRequest]
+    tmp_path: Path, warm_python: Path, settings: Settings, make_request: Callable[..., ConversionRequest]
 ) -> None:
     worker = tmp_path / "tracing_worker.py"
     worker.write_text(TRACING_WORKER)
     spec = ConverterSpec("tracing", worker, lambda: {"bert": ["feature-extraction"]}, requirements=("torch",))
     request = make_request(bert_repository(tmp_path / "bert", "feature-extraction"))
-    report = ToolchainConverter(spec, settings, python=toolchain_python).convert(request)
+    report = ToolchainConverter(spec, settings, python=warm_python).convert(request)
     assert report.call_spec.max_length is not None
     with Graphs(request.output, report.graphs) as graphs:
         proof = prove(request.reference, graphs.run, "fp32", thresholds=report.thresholds)

@@ -1,4 +1,7 @@
-"""Toolchains with the real venv and pip, on tiny wheels and without a network."""
+"""Toolchains with the real pip, on tiny wheels and without a network, in copies of an environment that venv made.
+
+``test_third_party`` installs one by the command line, with an environment of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from gpux.convert import mobius, optimum
+from gpux.convert.host.pip import interpreter, pip
 from gpux.convert.host.toolchain import MARKER, Toolchain
 from gpux.convert.registry import find_toolchain, toolchains
 from gpux.convert.spec import ConverterSpec
@@ -34,13 +40,44 @@ REQUIREMENTS = Path(str(files("gpux.convert"))) / "requirements"
 
 
 @pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def wheels(tmp_path: Path, copied_environments: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Tiny wheels, the only packages that pip can find, and ``tiny.txt``, the requirement file for them."""
     folder = tmp_path / "wheels"
     (tmp_path / "tiny.txt").write_text(write_wheels(folder, local="+cpu"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     yield folder
+
+
+@pytest.fixture(scope="session")
+def packages(environment: Path, shared_folder: Callable[[str], Path]) -> Path:
+    """A copy of the environment in which pip has installed the tiny wheels."""
+    folder = shared_folder("packages")
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            (folder / "tiny.txt").write_text(write_wheels(folder / "wheels", local="+cpu"))
+            python = interpreter(Path(shutil.copytree(environment, folder / "made", symlinks=True)))
+            options = ["--no-index", "--find-links", folder / "wheels", "--requirement", folder / "tiny.txt"]
+            pip(python, ["install", *options], log=folder / "pip.log", cancel=CancelToken())
+            (folder / "done").touch()
+    return folder / "made"
+
+
+@pytest.fixture
+def installed(toolchain: Toolchain, packages: Path) -> Toolchain:
+    """The toolchain with its packages, for tests of what happens to them later."""
+    return put_in_place(toolchain, packages)
+
+
+def put_in_place(toolchain: Toolchain, packages: Path) -> Toolchain:
+    """Copy an environment with the packages; pip then finds nothing to do, and the marker is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        copy = partial(shutil.copytree, packages, symlinks=True)
+        patch.setattr(
+            "gpux.convert.host.toolchain.create_environment", lambda folder, log, cancel: interpreter(copy(folder))
+        )
+        toolchain.install()
+    return toolchain
 
 
 @pytest.fixture
@@ -94,8 +131,8 @@ def test_packages_that_write_tokenizers_have_a_folder_of_their_own(settings: Set
     assert Toolchain(tiny(mobius.SPEC, wheels), settings).status() == "outdated"
 
 
-def test_damage_is_found(toolchain: Toolchain) -> None:
-    toolchain.install()
+def test_damage_is_found(installed: Toolchain) -> None:
+    toolchain = installed
     packages = next(toolchain.path.rglob("site-packages"))
     (packages / "torch-1.0+cpu.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2\n")
     with pytest.raises(ToolchainError, match=r"torch 2 instead of 1\.0\+cpu"):
@@ -158,20 +195,26 @@ def test_the_size_is_that_of_the_files(toolchain: Toolchain, wheels: Path) -> No
 
 
 INSTALL = """
+import shutil
 import sys
 from pathlib import Path
 from dataclasses import replace
 from gpux.convert import optimum
+from gpux.convert.host import toolchain
+from gpux.convert.host.pip import interpreter
 from gpux.convert.host.toolchain import Toolchain
 from gpux.system.settings import Settings
+toolchain.create_environment = lambda folder, log, cancel: interpreter(
+    Path(shutil.copytree(sys.argv[2], folder, symlinks=True))
+)
 heard = []
 Toolchain(replace(optimum.SPEC, requirements=Path(sys.argv[1])), Settings.from_env()).install(heard.append)
 print(len(heard))
 """
 
 
-def test_two_processes_install_once(toolchain: Toolchain) -> None:
-    command = [sys.executable, "-c", INSTALL, str(toolchain.spec.requirements)]
+def test_two_processes_install_once(toolchain: Toolchain, packages: Path) -> None:
+    command = [sys.executable, "-c", INSTALL, str(toolchain.spec.requirements), str(packages)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     heard = sorted(int(process.communicate()[0]) for process in running)
     assert heard[0] == 0 < heard[1], "one of them waited and found it ready"
@@ -203,14 +246,13 @@ def test_an_unknown_name(settings: Settings) -> None:
     ("name", "missing", "present"), [("optimum", "optimum", "mobius"), ("mobius", "mobius", "optimum")]
 )
 def test_each_toolchain_needs_its_own_exporter(
-    settings: Settings, wheels: Path, name: str, missing: str, present: str
+    settings: Settings, wheels: Path, packages: Path, name: str, missing: str, present: str
 ) -> None:
-    toolchain = Toolchain(tiny(SPECS[name], wheels), settings)
-    toolchain.install()
-    packages = next(toolchain.path.rglob("site-packages"))
-    shutil.rmtree(packages / present)
+    toolchain = put_in_place(Toolchain(tiny(SPECS[name], wheels), settings), packages)
+    installed = next(toolchain.path.rglob("site-packages"))
+    shutil.rmtree(installed / present)
     assert toolchain.integrity() == toolchain.versions(), "the other one's exporter does not matter"
-    shutil.rmtree(packages / missing)
+    shutil.rmtree(installed / missing)
     with pytest.raises(ToolchainError, match=missing) as caught:
         toolchain.integrity()
     assert f"gpux toolchain install {name}" in str(caught.value.hint)
@@ -256,9 +298,9 @@ def test_the_table_of_architectures_is_of_the_pinned_versions(name: str) -> None
 
 @pytest.mark.toolchain
 def test_the_table_of_architectures_is_that_of_the_pinned_optimum(
-    toolchain_python: Path, ask_worker: Callable[..., dict[str, object]]
+    warm_python: Path, ask_worker: Callable[..., dict[str, object]]
 ) -> None:
     table = json.loads((REQUIREMENTS.parent / "optimum_architectures.json").read_text())
-    answer = ask_worker(toolchain_python, optimum.SPEC.worker, {"command": "architectures"})
+    answer = ask_worker(warm_python, optimum.SPEC.worker, {"command": "architectures"})
     assert answer["architectures"] == table["architectures"], "run scripts/update_architectures.py optimum"
     assert answer["others"] == table["others"], "run scripts/update_architectures.py optimum"
