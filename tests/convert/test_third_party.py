@@ -24,7 +24,7 @@ from gpux.pull.api import pull_model
 from gpux.runtime.graphs import Graphs
 from gpux.system.settings import Settings
 from tests.convert.wheels import write_wheel
-from tests.repositories import bert_repository
+from tests.models.bert import bert_repository
 
 MODULE = """
 from collections.abc import Callable, Iterator

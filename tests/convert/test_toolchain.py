@@ -57,7 +57,13 @@ def packages(environment: Path, shared_folder: Callable[[str], Path]) -> Path:
         if not (folder / "done").exists():
             (folder / "tiny.txt").write_text(write_wheels(folder / "wheels", local="+cpu"))
             python = interpreter(Path(shutil.copytree(environment, folder / "made", symlinks=True)))
-            options = ["--no-index", "--find-links", folder / "wheels", "--requirement", folder / "tiny.txt"]
+            options: list[str | Path] = [
+                "--no-index",
+                "--find-links",
+                folder / "wheels",
+                "--requirement",
+                folder / "tiny.txt",
+            ]
             pip(python, ["install", *options], log=folder / "pip.log", cancel=CancelToken())
             (folder / "done").touch()
     return folder / "made"

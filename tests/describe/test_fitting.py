@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from gpux import Settings, pull_model
 from gpux.describe import describe_model
 from gpux.describe.fitting import fit_model, gpus, this_machine
 from gpux.errors import UsageError
 from gpux.inspect.fit import GpuFacts, MachineFacts
+from tests.describe import random_models
 from tests.inspect.headers.files import llama
 
 MACHINE = MachineFacts(16_000_000_000, 8_000_000_000, bandwidth=20e9, disk_free=100_000_000_000)
@@ -80,45 +82,31 @@ def test_no_gpus_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 SMALL = Path(__file__).parent.parent / "models" / "small"
-LLAMA = "vocab_size=4096, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=8"
-BERT = "vocab_size=8192, hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=8"
-T5 = "vocab_size=4096, d_model=256, d_ff=512, d_kv=32, num_heads=8, num_layers=3, decoder_start_token_id=0"
-VIT = (
-    "hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=8, image_size=64, patch_size=16"
-)
-#: name -> class and configuration of transformers; random weights, as only sizes count
-BUILT = {
-    "untied": f"LlamaForCausalLM(LlamaConfig({LLAMA}, num_key_value_heads=2, max_position_embeddings=512))",
-    "positions": "GPT2LMHeadModel(GPT2Config(vocab_size=4096, n_embd=256, n_layer=4, n_head=8, n_positions=1024))",
-    "encoder": f"BertModel(BertConfig({BERT}))",
-    "masked": f"BertForMaskedLM(BertConfig({BERT}))",
-    "encoder-decoder": f"T5ForConditionalGeneration(T5Config({T5}))",
-    "vision": f"ViTForImageClassification(ViTConfig({VIT}))",
-}
+
+
+@pytest.fixture(scope="module")
+def folders(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+    """The random models with the small model's tokenizer, written once by the toolchain's interpreter."""
+    folder = shared_folder("random-models")
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            program: list[str | Path] = [warm_toolchains / "optimum" / "bin" / "python", random_models.__file__, folder]
+            subprocess.run(program, check=True, capture_output=True)
+            for name in random_models.MODELS.keys() - {"vision"}:
+                for file in SMALL.glob("*token*"):
+                    shutil.copy(file, folder / name)
+            (folder / "done").touch()
+    return folder
 
 
 @pytest.mark.toolchain
-@pytest.mark.parametrize("name", ["small", *BUILT])
-def test_weights_are_within_a_tenth_of_what_is_stored(name: str, tmp_path: Path, warm_toolchains: Path) -> None:
+@pytest.mark.parametrize("name", ["small", *random_models.MODELS])
+def test_weights_are_within_a_tenth_of_what_is_stored(name: str, folders: Path, warm_toolchains: Path) -> None:
     settings = Settings.from_env(toolchains=warm_toolchains)
-    folder = SMALL if name == "small" else built(name, tmp_path / name, warm_toolchains)
+    folder = SMALL if name == "small" else folders / name
     fits = {fit.precision: fit.weights for fit in fit_model(describe_model(folder, settings=settings), MACHINE)}
 
     for precision in ("fp32", "fp16", "int8", "int4"):
         model = pull_model(folder, precision=precision, allow_inexact=True, settings=settings)
         stored = sum(file.size for file in model.manifest.files if ".onnx" in file.path)
         assert stored / 1.1 < (fits[precision] or 0) < stored * 1.1, (precision, model.manifest.recipe)
-
-
-def built(name: str, folder: Path, toolchains: Path) -> Path:
-    """A model with random weights and the small model's tokenizer."""
-    classes = re.findall(r"[A-Z]\w+(?=\()", BUILT[name])
-    # Seeded: with other weights int8 may lose too much and keep some layers in floats, which is larger than estimated.
-    code = (
-        f"import sys, torch; from transformers import {', '.join(classes)}; torch.manual_seed(0); "
-        f"{BUILT[name]}.save_pretrained(sys.argv[1])"
-    )
-    subprocess.run([toolchains / "optimum" / "bin" / "python", "-c", code, folder], check=True, capture_output=True)
-    for file in SMALL.glob("*token*") if name != "vision" else ():
-        shutil.copy(file, folder)
-    return folder
