@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,26 @@ def test_the_least_recently_used_idle_model_is_unloaded_for_another_and_no_other
     stats = play(filled_home, scenario, max_models=2, load_timeout=0.2)
     assert stats.evictions == {CLASSIFIER: 1, EMBEDDER: 1}
     assert stats.overloaded >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
+def test_a_model_whose_process_ends_slowly_does_not_cost_another_one_its_place(filled_home: Path) -> None:
+    async def scenario(models: Models) -> None:
+        for id in (EMBEDDER, CLASSIFIER, MASKS):
+            await models.load(id, keep_alive=math.inf)
+        first = models.loaded()[0]
+        psutil.Process(first.worker.pid).suspend()  # so that it does not end by itself
+        limit = sum(one.memory_bytes for one in models.loaded()) - (first.memory_bytes // 2)
+        for _ in range(3):  # each is a reason to look at the memory again
+            models.limit(memory_bytes=limit)
+            await until(lambda: phase(models, EMBEDDER) == "unloading")
+            for _ in range(10):
+                await asyncio.sleep(0)
+        assert {phase(models, CLASSIFIER), phase(models, MASKS)} == {"loaded"}
+        await until(lambda: phase(models, EMBEDDER) == "stored")
+        assert names(models) == {CLASSIFIER, MASKS}
+
+    play(filled_home, scenario)
 
 
 def test_a_model_that_never_fits_is_refused_with_its_size(filled_home: Path) -> None:

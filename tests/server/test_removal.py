@@ -131,6 +131,7 @@ def test_a_model_that_is_removed_while_it_loads_is_not_found(home: Path, when: s
             await request
         with pytest.raises(ModelNotFoundError, match="not stored"):
             await models.load(EMBEDDER)
+        assert models.states() == []  # and the health of the server is not degraded for ever
 
     play(home, scenario)
 

@@ -222,8 +222,8 @@ class Models:
         return tuple(one.model.path for one in slots if one.loaded is not None or one.phase == "loading")
 
     def states(self) -> list[ModelState]:
-        """Every model that is loaded, loads, has failed, or was named at the start."""
-        shown = [slot for slot in self._slots.values() if slot.phase != "stored"]
+        """Every model that is loaded, loads, has failed and is still stored, or was named at the start."""
+        shown = [slot for slot in self._slots.values() if slot.phase != "stored" and not _is_empty(slot)]
         found = [self._state_of(slot) for slot in shown]
         for name, preload in self._preloads.items():
             if not isinstance(preload, _Slot):
@@ -922,13 +922,16 @@ class Models:
 
     def _shrink(self) -> None:
         """Unload idle models while there are more than allowed: KV caches grow in use, and limits change."""
-        held = self._held()
         if self._limits.memory is not None:
-            for slot in memory.surplus(held, self._limits.memory):
+            for slot in memory.surplus(self._staying(), self._limits.memory):
                 self._begin_end(slot, "evicted", 0.0)
         if self._limits.models is not None:
-            for slot in memory.in_excess([one for one in held if one.key.closing is None], self._limits.models):
+            for slot in memory.in_excess(self._staying(), self._limits.models):
                 self._begin_end(slot, "evicted", 0.0)
+
+    def _staying(self) -> list[memory.Held[_Slot]]:
+        """The models that take memory and are not unloaded already, which frees theirs."""
+        return [one for one in self._held() if one.key.closing is None]
 
     # Bookkeeping
 
