@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,24 @@ def test_a_keep_alive_is_a_number_and_a_huge_one_is_for_ever(filled_home: Path) 
         assert (await models.load(EMBEDDER, keep_alive=60.0)).expires_at is not None
 
     play(filled_home, scenario, keep_alive=1e300)
+
+
+def test_a_store_that_cannot_be_read_for_a_while_is_not_an_empty_one(filled_home: Path) -> None:
+    async def scenario(models: Models) -> None:
+        await models.load(EMBEDDER)
+        stored = models.find(EMBEDDER)
+        [loaded] = models.loaded()
+        unreadable = replace(stored, path=stored.path / ("x" * 300))  # an error other than that it is not there
+        with pytest.raises(OSError, match="too long"):
+            unreadable.path.stat()
+        slot = models._slot(stored)
+        slot.model = unreadable
+        models.limit()  # a reason to look at the store
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert models.loaded() == [loaded]
+        slot.model = stored
+        await models.load(EMBEDDER, keep_alive=0)  # whoever looks for models to unload still does
+        await until(lambda: not models.loaded())
+
+    play(filled_home, scenario)

@@ -270,7 +270,7 @@ class Models:
             CorruptFileError: it is damaged.
         """
         found = self._names.find(name, tasks)
-        if found.path.is_dir():
+        if not _is_removed(found):
             return found
         self._names.refresh()  # removed since the store was read
         return self._names.find(name, tasks)
@@ -905,7 +905,7 @@ class Models:
 
     def _look_at_the_store(self, slot: _Slot) -> None:
         """Count a loaded model as used, so that pulls evict others first; end the pin of one that was removed."""
-        if slot.model.path.exists():
+        if not _is_removed(slot.model):
             self._touch(slot)
         elif slot.pinned or slot.wanted:
             slot.pinned = slot.wanted = False
@@ -918,7 +918,7 @@ class Models:
         loaded = slot.loaded
         if loaded is None or not self._is_evictable(slot):
             return False
-        return time.monotonic() >= loaded.used_at + loaded.keep_alive or not slot.model.path.exists()
+        return time.monotonic() >= loaded.used_at + loaded.keep_alive or _is_removed(slot.model)
 
     def _shrink(self) -> None:
         """Unload idle models while there are more than allowed: KV caches grow in use, and limits change."""
@@ -1018,13 +1018,24 @@ def _retrieve(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
+def _is_removed(model: StoredModel) -> bool:
+    """Whether a model is no longer in the store; False also where the disk does not say it now."""
+    try:
+        model.path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # of a network, or since permissions are being changed
+        return False
+    return False
+
+
 def _raise_if_removed(slot: _Slot, error: GpuxError | None = None) -> None:
     """Raise that the model was removed from the store, which is then the reason of an error that is not of an input.
 
     Raises:
         ModelNotFoundError: it was.
     """
-    if not isinstance(error, InputError) and not slot.model.path.is_dir():
+    if not isinstance(error, InputError) and _is_removed(slot.model):
         hint = f"`gpux pull {slot.name}` stores it again."
         raise ModelNotFoundError(
             f"the model {slot.name!r} was removed from the store", hint=hint, model=slot.name
@@ -1034,7 +1045,7 @@ def _raise_if_removed(slot: _Slot, error: GpuxError | None = None) -> None:
 def _is_empty(slot: _Slot) -> bool:
     """Whether nothing is known of a slot but that its model was removed from the store."""
     busy = slot.loaded or slot.loading or slot.closing or slot.pending or slot.waiting
-    return not busy and not slot.pinned and not slot.wanted and not slot.model.path.exists()
+    return not busy and not slot.pinned and not slot.wanted and _is_removed(slot.model)
 
 
 def _progress(slot: _Slot) -> float:
