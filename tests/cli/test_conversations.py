@@ -263,7 +263,7 @@ def test_what_cannot_be_done(typed: list[str], error: type[Any] | None, capsys: 
     assert "→" in said and "Traceback" not in said and "s3cret" not in said
 
 
-@pytest.mark.parametrize("missing", ["sqlalchemy", "greenlet", "aiosqlite", "alembic"])
+@pytest.mark.parametrize("missing", ["sqlalchemy", "alembic"])
 def test_without_the_extra_its_installation_is_named(missing: str) -> None:
     program = f"import sys; sys.modules['{missing}'] = None\nfrom gpux.cli.main import main; main()"
     for typed in (["conversations", "list"], ["chat", "org/name", "--save"]):

@@ -29,9 +29,7 @@ log = logging.getLogger(__name__)
 #: Name of the part, and key of :attr:`Core.services`.
 NAME = "chat"
 #: Modules of the extra ``chat``.
-_LIBRARIES = frozenset(
-    {"sqlalchemy", "aiosqlite", "alembic", "ariadne", "graphql", "watchfiles", "greenlet", "tomlkit"}
-)
+_LIBRARIES = frozenset({"sqlalchemy", "alembic", "ariadne", "graphql", "watchfiles", "greenlet", "tomlkit"})
 #: Seconds before a database that could not be opened is tried again.
 AGAIN = 2.0
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,8 @@ def empty_database() -> bytes:
             async with opened(f"sqlite:///{file}", Settings.from_env(home=Path(folder))):
                 pass
 
-        asyncio.run(make())
+        with ThreadPoolExecutor(1) as thread:  # the caller may have an event loop
+            thread.submit(lambda: asyncio.run(make())).result()
         return file.read_bytes()
 
 

@@ -70,7 +70,7 @@ def test_urls_of_both_databases_are_understood(settings: Settings, tmp_path: Pat
         return address.url.render_as_string(hide_password=False), address.shown
 
     own = settings.home / "conversations.db"
-    assert read(None) == read("") == (f"sqlite+aiosqlite:///{own}", str(own))
+    assert read(None) == read("") == (f"sqlite+pysqlite:///{own}", str(own))
     assert read(f"sqlite:///{tmp_path}/x y.db")[1] == f"{tmp_path}/x y.db"
     assert read("sqlite:///x.db")[1] == str(Path("x.db").absolute())
     for scheme in ("postgres", "postgresql", "postgresql+asyncpg"):
@@ -279,7 +279,7 @@ def test_a_full_database(tmp_path: Path, settings: Settings, monkeypatch: pytest
         def limit(connection: Any) -> None:
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages[0]}")
 
-        event.listen(self._writing.sync_engine, "begin", limit)
+        event.listen(self._database._writing, "begin", limit)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(Connections, "__init__", limited)
 

@@ -39,6 +39,6 @@ def _database() -> type[Database]:
         from gpux.chat.database.database import Database  # deferred: the libraries are optional
     except ImportError as exc:
         raise UnsupportedOperationError(
-            f"the database of conversations needs SQLAlchemy and aiosqlite: {exc}", hint="pip install 'gpux[chat]'"
+            f"the database of conversations needs SQLAlchemy: {exc}", hint="pip install 'gpux[chat]'"
         ) from exc
     return Database

@@ -22,7 +22,7 @@ _SSL = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 class Address:
     """A database, checked."""
 
-    url: URL  #: with the asyncio driver
+    url: URL  #: with the driver
     path: Path | None  #: the file, of SQLite
     shown: str  #: for messages: without the password
 
@@ -53,7 +53,7 @@ def read_address(url: str | None, settings: Settings) -> Address:
 
 def _sqlite(path: Path) -> Address:
     path = path.absolute()
-    return Address(URL.create("sqlite+aiosqlite", database=str(path)), path, str(path))
+    return Address(URL.create("sqlite+pysqlite", database=str(path)), path, str(path))
 
 
 def _sqlite_url(url: URL) -> Address:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, update
 
 from gpux.chat.database.connections import Connections
 from gpux.chat.database.conversations import (
@@ -215,11 +215,9 @@ class Answers:
         values = {**ending, "text": answer.text()}
 
         def work(connection: Connection) -> StoredMessage | None:
-            of_it = messages.c.id == id
-            if not connection.execute(update(messages).where(of_it).values(values)).rowcount:
-                return None
-            (stored,) = with_images(connection, connection.execute(select(messages).where(of_it)).all())
-            return stored
+            written = update(messages).where(messages.c.id == id).values(values).returning(messages)
+            rows = connection.execute(written).all()
+            return next(iter(with_images(connection, rows)), None)
 
         stored = await self._connections.write(work)
         self._open.pop(id, None)

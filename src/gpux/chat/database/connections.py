@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Table, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gpux.chat.database.address import Address
 from gpux.chat.database.failures import WAIT, database_errors, is_locked, locked
 from gpux.errors import DatabaseError, UnsupportedOperationError
 from gpux.system.disk import disk_errors
 
+if TYPE_CHECKING:  # of the extra postgres
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
 T = TypeVar("T")
-#: What is done with a connection, in a transaction.
+#: What is done with a connection, in a transaction. It is called again where the transaction is not committed, so that
+#: it changes nothing but the database.
 Work = Callable[[Connection], T]
 _WRITES = "gpux_writes"
+#: Reads of a file at the same time.
+_READERS = 4
+#: Writes of a file that are committed together.
+_MOST_TOGETHER = 100
 
 
 class Connections:
@@ -33,13 +42,7 @@ class Connections:
 
     def __init__(self, address: Address, wait: float = WAIT) -> None:
         self.address = address
-        self._wait = wait
-        self._engine = _engine(address, wait)
-        self._writing = self._engine.execution_options(**{_WRITES: True})
-        self._writer = asyncio.Lock()
-        self._file = _file(address)
-        self._locked = float("-inf")  # when a writer last gave up to wait for another process
-        self._running: set[asyncio.Task[Any]] = set()
+        self._database: _Database = (_Server if address.path is None else _File)(address, wait)
 
     @property
     def is_sqlite(self) -> bool:
@@ -52,44 +55,18 @@ class Connections:
         Raises:
             DatabaseError: the database cannot be read.
         """
-        with database_errors(self.address, self._wait):
-            async with self._engine.connect() as connection:
-                return await connection.run_sync(work)
+        return await self._database.read(work)
 
     async def write(self, work: Work[T]) -> T:
         """Call ``work`` in a transaction, which is committed unless it raises.
 
-        A transaction that has begun is completed even where the caller is cancelled.
+        A write that was asked for is completed even where the caller is cancelled.
 
         Raises:
             DatabaseError: the database cannot be written.
             DiskFullError: no space.
         """
-        task = asyncio.create_task(self._write(work))
-        self._running.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    async def _write(self, work: Work[T]) -> T:
-        if not self.is_sqlite:
-            return await self._transaction(work)
-        asked = time.monotonic()
-        async with self._writer:
-            # Of the writers that wait here for one that finds the file locked, none waits for the lock on its own too.
-            if self._locked > asked and time.monotonic() - asked >= self._wait:
-                raise locked(self.address, self._wait)
-            self.check_file()
-            try:
-                return await self._transaction(work)
-            except DatabaseError as exc:
-                if is_locked(exc):
-                    self._locked = time.monotonic()
-                raise
-
-    async def _transaction(self, work: Work[T]) -> T:
-        with database_errors(self.address, self._wait):
-            async with self._writing.begin() as connection:
-                return await connection.run_sync(work)
+        return await self._database.write(work)
 
     def check_file(self) -> None:
         """Refuse to write to a file that was removed: what is written there is lost when it is closed.
@@ -97,23 +74,162 @@ class Connections:
         Raises:
             DatabaseError: the file was removed or replaced.
         """
-        if _file(self.address) != self._file:
-            raise DatabaseError(
-                f"the database {self.address.shown} was removed or replaced while it was in use",
-                hint="Restart gpux: it uses the file that is there now, or creates one.",
-                database=self.address.shown,
-            )
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # the caller may be gone; an error that nobody reads is not to be logged at the exit
+        self._database.check()
 
     async def aclose(self) -> None:
         """Wait for writers, and close all connections."""
+        await self._database.aclose()
+
+
+class _Database(Protocol):
+    """What both kinds of databases do; see :class:`Connections`."""
+
+    async def read(self, work: Work[T]) -> T: ...
+
+    async def write(self, work: Work[T]) -> T: ...
+
+    def check(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class _Server:
+    """A PostgreSQL server: each reader and each writer has a connection of its own."""
+
+    def __init__(self, address: Address, wait: float) -> None:
+        self._address, self._wait = address, wait
+        try:
+            self._engine = _postgresql_engine(address, wait)
+        except ImportError as exc:
+            raise missing("postgres", exc) from exc
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def read(self, work: Work[T]) -> T:
+        with database_errors(self._address, self._wait):
+            async with self._engine.connect() as connection:
+                return await connection.run_sync(work)
+
+    async def write(self, work: Work[T]) -> T:
+        task = asyncio.create_task(self._write(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        task.add_done_callback(_read_error)
+        return await asyncio.shield(task)
+
+    async def _write(self, work: Work[T]) -> T:
+        with database_errors(self._address, self._wait):
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+
+    def check(self) -> None:
+        """It has no file."""
+
+    async def aclose(self) -> None:
         while self._running:
             await asyncio.wait(self._running)
         await self._engine.dispose()
+
+
+@dataclass(eq=False)
+class _Write:
+    """A write that waits for its turn, or has its outcome."""
+
+    work: Work[Any]
+    ended: asyncio.Future[Any]
+    found: Any = None
+    error: Exception | None = None
+
+
+class _File:
+    """A file of SQLite, used in threads: a transaction is one call to a thread, and not one for each of its statements.
+
+    Writes that wait while others are written are then written together, by one transaction.
+    """
+
+    def __init__(self, address: Address, wait: float) -> None:
+        self._address, self._wait = address, wait
+        self._engine = _sqlite_engine(address, wait)
+        self._writing = self._engine.execution_options(**{_WRITES: True})
+        self._identity = _file(address)
+        self._readers = ThreadPoolExecutor(_READERS, "gpux-database-read")
+        self._writer = ThreadPoolExecutor(1, "gpux-database-write")
+        self._waiting: deque[_Write] = deque()
+        self._turns: asyncio.Task[None] | None = None
+
+    async def read(self, work: Work[T]) -> T:
+        def call() -> T:
+            with database_errors(self._address, self._wait), self._engine.connect() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, call)
+
+    async def write(self, work: Work[T]) -> T:
+        ended: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        ended.add_done_callback(_read_error)
+        self._waiting.append(_Write(work, ended))
+        if self._turns is None or self._turns.done():
+            self._turns = asyncio.create_task(self._take_turns())
+        return await asyncio.shield(ended)
+
+    async def _take_turns(self) -> None:
+        while self._waiting:
+            together = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_TOGETHER))]
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._write_all, together)
+            for one in together:
+                if one.error is None:
+                    one.ended.set_result(one.found)
+                else:
+                    one.ended.set_exception(one.error)
+
+    def _write_all(self, together: list[_Write]) -> None:
+        """Write them, and set their outcomes. Where one fails, none is written, and each gets a transaction."""
+        error = self._written(together)
+        if error is None:
+            return
+        if len(together) == 1:
+            together[0].error = error
+            return
+        for one in together:
+            if not _is_locked(error):
+                error = self._written([one])
+            one.error = locked(self._address, self._wait) if _is_locked(error) else error
+
+    def _written(self, together: list[_Write]) -> Exception | None:
+        """Write some in one transaction; the error where it was not committed."""
+        try:
+            self.check()
+            with database_errors(self._address, self._wait), self._writing.begin() as connection:
+                for one in together:
+                    one.found = one.work(connection)
+        except Exception as error:  # noqa: BLE001 - raised where the write is awaited
+            return error
+        return None
+
+    def check(self) -> None:
+        if _file(self._address) != self._identity:
+            shown = self._address.shown
+            raise DatabaseError(
+                f"the database {shown} was removed or replaced while it was in use",
+                hint="Restart gpux: it uses the file that is there now, or creates one.",
+                database=shown,
+            )
+
+    async def aclose(self) -> None:
+        if self._turns is not None:
+            await self._turns
+        for threads in (self._readers, self._writer):
+            await asyncio.to_thread(threads.shutdown)
+        self._engine.dispose()
+
+
+def _is_locked(error: Exception | None) -> bool:
+    return isinstance(error, DatabaseError) and is_locked(error)
+
+
+def _read_error(ended: asyncio.Future[Any]) -> None:
+    """Read the error of a write whose caller may be gone; one that nobody reads is logged at the exit."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def _file(address: Address) -> tuple[int, int] | None:
@@ -125,9 +241,9 @@ def _file(address: Address) -> tuple[int, int] | None:
     return None if found is None else (found.st_dev, found.st_ino)
 
 
-def insert_into(connection: Connection, table: Table) -> Any:
+def insert_into(dialect: str, table: Table) -> Any:
     """An INSERT with ``on_conflict_do_update`` and ``on_conflict_do_nothing``, which both databases have."""
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table)
 
 
 def lock_table(connection: Connection, table: Table) -> None:
@@ -155,14 +271,6 @@ def create_file(address: Address) -> None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def _engine(address: Address, wait: float) -> AsyncEngine:
-    extra = "postgres" if address.path is None else "chat"
-    try:
-        return (_postgresql_engine if address.path is None else _sqlite_engine)(address, wait)
-    except ImportError as exc:
-        raise missing(extra, exc) from exc
-
-
 def missing(extra: str, exc: ImportError) -> UnsupportedOperationError:
     """The error where a library of an extra is not installed."""
     return UnsupportedOperationError(
@@ -170,14 +278,17 @@ def missing(extra: str, exc: ImportError) -> UnsupportedOperationError:
     )
 
 
-def _sqlite_engine(address: Address, wait: float) -> AsyncEngine:
-    made = create_async_engine(address.url, pool_size=4, max_overflow=4, connect_args={"timeout": wait})
-    event.listen(made.sync_engine, "connect", _prepare_sqlite)
-    event.listen(made.sync_engine, "begin", _begin_sqlite)
+def _sqlite_engine(address: Address, wait: float) -> Engine:
+    options = {"timeout": wait, "check_same_thread": False}  # a connection of the pool serves one thread at a time
+    made = create_engine(address.url, pool_size=_READERS + 1, connect_args=options)
+    event.listen(made, "connect", _prepare_sqlite)
+    event.listen(made, "begin", _begin_sqlite)
     return made
 
 
 def _postgresql_engine(address: Address, wait: float) -> AsyncEngine:
+    from sqlalchemy.ext.asyncio import create_async_engine  # deferred: it needs greenlet
+
     limits = {"application_name": "gpux", "lock_timeout": f"{wait * 1000:.0f}"}
     return create_async_engine(
         address.url,

@@ -26,6 +26,7 @@ _LARGEST = 2**63 - 1
 _HASHES = 2  #: passwords that are hashed at the same time; each one takes 16 MB
 _LISTED = [column for column in conversations.columns if column.name != "password_hash"]
 _NOT_STORABLE = re.compile(r"[\x00\ud800-\udfff]")
+_INSERT_MESSAGE = insert(messages).returning(messages)
 
 
 class Conversations:
@@ -306,7 +307,7 @@ def insert_conversation(connection: Connection, row: dict[str, Any]) -> None:
     Raises:
         UsageError: there is one with this id.
     """
-    inserted = insert_into(connection, conversations).values(row).on_conflict_do_nothing()
+    inserted = insert_into(connection.dialect.name, conversations).values(row).on_conflict_do_nothing()
     if not connection.execute(inserted).rowcount:
         raise UsageError(f"there is a conversation {row['id']!r}", hint="Choose another id.", param="id")
 
@@ -328,7 +329,7 @@ def append_message(
     if not touched:
         touch(connection, values["conversation_id"])  # locks it, so that its messages have the order of their ids
     now = datetime.now(UTC)
-    row = connection.execute(insert(messages).values(**values, created_at=now).returning(messages)).one()
+    row = connection.execute(_INSERT_MESSAGE, {**values, "created_at": now}).one()
     if pictures:
         stored = [
             {

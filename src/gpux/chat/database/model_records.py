@@ -84,7 +84,7 @@ def _row(info: ModelInfo) -> dict[str, Any]:
 
 
 def _put(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    inserted = insert_into(connection, model_metadata)
+    inserted = insert_into(connection.dialect.name, model_metadata)
     names = ("display_name", "description", "capabilities", "metadata", "updated_at")
     replaced = {name: inserted.excluded[name] for name in names}
     statement = inserted.on_conflict_do_update(index_elements=["provider", "model_name"], set_=replaced)

@@ -34,7 +34,7 @@ class ProviderConfigs:
             of_it = provider_config_history.c.name == config.name
             newest = connection.execute(select(func.max(provider_config_history.c.version)).where(of_it)).scalar()
             stored = {**values, "version": (newest or 0) + 1, "updated_at": datetime.now(UTC)}
-            inserted = insert_into(connection, provider_configs).values(stored)
+            inserted = insert_into(connection.dialect.name, provider_configs).values(stored)
             connection.execute(inserted.on_conflict_do_update(index_elements=["name"], set_=stored))
             connection.execute(insert(provider_config_history).values(stored))
             return ProviderConfigVersion(version=stored["version"], config=config, updated_at=stored["updated_at"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -10,6 +12,7 @@ from gpux.chat.database.connections import Connections, insert_into
 from gpux.chat.database.tables import model_usage_stats
 from gpux.chat.database.values import UsageStats
 
+_KEY = ("provider", "model_name", "day")
 _SUMS = (
     "requests",
     "failures",
@@ -19,6 +22,14 @@ _SUMS = (
     "first_token_ms_sum",
     "first_tokens",
 )
+
+
+@cache
+def _add(dialect: str) -> Any:
+    """The statement that adds to the sums of a day, a provider and a model."""
+    inserted = insert_into(dialect, model_usage_stats)
+    added = {name: model_usage_stats.c[name] + inserted.excluded[name] for name in _SUMS}
+    return inserted.on_conflict_do_update(index_elements=_KEY, set_=added)
 
 
 class Usage:
@@ -63,9 +74,7 @@ class Usage:
         key = {"provider": provider, "model_name": model_name, "day": day or datetime.now(UTC).date()}
 
         def work(connection: Connection) -> None:
-            inserted = insert_into(connection, model_usage_stats).values({**key, **sums})
-            added = {name: model_usage_stats.c[name] + inserted.excluded[name] for name in _SUMS}
-            connection.execute(inserted.on_conflict_do_update(index_elements=list(key), set_=added))
+            connection.execute(_add(connection.dialect.name), {**key, **sums})
 
         await self._connections.write(work)
 
