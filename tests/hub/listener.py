@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import selectors
 import socket
 import sys
 import threading
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import partial
 from typing import Any
 
 from tests.hub.faults import FaultPlan
@@ -73,6 +73,7 @@ class ListeningServer(http.server.ThreadingHTTPServer):
     """One port. Every connection has a daemon thread."""
 
     daemon_threads = True
+    timeout = 0  # handle_request() is called for a connection that is there
     request_queue_size = 1024
     allow_reuse_address = True
 
@@ -91,6 +92,7 @@ class ListeningServer(http.server.ThreadingHTTPServer):
         self.stopping = threading.Event()
         self._open: set[socket.socket] = set()
         self._open_lock = threading.Lock()
+        self._wake, self._woken = socket.socketpair()
         super().__init__((HOST, port), Connection)
 
     @property
@@ -109,17 +111,32 @@ class ListeningServer(http.server.ThreadingHTTPServer):
 
     def start(self) -> None:
         """Serves in a thread of its own."""
-        serve = partial(self.serve_forever, poll_interval=0.05)
-        threading.Thread(target=serve, name=f"hub-{self.name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, name=f"hub-{self.name}", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        """Accepts connections until `stop`, which serve_forever() would notice only after its poll interval."""
+        with selectors.DefaultSelector() as selector:
+            for waited in (self.socket, self._woken):
+                selector.register(waited, selectors.EVENT_READ)
+            while all(key.fileobj is not self._woken for key, _ in selector.select()):
+                self.handle_request()
 
     def stop(self) -> None:
         """Stops listening and closes all connections; a client with a kept-alive connection is refused."""
         self.stopping.set()
-        self.shutdown()
+        self._wake.send(b"stop")
+        self._thread.join()
         self.server_close()
         for connection in self.connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def server_close(self) -> None:
+        """Closes the port, which nothing serves any more."""
+        super().server_close()
+        self._wake.close()
+        self._woken.close()
 
     @property
     def connections(self) -> list[socket.socket]:

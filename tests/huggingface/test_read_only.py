@@ -26,14 +26,21 @@ Freeze = Callable[[Path], None]
 DOWNLOAD = "import sys; from huggingface_hub import snapshot_download; snapshot_download(sys.argv[1])"
 
 
-@pytest.fixture
-def cache(hub: HubServer, settings: Settings, home: Path) -> Path:
+@pytest.fixture(scope="module")
+def filled(repositories: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that huggingface_hub filled with the whole model."""
-    environ = hub.env(home / "hf") | {"HF_HUB_CACHE": str(settings.hf_cache), "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
-    done = subprocess.run([sys.executable, "-c", DOWNLOAD, MODEL], env=environ, capture_output=True, text=True)
+    home = tmp_path_factory.mktemp("filled")
+    with HubServer(repositories) as hub:
+        environ = hub.env(home) | {"HF_HUB_CACHE": str(home / "hub")}
+        done = subprocess.run([sys.executable, "-c", DOWNLOAD, MODEL], env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    hub.clear_requests()
-    return settings.hf_cache
+    return home / "hub"
+
+
+@pytest.fixture
+def cache(filled: Path, hub: HubServer, settings: Settings) -> Path:
+    """The test's own copy of that cache."""
+    return shutil.copytree(filled, settings.hf_cache, symlinks=True)
 
 
 def _listing(folder: Path) -> dict[str, int]:

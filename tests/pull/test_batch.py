@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +23,7 @@ from gpux import (
 )
 from gpux.pull.files import place_of
 from gpux.system.progress import Event, StageFinished, StageStarted
+from tests.commands import finished
 from tests.hub import HubServer, add_repo
 from tests.models.bert import bert_repository
 
@@ -44,11 +42,6 @@ def repositories(repositories: Path, tmp_path: Path) -> Path:
 def packages(repositories: Path, hub: HubServer) -> str:
     add_repo(repositories, "odd/packages", {**PACKAGE, "config.json": b"{}", "big.gguf": b"GGUF" * 1000})
     return "odd/packages"
-
-
-def gpux(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gpux", *arguments]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
 def test_a_package_is_downloaded_completely(manager: HuggingFaceManager, packages: str) -> None:
@@ -75,8 +68,8 @@ def test_a_pattern_without_a_match_lists_the_files(manager: HuggingFaceManager, 
 
 
 def test_the_command_prints_the_path(packages: str) -> None:
-    done = gpux("pull", f"{packages}/big.gguf")
-    everything = gpux("pull", packages, "--all", "--json")
+    done = finished("pull", f"{packages}/big.gguf")
+    everything = finished("pull", packages, "--all", "--json")
 
     assert Path(done.stdout.strip()).read_bytes() == b"GGUF" * 1000
     assert len(json.loads(everything.stdout)["files"]) == 4
@@ -102,7 +95,7 @@ def test_a_list_in_a_file(hub: HubServer, tmp_path: Path) -> None:
     listed = tmp_path / "models.txt"
     listed.write_text("tiny/classify   # a comment\n\n# another\ntiny/missing\n")
 
-    done = gpux("pull", "--from-file", str(listed), "--json")
+    done = finished("pull", "--from-file", str(listed), "--json")
 
     assert done.returncode == errors.ModelNotFoundError.exit_code
     assert [(entry["ref"], entry["error"] is None) for entry in json.loads(done.stdout)] == [
@@ -116,8 +109,8 @@ def test_a_bad_line_of_a_list_does_not_stop_the_others(hub: HubServer, tmp_path:
     listed = tmp_path / "models.txt"
     listed.write_bytes(b"\xef\xbb\xbfnot a name\ntiny/classify\ndatasets/acme/data\n\xff\xfe\ntiny/fill\n")
 
-    done = gpux("pull", "--from-file", str(listed), "--json", *options)
-    shown = gpux("pull", "--from-file", str(listed), *options)
+    done = finished("pull", "--from-file", str(listed), "--json", *options)
+    shown = finished("pull", "--from-file", str(listed), *options)
 
     found = {entry["ref"]: entry.get("error") for entry in json.loads(done.stdout)}
     assert [name for name, error in found.items() if error is None] == ["tiny/classify", "tiny/fill"]
@@ -151,8 +144,8 @@ def test_a_plan_fetches_the_configuration_and_small_graphs_alone(hub: HubServer,
 
 
 def test_dry_run_on_the_command_line(hub: HubServer) -> None:
-    table = gpux("pull", "tiny/weights", "--dry-run")
-    document = json.loads(gpux("pull", "tiny/weights", "--dry-run", "--json").stdout)
+    table = finished("pull", "tiny/weights", "--dry-run")
+    document = json.loads(finished("pull", "tiny/weights", "--dry-run", "--json").stdout)
 
     assert "model.safetensors" in table.stdout and "to fetch" in table.stderr
     assert document["kind"] == "convert" and document["space"][0]["needed"] > document["fetch_bytes"]
@@ -222,7 +215,7 @@ def pulled_without_weights(tmp_path: Path) -> Path:
 
 
 def test_files_of_several_models_of_which_one_is_missing(hub: HubServer) -> None:
-    done = gpux("pull", "tiny/fill", "tiny/missing", "tiny/embed", "--include", "config.json", "--json")
+    done = finished("pull", "tiny/fill", "tiny/missing", "tiny/embed", "--include", "config.json", "--json")
 
     assert done.returncode == errors.ModelNotFoundError.exit_code
     assert [("error" in entry, entry["ref"]) for entry in json.loads(done.stdout)] == [
@@ -244,7 +237,7 @@ def test_files_of_several_models_of_which_one_is_missing(hub: HubServer) -> None
     ],
 )
 def test_contradicting_options_are_refused_before_any_download(hub: HubServer, arguments: tuple[str, ...]) -> None:
-    done = gpux("pull", *arguments)
+    done = finished("pull", *arguments)
 
     assert done.returncode == 2
     assert not any("/resolve/" in request.path for request in hub.requests)

@@ -18,6 +18,7 @@ from gpux import HuggingFaceManager, Settings, Store, errors, open_model, pipeli
 from gpux.cli.main import run
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, Warned
+from tests.commands import finished
 from tests.hub import Fault, HubServer, add_repo, folder_files
 from tests.models.bert import bert_repository
 from tests.waiting import wait_until
@@ -208,9 +209,7 @@ def refusal_of_the_plan(ref: str, settings: Settings) -> errors.GpuxError:
 def test_a_dry_run_refuses_as_the_pull_does(hub: HubServer) -> None:
     commands = [["pull", "odd/unknown"], ["pull", "odd/unknown", "--dry-run"], ["convert", "odd/unknown", "--explain"]]
 
-    done = [
-        subprocess.run([sys.executable, "-m", "gpux", *command], capture_output=True, text=True) for command in commands
-    ]
+    done = [finished(*command) for command in commands]
 
     assert {run.returncode for run in done} == {errors.UnsupportedArchitectureError.exit_code}
     messages = [[line for line in run.stderr.splitlines() if line.startswith(("error: ", "  → "))] for run in done]
