@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from gpux import HuggingFaceManager, Settings
+from gpux import HuggingFaceManager, Settings, pull_model
 from gpux.download import retry
 from tests.hub import HubServer
 from tests.hub.wire import PATIENCE
@@ -69,6 +70,23 @@ def hub(repositories: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServ
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
         assert not server.errors
+
+
+@pytest.fixture(scope="session")
+def pulled(repositories: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], None]:
+    """Puts a model into a test's home folder as a pull would; each reference is pulled once in a session."""
+    homes: dict[str, Path] = {}
+
+    def put(reference: str, home: Path) -> None:
+        if reference not in homes:
+            folder = tmp_path_factory.mktemp("pulled")
+            environment = {"GPUX_HOME": str(folder / "gpux"), "HF_HOME": str(folder / "hf")}
+            with HubServer(repositories, users=USERS) as hub:
+                pull_model(reference, settings=Settings.from_env({**environment, "HF_ENDPOINT": hub.url}))
+            homes[reference] = folder
+        shutil.copytree(homes[reference], home, symlinks=True, dirs_exist_ok=True)
+
+    return put
 
 
 @pytest.fixture

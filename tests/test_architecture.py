@@ -40,6 +40,7 @@ def contracts(kind: str) -> list[dict[str, Any]]:
     return [contract for contract in settings["contracts"] if contract["type"] == kind]
 
 
+@cache
 def rooms() -> set[str]:
     """The packages and modules directly below ``gpux``, as ``name/`` and ``name.py``."""
     packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
@@ -47,28 +48,41 @@ def rooms() -> set[str]:
 
 
 @cache
+def statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of a module at run time, deferred ones included."""
+    return list(_imports(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):  # has no statements
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(child, (ast.Import, ast.ImportFrom)):
+            yield child
+        else:
+            yield from _imports(child)
+
+
+@cache
 def importers() -> dict[str, set[str]]:
     """Third-party module -> paths of the modules that import it, deferred imports included."""
     found: dict[str, set[str]] = defaultdict(set)
     for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for name in imports(tree):
+        for name in imports(path):
             if name not in sys.stdlib_module_names and name != "gpux":
                 found[name].add(path.relative_to(PACKAGE).as_posix())
     return dict(found)
 
 
-def imports(node: ast.AST) -> Iterator[str]:
+def imports(path: Path) -> Iterator[str]:
     """The top-level names that a module imports at run time."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
-            continue
-        if isinstance(child, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
-            yield child.module.partition(".")[0]
-        else:
-            yield from imports(child)
+    for statement in statements(path):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in statement.names)
+        elif statement.module and not statement.level:
+            yield statement.module.partition(".")[0]
 
 
 def dotted(path: str) -> str:
@@ -80,22 +94,17 @@ def test_the_architecture_page_lists_every_room() -> None:
     assert set(table("explanation/architecture.md", "room")) == rooms()
 
 
-def imported_rooms(node: ast.AST) -> Iterator[str]:
+def imported_rooms(path: Path) -> Iterator[str]:
     """The names below ``gpux`` that a module imports at run time."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
-            continue
-        if isinstance(child, ast.ImportFrom) and child.module and child.module.partition(".")[0] == "gpux":
-            dotted_names = [f"{child.module}.{alias.name}" for alias in child.names]
-            yield from (name.split(".")[1] for name in dotted_names)
-        else:
-            yield from imported_rooms(child)
+    for statement in statements(path):
+        if isinstance(statement, ast.ImportFrom) and statement.module and statement.module.partition(".")[0] == "gpux":
+            yield from (f"{statement.module}.{alias.name}".split(".")[1] for alias in statement.names)
 
 
 def room_imports(room: str) -> set[str]:
     """The other rooms that the modules of a room import, as the page writes them."""
     files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py"))
-    found = {name for file in files for name in imported_rooms(ast.parse(file.read_text(encoding="utf-8")))}
+    found = {name for file in files for name in imported_rooms(file)}
     return {name for name in rooms() if name.rstrip("/").removesuffix(".py") in found} - {room}
 
 

@@ -1,4 +1,4 @@
-"""A toolchain whose interpreter is warm: it has imported torch and the exporter, and forks for each program.
+"""A toolchain whose interpreter is warm: it imports torch and the exporter once, and forks for each program.
 
 Importing them takes several seconds of each conversion, and the tests convert many small models. The folder that
 :func:`warm` writes looks like a toolchain; its ``bin/python`` hands its arguments and its three standard streams to the
@@ -16,6 +16,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import shutil
 import signal
 import socket
@@ -56,7 +57,7 @@ def warm(toolchain: Path, folder: Path, launcher: Path, *modules: str) -> Iterat
         toolchain: the installed one.
         folder: of the copy; made here.
         launcher: ``gpux/system/launch.py``.
-        modules: what the server imports in advance.
+        modules: what the server imports before the first program.
     """
     real = toolchain / "bin" / "python"
     client = folder / "bin" / "python"
@@ -81,7 +82,14 @@ def warm(toolchain: Path, folder: Path, launcher: Path, *modules: str) -> Iterat
 
 
 def serve(client_program: str, address: str, launcher: str, *modules: str) -> None:
-    """Import, listen, and fork for each client, until standard input closes."""
+    """Listen, import at the first client, and fork for each client, until standard input closes."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(16)
+    os.write(1, b"listening\n")
+    select.select([0, listener], [], [])  # imports for no one cost seconds, too
+    if not select.select([listener], [], [], 0)[0]:
+        return
     launch = runpy.run_path(launcher, run_name="launch")
     launch["register_gpux"]()
     importlib.import_module("gpux.convert.worker.common.program").prepare({})
@@ -91,11 +99,7 @@ def serve(client_program: str, address: str, launcher: str, *modules: str) -> No
     for name in [name for name in sys.modules if name.partition(".")[0] == "gpux"]:
         del sys.modules[name]  # a program imports its own, as in a new process
     gc.freeze()
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(16)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    os.write(1, b"listening\n")
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         client, _ = listener.accept()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_serve import gpux
+from tests.cli.test_serve import gpux, process
 from tests.server.bench.partner import KEY, MODEL, Partner, partner
 from tests.server.conftest import filled_home as filled_home
 from tests.server.conftest import server as server
@@ -27,7 +27,7 @@ def other() -> Iterator[Partner]:
 
 
 def test_the_figures_are_printed(other: Partner, tmp_path: Path) -> None:
-    ended = gpux(tmp_path, "bench", "serve", other.url(), "--requests", "6", "--concurrency", "3")
+    ended = process(tmp_path, "bench", "serve", other.url(), "--requests", "6", "--concurrency", "3")
     assert ended.returncode == 0, ended.stderr
     rows = dict(line.split("\t", 1) for line in ended.stdout.splitlines())
     assert rows["Successful requests"] == "6"
@@ -57,12 +57,12 @@ def test_a_measurement_without_an_answer_fails_and_says_why(other: Partner, tmp_
 def test_ctrl_c_prints_what_was_measured(other: Partner, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "gpux", "bench", "serve", other.url("slow"), "--requests", "1000", "--json"]
     environment = {**os.environ, "GPUX_HOME": str(tmp_path)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     wait_until(lambda: other.counts["slow"] > 30)  # checks, warm-up, and at least one round of answers
-    process.send_signal(signal.SIGINT)
-    shown, errors = process.communicate(timeout=60)
+    running.send_signal(signal.SIGINT)
+    shown, errors = running.communicate(timeout=60)
     found = json.loads(shown)
-    assert (process.returncode, errors) == (130, "")
+    assert (running.returncode, errors) == (130, "")
     assert found["interrupted"] is True
     assert found["successful_requests"] >= 8
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -56,10 +57,9 @@ BY_VARIABLE: list[tuple[list[str], int]] = [
 
 
 @pytest.fixture
-def stored(hub: HubServer, settings: Settings) -> Iterator[HubServer]:
+def stored(hub: HubServer, home: Path, pulled: Callable[[str, Path], None]) -> Iterator[HubServer]:
     """A Hub from which one model was pulled; the test must not send further requests."""
-    pull_model(STORED, settings=settings)
-    hub.clear_requests()
+    pulled(STORED, home)
     yield hub
     assert [request.path for request in hub.requests] == []
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def store(settings: Settings) -> Store:
 
 
 @pytest.fixture
-def two(settings: Settings, store: Store) -> Store:
+def two(store: Store, home: Path, pulled: Callable[[str, Path], None]) -> Store:
     """A store with the model in fp32 and int8."""
-    pull_model(f"{ID}:int8", settings=settings)
+    pulled(f"{ID}:int8", home)
     return store
 
 

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from gpux.cli.quantities import Duration, Size
 from gpux.model.units import format_duration, parse_duration
 from gpux.server.security.keys import create_key
+from tests.commands import finished
 from tests.server.conftest import filled_home as filled_home
 from tests.server.conftest import server as server
 from tests.server.running import WRITER, Running, serving
@@ -24,9 +25,18 @@ from tests.waiting import wait_until
 
 
 def gpux(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = {**os.environ, "GPUX_HOME": str(home), "HF_HOME": str(home / "hf"), "NO_COLOR": "1", **environment}
+    return finished(*arguments, environment=of(home, environment))
+
+
+def process(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As :func:`gpux`, in a process."""
     command = [sys.executable, "-P", "-m", "gpux", *arguments]
+    given = os.environ | of(home, environment)
     return subprocess.run(command, capture_output=True, text=True, env=given, check=False)
+
+
+def of(home: Path, environment: dict[str, str]) -> dict[str, str]:
+    return {"GPUX_HOME": str(home), "HF_HOME": str(home / "hf"), "NO_COLOR": "1", **environment}
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +115,14 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
     (tmp_path / "starlette.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'starlette'\", name='starlette')", encoding="utf-8"
     )
-    ended = gpux(tmp_path, "serve", "--json", PYTHONPATH=str(tmp_path))
+    ended = process(tmp_path, "serve", "--json", PYTHONPATH=str(tmp_path))
     error = json.loads(ended.stdout)["error"]
     assert (ended.returncode, error["code"]) == (7, "unsupported")
     assert "pip install 'gpux[server]'" in error["hint"]
 
 
 def test_a_model_that_is_not_stored_is_pulled_and_the_pull_s_error_ends_the_command(tmp_path: Path) -> None:
-    ended = gpux(tmp_path, "serve", "org/missing", "--offline", "--json", "--port", "0")
+    ended = process(tmp_path, "serve", "org/missing", "--offline", "--json", "--port", "0")
     assert ended.returncode == 5
     assert "offline" in ended.stderr
     assert json.loads(ended.stdout)["error"]["code"] == "offline"
@@ -128,7 +138,7 @@ def test_options_that_exclude_each_other_are_an_error(tmp_path: Path) -> None:
 
 
 def test_ps_shows_each_loaded_model(own: Running) -> None:
-    (found,) = json.loads(gpux(own.home, "ps", "--json").stdout)
+    (found,) = json.loads(process(own.home, "ps", "--json").stdout)
     assert found["url"] == own.url
     (model,) = found["models"]
     assert (model["name"], model["state"], model["task"]) == (WRITER, "loaded", "text-generation")
@@ -137,10 +147,10 @@ def test_ps_shows_each_loaded_model(own: Running) -> None:
 
 
 def test_load_and_unload_change_what_is_loaded(own: Running) -> None:
-    assert "loaded" in gpux(own.home, "load", "tests/embedder", "--pin").stderr
+    assert "loaded" in process(own.home, "load", "tests/embedder", "--pin").stderr
     pinned = {one["name"]: one["pinned"] for one in own.get("/gpux/v1/loaded").json()["models"]}
     assert pinned["tests/embedder"]
-    assert "unloaded" in gpux(own.home, "unload", "tests/embedder").stderr
+    assert "unloaded" in process(own.home, "unload", "tests/embedder").stderr
     missing = gpux(own.home, "load", "tests/missing", "--json")
     assert missing.returncode == 3
     assert json.loads(missing.stdout)["error"]["code"] == "model_not_found"
@@ -173,7 +183,7 @@ def test_of_several_servers_one_has_to_be_named(tmp_path: Path) -> None:
         assert second.url in ended.stderr
         assert "has stopped" in gpux(tmp_path, "stop", second.url).stderr
         assert second.process.wait() == 0
-        assert first.url in gpux(tmp_path, "stop", "--all").stderr
+        assert first.url in process(tmp_path, "stop", "--all").stderr
         assert first.process.wait() == 0
 
 

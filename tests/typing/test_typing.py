@@ -26,6 +26,8 @@ PAGES = (
     *sorted((ROOT / "docs" / "how-to").glob("*.md")),
     *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
 )
+#: mypy's, kept between runs: most of a run without it is the check of gpux's own modules.
+CACHE = ROOT / ".mypy_cache" / "pages"
 BLOCK = re.compile(r"(<!-- client: \S+ -->\n+)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 BLOCK_OF_NAMES = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: What stands before a page's first block: names that the page does not repeat, and the reader's own variables.
@@ -78,7 +80,7 @@ def reported(shared_folder: Callable[[str], Path]) -> dict[str, list[str]]:
     result = folder / "errors.json"
     with FileLock(folder / "lock"):
         if not result.is_file():
-            result.write_text(json.dumps(check_types(folder / "pages", cache=folder / "cache")), encoding="utf-8")
+            result.write_text(json.dumps(check_types(folder / "pages", cache=CACHE)), encoding="utf-8")
     found: dict[str, list[str]] = json.loads(result.read_text(encoding="utf-8"))
     return found
 
