@@ -91,7 +91,7 @@ def test_a_request_for_a_removed_model_is_404_in_the_shape_of_its_api(own: Runni
 
 def test_an_answer_that_runs_is_not_cut_by_a_removal(own: Running) -> None:
     body = {"model": RECITER, "messages": MESSAGES, "max_tokens": 3000, "stream": True}
-    lines = []
+    lines: list[str] = []
     with own.client() as client, client.stream("POST", "/v1/chat/completions", json=body) as answer:
         for line in answer.iter_lines():
             if len(lines) == 5:
