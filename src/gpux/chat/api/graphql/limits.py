@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
 
-from graphql import FieldNode, FragmentSpreadNode, GraphQLError, OperationDefinitionNode, SelectionSetNode
+from graphql import (
+    FieldNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    GraphQLResolveInfo,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionSetNode,
+)
 from graphql.validation import ASTValidationRule
+
+from gpux.errors import TooLargeError
+
+_T = TypeVar("_T")
 
 #: Of the text of an operation.
 MOST_CHARACTERS = 100_000
@@ -15,6 +29,66 @@ MOST_COMMENTS = 1000
 DEEPEST = 16  #: the usual query of introspection has 13 levels
 MOST_ALIASES = 20
 MOST_FIELDS = 500
+#: Fields of all elements of all lists in one answer.
+MOST_VALUES = 200_000
+#: Elements of a list whose fields are resolved before other requests get their turn.
+SLICE = 10
+
+
+class Cost:
+    """The lists of one answer: how many values they have, and their elements in slices between other requests.
+
+    The number of an operation's fields is limited before it is executed; that of its values depends on the lists.
+    """
+
+    def __init__(self) -> None:
+        self._values = 0
+        self._turn = asyncio.Lock()
+
+    def elements(self, info: GraphQLResolveInfo[Any], found: Sequence[_T]) -> AsyncIterator[_T]:
+        """The elements of the list that a field has.
+
+        Raises:
+            TooLargeError: the answer would have more than :data:`MOST_VALUES`.
+        """
+        self.add(len(found) * sum(_fields(node.selection_set, info) for node in info.field_nodes))
+        return self._sliced(found)
+
+    def add(self, values: int) -> None:
+        """Count values.
+
+        Raises:
+            TooLargeError: see :meth:`elements`.
+        """
+        self._values += values
+        if self._values > MOST_VALUES:
+            raise TooLargeError(
+                f"the answer would have {self._values} values or more, and at most {MOST_VALUES} are allowed",
+                hint="Ask for fewer fields, name each list once, or give a limit or a search.",
+                limit=MOST_VALUES,
+            )
+
+    async def _sliced(self, found: Sequence[_T]) -> AsyncIterator[_T]:
+        for place, one in enumerate(found):
+            if place % SLICE == 0:
+                async with self._turn:  # of several lists, one at a time
+                    await asyncio.sleep(0)
+            yield one
+
+
+def _fields(selections: SelectionSetNode | None, info: GraphQLResolveInfo[Any]) -> int:
+    """The fields of one element, with fragments written out; those below are counted where their lists are."""
+    if selections is None:
+        return 1
+    total = 0
+    for one in selections.selections:
+        if isinstance(one, FieldNode):
+            total += 1 if one.selection_set is None else _fields(one.selection_set, info)
+        elif isinstance(one, FragmentSpreadNode):
+            total += _fields(info.fragments[one.name.value].selection_set, info)
+        elif isinstance(one, InlineFragmentNode):
+            total += _fields(one.selection_set, info)
+    return total
 
 
 class Limits(ASTValidationRule):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from ariadne import MutationType, ObjectType, QueryType, ScalarType
 from graphql import GraphQLError, GraphQLResolveInfo, IntValueNode, ValueNode
 
+from gpux.chat.api.graphql.limits import Cost
 from gpux.chat.api.health import provider_states
 from gpux.chat.codes import error_code
 from gpux.chat.database.values import Conversation, StoredImage, StoredMessage, UsageStats
@@ -24,6 +26,7 @@ from gpux.errors import GpuxError, TooLargeError, UsageError
 from gpux.server.api.endpoint import Call
 from gpux.server.security.redaction import public, shown
 
+_T = TypeVar("_T")
 #: Conversations or messages of one field at most.
 MOST_ROWS = 1000
 #: Seconds that the end of a terminated answer is waited for.
@@ -37,6 +40,16 @@ class Context:
 
     call: Call
     chat: ChatService
+    cost: Cost = field(default_factory=Cost)
+    _found: dict[Hashable, asyncio.Task[Any]] = field(default_factory=dict)
+
+    async def once(self, key: Hashable, find: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        """What is found for a key, which is looked for once in a request."""
+        if key not in self._found:
+            self._found[key] = task = asyncio.create_task(find())
+            task.add_done_callback(lambda task: task.cancelled() or task.exception())  # the caller may be gone
+        found: _T = await asyncio.shield(self._found[key])
+        return found
 
     @property
     def owner(self) -> str | None:
@@ -97,12 +110,26 @@ query = QueryType()
 async def available_models(_: Any, info: Info) -> dict[str, Any]:
     """The names that a message may have as its model."""
     chat = info.context.chat
-    lists = await chat.aggregator.lists()
-    prefixes = [one.prefix for one in chat.registry.get_all_providers()]
-    default = chat.configuration.current.default_provider
-    names = [_name(one, default, prefixes) for one in lists.models]
-    unavailable = [_unavailable(name, error) for name, error in lists.errors.items()]
-    return {"models": names, "count": len(names), "unavailable": unavailable}
+
+    async def find() -> dict[str, Any]:
+        lists = await chat.aggregator.lists()
+        prefixes = [one.prefix for one in chat.registry.get_all_providers()]
+        default = chat.configuration.current.default_provider
+        names = [_name(one, default, prefixes) for one in lists.models]
+        unavailable = [_unavailable(name, error) for name, error in lists.errors.items()]
+        return {"names": names, "count": len(names), "unavailable": unavailable}
+
+    return await info.context.once("availableModels", find)
+
+
+available_type = ObjectType("AvailableModels")
+
+
+@available_type.field("models")
+def model_names(found: dict[str, Any], info: Info) -> AsyncIterator[str]:
+    """The names."""
+    names: list[str] = found["names"]
+    return info.context.cost.elements(info, names)
 
 
 def _name(model: ModelInfo, default: str | None, prefixes: list[str]) -> str:
@@ -126,10 +153,14 @@ async def model_infos(
     search: str | None = None,
     provider: str | None = None,
     supports_vision: bool | None = None,
-) -> list[ModelInfo]:
+) -> AsyncIterator[ModelInfo]:
     """The models of all providers."""
-    aggregator = info.context.chat.aggregator
-    return await aggregator.search_models(search or "", provider=provider, supports_vision=supports_vision)
+    context = info.context
+    found = await context.once(
+        ("modelInfos", search, provider, supports_vision),
+        lambda: context.chat.aggregator.search_models(search or "", provider=provider, supports_vision=supports_vision),
+    )
+    return context.cost.elements(info, found)
 
 
 @query.field("model")
@@ -152,11 +183,12 @@ async def usage(
     model: str | None = None,
     since: str | None = None,
     until: str | None = None,
-) -> list[UsageStats]:
+) -> AsyncIterator[UsageStats]:
     """Usage statistics."""
-    return await info.context.chat.database.usage.list(
+    found = await info.context.chat.database.usage.list(
         provider=provider, model_name=model, since=_day("since", since), until=_day("until", until)
     )
+    return info.context.cost.elements(info, found)
 
 
 def _day(name: str, text: str | None) -> date | None:
@@ -177,7 +209,17 @@ async def conversations(_: Any, info: Info, limit: int | None = None, offset: in
     most = MOST_ROWS if limit is None else _rows("limit", limit, MOST_ROWS)
     first = _rows("offset", offset or 0, 2**31)
     found = await stored.list(owner=context.owner, limit=most, offset=first)
-    return {"conversations": found, "count": await stored.count(owner=context.owner)}
+    return {"found": found, "count": await stored.count(owner=context.owner)}
+
+
+conversations_type = ObjectType("ConversationList")
+
+
+@conversations_type.field("conversations")
+def listed(found: dict[str, Any], info: Info) -> AsyncIterator[Conversation]:
+    """The conversations of a list."""
+    rows: list[Conversation] = found["found"]
+    return info.context.cost.elements(info, rows)
 
 
 @query.field("conversation")
@@ -193,7 +235,7 @@ async def messages(
     conversation_id: str,
     password: str | None = None,
     limit: int | None = None,
-) -> list[StoredMessage]:
+) -> AsyncIterator[StoredMessage]:
     """The messages of a conversation."""
     await info.context.conversation(conversation_id, password)
     return await _messages(info, conversation_id, limit)
@@ -203,14 +245,16 @@ conversation_type = ObjectType("Conversation")
 
 
 @conversation_type.field("messages")
-async def messages_of(found: Conversation, info: Info, limit: int | None = None) -> list[StoredMessage]:
+async def messages_of(found: Conversation, info: Info, limit: int | None = None) -> AsyncIterator[StoredMessage]:
     """The messages; whoever has the conversation may read them."""
     return await _messages(info, found.id, limit)
 
 
-async def _messages(info: Info, id: str, limit: int | None) -> list[StoredMessage]:
+async def _messages(info: Info, id: str, limit: int | None) -> AsyncIterator[StoredMessage]:
     most = None if limit is None else _rows("limit", limit, 2**31)
-    return await info.context.chat.database.conversations.messages(id, limit=most)
+    cost = info.context.cost
+    cost.add(1)  # before the database is read
+    return cost.elements(info, await info.context.chat.database.conversations.messages(id, limit=most))
 
 
 def _rows(name: str, value: int, most: int) -> int:
@@ -461,4 +505,7 @@ async def terminate_stream(
     }
 
 
-BINDINGS = (query, mutation, conversation_type, message_type, time_scalar, long_scalar, json_scalar)
+BINDINGS = (
+    *(query, mutation, available_type, conversations_type, conversation_type, message_type),
+    *(time_scalar, long_scalar, json_scalar),
+)
