@@ -121,6 +121,17 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
     assert "pip install 'gpux[server]'" in error["hint"]
 
 
+def test_the_first_screen_says_which_api_needs_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpux.cli.serve import _addresses
+
+    assert "chat        http://here/api/stream-message" in _addresses("http://here", frozenset())
+    monkeypatch.setattr("gpux.server.parts.find_spec", lambda name: None if name == "sqlalchemy" else name)
+    rows = _addresses("http://here", frozenset())
+    assert "chat        needs `pip install 'gpux[chat]'`" in rows
+    assert not any("stream-message" in row for row in rows)
+    assert not any(row.startswith("chat") for row in _addresses("http://here", frozenset({"chat"})))
+
+
 def test_a_model_that_is_not_stored_is_pulled_and_the_pull_s_error_ends_the_command(tmp_path: Path) -> None:
     ended = process(tmp_path, "serve", "org/missing", "--offline", "--json", "--port", "0")
     assert ended.returncode == 5

@@ -239,7 +239,6 @@ def _serve(terminal: Terminal, settings: ServerSettings) -> None:
 def _screen(url: str, core: Core) -> list[str]:
     """What a person sees when the server has started."""
     from gpux.cli import figures
-    from gpux.server.app import apis
 
     settings = core.settings
     listing = core.models.listing()
@@ -260,11 +259,7 @@ def _screen(url: str, core: Core) -> list[str]:
         )
     lines = [click.style(f"gpux serves on {url}", bold=True), ""]
     lines += _labelled("models", models)
-    every = [api for api in apis(settings.without) if api.prefix.strip("/")]
-    # chat-images, chat-graphql … belong to chat; sessions are for browsers
-    shown = [api for api in every if "-" not in api.name and api.name != "session"]
-    width = max(len(api.name) for api in shown)
-    lines += _labelled("APIs", [f"{api.name:<{width}} {url}{api.prefix}" for api in shown])
+    lines += _labelled("APIs", _addresses(url, settings.without))
     if settings.api_keys:
         lines += _labelled("keys", ["needed: Authorization: Bearer KEY"])
         lines += _labelled("try", [f"curl {url}/v1/models -H 'Authorization: Bearer KEY'", "GPUX_API_KEY=KEY gpux ps"])
@@ -272,6 +267,24 @@ def _screen(url: str, core: Core) -> list[str]:
         lines += _labelled("keys", ["none needed; only this machine can connect"])
         lines += _labelled("try", [f"curl {url}/v1/models", "gpux ps"])
     return [*lines, "", "Ctrl-C stops the server."]
+
+
+def _addresses(url: str, without: frozenset[str]) -> list[str]:
+    """A row for each API: its address, or what has to be installed for it."""
+    from gpux.server.app import apis
+    from gpux.server.parts import parts
+
+    every = [api for api in apis(without) if api.prefix.strip("/")]
+    # chat-images, chat-graphql … belong to chat; sessions are for browsers
+    shown = [api for api in every if "-" not in api.name and api.name != "session"]
+    width = max(len(api.name) for api in shown)
+    needs = {api.name: part.requirement for part in parts(without) if part.missing for api in part.apis}
+    return [
+        f"{api.name:<{width}} needs `pip install '{needs[api.name]}'`"
+        if api.name in needs
+        else f"{api.name:<{width}} {url}{api.prefix}"
+        for api in shown
+    ]
 
 
 def _labelled(label: str, rows: Sequence[str]) -> list[str]:

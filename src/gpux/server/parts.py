@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from gpux.errors import GpuxError
@@ -42,6 +43,13 @@ class Part:
     name: str  #: that of its entry point, and key of the service in :attr:`Core.services`
     apis: tuple[Api, ...]
     service: Callable[[Core], Service]  #: makes the service of one server
+    requirement: str = ""  #: what pip installs :attr:`libraries` by
+    libraries: tuple[str, ...] = ()  #: modules without which the APIs refuse requests
+
+    @property
+    def missing(self) -> str | None:
+        """The first of the libraries that is not installed; none is imported."""
+        return next((name for name in self.libraries if find_spec(name) is None), None)
 
 
 @cache

@@ -9,4 +9,10 @@ from gpux.chat.api import configuration, graphql, health, images, stream_message
 from gpux.chat.service import NAME, ChatService
 from gpux.server.parts import Part
 
-PART = Part(NAME, (stream_message.API, images.API, graphql.API, health.API, configuration.API), ChatService)
+PART = Part(
+    NAME,
+    (stream_message.API, images.API, graphql.API, health.API, configuration.API),
+    ChatService,
+    requirement="gpux[chat]",
+    libraries=("sqlalchemy", "aiosqlite", "alembic", "ariadne", "tomlkit", "watchfiles"),
+)
