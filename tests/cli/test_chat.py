@@ -199,6 +199,7 @@ def test_help_and_stats(capsys: Captured) -> None:
     remarks = capsys.readouterr().err
     for command in ("/system", "/clear", "/retry", "/stats", "/save", "/load", "/exit"):
         assert f"\n{command} " in f"\n{remarks}"
+    assert all(len(line) < 80 for line in remarks.partition("There was")[0].splitlines())
     assert "There was no answer yet." in remarks
     assert "a prompt of 40 tokens, 30 of them reused; ended by eos." in remarks
 

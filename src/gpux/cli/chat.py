@@ -390,7 +390,8 @@ HELP = """\
 /save FILE    write the messages as JSON
 /load FILE    continue a saved chat
 /exit         exit, like Ctrl-D
-A message continues after a backslash at the end of a line, and between two lines of three quotes (\"\"\").
+A message continues after a backslash at the end of a line, and between two
+lines of three quotes (\"\"\").
 Ctrl-C stops an answer and keeps its text so far."""
 
 

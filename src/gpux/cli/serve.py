@@ -192,8 +192,8 @@ def _pull_missing(terminal: Terminal, refs: Sequence[str]) -> int:
         return 0
     options = [*(["--quiet"] if terminal.quiet else []), *(["--json"] if terminal.as_json else [])]
     program = [sys.executable, "-P", "-m", "gpux", "pull", *options, "--", *missing]
-    # The tables of the pull go to stderr, as stdout has the line with the server's address.
-    output = subprocess.PIPE if terminal.as_json else sys.stderr
+    # Its progress is on stderr. The lines for other programs, with paths and proofs, say nothing more to a person.
+    output = subprocess.PIPE if terminal.as_json else subprocess.DEVNULL
     process = subprocess.Popen(program, stdout=output, env={**os.environ, **terminal.settings.to_env()})
     before = signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     try:
