@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from gpux.chat.configuration.variables import names as chat_variables
 from gpux.system.launch import LAUNCHER
 from tests.warm_toolchain import warm
+from tests.zoo_models import ZooModels
 
 #: Modules that the converters' workers import.
 OPTIMUM = ("gpux.convert.worker.optimum.export",)
@@ -104,6 +108,29 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def computed_once(shared_folder: Callable[[str], Path]) -> Callable[[str, Callable[[], Any]], Any]:
+    """Computes a JSON value, such as the answers of a reference, in the worker of a parallel run that needs it first.
+
+    Its arguments are the value's name and the function that computes it.
+    """
+
+    def get(name: str, compute: Callable[[], Any]) -> Any:
+        file = shared_folder("computed") / f"{name}.json"
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                file.write_text(json.dumps(compute()), encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def zoo_models(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> ZooModels:
+    """Models of the zoo that the tests of a run share."""
+    return ZooModels(shared_folder("zoo"), warm_toolchains)
 
 
 @pytest.fixture(scope="session")

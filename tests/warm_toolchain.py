@@ -35,7 +35,7 @@ arguments = sys.argv[1:]
 program = arguments[1:] if arguments[:1] == ["-I"] else arguments
 server = socket.socket(socket.AF_UNIX)
 try:
-    if not program or program[0].startswith("-"):  # -c, -m: not a file
+    if not program or (program[0].startswith("-") and program[0] not in ("-c", "-m")):
         raise OSError
     server.connect(SOCKET)
 except OSError:
@@ -142,11 +142,19 @@ def _run(request: dict[str, Any]) -> int:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = request["argv"]
+    option = sys.argv.pop(0) if sys.argv[0] in ("-c", "-m") else None
     if not request["isolated"]:
-        sys.path.insert(0, str(Path(sys.argv[0]).parent))
+        sys.path[:0] = filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))
+        sys.path.insert(0, request["folder"] if option else str(Path(sys.argv[0]).parent))
     code: Any = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        if option == "-m":
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        elif option == "-c":
+            program, sys.argv[0] = sys.argv[0], "-c"
+            exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as exc:
         code = exc.code
     except BaseException:

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from gpux import Settings, pull_model
 from gpux.model.variant import StoredModel
 from tests.models import zoo
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
@@ -46,18 +47,18 @@ def ask(python: Path) -> Ask:
 
 @pytest.mark.parametrize("entry", [("bert", "fill-mask"), ("gpt2", "text-generation-with-past")], ids=["bert", "gpt2"])
 def test_changed_weights_are_found(
-    entry: tuple[str, str], warm_toolchains: Path, python: Path, ask: Ask, tmp_path: Path
+    entry: tuple[str, str], warm_toolchains: Path, zoo_models: ZooModels, ask: Ask, tmp_path: Path
 ) -> None:
     name = zoo.folder_name(*entry)
-    subprocess.run([python, zoo.__file__, tmp_path, name], check=True, capture_output=True)
+    source = zoo_models.build(name) / name
     settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
     # Optimum's graphs are one file, without data beside it.
-    model = pull_model(tmp_path / name, task=entry[1], settings=settings, converter="optimum")
+    model = pull_model(source, task=entry[1], settings=settings, converter="optimum")
     whole = model.path / model.graph().file
     changed = Path(shutil.copy(whole, tmp_path / "changed.onnx"))
     disturb(changed)
 
-    good, bad = ask(model, tmp_path / name, [whole, changed])
+    good, bad = ask(model, source, [whole, changed])
 
     assert good["compared"] >= 4, good
     assert not good["wrong"]

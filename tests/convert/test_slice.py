@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gpux import Settings, pull_model
 from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel, TensorSpec
 from gpux.proof.replay import replay
 from gpux.runtime.graphs import Graphs
 from tests.models import zoo
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
@@ -39,21 +35,15 @@ SLICE = (
 )
 
 
-@pytest.fixture(scope="module")
-def folders(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
-    """The models of the slice, written once by the toolchain's interpreter."""
-    folder = shared_folder(f"slice-{os.getpid()}")
-    names = [zoo.folder_name(model_type, task) for model_type, task, _ in SLICE]
-    python = warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    subprocess.run([python, zoo.__file__, folder, *names], check=True, capture_output=True)
-    return folder
+@pytest.fixture(scope="module", autouse=True)
+def built(zoo_models: ZooModels) -> None:
+    """The models of the slice, written by one process."""
+    zoo_models.build(*(zoo.folder_name(model_type, task) for model_type, task, _ in SLICE))
 
 
 @pytest.mark.parametrize(("model_type", "task", "graphs"), SLICE, ids=[" ".join(entry[:2]) for entry in SLICE])
-def test_an_architecture(folders: Path, warm_toolchains: Path, model_type: str, task: str, graphs: set[str]) -> None:
-    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
-
-    model = pull_model(folders / zoo.folder_name(model_type, task), task=task, settings=settings)
+def test_an_architecture(zoo_models: ZooModels, model_type: str, task: str, graphs: set[str]) -> None:
+    model = zoo_models.pull(model_type, task)
 
     assert model.manifest.proof.status == "proven"
     assert model.manifest.proof.cases

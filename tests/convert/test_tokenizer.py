@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from tokenizers import Tokenizer
 
 from gpux.convert.answer_case import read_answers
@@ -37,17 +38,24 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trial(toolchain_python: Path, shared_folder: Callable[[str], Path]) -> Trial:
-    folder = shared_folder(f"tokenizers-{os.getpid()}")
+def trial(warm_python: Path, shared_folder: Callable[[str], Path]) -> Trial:
+    folder = shared_folder("tokenizers")
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            write(folder, warm_python)
+            (folder / "done").touch()
+    return Trial(folder / "written", json.loads((folder / "written" / "answers.json").read_text()))
+
+
+def write(folder: Path, python: Path) -> None:
     here = Path(__file__).parent
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     for command in (
         [here / "tokenizer_folders.py", folder / "sources"],
         [here / "tokenizer_trial.py", here.parents[1] / "src", folder / "sources", folder / "written"],
     ):
-        done = subprocess.run([toolchain_python, "-I", *command], capture_output=True, text=True, env=offline)
+        done = subprocess.run([python, "-I", *command], capture_output=True, text=True, env=offline)
         assert done.returncode == 0, done.stderr[-3000:]
-    return Trial(folder / "written", json.loads((folder / "written" / "answers.json").read_text()))
 
 
 @pytest.mark.parametrize("name", EQUAL)

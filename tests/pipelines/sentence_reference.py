@@ -44,6 +44,8 @@ def change(file: Path, **values: Any) -> None:
 
 def main(file: Path) -> None:
     """Build every case and write its vectors."""
+    for name in [name for name, module in sys.modules.items() if module is None]:
+        del sys.modules[name]  # a warm interpreter hides some libraries, such as scikit-learn, which this one imports
     from sentence_transformers import SentenceTransformer
 
     content = json.loads(file.read_text())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpux import Settings, pipeline, pull_model
+from gpux import pipeline
 from gpux.errors import GpuxError, InputError, UnsupportedError, UnsupportedTaskError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.registry import pipeline_of
 from tests.pipelines.picture_models import captions, classifier, compared, features, plain, same_picture
+from tests.zoo_models import ZooModels
 
-ROOT = Path(__file__).parents[2]
 RED, GREEN = plain(red=255), plain(green=255)
 
 
@@ -242,15 +240,7 @@ def test_a_repository_without_an_image_processor_is_refused(
 @pytest.mark.parametrize(
     ("model_type", "task"), [("siglip2", "zero-shot-image-classification"), ("blip", "image-to-text")]
 )
-def test_pulled_models_answer_as_transformers(
-    warm_toolchains: Path, tmp_path: Path, model_type: str, task: str
-) -> None:
-    build = (
-        f"from pathlib import Path; from tests.models import zoo; zoo.build({model_type!r}, {task!r}, Path('model'))"
-    )
-    python, env = warm_toolchains / "optimum" / "bin" / "python", {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([python, "-c", build], cwd=tmp_path, env=env, check=True, capture_output=True)
-    settings = Settings.from_env(toolchains=warm_toolchains, home=tmp_path / "home", offline=True)
-    answers = pull_model(str(tmp_path / "model"), settings=settings).manifest.proof.answers
+def test_pulled_models_answer_as_transformers(zoo_models: ZooModels, model_type: str, task: str) -> None:
+    answers = zoo_models.pull(model_type, task).manifest.proof.answers
     assert answers is not None
     assert (answers.status, answers.reason) == ("proven", "")

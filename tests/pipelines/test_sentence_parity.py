@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from gpux import Settings, pull_model
 from gpux.convert.host.pip import interpreter
@@ -50,14 +50,20 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def repositories(toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
+def repositories(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
     """All repositories with their vectors."""
-    root = shared_folder(f"sentence-{os.getpid()}")
+    root = shared_folder("sentence")
+    with FileLock(root / "lock"):
+        if not (root / "done").exists():
+            write(root, interpreter(warm_toolchains / "optimum"))
+            (root / "done").touch()
+    return root
+
+
+def write(root: Path, python: Path) -> None:
     cases = [{**case, "folder": str(root / name)} for name, case in CASES.items()]
     (root / "cases.json").write_text(json.dumps({"texts": TEXTS, "cases": cases}))
-    python = interpreter(toolchains / "optimum")  # a warm one lacks scikit-learn, which the library imports
     subprocess.run([python, sentence_reference.__file__, root / "cases.json"], check=True, capture_output=True)
-    return root
 
 
 @pytest.mark.parametrize("name", CASES)

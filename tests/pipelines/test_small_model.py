@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from scripts.perplexity import SMALL, perplexities
 
 from gpux import Settings, pull_model
@@ -17,9 +19,13 @@ pytestmark = pytest.mark.toolchain
 EXPECTED: dict[str, Any] = json.loads((SMALL / "expected.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def model(warm_toolchains: Path) -> StoredModel:
-    return pull_model(SMALL, settings=Settings.from_env(toolchains=warm_toolchains, offline=True))
+@pytest.fixture(scope="module")
+def model(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> StoredModel:
+    folder = shared_folder("small-model")
+    with FileLock(folder / "lock"):
+        return pull_model(
+            SMALL, settings=Settings.from_env(home=folder / "home", toolchains=warm_toolchains, offline=True)
+        )
 
 
 def test_generates_the_expected_texts(model: StoredModel) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpux import Settings, StoredModel, pipeline, pull_model
+from gpux import StoredModel, pipeline
 from tests.models import zoo
-from tests.pipelines import writing_reference
-from tests.pipelines.test_writing_parity import TEXT, WITH_PAST, python
+from tests.pipelines.test_writing_parity import TEXT, WITH_PAST, answered
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
@@ -73,16 +71,11 @@ CALLS = [("t5", *case) for case in T5] + [("bart", *case) for case in BART]
 
 
 @pytest.fixture(scope="module")
-def models(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> dict[str, tuple[Path, StoredModel]]:
+def models(zoo_models: ZooModels) -> dict[str, tuple[Path, StoredModel]]:
     """The folder of a small model of each type, and its variant."""
-    folder = shared_folder(f"task-params-{os.getpid()}")
     names = {kind: zoo.folder_name(kind, WITH_PAST) for kind in ("t5", "bart")}
-    subprocess.run([python(warm_toolchains), zoo.__file__, folder, *names.values()], check=True, capture_output=True)
-    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
-    return {
-        kind: (folder / name, pull_model(folder / name, task=WITH_PAST, settings=settings))
-        for kind, name in names.items()
-    }
+    folder = zoo_models.build(*names.values())
+    return {kind: (folder / name, zoo_models.pull(kind, WITH_PAST)) for kind, name in names.items()}
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +99,14 @@ def cases(
 
 
 @pytest.fixture(scope="module")
-def wanted(warm_toolchains: Path, cases: list[tuple[Path, StoredModel]]) -> list[Any]:
+def wanted(
+    warm_toolchains: Path, cases: list[tuple[Path, StoredModel]], computed_once: Callable[..., Any]
+) -> list[Any]:
     """The answers of transformers, in the order of the calls."""
     calls = [
         (task, str(folder), TEXT, options) for (folder, _), (_, _, _, task, options) in zip(cases, CALLS, strict=True)
     ]
-    program = [python(warm_toolchains), "-I", writing_reference.__file__]
-    done = subprocess.run(program, input=json.dumps(calls), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    answers: list[Any] = json.loads(done.stdout)
+    answers: list[Any] = computed_once("task-params", lambda: answered(warm_toolchains, calls))
     return answers
 
 
@@ -129,13 +121,10 @@ def test_as_transformers(cases: list[tuple[Path, StoredModel]], wanted: list[Any
 
 
 @pytest.fixture(scope="module")
-def decoder(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Iterator[tuple[Path, StoredModel]]:
+def decoder(zoo_models: ZooModels) -> tuple[Path, StoredModel]:
     """The folder of a small GPT-2, and its variant."""
-    folder = shared_folder(f"stop-strings-{os.getpid()}")
     name = zoo.folder_name("gpt2", "text-generation-with-past")
-    subprocess.run([python(warm_toolchains), zoo.__file__, folder, name], check=True, capture_output=True)
-    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
-    yield folder / name, pull_model(folder / name, task="text-generation", settings=settings)
+    return zoo_models.build(name) / name, zoo_models.pull("gpt2", "text-generation-with-past")
 
 
 def test_stop_strings_as_transformers(
@@ -159,10 +148,7 @@ def test_stop_strings_as_transformers(
             options = {**greedy, "num_beams": beams}
             cases.append((replace(variant, path=root / "1"), stop, options))
             calls.append(("text-generation", str(root / "0"), TEXT, {**options, "tokenizer": True}))
-    program = [python(warm_toolchains), "-I", writing_reference.__file__]
-    done = subprocess.run(program, input=json.dumps(calls), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for (model, stop, options), wanted in zip(cases, json.loads(done.stdout), strict=True):
+    for (model, stop, options), wanted in zip(cases, answered(warm_toolchains, calls), strict=True):
         with pipeline("text-generation", model=model, device="cpu") as pipe:
             assert pipe(TEXT, **options) == wanted, stop
             with pipe.stream(TEXT, **{k: v for k, v in options.items() if k != "return_full_text"}) as stream:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gpux import Settings, pipeline, pull_model
+from gpux import pipeline
+from gpux.convert.host.pip import interpreter
 from tests.models import zoo
 from tests.pipelines import writing_reference
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
@@ -53,38 +54,34 @@ CALLS: tuple[tuple[str, str, str, Any, dict[str, Any]], ...] = (
 
 
 @pytest.fixture(scope="module")
-def folders(warm_toolchains: Path, shared_folder: Callable[[str], Path]) -> Path:
-    folder = shared_folder(f"writing-{os.getpid()}")
-    names = sorted({zoo.folder_name(kind, task) for kind, task, *_ in CALLS})
-    subprocess.run([python(warm_toolchains), zoo.__file__, folder, *names], check=True, capture_output=True)
-    return folder
+def folders(zoo_models: ZooModels) -> Path:
+    return zoo_models.build(*sorted({zoo.folder_name(kind, task) for kind, task, *_ in CALLS}))
 
 
 @pytest.fixture(scope="module")
-def wanted(warm_toolchains: Path, folders: Path) -> list[Any]:
+def wanted(warm_toolchains: Path, folders: Path, computed_once: Callable[..., Any]) -> list[Any]:
     """The answers of transformers, in the order of the calls."""
     calls = [
         (task, str(folders / zoo.folder_name(kind, zoo_task)), inputs, options)
         for kind, zoo_task, task, inputs, options in CALLS
     ]
-    program = [python(warm_toolchains), "-I", writing_reference.__file__]
-    done = subprocess.run(program, input=json.dumps(calls), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    answers: list[Any] = json.loads(done.stdout)
+    answers: list[Any] = computed_once("writing", lambda: answered(warm_toolchains, calls))
     return answers
 
 
 @pytest.mark.parametrize(
     "number", range(len(CALLS)), ids=[f"{call[0]}, {call[2]}, {number}" for number, call in enumerate(CALLS)]
 )
-def test_as_transformers(folders: Path, warm_toolchains: Path, wanted: list[Any], number: int) -> None:
+def test_as_transformers(zoo_models: ZooModels, wanted: list[Any], number: int) -> None:
     kind, zoo_task, task, inputs, options = CALLS[number]
-    settings = Settings.from_env(toolchains=warm_toolchains, offline=True)
-    model = pull_model(folders / zoo.folder_name(kind, zoo_task), task=zoo_task, settings=settings)
-    with pipeline(task, model=model, device="cpu") as pipe:
+    with pipeline(task, model=zoo_models.pull(kind, zoo_task), device="cpu") as pipe:
         assert pipe(inputs, **options) == wanted[number]
 
 
-def python(warm_toolchains: Path) -> Path:
-    """The converter's interpreter."""
-    return warm_toolchains / "optimum" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def answered(warm_toolchains: Path, calls: Sequence[Any]) -> list[Any]:
+    """The answers of transformers' pipelines to calls, each with task, folder, inputs and options."""
+    program = [interpreter(warm_toolchains / "optimum"), "-I", writing_reference.__file__]
+    done = subprocess.run(program, input=json.dumps(calls), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
