@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gpux.server.cores import Cores, shares
+from tests.waiting import until
 
 PAIRS = [[0, 4], [1, 5], [2, 6], [3, 7]]  #: four cores of two threads each
 
@@ -56,8 +57,7 @@ def test_only_changes_of_busy_workers_are_sent() -> None:
         second.requests = 2
         cores.changed()
         cores.changed()
-        while second.cores is None:
-            await asyncio.sleep(0.01)
+        await until(lambda: second.cores is not None)
         assert (first.cores, second.cores) == ([0, 1, 4, 5], [2, 3, 6, 7])
         cores.apply()
         assert (first.messages, second.messages, idle.messages) == (1, 1, 0)

@@ -36,6 +36,7 @@ from gpux.system import files
 from gpux.system.settings import Settings
 from tests.server.running import CLASSIFIER, EMBEDDER, MASKS, WRITER
 from tests.server.test_names import put
+from tests.waiting import until
 
 Scenario = Callable[[Models], Awaitable[None]]
 
@@ -60,11 +61,6 @@ def play(home: Path, scenario: Scenario, **changes: Any) -> Stats:
 
     asyncio.run(whole())
     return stats
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

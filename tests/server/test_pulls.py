@@ -26,6 +26,7 @@ from gpux.server.stats import Stats
 from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.hub import Fault, HubServer
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -59,8 +60,7 @@ def test_a_request_pulls_its_model_once_and_gets_the_errors_of_the_hub(
                 with pytest.raises(ModelNotFoundError):
                     await request(name)
             Store(gpux_settings.store).removal_plan(models.stored()).execute()  # as gpux rm does in another process
-            while models.loaded() or models.listing():
-                await asyncio.sleep(0.01)
+            await until(lambda: not models.loaded() and not models.listing())
         finally:
             await models.close()
 
@@ -98,8 +98,7 @@ def test_a_job_is_followed_by_its_events_and_cancelled(
         assert kinds[0] == "stage_started"
         with pytest.raises(CancelledError):
             await pulls.wait(job.id)
-        while "pull_ended" not in heard:
-            await asyncio.sleep(0.01)
+        await until(lambda: "pull_ended" in heard, lambda: heard)
         listening.cancel()
         with pytest.raises(JobNotFoundError):
             await pulls.wait("bcd23")

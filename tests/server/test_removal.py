@@ -20,8 +20,8 @@ from gpux.server.records import servers, servers_with
 from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.server.running import EMBEDDER, RECITER, WRITER, Running, serving
-from tests.server.test_models import play, until
-from tests.waiting import wait_until
+from tests.server.test_models import play
+from tests.waiting import until, wait_until
 
 MESSAGES = [{"role": "user", "content": "abc"}]
 #: Path, body, and where the error of the API has its message.

@@ -20,6 +20,7 @@ from gpux.chat.values import ChatConfiguration, ChatOptions, ModelConfig, Provid
 from gpux.errors import ConfigurationError, NotWritableError, ProviderNotFoundError, UsageError
 from gpux.system.settings import Settings
 from tests.read_only import read_only
+from tests.waiting import until
 
 GOOD = "retry_attempts = 1  # once\n"
 
@@ -446,12 +447,10 @@ def test_a_broken_file_degrades_until_it_is_repaired(made: Made, file: Path) -> 
     async def use() -> None:
         async with following(service) as changes:
             file.write_text("retry_attempts = \n")
-            while service.state == "ok":
-                await asyncio.sleep(0.01)
+            await until(lambda: service.state != "ok")
             assert changes.empty()
             file.unlink()
-            while service.error is None or "does not exist" not in service.error.message:
-                await asyncio.sleep(0.01)
+            await until(lambda: "does not exist" in str(service.error), lambda: service.error)
             assert service.current.retry_attempts == 1
             file.write_text("retry_attempts = 4\n")
             assert (await changes.get()).retry_attempts == 4
@@ -500,8 +499,7 @@ def test_an_error_of_the_follower_does_not_end_following(made: Made, file: Path)
         task = asyncio.create_task(service.follow(fail))
         for number in (2, 3):
             file.write_text(f"retry_attempts = {number}\n")
-            while number not in seen:
-                await asyncio.sleep(0.01)
+            await until(lambda number=number: number in seen, lambda: seen)  # type: ignore[misc]
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

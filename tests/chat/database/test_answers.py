@@ -12,6 +12,7 @@ from gpux.errors import ConversationNotFoundError, DatabaseError
 from gpux.system.settings import Settings
 from tests.chat.database.access import MOMENT, locked, opened
 from tests.chat.database.conftest import Using
+from tests.waiting import until
 
 
 async def last(database: Database, id: str) -> StoredMessage:
@@ -20,9 +21,20 @@ async def last(database: Database, id: str) -> StoredMessage:
 
 async def stored(database: Database, id: str, text: str) -> StoredMessage:
     """The last message, once it has the text."""
-    while (found := await last(database, id)).text != text:
-        await asyncio.sleep(0.01)
+    found = None
+
+    async def has_come() -> bool:
+        nonlocal found
+        found = await last(database, id)
+        return found.text == text
+
+    await until(has_come, lambda: found)
+    assert found is not None
     return found
+
+
+async def has_ended(database: Database, id: str) -> bool:
+    return not (await last(database, id)).partial
 
 
 def test_an_answer_is_partial_until_its_end(using: Using) -> None:
@@ -123,8 +135,7 @@ def test_the_end_is_written_although_its_caller_is_cancelled(using: Using) -> No
         ending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await ending
-        while (await last(database, chat.id)).partial:
-            await asyncio.sleep(0.01)
+        await until(lambda: has_ended(database, chat.id))
         assert (await last(database, chat.id)).text == "whole"
 
     using(test)
@@ -148,8 +159,7 @@ def test_what_a_lock_keeps_from_being_written_is_written_later(url: str, setting
                 with pytest.raises(DatabaseError):
                     await database.conversations.add_message(chat.id, "a question")
                 assert [one.text for one in await database.conversations.messages(chat.id)] == ["going ", "ended"]
-            while (await last(database, chat.id)).partial:
-                await asyncio.sleep(0.01)
+            await until(lambda: has_ended(database, chat.id))
             assert (await database.answers.finish(going)).text == "going on"
 
     asyncio.run(main())

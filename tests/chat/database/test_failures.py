@@ -22,6 +22,7 @@ from gpux.system.settings import Settings
 from tests.chat.database.access import MOMENT, locked, opened, statement
 from tests.chat.database.conftest import Using
 from tests.read_only import frozen_fixture  # noqa: F401 - the fixture ``frozen``
+from tests.waiting import until
 
 
 def failure(url: str | None, settings: Settings) -> GpuxError:
@@ -250,8 +251,11 @@ async def _fill_and_free(database: Database, free: Callable[[], None]) -> None:
     found = await database.conversations.messages(chat.id)
     assert (found[0].text, found[0].partial, len(found)) == ("before ", True, stored + 1)
     free()
-    while (await database.conversations.messages(chat.id))[0].partial:
-        await asyncio.sleep(0.01)
+
+    async def has_ended() -> bool:
+        return not (await database.conversations.messages(chat.id))[0].partial
+
+    await until(has_ended)
     assert (await database.conversations.messages(chat.id))[0].text == "before " + "y" * 100_000
 
 

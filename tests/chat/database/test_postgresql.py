@@ -12,6 +12,7 @@ from gpux.system.settings import Settings
 from tests.chat.database.access import opened, statement
 from tests.chat.database.postgresql import PostgresServer
 from tests.chat.database.test_failures import failure
+from tests.waiting import until
 
 pytestmark = pytest.mark.postgres
 
@@ -81,8 +82,11 @@ def test_a_server_whose_disk_is_full(settings: Settings, url: str) -> None:
             with pytest.raises(DiskFullError):
                 await database.answers.finish(answer)
             await statement(url, "DROP TRIGGER full_disk ON messages")
-            while (await database.conversations.messages(chat.id))[0].partial:
-                await asyncio.sleep(0.01)
+
+            async def has_ended() -> bool:
+                return not (await database.conversations.messages(chat.id))[0].partial
+
+            await until(has_ended)
 
     asyncio.run(main())
 

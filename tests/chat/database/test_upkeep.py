@@ -13,6 +13,7 @@ from gpux.chat.values import ChatConfiguration, ModelCapabilities, ModelInfo, Pr
 from gpux.errors import ProviderUnavailableError
 from tests.chat.database.access import statement
 from tests.chat.database.conftest import Using
+from tests.waiting import until
 
 DOWN = ProviderUnavailableError("it does not answer", hint="Start it.")
 
@@ -95,8 +96,11 @@ def test_a_change_begins_a_round_and_an_error_ends_nothing(using: Using) -> None
         await asyncio.sleep(0.05)
         service.configuration.current = configured("a", "b")
         upkeep.changed()
-        while len(await database.metadata.list()) < 2:
-            await asyncio.sleep(0.01)
+
+        async def are_stored() -> bool:
+            return len(await database.metadata.list()) == 2
+
+        await until(are_stored)
         await upkeep.close()
         await upkeep.close()
 

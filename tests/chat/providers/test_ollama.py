@@ -38,6 +38,7 @@ from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Fixed, registry_of
 from tests.ollama.models import UNICODE
 from tests.ollama.running import RunningOllama, running_ollama
+from tests.waiting import until
 
 PICTURE = Image(data=b"\x89PNG\r\n\x1a\n and more", media_type="image/png")
 
@@ -384,13 +385,18 @@ def test_an_answer_that_is_left_ends_on_the_server(ollama: RunningOllama) -> Non
         stopped = [piece async for piece in provider.stream_response("endless", "hi", termination_check=lambda: True)]
         assert stopped == []
         task = asyncio.create_task(provider.generate_response("endless", "hi"))
-        while not (await asyncio.to_thread(ollama.state))["running"]:
-            await asyncio.sleep(0.01)
+
+        async def running() -> int:
+            return int((await asyncio.to_thread(ollama.state))["running"])
+
+        async def idle() -> bool:
+            return not await running()
+
+        await until(running)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while (await asyncio.to_thread(ollama.state))["running"]:
-            await asyncio.sleep(0.01)
+        await until(idle)
 
     using(provider_of(ollama.url), test)
 

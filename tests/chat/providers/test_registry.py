@@ -23,6 +23,7 @@ from gpux.errors import (
 )
 from gpux.system.settings import Settings
 from tests.chat.providers.scripted import Scripted, registry_of
+from tests.waiting import until
 
 
 def run(test: Callable[[], Awaitable[Any]]) -> Any:
@@ -224,8 +225,11 @@ def test_a_list_that_hangs_is_waited_for_once(clock: Clock, monkeypatch: pytest.
             assert list((await registry.lists()).errors) == ["hanging"]
             assert (await registry.route("x")).provider is fine
         hanging.gate.set()
-        await asyncio.sleep(0.01)
-        assert not (await registry.lists()).errors
+
+        async def has_come() -> bool:
+            return not (await registry.lists()).errors
+
+        await until(has_come)
         await registry.aclose()
 
     run(test)
@@ -259,7 +263,7 @@ def test_lists_are_kept_and_read_again_in_the_background(clock: Clock) -> None:
         provider.gate = asyncio.Event()
         assert await listed() == ["a", "b"], "the old list is answered at once"
         provider.gate.set()
-        await asyncio.sleep(0.01)
+        await until(lambda: registry.known("p:c"), lambda: registry._entries)
         assert (await listed(), provider.listed) == (["a", "b", "c"], 3)
         names.append("d")
         clock.now += registry_module.STALE + 1
@@ -416,7 +420,7 @@ def test_a_changed_configuration_replaces_what_it_changes_and_lets_answers_end()
         await asyncio.sleep(0.01)
         assert two.closed == 0, "its answer still runs"
         await answer.aclose()
-        await asyncio.sleep(0.01)
+        await until(lambda: two.closed)
         assert two.closed == 1
 
         with pytest.raises(ConfigurationError):

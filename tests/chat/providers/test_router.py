@@ -32,6 +32,7 @@ from gpux.errors import (
     WorkerDiedError,
 )
 from tests.chat.providers.scripted import Fixed, Scripted, registry_of
+from tests.waiting import until
 
 END = Finished(reason="stop", prompt_tokens=3, completion_tokens=2)
 ANSWER: list[Any] = ["one", " two", END]
@@ -94,8 +95,7 @@ def test_cancelling_the_request_ends_the_generation() -> None:
         provider = Scripted("p", ["m"], [[None]])
         router = await router_of(provider)
         task = asyncio.create_task(router.route_stream_request("p:m", "hi"))
-        while not provider.requests:
-            await asyncio.sleep(0)
+        await until(lambda: provider.requests)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -39,6 +39,7 @@ from gpux.store import Store
 from gpux.system.settings import Settings
 from tests.pipelines.writer import LIMIT, expected, writer
 from tests.server.running import CLASSIFIER, TURNS, WRITER
+from tests.waiting import until
 
 Test = Callable[[HuggingFaceProvider], Coroutine[Any, Any, None]]
 GREEDY = ChatOptions(temperature=0, max_tokens=6)
@@ -276,8 +277,7 @@ def test_a_load_that_takes_too_long_is_an_error_and_continues(filled_store: Path
     async def test(provider: HuggingFaceProvider) -> None:
         with pytest.raises(DeadlineError, match="was not loaded within"):
             await provider.load_model(WRITER)
-        while not await provider.is_model_loaded(WRITER):
-            await asyncio.sleep(0.05)
+        await until(lambda: provider.is_model_loaded(WRITER))
         assert (await whole(provider, request("hi")))[0] == expected("<user>hi<assistant>", 6)
 
     run(filled_store, test, timeout_ms=50)

@@ -26,7 +26,7 @@ from tests.chat.providers.scripted import Scripted, registry_of
 from tests.chat.service.talking import ALONE, chatting, talk
 from tests.ollama.running import running_ollama
 from tests.server.running import TURNS, WRITER
-from tests.waiting import wait_until
+from tests.waiting import until, wait_until
 
 GONE = ProviderUnavailableError("p is gone", hint="Start it.")
 
@@ -67,11 +67,6 @@ def run(home: Path, test: Callable[[Watched], Coroutine[Any, Any, None]]) -> Non
             await test(made)
 
     asyncio.run(main())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 # Models

@@ -31,6 +31,7 @@ from gpux.errors import (
 from gpux.system.settings import Settings
 from tests.chat.database.access import MOMENT, empty_database
 from tests.chat.providers.scripted import Fixed, Scripted, registry_of
+from tests.waiting import until
 
 END = Finished(reason="stop", prompt_tokens=3, completion_tokens=2)
 STOPPING = OverloadedError("the server is stopping", hint="Later.", stopping=True)
@@ -150,8 +151,7 @@ def test_an_answer_is_terminated_while_it_stalls(tmp_path: Path, how: str) -> No
             session = await chat.sessions.begin(Asked("a", "p:m"))
             if how == "terminate":
                 reading = asyncio.create_task(events(session))
-                while not session.answer_id:
-                    await asyncio.sleep(0.01)
+                await until(lambda: session.answer_id)
                 assert chat.sessions.terminate(session.id, session.conversation_id)
                 found = await reading
                 assert isinstance(found[-1], Ended)
@@ -296,8 +296,7 @@ def test_a_server_that_stops_ends_answers_with_an_error(tmp_path: Path) -> None:
     async def test() -> None:
         async with opened(tmp_path, Scripted("p", ["m"], [["one", None]])) as chat:
             session = await chat.sessions.begin(Asked("a", "p:m"))
-            while not session.answer_id:
-                await asyncio.sleep(0.01)
+            await until(lambda: session.answer_id)
             await chat.sessions.close(STOPPING)
             assert (await events(session))[-1] == Failed(STOPPING)
             answer = (await chat.stored(session.conversation_id))[-1]
@@ -318,8 +317,7 @@ def test_a_conversation_that_is_deleted_while_it_is_answered(tmp_path: Path) -> 
 
         async with opened(tmp_path, Waiting("p", ["m"])) as chat:
             session = await chat.sessions.begin(Asked("a", "p:m"))
-            while not session.answer_id:
-                await asyncio.sleep(0.01)
+            await until(lambda: session.answer_id)
             assert session.conversation_id is not None
             await chat.database.conversations.delete(session.conversation_id)
             gate.set()

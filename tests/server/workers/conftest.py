@@ -37,12 +37,6 @@ async def started(model: StoredModel, *, task: str | None = None, **settings: An
         await worker.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 class Shared:
     """A worker that several tests use, in an event loop of its own."""
 

@@ -14,7 +14,8 @@ import pytest
 from gpux.errors import InputError, UnsupportedTaskError, UsageError
 from gpux.server.workers.messages import Answer, Answered, Embed, Embedded, Load, Rank, Ranked
 from gpux.server.workers.worker import Worker
-from tests.server.workers.conftest import Shared, started, until
+from tests.server.workers.conftest import Shared, started
+from tests.waiting import until
 
 WORDS = ["fox", "a fox", "the quick brown fox jumps", "good", "a very very very very good dog", "bad", "quick " * 40]
 

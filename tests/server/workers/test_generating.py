@@ -26,7 +26,8 @@ from gpux.server.workers.messages import (
 from gpux.server.workers.worker import Worker
 from tests.pipelines.writer import expected
 from tests.server.running import TURNS, WRITER
-from tests.server.workers.conftest import Shared, stored_model, until
+from tests.server.workers.conftest import Shared, stored_model
+from tests.waiting import until
 
 CHAT = [{"role": "user", "content": "abc"}]
 

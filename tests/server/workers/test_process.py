@@ -15,7 +15,8 @@ from gpux.server.workers import framing
 from gpux.server.workers.messages import Embed, Embedded, Open
 from gpux.server.workers.worker import Worker
 from tests.server.running import EMBEDDER
-from tests.server.workers.conftest import SETTINGS, started, stored_model, until
+from tests.server.workers.conftest import SETTINGS, started, stored_model
+from tests.waiting import until
 
 
 def test_it_ends_when_the_server_has_ended_even_while_it_runs(filled_home: Path) -> None:
