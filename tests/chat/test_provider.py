@@ -152,6 +152,11 @@ def test_wrong_options_are_named(options: dict[str, object], named: str) -> None
     assert caught.value.details["param"] == named
 
 
+def test_the_range_of_an_option_is_written_out() -> None:
+    with pytest.raises(UsageError, match="max_tokens is -1, and must be between 1 and 2,147,483,647"):
+        ChatOptions(max_tokens=-1)
+
+
 @pytest.mark.parametrize("message", [{"role": "user"}, {"role": "robot", "content": "x"}, {"content": 5}])
 def test_a_wrong_message_is_named_by_its_place(parrot: Parrot, message: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="message 1 of the history"):
