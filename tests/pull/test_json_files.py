@@ -37,16 +37,25 @@ NOT_NEEDED = (
 )
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def write_repository(folder: Path) -> Path:
     options = SentenceOptions()
-    folder = bert_repository(
-        tmp_path / "model", "feature-extraction", onnx=True, safetensors=False, sentence_transformers=options
-    )
+    bert_repository(folder, "feature-extraction", onnx=True, safetensors=False, sentence_transformers=options)
     for name in NOT_NEEDED:
         if not (folder / name).exists():
             (folder / name).write_text('{"some_key": 1}' if "added" not in name else "{}")
     return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return write_repository(tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The vector of the repository as it is."""
+    folder = tmp_path_factory.mktemp("right")
+    return vector(write_repository(folder / "model"), Settings.from_env(home=folder / "home"))
 
 
 def spoil(file: Path) -> None:
@@ -61,8 +70,7 @@ def vector(folder: Path, settings: Settings) -> Any:
 
 
 @pytest.mark.parametrize("name", [*NEEDED, *NOT_NEEDED])
-def test_a_byte_order_mark_changes_nothing(repository: Path, settings: Settings, name: str) -> None:
-    wanted = vector(repository, settings)
+def test_a_byte_order_mark_changes_nothing(repository: Path, settings: Settings, wanted: Any, name: str) -> None:
     file = repository / name
     file.write_bytes(BOM + file.read_bytes())
     np.testing.assert_array_equal(vector(repository, settings), wanted)
@@ -90,9 +98,8 @@ def test_a_broken_file_that_is_needed_is_refused(
 
 @pytest.mark.parametrize("name", NOT_NEEDED)
 def test_a_broken_file_that_is_not_needed_is_ignored(
-    repository: Path, settings: Settings, caplog: pytest.LogCaptureFixture, name: str
+    repository: Path, settings: Settings, wanted: Any, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    wanted = vector(repository, settings)
     spoil(repository / name)
     with caplog.at_level(logging.WARNING):
         np.testing.assert_array_equal(vector(repository, settings), wanted)

@@ -41,25 +41,26 @@ LAYOUTS: dict[str, dict[str, str]] = {
 Arrange = Callable[..., Path]
 
 
+def write_layout(folder: Path, layout: dict[str, str], *, onnx: str | None = None, new_names: bool = False) -> Path:
+    """A repository whose modules are in the folders of a layout."""
+    options: Any = {"dense": 24, "normalize": True, "max_seq_length": 12}
+    path = onnx or "onnx/model.onnx"
+    bert_repository(
+        folder, "feature-extraction", onnx=onnx is not None, onnx_path=path, safetensors=onnx is None,
+        sentence_transformers=options,
+    )  # fmt: skip
+    move_modules(folder, layout)
+    if new_names:
+        listed = json.loads((folder / "modules.json").read_text())
+        renamed = [{**module, "type": NEW[module["type"].rpartition(".")[2]]} for module in listed]
+        (folder / "modules.json").write_text(json.dumps(renamed))
+    return folder
+
+
 @pytest.fixture
 def arrange(tmp_path: Path) -> Arrange:
-    """A repository whose modules are in the folders of a layout."""
-
-    def make(name: str, layout: dict[str, str], *, onnx: str | None = None, new_names: bool = False) -> Path:
-        options: Any = {"dense": 24, "normalize": True, "max_seq_length": 12}
-        path = onnx or "onnx/model.onnx"
-        folder = bert_repository(
-            tmp_path / name, "feature-extraction", onnx=onnx is not None, onnx_path=path, safetensors=onnx is None,
-            sentence_transformers=options,
-        )  # fmt: skip
-        move_modules(folder, layout)
-        if new_names:
-            listed = json.loads((folder / "modules.json").read_text())
-            renamed = [{**module, "type": NEW[module["type"].rpartition(".")[2]]} for module in listed]
-            (folder / "modules.json").write_text(json.dumps(renamed))
-        return folder
-
-    return make
+    """Writes a repository into a folder of the test."""
+    return lambda name, *args, **options: write_layout(tmp_path / name, *args, **options)
 
 
 def vectors(model: Any) -> Any:
@@ -68,9 +69,14 @@ def vectors(model: Any) -> Any:
         return pipe.encode(SENTENCES)
 
 
-@pytest.fixture
-def wanted(arrange: Arrange) -> Any:
-    return vectors(pull_model(arrange("plain", {}, onnx="onnx/model.onnx")))
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The vectors of the usual layout."""
+    folder = tmp_path_factory.mktemp("plain")
+    model = pull_model(
+        write_layout(folder / "model", {}, onnx="onnx/model.onnx"), settings=Settings.from_env(home=folder / "home")
+    )
+    return vectors(model)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
