@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gpux.chat.providers.openai_compatible import OPENAI
 from gpux.cli.main import run
 
 
@@ -69,6 +70,9 @@ def test_show_has_the_addresses_and_the_database_that_are_used(
     file.write_text('[providers.ollama]\nbase_url = "http://other:1"\n')
     assert run(["config", "show"]) == 0
     assert f"providers.ollama.base_url\thttp://other:1\t{file}:2\n" in capsys.readouterr().out
+    file.write_text("[providers.openai]\napi_key_keyring = 'openai'\n")
+    assert run(["config", "show"]) == 0
+    assert f"providers.openai.base_url\t{OPENAI}\tdefault\n" in capsys.readouterr().out
 
 
 def test_validate(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -281,8 +281,13 @@ class _Resolver:
                 self._fault((*key, "api_key_keyring"), "the key has two sources", "Remove api_key_env or this one.")
             if one.api_key_env and not variables_of([one.api_key_env], self.environ):
                 self._warn((*key, "api_key_env"), f"the variable {one.api_key_env} is not set")
-            if kind == "openai" and one.enabled and not one.base_url:
-                self._fault(key, "base_url is missing", 'Write base_url = "http://127.0.0.1:8000/v1".')
+            # The key of another server must not be sent to OpenAI where its address was forgotten.
+            official = one.name == "openai" and (one.api_key_env or one.api_key_keyring)
+            if kind == "openai" and one.enabled and not one.base_url and not official:
+                hint = 'Write base_url = "http://127.0.0.1:8000/v1"'
+                if one.name == kind:
+                    hint += ', or the key of OpenAI\'s own server: api_key_env = "OPENAI_API_KEY"'
+                self._fault(key, "base_url is missing", f"{hint}.")
             prefix = prefix_of(one)
             if prefix is not None and (other := prefixes.setdefault(prefix, one.name)) != one.name:
                 self._fault((*key, "prefix"), f"{other} has the prefix {prefix!r} too", "Give one of them another one.")

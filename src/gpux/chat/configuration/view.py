@@ -16,6 +16,7 @@ from gpux.system.proxies import masked
 
 #: Where an Ollama listens that has no settings.
 OLLAMA = "http://127.0.0.1:11434"
+OPENAI = "https://api.openai.com/v1"
 
 
 def document(resolved: Resolved, database: Path, ollama: str | None) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def values(configuration: ChatConfiguration, database: Path, ollama: str | None)
         one["type"], one["prefix"] = provider.type or name, prefix_of(provider)
         if one["type"] == "ollama":
             one["base_url"] = provider.base_url or ollama or OLLAMA
+        elif one["type"] == "openai":
+            one["base_url"] = provider.base_url or OPENAI
         if one["base_url"] is not None:
             one["base_url"] = masked(one["base_url"])
     tables = ("providers", "model_defaults", "models")
