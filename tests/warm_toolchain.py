@@ -87,7 +87,8 @@ def serve(client_program: str, address: str, launcher: str, *modules: str) -> No
     listener.bind(address)
     listener.listen(16)
     os.write(1, b"listening\n")
-    select.select([0, listener], [], [])  # imports for no one cost seconds, too
+    either: list[Any] = [0, listener]
+    select.select(either, [], [])  # imports for no one cost seconds, too
     if not select.select([listener], [], [], 0)[0]:
         return
     launch = runpy.run_path(launcher, run_name="launch")

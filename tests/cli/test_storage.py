@@ -332,10 +332,10 @@ def test_rm_source_waits_for_no_conversion(
 
 @pytest.mark.toolchain
 def test_a_converted_graph_is_made_and_proven_again(
-    settings: Settings, toolchains: Path, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    settings: Settings, warm_toolchains: Path, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    monkeypatch.setenv("GPUX_TOOLCHAINS", str(toolchains))
-    model = pull_model("tiny/weights", settings=settings.with_overrides(toolchains=toolchains))
+    monkeypatch.setenv("GPUX_TOOLCHAINS", str(warm_toolchains))
+    model = pull_model("tiny/weights", settings=settings.with_overrides(toolchains=warm_toolchains))
     assert model.manifest.proof.status == "proven"
     (model.path / "config.json").unlink()
     assert answer(capsys, "verify", "--repair")[0]["repair"]["method"] == "restored"

@@ -43,7 +43,7 @@ def kill(job: Job) -> None:
 # From start to end
 
 
-def test_a_job_pulls_the_model_and_reports_progress(start: Start, settings: Settings) -> None:
+def test_a_job_pulls_the_model_and_a_late_follower_sees_the_same_stages(start: Start, settings: Settings) -> None:
     job = start("tiny/embed")
     assert (job.models, job.arguments) == (("tiny/embed",), ("pull", "tiny/embed"))
 
@@ -62,11 +62,8 @@ def test_a_job_pulls_the_model_and_reports_progress(start: Start, settings: Sett
     ]
     assert job.log.read_text() == ""
 
-
-def test_a_late_follower_sees_the_same_stages(start: Start) -> None:
-    job, events = followed(start("tiny/embed"))
     again, replayed = followed(job)
-    assert again == job
+    assert again == ended
     kinds = (StageStarted, StageFinished)
     assert [e for e in replayed if isinstance(e, kinds)] == [e for e in events if isinstance(e, kinds)]
     counts = [(e.stage, e.done) for e in replayed if isinstance(e, BytesAdvanced)]
@@ -116,7 +113,12 @@ def test_a_job_continues_when_the_terminal_closes(hub: HubServer, settings: Sett
     assert followed(job)[0].status == "finished"
 
 
-def test_a_job_has_its_own_session_and_ignores_sighup(slow_job: Job) -> None:
+def test_a_job_has_its_own_session_and_ignores_sighup_and_the_end_of_follow(slow_job: Job) -> None:
+    token = CancelToken()
+    token.cancel()
+    with pytest.raises(errors.CancelledError):
+        jobs.follow(slow_job, lambda event: None, token)
+    assert is_alive(slow_job.process)
     pid = slow_job.process.pid
     assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
     os.kill(pid, signal.SIGHUP)
@@ -168,22 +170,14 @@ def test_a_killed_job_is_lost_and_the_next_resumes(
     assert len(jobs.jobs(settings)) == 1
 
 
-def test_cancelling_follow_leaves_the_job_running(slow_job: Job) -> None:
-    token = CancelToken()
-    token.cancel()
-    with pytest.raises(errors.CancelledError):
-        jobs.follow(slow_job, lambda event: None, token)
-    assert is_alive(slow_job.process)
-
-
 # Several jobs, unknown jobs, obstacles
 
 
 def test_concurrent_starts_get_different_ids(start: Start, settings: Settings) -> None:
-    with ThreadPoolExecutor(6) as pool:
-        begun = list(pool.map(start, ["tiny/embed"] * 3 + ["tiny/classify"] * 3))
+    with ThreadPoolExecutor(4) as pool:
+        begun = list(pool.map(start, ["tiny/embed"] * 2 + ["tiny/classify"] * 2))
     ended = [followed(job)[0] for job in begun]
-    assert len({job.id for job in ended}) == 6
+    assert len({job.id for job in ended}) == 4
     assert {job.status for job in ended} == {"finished"}
     assert len(Store(settings.store).models()) == 2
     assert jobs.jobs(settings) == sorted(ended, key=lambda job: (job.started, job.id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -97,10 +98,13 @@ def crashes(store: Store) -> None:
     """
     for name, prepare, act in SCENARIOS:
         instants = 0
+        prepared = Store(store.root / name)
+        prepare(prepared)
+        before = contents(prepared)
         for instant in range(1, 10_000):
             home = Store(store.root / f"{name}-{instant}")
-            prepare(home)
-            before = contents(home)
+            if prepared.root.exists():
+                shutil.copytree(prepared.root, home.root)
             if run_until(instant, partial(act, home)):
                 break
             instants += 1
