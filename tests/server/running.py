@@ -42,6 +42,8 @@ MASKS = "tests/masks"
 #: Of clients: without it each one reads the certificates of all authorities, which takes 25 ms.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SPEECH = "tests/digits"  #: transcribes spoken digits; see tests/models/digits
+#: For :func:`serving`: the server sees at once that a model was removed, and not within ten seconds.
+WATCHFUL = ("-c", "from gpux.server import models; models.LOOK = 0.1; from gpux.cli.main import main; main()")
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,22 @@ def put(store: Store, model: StoredModel, id: str) -> StoredModel:
 
 @contextmanager
 def serving(
-    home: Path, arguments: Sequence[str] = (), *, environment: dict[str, str] | None = None
+    home: Path,
+    arguments: Sequence[str] = (),
+    *,
+    environment: dict[str, str] | None = None,
+    program: Sequence[str] = ("-m", "gpux"),
 ) -> Iterator[Running]:
-    """A running server; ended by SIGTERM at the end of the block."""
+    """A running server; ended by SIGTERM at the end of the block.
+
+    Args:
+        home: its home folder.
+        arguments: of ``gpux serve``.
+        environment: variables that are set beside those of this process.
+        program: what Python runs.
+    """
     log = home / "serve.log"
-    command = [sys.executable, "-P", "-m", "gpux", "serve", "--port", "0", "--json", *arguments]
+    command = [sys.executable, "-P", *program, "serve", "--port", "0", "--json", *arguments]
     given = {**os.environ, "GPUX_HOME": str(home), "HF_HOME": str(home / "hf"), **(environment or {})}
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=given)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from gpux.server.models import Models
 from gpux.server.records import servers, servers_with
 from gpux.store import Store
 from gpux.system.settings import Settings
-from tests.server.running import EMBEDDER, RECITER, WRITER, Running, serving
+from tests.commands import finished
+from tests.server.running import EMBEDDER, RECITER, WATCHFUL, WRITER, Running, serving
 from tests.server.test_models import play
 from tests.waiting import until, wait_until
 
@@ -48,14 +47,14 @@ def home(filled_home: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own(home: Path) -> Iterator[Running]:
-    with serving(home) as running:
+    with serving(home, program=WATCHFUL) as running:
         yield running
 
 
 def rm(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "gpux", "rm", *arguments]
-    environment = {**os.environ, "GPUX_HOME": str(home), "HF_HOME": str(home / "hf")}
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    done = finished("rm", *arguments, environment={"GPUX_HOME": str(home), "HF_HOME": str(home / "hf")})
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def loaded(server: Running) -> list[str]:
