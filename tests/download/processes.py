@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,15 +14,13 @@ from typing import Self
 
 from gpux.download import slots, transfer
 from gpux.huggingface import manager
+from tests.forked import CONTEXT, set_environment
 
 FILE = "model.safetensors"
 LARGE, RANGE = 8 << 20, 4 << 20
 WINDOW = 0.1  #: seconds after which a pull opens further connections
 #: Python that has a process download files of tests in several ranges.
 SMALL_RANGES = f"from gpux.download import transfer; transfer.LARGE, transfer.RANGE = {LARGE}, {RANGE}\n"
-#: Its children are forked from one process that has imported this module, and start within milliseconds.
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
 
 _CLIENT = f"""
 import sys
@@ -61,9 +58,9 @@ class Pull(Download):
     """A pull by gpux, soon in several ranges of ``RANGE`` bytes, with ``environment`` beside the present one."""
 
     def __init__(self, model: str, **environment: str) -> None:
-        self._answer, answer = _CONTEXT.Pipe(duplex=False)
+        self._answer, answer = CONTEXT.Pipe(duplex=False)
         arguments = (model, {**os.environ, **environment}, answer)
-        self._process = _CONTEXT.Process(target=_pull, args=arguments, daemon=True)
+        self._process = CONTEXT.Process(target=_pull, args=arguments, daemon=True)
         self._process.start()
         answer.close()
 
@@ -117,8 +114,7 @@ class ClientDownload(Download):
 
 
 def _pull(model: str, environment: Mapping[str, str], answer: Connection) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
+    set_environment(environment)
     transfer.LARGE, transfer.RANGE, slots.WINDOW = LARGE, RANGE, WINDOW
     hub = manager.HuggingFaceManager()
     info = hub.get_model_info(model)

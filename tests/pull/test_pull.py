@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from gpux.cli.main import run
 from gpux.system.cancel import CancelToken
 from gpux.system.progress import Event, StageFinished, Warned
 from tests.commands import finished
+from tests.forked import CONTEXT, pull_in_process
 from tests.hub import Fault, HubServer, add_repo, folder_files
 from tests.models.bert import bert_repository
 from tests.waiting import wait_until
@@ -274,13 +274,9 @@ def test_force_creates_the_variant_again(settings: Settings) -> None:
     assert Store(settings.store).verify(second).ok
 
 
-def _pull_in_process(ref: str) -> str:
-    return str(pull_model(ref).path)
-
-
 def test_four_processes_pull_one_model_once(hub: HubServer, repositories: Path, tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        paths = pool.map(_pull_in_process, ["tiny/classify"] * 4)
+    with CONTEXT.Pool(4) as pool:
+        paths = pool.starmap(pull_in_process, [("tiny/classify", dict(os.environ))] * 4)
 
     assert len(set(paths)) == 1
     fetched = [r for r in hub.requests if r.listener == "cdn" and "model.onnx" in r.path and r.method == "GET"]
