@@ -68,7 +68,9 @@ def warm(toolchain: Path, folder: Path, launcher: Path, *modules: str) -> Iterat
     client.chmod(0o755)
     command = [real, "-I", __file__, client, address, launcher, *modules]
     with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
+        # The models are tiny: a second thread of torch only waits for the first one.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment)
     assert server.stdin is not None
     assert server.stdout is not None
     try:

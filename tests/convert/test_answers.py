@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -20,8 +19,8 @@ from gpux.convert.host.converter import ToolchainConverter
 from gpux.convert.host.pip import interpreter
 from gpux.system.settings import Settings
 from tests.convert import answers_reference
-from tests.models import zoo
 from tests.models.minilm import minilm_repository, minilm_source
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
@@ -41,11 +40,8 @@ Answer = Callable[..., AnswerSet]
 
 
 @pytest.fixture(scope="module")
-def folders(warm_python: Path, shared_folder: Callable[[str], Path]) -> Path:
-    folder = shared_folder(f"answers-{os.getpid()}")
-    names = [*(name for name, _, _ in KINDS), "no-tokenizer"]
-    subprocess.run([warm_python, zoo.__file__, folder, *names], check=True, capture_output=True)
-    return folder
+def folders(zoo_models: ZooModels) -> Path:
+    return zoo_models.build(*(name for name, _, _ in KINDS), "no-tokenizer", "bert__multiple-choice")
 
 
 @pytest.fixture
@@ -141,11 +137,8 @@ def test_a_tokenizer_that_cannot_be_loaded_leaves_the_conversion_alone(
     assert found.failures["call"]
 
 
-def test_a_task_without_a_pipeline_has_neither_answers_nor_failures(
-    warm_python: Path, answer: Answer, tmp_path: Path
-) -> None:
-    subprocess.run([warm_python, zoo.__file__, tmp_path, "bert__multiple-choice"], check=True, capture_output=True)
-    found = answer(tmp_path / "bert__multiple-choice", "multiple-choice")
+def test_a_task_without_a_pipeline_has_neither_answers_nor_failures(folders: Path, answer: Answer) -> None:
+    found = answer(folders / "bert__multiple-choice", "multiple-choice")
     assert found == AnswerSet()
 
 

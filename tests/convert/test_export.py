@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from gpux.model.variant import Proof
 from gpux.proof import comparison
 from gpux.system.settings import Settings
 from tests.models import zoo
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 MakeRequest = Callable[..., ConversionRequest]
@@ -42,13 +41,10 @@ PARTS = (
 
 
 @pytest.fixture(scope="module")
-def folders(warm_python: Path, shared_folder: Callable[[str], Path]) -> Path:
-    """The models, written once by the toolchain's interpreter."""
-    folder = shared_folder(f"export-{os.getpid()}")
+def folders(zoo_models: ZooModels) -> Path:
+    """The models, which no test may change."""
     names = [zoo.folder_name(model_type, task) for model_type, task, _ in PARTS]
-    names.append(zoo.folder_name("gpt2", "text-classification"))
-    subprocess.run([warm_python, zoo.__file__, folder, *names], check=True, capture_output=True)
-    return folder
+    return zoo_models.build(*names, zoo.folder_name("gpt2", "text-classification"))
 
 
 @pytest.fixture

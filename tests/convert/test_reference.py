@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from gpux.proof import cases, comparison
 from gpux.runtime.graphs import Graphs
 from gpux.system.settings import Settings
 from tests.models import zoo
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
@@ -44,12 +43,9 @@ Wrap = Callable[[cases.Runner], cases.Runner]
 
 
 @pytest.fixture(scope="module")
-def folders(warm_python: Path, shared_folder: Callable[[str], Path]) -> Path:
-    """The models, written once by the toolchain's interpreter."""
-    folder = shared_folder(f"reference-{os.getpid()}")
-    names = [zoo.folder_name(*entry) for entry in ENTRIES]
-    subprocess.run([warm_python, zoo.__file__, folder, *names], check=True, capture_output=True)
-    return folder
+def folders(zoo_models: ZooModels) -> Path:
+    """The models, which no test may change."""
+    return zoo_models.build(*(zoo.folder_name(*entry) for entry in ENTRIES))
 
 
 class Converted:

@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from numpy.typing import NDArray
 
+from gpux.convert.host.pip import interpreter
 from gpux.errors import InputError, UsageError
 from gpux.model.variant import StoredModel
 from gpux.pipelines.base import Pipeline
 from gpux.pipelines.registry import pipeline_class
 from gpux.pull.api import pull_model
 from gpux.system.settings import Settings
-from tests.models import zoo
 from tests.pipelines.located import depth_anything
+from tests.zoo_models import ZooModels
 
 pytestmark = pytest.mark.toolchain
 
-TASKS = {"owlvit__zero-shot-object-detection": None, "sam__feature-extraction": "mask-generation"}
+TASKS = {
+    "owlvit__zero-shot-object-detection": "zero-shot-object-detection",
+    "sam__feature-extraction": "mask-generation",
+}
 DEPTHS = "depth-anything"
 
 
 @pytest.fixture(scope="module")
-def models(warm_toolchains: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, StoredModel]:
-    folder = tmp_path_factory.mktemp("located")
-    python = warm_toolchains / "optimum" / "bin" / "python"
-    subprocess.run([python, zoo.__file__, folder, *TASKS], check=True, capture_output=True)
-    settings = Settings.from_env().with_overrides(home=folder / "gpux", toolchains=warm_toolchains)
-    subprocess.run([python, depth_anything.__file__, folder / DEPTHS], check=True, capture_output=True)
-    tasks = {**TASKS, DEPTHS: None}
-    found = [pull_model(folder / name, task=task, settings=settings) for name, task in tasks.items()]
+def models(
+    warm_toolchains: Path, zoo_models: ZooModels, shared_folder: Callable[[str], Path]
+) -> dict[str, StoredModel]:
+    zoo_models.build(*TASKS)
+    found = [zoo_models.pull(*name.split("__"), requested=task) for name, task in TASKS.items()]
+    found.append(pulled_depths(shared_folder("depth-anything"), warm_toolchains))
     return {model.task: model for model in found}
+
+
+def pulled_depths(folder: Path, toolchains: Path) -> StoredModel:
+    """The variant of a tiny Depth Anything, made once."""
+    settings = Settings.from_env(home=folder / "home", toolchains=toolchains, offline=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            program = [interpreter(toolchains / "optimum"), depth_anything.__file__, folder / DEPTHS]
+            subprocess.run(program, check=True, capture_output=True)
+            (folder / "done").touch()
+        return pull_model(folder / DEPTHS, settings=settings)
 
 
 @pytest.fixture
