@@ -21,7 +21,7 @@ pytestmark = pytest.mark.toolchain
 
 SENTENCES = {
     "short": "Hello world, this is a short test.",
-    "long": "The quick brown fox jumps over the lazy dog, and runs away into the forest. " * 16,
+    "long": "The quick brown fox jumps over the lazy dog, and runs away into the forest. " * 9,
 }
 #: Random models repeat themselves, which these options prevent on both sides.
 VARIED = {"repetition_penalty": 1.8, "num_beams": 1, "max_new_tokens": 40}
