@@ -152,6 +152,17 @@ def test_wrong_options_are_named(options: dict[str, object], named: str) -> None
     assert caught.value.details["param"] == named
 
 
+@pytest.mark.parametrize("name", ["maxTokens", "max_tokens"])
+def test_an_option_is_named_as_it_was_written(name: str) -> None:
+    other = {"maxTokens": "max_tokens", "max_tokens": "maxTokens"}[name]
+    with pytest.raises(UsageError, match=f"^{name} is 0, and") as caught:
+        checked_options({name: 0})
+    assert caught.value.details["param"] == name
+    with pytest.raises(UsageError, match=rf"`\$\.{name}`") as caught:
+        checked_options({name: "many"})
+    assert other not in str(caught.value)
+
+
 def test_the_range_of_an_option_is_written_out() -> None:
     with pytest.raises(UsageError, match="max_tokens is -1, and must be between 1 and 2,147,483,647"):
         ChatOptions(max_tokens=-1)

@@ -49,6 +49,7 @@ _CODES: dict[type[GpuxError], ErrorCode] = {
     errors.DoesNotFitError: "HF_MEMORY_ERROR",
     errors.OverloadedError: "HF_MEMORY_ERROR",
     errors.UsageError: "HF_CONFIGURATION_ERROR",
+    errors.TooLargeError: "HF_CONFIGURATION_ERROR",  # the request has to change; no memory ran out
     errors.ConfigurationError: "HF_CONFIGURATION_ERROR",
     errors.AccessError: "HF_AUTHENTICATION_ERROR",
     errors.UnauthorizedError: "HF_AUTHENTICATION_ERROR",

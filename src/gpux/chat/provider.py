@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -387,7 +388,7 @@ def checked_options(options: Options) -> ChatOptions:
     """Options from a value or a mapping, whose names may be those of Python or of JSON.
 
     Raises:
-        UsageError: one is unknown or has an invalid value.
+        UsageError: one is unknown or has an invalid value; it is named as the caller wrote it.
     """
     if options is None or isinstance(options, ChatOptions):
         return options or ChatOptions()
@@ -397,7 +398,13 @@ def checked_options(options: Options) -> ChatOptions:
             raise UsageError(
                 f"unknown option {name}", hint=f"Known options: {', '.join(ChatOptions.__struct_fields__)}", param=name
             )
+    written = {key: name for name in options for key in (names[name].name, names[name].encode_name)}
     try:
         return msgspec.convert({names[name].encode_name: value for name, value in options.items()}, ChatOptions)
     except msgspec.ValidationError as error:
-        raise UsageError(f"the options are invalid: {error}", param="options") from None
+        said = re.sub(r"(?<=at `\$\.)\w+", lambda place: written.get(place[0], place[0]), str(error))
+        raise UsageError(f"the options are invalid: {said}", param="options") from None
+    except UsageError as error:  # out of its range
+        field = error.details["param"]
+        name = written.get(field, field)
+        raise UsageError(error.message.replace(field, name, 1), hint=error.hint, param=name) from None

@@ -132,6 +132,7 @@ def test_without_a_key_no_address_secret_or_folder_is_changed(server: Running, b
         (MODEL, {"device": "mps"}, "macOS"),
         (MODEL, {"maxMemory": 4096}, "at least 16.0 MB"),
         (MODEL, {"options": {"temperature": -1}}, "temperature is -1"),
+        (MODEL, {"options": {"maxTokens": 0}}, "maxTokens is 0"),
         (MODEL, {"options": {"tempreature": 1}}, "unknown field `tempreature`"),
         (MODEL, {"fallbackModels": ["nobody"]}, "does not begin with the prefix"),
         (MODEL, {"modelName": "hf:other"}, "the configuration is of hf:other"),

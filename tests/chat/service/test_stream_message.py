@@ -71,13 +71,14 @@ BAD: list[tuple[dict[str, Any], int, str, str]] = [
     ({"model": MODEL}, 400, "usage", "HF_CONFIGURATION_ERROR"),
     ({"model": MODEL, "message": "hi", "mesage": ""}, 400, "usage", "HF_CONFIGURATION_ERROR"),
     ({"model": MODEL, "message": "hi", "options": {"temprature": 1}}, 400, "usage", "HF_CONFIGURATION_ERROR"),
+    ({"model": MODEL, "message": "hi", "options": {"maxTokens": 0}}, 400, "usage", "HF_CONFIGURATION_ERROR"),
     ({"model": MODEL, "message": "hi", "options": {"temperature": -1}}, 400, "usage", "HF_CONFIGURATION_ERROR"),
     (
         {"model": MODEL, "message": "hi", "conversationHistory": [{"role": "robot", "content": ""}]},
         *(400, "usage", "HF_CONFIGURATION_ERROR"),
     ),
     ({"message": "hi", "conversationId": "none"}, 404, "conversation_not_found", "HF_UNKNOWN_ERROR"),
-    ({"model": MODEL, "message": "a" * (5 << 20)}, 413, "too_large", "HF_UNKNOWN_ERROR"),
+    ({"model": MODEL, "message": "a" * (5 << 20)}, 413, "too_large", "HF_CONFIGURATION_ERROR"),
     ({"model": MODEL, "message": "hi\0", "options": GREEDY}, 400, "input", "HF_MODEL_INFERENCE_FAILED"),
     ({"model": MODEL, "message": "hi", "images": ["aGVsbG8="]}, 400, "input", "HF_MODEL_INFERENCE_FAILED"),
     (

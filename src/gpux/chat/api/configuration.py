@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from gpux.chat.codes import ErrorCode, error_body, error_code
 from gpux.chat.database.values import UsageStats
+from gpux.chat.provider import checked_options
 from gpux.chat.service import ChatService, chat_of
-from gpux.chat.values import ChatOptions, ModelConfig, ProviderConfig, Value
+from gpux.chat.values import ModelConfig, ProviderConfig, Value
 from gpux.errors import ConfigurationError, ForbiddenError, ProviderNotFoundError, UsageError
 from gpux.server.api.endpoint import Api, Call, Endpoint
 from gpux.server.http import json_response, read_json
@@ -169,7 +170,7 @@ async def put_model(call: Call) -> Response:
     present = chat.configuration.get_model_config(call.path["model"])
     values = call.body.values()
     if "options" in values:
-        values["options"] = ChatOptions(**values["options"].values())
+        values["options"] = checked_options(values["options"].to_dict())
     wanted = msgspec.structs.replace(present, **values)
     _check_key(call, present, wanted)
     name = present.model_name
