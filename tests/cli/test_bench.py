@@ -38,6 +38,23 @@ def test_the_figures_are_printed(other: Partner, tmp_path: Path) -> None:
     assert "This client used" in ended.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_one_blank_line_is_between_the_tables_of_a_terminal(other: Partner, tmp_path: Path) -> None:
+    import pty  # POSIX only
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-P", "-m", "gpux", "bench", "serve", other.url(), "--requests", "2"]
+    environment = {**os.environ, "GPUX_HOME": str(tmp_path), "COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
+    ended = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, env=environment, check=True)
+    os.close(theirs)
+    lines = [line.rstrip() for line in os.read(ours, 1 << 16).decode().splitlines()]
+    os.close(ours)
+    heading = next(place for place, line in enumerate(lines) if "Median" in line)
+    assert lines[heading - 1] == "", ended.stderr
+    assert lines[heading - 2].startswith(" Output token throughput")
+    assert lines[heading].endswith("P99")
+
+
 def test_json_has_the_setting_and_the_figures(other: Partner, tmp_path: Path) -> None:
     options = ("--requests", "4", "--rate", "100", "--warmup", "0", "--json", "--endpoint", "completions")
     ended = gpux(tmp_path, "bench", "serve", other.url("busy"), *options)

@@ -185,7 +185,8 @@ def _print(terminal: Terminal, found: Measurement, report: Report) -> None:
             ("Time per output token, TPOT (ms)", report.tpot),
             ("Inter-token latency, ITL (ms)", report.itl),
         ]
-    terminal.table(("", "Mean", "Median", "P95", "P99"), [_row(*one) for one in latencies], right=(1, 2, 3, 4))
+    rows = [_row(*one) for one in latencies]
+    terminal.table(("", "Mean", "Median", "P95", "P99"), rows, right=(1, 2, 3, 4), follows=True)
     for kind, number in report.errors.items():
         terminal.say(f"! {counted(number, 'request')}: {kind}: {report.examples[kind]}")
     for remark in report.remarks():

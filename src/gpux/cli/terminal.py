@@ -84,6 +84,7 @@ class Terminal:
         title: str | None = None,
         right: Sequence[int] = (),
         whole: int | None = None,
+        follows: bool = False,
     ) -> None:
         """Print a table on a terminal, tab-separated lines in a pipe.
 
@@ -93,6 +94,7 @@ class Terminal:
             title: shown above the table.
             right: indices of the columns to align right.
             whole: index of a column with names, which is not broken while the others keep :data:`_LEAST` columns.
+            follows: the table stands below another one, whose last line is blank.
         """
         if not sys.stdout.isatty():
             for row in rows:
@@ -100,10 +102,12 @@ class Terminal:
             return
         from rich.box import SIMPLE_HEAD
         from rich.markup import escape
+        from rich.padding import Padding
         from rich.table import Table
 
         table = Table(
             title=title,
+            show_edge=not follows,  # with edges, the first line is blank too
             box=SIMPLE_HEAD,
             title_justify="left",
             show_header=any(header),
@@ -117,7 +121,7 @@ class Terminal:
             table.add_column(name, justify=justify, overflow="fold", width=width)
         for row in cells:
             table.add_row(*map(escape, row))
-        console.print(table)
+        console.print(Padding(table, (0, 1, 1, 1), expand=False) if follows else table)
 
     def console(self, *, stderr: bool = False) -> Console:
         """A rich console."""
