@@ -19,6 +19,12 @@ def test_every_program_names_a_client_and_every_client_has_a_program() -> None:
     assert {block.language for block in blocks()} == {"python", "javascript", "console"}
 
 
+def test_the_table_of_clients_has_a_row_for_each_client() -> None:
+    text = (PAGES.parent / "reference" / "http" / "index.md").read_text(encoding="utf-8")
+    table = text.partition("| client | release |")[2].partition("\n\n")[0]
+    assert len(re.findall(r"^\| `", table, re.MULTILINE)) == len(list(CLIENTS.glob("*/check.*")))
+
+
 def test_every_comment_of_a_client_has_its_block() -> None:
     for page in PAGES.glob("*.md"):
         comments = len(re.findall(r"<!-- client:", page.read_text(encoding="utf-8")))
