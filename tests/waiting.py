@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 #: Seconds, longer than any test may take.
 FOREVER = 3600.0
 #: Seconds until a wait fails and says what it waited for.
-LIMIT = 30.0
+LIMIT = 60.0
 #: Seconds between two looks.
 _PAUSE = 0.01
 

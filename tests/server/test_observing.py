@@ -82,7 +82,9 @@ def read_some(server: Running, kill: bool = False) -> int:
     pieces = 0
     with server.client() as client, client.stream("POST", CHATS, json={**RECITAL, "stream": True}) as answer:
         for line in answer.iter_lines():
-            pieces += re.search(r'"(reasoning_)?content":"[^"]', line) is not None
+            if re.search(r'"(reasoning_)?content":"[^"]', line) is None:
+                continue
+            pieces += 1
             if pieces == 20 and not kill:
                 break
             if pieces == 20:
