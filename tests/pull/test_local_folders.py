@@ -13,6 +13,7 @@ from gpux import Settings, errors, plan_model, pull_model
 from gpux.cli.main import run
 from gpux.convert.base import ConversionReport, ConversionRequest
 from gpux.managers.local import LocalManager
+from tests.hub import HubServer
 from tests.models.bert import bert_repository
 from tests.pull.conftest import Make, Stub
 
@@ -196,3 +197,31 @@ def test_a_folder_that_is_named_like_a_model_of_the_hub(
     assert run(["pull", "shipped"]) == errors.ModelNotFoundError.exit_code
     assert "./shipped" in capsys.readouterr().err
     assert plan_model("./shipped", settings=settings).kind == "shipped"
+
+
+@pytest.mark.parametrize("hub_is", ["there", "gone", "switched off"])
+def test_the_hint_names_the_stored_folder_that_has_the_name(
+    shipped: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hub_is: str
+) -> None:
+    assert run(["pull", str(shipped)]) == 0
+    if hub_is == "gone":
+        hub.stop()
+    elif hub_is == "switched off":
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    capsys.readouterr()
+    code = errors.ModelNotFoundError.exit_code if hub_is == "there" else errors.UnavailableError.exit_code
+    try:
+        for args in (["run", "shipped", "x"], ["chat", "shipped"], ["pull", "shipped", "--dry-run"]):
+            assert run(args) == code, "a name is one of the Hub"
+            assert f"write `{shipped}` in place of `shipped`" in capsys.readouterr().err
+        assert run(["run", "shipped:int8", "x"]) == code
+        assert f"write `{shipped}:int8` in place of `shipped:int8`" in capsys.readouterr().err
+        assert run(["pull", "other/shipped"]) == code
+        assert "in place of" not in capsys.readouterr().err
+        assert run(["pull", str(shipped)]) == 0, "the reference of the hint"
+        shutil.rmtree(shipped)
+        assert run(["run", "shipped", "x"]) == code
+        assert "in place of" not in capsys.readouterr().err, "the folder is gone"
+    finally:
+        if hub_is == "gone":
+            hub.start()

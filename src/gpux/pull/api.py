@@ -7,10 +7,13 @@ downloads in the source cache, where the next pull resumes.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from gpux.convert.registry import converter_tasks, converters
-from gpux.errors import ManagerError, NotWritableError, UsageError
+from gpux.errors import ManagerError, ModelNotFoundError, NotWritableError, UnavailableError, UsageError
 from gpux.managers.base import ModelManager
 from gpux.managers.registry import manager_for
 from gpux.model.info import ModelInfo
@@ -25,6 +28,7 @@ from gpux.pull.execute import execute
 from gpux.pull.plan import PullPlan, plan_pull
 from gpux.runtime.devices import check_name
 from gpux.store import Store
+from gpux.store.listing import folders_named
 from gpux.system.cancel import CancelToken
 from gpux.system.events import pull_published
 from gpux.system.progress import ProgressCallback, Stages
@@ -112,7 +116,7 @@ def pull_model(
             progress=progress,
             cancel=cancel,
         )
-        with context.stages.waits():
+        with context.stages.waits(), _local_names(context.store, ref, revision):
             return _run(context)
 
 
@@ -166,7 +170,8 @@ def plan_model(
         progress=False,
         cancel=cancel,
     )
-    return plan_pull(context)
+    with _local_names(context.store, ref, revision):
+        return plan_pull(context)
 
 
 def explain_model(
@@ -218,7 +223,8 @@ def explain_model(
         progress=False,
         cancel=cancel,
     )
-    plan = plan_pull(context, every_candidate=True)
+    with _local_names(context.store, ref, revision):
+        plan = plan_pull(context, every_candidate=True)
     if plan.info is None:
         return plan
     return replace(plan, other_repositories=_other_repositories(plan.info, context.manager, context.cancel))
@@ -271,6 +277,24 @@ def _context(
         ignore_disk_space=ignore_disk_space,
         ignore_memory=ignore_memory,
     )
+
+
+@contextmanager
+def _local_names(store: Store, ref: Reference, revision: str | None) -> Iterator[None]:
+    """Add the stored models of local folders with the name of the reference to the hint where the Hub gave no model.
+
+    A name is never read as that of a folder by itself: it would stand for another model once the Hub has one.
+    """
+    try:
+        yield
+    except (ModelNotFoundError, UnavailableError) as error:
+        named = ModelRef.parse(ref).at(revision)
+        folders = [] if named.revision else [id for id in folders_named(named, store.models()) if Path(id).is_dir()]
+        if folders:
+            names = " or ".join(f"`{replace(named, scheme='local', id=id)}`" for id in folders)
+            hint = f"The stored model of a local folder has this name: write {names} in place of `{named}`."
+            error.hint = f"{hint} {error.hint}" if error.hint else hint
+        raise
 
 
 def _known_task(name: str, settings: Settings) -> str:

@@ -22,7 +22,7 @@ from gpux.model.tasks import canonical
 from gpux.model.variant import StoredModel
 from gpux.store import Store
 from gpux.store.layout import Layout
-from gpux.store.listing import DamagedVariant, choose, choose_default, scan
+from gpux.store.listing import DamagedVariant, choose, choose_default, folders_named, scan
 
 #: Seconds in which the store is taken to be unchanged, unless a name is not found.
 FRESH = 0.5
@@ -179,16 +179,9 @@ class Names:
     def _readings(self, ref: ModelRef) -> Iterator[ModelRef]:
         """The reference, then the local model whose folder has the name."""
         yield ref
-        named = self._folders_named(ref)
+        named = folders_named(ref, self._models_read())
         if len(named) == 1:
             yield replace(ref, scheme="local", id=named[0])
-
-    def _folders_named(self, ref: ModelRef) -> list[str]:
-        """The ids of local models whose folder has the name."""
-        if ref.scheme != "hf" or "/" in ref.id:
-            return []
-        ids = {model.id for model in self._models_read() if model.manifest.scheme == "local"}
-        return sorted(id for id in ids if Path(id).name == ref.id)
 
     def _of_task(self, name: str, models: list[StoredModel], ref: ModelRef, tasks: Sequence[str]) -> StoredModel:
         wanted = {canonical(task) for task in tasks}
@@ -228,7 +221,7 @@ class Names:
         except InvalidReferenceError:
             hint += "The list of models shows the names."
         else:
-            if len(folders := self._folders_named(ref)) > 1:
+            if len(folders := folders_named(ref, self._models_read())) > 1:
                 return ModelNotFoundError(
                     f"{len(folders)} stored models are in folders that are named {ref.id!r}",
                     hint="Name one by its path, as the list of models has it.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,14 @@ def scan(layout: Layout, under: Path | None = None) -> Listing:
         elif found is not None:
             damaged.append(found)
     return Listing(tuple(models), tuple(damaged))
+
+
+def folders_named(ref: ModelRef, models: Iterable[StoredModel]) -> list[str]:
+    """The ids of local models whose folder has the name that a reference uses as the short name of a Hub model."""
+    if ref.scheme != "hf" or "/" in ref.id:
+        return []
+    ids = {model.id for model in models if model.manifest.scheme == "local"}
+    return sorted(id for id in ids if Path(id).name == ref.id)
 
 
 def read_variant(layout: Layout, folder: Path) -> StoredModel | DamagedVariant | None:
