@@ -76,6 +76,23 @@ def test_changes_are_written_in_force_at_once_and_rolled_back(changing: Running,
     assert f"{version}, {version - 1}" in missing.json()["hint"]
 
 
+def test_the_answer_has_the_defaults_and_changes_nothing_when_it_is_sent_back(changing: Running) -> None:
+    server, file = changing, changing.home / "chat.toml"
+    reload(server, "retry_delay_ms = 3\n[providers.ollama]\ntimeout_ms = 900\n[providers.huggingface]\npriority = 3\n")
+    before = file.read_text()
+    fallback = os.environ.get("OLLAMA_HOST") or "http://127.0.0.1:11434"
+    expected = {"ollama": ("ollama", "ollama:", fallback), "huggingface": ("huggingface", "hf:", None)}
+    for name, used in expected.items():
+        path = f"/api/providers/{name}/config"
+        found = server.get(path).json()
+        assert (found["type"], found["prefix"], found["baseUrl"]) == used
+        assert put(server, path, found) == (200, found)
+        assert file.read_text() == before
+    assert put(server, OLLAMA, {**server.get(OLLAMA).json(), "timeoutMs": 800})[0] == 200
+    assert file.read_text() == before.replace("900", "800"), "the defaults are not written"
+    assert put(server, OLLAMA, {"type": "openai", "baseUrl": fallback})[0] == 403, "the address of another type"
+
+
 def test_a_provider_is_added_and_answers(keyed: Keyed, ollama: RunningOllama) -> None:
     server, file = keyed.server, keyed.server.home / "chat.toml"
     key = keyed.key("all", "infer", "manage")

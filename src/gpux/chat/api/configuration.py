@@ -130,7 +130,8 @@ class ChatUsage(Value, frozen=True, kw_only=True):
 async def get_provider(call: Call) -> Response:
     """The configuration of a chat provider that is in force."""
     chat = await chat_of(call.core)
-    return json_response(chat.configuration.get_provider_config(call.path["name"]))
+    configuration = chat.configuration
+    return json_response(configuration.with_defaults(configuration.get_provider_config(call.path["name"])))
 
 
 #: Where the server connects to, which secret it sends there, and which folder it writes to.
@@ -140,16 +141,24 @@ _WITH_A_KEY = ("base_url", "api_key_env", "api_key_keyring", "cache_directory")
 async def put_provider(call: Call) -> Response:
     """Change fields of a chat provider's configuration, or add a provider.
 
+    A field with the value that :func:`get_provider` answers is not changed: a default stays one, and a masked address
+    is not written.
+
     Raises:
         ForbiddenError: see :func:`_check_key`.
     """
     chat = await chat_of(call.core)
     name = call.path["name"]
+    values = call.body.values()
     try:
         present = chat.configuration.get_provider_config(name)
     except ProviderNotFoundError:
         present = ProviderConfig(name=name)
-    wanted = msgspec.structs.replace(present, **call.body.values())
+    else:
+        used = chat.configuration.with_defaults(present)
+        if values.get("type", used.type) == used.type:  # the defaults of another type are others
+            values = {field: value for field, value in values.items() if value != getattr(used, field)}
+    wanted = msgspec.structs.replace(present, **values)
     _check_key(call, present, wanted)
     return await _changed(chat, lambda: chat.configuration.update_provider_config(name, wanted), wanted)
 
@@ -203,7 +212,8 @@ async def _changed(
     except ConfigurationError as error:
         return _refused(error)
     await chat.configuration.applied()
-    return json_response(wanted)
+    answered = chat.configuration.with_defaults(wanted) if isinstance(wanted, ProviderConfig) else wanted
+    return json_response(answered)
 
 
 # The file

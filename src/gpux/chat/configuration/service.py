@@ -101,8 +101,11 @@ class ModelConfigurationService:
 
         See :func:`gpux.chat.configuration.view.document`.
         """
-        ollama = (os.environ if self._environ is None else self._environ).get("OLLAMA_HOST")
-        return view.document(self._in_force, self._home / DATABASE_FILE, ollama)
+        return view.document(self._in_force, self._home / DATABASE_FILE, self._ollama)
+
+    @property
+    def _ollama(self) -> str | None:
+        return (os.environ if self._environ is None else self._environ).get("OLLAMA_HOST")
 
     def get_model_config(self, name: str) -> ModelConfig:
         """How a model is run: as configured, or by the defaults.
@@ -136,6 +139,13 @@ class ModelConfigurationService:
                 f"there is no provider {name!r}", hint=f"Configured providers: {', '.join(self.current.providers)}."
             )
         return found
+
+    def with_defaults(self, config: ProviderConfig) -> ProviderConfig:
+        """A provider's configuration with the type, the prefix and the address that are used where it has none.
+
+        A user name and a password in the address are masked.
+        """
+        return view.in_force(config, self._ollama)
 
     # Reading
 

@@ -11,7 +11,7 @@ import msgspec
 from gpux.chat.configuration.document import Document
 from gpux.chat.configuration.resolve import Resolved
 from gpux.chat.configuration.types import prefix_of
-from gpux.chat.values import ChatConfiguration
+from gpux.chat.values import ChatConfiguration, ProviderConfig
 from gpux.system.proxies import masked
 
 #: Where an Ollama listens that has no settings.
@@ -47,18 +47,26 @@ def values(configuration: ChatConfiguration, database: Path, ollama: str | None)
     for one in found["models"].values():  # its key has the name, and the prefix its provider
         del one["model_name"]
     for name, provider in configuration.providers.items():
-        one = found["providers"][name]
+        one = found["providers"][name] = _plain(in_force(provider, ollama))
         del one["name"]
-        one["type"], one["prefix"] = provider.type or name, prefix_of(provider)
-        if one["type"] == "ollama":
-            one["base_url"] = provider.base_url or ollama or OLLAMA
-        elif one["type"] == "openai":
-            one["base_url"] = provider.base_url or OPENAI
-        if one["base_url"] is not None:
-            one["base_url"] = masked(one["base_url"])
     tables = ("providers", "model_defaults", "models")
     root = {name: value for name, value in found.items() if name not in tables}
     return {**root, **{name: found[name] for name in tables}}
+
+
+def in_force(provider: ProviderConfig, ollama: str | None) -> ProviderConfig:
+    """A provider with the type, the prefix and the address that are used where none is configured; no passwords.
+
+    Args:
+        provider: as configured.
+        ollama: ``OLLAMA_HOST``.
+    """
+    kind = provider.type or provider.name
+    defaults = {"ollama": ollama or OLLAMA, "openai": OPENAI}
+    address = provider.base_url or defaults.get(kind)
+    return msgspec.structs.replace(
+        provider, type=kind, prefix=prefix_of(provider), base_url=None if address is None else masked(address)
+    )
 
 
 def _plain(value: Any) -> Any:
