@@ -141,8 +141,8 @@ _WITH_A_KEY = ("base_url", "api_key_env", "api_key_keyring", "cache_directory")
 async def put_provider(call: Call) -> Response:
     """Change fields of a chat provider's configuration, or add a provider.
 
-    A field with the value that :func:`get_provider` answers is not changed: a default stays one, and a masked address
-    is not written.
+    A field with the value that GET answers is not changed: a default stays a default, and a masked address is not
+    written.
 
     Raises:
         ForbiddenError: see :func:`_check_key`.
