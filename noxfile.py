@@ -24,9 +24,9 @@ SILERO = "faster-whisper==1.2.1"
 OPENVINO = "onnxruntime-openvino==1.24.1"
 #: Supported releases of huggingface_hub; the first one runs all tests, the others ``CLIENT_TESTS``.
 HUB_LINES = {"2.x": "huggingface_hub>=2.4,<3", "1.x": "huggingface_hub>=1.33,<2", "0.36": "huggingface_hub==0.36.2"}
-#: Options of parallel tests: one process more than processors, as tests wait for other processes, and neighbours
+#: Options of parallel tests: two processes more than processors, as tests wait for other ones, and neighbours
 #: in one process, so that a server or a model that a module shares is started once.
-PARALLEL = ("-n", str(min((os.cpu_count() or 1) + 1, 8)), "--dist", "worksteal")
+PARALLEL = ("-n", str(min((os.cpu_count() or 1) + 2, 8)), "--dist", "worksteal")
 #: Tests whose result may depend on the release of huggingface_hub.
 CLIENT_TESTS = (
     "tests/hub",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from gpux import HuggingFaceManager, Settings
 from gpux.describe import describe_model
+from gpux.download import retry
 from gpux.errors import EntryNotFoundError, GatedModelError, ModelNotFoundError, NetworkError, OfflineError
 from tests.hub import Fault, HubServer, User, add_repo
 from tests.inspect.headers.files import llama, safetensors
@@ -365,7 +367,11 @@ def test_a_description_is_json(hub: HubServer, settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_unavailable_file_is_not_retried_for_long(hub: HubServer, settings: Settings) -> None:
+def test_an_unavailable_file_is_not_retried_for_long(
+    hub: HubServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Waits of 0.15 s at least, so that few requests fit in the time of a read.
+    monkeypatch.setattr(retry, "READ_POLICY", replace(retry.READ_POLICY, first=0.1, longest=0.2, deadline=0.5))
     hub.add_fault(Fault("status", path="/resolve/", status=503, times=None))
 
     found = describe_model("acme/small", settings=settings)
