@@ -166,8 +166,7 @@ def ms(seconds: float) -> str:
 
 def page(rows: Sequence[Row], toolchain: Toolchain) -> str:
     """The report as Markdown."""
-    pins = toolchain.requirements.read_text(encoding="utf-8").splitlines()
-    peers = dict(line.split("==", 1) for line in pins if "==" in line and not line.startswith("#"))
+    peers = toolchain.pins()
     ours = ", ".join(f"{name} {version(name)}" for name in ("gpux", "onnxruntime", "huggingface_hub", "tokenizers"))
     theirs = ", ".join(f"{name} {peers[name]}" for name in ("torch", "sentence-transformers") if name in peers)
     table = "\n".join(f"| {r.what} | {r.ours} | {r.peers} | {r.ratio} | {r.goal} |" for r in rows)

@@ -73,7 +73,7 @@ def _pull(source: Path, task: str, *, answers: bool) -> None:
 
     if not answers:
         build_any: Any = build
-        build_any.ConversionRequest = partial(build.ConversionRequest, answers=False)
+        build_any.ConversionRequest = partial(build_any.ConversionRequest, answers=False)
         build_any._with_answers = lambda context, staging, manifest, *_: manifest
     model = pull_model(source, task=task, convert=True)
     proof = model.manifest.proof.answers

@@ -73,8 +73,8 @@ def sentence_transformers(folder: str, count: int) -> dict[str, Callable[[], Any
 def fastembed(folder: str, count: int, batch: int) -> dict[str, Callable[[], Any]]:
     """``TextEmbedding.embed`` on the same ONNX file."""
     import numpy as np
-    from fastembed import TextEmbedding
-    from fastembed.common.model_description import ModelSource, PoolingType
+    from fastembed import TextEmbedding  # type: ignore[import-not-found]
+    from fastembed.common.model_description import ModelSource, PoolingType  # type: ignore[import-not-found]
 
     (graph,) = Path(folder).rglob("model.onnx")
     TextEmbedding.add_custom_model(

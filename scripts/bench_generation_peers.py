@@ -73,7 +73,7 @@ def transformers_generate(model: Any) -> Write:
 def genai(folder: str) -> Write:
     """A function that runs onnxruntime-genai's loop; ``genai_config.json`` in the folder sets its threads."""
     import numpy as np
-    import onnxruntime_genai
+    import onnxruntime_genai  # type: ignore[import-not-found]
 
     model = onnxruntime_genai.Model(folder)
 

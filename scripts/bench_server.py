@@ -193,7 +193,8 @@ def _bench(home: Path, rounds: int, models: dict[str, str]) -> Iterator[Bench]:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process,
     ):
         try:
-            llamas = {precision: models[precision] for precision in ("fp32", "int4") if precision in models}
+            chosen: tuple[str, ...] = ("fp32", "int4")
+            llamas = {precision: models[precision] for precision in chosen if precision in models}
             yield Bench(server, process, rounds, models["minilm"], models["small"], models["speech"], llamas)
         finally:
             process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _opened: dict[str, Any] = {}
 def opened(name: str, task: str) -> Any:
     """The pipeline of a stored model, opened once; without spinning threads, as in the server's workers."""
     if name not in _opened:
-        _opened[name] = pipeline(task, model=name, device="cpu", spinning=False)  # type: ignore[call-overload]
+        _opened[name] = pipeline(task, model=name, device="cpu", spinning=False)
     return _opened[name]
 
 
@@ -69,7 +70,12 @@ def close(model: str) -> dict[str, Any]:
 
 def main() -> None:
     """Answer each line, a name and its keywords, with a line."""
-    tasks = {"embed": embed, "generate": generate, "transcribe": transcribe, "close": close}
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {
+        "embed": embed,
+        "generate": generate,
+        "transcribe": transcribe,
+        "close": close,
+    }
     for line in sys.stdin:
         name, arguments = json.loads(line)
         print(json.dumps(tasks[name](**arguments)), flush=True)

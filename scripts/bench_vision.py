@@ -82,7 +82,7 @@ def main() -> int:
 @contextmanager
 def _peer(python: Path, name: str, model: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A process with an opened pipeline."""
-    command = [python, PEER, name, model, str(THREADS)]
+    command = [str(part) for part in (python, PEER, name, model, THREADS)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=env) as process:
         if _pipe(process.stdout).readline().strip() != "ready":

@@ -128,7 +128,8 @@ class DecoderOpinion:
 
 
 def _part(answer: NDArray[Any], row: int, at: slice) -> NDArray[Any]:
-    return answer[row][at]
+    part: NDArray[Any] = answer[row][at]
+    return part
 
 
 def _padded(rows: Sequence[NDArray[Any]], *, left: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -37,7 +37,7 @@ class PairOpinion:
         end = self._encoder.largest("input_ids", "attention_mask")
         known = int(self._original.setting("max_position_embeddings", default=150))
         height, width = image_size(self._original)
-        image = {"images": 2, "height": height, "width": width}
+        image: dict[str, Any] = {"images": 2, "height": height, "width": width}
         yield Sizes(rows=2, tokens=min(23, end), padded=True, samples=9000, frames=frames(self._original, 120), **image)
         yield Sizes(
             rows=2, tokens=min(end, known), samples=7001, frames=frames(self._original, 90), patches=11, **image

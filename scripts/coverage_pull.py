@@ -29,7 +29,7 @@ def row(
 ) -> dict[str, Any]:
     """The row of one entry. ``status``: ``proven``, ``refused`` (a typed error), ``failed`` (anything else)."""
     settings = Settings.from_env(home=home, offline=True)
-    options = {"task": task, "converter": converter, "force": True}
+    options: dict[str, Any] = {"task": task, "converter": converter, "force": True}
     began = time.perf_counter()
     found: dict[str, Any] = {"status": "failed", "early": False}
     try:
@@ -85,7 +85,7 @@ def _stored(model: StoredModel) -> dict[str, Any]:
 
 def _answers(found: AnswerProof | None) -> dict[str, Any] | None:
     """The result of comparing the pipeline with the reference library."""
-    return found and {"status": found.status, "cases": found.cases, "reason": found.reason[:300]}
+    return None if found is None else {"status": found.status, "cases": found.cases, "reason": found.reason[:300]}
 
 
 def _enforces_limits(graphs: Graphs, name: str, limits: Mapping[str, Mapping[str, int]]) -> bool:
@@ -121,8 +121,8 @@ def _early(folder: Path, settings: Settings, options: Mapping[str, Any]) -> bool
 def main() -> int:
     """Print the row."""
     request = json.loads(sys.argv[1])
-    places = {name: Path(request.pop(name)) for name in ("folder", "home")}
-    print(json.dumps(row(**places, **request)))
+    folder, home = (Path(request.pop(name)) for name in ("folder", "home"))
+    print(json.dumps(row(folder, home=home, **request)))
     return 0
 
 

@@ -41,7 +41,7 @@ def judge_sam(graphs: dict[str, Graph], original: Original, verdict: Verdict, se
     side = int(original.config.vision_config.image_size)
     for images, points in ((1, 1), (2, 3)):
         pixels = rng.standard_normal((images, 3, side, side)).astype(np.float32)
-        prompts = {
+        prompts: dict[str, NDArray[Any]] = {
             "input_points": rng.uniform(0, side, (images, 2, points, 2)).astype(np.float32),
             "input_labels": rng.integers(0, 2, (images, 2, points)),
         }
@@ -78,7 +78,7 @@ def _text_trials(graph: Graph, original: Original) -> Iterator[Sizes]:
     end = min(
         graph.largest("input_ids", "attention_mask"), int(original.setting("max_position_embeddings", default=150))
     )
-    image = {"images": 2, "height": height, "width": width}
+    image: dict[str, Any] = {"images": 2, "height": height, "width": width}
     yield Sizes(rows=3, tokens=min(19, end), **image)
     yield Sizes(rows=1, tokens=min(7, end), **image)
     yield Sizes(rows=3, tokens=min(45, end), padded=True, **image)

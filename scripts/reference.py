@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 from prometheus_client import ProcessCollector
@@ -144,7 +145,7 @@ def metrics() -> str:
         "| metric | type | labels | meaning | elsewhere |",
         "|---|---|---|---|---|",
     ]
-    found = {}
+    found: dict[str, Any] = {}
     for collector in registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase):
             found[collector._name] = (collector._type, collector._labelnames, collector._documentation)

@@ -192,7 +192,7 @@ def _words(schema: dict[str, Any], defined: dict[str, Any]) -> str:
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in schema:
         return ", ".join(f"`{json.dumps(value)}`" for value in schema["enum"] if value is not None)
-    kind = {"integer": "whole number", "number": "number", "string": "text", "boolean": "bool"}.get(
+    kind: str = {"integer": "whole number", "number": "number", "string": "text", "boolean": "bool"}.get(
         schema.get("type", ""), schema.get("type", "any")
     )
     if kind == "array":

@@ -77,7 +77,7 @@ def perplexities(
     return {kind: _perplexity(model, found) for kind, found in windows.items()}
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def _perplexity(model: LlamaForCausalLM, windows: list[list[int]]) -> float:
     total, count = 0.0, 0
     for window in windows:
@@ -92,7 +92,7 @@ def continuations(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -
     """Greedy continuations: each prompt's text and ids, whether it is a chat, and the new ids and their text."""
     chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
     templated = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
-    found = []
+    found: list[Facts] = []
     for shown, prompt in zip((*PROMPTS, *QUESTIONS), (*PROMPTS, *templated), strict=True):
         ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
         out = model.generate(**ids, max_new_tokens=NEW_TOKENS, do_sample=False)[0].tolist()

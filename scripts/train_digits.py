@@ -111,9 +111,9 @@ def speak(text: str, voice: str = "en-us", speed: int = 155, pitch: int = 50) ->
         rate = file.getframerate()
         samples = np.frombuffer(file.readframes(file.getnframes()), np.int16).astype(np.float32) / 32768
     times = np.arange(0, len(samples) / rate, 1 / RATE)
-    samples = np.interp(times, np.arange(len(samples)) / rate, samples).astype(np.float32)
-    loud = np.flatnonzero(np.abs(samples) > 0.01)
-    return samples[loud[0] : loud[-1] + 1]
+    resampled = np.interp(times, np.arange(len(samples)) / rate, samples).astype(np.float32)
+    loud = np.flatnonzero(np.abs(resampled) > 0.01)
+    return resampled[loud[0] : loud[-1] + 1]
 
 
 def utterance(
@@ -152,7 +152,8 @@ def train(model: Any, tokenizer: Any, extractor: Any, steps: int, folder: Path) 
     began, total = time.time(), 0.0
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     for step in range(1, steps + 1):
-        sounds, labels = [], []
+        sounds: list[NDArray[np.float32]] = []
+        labels: list[list[int]] = []
         while len(sounds) < BATCH:
             samples, words = utterance(spoken, generator)
             if words:

@@ -27,7 +27,7 @@ OTHERS = ("MCTCTFeatureExtractor",)
 def defaults(kind: type) -> dict[str, Any]:
     """The defaults of the constructor, and those that the base class takes from its keywords."""
     found: dict[str, Any] = {"padding_side": "right", "return_attention_mask": True}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
+    for name, parameter in inspect.signature(kind.__init__).parameters.items():  # type: ignore[misc]
         if parameter.default is not inspect.Parameter.empty:
             found[name] = parameter.default
     return found

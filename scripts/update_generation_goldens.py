@@ -201,9 +201,8 @@ def main() -> None:
     changed_arrays, changed_cases = changes(model)
     with torch.no_grad():
         runs = [written(model, options, prompt) for options in WRITTEN for prompt in PROMPTS]
-    np.savez_compressed(
-        FOLDER / "golden.npz", **drawn_arrays, **changed_arrays, **{"table/last": tables[0], "table/before": tables[1]}
-    )
+    arrays: dict[str, Any] = {"table/last": tables[0], "table/before": tables[1]}
+    np.savez_compressed(FOLDER / "golden.npz", **drawn_arrays, **changed_arrays, **arrays)
     golden = {"transformers": transformers.__version__, "drawn": drawn_cases, "changed": changed_cases, "written": runs}
     rows = {name: value if isinstance(value, str) else "ROWS" for name, value in golden.items()}
     text = json.dumps(rows, indent=1)

@@ -22,7 +22,7 @@ import transformers
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "tests/processors/image_answers.npz"
 sys.path.insert(0, str(ROOT / "tests/processors"))
-import image_cases  # noqa: E402 - found through the line above
+import image_cases  # type: ignore[import-not-found]  # noqa: E402 - found through the line above
 
 
 def main() -> None:
@@ -104,7 +104,8 @@ def dinov3(settings: dict[str, Any], picture: Any) -> np.ndarray:
     size = (settings["size"]["height"], settings["size"]["width"])
     values = torch.nn.functional.interpolate(values, size=size, mode="bilinear", align_corners=False, antialias=True)
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    return ((values - mean) / std)[0].numpy()
+    normalized: np.ndarray = ((values - mean) / std)[0].numpy()
+    return normalized
 
 
 if __name__ == "__main__":

@@ -114,9 +114,9 @@ def _row(found: type, given: dict[str, Any]) -> dict[str, Any]:
         row["null"] = null
     sizes: dict[str, Any] = {}
     for key in (key for key in SIZES if key in defaults):
-        tries = {"int": {key: 17}, "list": {key: [17, 19]}} | (
-            {"max": {key: 17, "max_size": 23}} if key == "size" else {}
-        )
+        tries: dict[str, dict[str, Any]] = {"int": {key: 17}, "list": {key: [17, 19]}}
+        if key == "size":
+            tries["max"] = {key: 17, "max_size": 23}
         results = {
             kind: value for kind, extra in tries.items() if isinstance(value := _with(found, given, key, **extra), dict)
         }

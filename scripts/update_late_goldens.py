@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastembed.late_interaction.colbert import Colbert
+from fastembed.late_interaction.colbert import Colbert  # type: ignore[import-not-found]
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -24,7 +24,7 @@ from tests.pipelines.late_cases import DOCUMENTS, MARKERS, QUERIES, colbert_repo
 FILE = ROOT / "tests" / "pipelines" / "late_goldens.json"
 
 
-class WithSegments(Colbert):
+class WithSegments(Colbert):  # type: ignore[misc]
     """The graph of the tests reads segments too, which the graphs that fastembed knows do not."""
 
     def _preprocess_onnx_input(self, onnx_input: dict[str, Any], is_doc: bool = True, **options: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "pipelines" / "speech_goldens.json"
 TRANSCRIPTS = 80
-VAD = (
+VAD: tuple[dict[str, Any], ...] = (
     {},
     {"threshold": 0.3, "min_silence_duration_ms": 100},
     {"min_silence_duration_ms": 160, "speech_pad_ms": 30, "min_speech_duration_ms": 250},
@@ -112,9 +112,9 @@ def speech_cases(package: Path) -> list[dict[str, Any]]:
     """Random probabilities that stay high or low for a while, and faster-whisper's segments."""
     import numpy as np
 
-    for name, values in (("faster_whisper", {"__path__": [str(package)]}), ("faster_whisper.utils", {})):
+    for name, members in (("faster_whisper", {"__path__": [str(package)]}), ("faster_whisper.utils", {})):
         module = types.ModuleType(name)
-        vars(module).update({"get_assets_path": lambda: "", **values})
+        vars(module).update({"get_assets_path": lambda: "", **members})
         sys.modules[name] = module
     voice = importlib.import_module("faster_whisper.vad")
     chance = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def speech_cases(package: Path) -> list[dict[str, Any]]:
         high = np.repeat(np.arange(len(runs)) % 2, runs)
         values = np.clip(high * 0.7 + chance.normal(0.15, 0.15, len(high)), 0, 1).round(2)
         samples = len(values) * 512 - int(chance.integers(1, 512))
-        voice.get_vad_model = lambda values=values: lambda audio: values
+        vars(voice)["get_vad_model"] = lambda values=values: lambda audio: values
         spans = voice.get_speech_timestamps(np.zeros(samples, np.float32), voice.VadOptions(**options))
         segments = [[span["start"], span["end"]] for span in spans]
         found.append({"options": options, "probabilities": values.tolist(), "samples": samples, "segments": segments})

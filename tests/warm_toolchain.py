@@ -66,7 +66,7 @@ def warm(toolchain: Path, folder: Path, launcher: Path, *modules: str) -> Iterat
     address = str(folder / "socket")
     client.write_text(CLIENT.format(interpreter=sys.executable, real=str(real), address=address))
     client.chmod(0o755)
-    command = [real, "-I", __file__, client, address, launcher, *modules]
+    command = [str(part) for part in (real, "-I", __file__, client, address, launcher, *modules)]
     with (folder / "server.log").open("wb") as log:
         # The models are tiny: a second thread of torch only waits for the first one.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -131,7 +131,7 @@ def sentencepieces(folders: Folders) -> None:
     folders.pieces("t5", "t5", "spiece.model", **T5)
     folders.pieces("mt5", "mt5", "spiece.model", byte_fallback=True, vocab_size=700, **T5)
     folders.pieces("pegasus", "pegasus", "spiece.model", **T5)
-    masks = {"control_symbols": ["[CLS]", "[SEP]"], "user_defined_symbols": ["[MASK]"]}
+    masks: dict[str, Any] = {"control_symbols": ["[CLS]", "[SEP]"], "user_defined_symbols": ["[MASK]"]}
     folders.pieces("albert", "albert", "spiece.model", pad_id=0, unk_id=1, bos_id=-1, eos_id=-1, **masks)
     names = ["<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"]
     folders.pieces("xlnet", "xlnet", "spiece.model", unk_id=0, bos_id=1, eos_id=2, control_symbols=names)

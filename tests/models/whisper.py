@@ -124,7 +124,7 @@ def save_tokenizer(folder: Path, multilingual: bool) -> dict[str, int]:
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
     times = [AddedToken(f"<|{place * 0.02:.2f}|>", special=False, normalized=False) for place in range(TIMES)]
     tokenizer.add_tokens(times)
-    ids = {name: tokenizer.token_to_id(name) for name in specials}
+    ids = {name: tokenizer.get_vocab()[name] for name in specials}
     begin = [("<|startoftranscript|>", ids["<|startoftranscript|>"]), ("<|notimestamps|>", ids["<|notimestamps|>"])]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|startoftranscript|> <|notimestamps|> $A <|endoftext|>",

@@ -87,7 +87,7 @@ def llama() -> BuiltTokenizer:
         vocab[t] = len(vocab)
     for t in sorted(trained["vocab"], key=trained["vocab"].__getitem__):
         vocab.setdefault(t, len(vocab))
-    merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in trained["merges"]]
+    merges: list[Any] = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in trained["merges"]]
     tok = Tokenizer(models.BPE(vocab, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     tok.normalizer = norm
     tok.decoder = decoders.Sequence(

@@ -248,7 +248,7 @@ def clip() -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in ids])
-    places = [(token, tokenizer.token_to_id(token)) for token in ids]
+    places = [(token, tokenizer.get_vocab()[token]) for token in ids]
     tokenizer.post_processor = processors.RobertaProcessing(places[1], places[0], False, False)
     return tokenizer
 

@@ -85,20 +85,20 @@ class Gguf:
         for name, shape, kind in self.tensors:
             parts += [self._text(name), self._number("I", len(shape)), *(self._number("Q", size) for size in shape)]
             parts += [self._number("I", kind), self._number("Q", place)]
-            place += -(-self.bytes(shape, kind) // alignment) * alignment
+            place += -(-self.size(shape, kind) // alignment) * alignment
         found = b"".join(parts)
         return found + bytes(-len(found) % alignment)
 
     @property
     def data(self) -> int:
         """Number of data bytes."""
-        return sum(-(-self.bytes(shape, kind) // 32) * 32 for _, shape, kind in self.tensors)
+        return sum(-(-self.size(shape, kind) // 32) * 32 for _, shape, kind in self.tensors)
 
     def file(self) -> bytes:
         return self.header() + bytes(self.data)
 
     @staticmethod
-    def bytes(shape: tuple[int, ...], kind: int) -> int:
+    def size(shape: tuple[int, ...], kind: int) -> int:
         weights, size = _BLOCKS[kind]
         return prod(shape) // weights * size
 

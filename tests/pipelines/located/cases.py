@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 SIZE = (67, 101)
 QUERIES, CLASSES = 12, 5
 NAMES = tuple(f"class {index}" for index in range(CLASSES))
-_SEGMENTS = (
+_SEGMENTS: tuple[dict[str, Any], ...] = (
     {"subtask": "semantic"},
     {"threshold": 0.0, "mask_threshold": 0.3, "overlap_mask_area_threshold": 0.1},
     {"subtask": "instance", "threshold": 0.1, "mask_threshold": 0.2, "overlap_mask_area_threshold": 0.0},
@@ -44,7 +44,7 @@ class Case:
         """Of the model, with a batch axis of 1."""
         random = np.random.default_rng(self.seed)
         if self.task == "depth-estimation":
-            return {"predicted_depth": _maps(random, 1, 24, 30) + 5}
+            return {"predicted_depth": _floats(_maps(random, 1, 24, 30) + 5)}
         if self.task == "keypoint-detection":
             return {"heatmaps": _maps(random, 5, 16, 12)[None] / 3}
         if self.task == "object-detection":
@@ -74,7 +74,7 @@ def _maps(random: np.random.Generator, count: int, height: int, width: int) -> N
     return _floats(np.stack(waves) + random.normal(0, 0.2, (count, 1, 1)))
 
 
-_BOXES = ({"threshold": 0.0}, {"threshold": 0.6}, {})
+_BOXES: tuple[dict[str, Any], ...] = ({"threshold": 0.0}, {"threshold": 0.6}, {})
 _SMALL = {"size": {"height": 32, "width": 32}}
 CASES = (
     *(
