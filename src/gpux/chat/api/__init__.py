@@ -14,5 +14,5 @@ PART = Part(
     (stream_message.API, images.API, graphql.API, health.API, configuration.API),
     ChatService,
     requirement="gpux[chat]",
-    libraries=("sqlalchemy", "aiosqlite", "alembic", "ariadne", "tomlkit", "watchfiles"),
+    libraries=("sqlalchemy", "alembic", "ariadne", "tomlkit", "watchfiles"),
 )
