@@ -12,6 +12,8 @@ from gpux.errors import UsageError
 
 #: File of the conversations in gpux's folder, where no database is configured.
 DATABASE_FILE = "conversations.db"
+#: OpenAI's own address.
+OPENAI = "https://api.openai.com/v1"
 
 Role = Literal["system", "user", "assistant"]
 #: Why an answer ended. ``stop``: the model ended it, or a stop text; ``length``: ``max_tokens`` or the context;

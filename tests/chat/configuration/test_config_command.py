@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpux.chat.providers.openai_compatible import OPENAI
+from gpux.chat.values import OPENAI
 from gpux.cli.main import run
 
 

@@ -11,12 +11,11 @@ import msgspec
 from gpux.chat.configuration.document import Document
 from gpux.chat.configuration.resolve import Resolved
 from gpux.chat.configuration.types import prefix_of
-from gpux.chat.values import ChatConfiguration, ProviderConfig
+from gpux.chat.values import OPENAI, ChatConfiguration, ProviderConfig
 from gpux.system.proxies import masked
 
 #: Where an Ollama listens that has no settings.
 OLLAMA = "http://127.0.0.1:11434"
-OPENAI = "https://api.openai.com/v1"
 
 
 def document(resolved: Resolved, database: Path, ollama: str | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import msgspec
 from gpux.chat.provider import ModelProvider, ProviderSetup
 from gpux.chat.providers.connection import Connection, Refusal, api_key, checked_url, not_found
 from gpux.chat.values import (
+    OPENAI,
     ChatOptions,
     ChatRequest,
     Delta,
@@ -32,7 +33,6 @@ from gpux.chat.values import (
 from gpux.errors import GpuxError, InputError, ModelNotFoundError
 from gpux.server.completion_chunks import DONE, Chunk, Piece, Usage
 
-OPENAI: Final = "https://api.openai.com/v1"
 #: The variable of OpenAI's own key; it is sent to OpenAI's own server alone.
 OPENAI_KEY: Final = "OPENAI_API_KEY"
 #: Fields with the tokens of a context: vLLM, OpenRouter and llama-swap, LM Studio, Groq, Mistral.
